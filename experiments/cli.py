@@ -1,0 +1,66 @@
+"""`zoojax <command>`: parses the command line and calls one file per command.
+
+    zoojax train usps-s-seed --members 64 --out zoos/usps
+
+Heavy imports wait inside the commands, so that --help answers at once.
+"""
+
+import signal
+import sys
+from typing import Annotated, NoReturn
+
+import tyro
+
+from experiments.evaluate import Evaluate
+from experiments.info import Info
+from experiments.presets_command import Presets
+from experiments.sparsify import Sparsify
+from experiments.train import Train
+from zoojax.errors import ZoojaxError
+
+_Command = (
+    Annotated[Presets, tyro.conf.subcommand("presets")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Sparsify, tyro.conf.subcommand("sparsify")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Info, tyro.conf.subcommand("info")]
+)
+_DESCRIPTION = "Train, sparsify and measure whole populations of small neural networks."
+
+
+class _Terminated(BaseException):
+    """SIGTERM, on its way out through whatever is running."""
+
+
+def _on_sigterm(signum: int, frame: object) -> NoReturn:
+    raise _Terminated
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command.
+
+    Returns:
+      Exit status: 0; 2 for bad input, with one line on standard error; 130 and 143 for
+      ctrl-C and SIGTERM, after which the same command goes on.
+    """
+    command = tyro.cli(
+        _Command, prog="zoojax", description=_DESCRIPTION, args=arguments,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+    )
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        command.run()
+    except ZoojaxError as error:
+        print(f"zoojax: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, _Terminated) as error:
+        print(
+            "zoojax: interrupted; the same command goes on from the last whole epoch",
+            file=sys.stderr,
+        )
+        return 130 if isinstance(error, KeyboardInterrupt) else 143
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

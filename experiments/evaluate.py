@@ -1,0 +1,68 @@
+"""`zoojax evaluate ZOO`: measures saved members again, on the zoo's images or others."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from experiments.options import use_devices
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a zoo's members from their saved states, whole population at a time.
+
+    Train accuracy here is an evaluation on the training images; that of a training
+    epoch in the zoo's metrics is the running one, noise on.
+    Example: zoojax evaluate zoos/usps-vd --epoch 25
+    """
+
+    zoo: Annotated[Path, tyro.conf.Positional]
+    """Folder of the zoo."""
+
+    epoch: int | None = None
+    """Which epoch (default: the last)."""
+
+    data: str | None = None
+    """Another image set: a name, or the path of an .npz with images and labels."""
+
+    data_dir: Path | None = None
+    """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
+
+    members: bool = False
+    """Print a row a member instead of means."""
+
+    json: bool = False
+    """Print JSON on standard output."""
+
+    def run(self) -> None:
+        """Evaluates and prints."""
+        use_devices()
+        from experiments.tables import show, show_json, show_rows
+        from zoojax import data
+        from zoojax.errors import ZoojaxError
+        from zoojax.run import evaluate, load_images
+        from zoojax.zoo import open_zoo
+
+        zoo = open_zoo(self.zoo)
+        if self.data is None:
+            images = load_images(zoo.config, self.data_dir)
+        else:
+            spec = replace(zoo.config.data, name=self.data, train=None, val=None, crop=False)
+            images = data.load(spec, self.data_dir)
+            if images.num_classes > zoo.config.classes:
+                raise ZoojaxError(
+                    f"'{self.data}' has {images.num_classes} classes, and the members of "
+                    f"{zoo.path} tell {zoo.config.classes} apart"
+                )
+        metrics = evaluate(zoo, images, self.epoch)
+        if not self.members:
+            title = f"{zoo.config.name} on {images.name}, epoch {metrics['epoch'][0]}"
+            show(zoo, metrics, as_json=self.json, title=title)
+            return
+        rows = zoo.roster.join(metrics.rename({"member": "id"}), on="id")
+        if self.json:
+            show_json({"zoo": str(zoo.path), "rows": rows.to_dicts()})
+        else:
+            show_rows(rows)

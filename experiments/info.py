@@ -1,0 +1,63 @@
+"""`zoojax info ZOO`: what a zoo is and how far it is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Info:
+    """Show what a zoo is: members, epochs, training, parent, and how its members do.
+
+    Example: zoojax info zoos/usps-vd
+    """
+
+    zoo: Annotated[Path, tyro.conf.Positional]
+    """Folder of the zoo."""
+
+    json: bool = False
+    """Print JSON on standard output."""
+
+    def run(self) -> None:
+        """Prints the zoo's description, and its metrics at the last epoch."""
+        from experiments.tables import show, show_json, summary
+        from zoojax.zoo import open_zoo
+
+        zoo = open_zoo(self.zoo)
+        config, epochs = zoo.config, zoo.epochs
+        diverged = zoo.members.filter(~zoo.members["diverged_epoch"].is_null())
+        varied = [
+            name for name in zoo.roster.columns
+            if name not in ("id", "seed", "parent_id") and zoo.roster[name].n_unique() > 1
+        ]
+        size = sum(f.stat().st_size for f in zoo.path.rglob("*") if f.is_file())
+        facts = {
+            "name": config.name,
+            "path": str(zoo.path),
+            "kind": config.kind,
+            "architecture": f"{config.architecture}, {config.channels} channel(s)",
+            "data": config.data.name,
+            "members": len(zoo),
+            "varied": ", ".join(["seed", *varied]),
+            "epochs saved": len(epochs),
+            "newest epoch": f"{epochs[-1] if epochs else 'none'} of {config.epochs}",
+            "diverged members": len(diverged),
+            "size on disk": f"{size / 2**20:.1f} MiB",
+            "chunk": config.chunk,
+            "data order": config.data_order,
+            "fingerprint": zoo.fingerprint[:16],
+        }
+        if config.parent is not None:
+            facts["parent"] = f"{config.parent.name}, epoch {config.parent.epoch}"
+            facts["parent path"] = str((zoo.path / config.parent.path).resolve())
+        last = zoo.metrics.filter(epoch=epochs[-1]) if epochs else None
+        if self.json:
+            rows = [] if last is None else summary(zoo, last).to_dicts()
+            show_json({**facts, "config": config.to_json(), "rows": rows})
+            return
+        for name, value in facts.items():
+            print(f"{name:>17}  {value}")
+        if last is not None:
+            show(zoo, last, as_json=False, title=f"epoch {epochs[-1]}")

@@ -1,0 +1,87 @@
+"""A progress bar with rate and time left; a line an epoch where there is no terminal."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich import progress
+from rich.console import Console
+
+from zoojax.run import Progress, Report
+
+
+@contextmanager
+def reporting(label: str, quiet: bool) -> Iterator[Report | None]:
+    """Yields what `zoojax.run.run` reports to; None if quiet.
+
+    Args:
+      label: what is being done.
+      quiet: show nothing.
+    """
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        with _bar() as bar:
+            task = bar.add_task(label, total=None, epoch="", rate="")
+            meter = _Meter()
+
+            def show(at: Progress) -> None:
+                bar.update(
+                    task, completed=at.done, total=at.total,
+                    epoch=f"epoch {at.epoch}/{at.epochs}", rate=meter.rate(at),
+                )
+
+            yield show
+    else:
+        yield _Lines(label)
+
+
+def _bar() -> progress.Progress:
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.TextColumn("{task.fields[epoch]}"),
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.TextColumn("{task.fields[rate]}"),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+class _Meter:
+    """Member-samples per second since the first report."""
+
+    def __init__(self):
+        self._start: tuple[float, int] | None = None
+
+    def per_second(self, at: Progress) -> float | None:
+        now = time.monotonic()
+        if self._start is None:
+            self._start = (now, at.done)
+        seconds, samples = now - self._start[0], at.done - self._start[1]
+        return samples / seconds if samples and seconds > 0 else None
+
+    def rate(self, at: Progress) -> str:
+        rate = self.per_second(at)
+        return "" if rate is None else f"{rate:,.0f} member-samples/s"
+
+
+class _Lines:
+    """Prints a line when an epoch is done."""
+
+    def __init__(self, label: str):
+        self._label, self._meter, self._epoch = label, _Meter(), None
+
+    def __call__(self, at: Progress) -> None:
+        rate = self._meter.per_second(at)
+        whole = at.done * at.epochs == at.epoch * at.total
+        if rate is None or not whole:
+            return
+        left = (at.total - at.done) / rate
+        print(
+            f"{self._label}: epoch {at.epoch}/{at.epochs}, {rate:,.0f} member-samples/s, "
+            f"{left:,.0f} s left",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,0 +1,134 @@
+"""`zoojax sparsify METHOD ZOO --out TWIN`: makes a sparse twin of a dense zoo."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from experiments.options import Running, RunningOptions, use_devices
+
+if TYPE_CHECKING:
+    from zoojax.zoo import Zoo
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """Prune by magnitude and fine-tune, all members at all ratios as one population.
+
+    Example: zoojax sparsify magnitude zoos/usps --ratios 0.5 0.9 --out zoos/usps-mp
+    """
+
+    zoo: Annotated[Path, tyro.conf.Positional]
+    """Folder of the dense zoo."""
+
+    out: Path
+    """Folder of the twin: new, or one that the same command began."""
+
+    ratios: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    """Shares of weights to prune, each in [0, 1); 0 is fine-tuning alone."""
+
+    scope: Literal["global", "layer"] = "global"
+    """Whether a ratio is of the whole network's weights or of each layer's."""
+
+    epochs: int = 15
+    """Epochs of fine-tuning."""
+
+    epoch: int | None = None
+    """The dense zoo's epoch to start from (default: its last)."""
+
+    learning_rate: float | None = None
+    """Of fine-tuning (default: the preset's; each member's own without one)."""
+
+    running: RunningOptions = field(default_factory=Running)
+
+    def run(self) -> None:
+        """Makes the twin and prints how its members do."""
+        use_devices()
+        from experiments.progress import reporting
+        from zoojax.make import make_pruned
+        from zoojax.zoo import open_zoo
+
+        parent = open_zoo(self.zoo)
+        rate = self.learning_rate or _preset_rate(parent, "mp_learning_rate")
+        with reporting("prune and fine-tune", self.running.quiet) as report:
+            twin = make_pruned(
+                self.out, parent, self.ratios, scope=self.scope, learning_rate=rate,
+                epochs=self.epochs, epoch=self.epoch, chunk=self.running.chunk,
+                data_dir=self.running.data_dir, report=report,
+            )
+        _show(twin, self.running)
+
+
+@dataclass(frozen=True)
+class VariationalDropout:
+    """Train with variational dropout: a noise level for every weight, and a threshold.
+
+    Example: zoojax sparsify variational-dropout zoos/usps --out zoos/usps-vd
+    """
+
+    zoo: Annotated[Path, tyro.conf.Positional]
+    """Folder of the dense zoo."""
+
+    out: Path
+    """Folder of the twin: new, or one that the same command began."""
+
+    variant: Literal["released", "corrected"] = "released"
+    """As the paper's numbers were made (convolution biases variational), or as the
+    method was published (none)."""
+
+    epochs: int = 25
+    """Epochs of training."""
+
+    epoch: int | None = None
+    """The dense zoo's epoch to start from (default: its last)."""
+
+    learning_rate: float | None = None
+    """Of training (default: the preset's; each member's own without one)."""
+
+    running: RunningOptions = field(default_factory=Running)
+
+    def run(self) -> None:
+        """Makes the twin and prints how its members do."""
+        use_devices()
+        from experiments.progress import reporting
+        from zoojax.make import make_dropped_out
+        from zoojax.zoo import open_zoo
+
+        parent = open_zoo(self.zoo)
+        rate = self.learning_rate or _preset_rate(parent, "vd_learning_rate")
+        with reporting("variational dropout", self.running.quiet) as report:
+            twin = make_dropped_out(
+                self.out, parent, variant=self.variant, learning_rate=rate,
+                epochs=self.epochs, epoch=self.epoch, chunk=self.running.chunk,
+                data_dir=self.running.data_dir, report=report,
+            )
+        _show(twin, self.running)
+
+
+@dataclass(frozen=True)
+class Sparsify:
+    """Make a sparse twin of a dense zoo."""
+
+    method: (
+        Annotated[Magnitude, tyro.conf.subcommand("magnitude")]
+        | Annotated[VariationalDropout, tyro.conf.subcommand("variational-dropout")]
+    )
+
+    def run(self) -> None:
+        """Runs the method."""
+        self.method.run()
+
+
+def _preset_rate(parent: "Zoo", which: str) -> float | None:
+    from experiments.presets import PRESETS
+
+    preset = PRESETS.get(parent.config.preset or "")
+    return None if preset is None else getattr(preset, which)
+
+
+def _show(twin: "Zoo", running: Running) -> None:
+    from experiments.tables import show
+
+    last = twin.metrics.filter(epoch=twin.epochs[-1])
+    show(twin, last, as_json=running.json, title=f"{twin.config.name} in {twin.path}")

@@ -1,0 +1,92 @@
+"""Tables for the terminal: population means, as the paper prints them."""
+
+import json
+import sys
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from zoojax.zoo import Zoo
+
+_PERCENT = ("train_acc", "val_acc", "test_acc", "ggap", "sparsity")
+
+
+def summary(zoo: Zoo, metrics: pl.DataFrame) -> pl.DataFrame:
+    """Mean and standard deviation over members, a row a pruning ratio and epoch.
+
+    Args:
+      zoo: the zoo.
+      metrics: rows of its metrics.
+
+    Returns:
+      Columns `ratio` (magnitude-pruned twins only), `epoch`, `members`, `diverged`, and
+      for each metric `<metric>_mean` and `<metric>_std`, shares in [0, 1]. Members with
+      numbers that are not finite are counted in `diverged` and left out of the rest.
+    """
+    layers = [f"sparsity_{layer}" for layer in zoo.config.shape.layers]
+    keys = ["epoch"]
+    if zoo.config.kind == "mp":
+        metrics = metrics.join(zoo.roster.select(pl.col("id").alias("member"), "ratio"), on="member")
+        keys = ["ratio", "epoch"]
+    sound = pl.col("finite")
+    return (
+        metrics.group_by(keys)
+        .agg(
+            pl.len().alias("members"),
+            (~sound).sum().alias("diverged"),
+            *(
+                expression
+                for name in (*_PERCENT, *layers)
+                for expression in (
+                    pl.col(name).filter(sound).mean().alias(f"{name}_mean"),
+                    pl.col(name).filter(sound).std(ddof=0).alias(f"{name}_std"),
+                )
+            ),
+        )
+        .sort(keys)
+    )
+
+
+def show(zoo: Zoo, metrics: pl.DataFrame, *, as_json: bool, title: str) -> None:
+    """Prints the summary of some of a zoo's metrics, as a table or as JSON."""
+    table = summary(zoo, metrics)
+    if as_json:
+        show_json({"zoo": str(zoo.path), "rows": table.to_dicts()})
+        return
+    rich = Table(title=title, caption="mean (std) over members, %; sparsity of weights, biases aside")
+    keys = [name for name in ("ratio", "epoch", "members") if name in table.columns]
+    shown = [*_PERCENT]
+    if table["sparsity_mean"].max():
+        shown += [c.removesuffix("_mean") for c in table.columns if c.startswith("sparsity_conv")
+                  or c.startswith("sparsity_fc")]
+        shown = list(dict.fromkeys(s.removesuffix("_std") for s in shown))
+    for name in (*keys, *shown):
+        rich.add_column(name.replace("sparsity_", ""), justify="right")
+    for row in table.iter_rows(named=True):
+        cells = [f"{row[k]:g}" for k in keys]
+        cells += [_cell(row[f"{name}_mean"], row[f"{name}_std"]) for name in shown]
+        rich.add_row(*cells)
+    Console(width=None if sys.stdout.isatty() else 160).print(rich)
+    diverged = int(table["diverged"].sum())
+    if diverged:
+        print(f"{diverged} member states diverged (not finite) and are left out of the means")
+
+
+def show_json(content: object) -> None:
+    """Prints JSON on standard output; what is not finite becomes null."""
+    print(json.dumps(content, indent=2, default=str))
+
+
+def _cell(mean: float | None, std: float | None) -> str:
+    return "-" if mean is None or std is None else f"{100 * mean:.1f} ({100 * std:.1f})"
+
+
+def show_rows(table: pl.DataFrame) -> None:
+    """Prints a frame as it is, floats to four digits."""
+    rich = Table()
+    for name, kind in table.schema.items():
+        rich.add_column(name, justify="right" if kind.is_numeric() else "left")
+    for row in table.iter_rows():
+        rich.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
+    Console(width=None if sys.stdout.isatty() else 240).print(rich)

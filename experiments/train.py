@@ -1,0 +1,87 @@
+"""`zoojax train PRESET --out ZOO`: trains a dense zoo."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from experiments.options import Running, RunningOptions, use_devices
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a dense zoo from a preset. An interrupted run goes on with the same command.
+
+    Example: zoojax train usps-s-seed --members 64 --out zoos/usps
+    """
+
+    preset: Annotated[str, tyro.conf.Positional]
+    """Which zoo; `zoojax presets` lists them."""
+
+    out: Path
+    """Folder of the zoo: new, or one that the same command began."""
+
+    members: int | None = None
+    """Members of each combination of hyper-parameters (default: the preset's; seed zoos
+    have one combination, grid zoos many)."""
+
+    epochs: int | None = None
+    """Epochs to train (default: the preset's)."""
+
+    first_seed: int = 1
+    """The lowest seed."""
+
+    data: str | None = None
+    """Another image set than the preset's: a name, or the path of an .npz with images
+    and labels. It is resized and normalised as the preset's would be."""
+
+    data_order: Literal["member", "shared"] = "member"
+    """Whether each member shuffles by its own seed, or all see one order (faster)."""
+
+    batch_size: int | None = None
+    """Images a step (default: the preset's)."""
+
+    learning_rate: tuple[float, ...] | None = None
+    """Learning rates in place of the preset's."""
+
+    weight_decay: tuple[float, ...] | None = None
+    """Weight decays in place of the preset's."""
+
+    name: str | None = None
+    """Name of the zoo (default: the preset's)."""
+
+    running: RunningOptions = field(default_factory=Running)
+
+    def run(self) -> None:
+        """Trains the zoo and prints how its members do."""
+        use_devices()
+        from experiments.presets import preset
+        from experiments.progress import reporting
+        from experiments.tables import show
+        from zoojax.make import make_dense
+
+        chosen = preset(self.preset)
+        grid, spec = chosen.grid, chosen.data
+        if self.members is not None:
+            grid = replace(grid, seeds=self.members)
+        if self.learning_rate is not None:
+            grid = replace(grid, learning_rates=self.learning_rate)
+        if self.weight_decay is not None:
+            grid = replace(grid, weight_decays=self.weight_decay)
+        if self.data is not None:
+            spec = replace(spec, name=self.data, train=None, val=None, crop=False)
+        with reporting(f"train {self.preset}", self.running.quiet) as report:
+            zoo = make_dense(
+                self.out, self.name or self.preset, grid, chosen.architecture, spec,
+                epochs=chosen.epochs if self.epochs is None else self.epochs,
+                batch_size=chosen.batch_size if self.batch_size is None else self.batch_size,
+                data_order=self.data_order,
+                first_seed=self.first_seed,
+                chunk=self.running.chunk,
+                preset=self.preset,
+                data_dir=self.running.data_dir,
+                report=report,
+            )
+        last = zoo.metrics.filter(epoch=zoo.epochs[-1])
+        show(zoo, last, as_json=self.running.json, title=f"{zoo.config.name} in {zoo.path}")

@@ -1,0 +1,44 @@
+"""Writing so that a reader sees the old file or the new one, never half of one."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from zoojax.errors import ZoojaxError
+
+
+def write_beside(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls `write` with a temporary name beside `path`, makes it durable, renames it.
+
+    Raises:
+      ZoojaxError: the disk refused (full, read-only, gone); `path` is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise ZoojaxError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames within a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(folder: Path) -> None:
+    """Removes a folder if it is there: renamed out of sight first, so never seen by half."""
+    if folder.exists():
+        doomed = folder.with_name(f".{folder.name}.removed-{os.getpid()}")
+        folder.rename(doomed)
+        shutil.rmtree(doomed)

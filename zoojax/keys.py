@@ -1,0 +1,39 @@
+"""Every random key of zoojax is made here.
+
+A key depends on a member's seed, on what it is for and on the epoch (and, inside
+an epoch, on the step and the layer): never on the member's position, its chunk,
+its neighbours or the devices. Members of one seed therefore share their draws,
+which is what "fixed seed" means in a grid zoo: every cell starts from the same
+ten draws; and a twin meets the images in its parent's order.
+"""
+
+import jax
+from jax import Array, random
+
+STREAMS = {"init": 0, "order": 1, "dropout": 2, "noise": 3, "sampling": 4}
+
+
+def stream(seed: Array | int, name: str, epoch: Array | int = 0) -> Array:
+    """The key of one stream of one member in one epoch.
+
+    Args:
+      seed: the member's seed, a scalar integer.
+      name: one of STREAMS.
+      epoch: 0 for what happens once.
+
+    Returns:
+      A scalar key.
+    """
+    # The implementation is named so that a user's JAX configuration changes no result.
+    key = random.key(seed, impl="threefry2x32")
+    return random.fold_in(random.fold_in(key, STREAMS[name]), epoch)
+
+
+def step(key: Array, index: Array | int) -> Array:
+    """The key of one training step, or of one layer within it."""
+    return random.fold_in(key, index)
+
+
+def shuffle(key: Array, size: int) -> Array:
+    """A permutation of range(size), [size] int32."""
+    return jax.random.permutation(key, size)

@@ -1,0 +1,103 @@
+"""One-shot magnitude pruning with masked fine-tuning.
+
+Of all *weights* (kernels; biases are neither counted nor pruned) the
+round(ratio * count) smallest in absolute value become zero and stay zero, over the
+whole network (torch.nn.utils.prune.global_unstructured with L1Unstructured) or in
+each layer by itself (prune.l1_unstructured). Han et al., 2015.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from zoojax.errors import ZoojaxError
+from zoojax.models import CNN
+from zoojax.train import Method, dense
+
+SCOPES = ("global", "layer")
+
+
+def kernels(params: dict) -> dict[str, Array]:
+    """The weights that count: each layer's kernel, by layer name."""
+    return {layer: params[layer]["kernel"] for layer in sorted(params)}
+
+
+def pruned_counts(ratio: float, sizes: dict[str, int], scope: str) -> dict[str, int]:
+    """How many weights a ratio prunes: {"all": k}, or k by layer.
+
+    Rounds half to even, as torch.nn.utils.prune does.
+
+    Raises:
+      ZoojaxError: the ratio is not in [0, 1), or the scope is not one of SCOPES.
+    """
+    if not (math.isfinite(ratio) and 0 <= ratio < 1):
+        raise ZoojaxError(f"pruning ratio {ratio:g} is not in [0, 1)")
+    if scope not in SCOPES:
+        raise ZoojaxError(f"no pruning scope named '{scope}'; there are: {', '.join(SCOPES)}")
+    if scope == "global":
+        return {"all": round(ratio * sum(sizes.values()))}
+    return {layer: round(ratio * size) for layer, size in sizes.items()}
+
+
+def _keep_largest(magnitudes: Array, pruned: Array) -> Array:
+    """True for all but the `pruned` smallest of a flat array: exactly so many, ties or not."""
+    rank = jnp.argsort(jnp.argsort(magnitudes, stable=True), stable=True)
+    return rank >= pruned
+
+
+def mask(params: dict, pruned: dict[str, Array]) -> dict[str, Array]:
+    """The mask of one member.
+
+    Args:
+      params: its parameters.
+      pruned: how many weights to prune, {"all": k} or k by layer (scalars).
+
+    Returns:
+      By layer name, bool arrays shaped like the kernels, True where the weight is kept.
+    """
+    weights = {layer: jnp.abs(w) for layer, w in kernels(params).items()}
+    if "all" not in pruned:
+        return {
+            layer: _keep_largest(w.ravel(), pruned[layer]).reshape(w.shape)
+            for layer, w in weights.items()
+        }
+    flat = jnp.concatenate([w.ravel() for w in weights.values()])
+    keep = _keep_largest(flat, pruned["all"])
+    pieces = jnp.split(keep, np.cumsum([w.size for w in weights.values()])[:-1])
+    return {
+        layer: piece.reshape(w.shape)
+        for piece, (layer, w) in zip(pieces, weights.items(), strict=True)
+    }
+
+
+def apply_mask(params: dict, mask: dict[str, Array]) -> dict:
+    """The parameters with pruned weights at exactly zero, whatever they were (NaN too)."""
+    return {
+        layer: {**leaves, "kernel": jnp.where(mask[layer], leaves["kernel"], 0.0)}
+        for layer, leaves in params.items()
+    }
+
+
+def method(model: CNN) -> Method:
+    """Masked fine-tuning.
+
+    The projection after each step is all it takes: a weight's moments touch no other
+    weight, so what they gather for a pruned one, weight decay included, is never seen.
+    """
+
+    def project(trainable: dict, fixed: dict) -> dict:
+        return {"params": apply_mask(trainable["params"], fixed["mask"])}
+
+    return dense(model)._replace(project=project)
+
+
+def prune(params: dict, pruned: dict[str, Array]) -> tuple[dict, dict]:
+    """A member before fine-tuning: its trainable and fixed parts (see `train.State`)."""
+    kept = mask(params, pruned)
+    return {"params": apply_mask(params, kept)}, {"mask": kept}
+
+
+prune_population = jax.vmap(prune)

@@ -1,0 +1,358 @@
+"""Making zoos: what each kind begins with. The training itself is `zoojax.run`.
+
+    zoo = make_dense(path, "my-zoo", Grid(...), "small", DataSpec("usps"), epochs=50)
+    twin = make_pruned(path, zoo, ratios=[0.5, 0.9])
+    twin = make_dropped_out(path, zoo)
+
+Each goes on with what it finds at `path` if the same call began it.
+"""
+
+import itertools
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+
+from zoojax import data, magnitude_pruning, models, population, run, train, variational_dropout
+from zoojax.errors import ZoojaxError
+from zoojax.models import ACTIVATIONS, INITS
+from zoojax.zoo import Parent, Zoo, ZooConfig, fingerprint
+from zoojax.zoo_writer import begin_or_continue
+
+VD_EPOCHS = 25
+MP_EPOCHS = 15
+_SEED_LIMIT = 2**32
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The hyper-parameters of a dense zoo: every combination, each with some seeds.
+
+    Attributes:
+      activations: names of `models.ACTIVATIONS`.
+      inits: names of `models.INITS`.
+      optimizers: names of `train.OPTIMIZERS`.
+      learning_rates: of the optimiser.
+      weight_decays: L2 in the gradient.
+      dropouts: rates in [0, 1).
+      seeds: members of a combination.
+      fresh_seeds: every member has a seed of its own ("random" zoos); otherwise every
+        combination has the same seeds ("fixed" zoos).
+    """
+
+    activations: tuple[str, ...] = ("tanh",)
+    inits: tuple[str, ...] = ("uniform",)
+    optimizers: tuple[str, ...] = ("adam",)
+    learning_rates: tuple[float, ...] = (3e-4,)
+    weight_decays: tuple[float, ...] = (0.0,)
+    dropouts: tuple[float, ...] = (0.0,)
+    seeds: int = 1
+    fresh_seeds: bool = False
+
+    def __post_init__(self):
+        for what, given, known in (
+            ("activation", self.activations, ACTIVATIONS),
+            ("initialisation", self.inits, INITS),
+            ("optimiser", self.optimizers, train.OPTIMIZERS),
+        ):
+            for name in given:
+                if name not in known:
+                    raise ZoojaxError(f"no {what} named '{name}'; there are: {', '.join(known)}")
+        if self.seeds < 1:
+            raise ZoojaxError(f"{self.seeds} members asked for; give at least 1")
+        for rate in self.learning_rates:
+            check_learning_rate(rate)
+        for decay in self.weight_decays:
+            if not (math.isfinite(decay) and decay >= 0):
+                raise ZoojaxError(f"weight decay {decay:g} is not a number from 0 up")
+        for rate in self.dropouts:
+            if not 0 <= rate < 1:
+                raise ZoojaxError(f"dropout rate {rate:g} is not in [0, 1)")
+
+    @property
+    def combinations(self) -> int:
+        """How many combinations of hyper-parameters there are."""
+        return len(list(self._product()))
+
+    def _product(self):
+        return itertools.product(
+            self.activations, self.dropouts, self.inits, self.optimizers,
+            self.learning_rates, self.weight_decays,
+        )
+
+    def members(self, first_seed: int = 1) -> pl.DataFrame:
+        """The members table: a row a member, combination by combination."""
+        last = first_seed + self.seeds * (self.combinations if self.fresh_seeds else 1) - 1
+        if not 0 <= first_seed <= last < _SEED_LIMIT:
+            raise ZoojaxError(f"seeds {first_seed} to {last} are not all from 0 to 2**32 - 1")
+        rows = []
+        for cell, values in enumerate(self._product()):
+            offset = cell * self.seeds if self.fresh_seeds else 0
+            rows += [(first_seed + offset + i, *values) for i in range(self.seeds)]
+        names = ("seed", "activation", "dropout", "init", "optimizer", "learning_rate")
+        table = pl.DataFrame(rows, schema=[*names, "weight_decay"], orient="row")
+        floats = pl.col("dropout", "learning_rate", "weight_decay").cast(pl.Float64)
+        return table.with_columns(floats, pl.col("seed").cast(pl.Int64)).select(
+            pl.int_range(pl.len(), dtype=pl.Int64).alias("id"), pl.all()
+        )
+
+
+def check_learning_rate(rate: float) -> None:
+    """Raises ZoojaxError unless the rate is a positive number."""
+    if not (math.isfinite(rate) and rate > 0):
+        raise ZoojaxError(f"learning rate {rate:g} is not a positive number")
+
+
+def make_dense(
+    out: Path,
+    name: str,
+    grid: Grid,
+    architecture: str,
+    spec: data.DataSpec,
+    *,
+    epochs: int = 50,
+    batch_size: int = 10,
+    data_order: str = "member",
+    first_seed: int = 1,
+    chunk: int | None = None,
+    preset: str | None = None,
+    data_dir: Path | None = None,
+    report: run.Report | None = None,
+) -> Zoo:
+    """Trains a dense zoo.
+
+    Args:
+      out: its folder: new, empty, or the same zoo interrupted.
+      name: its name.
+      grid: the members' hyper-parameters.
+      architecture: "small" or "large".
+      spec: the image set.
+      epochs: epochs to train; 0 saves the untrained members alone.
+      batch_size: images a step.
+      data_order: "member" or "shared".
+      first_seed: the lowest seed.
+      chunk: members a device trains at once; None chooses for the machine.
+      preset: the preset it comes from, for the record.
+      data_dir: where image sets are looked for; see `data.data_directory`.
+      report: told after every block.
+
+    Raises:
+      ZoojaxError: bad input, or the disk refused.
+    """
+    members = grid.members(first_seed)
+    _check_training(epochs, batch_size, data_order, chunk)
+    images = data.load(spec, data_dir)
+    config = ZooConfig(
+        name=name,
+        kind="dense",
+        architecture=architecture,
+        channels=spec.channels,
+        classes=images.num_classes,
+        data=spec,
+        data_hash=images.hash,
+        epochs=epochs,
+        batch_size=batch_size,
+        data_order=data_order,
+        chunk=_chunk(out, chunk, len(members)),
+        preset=preset,
+        versions=versions(),
+    )
+    writer = begin_or_continue(out, config, members)
+
+    def initial() -> tuple[dict, dict]:
+        params = initial_params(config.shape, members["init"].to_list(), members["seed"].to_list())
+        return {"params": params}, {}
+
+    return run.run(writer, initial, images, report)
+
+
+def initial_params(shape: models.Architecture, inits: list[str], seeds: list[int]) -> dict:
+    """Untrained parameters, stacked: each member's from its scheme and seed alone."""
+    positions, parts = [], []
+    for scheme in dict.fromkeys(inits):
+        mine = [i for i, name in enumerate(inits) if name == scheme]
+        own = np.array([seeds[i] for i in mine], np.uint32)
+        draw = jax.jit(jax.vmap(lambda seed, n=scheme: models.init_params(shape, n, seed)))
+        positions += mine
+        parts.append(jax.device_get(draw(own)))
+    return population.take(population.concatenate(parts), np.argsort(positions))
+
+
+def make_pruned(
+    out: Path,
+    parent: Zoo,
+    ratios: Sequence[float],
+    *,
+    scope: str = "global",
+    learning_rate: float | None = None,
+    epochs: int = MP_EPOCHS,
+    epoch: int | None = None,
+    chunk: int | None = None,
+    data_dir: Path | None = None,
+    report: run.Report | None = None,
+) -> Zoo:
+    """Prunes every member at every ratio, and fine-tunes all of them as one population.
+
+    Args:
+      out: the twin's folder.
+      parent: a dense zoo.
+      ratios: shares of weights to prune, each in [0, 1); 0 is fine-tuning alone.
+      scope: "global" or "layer".
+      learning_rate: of fine-tuning; None keeps each member's own.
+      epochs: of fine-tuning.
+      epoch: of the parent to start from; the newest if None.
+      chunk: as in `make_dense`.
+      data_dir: as in `make_dense`.
+      report: as in `make_dense`.
+
+    Raises:
+      ZoojaxError: bad input, or the disk refused.
+    """
+    shape = parent.config.shape
+    sizes = {k: int(w.size) for k, w in magnitude_pruning.kernels(_one(shape)).items()}
+    counts = [magnitude_pruning.pruned_counts(r, sizes, scope) for r in ratios]
+    if not ratios or len(set(ratios)) != len(ratios):
+        raise ZoojaxError("give one or more pruning ratios, each once")
+    members = _twin_members(parent, learning_rate).join(
+        pl.DataFrame({"ratio": list(ratios)}, schema={"ratio": pl.Float64}), how="cross"
+    )
+    members = members.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"))
+    config, images, epoch = _twin_config(out, parent, "mp", len(members), epochs, epoch, chunk, data_dir)
+    writer = begin_or_continue(out, replace(config, scope=scope), members)
+
+    def initial() -> tuple[dict, dict]:
+        params = population.take(parent.params(epoch), np.repeat(np.arange(len(parent)), len(ratios)))
+        pruned = {
+            k: jnp.asarray([c[k] for c in counts] * len(parent), jnp.int32) for k in counts[0]
+        }
+        return jax.device_get(jax.jit(magnitude_pruning.prune_population)(params, pruned))
+
+    return run.run(writer, initial, images, report)
+
+
+def make_dropped_out(
+    out: Path,
+    parent: Zoo,
+    *,
+    variant: str = "released",
+    learning_rate: float | None = None,
+    epochs: int = VD_EPOCHS,
+    epoch: int | None = None,
+    chunk: int | None = None,
+    data_dir: Path | None = None,
+    report: run.Report | None = None,
+) -> Zoo:
+    """Trains the variational-dropout twin of every member.
+
+    Args:
+      out: the twin's folder.
+      parent: a dense zoo.
+      variant: "released" (convolution biases are variational, as in the paper's
+        numbers) or "corrected" (no bias is).
+      learning_rate: None keeps each member's own.
+      epochs: of training; the KL's weight grows by 0.01/25 an epoch whatever their number.
+      epoch: of the parent to start from; the newest if None.
+      chunk: as in `make_dense`.
+      data_dir: as in `make_dense`.
+      report: as in `make_dense`.
+
+    Raises:
+      ZoojaxError: bad input, or the disk refused.
+    """
+    if variant not in variational_dropout.VARIANTS:
+        known = ", ".join(variational_dropout.VARIANTS)
+        raise ZoojaxError(f"no variant named '{variant}'; there are: {known}")
+    members = _twin_members(parent, learning_rate)
+    config, images, epoch = _twin_config(out, parent, "vd", len(members), epochs, epoch, chunk, data_dir)
+    writer = begin_or_continue(out, replace(config, variant=variant), members)
+
+    def initial() -> tuple[dict, dict]:
+        params = parent.params(epoch)
+        log_sigma2 = variational_dropout.init_log_sigma2(params, variant)
+        return {"params": params, "log_sigma2": jax.device_get(log_sigma2)}, {}
+
+    return run.run(writer, initial, images, report)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that results may depend on."""
+    return {name: metadata.version(name) for name in ("zoojax", "jax", "flax", "optax", "numpy")}
+
+
+def _one(shape: models.Architecture) -> dict:
+    return jax.eval_shape(lambda: models.init_params(shape, "uniform", 0))
+
+
+def _twin_members(parent: Zoo, learning_rate: float | None) -> pl.DataFrame:
+    if parent.config.kind != "dense":
+        raise ZoojaxError(f"{parent.path} is itself a twin; give the dense zoo it was made from")
+    table = parent.roster.with_columns(pl.col("id").alias("parent_id"))
+    if learning_rate is not None:
+        check_learning_rate(learning_rate)
+        table = table.with_columns(pl.lit(float(learning_rate)).alias("learning_rate"))
+    return table
+
+
+def _twin_config(
+    out: Path, parent: Zoo, kind: str, members: int, epochs: int, epoch: int | None,
+    chunk: int | None, data_dir: Path | None,
+) -> tuple[ZooConfig, data.ImageSet, int]:
+    base = parent.config
+    _check_training(epochs, base.batch_size, base.data_order, chunk)
+    if not parent.epochs:
+        raise ZoojaxError(f"{parent.path} has no epoch yet; finish its training first")
+    if epoch is None:
+        epoch = parent.epochs[-1]
+        if epoch != base.epochs:
+            raise ZoojaxError(
+                f"{parent.path} is at epoch {epoch} of {base.epochs}; finish its training "
+                f"first, or ask for --epoch {epoch}"
+            )
+    elif epoch not in parent.epochs:
+        raise ZoojaxError(f"{parent.path} has no epoch {epoch}; it has up to {parent.epochs[-1]}")
+    images = run.load_images(base, data_dir)
+    try:
+        where = os.path.relpath(parent.path.resolve(), out.resolve())
+    except ValueError:  # Another drive.
+        where = str(parent.path.resolve())
+    config = replace(
+        base,
+        name=f"{base.name}-{kind}",
+        kind=kind,
+        epochs=epochs,
+        chunk=_chunk(out, chunk, members),
+        parent=Parent(where, base.name, fingerprint(base, parent.roster), epoch),
+        versions=versions(),
+    )
+    return config, images, epoch
+
+
+def _chunk(out: Path, chunk: int | None, members: int) -> int:
+    """The chunk asked for, or that of the zoo to be continued, or one for this machine."""
+    if chunk is not None:
+        return chunk
+    from zoojax.zoo import CONFIG, open_zoo
+
+    if (out / CONFIG).exists():
+        return open_zoo(out).config.chunk
+    return population.default_chunk(members, population.make_mesh())
+
+
+def _check_training(epochs: int, batch_size: int, data_order: str, chunk: int | None) -> None:
+    from zoojax.programs import ORDERS
+
+    if epochs < 0:
+        raise ZoojaxError(f"{epochs} epochs asked for; give 0 or more")
+    if batch_size < 1:
+        raise ZoojaxError(f"batch size {batch_size}; give at least 1")
+    if data_order not in ORDERS:
+        raise ZoojaxError(f"no data order named '{data_order}'; there are: {', '.join(ORDERS)}")
+    if chunk is not None and chunk < 1:
+        raise ZoojaxError(f"chunk {chunk}; give at least 1")

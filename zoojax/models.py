@@ -1,0 +1,224 @@
+"""The zoos' CNNs in Linen, for ONE member: `jax.vmap` makes populations of them.
+
+Parameters are a plain dict: conv1..conv3, fc1, fc2, each {"kernel", "bias"}, kernels
+in Flax's axes (HWIO, and [in, out]), images channels last.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.nn import initializers
+from jax.nn.initializers import Initializer
+
+from zoojax import keys, ops
+from zoojax.errors import ZoojaxError
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "sigmoid": nn.sigmoid,
+    "relu": nn.relu,
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "silu": nn.silu,
+    "leaky_relu": functools.partial(nn.leaky_relu, negative_slope=0.01),
+}
+
+_fan = initializers.variance_scaling
+# torch.nn.init's schemes with torch's defaults: uniform_ is U(0, 1), normal_ is
+# N(0, 1), kaiming_* has fan_in and gain sqrt(2), xavier_* gain 1.
+INITS: dict[str, Initializer] = {
+    "uniform": initializers.uniform(1.0),
+    "normal": initializers.normal(1.0),
+    "kaiming_uniform": _fan(2.0, "fan_in", "uniform"),
+    "kaiming_normal": _fan(2.0, "fan_in", "normal"),
+    "xavier_uniform": _fan(1.0, "fan_avg", "uniform"),
+    "xavier_normal": _fan(1.0, "fan_avg", "normal"),
+}
+BIAS_INIT = initializers.constant(0.01)
+
+
+@dataclass(frozen=True)
+class ConvSpec:
+    """One convolution: features, kernel side, pooling side, dropout after it."""
+
+    features: int
+    kernel: int
+    pool: int
+    dropout: bool
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The shape of a CNN: what a zoo's members have in common.
+
+    Attributes:
+      name: "small" or "large".
+      size: side of the square input image, pixels.
+      channels: channels of the input image.
+      classes: number of classes.
+      convs: the convolutions.
+      hidden: width of the fully connected hidden layer.
+    """
+
+    name: str
+    size: int
+    channels: int
+    classes: int
+    convs: tuple[ConvSpec, ...]
+    hidden: int = 20
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layer names in order: conv1, ..., fc1, fc2."""
+        return (*(f"conv{i}" for i in range(1, len(self.convs) + 1)), "fc1", "fc2")
+
+
+# Dropout sits after every activation but that of the small CNN's last convolution
+# (Schürholt et al., "Model Zoos", 2022).
+_CONVS = {
+    "small": (
+        ConvSpec(8, 5, 2, True),
+        ConvSpec(6, 5, 2, True),
+        ConvSpec(4, 2, 1, False),
+    ),
+    "large": (
+        ConvSpec(16, 3, 2, True),
+        ConvSpec(32, 3, 2, True),
+        ConvSpec(15, 3, 2, True),
+    ),
+}
+_SIZE = {"small": 28, "large": 32}
+
+
+def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
+    """The small (28x28 input) or large (32x32) CNN of the zoos.
+
+    Raises:
+      ZoojaxError: there is no architecture of that name.
+    """
+    if name not in _CONVS:
+        raise ZoojaxError(f"no architecture named '{name}'; there are: {', '.join(_CONVS)}")
+    return Architecture(name, _SIZE[name], channels, classes, _CONVS[name])
+
+
+def conv_params(
+    module: nn.Module, spec: ConvSpec, channels: int, kernel_init: Initializer
+) -> tuple[Array, Array]:
+    """Declares a convolution's kernel [k, k, channels, features] and bias [features]."""
+    shape = (spec.kernel, spec.kernel, channels, spec.features)
+    kernel = module.param("kernel", kernel_init, shape)
+    return kernel, module.param("bias", BIAS_INIT, (spec.features,))
+
+
+def dense_params(
+    module: nn.Module, inputs: int, features: int, kernel_init: Initializer
+) -> tuple[Array, Array]:
+    """Declares a fully connected layer's kernel [inputs, features] and bias [features]."""
+    kernel = module.param("kernel", kernel_init, (inputs, features))
+    return kernel, module.param("bias", BIAS_INIT, (features,))
+
+
+def add_bias(x: Array, bias: Array) -> Array:
+    """x [..., features] + bias [features]."""
+    return x + jnp.broadcast_to(bias, x.shape)
+
+
+class Conv(nn.Module):
+    """A convolution laid out for the pooling that follows (see `zoojax.ops.conv`)."""
+
+    spec: ConvSpec
+    kernel_init: Initializer
+
+    @nn.compact
+    def __call__(self, x_BHWC: Array, key: Array | None) -> Array:
+        kernel, bias = conv_params(self, self.spec, x_BHWC.shape[-1], self.kernel_init)
+        return add_bias(ops.conv(x_BHWC, kernel, self.spec.pool), bias)
+
+
+class Dense(nn.Module):
+    """A fully connected layer."""
+
+    features: int
+    kernel_init: Initializer
+
+    @nn.compact
+    def __call__(self, x_BC: Array, key: Array | None) -> Array:
+        kernel, bias = dense_params(self, x_BC.shape[-1], self.features, self.kernel_init)
+        return add_bias(x_BC @ kernel, bias)
+
+
+class CNN(nn.Module):
+    """Convolutions (convolution, max pooling, activation), one hidden layer, logits.
+
+    Attributes:
+      architecture: the shape.
+      activation: a name of ACTIVATIONS.
+      init_scheme: a name of INITS; only `init` reads it.
+      conv: the convolution layer; variational dropout puts its own here.
+      dense: the fully connected layer; likewise.
+    """
+
+    architecture: Architecture
+    activation: str
+    init_scheme: str = "uniform"
+    conv: Callable[..., nn.Module] = Conv
+    dense: Callable[..., nn.Module] = Dense
+
+    @nn.compact
+    def __call__(
+        self, x_BHWC: Array, key: Array | None = None, dropout_rate: Array | None = None
+    ) -> Array:
+        """Logits.
+
+        Args:
+          x_BHWC: normalised images, [batch, size, size, channels].
+          key: noise of this step, for layers that draw any and for dropout.
+          dropout_rate: scalar, traced; None where no dropout is wanted (evaluation,
+            and members that were made without).
+
+        Returns:
+          [batch, classes].
+        """
+        activation, kernel_init = ACTIVATIONS[self.activation], INITS[self.init_scheme]
+        arch = self.architecture
+
+        def layer_key(index: int) -> Array | None:
+            return None if key is None else keys.step(key, index)
+
+        def dropout(x: Array, index: int) -> Array:
+            if dropout_rate is None or key is None:
+                return x
+            return _dropout(x, dropout_rate, keys.step(key, len(arch.layers) + index))
+
+        x = x_BHWC
+        for i, spec in enumerate(arch.convs):
+            y = self.conv(spec, kernel_init, name=f"conv{i + 1}")(x, layer_key(i))
+            x = activation(ops.max_pool(y))
+            x = dropout(x, i) if spec.dropout else x
+        i, x = len(arch.convs), x.reshape(x.shape[0], -1)
+        x = activation(self.dense(arch.hidden, kernel_init, name="fc1")(x, layer_key(i)))
+        x = dropout(x, i)
+        return self.dense(arch.classes, kernel_init, name="fc2")(x, layer_key(i + 1))
+
+
+def _dropout(x: Array, rate: Array, key: Array) -> Array:
+    """Inverted dropout at a traced rate, as torch.nn.Dropout does it."""
+    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    return jnp.where(keep, x / (1.0 - rate), 0.0)
+
+
+def init_params(arch: Architecture, scheme: str, seed: Array | int) -> dict:
+    """The untrained parameters of one member, which depend on its seed alone.
+
+    Raises:
+      ZoojaxError: there is no initialisation of that name.
+    """
+    if scheme not in INITS:
+        raise ZoojaxError(f"no initialisation named '{scheme}'; there are: {', '.join(INITS)}")
+    model = CNN(arch, "tanh", scheme)
+    images = jnp.zeros((1, arch.size, arch.size, arch.channels))
+    return model.init(keys.stream(seed, "init"), images)["params"]

@@ -1,0 +1,55 @@
+"""Max pooling with a cheap gradient.
+
+The gradient of ``jnp.max`` compares every input with the maximum and divides ties
+evenly. Keeping the winner's index instead costs a byte an output, and gives ties
+to the first in scan order, as torch does.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def _winner(y_BHPQWO: Array) -> tuple[Array, Array]:
+    positions = [
+        y_BHPQWO[:, :, p, q] for p in range(y_BHPQWO.shape[2]) for q in range(y_BHPQWO.shape[3])
+    ]
+    best, index = positions[0], jnp.zeros(positions[0].shape, jnp.int8)
+    for i, y in enumerate(positions[1:], start=1):
+        # A NaN wins, as in torch: a diverged member stays visibly diverged.
+        better = (y > best) | jnp.isnan(y)
+        best, index = jnp.where(better, y, best), jnp.where(better, jnp.int8(i), index)
+    return best, index
+
+
+def max_pool(y_BHPQWO: Array) -> Array:
+    """Maximum over the pooling positions that `zoojax.ops.conv` lays out.
+
+    Args:
+      y_BHPQWO: [batch, height, pool, pool, width, features].
+
+    Returns:
+      [batch, height, width, features].
+    """
+    return _max_pool(y_BHPQWO, y_BHPQWO.shape[2])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _max_pool(y_BHPQWO: Array, pool: int) -> Array:
+    return _winner(y_BHPQWO)[0]
+
+
+def _forward(y_BHPQWO: Array, pool: int) -> tuple[Array, Array]:
+    return _winner(y_BHPQWO)
+
+
+def _backward(pool: int, index: Array, g_BHWO: Array) -> tuple[Array]:
+    zero = jnp.zeros_like(g_BHWO)
+    g = [jnp.where(index == i, g_BHWO, zero) for i in range(pool * pool)]
+    rows = [jnp.stack(g[p * pool : (p + 1) * pool], axis=2) for p in range(pool)]
+    return (jnp.stack(rows, axis=2),)
+
+
+_max_pool.defvjp(_forward, _backward)

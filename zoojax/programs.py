@@ -1,0 +1,116 @@
+"""The two XLA programs of a zoo: an evaluation, and one epoch with its evaluation.
+
+Everything here is a function of one block of members; `zoojax.run` calls it block by
+block, `jax.jit` around it, the state donated.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import Mesh
+
+from zoojax import evaluate, keys, magnitude_pruning, train, variational_dropout
+from zoojax.data import Images
+from zoojax.models import CNN, Architecture
+from zoojax.population import over_members
+
+KINDS = ("dense", "mp", "vd")
+ORDERS = ("member", "shared")
+
+
+class Sets(NamedTuple):
+    """The images of a zoo, as (images [n, H, W, C], labels [n]) pairs."""
+
+    train: tuple[Array, Array]
+    val: tuple[Array, Array]
+    test: tuple[Array, Array]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What shapes a program: members that share it run together.
+
+    Attributes:
+      kind: one of KINDS.
+      architecture: the shape of the members.
+      activation: a name of `models.ACTIVATIONS`.
+      optimizer: a name of `train.OPTIMIZERS`.
+      dropout: whether the members use dropout.
+      batch_size: images a step.
+      data_order: "member" (each shuffles by its own seed) or "shared".
+      variant: of variational dropout, one of its VARIANTS; ignored by other kinds.
+    """
+
+    kind: str
+    architecture: Architecture
+    activation: str
+    optimizer: str
+    dropout: bool
+    batch_size: int
+    data_order: str = "member"
+    variant: str = "released"
+
+    @property
+    def model(self) -> CNN:
+        """The dense model, which evaluates members of every kind."""
+        return CNN(self.architecture, self.activation)
+
+    @property
+    def method(self) -> train.Method:
+        """What the kind adds to training."""
+        if self.kind == "vd":
+            return variational_dropout.method(self.architecture, self.activation, self.variant)
+        return magnitude_pruning.method(self.model) if self.kind == "mp" else train.dense(self.model)
+
+
+def sets(image_set) -> Sets:
+    """The arrays of a `zoojax.data.ImageSet`."""
+
+    def pair(images: Images) -> tuple[Array, Array]:
+        return jnp.asarray(images.images), jnp.asarray(images.labels)
+
+    return Sets(pair(image_set.train), pair(image_set.val), pair(image_set.test))
+
+
+def _measure(recipe: Recipe, state: train.State, splits: dict[str, tuple]) -> dict[str, Array]:
+    params = recipe.method.effective(state.trainable, state.fixed)
+    metrics = evaluate.sparsity(params)
+    for name, (images, labels) in splits.items():
+        result = evaluate.accuracy(recipe.model, params, images, labels)
+        metrics |= {f"{name}_{key}": value for key, value in result.items()}
+    return metrics | {"finite": evaluate.is_finite(state.trainable)}
+
+
+def evaluation(recipe: Recipe, mesh: Mesh) -> Callable[[train.State, Sets], dict[str, Array]]:
+    """(states, sets) -> metrics [members] on all three sets: what epoch 0 is measured with."""
+    return over_members(lambda s, d: _measure(recipe, s, d._asdict()), mesh, (0, None))
+
+
+def epoch(
+    recipe: Recipe, mesh: Mesh
+) -> Callable[[train.State, train.Hyper, Sets, Array], tuple[train.State, dict[str, Array]]]:
+    """(states, hypers, sets, number) -> (states, metrics [members]): one epoch, then evaluation."""
+
+    def one(state, hyper, data, shared_order, number):
+        images, labels = data.train
+        order = shared_order
+        if recipe.data_order == "member":
+            order = keys.shuffle(keys.stream(hyper.seed, "order", number), labels.shape[0])
+        state, running = train.epoch(
+            recipe.method, recipe.optimizer, recipe.batch_size, recipe.dropout,
+            state, hyper, images, labels, order, number,
+        )
+        measured = _measure(recipe, state, {"val": data.val, "test": data.test})
+        return state, running | measured
+
+    def block(state, hyper, data, number):
+        # One order for all: gathered once, and the first convolution's patches with it.
+        shared = keys.shuffle(keys.stream(0, "order", number), data.train[1].shape[0])
+        return over_members(one, mesh, (0, 0, None, None, None))(state, hyper, data, shared, number)
+
+    return block
+

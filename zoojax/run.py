@@ -1,0 +1,241 @@
+"""The ONE driver: epochs x blocks of members, saved epoch by epoch, resumable."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+
+from zoojax import data, population, programs, train
+from zoojax.errors import ZoojaxError
+from zoojax.programs import Recipe, Sets
+from zoojax.zoo import Zoo, ZooConfig
+from zoojax.zoo_writer import ZooWriter
+
+
+
+class Progress(NamedTuple):
+    """How far a run is, in member-samples (one training image seen by one member).
+
+    Attributes:
+      epoch: the epoch being trained.
+      epochs: the last one.
+      done: member-samples trained since epoch 0, earlier commands included.
+      total: member-samples of the whole run.
+    """
+
+    epoch: int
+    epochs: int
+    done: int
+    total: int
+
+
+Report = Callable[[Progress], None]
+Initial = Callable[[], tuple[dict[str, Any], dict[str, Any]]]
+
+
+@dataclass
+class Block:
+    """Members that run as one program.
+
+    Attributes:
+      recipe: the program.
+      members: positions in the members table, filled up to the program's size.
+      count: how many of them are not filling.
+      hyper: their hyper-parameters, on the devices.
+      state: their states, on the devices.
+    """
+
+    recipe: Recipe
+    members: np.ndarray
+    count: int
+    hyper: train.Hyper
+    state: train.State
+
+
+def recipes(config: ZooConfig, members: pl.DataFrame) -> dict[Recipe, np.ndarray]:
+    """Groups members by what shapes their program: {recipe: positions, ascending}."""
+    groups: dict[Recipe, list[int]] = {}
+    rows = members.select("activation", "optimizer", "dropout").iter_rows()
+    for position, (activation, optimizer, dropout) in enumerate(rows):
+        recipe = Recipe(
+            config.kind, config.shape, activation, optimizer, dropout > 0,
+            config.batch_size, config.data_order, config.variant or "released",
+        )
+        groups.setdefault(recipe, []).append(position)
+    return {recipe: np.array(positions) for recipe, positions in groups.items()}
+
+
+def hypers(members: pl.DataFrame) -> train.Hyper:
+    """Hyper-parameters of all members, [members]."""
+    return train.Hyper(
+        members["seed"].to_numpy().astype(np.uint32),
+        members["learning_rate"].to_numpy().astype(np.float32),
+        members["weight_decay"].to_numpy().astype(np.float32),
+        members["dropout"].to_numpy().astype(np.float32),
+    )
+
+
+def load_images(config: ZooConfig, data_dir: Path | None) -> data.ImageSet:
+    """The images that a zoo was made with.
+
+    Raises:
+      ZoojaxError: they are not to be had, or are others than the zoo's.
+    """
+    images = data.load(config.data, data_dir)
+    if images.hash != config.data_hash:
+        raise ZoojaxError(
+            f"the images of '{config.data.name}' are not those that zoo '{config.name}' was "
+            "made with (their hash differs); point --data-dir to the original files"
+        )
+    return images
+
+
+def run(
+    writer: ZooWriter, initial: Initial, images: data.ImageSet, report: Report | None = None
+) -> Zoo:
+    """Trains a zoo to its last epoch, from wherever it is.
+
+    Args:
+      writer: the zoo, begun or to be continued.
+      initial: the stacked (trainable, fixed) of epoch 0; called only if that epoch is
+        not on disk yet.
+      images: the zoo's image set.
+      report: told where the run begins, and after every block of every epoch.
+
+    Returns:
+      The finished zoo.
+
+    Raises:
+      ZoojaxError: the disk refused.
+    """
+    zoo, mesh = writer.zoo, population.make_mesh()
+    sets = population.replicate(programs.sets(images), mesh)
+    last = writer.last_epoch
+    if last is None:
+        trainable, fixed = initial()
+        blocks = _blocks(zoo, mesh, trainable, fixed, None)
+        _append(writer, 0, blocks, _evaluate_blocks(blocks, sets, mesh))
+        last = 0
+    else:
+        state = zoo.state(last)
+        fixed = {"mask": state.pop("mask")} if "mask" in state else {}
+        blocks = _blocks(zoo, mesh, state, fixed, zoo.optimizer())
+
+    compiled = {
+        b.recipe: jax.jit(programs.epoch(b.recipe, mesh), donate_argnums=0) for b in blocks
+    }
+    samples, epochs = len(images.train.labels), zoo.config.epochs
+    done, total = last * len(zoo) * samples, epochs * len(zoo) * samples
+    if report is not None:
+        report(Progress(last, epochs, done, total))
+    for epoch in range(last + 1, epochs + 1):
+        metrics = []
+        for block in blocks:
+            block.state, measured = compiled[block.recipe](
+                block.state, block.hyper, sets, jnp.int32(epoch)
+            )
+            metrics.append(jax.device_get(measured))
+            done += block.count * samples
+            if report is not None:
+                report(Progress(epoch, epochs, done, total))
+        _append(writer, epoch, blocks, metrics)
+    return zoo
+
+
+def evaluate(zoo: Zoo, images: data.ImageSet, epoch: int | None = None) -> pl.DataFrame:
+    """Measures the members of a saved epoch on a set of images, as epoch 0 of a zoo is.
+
+    Args:
+      zoo: the zoo.
+      images: any image set of the shape that the members take.
+      epoch: which; the newest if None.
+
+    Returns:
+      A row a member: losses and accuracies on all three sets, ggap, sparsities.
+
+    Raises:
+      ZoojaxError: the epoch is not there or is damaged.
+    """
+    epoch = zoo.epochs[-1] if epoch is None and zoo.epochs else epoch
+    mesh = population.make_mesh()
+    sets = population.replicate(programs.sets(images), mesh)
+    state = zoo.state(epoch)
+    fixed = {"mask": state.pop("mask")} if "mask" in state else {}
+    blocks = _blocks(zoo, mesh, state, fixed, None)
+    return _metrics_table(zoo, epoch or 0, blocks, _evaluate_blocks(blocks, sets, mesh))
+
+
+def _evaluate_blocks(blocks: list[Block], sets: Sets, mesh) -> list[dict[str, np.ndarray]]:
+    compiled = {b.recipe: jax.jit(programs.evaluation(b.recipe, mesh)) for b in blocks}
+    return [jax.device_get(compiled[b.recipe](b.state, sets)) for b in blocks]
+
+
+def _blocks(zoo: Zoo, mesh, trainable: dict, fixed: dict, optimizer: dict | None) -> list[Block]:
+    """Lays the population over blocks; fresh moments where none are given."""
+    result, hyper = [], hypers(zoo.roster)
+    for recipe, positions in recipes(zoo.config, zoo.roster).items():
+        for members in population.blocks(positions, zoo.config.chunk, mesh):
+            parts = population.take((trainable, fixed), members)
+            state = jax.vmap(lambda t, f, r=recipe: train.init_state(t, f, r.optimizer))(*parts)
+            if optimizer is not None:
+                saved = population.take(optimizer[recipe.optimizer], members)
+                moments = flax.serialization.from_state_dict(state.optimizer, saved)
+                state = state._replace(optimizer=moments)
+            count = len(np.unique(members))
+            placed = population.place((population.take(hyper, members), state), mesh)
+            result.append(Block(recipe, members, count, *placed))
+    return result
+
+
+def _in_order(blocks: list[Block], trees: list[Any]) -> Any:
+    """One stacked pytree in the order of the members table, from one a block."""
+    parts = [population.take(jax.device_get(t), np.s_[: b.count]) for b, t in zip(blocks, trees)]
+    order = np.argsort(np.concatenate([b.members[: b.count] for b in blocks]))
+    return population.take(population.concatenate(parts), order)
+
+
+def _append(writer: ZooWriter, epoch: int, blocks: list[Block], metrics: list[dict]) -> None:
+    state = _in_order(blocks, [{**b.state.trainable, **b.state.fixed} for b in blocks])
+    writer.append(epoch, state, _moments(blocks), _metrics_table(writer.zoo, epoch, blocks, metrics))
+
+
+def _moments(blocks: list[Block]) -> dict[str, Any]:
+    """The optimisers' moments by optimiser, stacked by member; those of members with
+    another optimiser are zero, so that positions stay those of the members table."""
+    total = max(int(b.members.max()) for b in blocks) + 1
+    result = {}
+    for name in sorted({b.recipe.optimizer for b in blocks}):
+        mine = [b for b in blocks if b.recipe.optimizer == name]
+        rows = np.sort(np.concatenate([b.members[: b.count] for b in mine]))
+        stacked = _in_order(mine, [b.state.optimizer for b in mine])
+
+        def spread(x: np.ndarray, rows: np.ndarray = rows) -> np.ndarray:
+            whole = np.zeros((total, *x.shape[1:]), x.dtype)
+            whole[rows] = x
+            return whole
+
+        result[name] = flax.serialization.to_state_dict(jax.tree.map(spread, stacked))
+    return result
+
+
+def _metrics_table(zoo: Zoo, epoch: int, blocks: list[Block], metrics: list[dict]) -> pl.DataFrame:
+    measured = _in_order(blocks, metrics)
+    layers = [f"sparsity_{layer}" for layer in zoo.config.shape.layers]
+    measured["ggap"] = measured["train_acc"] - measured["test_acc"]
+    columns = [
+        *(f"{split}_{what}" for split in ("train", "val", "test") for what in ("loss", "acc")),
+        "ggap", "sparsity", *layers, "finite",
+    ]
+    return pl.DataFrame(
+        {
+            "member": zoo.roster["id"],
+            "epoch": pl.Series([epoch] * len(zoo), dtype=pl.Int64),
+            **{name: pl.Series(measured[name]) for name in columns},
+        }
+    )

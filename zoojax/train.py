@@ -1,0 +1,165 @@
+"""The ONE training loop: a pure function of one member, a scan over steps.
+
+What a kind of zoo adds (a loss, a projection, what is evaluated) comes in as a
+`Method`; `jax.vmap` over states and hyper-parameters trains a population.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from zoojax import keys
+from zoojax.models import CNN
+
+# Weight decay is L2 in the gradient, as in torch.optim.Adam and SGD: the decayed
+# gradient enters the moments. It is not AdamW.
+OPTIMIZERS: dict[str, optax.GradientTransformation] = {
+    "adam": optax.scale_by_adam(b1=0.9, b2=0.999, eps=1e-8),
+    "sgd": optax.trace(decay=0.9),
+}
+
+
+class Hyper(NamedTuple):
+    """What differs by member: scalars for one, [members] for a population."""
+
+    seed: Array
+    learning_rate: Array
+    weight_decay: Array
+    dropout: Array
+
+
+class State(NamedTuple):
+    """All that an epoch changes or needs of one member.
+
+    Attributes:
+      trainable: {"params": ...}, and {"log_sigma2": ...} under variational dropout.
+      fixed: {} or {"mask": ...}: bool arrays shaped like the kernels, True where kept.
+      optimizer: the optimiser's moments.
+    """
+
+    trainable: dict[str, Any]
+    fixed: dict[str, Any]
+    optimizer: Any
+
+
+class Batch(NamedTuple):
+    """Images [B, H, W, C], labels [B], and weights [B]: 0 for padding, else 1."""
+
+    images: Array
+    labels: Array
+    weights: Array
+
+
+class Method(NamedTuple):
+    """What a kind of zoo adds to training; pure functions of one member.
+
+    Attributes:
+      objective: (trainable, batch, dropout rate or None, key, epoch) -> (loss, logits).
+      project: (trainable, fixed) -> trainable, applied after every step.
+      effective: (trainable, fixed) -> the parameters that the member is evaluated with.
+    """
+
+    objective: Callable[..., tuple[Array, Array]]
+    project: Callable[[dict, dict], dict]
+    effective: Callable[[dict, dict], dict]
+
+
+def cross_entropy(logits: Array, batch: Batch) -> Array:
+    """Mean cross entropy over the batch, padding left out."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
+    return jnp.sum(losses * batch.weights) / jnp.sum(batch.weights)
+
+
+def dense(model: CNN) -> Method:
+    """Plain training: cross entropy, nothing projected, evaluated as it is."""
+
+    def objective(trainable, batch, dropout_rate, key, epoch):
+        logits = model.apply({"params": trainable["params"]}, batch.images, key, dropout_rate)
+        return cross_entropy(logits, batch), logits
+
+    return Method(objective, lambda trainable, _: trainable, lambda trainable, _: trainable["params"])
+
+
+def init_state(trainable: dict, fixed: dict, optimizer: str) -> State:
+    """A state before its first step: moments at zero."""
+    return State(trainable, fixed, OPTIMIZERS[optimizer].init(trainable))
+
+
+def step(
+    method: Method, optimizer: str, state: State, hyper: Hyper, batch: Batch, dropout: bool,
+    key: Array, epoch: Array,
+) -> tuple[State, Array, Array]:
+    """One optimiser step of one member.
+
+    Args:
+      method: loss and projection.
+      optimizer: a name of OPTIMIZERS.
+      state: the member.
+      hyper: its hyper-parameters.
+      batch: what it is trained on.
+      dropout: whether the member uses dropout at all (static).
+      key: noise of this step.
+      epoch: the epoch being trained, counted from 1.
+
+    Returns:
+      The member after the step, the loss, and the logits it was computed from.
+    """
+    rate = hyper.dropout if dropout else None
+    grad = jax.value_and_grad(method.objective, has_aux=True)
+    (loss, logits), grads = grad(state.trainable, batch, rate, key, epoch)
+    grads = jax.tree.map(lambda g, p: g + hyper.weight_decay * p, grads, state.trainable)
+    updates, moments = OPTIMIZERS[optimizer].update(grads, state.optimizer)
+    trainable = jax.tree.map(
+        lambda p, u: p - hyper.learning_rate * u, state.trainable, updates
+    )
+    return State(method.project(trainable, state.fixed), state.fixed, moments), loss, logits
+
+
+def epoch(
+    method: Method, optimizer: str, batch_size: int, dropout: bool,
+    state: State, hyper: Hyper, images: Array, labels: Array, order: Array, number: Array,
+) -> tuple[State, dict[str, Array]]:
+    """One pass over the training set by one member.
+
+    Args:
+      method: loss and projection.
+      optimizer: a name of OPTIMIZERS.
+      batch_size: images a step; the last batch may be smaller, as in torch.
+      dropout: whether the member uses dropout at all (static).
+      state: the member.
+      hyper: its hyper-parameters.
+      images: training images, [n, H, W, C].
+      labels: their classes, [n] int32.
+      order: a permutation of range(n).
+      number: the epoch being trained, counted from 1.
+
+    Returns:
+      The member after the epoch; and the running train_loss (of the objective) and
+      train_acc, means over the samples as they were met, noise on.
+    """
+    n = labels.shape[0]
+    steps = -(-n // batch_size)
+    padding = steps * batch_size - n
+    order = jnp.pad(order, (0, padding)).reshape(steps, batch_size)
+    weights = jnp.pad(jnp.ones(n), (0, padding)).reshape(steps, batch_size)
+    noise = keys.stream(hyper.seed, "noise", number)
+
+    def body(carry, xs):
+        state, loss_sum, correct = carry
+        i, index, weight = xs
+        batch = Batch(images[index], labels[index], weight)
+        state, loss, logits = step(
+            method, optimizer, state, hyper, batch, dropout, keys.step(noise, i), number
+        )
+        hits = (jnp.argmax(logits, axis=-1) == batch.labels) * weight
+        return (state, loss_sum + loss * jnp.sum(weight), correct + jnp.sum(hits)), None
+
+    carry, _ = jax.lax.scan(
+        body, (state, jnp.float32(0), jnp.float32(0)), (jnp.arange(steps), order, weights)
+    )
+    state, loss_sum, correct = carry
+    return state, {"train_loss": loss_sum / n, "train_acc": correct / n}

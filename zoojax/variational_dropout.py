@@ -1,0 +1,162 @@
+"""Sparse variational dropout with a log sigma squared for every weight.
+
+Molchanov et al., "Variational Dropout Sparsifies Deep Neural Networks", 2017, as the
+"Sparsified Model Zoo Twins" (arXiv 2304.13718) were made with it. Two variants:
+
+- "released": the code that made the paper's numbers. Convolution biases are
+  variational too (they add to the variance, count in the KL, are thresholded);
+  those of fully connected layers are not.
+- "corrected": the method as published. No bias is variational.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from zoojax import ops
+from zoojax.models import CNN, Architecture, ConvSpec, add_bias, conv_params, dense_params
+from zoojax.train import Method, cross_entropy
+
+VARIANTS = ("released", "corrected")
+THRESHOLD = 3.0
+INIT_LOG_SIGMA2 = -10.0
+# log alpha is clipped to +- this, by kind of layer.
+CLIP = {"conv": 8.0, "fc": 10.0}
+# Constants of the approximate KL (Molchanov et al. 2017, eq. 14).
+_K1, _K2, _K3 = 0.63576, 1.8732, 1.48695
+# Keeps the square root differentiable where an input patch is all zero.
+_VARIANCE_FLOOR = 1e-8
+
+
+def log_alpha(log_sigma2: Array, weight: Array, clip: float) -> Array:
+    """log(sigma^2 / w^2), clipped to [-clip, clip]; any shape."""
+    raw = log_sigma2 - 2.0 * jnp.log(jnp.abs(weight) + 1e-15)
+    return jnp.clip(raw, -clip, clip)
+
+
+def _layer_clip(layer: str) -> float:
+    return CLIP["conv" if layer.startswith("conv") else "fc"]
+
+
+def log_alphas(params: dict, log_sigma2: dict) -> dict:
+    """log alpha of everything variational, in the structure of log_sigma2."""
+    return {
+        layer: {
+            name: log_alpha(value, params[layer][name], _layer_clip(layer))
+            for name, value in leaves.items()
+        }
+        for layer, leaves in log_sigma2.items()
+    }
+
+
+def threshold(params: dict, log_sigma2: dict) -> dict:
+    """The parameters with everything of log alpha >= 3 at zero: what is evaluated."""
+    alphas = log_alphas(params, log_sigma2)
+    return {
+        layer: {
+            name: jnp.where(alphas[layer][name] >= THRESHOLD, 0.0, value)
+            if name in alphas[layer]
+            else value
+            for name, value in leaves.items()
+        }
+        for layer, leaves in params.items()
+    }
+
+
+def kl(params: dict, log_sigma2: dict) -> Array:
+    """The KL divergence from the log-uniform prior, summed over everything variational."""
+
+    def divergence(alpha: Array) -> Array:
+        negative = _K1 * nn.sigmoid(_K2 + _K3 * alpha) - 0.5 * jnp.log1p(jnp.exp(-alpha)) - _K1
+        return -jnp.sum(negative)
+
+    return sum(map(divergence, jax.tree.leaves(log_alphas(params, log_sigma2))), jnp.float32(0))
+
+
+def kl_weight(epoch: Array) -> Array:
+    """Weight of the summed KL in an epoch counted from 1: min(1, 0.01 (epoch - 1) / 25)."""
+    return jnp.minimum(1.0, 0.01 * (epoch - 1) / 25.0)
+
+
+def init_log_sigma2(params: dict, variant: str) -> dict:
+    """log sigma^2 of a twin before training: -10 for all that the variant makes variational."""
+
+    def names(layer: str) -> tuple[str, ...]:
+        biased = variant == "released" and layer.startswith("conv")
+        return ("bias", "kernel") if biased else ("kernel",)
+
+    return {
+        layer: {name: jnp.full_like(leaves[name], INIT_LOG_SIGMA2) for name in names(layer)}
+        for layer, leaves in params.items()
+    }
+
+
+class VariationalConv(nn.Module):
+    """A convolution whose pre-activations are sampled (local reparameterisation).
+
+    Mean conv(x, w) + b; variance conv(x^2, alpha w^2), plus alpha b^2 where biases are
+    variational.
+    """
+
+    spec: ConvSpec
+    kernel_init: jax.nn.initializers.Initializer
+    variational_bias: bool
+
+    @nn.compact
+    def __call__(self, x_BHWC: Array, key: Array) -> Array:
+        kernel, bias = conv_params(self, self.spec, x_BHWC.shape[-1], self.kernel_init)
+        mean = ops.conv(x_BHWC, kernel, self.spec.pool)
+        kernel_variance = _variance(self, "kernel", kernel, CLIP["conv"])
+        variance = ops.conv(jnp.square(x_BHWC), kernel_variance, self.spec.pool)
+        if self.variational_bias:
+            variance = add_bias(variance, _variance(self, "bias", bias, CLIP["conv"]))
+        return _sample(add_bias(mean, bias), variance, key)
+
+
+class VariationalDense(nn.Module):
+    """A fully connected layer whose pre-activations are sampled; its bias is not variational."""
+
+    features: int
+    kernel_init: jax.nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, x_BC: Array, key: Array) -> Array:
+        kernel, bias = dense_params(self, x_BC.shape[-1], self.features, self.kernel_init)
+        variance = jnp.square(x_BC) @ _variance(self, "kernel", kernel, CLIP["fc"])
+        return _sample(add_bias(x_BC @ kernel, bias), variance, key)
+
+
+def _variance(module: nn.Module, name: str, value: Array, clip: float) -> Array:
+    log_sigma2 = module.get_variable("log_sigma2", name)
+    return jnp.exp(log_alpha(log_sigma2, value, clip)) * jnp.square(value)
+
+
+def _sample(mean: Array, variance: Array, key: Array) -> Array:
+    return mean + jnp.sqrt(variance + _VARIANCE_FLOOR) * ops.normal(key, mean.shape)
+
+
+def method(arch: Architecture, activation: str, variant: str) -> Method:
+    """Training with sampled pre-activations; evaluation through the threshold.
+
+    The objective is mean cross entropy + kl_weight(epoch) * summed KL.
+    """
+    model = CNN(
+        arch,
+        activation,
+        conv=functools.partial(VariationalConv, variational_bias=variant == "released"),
+        dense=VariationalDense,
+    )
+
+    def objective(trainable, batch, dropout_rate, key, epoch):
+        logits = model.apply(trainable, batch.images, key, dropout_rate)
+        penalty = kl_weight(epoch) * kl(trainable["params"], trainable["log_sigma2"])
+        return cross_entropy(logits, batch) + penalty, logits
+
+    return Method(
+        objective,
+        project=lambda trainable, _: trainable,
+        effective=lambda trainable, _: threshold(trainable["params"], trainable["log_sigma2"]),
+    )
