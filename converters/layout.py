@@ -27,7 +27,7 @@ def layer_prefixes(names: Mapping[str, object], architecture: Architecture) -> d
     """Which torch prefix holds which layer: {"conv1": "module_list.0", ...}, by order.
 
     Raises:
-      ZoojaxError: another number of layers than the architecture has.
+        ZoojaxError: another number of layers than the architecture has.
     """
     prefixes = {n.rpartition(".")[0] for n in names if n.endswith((".weight", ".weight_orig"))}
     ordered = sorted(prefixes, key=lambda p: [int(s) if s.isdigit() else -1 for s in p.split(".")])
@@ -51,12 +51,12 @@ def kernel_to_flax(layer: str, weight: np.ndarray, architecture: Architecture) -
     """A torch weight, mask or log sigma squared as a Flax kernel.
 
     Args:
-      layer: its Flax name.
-      weight: OIHW, or [out, in]; for fc1 the inputs are channels first.
-      architecture: the network.
+        layer: its Flax name.
+        weight: OIHW, or [out, in]; for fc1 the inputs are channels first.
+        architecture: the network.
 
     Returns:
-      HWIO, or [in, out]; for fc1 the inputs are channels last.
+        HWIO, or [in, out]; for fc1 the inputs are channels last.
     """
     if layer.startswith("conv"):
         return weight.transpose(_CONV_TO_FLAX)
@@ -83,7 +83,7 @@ def params_to_flax(state: Mapping[str, np.ndarray], architecture: Architecture) 
     A pruned layer (weight_orig and weight_mask) gives the masked weight.
 
     Raises:
-      ZoojaxError: another number of layers than the architecture has.
+        ZoojaxError: another number of layers than the architecture has.
     """
     params = {}
     for layer, prefix in layer_prefixes(state, architecture).items():
@@ -104,9 +104,9 @@ def params_to_torch(
     """One member's parameters as a torch state dict, in the zoos' module names.
 
     Args:
-      params: the member.
-      architecture: the network.
-      dropout: whether the torch module counts dropout layers.
+        params: the member.
+        architecture: the network.
+        dropout: whether the torch module counts dropout layers.
     """
     state = {}
     modules = MODULES[architecture.name, dropout]

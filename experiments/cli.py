@@ -40,11 +40,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command.
 
     Returns:
-      Exit status: 0; 2 for bad input, with one line on standard error; 130 and 143 for
-      ctrl-C and SIGTERM, after which the same command goes on.
+        Exit status: 0; 2 for bad input, with one line on standard error; 130 and 143 for
+        ctrl-C and SIGTERM, after which the same command goes on.
     """
     command = tyro.cli(
-        _Command, prog="zoojax", description=_DESCRIPTION, args=arguments,
+        _Command,
+        prog="zoojax",
+        description=_DESCRIPTION,
+        args=arguments,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     )
     signal.signal(signal.SIGTERM, _on_sigterm)

@@ -29,7 +29,8 @@ class Info:
         config, epochs = zoo.config, zoo.epochs
         diverged = zoo.members.filter(~zoo.members["diverged_epoch"].is_null())
         varied = [
-            name for name in zoo.roster.columns
+            name
+            for name in zoo.roster.columns
             if name not in ("id", "seed", "parent_id") and zoo.roster[name].n_unique() > 1
         ]
         size = sum(f.stat().st_size for f in zoo.path.rglob("*") if f.is_file())

@@ -13,13 +13,13 @@ class Preset:
     """A zoo to be trained.
 
     Attributes:
-      architecture: "small" or "large".
-      data: its image set.
-      grid: its members.
-      vd_learning_rate: of variational dropout; None keeps each member's own.
-      mp_learning_rate: of fine-tuning after pruning; None keeps each member's own.
-      epochs: of dense training.
-      batch_size: images a step.
+        architecture: "small" or "large".
+        data: its image set.
+        grid: its members.
+        vd_learning_rate: of variational dropout; None keeps each member's own.
+        mp_learning_rate: of fine-tuning after pruning; None keeps each member's own.
+        epochs: of dense training.
+        batch_size: images a step.
     """
 
     architecture: str
@@ -62,13 +62,19 @@ def _grid(learning_rates: tuple[float, ...], weight_decays: tuple[float, ...], f
 
 
 def _grids(
-    name: str, architecture: str, data: DataSpec, learning_rates: tuple[float, ...],
-    weight_decays: tuple[float, ...], vd_learning_rate: float | None = None,
+    name: str,
+    architecture: str,
+    data: DataSpec,
+    learning_rates: tuple[float, ...],
+    weight_decays: tuple[float, ...],
+    vd_learning_rate: float | None = None,
 ) -> dict[str, Preset]:
     """A fixed-seed and a random-seed grid zoo."""
     return {
         f"{name}-{seeds}": Preset(
-            architecture, data, _grid(learning_rates, weight_decays, seeds == "random"),
+            architecture,
+            data,
+            _grid(learning_rates, weight_decays, seeds == "random"),
             vd_learning_rate,
         )
         for seeds in ("fixed", "random")
@@ -109,7 +115,7 @@ def preset(name: str) -> Preset:
     """A preset by its name.
 
     Raises:
-      ZoojaxError: there is none of that name; the nearest is suggested.
+        ZoojaxError: there is none of that name; the nearest is suggested.
     """
     if name in PRESETS:
         return PRESETS[name]

@@ -16,8 +16,8 @@ def reporting(label: str, quiet: bool) -> Iterator[Report | None]:
     """Yields what `zoojax.run.run` reports to; None if quiet.
 
     Args:
-      label: what is being done.
-      quiet: show nothing.
+        label: what is being done.
+        quiet: show nothing.
     """
     if quiet:
         yield None
@@ -28,8 +28,11 @@ def reporting(label: str, quiet: bool) -> Iterator[Report | None]:
 
             def show(at: Progress) -> None:
                 bar.update(
-                    task, completed=at.done, total=at.total,
-                    epoch=f"epoch {at.epoch}/{at.epochs}", rate=meter.rate(at),
+                    task,
+                    completed=at.done,
+                    total=at.total,
+                    epoch=f"epoch {at.epoch}/{at.epochs}",
+                    rate=meter.rate(at),
                 )
 
             yield show

@@ -53,9 +53,16 @@ class Magnitude:
         rate = self.learning_rate or _preset_rate(parent, "mp_learning_rate")
         with reporting("prune and fine-tune", self.running.quiet) as report:
             twin = make_pruned(
-                self.out, parent, self.ratios, scope=self.scope, learning_rate=rate,
-                epochs=self.epochs, epoch=self.epoch, chunk=self.running.chunk,
-                data_dir=self.running.data_dir, report=report,
+                self.out,
+                parent,
+                self.ratios,
+                scope=self.scope,
+                learning_rate=rate,
+                epochs=self.epochs,
+                epoch=self.epoch,
+                chunk=self.running.chunk,
+                data_dir=self.running.data_dir,
+                report=report,
             )
         _show(twin, self.running)
 
@@ -99,9 +106,15 @@ class VariationalDropout:
         rate = self.learning_rate or _preset_rate(parent, "vd_learning_rate")
         with reporting("variational dropout", self.running.quiet) as report:
             twin = make_dropped_out(
-                self.out, parent, variant=self.variant, learning_rate=rate,
-                epochs=self.epochs, epoch=self.epoch, chunk=self.running.chunk,
-                data_dir=self.running.data_dir, report=report,
+                self.out,
+                parent,
+                variant=self.variant,
+                learning_rate=rate,
+                epochs=self.epochs,
+                epoch=self.epoch,
+                chunk=self.running.chunk,
+                data_dir=self.running.data_dir,
+                report=report,
             )
         _show(twin, self.running)
 

@@ -16,18 +16,20 @@ def summary(zoo: Zoo, metrics: pl.DataFrame) -> pl.DataFrame:
     """Mean and standard deviation over members, a row a pruning ratio and epoch.
 
     Args:
-      zoo: the zoo.
-      metrics: rows of its metrics.
+        zoo: the zoo.
+        metrics: rows of its metrics.
 
     Returns:
-      Columns `ratio` (magnitude-pruned twins only), `epoch`, `members`, `diverged`, and
-      for each metric `<metric>_mean` and `<metric>_std`, shares in [0, 1]. Members with
-      numbers that are not finite are counted in `diverged` and left out of the rest.
+        Columns `ratio` (magnitude-pruned twins only), `epoch`, `members`, `diverged`, and
+        for each metric `<metric>_mean` and `<metric>_std`, shares in [0, 1]. Members with
+        numbers that are not finite are counted in `diverged` and left out of the rest.
     """
     layers = [f"sparsity_{layer}" for layer in zoo.config.shape.layers]
     keys = ["epoch"]
     if zoo.config.kind == "mp":
-        metrics = metrics.join(zoo.roster.select(pl.col("id").alias("member"), "ratio"), on="member")
+        metrics = metrics.join(
+            zoo.roster.select(pl.col("id").alias("member"), "ratio"), on="member"
+        )
         keys = ["ratio", "epoch"]
     sound = pl.col("finite")
     return (
@@ -54,12 +56,17 @@ def show(zoo: Zoo, metrics: pl.DataFrame, *, as_json: bool, title: str) -> None:
     if as_json:
         show_json({"zoo": str(zoo.path), "rows": table.to_dicts()})
         return
-    rich = Table(title=title, caption="mean (std) over members, %; sparsity of weights, biases aside")
+    rich = Table(
+        title=title, caption="mean (std) over members, %; sparsity of weights, biases aside"
+    )
     keys = [name for name in ("ratio", "epoch", "members") if name in table.columns]
     shown = [*_PERCENT]
     if table["sparsity_mean"].max():
-        shown += [c.removesuffix("_mean") for c in table.columns if c.startswith("sparsity_conv")
-                  or c.startswith("sparsity_fc")]
+        shown += [
+            c.removesuffix("_mean")
+            for c in table.columns
+            if c.startswith("sparsity_conv") or c.startswith("sparsity_fc")
+        ]
         shown = list(dict.fromkeys(s.removesuffix("_std") for s in shown))
     for name in (*keys, *shown):
         rich.add_column(name.replace("sparsity_", ""), justify="right")

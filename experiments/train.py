@@ -73,7 +73,11 @@ class Train:
             spec = replace(spec, name=self.data, train=None, val=None, crop=False)
         with reporting(f"train {self.preset}", self.running.quiet) as report:
             zoo = make_dense(
-                self.out, self.name or self.preset, grid, chosen.architecture, spec,
+                self.out,
+                self.name or self.preset,
+                grid,
+                chosen.architecture,
+                spec,
                 epochs=chosen.epochs if self.epochs is None else self.epochs,
                 batch_size=chosen.batch_size if self.batch_size is None else self.batch_size,
                 data_order=self.data_order,

@@ -1,9 +1,9 @@
 """zoojax: populations of neural networks as single batched JAX programs.
 
-    >>> import zoojax
-    >>> zoo = zoojax.open_zoo("zoos/usps")
-    >>> zoo.members, zoo.metrics          # polars frames
-    >>> zoo.params(50)                    # stacked Flax parameters
+>>> import zoojax
+>>> zoo = zoojax.open_zoo("zoos/usps")
+>>> zoo.members, zoo.metrics          # polars frames
+>>> zoo.params(50)                    # stacked Flax parameters
 """
 
 import importlib

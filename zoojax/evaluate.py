@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from zoojax import models
 from zoojax.magnitude_pruning import kernels
 from zoojax.models import CNN
 from zoojax.train import Batch, cross_entropy
@@ -16,20 +17,20 @@ def accuracy(model: CNN, params: dict, images: Array, labels: Array) -> dict[str
     """Mean cross entropy and accuracy of one member on a set of images.
 
     Args:
-      model: the dense model (thresholds and masks are already in the parameters).
-      params: the member's parameters.
-      images: [n, H, W, C].
-      labels: [n] int32.
+        model: the dense model (thresholds and masks are already in the parameters).
+        params: the member's parameters.
+        images: [n, H, W, C].
+        labels: [n] int32.
 
     Returns:
-      {"loss": scalar, "acc": scalar in [0, 1]}.
+        {"loss": scalar, "acc": scalar in [0, 1]}.
     """
     n = labels.shape[0]
     batches = batched(images, labels)
 
     def body(carry, batch):
         loss_sum, correct = carry
-        logits = model.apply({"params": params}, batch.images)
+        logits = models.logits(model, {"params": params}, batch.images)
         hits = (jnp.argmax(logits, axis=-1) == batch.labels) * batch.weights
         loss_sum += cross_entropy(logits, batch) * jnp.sum(batch.weights)
         return (loss_sum, correct + jnp.sum(hits)), None
@@ -57,12 +58,13 @@ def sparsity(params: dict) -> dict[str, Array]:
     Counted over weights: biases are in neither numerator nor denominator.
 
     Returns:
-      {"sparsity": scalar, "sparsity_conv1": scalar, ...}, each in [0, 1].
+        {"sparsity": scalar, "sparsity_conv1": scalar, ...}, each in [0, 1].
     """
     weights = kernels(params)
     zeros = {layer: jnp.sum(w == 0.0) for layer, w in weights.items()}
     total = sum(w.size for w in weights.values())
-    return {"sparsity": sum(zeros.values()) / total} | {
+    whole = jnp.sum(jnp.stack(list(zeros.values()))) / total
+    return {"sparsity": whole} | {
         f"sparsity_{layer}": zeros[layer] / weights[layer].size for layer in weights
     }
 

@@ -12,7 +12,7 @@ def write_beside(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with a temporary name beside `path`, makes it durable, renames it.
 
     Raises:
-      ZoojaxError: the disk refused (full, read-only, gone); `path` is as it was.
+        ZoojaxError: the disk refused (full, read-only, gone); `path` is as it was.
     """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:

@@ -8,21 +8,22 @@ ten draws; and a twin meets the images in its parent's order.
 """
 
 import jax
+import numpy as np
 from jax import Array, random
 
 STREAMS = {"init": 0, "order": 1, "dropout": 2, "noise": 3, "sampling": 4}
 
 
-def stream(seed: Array | int, name: str, epoch: Array | int = 0) -> Array:
+def stream(seed: Array | np.ndarray | int, name: str, epoch: Array | int = 0) -> Array:
     """The key of one stream of one member in one epoch.
 
     Args:
-      seed: the member's seed, a scalar integer.
-      name: one of STREAMS.
-      epoch: 0 for what happens once.
+        seed: the member's seed, a scalar integer.
+        name: one of STREAMS.
+        epoch: 0 for what happens once.
 
     Returns:
-      A scalar key.
+        A scalar key.
     """
     # The implementation is named so that a user's JAX configuration changes no result.
     key = random.key(seed, impl="threefry2x32")

@@ -31,7 +31,7 @@ def pruned_counts(ratio: float, sizes: dict[str, int], scope: str) -> dict[str, 
     Rounds half to even, as torch.nn.utils.prune does.
 
     Raises:
-      ZoojaxError: the ratio is not in [0, 1), or the scope is not one of SCOPES.
+        ZoojaxError: the ratio is not in [0, 1), or the scope is not one of SCOPES.
     """
     if not (math.isfinite(ratio) and 0 <= ratio < 1):
         raise ZoojaxError(f"pruning ratio {ratio:g} is not in [0, 1)")
@@ -52,11 +52,11 @@ def mask(params: dict, pruned: dict[str, Array]) -> dict[str, Array]:
     """The mask of one member.
 
     Args:
-      params: its parameters.
-      pruned: how many weights to prune, {"all": k} or k by layer (scalars).
+        params: its parameters.
+        pruned: how many weights to prune, {"all": k} or k by layer (scalars).
 
     Returns:
-      By layer name, bool arrays shaped like the kernels, True where the weight is kept.
+        By layer name, bool arrays shaped like the kernels, True where the weight is kept.
     """
     weights = {layer: jnp.abs(w) for layer, w in kernels(params).items()}
     if "all" not in pruned:

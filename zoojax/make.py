@@ -36,15 +36,15 @@ class Grid:
     """The hyper-parameters of a dense zoo: every combination, each with some seeds.
 
     Attributes:
-      activations: names of `models.ACTIVATIONS`.
-      inits: names of `models.INITS`.
-      optimizers: names of `train.OPTIMIZERS`.
-      learning_rates: of the optimiser.
-      weight_decays: L2 in the gradient.
-      dropouts: rates in [0, 1).
-      seeds: members of a combination.
-      fresh_seeds: every member has a seed of its own ("random" zoos); otherwise every
-        combination has the same seeds ("fixed" zoos).
+        activations: names of `models.ACTIVATIONS`.
+        inits: names of `models.INITS`.
+        optimizers: names of `train.OPTIMIZERS`.
+        learning_rates: of the optimiser.
+        weight_decays: L2 in the gradient.
+        dropouts: rates in [0, 1).
+        seeds: members of a combination.
+        fresh_seeds: every member has a seed of its own ("random" zoos); otherwise every
+            combination has the same seeds ("fixed" zoos).
     """
 
     activations: tuple[str, ...] = ("tanh",)
@@ -83,8 +83,12 @@ class Grid:
 
     def _product(self):
         return itertools.product(
-            self.activations, self.dropouts, self.inits, self.optimizers,
-            self.learning_rates, self.weight_decays,
+            self.activations,
+            self.dropouts,
+            self.inits,
+            self.optimizers,
+            self.learning_rates,
+            self.weight_decays,
         )
 
     def members(self, first_seed: int = 1) -> pl.DataFrame:
@@ -129,22 +133,22 @@ def make_dense(
     """Trains a dense zoo.
 
     Args:
-      out: its folder: new, empty, or the same zoo interrupted.
-      name: its name.
-      grid: the members' hyper-parameters.
-      architecture: "small" or "large".
-      spec: the image set.
-      epochs: epochs to train; 0 saves the untrained members alone.
-      batch_size: images a step.
-      data_order: "member" or "shared".
-      first_seed: the lowest seed.
-      chunk: members a device trains at once; None chooses for the machine.
-      preset: the preset it comes from, for the record.
-      data_dir: where image sets are looked for; see `data.data_directory`.
-      report: told after every block.
+        out: its folder: new, empty, or the same zoo interrupted.
+        name: its name.
+        grid: the members' hyper-parameters.
+        architecture: "small" or "large".
+        spec: the image set.
+        epochs: epochs to train; 0 saves the untrained members alone.
+        batch_size: images a step.
+        data_order: "member" or "shared".
+        first_seed: the lowest seed.
+        chunk: members a device trains at once; None chooses for the machine.
+        preset: the preset it comes from, for the record.
+        data_dir: where image sets are looked for; see `data.data_directory`.
+        report: told after every block.
 
     Raises:
-      ZoojaxError: bad input, or the disk refused.
+        ZoojaxError: bad input, or the disk refused.
     """
     members = grid.members(first_seed)
     _check_training(epochs, batch_size, data_order, chunk)
@@ -201,19 +205,19 @@ def make_pruned(
     """Prunes every member at every ratio, and fine-tunes all of them as one population.
 
     Args:
-      out: the twin's folder.
-      parent: a dense zoo.
-      ratios: shares of weights to prune, each in [0, 1); 0 is fine-tuning alone.
-      scope: "global" or "layer".
-      learning_rate: of fine-tuning; None keeps each member's own.
-      epochs: of fine-tuning.
-      epoch: of the parent to start from; the newest if None.
-      chunk: as in `make_dense`.
-      data_dir: as in `make_dense`.
-      report: as in `make_dense`.
+        out: the twin's folder.
+        parent: a dense zoo.
+        ratios: shares of weights to prune, each in [0, 1); 0 is fine-tuning alone.
+        scope: "global" or "layer".
+        learning_rate: of fine-tuning; None keeps each member's own.
+        epochs: of fine-tuning.
+        epoch: of the parent to start from; the newest if None.
+        chunk: as in `make_dense`.
+        data_dir: as in `make_dense`.
+        report: as in `make_dense`.
 
     Raises:
-      ZoojaxError: bad input, or the disk refused.
+        ZoojaxError: bad input, or the disk refused.
     """
     shape = parent.config.shape
     sizes = {k: int(w.size) for k, w in magnitude_pruning.kernels(_one(shape)).items()}
@@ -224,11 +228,15 @@ def make_pruned(
         pl.DataFrame({"ratio": list(ratios)}, schema={"ratio": pl.Float64}), how="cross"
     )
     members = members.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"))
-    config, images, epoch = _twin_config(out, parent, "mp", len(members), epochs, epoch, chunk, data_dir)
+    config, images, epoch = _twin_config(
+        out, parent, "mp", len(members), epochs, epoch, chunk, data_dir
+    )
     writer = begin_or_continue(out, replace(config, scope=scope), members)
 
     def initial() -> tuple[dict, dict]:
-        params = population.take(parent.params(epoch), np.repeat(np.arange(len(parent)), len(ratios)))
+        params = population.take(
+            parent.params(epoch), np.repeat(np.arange(len(parent)), len(ratios))
+        )
         pruned = {
             k: jnp.asarray([c[k] for c in counts] * len(parent), jnp.int32) for k in counts[0]
         }
@@ -252,25 +260,27 @@ def make_dropped_out(
     """Trains the variational-dropout twin of every member.
 
     Args:
-      out: the twin's folder.
-      parent: a dense zoo.
-      variant: "released" (convolution biases are variational, as in the paper's
-        numbers) or "corrected" (no bias is).
-      learning_rate: None keeps each member's own.
-      epochs: of training; the KL's weight grows by 0.01/25 an epoch whatever their number.
-      epoch: of the parent to start from; the newest if None.
-      chunk: as in `make_dense`.
-      data_dir: as in `make_dense`.
-      report: as in `make_dense`.
+        out: the twin's folder.
+        parent: a dense zoo.
+        variant: "released" (convolution biases are variational, as in the paper's
+            numbers) or "corrected" (no bias is).
+        learning_rate: None keeps each member's own.
+        epochs: of training; the KL's weight grows by 0.01/25 an epoch whatever their number.
+        epoch: of the parent to start from; the newest if None.
+        chunk: as in `make_dense`.
+        data_dir: as in `make_dense`.
+        report: as in `make_dense`.
 
     Raises:
-      ZoojaxError: bad input, or the disk refused.
+        ZoojaxError: bad input, or the disk refused.
     """
     if variant not in variational_dropout.VARIANTS:
         known = ", ".join(variational_dropout.VARIANTS)
         raise ZoojaxError(f"no variant named '{variant}'; there are: {known}")
     members = _twin_members(parent, learning_rate)
-    config, images, epoch = _twin_config(out, parent, "vd", len(members), epochs, epoch, chunk, data_dir)
+    config, images, epoch = _twin_config(
+        out, parent, "vd", len(members), epochs, epoch, chunk, data_dir
+    )
     writer = begin_or_continue(out, replace(config, variant=variant), members)
 
     def initial() -> tuple[dict, dict]:
@@ -301,8 +311,14 @@ def _twin_members(parent: Zoo, learning_rate: float | None) -> pl.DataFrame:
 
 
 def _twin_config(
-    out: Path, parent: Zoo, kind: str, members: int, epochs: int, epoch: int | None,
-    chunk: int | None, data_dir: Path | None,
+    out: Path,
+    parent: Zoo,
+    kind: str,
+    members: int,
+    epochs: int,
+    epoch: int | None,
+    chunk: int | None,
+    data_dir: Path | None,
 ) -> tuple[ZooConfig, data.ImageSet, int]:
     base = parent.config
     _check_training(epochs, base.batch_size, base.data_order, chunk)

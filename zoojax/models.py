@@ -7,10 +7,12 @@ in Flax's axes (HWIO, and [in, out]), images channels last.
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.nn import initializers
 from jax.nn.initializers import Initializer
@@ -56,12 +58,12 @@ class Architecture:
     """The shape of a CNN: what a zoo's members have in common.
 
     Attributes:
-      name: "small" or "large".
-      size: side of the square input image, pixels.
-      channels: channels of the input image.
-      classes: number of classes.
-      convs: the convolutions.
-      hidden: width of the fully connected hidden layer.
+        name: "small" or "large".
+        size: side of the square input image, pixels.
+        channels: channels of the input image.
+        classes: number of classes.
+        convs: the convolutions.
+        hidden: width of the fully connected hidden layer.
     """
 
     name: str
@@ -98,7 +100,7 @@ def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
     """The small (28x28 input) or large (32x32) CNN of the zoos.
 
     Raises:
-      ZoojaxError: there is no architecture of that name.
+        ZoojaxError: there is no architecture of that name.
     """
     if name not in _CONVS:
         raise ZoojaxError(f"no architecture named '{name}'; there are: {', '.join(_CONVS)}")
@@ -155,11 +157,11 @@ class CNN(nn.Module):
     """Convolutions (convolution, max pooling, activation), one hidden layer, logits.
 
     Attributes:
-      architecture: the shape.
-      activation: a name of ACTIVATIONS.
-      init_scheme: a name of INITS; only `init` reads it.
-      conv: the convolution layer; variational dropout puts its own here.
-      dense: the fully connected layer; likewise.
+        architecture: the shape.
+        activation: a name of ACTIVATIONS.
+        init_scheme: a name of INITS; only `init` reads it.
+        conv: the convolution layer; variational dropout puts its own here.
+        dense: the fully connected layer; likewise.
     """
 
     architecture: Architecture
@@ -175,13 +177,13 @@ class CNN(nn.Module):
         """Logits.
 
         Args:
-          x_BHWC: normalised images, [batch, size, size, channels].
-          key: noise of this step, for layers that draw any and for dropout.
-          dropout_rate: scalar, traced; None where no dropout is wanted (evaluation,
-            and members that were made without).
+            x_BHWC: normalised images, [batch, size, size, channels].
+            key: noise of this step, for layers that draw any and for dropout.
+            dropout_rate: scalar, traced; None where no dropout is wanted (evaluation,
+                and members that were made without).
 
         Returns:
-          [batch, classes].
+            [batch, classes].
         """
         activation, kernel_init = ACTIVATIONS[self.activation], INITS[self.init_scheme]
         arch = self.architecture
@@ -205,6 +207,18 @@ class CNN(nn.Module):
         return self.dense(arch.classes, kernel_init, name="fc2")(x, layer_key(i + 1))
 
 
+def logits(
+    model: CNN,
+    variables: dict,
+    images: Array,
+    key: Array | None = None,
+    dropout_rate: Array | np.ndarray | None = None,
+) -> Array:
+    """Logits [batch, classes] of one member; `variables` is {"params": ...} and the like."""
+    # Without mutable collections, apply returns what the module returns, and nothing else.
+    return cast(Array, model.apply(variables, images, key, dropout_rate))
+
+
 def _dropout(x: Array, rate: Array, key: Array) -> Array:
     """Inverted dropout at a traced rate, as torch.nn.Dropout does it."""
     keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
@@ -215,10 +229,10 @@ def init_params(arch: Architecture, scheme: str, seed: Array | int) -> dict:
     """The untrained parameters of one member, which depend on its seed alone.
 
     Raises:
-      ZoojaxError: there is no initialisation of that name.
+        ZoojaxError: there is no initialisation of that name.
     """
     if scheme not in INITS:
         raise ZoojaxError(f"no initialisation named '{scheme}'; there are: {', '.join(INITS)}")
     model = CNN(arch, "tanh", scheme)
     images = jnp.zeros((1, arch.size, arch.size, arch.channels))
-    return model.init(keys.stream(seed, "init"), images)["params"]
+    return dict(model.init(keys.stream(seed, "init"), images)["params"])

@@ -17,7 +17,7 @@ CPU_CHUNK = 16
 _ACCELERATOR_BYTES_PER_MEMBER = 16 * 2**20
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """All local devices (or those given) in one axis, `population`."""
     return Mesh(np.array(devices or jax.local_devices()), (AXIS,))
 
@@ -48,13 +48,13 @@ def over_members(function: Callable, mesh: Mesh, in_axes: Sequence[int | None]) 
     """A function of one member made one of a block: not jitted.
 
     Args:
-      function: of one member.
-      mesh: the devices.
-      in_axes: for each argument 0 (stacked by member) or None (the same for all).
+        function: of one member.
+        mesh: the devices.
+        in_axes: for each argument 0 (stacked by member) or None (the same for all).
 
     Returns:
-      A function whose stacked arguments and results have the block's members as
-      leading axis, laid over the mesh.
+        A function whose stacked arguments and results have the block's members as
+        leading axis, laid over the mesh.
     """
     specs = tuple(PartitionSpec(AXIS) if axis == 0 else PartitionSpec() for axis in in_axes)
     return jax.shard_map(
@@ -76,7 +76,7 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
-def take(tree: Any, members: np.ndarray | int) -> Any:
+def take(tree: Any, members: np.ndarray | slice | int) -> Any:
     """Members of a stacked pytree, by position."""
     return jax.tree.map(lambda x: x[members], tree)
 

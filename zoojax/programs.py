@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh
@@ -35,14 +34,14 @@ class Recipe:
     """What shapes a program: members that share it run together.
 
     Attributes:
-      kind: one of KINDS.
-      architecture: the shape of the members.
-      activation: a name of `models.ACTIVATIONS`.
-      optimizer: a name of `train.OPTIMIZERS`.
-      dropout: whether the members use dropout.
-      batch_size: images a step.
-      data_order: "member" (each shuffles by its own seed) or "shared".
-      variant: of variational dropout, one of its VARIANTS; ignored by other kinds.
+        kind: one of KINDS.
+        architecture: the shape of the members.
+        activation: a name of `models.ACTIVATIONS`.
+        optimizer: a name of `train.OPTIMIZERS`.
+        dropout: whether the members use dropout.
+        batch_size: images a step.
+        data_order: "member" (each shuffles by its own seed) or "shared".
+        variant: of variational dropout, one of its VARIANTS; ignored by other kinds.
     """
 
     kind: str
@@ -64,7 +63,9 @@ class Recipe:
         """What the kind adds to training."""
         if self.kind == "vd":
             return variational_dropout.method(self.architecture, self.activation, self.variant)
-        return magnitude_pruning.method(self.model) if self.kind == "mp" else train.dense(self.model)
+        return (
+            magnitude_pruning.method(self.model) if self.kind == "mp" else train.dense(self.model)
+        )
 
 
 def sets(image_set) -> Sets:
@@ -101,8 +102,16 @@ def epoch(
         if recipe.data_order == "member":
             order = keys.shuffle(keys.stream(hyper.seed, "order", number), labels.shape[0])
         state, running = train.epoch(
-            recipe.method, recipe.optimizer, recipe.batch_size, recipe.dropout,
-            state, hyper, images, labels, order, number,
+            recipe.method,
+            recipe.optimizer,
+            recipe.batch_size,
+            recipe.dropout,
+            state,
+            hyper,
+            images,
+            labels,
+            order,
+            number,
         )
         measured = _measure(recipe, state, {"val": data.val, "test": data.test})
         return state, running | measured
@@ -113,4 +122,3 @@ def epoch(
         return over_members(one, mesh, (0, 0, None, None, None))(state, hyper, data, shared, number)
 
     return block
-

@@ -18,15 +18,14 @@ from zoojax.zoo import Zoo, ZooConfig
 from zoojax.zoo_writer import ZooWriter
 
 
-
 class Progress(NamedTuple):
     """How far a run is, in member-samples (one training image seen by one member).
 
     Attributes:
-      epoch: the epoch being trained.
-      epochs: the last one.
-      done: member-samples trained since epoch 0, earlier commands included.
-      total: member-samples of the whole run.
+        epoch: the epoch being trained.
+        epochs: the last one.
+        done: member-samples trained since epoch 0, earlier commands included.
+        total: member-samples of the whole run.
     """
 
     epoch: int
@@ -44,11 +43,11 @@ class Block:
     """Members that run as one program.
 
     Attributes:
-      recipe: the program.
-      members: positions in the members table, filled up to the program's size.
-      count: how many of them are not filling.
-      hyper: their hyper-parameters, on the devices.
-      state: their states, on the devices.
+        recipe: the program.
+        members: positions in the members table, filled up to the program's size.
+        count: how many of them are not filling.
+        hyper: their hyper-parameters, on the devices.
+        state: their states, on the devices.
     """
 
     recipe: Recipe
@@ -64,8 +63,14 @@ def recipes(config: ZooConfig, members: pl.DataFrame) -> dict[Recipe, np.ndarray
     rows = members.select("activation", "optimizer", "dropout").iter_rows()
     for position, (activation, optimizer, dropout) in enumerate(rows):
         recipe = Recipe(
-            config.kind, config.shape, activation, optimizer, dropout > 0,
-            config.batch_size, config.data_order, config.variant or "released",
+            config.kind,
+            config.shape,
+            activation,
+            optimizer,
+            dropout > 0,
+            config.batch_size,
+            config.data_order,
+            config.variant or "released",
         )
         groups.setdefault(recipe, []).append(position)
     return {recipe: np.array(positions) for recipe, positions in groups.items()}
@@ -85,7 +90,7 @@ def load_images(config: ZooConfig, data_dir: Path | None) -> data.ImageSet:
     """The images that a zoo was made with.
 
     Raises:
-      ZoojaxError: they are not to be had, or are others than the zoo's.
+        ZoojaxError: they are not to be had, or are others than the zoo's.
     """
     images = data.load(config.data, data_dir)
     if images.hash != config.data_hash:
@@ -102,17 +107,17 @@ def run(
     """Trains a zoo to its last epoch, from wherever it is.
 
     Args:
-      writer: the zoo, begun or to be continued.
-      initial: the stacked (trainable, fixed) of epoch 0; called only if that epoch is
-        not on disk yet.
-      images: the zoo's image set.
-      report: told where the run begins, and after every block of every epoch.
+        writer: the zoo, begun or to be continued.
+        initial: the stacked (trainable, fixed) of epoch 0; called only if that epoch is
+            not on disk yet.
+        images: the zoo's image set.
+        report: told where the run begins, and after every block of every epoch.
 
     Returns:
-      The finished zoo.
+        The finished zoo.
 
     Raises:
-      ZoojaxError: the disk refused.
+        ZoojaxError: the disk refused.
     """
     zoo, mesh = writer.zoo, population.make_mesh()
     sets = population.replicate(programs.sets(images), mesh)
@@ -127,9 +132,7 @@ def run(
         fixed = {"mask": state.pop("mask")} if "mask" in state else {}
         blocks = _blocks(zoo, mesh, state, fixed, zoo.optimizer())
 
-    compiled = {
-        b.recipe: jax.jit(programs.epoch(b.recipe, mesh), donate_argnums=0) for b in blocks
-    }
+    compiled = {b.recipe: jax.jit(programs.epoch(b.recipe, mesh), donate_argnums=0) for b in blocks}
     samples, epochs = len(images.train.labels), zoo.config.epochs
     done, total = last * len(zoo) * samples, epochs * len(zoo) * samples
     if report is not None:
@@ -152,15 +155,15 @@ def evaluate(zoo: Zoo, images: data.ImageSet, epoch: int | None = None) -> pl.Da
     """Measures the members of a saved epoch on a set of images, as epoch 0 of a zoo is.
 
     Args:
-      zoo: the zoo.
-      images: any image set of the shape that the members take.
-      epoch: which; the newest if None.
+        zoo: the zoo.
+        images: any image set of the shape that the members take.
+        epoch: which; the newest if None.
 
     Returns:
-      A row a member: losses and accuracies on all three sets, ggap, sparsities.
+        A row a member: losses and accuracies on all three sets, ggap, sparsities.
 
     Raises:
-      ZoojaxError: the epoch is not there or is damaged.
+        ZoojaxError: the epoch is not there or is damaged.
     """
     epoch = zoo.epochs[-1] if epoch is None and zoo.epochs else epoch
     mesh = population.make_mesh()
@@ -195,14 +198,19 @@ def _blocks(zoo: Zoo, mesh, trainable: dict, fixed: dict, optimizer: dict | None
 
 def _in_order(blocks: list[Block], trees: list[Any]) -> Any:
     """One stacked pytree in the order of the members table, from one a block."""
-    parts = [population.take(jax.device_get(t), np.s_[: b.count]) for b, t in zip(blocks, trees)]
+    parts = [
+        population.take(jax.device_get(t), np.s_[: b.count])
+        for b, t in zip(blocks, trees, strict=True)
+    ]
     order = np.argsort(np.concatenate([b.members[: b.count] for b in blocks]))
     return population.take(population.concatenate(parts), order)
 
 
 def _append(writer: ZooWriter, epoch: int, blocks: list[Block], metrics: list[dict]) -> None:
     state = _in_order(blocks, [{**b.state.trainable, **b.state.fixed} for b in blocks])
-    writer.append(epoch, state, _moments(blocks), _metrics_table(writer.zoo, epoch, blocks, metrics))
+    writer.append(
+        epoch, state, _moments(blocks), _metrics_table(writer.zoo, epoch, blocks, metrics)
+    )
 
 
 def _moments(blocks: list[Block]) -> dict[str, Any]:
@@ -230,7 +238,10 @@ def _metrics_table(zoo: Zoo, epoch: int, blocks: list[Block], metrics: list[dict
     measured["ggap"] = measured["train_acc"] - measured["test_acc"]
     columns = [
         *(f"{split}_{what}" for split in ("train", "val", "test") for what in ("loss", "acc")),
-        "ggap", "sparsity", *layers, "finite",
+        "ggap",
+        "sparsity",
+        *layers,
+        "finite",
     ]
     return pl.DataFrame(
         {

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
-from zoojax import keys
+from zoojax import keys, models
 from zoojax.models import CNN
 
 # Weight decay is L2 in the gradient, as in torch.optim.Adam and SGD: the decayed
@@ -26,19 +27,19 @@ OPTIMIZERS: dict[str, optax.GradientTransformation] = {
 class Hyper(NamedTuple):
     """What differs by member: scalars for one, [members] for a population."""
 
-    seed: Array
-    learning_rate: Array
-    weight_decay: Array
-    dropout: Array
+    seed: Array | np.ndarray
+    learning_rate: Array | np.ndarray
+    weight_decay: Array | np.ndarray
+    dropout: Array | np.ndarray
 
 
 class State(NamedTuple):
     """All that an epoch changes or needs of one member.
 
     Attributes:
-      trainable: {"params": ...}, and {"log_sigma2": ...} under variational dropout.
-      fixed: {} or {"mask": ...}: bool arrays shaped like the kernels, True where kept.
-      optimizer: the optimiser's moments.
+        trainable: {"params": ...}, and {"log_sigma2": ...} under variational dropout.
+        fixed: {} or {"mask": ...}: bool arrays shaped like the kernels, True where kept.
+        optimizer: the optimiser's moments.
     """
 
     trainable: dict[str, Any]
@@ -58,9 +59,9 @@ class Method(NamedTuple):
     """What a kind of zoo adds to training; pure functions of one member.
 
     Attributes:
-      objective: (trainable, batch, dropout rate or None, key, epoch) -> (loss, logits).
-      project: (trainable, fixed) -> trainable, applied after every step.
-      effective: (trainable, fixed) -> the parameters that the member is evaluated with.
+        objective: (trainable, batch, dropout rate or None, key, epoch) -> (loss, logits).
+        project: (trainable, fixed) -> trainable, applied after every step.
+        effective: (trainable, fixed) -> the parameters that the member is evaluated with.
     """
 
     objective: Callable[..., tuple[Array, Array]]
@@ -78,10 +79,12 @@ def dense(model: CNN) -> Method:
     """Plain training: cross entropy, nothing projected, evaluated as it is."""
 
     def objective(trainable, batch, dropout_rate, key, epoch):
-        logits = model.apply({"params": trainable["params"]}, batch.images, key, dropout_rate)
+        logits = models.logits(model, trainable, batch.images, key, dropout_rate)
         return cross_entropy(logits, batch), logits
 
-    return Method(objective, lambda trainable, _: trainable, lambda trainable, _: trainable["params"])
+    return Method(
+        objective, lambda trainable, _: trainable, lambda trainable, _: trainable["params"]
+    )
 
 
 def init_state(trainable: dict, fixed: dict, optimizer: str) -> State:
@@ -90,56 +93,68 @@ def init_state(trainable: dict, fixed: dict, optimizer: str) -> State:
 
 
 def step(
-    method: Method, optimizer: str, state: State, hyper: Hyper, batch: Batch, dropout: bool,
-    key: Array, epoch: Array,
+    method: Method,
+    optimizer: str,
+    state: State,
+    hyper: Hyper,
+    batch: Batch,
+    dropout: bool,
+    key: Array,
+    epoch: Array,
 ) -> tuple[State, Array, Array]:
     """One optimiser step of one member.
 
     Args:
-      method: loss and projection.
-      optimizer: a name of OPTIMIZERS.
-      state: the member.
-      hyper: its hyper-parameters.
-      batch: what it is trained on.
-      dropout: whether the member uses dropout at all (static).
-      key: noise of this step.
-      epoch: the epoch being trained, counted from 1.
+        method: loss and projection.
+        optimizer: a name of OPTIMIZERS.
+        state: the member.
+        hyper: its hyper-parameters.
+        batch: what it is trained on.
+        dropout: whether the member uses dropout at all (static).
+        key: noise of this step.
+        epoch: the epoch being trained, counted from 1.
 
     Returns:
-      The member after the step, the loss, and the logits it was computed from.
+        The member after the step, the loss, and the logits it was computed from.
     """
     rate = hyper.dropout if dropout else None
     grad = jax.value_and_grad(method.objective, has_aux=True)
     (loss, logits), grads = grad(state.trainable, batch, rate, key, epoch)
     grads = jax.tree.map(lambda g, p: g + hyper.weight_decay * p, grads, state.trainable)
     updates, moments = OPTIMIZERS[optimizer].update(grads, state.optimizer)
-    trainable = jax.tree.map(
-        lambda p, u: p - hyper.learning_rate * u, state.trainable, updates
-    )
+    trainable = jax.tree.map(lambda p, u: p - hyper.learning_rate * u, state.trainable, updates)
     return State(method.project(trainable, state.fixed), state.fixed, moments), loss, logits
 
 
 def epoch(
-    method: Method, optimizer: str, batch_size: int, dropout: bool,
-    state: State, hyper: Hyper, images: Array, labels: Array, order: Array, number: Array,
+    method: Method,
+    optimizer: str,
+    batch_size: int,
+    dropout: bool,
+    state: State,
+    hyper: Hyper,
+    images: Array,
+    labels: Array,
+    order: Array,
+    number: Array,
 ) -> tuple[State, dict[str, Array]]:
     """One pass over the training set by one member.
 
     Args:
-      method: loss and projection.
-      optimizer: a name of OPTIMIZERS.
-      batch_size: images a step; the last batch may be smaller, as in torch.
-      dropout: whether the member uses dropout at all (static).
-      state: the member.
-      hyper: its hyper-parameters.
-      images: training images, [n, H, W, C].
-      labels: their classes, [n] int32.
-      order: a permutation of range(n).
-      number: the epoch being trained, counted from 1.
+        method: loss and projection.
+        optimizer: a name of OPTIMIZERS.
+        batch_size: images a step; the last batch may be smaller, as in torch.
+        dropout: whether the member uses dropout at all (static).
+        state: the member.
+        hyper: its hyper-parameters.
+        images: training images, [n, H, W, C].
+        labels: their classes, [n] int32.
+        order: a permutation of range(n).
+        number: the epoch being trained, counted from 1.
 
     Returns:
-      The member after the epoch; and the running train_loss (of the objective) and
-      train_acc, means over the samples as they were met, noise on.
+        The member after the epoch; and the running train_loss (of the objective) and
+        train_acc, means over the samples as they were met, noise on.
     """
     n = labels.shape[0]
     steps = -(-n // batch_size)

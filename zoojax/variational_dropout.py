@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from zoojax import ops
+from zoojax import models, ops
 from zoojax.models import CNN, Architecture, ConvSpec, add_bias, conv_params, dense_params
 from zoojax.train import Method, cross_entropy
 
@@ -151,7 +151,7 @@ def method(arch: Architecture, activation: str, variant: str) -> Method:
     )
 
     def objective(trainable, batch, dropout_rate, key, epoch):
-        logits = model.apply(trainable, batch.images, key, dropout_rate)
+        logits = models.logits(model, trainable, batch.images, key, dropout_rate)
         penalty = kl_weight(epoch) * kl(trainable["params"], trainable["log_sigma2"])
         return cross_entropy(logits, batch) + penalty, logits
 

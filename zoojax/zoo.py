@@ -34,10 +34,10 @@ class Parent:
     """The dense zoo that a twin was made from.
 
     Attributes:
-      path: where it was, relative to the twin's folder where that is possible.
-      name: its name.
-      fingerprint: `ZooConfig.fingerprint` of it.
-      epoch: the epoch whose states the twin began with.
+        path: where it was, relative to the twin's folder where that is possible.
+        name: its name.
+        fingerprint: `ZooConfig.fingerprint` of it.
+        epoch: the epoch whose states the twin began with.
     """
 
     path: str
@@ -51,22 +51,22 @@ class ZooConfig:
     """All that a zoo's members have in common.
 
     Attributes:
-      name: the zoo's name.
-      kind: "dense", "mp" (magnitude pruning) or "vd" (variational dropout).
-      architecture: "small" or "large".
-      channels: channels of its input images.
-      classes: number of classes.
-      data: the image set.
-      data_hash: SHA-256 of the images and labels after split and transform.
-      epochs: epochs to train.
-      batch_size: images a step.
-      data_order: "member" or "shared".
-      chunk: members that a device trains at once.
-      preset: the preset it was made from, if any.
-      scope: of pruning, "global" or "layer" (kind mp).
-      variant: of variational dropout, "released" or "corrected" (kind vd).
-      parent: the dense zoo (kinds mp and vd).
-      versions: of the libraries that it was begun with.
+        name: the zoo's name.
+        kind: "dense", "mp" (magnitude pruning) or "vd" (variational dropout).
+        architecture: "small" or "large".
+        channels: channels of its input images.
+        classes: number of classes.
+        data: the image set.
+        data_hash: SHA-256 of the images and labels after split and transform.
+        epochs: epochs to train.
+        batch_size: images a step.
+        data_order: "member" or "shared".
+        chunk: members that a device trains at once.
+        preset: the preset it was made from, if any.
+        scope: of pruning, "global" or "layer" (kind mp).
+        variant: of variational dropout, "released" or "corrected" (kind vd).
+        parent: the dense zoo (kinds mp and vd).
+        versions: of the libraries that it was begun with.
     """
 
     name: str
@@ -121,8 +121,8 @@ class Zoo:
     """A zoo on disk, opened for reading by `open_zoo`.
 
     Attributes:
-      path: its folder.
-      config: what its members have in common.
+        path: its folder.
+        config: what its members have in common.
     """
 
     def __init__(self, path: Path, config: ZooConfig):
@@ -184,10 +184,10 @@ class Zoo:
         """Everything saved of an epoch, stacked: {"params"} and {"log_sigma2"} or {"mask"}.
 
         Args:
-          epoch: which; the newest if None.
+            epoch: which; the newest if None.
 
         Raises:
-          ZoojaxError: the epoch is not there, or its files are damaged.
+            ZoojaxError: the epoch is not there, or its files are damaged.
         """
         state = read_tree(self._step(STATES, epoch))
         if "mask" in state:
@@ -216,7 +216,7 @@ class Zoo:
         """Parameters of one member, by its id, as `params` has them.
 
         Raises:
-          ZoojaxError: there is no such member or epoch.
+            ZoojaxError: there is no such member or epoch.
         """
         rows = np.flatnonzero(self.roster["id"].to_numpy() == member)
         if rows.size != 1:
@@ -243,13 +243,13 @@ def open_zoo(path: str | Path) -> Zoo:
     """Opens a zoo for reading.
 
     Example:
-      >>> zoo = zoojax.open_zoo("zoos/usps")
-      >>> zoo.metrics.group_by("epoch").agg(pl.col("test_acc").mean())
-      >>> zoo.params(50)["conv1"]["kernel"].shape
-      (64, 5, 5, 1, 8)
+        >>> zoo = zoojax.open_zoo("zoos/usps")
+        >>> zoo.metrics.group_by("epoch").agg(pl.col("test_acc").mean())
+        >>> zoo.params(50)["conv1"]["kernel"].shape
+        (64, 5, 5, 1, 8)
 
     Raises:
-      ZoojaxError: the folder is not a zoo, or one of a newer schema, or is damaged.
+        ZoojaxError: the folder is not a zoo, or one of a newer schema, or is damaged.
     """
     path = Path(path)
     file = path / CONFIG
@@ -282,13 +282,13 @@ def read_tree(path: Path) -> dict[str, Any]:
     """Reads one Orbax step as nested dicts of NumPy arrays.
 
     Raises:
-      ZoojaxError: the step is incomplete or damaged.
+        ZoojaxError: the step is incomplete or damaged.
     """
     import jax
     from orbax.checkpoint import v1 as ocp
 
     try:
-        return jax.tree.map(np.asarray, ocp.load(path.absolute()))
+        return jax.tree.map(np.asarray, ocp.load(str(path.absolute())))
     except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ZoojaxError(f"{path} is damaged or incomplete: {reason[:200]}") from error

@@ -28,7 +28,7 @@ class ZooWriter:
     """Adds epochs to a zoo; made by `begin_or_continue`.
 
     Attributes:
-      zoo: the zoo, for reading.
+        zoo: the zoo, for reading.
     """
 
     def __init__(self, zoo: Zoo):
@@ -52,13 +52,13 @@ class ZooWriter:
         """Adds one epoch, which exists for readers only once all of it is on disk.
 
         Args:
-          epoch: its number.
-          state: {"params"} and {"log_sigma2"} or {"mask"}, stacked in the order of members.
-          optimizer: the optimiser's moments, stacked.
-          metrics: a row a member.
+            epoch: its number.
+            state: {"params"} and {"log_sigma2"} or {"mask"}, stacked in the order of members.
+            optimizer: the optimiser's moments, stacked.
+            metrics: a row a member.
 
         Raises:
-          ZoojaxError: the disk refused; all earlier epochs are as they were.
+            ZoojaxError: the disk refused; all earlier epochs are as they were.
         """
         path = self.zoo.path
         if "mask" in state:
@@ -77,13 +77,13 @@ def begin_or_continue(path: Path, config: ZooConfig, members: pl.DataFrame) -> Z
     """Creates a zoo without epochs, or opens the one that the same command began.
 
     Args:
-      path: its folder.
-      config: what its members have in common.
-      members: a row a member: id and hyper-parameters.
+        path: its folder.
+        config: what its members have in common.
+        members: a row a member: id and hyper-parameters.
 
     Raises:
-      ZoojaxError: the folder holds something else: another zoo, a finished zoo, or
-        files that are no zoo. Nothing in it is touched.
+        ZoojaxError: the folder holds something else: another zoo, a finished zoo, or
+            files that are no zoo. Nothing in it is touched.
     """
     if path.exists() and not path.is_dir():
         raise ZoojaxError(f"{path} is a file; give --out a new folder")
@@ -152,7 +152,7 @@ def _save_tree(path: Path, tree: dict[str, Any]) -> None:
     from orbax.checkpoint import v1 as ocp
 
     try:
-        ocp.save(path.absolute(), tree, overwrite=True)
+        ocp.save(str(path.absolute()), tree, overwrite=True)
     except Exception as error:  # Orbax and TensorStore raise many kinds for a full disk.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ZoojaxError(

@@ -44,14 +44,14 @@ def conv(x_BHWC: Array, kernel_KKCO: Array, pool: int = 1) -> Array:
     drop (its floor mode) are not computed.
 
     Args:
-      x_BHWC: images, [batch, height, width, channels].
-      kernel_KKCO: square kernel, [k, k, channels, features].
-      pool: side of the pooling window that follows; 1 for none.
+        x_BHWC: images, [batch, height, width, channels].
+        kernel_KKCO: square kernel, [k, k, channels, features].
+        pool: side of the pooling window that follows; 1 for none.
 
     Returns:
-      [batch, height', pool, pool, width', features] with height' = (H-k+1)//pool:
-      element (b, h, p, q, w, o) is the convolution at row h*pool+p, column w*pool+q.
-      Max pooling is the maximum over axes 2 and 3.
+        [batch, height', pool, pool, width', features] with height' = (H-k+1)//pool:
+        element (b, h, p, q, w, o) is the convolution at row h*pool+p, column w*pool+q.
+        Max pooling is the maximum over axes 2 and 3.
     """
     batch, height, width, channels = x_BHWC.shape
     k, features = kernel_KKCO.shape[0], kernel_KKCO.shape[-1]

@@ -23,13 +23,13 @@ def threefry2x32(key: Array, x0: Array, x1: Array, rounds: int = 13) -> tuple[Ar
     """Threefry-2x32: two 32-bit words out of a 64-bit key and a 64-bit counter.
 
     Args:
-      key: [2] uint32.
-      x0: counters, uint32, any shape.
-      x1: counters, uint32, of the same shape.
-      rounds: 13 is the fewest that pass BigCrush; 20 is the cautious default of others.
+        key: [2] uint32.
+        x0: counters, uint32, any shape.
+        x1: counters, uint32, of the same shape.
+        rounds: 13 is the fewest that pass BigCrush; 20 is the cautious default of others.
 
     Returns:
-      Two uint32 arrays of the counters' shape.
+        Two uint32 arrays of the counters' shape.
     """
     schedule = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)
     x0, x1 = x0 + schedule[0], x1 + schedule[1]
@@ -54,11 +54,11 @@ def normal(key: Array, shape: tuple[int, ...]) -> Array:
     """Standard normal float32 numbers that depend on the key and their place alone.
 
     Args:
-      key: a scalar key of `jax.random` (threefry2x32).
-      shape: shape of the result.
+        key: a scalar key of `jax.random` (threefry2x32).
+        shape: shape of the result.
 
     Returns:
-      float32 of the given shape.
+        float32 of the given shape.
     """
     size = math.prod(shape)
     counter = lax.iota(jnp.uint32, (size + 1) // 2)

@@ -28,10 +28,10 @@ def max_pool(y_BHPQWO: Array) -> Array:
     """Maximum over the pooling positions that `zoojax.ops.conv` lays out.
 
     Args:
-      y_BHPQWO: [batch, height, pool, pool, width, features].
+        y_BHPQWO: [batch, height, pool, pool, width, features].
 
     Returns:
-      [batch, height, width, features].
+        [batch, height, width, features].
     """
     return _max_pool(y_BHPQWO, y_BHPQWO.shape[2])
 
