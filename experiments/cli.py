@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import tyro
 
+from experiments.bench import Bench
 from experiments.evaluate import Evaluate
 from experiments.info import Info
 from experiments.presets_command import Presets
@@ -24,6 +25,7 @@ _Command = (
     | Annotated[Sparsify, tyro.conf.subcommand("sparsify")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 _DESCRIPTION = "Train, sparsify and measure whole populations of small neural networks."
 

@@ -97,3 +97,23 @@ def show_rows(table: pl.DataFrame) -> None:
     for row in table.iter_rows():
         rich.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
     Console(width=None if sys.stdout.isatty() else 240).print(rich)
+
+
+def show_comparison(dense: Zoo, *twins: Zoo) -> None:
+    """Prints a dense zoo and its twins at their last epochs in one table."""
+    rich = Table(
+        title=f"{dense.config.name}: {len(dense)} members and their sparse twins",
+        caption="mean (std) over members, %; sparsity of weights, biases aside",
+    )
+    rich.add_column("population")
+    shown = ("test_acc", "ggap", "sparsity")
+    for name in ("epoch", *shown):
+        rich.add_column(name, justify="right")
+    for zoo in (dense, *twins):
+        last = summary(zoo, zoo.metrics.filter(epoch=zoo.epochs[-1]))
+        for row in last.iter_rows(named=True):
+            label = {"dense": "dense", "vd": "variational dropout"}.get(zoo.config.kind)
+            label = label or f"magnitude pruning, {row['ratio']:.0%}"
+            cells = (_cell(row[f"{name}_mean"], row[f"{name}_std"]) for name in shown)
+            rich.add_row(label, str(row["epoch"]), *cells)
+    Console(width=None if sys.stdout.isatty() else 120).print(rich)

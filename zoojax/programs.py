@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
 from zoojax import evaluate, keys, magnitude_pruning, train, variational_dropout
-from zoojax.data import Images
+from zoojax.data import Images, ImageSet
 from zoojax.models import CNN, Architecture
 from zoojax.population import over_members
 
@@ -21,12 +21,15 @@ KINDS = ("dense", "mp", "vd")
 ORDERS = ("member", "shared")
 
 
+Pair = tuple[Array | np.ndarray, Array | np.ndarray]
+
+
 class Sets(NamedTuple):
     """The images of a zoo, as (images [n, H, W, C], labels [n]) pairs."""
 
-    train: tuple[Array, Array]
-    val: tuple[Array, Array]
-    test: tuple[Array, Array]
+    train: Pair
+    val: Pair
+    test: Pair
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,11 @@ class Recipe:
         )
 
 
-def sets(image_set) -> Sets:
-    """The arrays of a `zoojax.data.ImageSet`."""
+def sets(image_set: ImageSet) -> Sets:
+    """The arrays of an image set, on the host."""
 
-    def pair(images: Images) -> tuple[Array, Array]:
-        return jnp.asarray(images.images), jnp.asarray(images.labels)
+    def pair(images: Images) -> Pair:
+        return images.images, images.labels
 
     return Sets(pair(image_set.train), pair(image_set.val), pair(image_set.test))
 

@@ -95,6 +95,8 @@ def begin_or_continue(path: Path, config: ZooConfig, members: pl.DataFrame) -> Z
 
 def _create(path: Path, config: ZooConfig, members: pl.DataFrame) -> None:
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    for leftover in path.parent.glob(f".{path.name}.tmp-*"):
+        shutil.rmtree(leftover)
     try:
         temporary.mkdir(parents=True)
         text = json.dumps(config.to_json(), indent=2) + "\n"
