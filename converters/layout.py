@@ -30,13 +30,30 @@ def layer_prefixes(names: Mapping[str, object], architecture: Architecture) -> d
         ZoojaxError: another number of layers than the architecture has.
     """
     prefixes = {n.rpartition(".")[0] for n in names if n.endswith((".weight", ".weight_orig"))}
-    ordered = sorted(prefixes, key=lambda p: [int(s) if s.isdigit() else -1 for s in p.split(".")])
+    ordered = sorted(prefixes, key=module_order)
     if len(ordered) != len(architecture.layers):
         raise ZoojaxError(
             f"{len(ordered)} layers with weights, and the {architecture.name} CNN has "
             f"{len(architecture.layers)}: {', '.join(architecture.layers)}"
         )
     return dict(zip(architecture.layers, ordered, strict=True))
+
+
+def module_order(prefix: str) -> list[int]:
+    """Sorts prefixes such as module_list.3 and module_list.11 by their numbers."""
+    return [int(part) if part.isdigit() else -1 for part in prefix.split(".")]
+
+
+def torch_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """The shapes of torch's weights, by layer: OIHW, and [out, in]."""
+    shapes, channels = {}, architecture.channels
+    for i, conv in enumerate(architecture.convs, start=1):
+        shapes[f"conv{i}"] = (conv.features, channels, conv.kernel, conv.kernel)
+        channels = conv.features
+    inputs = int(np.prod(_flattened_shape(architecture)))
+    shapes["fc1"] = (architecture.hidden, inputs)
+    shapes["fc2"] = (architecture.classes, architecture.hidden)
+    return shapes
 
 
 def _flattened_shape(architecture: Architecture) -> tuple[int, int, int]:

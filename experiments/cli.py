@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import tyro
 
 from experiments.bench import Bench
+from experiments.convert import Convert
 from experiments.evaluate import Evaluate
 from experiments.info import Info
 from experiments.presets_command import Presets
@@ -23,6 +24,7 @@ _Command = (
     Annotated[Presets, tyro.conf.subcommand("presets")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Sparsify, tyro.conf.subcommand("sparsify")]
+    | Annotated[Convert, tyro.conf.subcommand("convert")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]

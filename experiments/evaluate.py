@@ -47,8 +47,13 @@ class Evaluate:
 
         zoo = open_zoo(self.zoo)
         if self.data is None:
-            images = load_images(zoo.config, self.data_dir)
+            images = load_images(zoo, self.data_dir)
         else:
+            if zoo.config.data is None:
+                raise ZoojaxError(
+                    f"{zoo.path} keeps its own images, normalised in a way that is not known; "
+                    "it cannot be measured on others"
+                )
             spec = replace(zoo.config.data, name=self.data, train=None, val=None, crop=False)
             images = data.load(spec, self.data_dir)
             if images.num_classes > zoo.config.classes:

@@ -39,7 +39,7 @@ class Info:
             "path": str(zoo.path),
             "kind": config.kind,
             "architecture": f"{config.architecture}, {config.channels} channel(s)",
-            "data": config.data.name,
+            "data": "none" if config.data_hash is None else getattr(config.data, "name", "its own"),
             "members": len(zoo),
             "varied": ", ".join(["seed", *varied]),
             "epochs saved": len(epochs),

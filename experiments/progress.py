@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich import progress
@@ -38,6 +38,29 @@ def reporting(label: str, quiet: bool) -> Iterator[Report | None]:
             yield show
     else:
         yield _Lines(label)
+
+
+@contextmanager
+def counting(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Yields what is told (done, total) of states; None if quiet.
+
+    Args:
+        label: what is being done.
+        quiet: show nothing.
+    """
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    with _bar() as bar:
+        task = bar.add_task(label, total=None, epoch="", rate="")
+        start = time.monotonic()
+
+        def show(done: int, total: int) -> None:
+            rate = done / max(time.monotonic() - start, 1e-9)
+            states = f"{done}/{total} states"
+            bar.update(task, completed=done, total=total, epoch=states, rate=f"{rate:,.0f}/s")
+
+        yield show
 
 
 def _bar() -> progress.Progress:

@@ -70,7 +70,10 @@ class Train:
         if self.weight_decay is not None:
             grid = replace(grid, weight_decays=self.weight_decay)
         if self.data is not None:
-            spec = replace(spec, name=self.data, train=None, val=None, crop=False)
+            # An absolute path, so that the zoo finds its images from anywhere.
+            own = self.data.endswith(".npz")
+            name = str(Path(self.data).expanduser().resolve()) if own else self.data
+            spec = replace(spec, name=name, train=None, val=None, crop=False)
         with reporting(f"train {self.preset}", self.running.quiet) as report:
             zoo = make_dense(
                 self.out,

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import hashlib
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -137,14 +138,45 @@ def load(spec: DataSpec, data_dir: Path | str | None = None) -> ImageSet:
     else:
         raise _unknown(spec.name)
     train, val, test = (_transform(part, spec) for part in _split(raw, spec))
-    return ImageSet(
-        name=spec.name,
-        train=train,
-        val=val,
-        test=test,
-        num_classes=raw.num_classes,
-        hash=_hash(train, val, test),
-    )
+    return make(spec.name, train, val, test, raw.num_classes)
+
+
+def save(images: ImageSet, file: Path) -> None:
+    """Writes an image set as it is, split and normalised, for `load_saved`.
+
+    Args:
+        images: The image set.
+        file: A ``.npz`` file to be made; see `zoojax.files.write_beside`.
+    """
+    parts = {"train": images.train, "val": images.val, "test": images.test}
+    arrays = {f"{name}_images": part.images for name, part in parts.items()}
+    arrays |= {f"{name}_labels": part.labels for name, part in parts.items()}
+    arrays |= {"name": np.array(images.name), "num_classes": np.array(images.num_classes)}
+    with file.open("wb") as opened:
+        np.savez(opened, allow_pickle=False, **arrays)
+
+
+def load_saved(file: Path) -> ImageSet:
+    """Reads what `save` wrote.
+
+    Raises:
+        ZoojaxError: The file is missing or damaged.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as held:
+            train, val, test = (
+                Images(held[f"{part}_images"], held[f"{part}_labels"])
+                for part in ("train", "val", "test")
+            )
+            name, num_classes = str(held["name"]), int(held["num_classes"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ZoojaxError(f"{file} is missing or damaged: {error}") from error
+    return make(name, train, val, test, num_classes)
+
+
+def make(name: str, train: Images, val: Images, test: Images, num_classes: int) -> ImageSet:
+    """An image set of arrays that are split and normalised already."""
+    return ImageSet(name, train, val, test, num_classes, _hash(train, val, test))
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:

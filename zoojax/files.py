@@ -8,8 +8,13 @@ from pathlib import Path
 from zoojax.errors import ZoojaxError
 
 
-def write_beside(path: Path, write: Callable[[Path], object]) -> None:
+def write_beside(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
     """Calls `write` with a temporary name beside `path`, makes it durable, renames it.
+
+    Args:
+        path: the file.
+        write: writes a file of the name it is given.
+        durable: wait for the disk; False for what can be made again, in thousands.
 
     Raises:
         ZoojaxError: the disk refused (full, read-only, gone); `path` is as it was.
@@ -17,10 +22,12 @@ def write_beside(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
         temporary.replace(path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
     except OSError as error:
         raise ZoojaxError(f"cannot write {path}: {error.strerror or error}") from error
     finally:

@@ -9,7 +9,6 @@ Each goes on with what it finds at `path` if the same call began it.
 
 import itertools
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -23,7 +22,8 @@ import polars as pl
 from zoojax import data, magnitude_pruning, models, population, run, train, variational_dropout
 from zoojax.errors import ZoojaxError
 from zoojax.models import ACTIVATIONS, INITS
-from zoojax.zoo import Parent, Zoo, ZooConfig, fingerprint
+from zoojax.programs import ORDERS
+from zoojax.zoo import CONFIG, Zoo, ZooConfig, open_zoo, parent_of
 from zoojax.zoo_writer import begin_or_continue
 
 VD_EPOCHS = 25
@@ -231,7 +231,7 @@ def make_pruned(
     config, images, epoch = _twin_config(
         out, parent, "mp", len(members), epochs, epoch, chunk, data_dir
     )
-    writer = begin_or_continue(out, replace(config, scope=scope), members)
+    writer = begin_or_continue(out, replace(config, scope=scope), members, _kept(parent, images))
 
     def initial() -> tuple[dict, dict]:
         params = population.take(
@@ -281,7 +281,8 @@ def make_dropped_out(
     config, images, epoch = _twin_config(
         out, parent, "vd", len(members), epochs, epoch, chunk, data_dir
     )
-    writer = begin_or_continue(out, replace(config, variant=variant), members)
+    kept = _kept(parent, images)
+    writer = begin_or_continue(out, replace(config, variant=variant), members, kept)
 
     def initial() -> tuple[dict, dict]:
         params = parent.params(epoch)
@@ -333,37 +334,34 @@ def _twin_config(
             )
     elif epoch not in parent.epochs:
         raise ZoojaxError(f"{parent.path} has no epoch {epoch}; it has up to {parent.epochs[-1]}")
-    images = run.load_images(base, data_dir)
-    try:
-        where = os.path.relpath(parent.path.resolve(), out.resolve())
-    except ValueError:  # Another drive.
-        where = str(parent.path.resolve())
+    images = run.load_images(parent, data_dir)
     config = replace(
         base,
         name=f"{base.name}-{kind}",
         kind=kind,
         epochs=epochs,
         chunk=_chunk(out, chunk, members),
-        parent=Parent(where, base.name, fingerprint(base, parent.roster), epoch),
+        parent=parent_of(parent, epoch, out),
         versions=versions(),
     )
     return config, images, epoch
+
+
+def _kept(parent: Zoo, images: data.ImageSet) -> data.ImageSet | None:
+    """The images, if the parent keeps them itself: then its twins do too."""
+    return images if parent.config.data is None else None
 
 
 def _chunk(out: Path, chunk: int | None, members: int) -> int:
     """The chunk asked for, or that of the zoo to be continued, or one for this machine."""
     if chunk is not None:
         return chunk
-    from zoojax.zoo import CONFIG, open_zoo
-
     if (out / CONFIG).exists():
         return open_zoo(out).config.chunk
     return population.default_chunk(members, population.make_mesh())
 
 
 def _check_training(epochs: int, batch_size: int, data_order: str, chunk: int | None) -> None:
-    from zoojax.programs import ORDERS
-
     if epochs < 0:
         raise ZoojaxError(f"{epochs} epochs asked for; give 0 or more")
     if batch_size < 1:

@@ -14,7 +14,7 @@ import polars as pl
 from zoojax import data, population, programs, train
 from zoojax.errors import ZoojaxError
 from zoojax.programs import Recipe, Sets
-from zoojax.zoo import Zoo, ZooConfig
+from zoojax.zoo import IMAGES, Zoo, ZooConfig
 from zoojax.zoo_writer import ZooWriter
 
 
@@ -86,17 +86,23 @@ def hypers(members: pl.DataFrame) -> train.Hyper:
     )
 
 
-def load_images(config: ZooConfig, data_dir: Path | None) -> data.ImageSet:
+def load_images(zoo: Zoo, data_dir: Path | None) -> data.ImageSet:
     """The images that a zoo was made with.
 
     Raises:
         ZoojaxError: they are not to be had, or are others than the zoo's.
     """
-    images = data.load(config.data, data_dir)
-    if images.hash != config.data_hash:
+    stored, spec = zoo.path / IMAGES, zoo.config.data
+    if stored.exists():
+        images = data.load_saved(stored)
+    elif spec is None:
+        raise ZoojaxError(f"{zoo.path} was converted without images; convert it with --data")
+    else:
+        images = data.load(spec, data_dir)
+    if images.hash != zoo.config.data_hash:
         raise ZoojaxError(
-            f"the images of '{config.data.name}' are not those that zoo '{config.name}' was "
-            "made with (their hash differs); point --data-dir to the original files"
+            f"the images of '{images.name}' are not those that {zoo.path} was made with "
+            "(their hash differs); point --data-dir to the original files"
         )
     return images
 

@@ -5,6 +5,7 @@
     metrics.parquet    a row a member and epoch
     states/<epoch>/    Orbax: params, and log_sigma2 (kind vd) or mask as bits (kind mp)
     optimizer/<epoch>/ Orbax: the optimiser's moments, of the newest epoch only
+    images.npz         the images, of zoos that were converted with their own
 
 An epoch exists once its state is complete and metrics.parquet names it. Arrays are
 stacked: the leading axis is the member, in the order of members.parquet.
@@ -12,21 +13,25 @@ stacked: the leading axis is the member, in the order of members.parquet.
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import polars as pl
 
 from zoojax.data import DataSpec
 from zoojax.errors import ZoojaxError
 from zoojax.models import Architecture, architecture
+from zoojax.population import take
+from zoojax.variational_dropout import threshold
 
 SCHEMA = 1
 CONFIG, MEMBERS, METRICS = "zoo.json", "members.parquet", "metrics.parquet"
-STATES, OPTIMIZER = "states", "optimizer"
+STATES, OPTIMIZER, IMAGES = "states", "optimizer", "images.npz"
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,9 @@ class ZooConfig:
         architecture: "small" or "large".
         channels: channels of its input images.
         classes: number of classes.
-        data: the image set.
-        data_hash: SHA-256 of the images and labels after split and transform.
+        data: the image set; None if the zoo keeps its images itself, or none are known.
+        data_hash: SHA-256 of the images and labels after split and transform; None if
+            none are known.
         epochs: epochs to train.
         batch_size: images a step.
         data_order: "member" or "shared".
@@ -74,8 +80,8 @@ class ZooConfig:
     architecture: str
     channels: int
     classes: int
-    data: DataSpec
-    data_hash: str
+    data: DataSpec | None
+    data_hash: str | None
     epochs: int
     batch_size: int
     data_order: str
@@ -99,9 +105,10 @@ class ZooConfig:
     def from_json(content: dict[str, Any]) -> "ZooConfig":
         """The inverse of `to_json`; raises KeyError or TypeError on other content."""
         fields = {k: v for k, v in content.items() if k not in ("format", "schema")}
-        parent = fields.pop("parent")
+        parent, spec = fields.pop("parent"), fields.pop("data")
         return ZooConfig(
-            **{**fields, "data": DataSpec(**fields["data"])},
+            **fields,
+            data=None if spec is None else DataSpec(**spec),
             parent=None if parent is None else Parent(**parent),
         )
 
@@ -109,12 +116,28 @@ class ZooConfig:
 def fingerprint(config: ZooConfig, members: pl.DataFrame) -> str:
     """Identifies a zoo by what decides its members: SHA-256 over config and members table."""
     content = config.to_json()
-    for place in ("versions", "chunk", "name"):
-        del content[place]
+    # The images are known by their hash, wherever they are.
+    for circumstance in ("versions", "chunk", "name", "data"):
+        del content[circumstance]
     if content["parent"] is not None:
         content["parent"] = content["parent"]["fingerprint"]
     text = json.dumps([content, members.to_dicts()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parent_of(parent: "Zoo", epoch: int, twin: Path) -> Parent:
+    """What a twin's config says of its parent.
+
+    Args:
+        parent: the dense zoo.
+        epoch: the epoch whose states the twin begins with.
+        twin: the twin's folder.
+    """
+    try:
+        where = os.path.relpath(parent.path.resolve(), twin.resolve())
+    except ValueError:  # Another drive.
+        where = str(parent.path.resolve())
+    return Parent(where, parent.config.name, parent.fingerprint, epoch)
 
 
 class Zoo:
@@ -180,11 +203,12 @@ class Zoo:
             return _read_parquet(path)
         return pl.DataFrame(schema={"member": pl.Int64, "epoch": pl.Int64, "finite": pl.Boolean})
 
-    def state(self, epoch: int | None = None) -> dict[str, Any]:
+    def state(self, epoch: int | None = None, *, raw: bool = False) -> dict[str, Any]:
         """Everything saved of an epoch, stacked: {"params"} and {"log_sigma2"} or {"mask"}.
 
         Args:
             epoch: which; the newest if None.
+            raw: leave what a converted pruned zoo holds under the mask as it is.
 
         Raises:
             ZoojaxError: the epoch is not there, or its files are damaged.
@@ -192,6 +216,8 @@ class Zoo:
         state = read_tree(self._step(STATES, epoch))
         if "mask" in state:
             state["mask"] = unpack_mask(state["mask"], state["params"])
+            if not raw:
+                state["params"] = masked(state["params"], state["mask"])
         return state
 
     def params(self, epoch: int | None = None) -> dict[str, Any]:
@@ -206,10 +232,6 @@ class Zoo:
         state = self.state(epoch)
         if "log_sigma2" not in state:
             return state["params"]
-        import jax
-
-        from zoojax.variational_dropout import threshold
-
         return jax.tree.map(np.asarray, threshold(state["params"], state["log_sigma2"]))
 
     def member(self, member: int, epoch: int | None = None) -> dict[str, Any]:
@@ -221,8 +243,6 @@ class Zoo:
         rows = np.flatnonzero(self.roster["id"].to_numpy() == member)
         if rows.size != 1:
             raise ZoojaxError(f"{self.path} has no member {member}; it has {len(self)} members")
-        from zoojax.population import take
-
         return take(self.params(epoch), int(rows[0]))
 
     def optimizer(self) -> dict[str, Any]:
@@ -284,7 +304,7 @@ def read_tree(path: Path) -> dict[str, Any]:
     Raises:
         ZoojaxError: the step is incomplete or damaged.
     """
-    import jax
+    # Only here: it takes a second to import, and most readers want tables.
     from orbax.checkpoint import v1 as ocp
 
     try:
@@ -292,6 +312,15 @@ def read_tree(path: Path) -> dict[str, Any]:
     except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ZoojaxError(f"{path} is damaged or incomplete: {reason[:200]}") from error
+
+
+def masked(params: dict[str, Any], mask: dict[str, Any]) -> dict[str, Any]:
+    """Stacked parameters with pruned weights at zero (NumPy)."""
+    zero = np.float32(0)
+    return {
+        layer: {**leaves, "kernel": np.where(mask[layer], leaves["kernel"], zero)}
+        for layer, leaves in params.items()
+    }
 
 
 def pack_mask(mask: dict[str, Any]) -> np.ndarray:

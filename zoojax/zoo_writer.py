@@ -9,10 +9,12 @@ from typing import Any
 
 import polars as pl
 
+from zoojax.data import ImageSet, save
 from zoojax.errors import ZoojaxError
 from zoojax.files import remove, write_beside
 from zoojax.zoo import (
     CONFIG,
+    IMAGES,
     MEMBERS,
     METRICS,
     OPTIMIZER,
@@ -47,15 +49,19 @@ class ZooWriter:
         return max(resumable, default=None)
 
     def append(
-        self, epoch: int, state: dict[str, Any], optimizer: dict[str, Any], metrics: pl.DataFrame
+        self,
+        epoch: int,
+        state: dict[str, Any],
+        optimizer: dict[str, Any] | None,
+        metrics: pl.DataFrame,
     ) -> None:
         """Adds one epoch, which exists for readers only once all of it is on disk.
 
         Args:
             epoch: its number.
             state: {"params"} and {"log_sigma2"} or {"mask"}, stacked in the order of members.
-            optimizer: the optimiser's moments, stacked.
-            metrics: a row a member.
+            optimizer: the optimiser's moments, stacked; None where there are none.
+            metrics: a row a member; members without a state at this epoch have none.
 
         Raises:
             ZoojaxError: the disk refused; all earlier epochs are as they were.
@@ -64,22 +70,26 @@ class ZooWriter:
         if "mask" in state:
             state = {**state, "mask": pack_mask(state["mask"])}
         _save_tree(path / STATES / str(epoch), state)
-        _save_tree(path / OPTIMIZER / str(epoch), optimizer)
+        if optimizer is not None:
+            _save_tree(path / OPTIMIZER / str(epoch), optimizer)
         earlier = self.zoo.metrics.filter(pl.col("epoch") < epoch)
         table = metrics if earlier.is_empty() else pl.concat([earlier, metrics])
         write_beside(path / METRICS, lambda file: table.write_parquet(file))
-        for old in (path / OPTIMIZER).iterdir():
+        for old in (path / OPTIMIZER).glob("*"):
             if old.name != str(epoch):
                 shutil.rmtree(old)
 
 
-def begin_or_continue(path: Path, config: ZooConfig, members: pl.DataFrame) -> ZooWriter:
+def begin_or_continue(
+    path: Path, config: ZooConfig, members: pl.DataFrame, images: ImageSet | None = None
+) -> ZooWriter:
     """Creates a zoo without epochs, or opens the one that the same command began.
 
     Args:
         path: its folder.
         config: what its members have in common.
         members: a row a member: id and hyper-parameters.
+        images: the image set, for zoos that keep theirs themselves.
 
     Raises:
         ZoojaxError: the folder holds something else: another zoo, a finished zoo, or
@@ -89,11 +99,11 @@ def begin_or_continue(path: Path, config: ZooConfig, members: pl.DataFrame) -> Z
         raise ZoojaxError(f"{path} is a file; give --out a new folder")
     if path.is_dir() and any(path.iterdir()):
         return _continue(path, config, members)
-    _create(path, config, members)
+    _create(path, config, members, images)
     return ZooWriter(open_zoo(path))
 
 
-def _create(path: Path, config: ZooConfig, members: pl.DataFrame) -> None:
+def _create(path: Path, config: ZooConfig, members: pl.DataFrame, images: ImageSet | None) -> None:
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     for leftover in path.parent.glob(f".{path.name}.tmp-*"):
         shutil.rmtree(leftover)
@@ -102,6 +112,8 @@ def _create(path: Path, config: ZooConfig, members: pl.DataFrame) -> None:
         text = json.dumps(config.to_json(), indent=2) + "\n"
         write_beside(temporary / CONFIG, lambda file: file.write_text(text))
         write_beside(temporary / MEMBERS, lambda file: members.write_parquet(file))
+        if images is not None:
+            write_beside(temporary / IMAGES, lambda file: save(images, file))
         temporary.rename(path)
     except OSError as error:
         raise ZoojaxError(f"cannot create {path}: {error.strerror or error}") from error

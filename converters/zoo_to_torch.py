@@ -1,0 +1,336 @@
+"""A zoojax zoo made torch files again: trial folders in the original layout, or stacked
+safetensors; and the check that a conversion lost nothing."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+import torch
+
+from converters import layout
+from converters.sources import Source
+from converters.states import Description, State, describe, to_torch
+from converters.torch_models import CNN, log_alpha
+from zoojax import models, population
+from zoojax.errors import ZoojaxError
+from zoojax.files import write_beside
+from zoojax.variational_dropout import CLIP, THRESHOLD
+from zoojax.zoo import MEMBERS, METRICS, Zoo
+
+FORMATS = ("trial", "prune", "safetensors")
+Report = Callable[[int, int], None]
+
+
+def state_dict(zoo: Zoo, member: int, epoch: int | None = None) -> dict[str, torch.Tensor]:
+    """One member as a torch state dict, of the names that the original code gives it.
+
+    Pruned members come as plain weights, zero where pruned; variational ones before the
+    threshold, with log_sigma2.
+
+    Args:
+        zoo: the zoo.
+        member: its id.
+        epoch: which; the newest if None.
+
+    Raises:
+        ZoojaxError: there is no such member or epoch.
+    """
+    rows = np.flatnonzero(zoo.roster["id"].to_numpy() == member)
+    if rows.size != 1:
+        raise ZoojaxError(f"{zoo.path} has no member {member}; it has {len(zoo)} members")
+    position = int(rows[0])
+    tree = population.take(zoo.state(epoch, raw=True), position)
+    return _tensors(to_torch(tree, _description(zoo, position), masked=True))
+
+
+def write_trials(
+    zoo: Zoo,
+    out: Path,
+    *,
+    epochs: Sequence[int] | None = None,
+    prune_keys: bool = False,
+    report: Report | None = None,
+) -> int:
+    """Writes trial folders as Ray Tune 1.8 and the zoos' code left them.
+
+    A folder a member, with params.json, result.json and checkpoint_<epoch>/checkpoints.
+    What an interrupted call has written whole is not written again.
+
+    Args:
+        zoo: the zoo.
+        out: the folder of the trial folders.
+        epochs: which; all if None.
+        prune_keys: write pruned members as torch.nn.utils.prune keeps them (weight_orig,
+            weight_mask) in place of masked weights.
+        report: told the states done and their number.
+
+    Returns:
+        The number of states written.
+
+    Raises:
+        ZoojaxError: an epoch is not there or is damaged; the disk refused.
+    """
+    chosen = _chosen(zoo, epochs)
+    names = trial_names(zoo)
+    there = _states_there(zoo)
+    descriptions = [_description(zoo, i) for i in range(len(zoo))]
+    configs = [_config(zoo, row) for row in zoo.roster.iter_rows(named=True)]
+    rows = zoo.metrics.partition_by("member", as_dict=True)
+    for name, config, member in zip(names, configs, zoo.roster["id"], strict=True):
+        _make_folder(out / name)
+        text = json.dumps(config, indent=2) + "\n"
+        write_beside(out / name / "params.json", lambda file, text=text: file.write_text(text))
+        mine = rows.get((member,))
+        lines = "" if mine is None else "".join(_results(mine, config))
+        write_beside(out / name / "result.json", lambda file, text=lines: file.write_text(text))
+    done, total = 0, sum(len(there.get(epoch, ())) for epoch in chosen)
+    for epoch in chosen:
+        tree = zoo.state(epoch, raw=True)
+        for position in there.get(epoch, ()):
+            folder = out / names[position] / f"checkpoint_{epoch:06d}"
+            file = folder / "checkpoints"
+            if not file.exists():
+                _make_folder(folder)
+                member = population.take(tree, position)
+                state = to_torch(member, descriptions[position], masked=not prune_keys)
+                tensors = _tensors(state)
+                write_beside(file, lambda path, t=tensors: torch.save(t, path), durable=False)
+            done += 1
+        if report is not None:
+            report(done, total)
+    return done
+
+
+def write_safetensors(
+    zoo: Zoo, out: Path, *, epochs: Sequence[int] | None = None, report: Report | None = None
+) -> int:
+    """Writes one file an epoch, stacked by member in torch's names and axes, and the tables.
+
+    Returns:
+        The number of files written.
+
+    Raises:
+        ZoojaxError: an epoch is not there or is damaged; the disk refused.
+    """
+    from safetensors.numpy import save_file
+
+    chosen = _chosen(zoo, epochs)
+    _make_folder(out)
+    write_beside(out / MEMBERS, lambda file: zoo.roster.write_parquet(file))
+    write_beside(out / METRICS, lambda file: zoo.metrics.write_parquet(file))
+    about = {"zoo": zoo.config.name, "kind": zoo.config.kind, "fingerprint": zoo.fingerprint}
+    description = _description(zoo, 0)
+    for done, epoch in enumerate(chosen, start=1):
+        tree = zoo.state(epoch, raw=True)
+        members = [to_torch(population.take(tree, i), description) for i in range(len(zoo))]
+        stacked = {name: np.stack([m[name] for m in members]) for name in members[0]}
+        write_beside(
+            out / f"epoch_{epoch:06d}.safetensors",
+            lambda file, s=stacked, e=epoch: save_file(s, file, {**about, "epoch": str(e)}),
+        )
+        if report is not None:
+            report(done, len(chosen))
+    return len(chosen)
+
+
+class Verified(NamedTuple):
+    """What a verification found.
+
+    Attributes:
+        states: states compared.
+        images: images that both networks were run on.
+        difference: the largest difference between two logits.
+        worst: where it was.
+        unequal: places of states whose arrays are not equal bit for bit.
+        missing: places of states that the zoo does not have.
+    """
+
+    states: int
+    images: int
+    difference: float
+    worst: str
+    unequal: list[str]
+    missing: list[str]
+
+
+def verify(
+    zoo: Zoo,
+    sources: Sequence[Source],
+    images: np.ndarray,
+    *,
+    sample: int | None = 100,
+    report: Report | None = None,
+) -> Verified:
+    """Reads states again through torch, and compares arrays and logits with the zoo's.
+
+    Args:
+        zoo: the converted zoo.
+        sources: what it was converted from.
+        images: images to run both on, [n, size, size, channels].
+        sample: how many states, evenly spread; None for all.
+        report: told the states done and their number.
+
+    Raises:
+        ZoojaxError: the zoo was not converted, or has no states in common with the sources.
+    """
+    if "trial" not in zoo.roster.columns:
+        raise ZoojaxError(f"{zoo.path} was not converted from torch")
+    position = {trial: i for i, trial in enumerate(zoo.roster["trial"])}
+    there = {(i, e) for e, members in _states_there(zoo).items() for i in members}
+    pairs = [(s, e) for s in sources if s.name in position for e in sorted(s.states)]
+    missing = [s.places[e] for s, e in pairs if (position[s.name], e) not in there]
+    pairs = [(s, e) for s, e in pairs if (position[s.name], e) in there]
+    if not pairs:
+        raise ZoojaxError(f"{zoo.path} has no states in common with what is given")
+    if sample is not None and sample < len(pairs):
+        picked = np.linspace(0, len(pairs) - 1, sample).round().astype(int)
+        pairs = [pairs[i] for i in np.unique(picked)]
+    x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    difference, worst, unequal = -1.0, "", []
+    by_epoch = sorted(pairs, key=lambda pair: pair[1])
+    for done, (source, epoch, tree, effective) in enumerate(_loaded(zoo, by_epoch), start=1):
+        i, row = position[source.name], zoo.roster.row(position[source.name], named=True)
+        state = source.states[epoch]()
+        description = describe(state)
+        ours = to_torch(population.take(tree, i), description)
+        if not all(np.array_equal(_bits(ours[k]), _bits(state[k])) for k in state):
+            unequal.append(source.places[epoch])
+        theirs = _torch_logits(state, description, row["activation"], x)
+        model = models.CNN(description.architecture, row["activation"])
+        params = population.take(effective, i)
+        logits = np.asarray(models.logits(model, {"params": params}, jnp.asarray(images)))
+        gap = float(np.abs(logits - theirs).max())
+        if not gap <= difference:
+            difference, worst = gap, source.places[epoch]
+        if report is not None:
+            report(done, len(pairs))
+    return Verified(len(pairs), len(images), difference, worst, unequal, missing)
+
+
+def _loaded(
+    zoo: Zoo, pairs: list[tuple[Source, int]]
+) -> Iterator[tuple[Source, int, dict[str, Any], dict[str, Any]]]:
+    """The pairs with the zoo's trees of their epoch, each epoch read once."""
+    loaded, tree, effective = None, {}, {}
+    for source, epoch in pairs:
+        if epoch != loaded:
+            loaded, tree, effective = epoch, zoo.state(epoch, raw=True), zoo.effective(epoch)
+        yield source, epoch, tree, effective
+
+
+def _torch_logits(
+    state: State, description: Description, activation: str, x: torch.Tensor
+) -> np.ndarray:
+    """Logits in evaluation mode by torch alone: masks and thresholds applied by torch."""
+    weights = {}
+    tensors = _tensors(state)
+    for prefix, layer in zip(description.prefixes, description.architecture.layers, strict=True):
+        bias = tensors[f"{prefix}.bias"]
+        if description.kind == "mp":
+            weight = tensors[f"{prefix}.weight_orig"] * tensors[f"{prefix}.weight_mask"]
+        else:
+            weight = tensors[f"{prefix}.weight"]
+        if description.kind == "vd":
+            clip = CLIP["conv" if layer.startswith("conv") else "fc"]
+            pruned = log_alpha(weight, tensors[f"{prefix}.log_sigma2"], clip) >= THRESHOLD
+            weight = weight.masked_fill(pruned, 0.0)
+            if description.variant == "released" and layer.startswith("conv"):
+                alpha = log_alpha(bias, tensors[f"{prefix}.log_sigma2_bias"], clip)
+                bias = bias.masked_fill(alpha >= THRESHOLD, 0.0)
+        weights[f"{prefix}.weight"], weights[f"{prefix}.bias"] = weight, bias
+    plain = CNN(description.architecture, activation)
+    ordered = dict(zip(plain.state_dict(), weights.values(), strict=True))
+    plain.load_state_dict(ordered, strict=True)
+    with torch.no_grad():
+        return plain.eval()(x).numpy()
+
+
+def trial_names(zoo: Zoo) -> list[str]:
+    """Folder names: those a zoo was converted from, else in the original's manner."""
+    if "trial" in zoo.roster.columns:
+        return zoo.roster["trial"].to_list()
+    names = []
+    for row in zoo.roster.iter_rows(named=True):
+        name = f"NN_tune_trainable_{row['id']:05d}_seed={row['seed']}"
+        names.append(name + (f"_amount={100 * row['ratio']:g}" if "ratio" in row else ""))
+    return names
+
+
+def _description(zoo: Zoo, position: int) -> Description:
+    config, row = zoo.config, zoo.roster.row(position, named=True)
+    modules = layout.MODULES[config.architecture, row["dropout"] > 0]
+    prefixes = tuple(row.get("layers") or (f"module_list.{m}" for m in modules))
+    return Description(config.shape, config.kind, config.variant, prefixes)
+
+
+def _states_there(zoo: Zoo) -> dict[int, list[int]]:
+    """Positions of the members that have a state, by epoch."""
+    positions = {member: i for i, member in enumerate(zoo.roster["id"])}
+    there: dict[int, list[int]] = {}
+    for member, epoch in zoo.metrics.select("member", "epoch").iter_rows():
+        there.setdefault(epoch, []).append(positions[member])
+    return there
+
+
+def _chosen(zoo: Zoo, epochs: Sequence[int] | None) -> list[int]:
+    there = zoo.epochs
+    for epoch in epochs or ():
+        if epoch not in there:
+            raise ZoojaxError(f"{zoo.path} has no epoch {epoch}")
+    return there if epochs is None else sorted(set(epochs))
+
+
+def _config(zoo: Zoo, row: dict[str, Any]) -> dict[str, Any]:
+    """params.json in the original code's keys."""
+    config = zoo.config
+    content = {
+        "model::type": "CNN_ARD" if config.kind == "vd" else "CNN",
+        "model::channels_in": config.channels,
+        "model::o_dim": config.classes,
+        "model::nlin": row["activation"],
+        "model::dropout": row["dropout"],
+        "model::init_type": row["init"],
+        "model::use_bias": True,
+        "optim::optimizer": row["optimizer"],
+        "optim::lr": row["learning_rate"],
+        "optim::wd": row["weight_decay"],
+        "training::batchsize": config.batch_size,
+        "training::epochs_train": config.epochs,
+        "seed": row["seed"],
+    }
+    if "ratio" in row:
+        content["prune::amount"] = row["ratio"]
+    return content
+
+
+def _results(rows: pl.DataFrame, config: dict[str, Any]) -> Iterator[str]:
+    """result.json, a line an epoch."""
+    names = [n for n in rows.columns if n.endswith(("_loss", "_acc"))]
+    for row in rows.sort("epoch").iter_rows(named=True):
+        content = {name: row[name] for name in names if _is_number(row[name])}
+        content |= {"sparsity_ratio": row["sparsity"], "config": config}
+        yield json.dumps(content | {"training_iteration": row["epoch"]}) + "\n"
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).view(np.uint32)
+
+
+def _tensors(state: State) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ZoojaxError(f"cannot create {path}: {error.strerror or error}") from error

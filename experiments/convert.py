@@ -1,0 +1,365 @@
+"""`zoojax convert`: torch zoos in, torch zoos out."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+if TYPE_CHECKING:
+    from converters.pickled_datasets import ImageFile
+    from converters.sources import Source
+    from zoojax.data import DataSpec, ImageSet
+    from zoojax.zoo import Zoo
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is taken, and what is known of it."""
+
+    parent: Path | None = None
+    """The dense zoo, already converted, that these are twins of."""
+
+    preset: str | None = None
+    """The preset that the zoo is of: gives its images, its twins' learning rates, and the
+    hyper-parameters that the files do not say."""
+
+    data: str | None = None
+    """The zoo's images: the path of its dataset.pt, or the name of an image set
+    (with --preset, normalised as that says). Default: ROOT/dataset.pt if it is there."""
+
+    data_dir: Path | None = None
+    """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
+
+    epochs: str = "all"
+    """Which epochs: "all", or numbers and ranges such as 0,25,40-50."""
+
+    where: str | None = None
+    """Take only members for which this SQL expression over the members table holds, such
+    as "learning_rate = 0.001 AND activation = 'tanh'"."""
+
+    largest_weight: float | None = None
+    """Reject states with a larger absolute weight or bias."""
+
+    lowest_accuracy: float | None = None
+    """Reject states with a lower reported test accuracy, in [0, 1]."""
+
+    strict: bool = False
+    """Stop at the first state that cannot be converted."""
+
+    name: str | None = None
+    """Name of the zoo (default: that of its folder)."""
+
+    json: bool = False
+    """Print the closing table as JSON on standard output."""
+
+    quiet: bool = False
+    """Show no progress."""
+
+
+@dataclass(frozen=True)
+class FromTorch:
+    """Convert the trial folders of a torch zoo (Ray Tune 1.8 and the zoos' code).
+
+    What cannot be converted is named, with the reason, in rejects.csv in the zoo's folder.
+    Example: zoojax convert from-torch tune_zoo_usps --out zoos/usps
+    """
+
+    root: Annotated[Path, tyro.conf.Positional]
+    """The folder that holds the trial folders."""
+
+    out: Path
+    """Folder of the zoo: new, or of the same conversion interrupted."""
+
+    reading: tyro.conf.OmitArgPrefixes[Reading]
+
+    def run(self) -> None:
+        """Converts and prints what came of it."""
+        require_torch()
+        from converters.sources import from_trials
+
+        own = self.root / "dataset.pt"
+        _convert(from_trials(self.root), self.out, self.reading, own if own.exists() else None)
+
+
+@dataclass(frozen=True)
+class FromDataset:
+    """Convert a pickled data set of models; its split becomes a column of the members.
+
+    Example: zoojax convert from-dataset dataset_usps.pt --preset usps-s-seed --out zoos/usps-pt
+    """
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """The data set, such as dataset_usps_seed.pt."""
+
+    out: Path
+    """Folder of the zoo: new, or of the same conversion interrupted."""
+
+    reading: tyro.conf.OmitArgPrefixes[Reading]
+
+    def run(self) -> None:
+        """Converts and prints what came of it."""
+        require_torch()
+        from converters.sources import from_dataset
+
+        _convert(from_dataset(self.file), self.out, self.reading, None)
+
+
+@dataclass(frozen=True)
+class ToTorch:
+    """Write a zoo as torch files.
+
+    Example: zoojax convert to-torch zoos/usps-vd --out exported/usps-vd
+    """
+
+    zoo: Annotated[Path, tyro.conf.Positional]
+    """Folder of the zoo."""
+
+    out: Path
+    """Folder to write to; what an interrupted call has written there is kept."""
+
+    format: Literal["trial", "prune", "safetensors"] = "trial"
+    """Trial folders with plain state dicts; the same with torch.nn.utils.prune's keys for
+    pruned members; or a stacked safetensors file an epoch with the tables beside it."""
+
+    epochs: str = "all"
+    """Which epochs: "all", or numbers and ranges such as 0,25,40-50."""
+
+    quiet: bool = False
+    """Show no progress."""
+
+    def run(self) -> None:
+        """Writes and says how much."""
+        require_torch()
+        from converters.zoo_to_torch import write_safetensors, write_trials
+        from experiments.progress import counting
+        from zoojax.zoo import open_zoo
+
+        zoo, epochs = open_zoo(self.zoo), parse_epochs(self.epochs)
+        with counting("to torch", self.quiet) as report:
+            if self.format == "safetensors":
+                written = write_safetensors(zoo, self.out, epochs=epochs, report=report)
+            else:
+                keys = self.format == "prune"
+                written = write_trials(zoo, self.out, epochs=epochs, prune_keys=keys, report=report)
+        unit = "epoch files" if self.format == "safetensors" else "states"
+        print(f"{written} {unit} in {self.out}")
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Read torch files again through torch, and compare with the zoo made from them.
+
+    Compares arrays bit for bit, and the logits of both networks on images. Exit status 2
+    if anything differs or is missing.
+    Example: zoojax convert verify zoos/usps tune_zoo_usps
+    """
+
+    zoo: Annotated[Path, tyro.conf.Positional]
+    """Folder of the converted zoo."""
+
+    source: Annotated[Path, tyro.conf.Positional]
+    """What it was converted from: the folder of trial folders, or the pickled data set."""
+
+    sample: int = 100
+    """States to compare, evenly spread; 0 for all."""
+
+    images: int = 64
+    """Images that both networks are run on: of the zoo's test set, or noise without one."""
+
+    data_dir: Path | None = None
+    """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
+
+    tolerance: float = 1e-4
+    """The largest difference between logits that passes."""
+
+    json: bool = False
+    """Print JSON on standard output."""
+
+    quiet: bool = False
+    """Show no progress."""
+
+    def run(self) -> None:
+        """Verifies and prints the largest difference."""
+        require_torch()
+        import numpy as np
+
+        from converters.sources import from_dataset, from_trials
+        from converters.zoo_to_torch import verify
+        from experiments.progress import counting
+        from experiments.tables import show_json
+        from zoojax.errors import ZoojaxError
+        from zoojax.run import load_images
+        from zoojax.zoo import open_zoo
+
+        zoo = open_zoo(self.zoo)
+        net = zoo.config.shape
+        if zoo.config.data_hash is None:
+            shape = (self.images, net.size, net.size, net.channels)
+            images = np.random.default_rng(0).standard_normal(shape, np.float32)
+        else:
+            images = load_images(zoo, self.data_dir).test.images[: self.images]
+        sources = (from_dataset if self.source.is_file() else from_trials)(self.source)
+        with counting("verify", self.quiet) as report:
+            found = verify(zoo, sources, images, sample=self.sample or None, report=report)
+        if self.json:
+            show_json(found._asdict())
+        else:
+            print(f"states compared: {found.states}, on {found.images} images")
+            print(f"largest difference of logits: {found.difference:.2e} ({found.worst})")
+            print(f"states not equal bit for bit: {len(found.unequal)}")
+            print(f"states that the zoo does not have: {len(found.missing)}")
+        if found.unequal or not found.difference <= self.tolerance:
+            raise ZoojaxError(f"{zoo.path} differs from {self.source}")
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Torch zoos in, torch zoos out: lossless, and without running anything in the files."""
+
+    what: (
+        Annotated[FromTorch, tyro.conf.subcommand("from-torch")]
+        | Annotated[FromDataset, tyro.conf.subcommand("from-dataset")]
+        | Annotated[ToTorch, tyro.conf.subcommand("to-torch")]
+        | Annotated[Verify, tyro.conf.subcommand("verify")]
+    )
+
+    def run(self) -> None:
+        """Runs the conversion."""
+        self.what.run()
+
+
+def require_torch() -> None:
+    """Raises ZoojaxError unless the extra that converters need is installed."""
+    from importlib.util import find_spec
+
+    from zoojax.errors import ZoojaxError
+
+    if find_spec("torch") is None or find_spec("safetensors") is None:
+        raise ZoojaxError("converting needs torch; install it with: pip install 'zoojax[torch]'")
+
+
+def parse_epochs(text: str) -> tuple[int, ...] | None:
+    """Epochs out of "all" (None) or "0,25,40-50".
+
+    Raises:
+        ZoojaxError: anything else.
+    """
+    from zoojax.errors import ZoojaxError
+
+    if text == "all":
+        return None
+    epochs: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise ZoojaxError(
+                f"--epochs {text!r}: give all, or numbers and ranges as in 0,25,40-50"
+            )
+        epochs += range(int(first), int(last if dash else first) + 1)
+    return tuple(epochs)
+
+
+def _convert(
+    sources: "list[Source]", out: Path, reading: Reading, images_file: Path | None
+) -> None:
+    from converters.roster import Selection
+    from converters.torch_to_zoo import REJECTS, convert
+    from experiments.progress import counting
+    from experiments.tables import show_json
+    from zoojax.zoo import open_zoo
+
+    parent = None if reading.parent is None else open_zoo(reading.parent)
+    selection = Selection(
+        parse_epochs(reading.epochs),
+        reading.where,
+        reading.largest_weight,
+        reading.lowest_accuracy,
+        reading.strict,
+    )
+    with counting("convert", reading.quiet) as report:
+        done = convert(
+            sources,
+            out,
+            name=reading.name or out.name,
+            images=_images(reading, images_file, parent),
+            parent=parent,
+            preset=reading.preset or (parent.config.preset if parent else None),
+            defaults=_defaults(reading.preset),
+            selection=selection,
+            report=report,
+        )
+    reasons = Counter(done.rejected.values())
+    if reading.json:
+        facts = {"zoo": str(out), "members": len(done.zoo), "states": done.states}
+        show_json({**facts, "rejected": dict(reasons)})
+        return
+    print(f"{done.zoo}")
+    print(f"members: {len(done.zoo)}, states: {done.states}, rejected: {len(done.rejected)}")
+    for reason, count in reasons.most_common(20):
+        print(f"  {count} x {reason}")
+    if reasons:
+        print(f"every rejected state is named in {out / REJECTS}")
+
+
+def _images(
+    reading: Reading, found: Path | None, parent: "Zoo | None"
+) -> "tuple[DataSpec | None, ImageSet] | None":
+    """The zoo's images: those asked for, else the preset's, else its own, else its parent's."""
+    from dataclasses import replace
+
+    from converters.pickled_datasets import read_image_set
+    from experiments.presets import preset
+    from zoojax import data
+    from zoojax.errors import ZoojaxError
+    from zoojax.run import load_images
+
+    named = reading.data is not None and not reading.data.endswith(".pt")
+    file = Path(reading.data) if reading.data is not None and not named else None
+    if file is None and not named and reading.preset is None:
+        file = found
+    if file is not None:
+        return None, to_image_set(read_image_set(file), file)
+    if reading.preset is not None:
+        spec = preset(reading.preset).data
+        if named and reading.data is not None:
+            spec = replace(spec, name=reading.data, train=None, val=None, crop=False)
+        return spec, data.load(spec, reading.data_dir)
+    if named:
+        raise ZoojaxError(f"--data {reading.data} needs --preset, which says how it is normalised")
+    if parent is not None and parent.config.data_hash is not None:
+        return parent.config.data, load_images(parent, reading.data_dir)
+    return None
+
+
+def to_image_set(file: "ImageFile", path: Path) -> "ImageSet":
+    """A zoo's own images as an image set; without validation images, the test images are both."""
+    from zoojax import data
+    from zoojax.errors import ZoojaxError
+
+    splits = file.splits
+    for needed in ("train", "test"):
+        if needed not in splits:
+            raise ZoojaxError(f"{path} holds no {needed}set")
+    train, test = splits["train"], splits["test"]
+    classes = int(max(train.labels.max(), test.labels.max())) + 1
+    return data.make(path.name, train, splits.get("val", test), test, classes)
+
+
+def _defaults(name: str | None) -> dict[str, object]:
+    """The hyper-parameters that a preset leaves no choice of."""
+    from experiments.presets import preset
+
+    if name is None:
+        return {}
+    grid = preset(name).grid
+    values = {
+        "activation": grid.activations,
+        "init": grid.inits,
+        "optimizer": grid.optimizers,
+        "learning_rate": grid.learning_rates,
+        "weight_decay": grid.weight_decays,
+        "dropout": grid.dropouts,
+    }
+    return {key: options[0] for key, options in values.items() if len(options) == 1}
