@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
@@ -168,6 +169,8 @@ def verify(
 ) -> Verified:
     """Reads states again through torch, and compares arrays and logits with the zoo's.
 
+    Both networks run in double precision, so that what differs is not rounding.
+
     Args:
         zoo: the converted zoo.
         sources: what it was converted from.
@@ -201,9 +204,8 @@ def verify(
         if not all(np.array_equal(_bits(ours[k]), _bits(state[k])) for k in state):
             unequal.append(source.places[epoch])
         theirs = _torch_logits(state, description, row["activation"], x)
-        model = models.CNN(description.architecture, row["activation"])
         params = population.take(effective, i)
-        logits = np.asarray(models.logits(model, {"params": params}, jnp.asarray(images)))
+        logits = _flax_logits(params, description, row["activation"], images)
         gap = float(np.abs(logits - theirs).max())
         if not gap <= difference:
             difference, worst = gap, source.places[epoch]
@@ -223,10 +225,21 @@ def _loaded(
         yield source, epoch, tree, effective
 
 
+def _flax_logits(
+    params: dict[str, Any], description: Description, activation: str, images: np.ndarray
+) -> np.ndarray:
+    """Logits of a member as it is evaluated, in double precision."""
+    model = models.CNN(description.architecture, activation)
+    with jax.enable_x64(True):
+        exact = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
+        x = jnp.asarray(images, jnp.float64)
+        return np.asarray(models.logits(model, {"params": exact}, x))
+
+
 def _torch_logits(
     state: State, description: Description, activation: str, x: torch.Tensor
 ) -> np.ndarray:
-    """Logits in evaluation mode by torch alone: masks and thresholds applied by torch."""
+    """Logits in evaluation mode by torch alone, which masks and thresholds; in double."""
     weights = {}
     tensors = _tensors(state)
     for prefix, layer in zip(description.prefixes, description.architecture.layers, strict=True):
@@ -247,7 +260,7 @@ def _torch_logits(
     ordered = dict(zip(plain.state_dict(), weights.values(), strict=True))
     plain.load_state_dict(ordered, strict=True)
     with torch.no_grad():
-        return plain.eval()(x).numpy()
+        return plain.double().eval()(x.double()).numpy()
 
 
 def trial_names(zoo: Zoo) -> list[str]:

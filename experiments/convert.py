@@ -171,7 +171,7 @@ class Verify:
     data_dir: Path | None = None
     """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
 
-    tolerance: float = 1e-4
+    tolerance: float = 1e-5
     """The largest difference between logits that passes."""
 
     json: bool = False
