@@ -3,6 +3,7 @@
 Works on NumPy arrays alone; whoever reads files brings torch.
 """
 
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -41,7 +42,7 @@ def layer_prefixes(names: Mapping[str, object], architecture: Architecture) -> d
 
 def module_order(prefix: str) -> list[int]:
     """Sorts prefixes such as module_list.3 and module_list.11 by their numbers."""
-    return [int(part) if part.isdigit() else -1 for part in prefix.split(".")]
+    return [int(part) if re.fullmatch("[0-9]{1,9}", part) else -1 for part in prefix.split(".")]
 
 
 def torch_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:

@@ -1,5 +1,6 @@
 """The members table of a converted zoo: who is in it, with which hyper-parameters."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ import polars as pl
 from converters.sources import Source
 from converters.states import Description
 from zoojax.errors import ZoojaxError
+from zoojax.models import ACTIVATIONS, INITS
+from zoojax.train import OPTIMIZERS
 from zoojax.zoo import Zoo
 
 # Column of the members table <- the original code's key.
@@ -20,6 +23,8 @@ _HYPER = {
     "learning_rate": "optim::lr",
     "weight_decay": "optim::wd",
 }
+_TEXTS = ("activation", "init", "optimizer")
+_SPELLINGS = {"leakyrelu": "leaky_relu", "SGD": "sgd", "Adam": "adam"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def members_table(
                 "source": position,
                 "seed": _seed(source),
                 **hyper,
-                "ratio": source.config.get("prune::amount"),
+                "ratio": _number(source.config.get("prune::amount")),
                 "trial": source.name,
                 "split": source.split,
                 "layers": list(source.layers),
@@ -71,7 +76,7 @@ def members_table(
         "source": pl.Int64,
         "seed": pl.Int64,
         **dict.fromkeys(_HYPER, pl.Float64),
-        **dict.fromkeys(("activation", "init", "optimizer"), pl.String),
+        **dict.fromkeys(_TEXTS, pl.String),
         "ratio": pl.Float64,
         **dict.fromkeys(("trial", "split", "dense_trial"), pl.String),
         "missing_epochs": pl.List(pl.Int64),
@@ -98,17 +103,32 @@ def members_table(
 
 def _hyper(source: Source, sources: list[Source], name: str, defaults: dict[str, Any]) -> Any:
     """A hyper-parameter: the member's own; else what all others agree on; else the default."""
-    own = source.config.get(_HYPER[name])
+    own = _said(source, name)
     if own is not None:
-        return own if isinstance(own, str) else float(own)
-    others = {s.config[_HYPER[name]] for s in sources if s.config.get(_HYPER[name]) is not None}
+        return own
+    others = {value for s in sources if (value := _said(s, name)) is not None}
     if len(others) == 1:
-        value = others.pop()
         source.notes.append(f"{name} taken from the other members")
-        return value if isinstance(value, str) else float(value)
+        return others.pop()
     if name in defaults:
         return defaults[name]
     raise ZoojaxError(f"{source.name} does not say its {name}; give --preset, which does")
+
+
+def _said(source: Source, name: str) -> str | float | None:
+    """What a member says of a hyper-parameter; None if nothing, or nothing of its type."""
+    value = source.config.get(_HYPER[name])
+    if name in _TEXTS:
+        known = {"activation": ACTIVATIONS, "init": INITS, "optimizer": OPTIMIZERS}[name]
+        spelled = _SPELLINGS.get(value, value) if isinstance(value, str) else None
+        return spelled if spelled in known else None
+    return _number(value)
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
+        return None
+    return float(value)
 
 
 def _seed(source: Source) -> int | None:
@@ -116,7 +136,8 @@ def _seed(source: Source) -> int | None:
     if seed is None:
         digits = source.name.partition("seed=")[2]
         seed = digits[: len(digits) - len(digits.lstrip("0123456789"))]
-    return int(seed) if str(seed).isdigit() else None
+    digits = str(seed)
+    return int(digits) if re.fullmatch("[0-9]{1,18}", digits) else None
 
 
 def _basename(path: object) -> str | None:

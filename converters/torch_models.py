@@ -46,6 +46,8 @@ class VariationalLinear(nn.Linear):
     def __init__(self, inputs: int, features: int):
         super().__init__(inputs, features)
         self.log_sigma2 = nn.Parameter(torch.full_like(self.weight, INIT_LOG_SIGMA2))
+        # The zoos' checkpoints hold it; nothing reads it.
+        self.log_sigma2_bias = nn.Parameter(torch.full((features,), INIT_LOG_SIGMA2))
 
     def forward(self, input: Tensor) -> Tensor:
         """Samples [batch, features]."""

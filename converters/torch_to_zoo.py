@@ -148,8 +148,6 @@ def _describe_all(sources: Sequence[Source], selection: Selection) -> _Described
             rejected |= reasons
         else:
             found.append((source, description))
-    if selection.strict and rejected:
-        raise ZoojaxError("{}: {}".format(*next(iter(rejected.items()))))
     if not found:
         place, reason = next(iter(rejected.items()))
         raise ZoojaxError(f"no state can be converted; the first, {place}: {reason}")
@@ -159,6 +157,8 @@ def _describe_all(sources: Sequence[Source], selection: Selection) -> _Described
         if _what(description) != _what(common):
             reason = f"{_label(description)}, where the zoo's is a {_label(common)}"
             rejected |= dict.fromkeys(source.places.values(), reason)
+    if selection.strict and rejected:
+        raise ZoojaxError("{}: {}".format(*next(iter(rejected.items()))))
     kept = [source for source, d in found if _what(d) == _what(common)]
     return _Described(kept, common, rejected)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from zoojax.errors import ZoojaxError
 
-_CHECKPOINT = re.compile(r"checkpoint_(\d+)$")
+_CHECKPOINT = re.compile(r"checkpoint_([0-9]{1,9})")
 _STATE = "checkpoints"
 
 
@@ -75,8 +75,8 @@ def scan(root: Path) -> list[Trial]:
 
 def _read(path: Path, home: Path) -> Trial:
     trial = Trial(path)
-    trial.rows = _rows(trial)
-    trial.config = _config(trial)
+    trial.rows = _rows(trial, home)
+    trial.config = _config(trial, home)
     for entry in sorted(os.scandir(path), key=lambda e: e.name):
         match = _CHECKPOINT.fullmatch(entry.name)
         if match is None or not entry.is_dir():
@@ -91,46 +91,59 @@ def _read(path: Path, home: Path) -> Trial:
     return trial
 
 
-def _config(trial: Trial) -> dict[str, Any]:
+def _inside(trial: Trial, name: str, home: Path) -> Path:
+    """A file of a trial.
+
+    Raises:
+        PermissionError: a symbolic link leads out of the zoo.
+    """
+    file = trial.path / name
+    if not file.resolve().is_relative_to(home):
+        raise PermissionError(f"{name} leads out of the zoo")
+    return file
+
+
+def _config(trial: Trial, home: Path) -> dict[str, Any]:
     try:
-        config = json.loads((trial.path / "params.json").read_text())
+        config = json.loads(_inside(trial, "params.json", home).read_text())
         if isinstance(config, dict):
             return config
         trial.notes.append("params.json is not an object")
     except FileNotFoundError:
         pass
-    except (ValueError, OSError):
+    except (ValueError, RecursionError, OSError):
         trial.notes.append("params.json is unreadable")
     configs = [row["config"] for row in trial.rows.values() if isinstance(row.get("config"), dict)]
     return configs[-1] if configs else {}
 
 
-def _rows(trial: Trial) -> dict[int, dict[str, Any]]:
+def _rows(trial: Trial, home: Path) -> dict[int, dict[str, Any]]:
     """Rows by training iteration. A resumed trial reports an iteration twice: the last
     counts. A line cut short by a crash is passed over."""
     try:
-        lines = (trial.path / "result.json").read_text(errors="replace").splitlines()
+        lines = _inside(trial, "result.json", home).read_text(errors="replace").split("\n")
     except FileNotFoundError:
-        return _csv_rows(trial)
+        return _csv_rows(trial, home)
     except OSError:
         trial.notes.append("result.json is unreadable")
-        return _csv_rows(trial)
+        return _csv_rows(trial, home)
     rows, broken = {}, 0
     for line in lines:
         try:
             row = json.loads(line)
             rows[int(row["training_iteration"])] = row
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             broken += bool(line.strip())
     if broken:
         trial.notes.append(f"{broken} broken line(s) in result.json")
     return rows
 
 
-def _csv_rows(trial: Trial) -> dict[int, dict[str, Any]]:
+def _csv_rows(trial: Trial, home: Path) -> dict[int, dict[str, Any]]:
     rows = {}
     try:
-        with (trial.path / "progress.csv").open(newline="", errors="replace") as file:
+        csv_file = _inside(trial, "progress.csv", home)
+        with csv_file.open(newline="", errors="replace") as file:
             for row in csv.DictReader(file):
                 try:
                     rows[int(row["training_iteration"])] = row

@@ -200,6 +200,9 @@ def verify(
         i, row = position[source.name], zoo.roster.row(position[source.name], named=True)
         state = source.states[epoch]()
         description = describe(state)
+        found = (description.architecture, description.kind, description.variant)
+        if found != (zoo.config.shape, zoo.config.kind, zoo.config.variant):
+            raise ZoojaxError(f"{source.places[epoch]} is of another network or kind than the zoo")
         ours = to_torch(population.take(tree, i), description)
         if not all(np.array_equal(_bits(ours[k]), _bits(state[k])) for k in state):
             unequal.append(source.places[epoch])

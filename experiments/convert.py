@@ -1,5 +1,6 @@
 """`zoojax convert`: torch zoos in, torch zoos out."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,7 +211,7 @@ class Verify:
             print(f"largest difference of logits: {found.difference:.2e} ({found.worst})")
             print(f"states not equal bit for bit: {len(found.unequal)}")
             print(f"states that the zoo does not have: {len(found.missing)}")
-        if found.unequal or not found.difference <= self.tolerance:
+        if found.unequal or found.missing or not found.difference <= self.tolerance:
             raise ZoojaxError(f"{zoo.path} differs from {self.source}")
 
 
@@ -253,7 +254,7 @@ def parse_epochs(text: str) -> tuple[int, ...] | None:
     epochs: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not re.fullmatch("[0-9]{1,6}(-[0-9]{1,6})?", part.strip()):
             raise ZoojaxError(
                 f"--epochs {text!r}: give all, or numbers and ranges as in 0,25,40-50"
             )

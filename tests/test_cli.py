@@ -1,0 +1,341 @@
+"""The command line from end to end, on tiny images."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import polars as pl
+import pytest
+import zoos
+
+from experiments.bench import Bench
+from experiments.convert import FromDataset, FromTorch, Reading, ToTorch, Verify
+from experiments.evaluate import Evaluate
+from experiments.info import Info
+from experiments.options import Running
+from experiments.presets import PRESETS
+from experiments.presets_command import Presets
+from experiments.sparsify import Magnitude, VariationalDropout
+from experiments.train import Train
+from zoojax import Zoo, open_zoo
+from zoojax.run import load_images
+
+METRICS = {"train_acc", "val_acc", "test_acc", "ggap", "sparsity"}
+LAYERS = {f"sparsity_{layer}" for layer in ("conv1", "conv2", "conv3", "fc1", "fc2")}
+COMMANDS = {
+    "presets": Presets,
+    "train": Train,
+    "sparsify magnitude": Magnitude,
+    "sparsify variational-dropout": VariationalDropout,
+    "evaluate": Evaluate,
+    "info": Info,
+    "bench": Bench,
+    "convert from-torch": FromTorch,
+    "convert from-dataset": FromDataset,
+    "convert to-torch": ToTorch,
+    "convert verify": Verify,
+}
+SHARED = {"running": Running, "reading": Reading}
+POSITIONAL = {"preset", "zoo", "root", "file", "source"}
+
+
+@pytest.fixture
+def zoojax(tmp_path_factory):
+    """Runs a command."""
+    return lambda *arguments: zoos.cli(tmp_path_factory, *arguments)
+
+
+@pytest.fixture
+def zoojax_json(tmp_path_factory):
+    """Runs a command with --json."""
+    return lambda *arguments: zoos.cli_json(tmp_path_factory, *arguments)
+
+
+@zoos.once
+def trained(factory: pytest.TempPathFactory) -> tuple[Zoo, dict]:
+    """A dense zoo of the command line, and what it printed."""
+    out = factory.mktemp("cli") / "dense"
+    options = ("--members", 3, "--epochs", 2, "--chunk", zoos.CHUNK, "--learning-rate", 1e-2)
+    data = zoos.images(factory)
+    printed = zoos.cli_json(
+        factory, "train", "digits-s-seed", "--data", data, *options, "--out", out
+    )
+    return open_zoo(out), printed
+
+
+@pytest.fixture
+def dense(tmp_path_factory) -> Zoo:
+    return trained(tmp_path_factory)[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_mentions_every_option(zoojax, command):
+    done = zoojax(*command.split(), "--help")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    fields = {field.name for field in dataclasses.fields(COMMANDS[command])}
+    for shared in fields & SHARED.keys():
+        fields |= {field.name for field in dataclasses.fields(SHARED[shared])}
+    positional = fields & POSITIONAL
+    for name in fields - positional - SHARED.keys():
+        assert re.search(rf"--{name.replace('_', '-')}\b", done.stdout), name
+    assert ("positional arguments" in done.stdout) == bool(positional)
+
+
+def test_help_lists_commands(zoojax):
+    for command in COMMANDS:
+        *group, last = command.split()
+        done = zoojax(*group, "--help")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert re.search(rf"│ +{last}\b", done.stdout)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("dance",),
+        ("train",),
+        ("train", "usps-s-seed"),
+        ("train", "usps-s-seed", "--out", "x", "--epochs", "many"),
+        ("train", "usps-s-seed", "--out", "x", "--data-order", "random"),
+        ("sparsify", "magnitude", "x", "--out", "y", "--scope", "channel"),
+        ("info",),
+        ("info", "x", "--jsn"),
+    ],
+)
+def test_what_cannot_be_parsed(zoojax, arguments):
+    done = zoojax(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip()
+
+
+def test_presets(zoojax, zoojax_json):
+    printed = zoojax_json("presets")
+    assert list(printed) == list(PRESETS)
+    assert printed["usps-s-seed"]["data"]["name"] == "usps"
+    assert printed["usps-s-seed"]["grid"]["learning_rates"] == [3e-4]
+    table = zoojax("presets")
+    assert (table.returncode, table.stderr) == (0, "")
+    for name in PRESETS:
+        assert name in table.stdout
+
+
+def test_train(tmp_path_factory, dense):
+    """The same zoo as the library's, bit for bit; the printed means are those on disk."""
+    _, printed = trained(tmp_path_factory)
+    library = zoos.dense(tmp_path_factory)
+    assert dense.epochs == [0, 1, 2]
+    for epoch in dense.epochs:
+        assert zoos.same_bits(dense.state(epoch), library.state(epoch))
+    assert zoos.same_bits(zoos.bits(dense.metrics), zoos.bits(library.metrics))
+    assert dense.config.preset == "digits-s-seed"
+    assert printed["zoo"] == str(dense.path)
+    (row,) = printed["rows"]
+    assert (row["epoch"], row["members"], row["diverged"]) == (2, 3, 0)
+    last = dense.metrics.filter(epoch=2)
+    for name in METRICS | LAYERS:
+        assert row[f"{name}_mean"] == pytest.approx(last[name].mean(), rel=1e-5, abs=1e-7)
+        assert row[f"{name}_std"] == pytest.approx(last[name].std(ddof=0), rel=1e-4, abs=1e-6)
+
+
+def test_train_reports_progress_and_a_table(zoojax, tmp_path_factory, tmp_path):
+    """A line an epoch on standard error where there is no terminal; none if quiet."""
+    command = ["train", "digits-s-seed", "--data", zoos.images(tmp_path_factory)]
+    command += ["--members", 3, "--epochs", 2, "--chunk", zoos.CHUNK]
+    done = zoojax(*command, "--out", tmp_path / "a")
+    assert done.returncode == 0
+    lines = done.stderr.splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        f"train digits-s-seed: epoch {e}/2" for e in (1, 2)
+    ]
+    assert "test_acc" in done.stdout
+    quiet = zoojax(*command, "--quiet", "--out", tmp_path / "b")
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    assert quiet.stdout.replace("/b", "/a") == done.stdout
+
+
+@zoos.once
+def sparsified(factory: pytest.TempPathFactory) -> dict[str, tuple[Zoo, dict]]:
+    """The twins of `trained`, and what was printed."""
+    parent, result = trained(factory)[0].path, {}
+    for kind, method, options in (
+        ("mp", "magnitude", ("--ratios", 0, 0.5, 0.9)),
+        ("vd", "variational-dropout", ()),
+    ):
+        out = parent.with_name(kind)
+        options = (*options, "--epochs", 2, "--chunk", zoos.CHUNK, "--learning-rate", 1e-2)
+        printed = zoos.cli_json(factory, "sparsify", method, parent, *options, "--out", out)
+        result[kind] = open_zoo(out), printed
+    return result
+
+
+@pytest.mark.parametrize("kind", ["mp", "vd"])
+def test_sparsify(tmp_path_factory, dense, kind):
+    """The same twin as the library's, bit for bit."""
+    twin, printed = sparsified(tmp_path_factory)[kind]
+    library = zoos.KINDS[kind](tmp_path_factory)
+    assert twin.config.parent is not None
+    assert twin.config.parent.fingerprint == dense.fingerprint
+    for epoch in (0, 1, 2):
+        assert zoos.same_bits(twin.state(epoch), library.state(epoch))
+    assert zoos.same_bits(zoos.bits(twin.metrics), zoos.bits(library.metrics))
+    assert [row["members"] for row in printed["rows"]] == ([3, 3, 3] if kind == "mp" else [3])
+    if kind == "mp":
+        assert [row["ratio"] for row in printed["rows"]] == [0, 0.5, 0.9]
+        sparsities = [row["sparsity_mean"] for row in printed["rows"]]
+        assert sparsities == pytest.approx([0, 1208 / 2416, 2174 / 2416], abs=1e-6)
+
+
+def test_twins_take_the_presets_learning_rate(zoojax_json, tmp_path, dense):
+    """Unless one is given: digits-s-seed prunes at 1e-3 and drops out at 3e-3."""
+    for method, rate in (("magnitude", 1e-3), ("variational-dropout", 3e-3)):
+        out = tmp_path / method
+        zoojax_json("sparsify", method, dense.path, "--epochs", 0, "--chunk", 1, "--out", out)
+        assert set(open_zoo(out).roster["learning_rate"]) == {rate}
+
+
+@pytest.mark.parametrize("kind", zoos.KINDS)
+def test_evaluate_tells_what_the_zoo_tells(tmp_path_factory, zoojax_json, dense, kind):
+    """Member by member; train accuracy differs, being running in training."""
+    zoo = dense if kind == "dense" else sparsified(tmp_path_factory)[kind][0]
+    printed = zoojax_json("evaluate", zoo.path, "--members")
+    assert printed["zoo"] == str(zoo.path)
+    rows, last = pl.DataFrame(printed["rows"]), zoo.metrics.filter(epoch=2)
+    assert rows["id"].to_list() == last["member"].to_list()
+    assert rows["seed"].to_list() == zoo.roster["seed"].to_list()
+    for name in ("test_acc", "val_acc", "sparsity", *LAYERS):
+        assert rows[name].to_list() == pytest.approx(last[name].to_list(), abs=1e-6)
+    for name in ("test_loss", "val_loss"):
+        assert rows[name].to_list() == pytest.approx(last[name].to_list(), rel=1e-4)
+
+
+def test_evaluate_an_epoch_and_its_means(zoojax_json, dense):
+    (row,) = zoojax_json("evaluate", dense.path, "--epoch", 0)["rows"]
+    first = dense.metrics.filter(epoch=0)
+    assert (row["epoch"], row["members"]) == (0, 3)
+    for name in ("train_acc", "val_acc", "test_acc"):
+        assert row[f"{name}_mean"] == pytest.approx(first[name].mean(), abs=1e-6)
+
+
+def test_evaluate_on_other_images(zoojax, zoojax_json, tmp_path_factory, dense):
+    other = zoos.other_images(tmp_path_factory)
+    (row,) = zoojax_json("evaluate", dense.path, "--data", other)["rows"]
+    (own,) = zoojax_json("evaluate", dense.path)["rows"]
+    assert row["sparsity_mean"] == own["sparsity_mean"]
+    rows = zoojax_json("evaluate", dense.path, "--data", other, "--members")["rows"]
+    own_rows = zoojax_json("evaluate", dense.path, "--members")["rows"]
+    assert [r["test_loss"] for r in rows] != [r["test_loss"] for r in own_rows]
+    text = zoojax("evaluate", dense.path, "--data", other, "--members")
+    assert (text.returncode, text.stderr) == (0, "")
+
+
+def test_evaluate_refuses_more_classes(zoojax, dense, tmp_path):
+    data = tmp_path / "eleven.npz"
+    np.savez(data, images=np.zeros((22, 8, 8), np.uint8), labels=np.arange(22) % 11)
+    zoos.assert_refused(zoojax("evaluate", dense.path, "--data", data), "11 classes", "10")
+
+
+@pytest.mark.parametrize("kind", zoos.KINDS)
+def test_info(tmp_path_factory, zoojax, zoojax_json, dense, kind):
+    zoo = dense if kind == "dense" else sparsified(tmp_path_factory)[kind][0]
+    facts = zoojax_json("info", zoo.path)
+    assert facts["kind"] == kind
+    assert facts["members"] == len(zoo)
+    assert facts["newest epoch"] == "2 of 2"
+    assert facts["diverged members"] == 0
+    assert facts["config"]["batch_size"] == 10
+    assert zoo.fingerprint.startswith(facts["fingerprint"])
+    assert ("parent path" in facts) == (kind != "dense")
+    if kind != "dense":
+        assert facts["parent path"] == str(dense.path.resolve())
+    text = zoojax("info", zoo.path)
+    assert (text.returncode, text.stderr) == (0, "")
+    assert str(zoo.path) in text.stdout
+    assert "test_acc" in text.stdout
+
+
+def test_diverged_members_are_counted_and_leave_json_valid(tmp_path_factory, zoojax, zoojax_json):
+    """NaN is not JSON: what is not finite becomes null."""
+    out = tmp_path_factory.mktemp("cli") / "diverged"
+    grid = dataclasses.replace(zoos.GRID, learning_rates=(1e-2, 3e38))
+    zoo = zoos.train(tmp_path_factory, out, grid)
+    assert zoojax_json("info", zoo.path)["diverged members"] == 3
+    (row,) = zoojax_json("evaluate", zoo.path)["rows"]
+    assert (row["members"], row["diverged"]) == (6, 3)
+    sound = zoo.metrics.filter(epoch=2).filter("finite")["test_acc"].mean()
+    assert row["test_acc_mean"] == pytest.approx(sound, abs=1e-6)
+    assert "3 member states diverged" in zoojax("evaluate", zoo.path).stdout
+    rows = zoojax_json("evaluate", zoo.path, "--members")["rows"]
+    assert [r["test_loss"] is None for r in rows] == [False] * 3 + [True] * 3
+
+
+def test_relative_paths_of_images_hold_from_elsewhere(tmp_path_factory, zoojax_json, tmp_path):
+    """The folder that a command runs in, another than this process's, is no part of a zoo."""
+    relative = zoos.images(tmp_path_factory).relative_to(tmp_path_factory.getbasetemp())
+    command = ("train", "digits-s-seed", "--data", relative, "--members", 3, "--epochs", 0)
+    zoojax_json(*command, "--chunk", zoos.CHUNK, "--out", tmp_path / "zoo")
+    zoo = open_zoo(tmp_path / "zoo")
+    assert load_images(zoo, None).hash == zoo.config.data_hash
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("train", "usps-seed"), ["'usps-seed'", "did you mean 'usps-s-seed'"]),
+        (("train", "digits-s-seed", "--data", "mnits"), ["'mnits'", "did you mean 'mnist'"]),
+        (("train", "digits-s-seed", "--data", "none.npz"), ["none.npz: no such file"]),
+        (("train", "digits-s-seed", "--members", "0"), ["0 members"]),
+        (("train", "digits-s-seed", "--epochs", "-1"), ["-1 epochs"]),
+        (("train", "digits-s-seed", "--chunk", "0"), ["chunk 0"]),
+        (("train", "digits-s-seed", "--batch-size", "0"), ["batch size 0"]),
+        (("train", "digits-s-seed", "--learning-rate", "0"), ["learning rate 0"]),
+        (("sparsify", "magnitude", "ZOO", "--ratios", "1.0"), ["pruning ratio 1 "]),
+        (("sparsify", "magnitude", "ZOO", "--ratios", "-0.1"), ["pruning ratio -0.1"]),
+        (("sparsify", "magnitude", "ZOO", "--ratios", "0.5", "0.5"), ["each once"]),
+        (
+            ("sparsify", "magnitude", "ZOO", "--epochs", "0", "--learning-rate", "0"),
+            ["learning rate 0"],
+        ),
+        (("sparsify", "magnitude", "ZOO", "--epoch", "9"), ["no epoch 9"]),
+        (("sparsify", "magnitude", "none"), ["none is not a folder"]),
+        (("sparsify", "variational-dropout", "none"), ["none is not a folder"]),
+        (
+            ("sparsify", "variational-dropout", "ZOO", "--epochs", "0", "--learning-rate", "0"),
+            ["learning rate 0"],
+        ),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, tuple) else "",
+)
+def test_mistakes_of_making(zoojax, dense, tmp_path, arguments, named):
+    """One line on standard error, status 2, and nothing made."""
+    words = [dense.path if word == "ZOO" else word for word in arguments]
+    zoos.assert_refused(zoojax(*words, "--out", tmp_path / "out"), *named)
+    assert not list(tmp_path.iterdir())
+
+
+def test_mistakes_of_reading(zoojax, tmp_path, dense):
+    for command in ("info", "evaluate"):
+        zoos.assert_refused(zoojax(command, tmp_path / "none"), tmp_path / "none")
+        zoos.assert_refused(zoojax(command, tmp_path), f"{tmp_path} is not a zoo")
+    zoos.assert_refused(zoojax("evaluate", dense.path, "--epoch", 9), "no epoch 9; it has 0 to 2")
+
+
+def test_damage_is_one_line_too(zoojax, tmp_path, dense):
+    """Whatever Orbax and its threads have to say."""
+    path = zoos.copied(dense, tmp_path / "zoo")
+    files = (f for f in (path / "states" / "2").rglob("*") if f.is_file())
+    largest = max(files, key=lambda f: f.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:1000])
+    zoos.assert_refused(zoojax("evaluate", path), path / "states" / "2")
+    content = json.loads((path / "zoo.json").read_text())
+    (path / "zoo.json").write_text(json.dumps({**content, "schema": 99}))
+    zoos.assert_refused(zoojax("info", path), "schema 99")
+
+
+def test_a_twin_of_a_twin(zoojax, tmp_path_factory, tmp_path):
+    twin = sparsified(tmp_path_factory)["vd"][0].path
+    done = zoojax("sparsify", "magnitude", twin, "--out", tmp_path / "out")
+    zoos.assert_refused(done, twin, "is itself a twin")
