@@ -50,7 +50,7 @@ class Magnitude:
         from zoojax.zoo import open_zoo
 
         parent = open_zoo(self.zoo)
-        rate = self.learning_rate or _preset_rate(parent, "mp_learning_rate")
+        rate = _rate(self.learning_rate, parent, "mp_learning_rate")
         with reporting("prune and fine-tune", self.running.quiet) as report:
             twin = make_pruned(
                 self.out,
@@ -103,7 +103,7 @@ class VariationalDropout:
         from zoojax.zoo import open_zoo
 
         parent = open_zoo(self.zoo)
-        rate = self.learning_rate or _preset_rate(parent, "vd_learning_rate")
+        rate = _rate(self.learning_rate, parent, "vd_learning_rate")
         with reporting("variational dropout", self.running.quiet) as report:
             twin = make_dropped_out(
                 self.out,
@@ -133,7 +133,10 @@ class Sparsify:
         self.method.run()
 
 
-def _preset_rate(parent: "Zoo", which: str) -> float | None:
+def _rate(asked: float | None, parent: "Zoo", which: str) -> float | None:
+    """The learning rate asked for, else the preset's; None keeps each member's own."""
+    if asked is not None:
+        return asked
     from experiments.presets import PRESETS
 
     preset = PRESETS.get(parent.config.preset or "")

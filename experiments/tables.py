@@ -1,6 +1,7 @@
 """Tables for the terminal: population means, as the paper prints them."""
 
 import json
+import math
 import sys
 
 import polars as pl
@@ -82,7 +83,15 @@ def show(zoo: Zoo, metrics: pl.DataFrame, *, as_json: bool, title: str) -> None:
 
 def show_json(content: object) -> None:
     """Prints JSON on standard output; what is not finite becomes null."""
-    print(json.dumps(content, indent=2, default=str))
+    print(json.dumps(_finite(content), indent=2, default=str, allow_nan=False))
+
+
+def _finite(content: object) -> object:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _cell(mean: float | None, std: float | None) -> str:

@@ -5,10 +5,15 @@ from pathlib import Path
 
 import jax
 import pytest
+from hypothesis import HealthCheck, settings
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The first example of a test may compile for seconds, on a busy machine for many.
+settings.register_profile("zoojax", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("zoojax")
 
 
 def _folder(variable: str) -> Path:

@@ -88,7 +88,7 @@ def test_help_lists_commands(zoojax):
         *group, last = command.split()
         done = zoojax(*group, "--help")
         assert (done.returncode, done.stderr) == (0, "")
-        assert re.search(rf"│ +{last}\b", done.stdout)
+        assert re.search(rf"│[ •]+{last}\b", done.stdout)
 
 
 @pytest.mark.parametrize(

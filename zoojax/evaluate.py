@@ -61,12 +61,18 @@ def sparsity(params: dict) -> dict[str, Array]:
         {"sparsity": scalar, "sparsity_conv1": scalar, ...}, each in [0, 1].
     """
     weights = kernels(params)
-    zeros = {layer: jnp.sum(w == 0.0) for layer, w in weights.items()}
+    zeros = {layer: jnp.sum(_is_zero(w)) for layer, w in weights.items()}
     total = sum(w.size for w in weights.values())
     whole = jnp.sum(jnp.stack(list(zeros.values()))) / total
     return {"sparsity": whole} | {
         f"sparsity_{layer}": zeros[layer] / weights[layer].size for layer in weights
     }
+
+
+def _is_zero(x: Array) -> Array:
+    """Whether numbers are 0 or -0. By their bits: XLA on CPU takes denormals for zero."""
+    bits = jax.lax.bitcast_convert_type(jnp.asarray(x), jnp.uint32)
+    return (bits << 1) == 0
 
 
 def is_finite(tree: dict) -> Array:

@@ -62,11 +62,20 @@ class Grid:
             ("initialisation", self.inits, INITS),
             ("optimiser", self.optimizers, train.OPTIMIZERS),
         ):
+            if not given:
+                raise ZoojaxError(f"no {what} given; give one or more")
             for name in given:
                 if name not in known:
                     raise ZoojaxError(f"no {what} named '{name}'; there are: {', '.join(known)}")
         if self.seeds < 1:
             raise ZoojaxError(f"{self.seeds} members asked for; give at least 1")
+        for what, numbers in (
+            ("learning rate", self.learning_rates),
+            ("weight decay", self.weight_decays),
+            ("dropout rate", self.dropouts),
+        ):
+            if not numbers:
+                raise ZoojaxError(f"no {what} given; give one or more")
         for rate in self.learning_rates:
             check_learning_rate(rate)
         for decay in self.weight_decays:
@@ -152,6 +161,11 @@ def make_dense(
     """
     members = grid.members(first_seed)
     _check_training(epochs, batch_size, data_order, chunk)
+    net = models.architecture(architecture, spec.channels)
+    if spec.size != net.size:
+        raise ZoojaxError(
+            f"the {net.name} CNN takes images of side {net.size}, not {spec.size}; set size"
+        )
     images = data.load(spec, data_dir)
     config = ZooConfig(
         name=name,

@@ -30,6 +30,7 @@ from zoojax.population import take
 from zoojax.variational_dropout import threshold
 
 SCHEMA = 1
+CHECKSUMS = "sha256.json"
 CONFIG, MEMBERS, METRICS = "zoo.json", "members.parquet", "metrics.parquet"
 STATES, OPTIMIZER, IMAGES = "states", "optimizer", "images.npz"
 
@@ -307,11 +308,32 @@ def read_tree(path: Path) -> dict[str, Any]:
     # Only here: it takes a second to import, and most readers want tables.
     from orbax.checkpoint import v1 as ocp
 
+    # Before Orbax sees it: its reading threads outlive an error, and complain.
+    damage = find_damage(path)
+    if damage is None:
+        try:
+            return jax.tree.map(np.asarray, ocp.load(str(path.absolute())))
+        except Exception as error:  # Orbax and TensorStore raise many kinds.
+            damage = str(error).splitlines()[0] if str(error) else type(error).__name__
+    raise ZoojaxError(f"{path} is damaged or incomplete: {damage[:200]}")
+
+
+def find_damage(step: Path) -> str | None:
+    """What is wrong with the files of an Orbax step; None if they are as they were written."""
     try:
-        return jax.tree.map(np.asarray, ocp.load(str(path.absolute())))
-    except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ZoojaxError(f"{path} is damaged or incomplete: {reason[:200]}") from error
+        digests = json.loads((step / CHECKSUMS).read_text())
+        for name, digest in digests.items():
+            if file_digest(step / name) != digest:
+                return f"{name} is not as it was written"
+    except (OSError, ValueError, AttributeError) as error:
+        return str(error)
+    return None
+
+
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def masked(params: dict[str, Any], mask: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from zoojax.data import ImageSet, save
 from zoojax.errors import ZoojaxError
 from zoojax.files import remove, write_beside
 from zoojax.zoo import (
+    CHECKSUMS,
     CONFIG,
     IMAGES,
     MEMBERS,
@@ -21,6 +22,7 @@ from zoojax.zoo import (
     STATES,
     Zoo,
     ZooConfig,
+    file_digest,
     open_zoo,
     pack_mask,
 )
@@ -132,13 +134,21 @@ def _continue(path: Path, config: ZooConfig, members: pl.DataFrame) -> ZooWriter
         )
     if not zoo.roster.equals(members):
         raise ZoojaxError(
-            f"{path} was begun with other members ({len(zoo)}, not {len(members)}, or other "
-            "hyper-parameters); give --out another folder, or the options it was begun with"
+            f"{path} was begun with other members ({_other(zoo.roster, members)}); give --out "
+            "another folder, or the options it was begun with"
         )
     if config.epochs in zoo.epochs:
         raise ZoojaxError(f"{path} is finished (epoch {config.epochs}); give --out another folder")
     _sweep(zoo)
     return ZooWriter(zoo)
+
+
+def _other(old: pl.DataFrame, new: pl.DataFrame) -> str:
+    """In what two members tables differ."""
+    if len(old) != len(new):
+        return f"{len(old)}, not {len(new)}"
+    names = [n for n in old.columns if n not in new.columns or not old[n].equals(new[n])]
+    return "another " + ", ".join(n.replace("_", " ") for n in names or ["table"])
 
 
 def _differences(old: ZooConfig, new: ZooConfig) -> list[tuple[str, Any, Any]]:
@@ -162,11 +172,14 @@ def _sweep(zoo: Zoo) -> None:
 
 
 def _save_tree(path: Path, tree: dict[str, Any]) -> None:
-    """Saves nested dicts of arrays as one Orbax step, complete or not at all."""
+    """Saves nested dicts of arrays as one Orbax step, with the checksums of its files."""
     from orbax.checkpoint import v1 as ocp
 
     try:
         ocp.save(str(path.absolute()), tree, overwrite=True)
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        digests = {str(file.relative_to(path)): file_digest(file) for file in files}
+        write_beside(path / CHECKSUMS, lambda file: file.write_text(json.dumps(digests)))
     except Exception as error:  # Orbax and TensorStore raise many kinds for a full disk.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ZoojaxError(
