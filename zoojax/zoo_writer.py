@@ -1,8 +1,11 @@
 """A zoo on disk: beginning one, adding epochs, going on after an interruption."""
 
+import contextlib
 import json
+import logging
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -176,13 +179,27 @@ def _save_tree(path: Path, tree: dict[str, Any]) -> None:
     from orbax.checkpoint import v1 as ocp
 
     try:
-        ocp.save(str(path.absolute()), tree, overwrite=True)
+        with _no_log():
+            ocp.save(str(path.absolute()), tree, overwrite=True)
         files = sorted(file for file in path.rglob("*") if file.is_file())
         digests = {str(file.relative_to(path)): file_digest(file) for file in files}
         write_beside(path / CHECKSUMS, lambda file: file.write_text(json.dumps(digests)))
     except Exception as error:  # Orbax and TensorStore raise many kinds for a full disk.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # TensorStore tells the whole way down; what went wrong comes last.
+        reason = (str(error) or type(error).__name__).splitlines()[0].rpartition(": ")[2]
         raise ZoojaxError(
             f"cannot write {path}: {reason[:200]}; the epochs before it are safe, and the "
             "same command goes on from the last"
         ) from error
+
+
+@contextlib.contextmanager
+def _no_log() -> Iterator[None]:
+    """Keeps off standard error what Orbax logs of an error before it raises the same."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
