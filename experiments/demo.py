@@ -1,7 +1,7 @@
 """`make demo`: a zoo of real digits and both its twins, in minutes and without network.
 
 Trains 24 small CNNs on scikit-learn's digits, prunes them at three ratios, trains
-their variational-dropout twins, and prints how the populations do: about 94 % dense.
+their variational-dropout twins, and prints how the populations do.
 Run again, it goes on where it was, or shows the finished zoos.
 """
 
