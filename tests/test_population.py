@@ -169,17 +169,6 @@ def test_size_order_and_neighbours_change_no_bit(run, sets, pool, members):
     assert zoos.same_bits(trained(run, sets, members), expected)
 
 
-@by_kind
-def test_devices_change_rounding_at_most(run, sets, pool):
-    """One device runs chunks of the same size one after the other."""
-    assert jax.local_device_count() >= 2
-    one, _ = trained(run._replace(devices=1), sets, np.arange(9), epochs=1)
-    two, _ = population.take(pool(run, 1), np.arange(9))
-    pairs = zip(jax.tree.leaves(one.trainable), jax.tree.leaves(two.trainable), strict=True)
-    for got, want in pairs:
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
-
-
 def test_shared_order_changes_no_bit_either(sets, pool):
     """Size, order and neighbours, where the images' order is one for all."""
     run = Run(order="shared")
