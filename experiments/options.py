@@ -24,7 +24,7 @@ class Running:
 
     chunk: int | None = None
     """Members that a core or GPU trains at once (default: chosen for the machine).
-    Results are bit-identical at one chunk size, and agree to rounding across sizes."""
+    Results are bit-identical at one chunk size and number of devices."""
 
     data_dir: Path | None = None
     """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zoojax import (
-    Grid,
     data,
     magnitude_pruning,
     models,
@@ -287,7 +286,7 @@ def test_filling_never_reaches_disk(tmp_path_factory, tmp_path, size):
 def test_the_driver_gives_a_member_the_same_bits_in_any_zoo(tmp_path_factory, tmp_path):
     """On disk: alone, and among three."""
     zoo = zoos.dense(tmp_path_factory)
-    grid = Grid(learning_rates=(1e-2,))
+    grid = replace(zoos.GRID, seeds=1)
     alone = zoos.train(tmp_path_factory, tmp_path / "alone", grid, first_seed=3)
     for epoch in zoo.epochs:
         assert zoos.same_bits(alone.state(epoch), population.take(zoo.state(epoch), np.array([2])))
