@@ -5,9 +5,8 @@
 Heavy imports wait inside the commands, so that --help answers at once.
 """
 
-import signal
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import tyro
 
@@ -18,6 +17,7 @@ from experiments.info import Info
 from experiments.presets_command import Presets
 from experiments.sparsify import Sparsify
 from experiments.train import Train
+from zoojax import interrupts
 from zoojax.errors import ZoojaxError
 
 _Command = (
@@ -30,14 +30,6 @@ _Command = (
     | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 _DESCRIPTION = "Train, sparsify and measure whole populations of small neural networks."
-
-
-class _Terminated(BaseException):
-    """SIGTERM, on its way out through whatever is running."""
-
-
-def _on_sigterm(signum: int, frame: object) -> NoReturn:
-    raise _Terminated
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -54,18 +46,18 @@ def main(arguments: list[str] | None = None) -> int:
         args=arguments,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     )
-    signal.signal(signal.SIGTERM, _on_sigterm)
     try:
-        command.run()
+        with interrupts.raised():
+            command.run()
     except ZoojaxError as error:
         print(f"zoojax: {error}", file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, _Terminated) as error:
+    except interrupts.Interrupted as error:
         print(
             "zoojax: interrupted; the same command goes on from the last whole epoch",
             file=sys.stderr,
         )
-        return 130 if isinstance(error, KeyboardInterrupt) else 143
+        return 128 + error.number
     return 0
 
 

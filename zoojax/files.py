@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,23 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def reserve(folder: Path, size: int) -> None:
+    """Raises OSError unless a folder has room for a file, on systems that can tell.
+
+    Orbax writes from threads that go on, and print, after the disk has refused the first
+    of them; asked beforehand, a full disk is one clear error.
+
+    Args:
+        folder: made if it is not there.
+        size: bytes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not size or not hasattr(os, "posix_fallocate"):
+        return
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, size)
 
 
 def remove(folder: Path) -> None:

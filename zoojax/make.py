@@ -7,9 +7,10 @@
 Each goes on with what it finds at `path` if the same call began it.
 """
 
+import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -197,10 +198,14 @@ def initial_params(shape: models.Architecture, inits: list[str], seeds: list[int
     for scheme in dict.fromkeys(inits):
         mine = [i for i, name in enumerate(inits) if name == scheme]
         own = np.array([seeds[i] for i in mine], np.uint32)
-        draw = jax.jit(jax.vmap(lambda seed, n=scheme: models.init_params(shape, n, seed)))
         positions += mine
-        parts.append(jax.device_get(draw(own)))
+        parts.append(jax.device_get(_initializer(shape, scheme)(own)))
     return population.take(population.concatenate(parts), np.argsort(positions))
+
+
+@functools.cache
+def _initializer(shape: models.Architecture, scheme: str) -> Callable[[np.ndarray], dict]:
+    return jax.jit(jax.vmap(lambda seed: models.init_params(shape, scheme, seed)))
 
 
 def make_pruned(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from zoojax import data, population, programs, train
+from zoojax import data, interrupts, population, programs, train
 from zoojax.errors import ZoojaxError
 from zoojax.programs import Recipe, Sets
 from zoojax.zoo import IMAGES, Zoo, ZooConfig
@@ -151,6 +151,7 @@ def run(
             )
             metrics.append(jax.device_get(measured))
             done += block.count * samples
+            interrupts.check()
             if report is not None:
                 report(Progress(epoch, epochs, done, total))
         _append(writer, epoch, blocks, metrics)

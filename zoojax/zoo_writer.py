@@ -10,11 +10,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import polars as pl
 
+from zoojax import interrupts
 from zoojax.data import ImageSet, save
 from zoojax.errors import ZoojaxError
-from zoojax.files import remove, write_beside
+from zoojax.files import remove, reserve, write_beside
 from zoojax.zoo import (
     CHECKSUMS,
     CONFIG,
@@ -71,9 +73,19 @@ class ZooWriter:
         Raises:
             ZoojaxError: the disk refused; all earlier epochs are as they were.
         """
-        path = self.zoo.path
         if "mask" in state:
             state = {**state, "mask": pack_mask(state["mask"])}
+        with interrupts.held():
+            self._append(epoch, state, optimizer, metrics)
+
+    def _append(
+        self,
+        epoch: int,
+        state: dict[str, Any],
+        optimizer: dict[str, Any] | None,
+        metrics: pl.DataFrame,
+    ) -> None:
+        path = self.zoo.path
         _save_tree(path / STATES / str(epoch), state)
         if optimizer is not None:
             _save_tree(path / OPTIMIZER / str(epoch), optimizer)
@@ -179,6 +191,7 @@ def _save_tree(path: Path, tree: dict[str, Any]) -> None:
     from orbax.checkpoint import v1 as ocp
 
     try:
+        reserve(path.parent, sum(x.nbytes for x in jax.tree.leaves(tree)))
         with _no_log():
             ocp.save(str(path.absolute()), tree, overwrite=True)
         files = sorted(file for file in path.rglob("*") if file.is_file())
@@ -186,7 +199,8 @@ def _save_tree(path: Path, tree: dict[str, Any]) -> None:
         write_beside(path / CHECKSUMS, lambda file: file.write_text(json.dumps(digests)))
     except Exception as error:  # Orbax and TensorStore raise many kinds for a full disk.
         # TensorStore tells the whole way down; what went wrong comes last.
-        reason = (str(error) or type(error).__name__).splitlines()[0].rpartition(": ")[2]
+        told = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = told.splitlines()[0].rpartition(": ")[2]
         raise ZoojaxError(
             f"cannot write {path}: {reason[:200]}; the epochs before it are safe, and the "
             "same command goes on from the last"

@@ -1,0 +1,75 @@
+"""Ctrl-C and SIGTERM: never in the middle of a save, never lost."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Signals that came and have not ended anything yet, oldest first.
+_received: list[int] = []
+
+
+class Interrupted(BaseException):
+    """A signal, on its way out through whatever is running.
+
+    Attributes:
+        number: which signal.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def check() -> None:
+    """Raises `Interrupted` again where a finaliser or a callback swallowed it.
+
+    Python can only print an exception that leaves a finaliser. Long work calls this
+    between its steps, so that no signal is lost.
+    """
+    if _received:
+        raise Interrupted(_received[0])
+
+
+@contextlib.contextmanager
+def raised() -> Iterator[None]:
+    """Makes ctrl-C and SIGTERM raise `Interrupted` in here: for a command."""
+    _received.clear()
+    with _handling(_record_and_raise):
+        yield
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Holds ctrl-C and SIGTERM back until the end of it: for saving.
+
+    Threads of other libraries write files in here, which an exception in the main thread
+    would leave behind half done, or waiting for it for minutes. In another thread than
+    the main one, where no signal arrives, this does nothing.
+    """
+    came: list[int] = []
+    try:
+        with _handling(lambda number, frame: came.append(number)):
+            yield
+    finally:
+        if came:
+            signal.raise_signal(came[0])
+
+
+def _record_and_raise(number: int, frame: object) -> None:
+    _received.append(number)
+    raise Interrupted(number)
+
+
+@contextlib.contextmanager
+def _handling(handler) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
