@@ -1,55 +1,10 @@
-"""What a member is worth: loss, accuracy, sparsity. Pure functions of one member."""
+"""What a member is apart from its accuracy: how sparse, and whether it is finite."""
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from zoojax import models
 from zoojax.magnitude_pruning import kernels
-from zoojax.models import CNN
-from zoojax.train import Batch, cross_entropy
-
-# Images a forward pass, small enough that a chunk's activations stay in cache.
-EVALUATION_BATCH = 16
-
-
-def accuracy(model: CNN, params: dict, images: Array, labels: Array) -> dict[str, Array]:
-    """Mean cross entropy and accuracy of one member on a set of images.
-
-    Args:
-        model: the dense model (thresholds and masks are already in the parameters).
-        params: the member's parameters.
-        images: [n, H, W, C].
-        labels: [n] int32.
-
-    Returns:
-        {"loss": scalar, "acc": scalar in [0, 1]}.
-    """
-    n = labels.shape[0]
-    batches = batched(images, labels)
-
-    def body(carry, batch):
-        loss_sum, correct = carry
-        logits = models.logits(model, {"params": params}, batch.images)
-        hits = (jnp.argmax(logits, axis=-1) == batch.labels) * batch.weights
-        loss_sum += cross_entropy(logits, batch) * jnp.sum(batch.weights)
-        return (loss_sum, correct + jnp.sum(hits)), None
-
-    (loss_sum, correct), _ = jax.lax.scan(body, (jnp.float32(0), jnp.float32(0)), batches)
-    return {"loss": loss_sum / n, "acc": correct / n}
-
-
-def batched(images: Array, labels: Array) -> Batch:
-    """The set as batches [steps, EVALUATION_BATCH, ...], the last one padded at weight 0."""
-    n = labels.shape[0]
-    steps = -(-n // EVALUATION_BATCH)
-    padding = steps * EVALUATION_BATCH - n
-
-    def split(x: Array) -> Array:
-        padded = jnp.pad(x, ((0, padding), *((0, 0) for _ in x.shape[1:])))
-        return padded.reshape(steps, EVALUATION_BATCH, *x.shape[1:])
-
-    return Batch(split(images), split(labels), split(jnp.ones(n)))
 
 
 def sparsity(params: dict) -> dict[str, Array]:

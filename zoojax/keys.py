@@ -8,10 +8,15 @@ ten draws; and a twin meets the images in its parent's order.
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array, random
 
-STREAMS = {"init": 0, "order": 1, "dropout": 2, "noise": 3, "sampling": 4}
+from zoojax.ops import Noise
+
+STREAMS = {"init": 0, "order": 1, "noise": 3}
+# What a step may draw from: every layer, and the dropout after it.
+_SLOTS = 16
 
 
 def stream(seed: Array | np.ndarray | int, name: str, epoch: Array | int = 0) -> Array:
@@ -30,9 +35,14 @@ def stream(seed: Array | np.ndarray | int, name: str, epoch: Array | int = 0) ->
     return random.fold_in(random.fold_in(key, STREAMS[name]), epoch)
 
 
-def step(key: Array, index: Array | int) -> Array:
-    """The key of one training step, or of one layer within it."""
-    return random.fold_in(key, index)
+def step(key: Array, index: Array | int) -> Noise:
+    """The noise of one training step, from the key of its epoch.
+
+    Args:
+        key: of the stream "noise".
+        index: the step, below 2^28.
+    """
+    return Noise(random.key_data(key), jnp.asarray(index, jnp.uint32) * np.uint32(_SLOTS))
 
 
 def shuffle(key: Array, size: int) -> Array:

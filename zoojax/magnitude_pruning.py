@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from zoojax.errors import ZoojaxError
-from zoojax.models import CNN
+from zoojax.network import Loss
 from zoojax.train import Method, dense
 
 SCOPES = ("global", "layer")
@@ -81,7 +81,7 @@ def apply_mask(params: dict, mask: dict[str, Array]) -> dict:
     }
 
 
-def method(model: CNN) -> Method:
+def method(loss: Loss) -> Method:
     """Masked fine-tuning.
 
     The projection after each step is all it takes: a weight's moments touch no other
@@ -91,7 +91,7 @@ def method(model: CNN) -> Method:
     def project(trainable: dict, fixed: dict) -> dict:
         return {"params": apply_mask(trainable["params"], fixed["mask"])}
 
-    return dense(model)._replace(project=project)
+    return dense(loss)._replace(project=project)
 
 
 def prune(params: dict, pruned: dict[str, Array]) -> tuple[dict, dict]:

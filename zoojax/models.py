@@ -6,11 +6,9 @@ in Flax's axes (HWIO, and [in, out]), images channels last.
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -18,7 +16,11 @@ from jax.nn import initializers
 from jax.nn.initializers import Initializer
 
 from zoojax import keys, ops
+from zoojax.architectures import Architecture, ConvSpec, architecture
 from zoojax.errors import ZoojaxError
+from zoojax.ops import Noise
+
+__all__ = ["ACTIVATIONS", "CNN", "INITS", "Architecture", "architecture", "init_params", "logits"]
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
@@ -41,70 +43,6 @@ INITS: dict[str, Initializer] = {
     "xavier_normal": _fan(1.0, "fan_avg", "normal"),
 }
 BIAS_INIT = initializers.constant(0.01)
-
-
-@dataclass(frozen=True)
-class ConvSpec:
-    """One convolution: features, kernel side, pooling side, dropout after it."""
-
-    features: int
-    kernel: int
-    pool: int
-    dropout: bool
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """The shape of a CNN: what a zoo's members have in common.
-
-    Attributes:
-        name: "small" or "large".
-        size: side of the square input image, pixels.
-        channels: channels of the input image.
-        classes: number of classes.
-        convs: the convolutions.
-        hidden: width of the fully connected hidden layer.
-    """
-
-    name: str
-    size: int
-    channels: int
-    classes: int
-    convs: tuple[ConvSpec, ...]
-    hidden: int = 20
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Layer names in order: conv1, ..., fc1, fc2."""
-        return (*(f"conv{i}" for i in range(1, len(self.convs) + 1)), "fc1", "fc2")
-
-
-# Dropout sits after every activation but that of the small CNN's last convolution
-# (Schürholt et al., "Model Zoos", 2022).
-_CONVS = {
-    "small": (
-        ConvSpec(8, 5, 2, True),
-        ConvSpec(6, 5, 2, True),
-        ConvSpec(4, 2, 1, False),
-    ),
-    "large": (
-        ConvSpec(16, 3, 2, True),
-        ConvSpec(32, 3, 2, True),
-        ConvSpec(15, 3, 2, True),
-    ),
-}
-_SIZE = {"small": 28, "large": 32}
-
-
-def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
-    """The small (28x28 input) or large (32x32) CNN of the zoos.
-
-    Raises:
-        ZoojaxError: there is no architecture of that name.
-    """
-    if name not in _CONVS:
-        raise ZoojaxError(f"no architecture named '{name}'; there are: {', '.join(_CONVS)}")
-    return Architecture(name, _SIZE[name], channels, classes, _CONVS[name])
 
 
 def conv_params(
@@ -136,7 +74,7 @@ class Conv(nn.Module):
     kernel_init: Initializer
 
     @nn.compact
-    def __call__(self, x_BHWC: Array, key: Array | None) -> Array:
+    def __call__(self, x_BHWC: Array, noise: Noise | None) -> Array:
         kernel, bias = conv_params(self, self.spec, x_BHWC.shape[-1], self.kernel_init)
         return add_bias(ops.conv(x_BHWC, kernel, self.spec.pool), bias)
 
@@ -148,7 +86,7 @@ class Dense(nn.Module):
     kernel_init: Initializer
 
     @nn.compact
-    def __call__(self, x_BC: Array, key: Array | None) -> Array:
+    def __call__(self, x_BC: Array, noise: Noise | None) -> Array:
         kernel, bias = dense_params(self, x_BC.shape[-1], self.features, self.kernel_init)
         return add_bias(x_BC @ kernel, bias)
 
@@ -172,13 +110,13 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BHWC: Array, key: Array | None = None, dropout_rate: Array | None = None
+        self, x_BHWC: Array, noise: Noise | None = None, dropout_rate: Array | None = None
     ) -> Array:
         """Logits.
 
         Args:
             x_BHWC: normalised images, [batch, size, size, channels].
-            key: noise of this step, for layers that draw any and for dropout.
+            noise: of this step, for layers that draw any and for dropout.
             dropout_rate: scalar, traced; None where no dropout is wanted (evaluation,
                 and members that were made without).
 
@@ -188,40 +126,41 @@ class CNN(nn.Module):
         activation, kernel_init = ACTIVATIONS[self.activation], INITS[self.init_scheme]
         arch = self.architecture
 
-        def layer_key(index: int) -> Array | None:
-            return None if key is None else keys.step(key, index)
+        # Slots of a step's noise: what each layer draws, then the dropout after each.
+        def drawn(index: int) -> Noise | None:
+            return None if noise is None else noise.at(index)
 
         def dropout(x: Array, index: int) -> Array:
-            if dropout_rate is None or key is None:
+            if dropout_rate is None or noise is None:
                 return x
-            return _dropout(x, dropout_rate, keys.step(key, len(arch.layers) + index))
+            return _dropout(x, dropout_rate, noise.at(len(arch.layers) + index))
 
         x = x_BHWC
         for i, spec in enumerate(arch.convs):
-            y = self.conv(spec, kernel_init, name=f"conv{i + 1}")(x, layer_key(i))
+            y = self.conv(spec, kernel_init, name=f"conv{i + 1}")(x, drawn(i))
             x = activation(ops.max_pool(y))
             x = dropout(x, i) if spec.dropout else x
         i, x = len(arch.convs), x.reshape(x.shape[0], -1)
-        x = activation(self.dense(arch.hidden, kernel_init, name="fc1")(x, layer_key(i)))
+        x = activation(self.dense(arch.hidden, kernel_init, name="fc1")(x, drawn(i)))
         x = dropout(x, i)
-        return self.dense(arch.classes, kernel_init, name="fc2")(x, layer_key(i + 1))
+        return self.dense(arch.classes, kernel_init, name="fc2")(x, drawn(i + 1))
 
 
 def logits(
     model: CNN,
     variables: dict,
     images: Array,
-    key: Array | None = None,
+    noise: Noise | None = None,
     dropout_rate: Array | np.ndarray | None = None,
 ) -> Array:
     """Logits [batch, classes] of one member; `variables` is {"params": ...} and the like."""
     # Without mutable collections, apply returns what the module returns, and nothing else.
-    return cast(Array, model.apply(variables, images, key, dropout_rate))
+    return cast(Array, model.apply(variables, images, noise, dropout_rate))
 
 
-def _dropout(x: Array, rate: Array, key: Array) -> Array:
+def _dropout(x: Array, rate: Array, noise: Noise) -> Array:
     """Inverted dropout at a traced rate, as torch.nn.Dropout does it."""
-    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    keep = ops.uniform(noise, x.shape) < 1.0 - rate
     return jnp.where(keep, x / (1.0 - rate), 0.0)
 
 

@@ -12,12 +12,17 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
-from zoojax import evaluate, keys, magnitude_pruning, train, variational_dropout
+from zoojax import evaluate, keys, magnitude_pruning, network, train, variational_dropout
+from zoojax.architectures import Architecture
 from zoojax.data import Images, ImageSet
-from zoojax.models import CNN, Architecture
 from zoojax.population import over_members
 
-KINDS = ("dense", "mp", "vd")
+_METHODS = {
+    "dense": train.dense,
+    "mp": magnitude_pruning.method,
+    "vd": variational_dropout.method,
+}
+KINDS = tuple(_METHODS)
 ORDERS = ("member", "shared")
 
 
@@ -44,7 +49,7 @@ class Recipe:
         dropout: whether the members use dropout.
         batch_size: images a step.
         data_order: "member" (each shuffles by its own seed) or "shared".
-        variant: of variational dropout, one of its VARIANTS; ignored by other kinds.
+        engine: what computes it, a name of `network.ENGINES`.
     """
 
     kind: str
@@ -54,21 +59,12 @@ class Recipe:
     dropout: bool
     batch_size: int
     data_order: str = "member"
-    variant: str = "released"
-
-    @property
-    def model(self) -> CNN:
-        """The dense model, which evaluates members of every kind."""
-        return CNN(self.architecture, self.activation)
+    engine: str = "xla"
 
     @property
     def method(self) -> train.Method:
         """What the kind adds to training."""
-        if self.kind == "vd":
-            return variational_dropout.method(self.architecture, self.activation, self.variant)
-        return (
-            magnitude_pruning.method(self.model) if self.kind == "mp" else train.dense(self.model)
-        )
+        return _METHODS[self.kind](network.loss(self.architecture, self.activation, self.engine))
 
 
 def sets(image_set: ImageSet) -> Sets:
@@ -84,7 +80,9 @@ def _measure(recipe: Recipe, state: train.State, splits: dict[str, tuple]) -> di
     params = recipe.method.effective(state.trainable, state.fixed)
     metrics = evaluate.sparsity(params)
     for name, (images, labels) in splits.items():
-        result = evaluate.accuracy(recipe.model, params, images, labels)
+        result = network.accuracy(
+            recipe.architecture, recipe.activation, recipe.engine, params, images, labels
+        )
         metrics |= {f"{name}_{key}": value for key, value in result.items()}
     return metrics | {"finite": evaluate.is_finite(state.trainable)}
 

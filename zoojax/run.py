@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from zoojax import data, interrupts, population, programs, train
+from zoojax import data, interrupts, network, population, programs, train
 from zoojax.errors import ZoojaxError
 from zoojax.programs import Recipe, Sets
 from zoojax.zoo import IMAGES, Zoo, ZooConfig
@@ -70,7 +70,7 @@ def recipes(config: ZooConfig, members: pl.DataFrame) -> dict[Recipe, np.ndarray
             dropout > 0,
             config.batch_size,
             config.data_order,
-            config.variant or "released",
+            network.engine(config.shape, jax.default_backend()),
         )
         groups.setdefault(recipe, []).append(position)
     return {recipe: np.array(positions) for recipe, positions in groups.items()}

@@ -13,8 +13,9 @@ import numpy as np
 import optax
 from jax import Array
 
-from zoojax import keys, models
-from zoojax.models import CNN
+from zoojax import keys
+from zoojax.network import Batch, Loss
+from zoojax.ops import Noise
 
 # Weight decay is L2 in the gradient, as in torch.optim.Adam and SGD: the decayed
 # gradient enters the moments. It is not AdamW.
@@ -47,19 +48,12 @@ class State(NamedTuple):
     optimizer: Any
 
 
-class Batch(NamedTuple):
-    """Images [B, H, W, C], labels [B], and weights [B]: 0 for padding, else 1."""
-
-    images: Array
-    labels: Array
-    weights: Array
-
-
 class Method(NamedTuple):
     """What a kind of zoo adds to training; pure functions of one member.
 
     Attributes:
-        objective: (trainable, batch, dropout rate or None, key, epoch) -> (loss, logits).
+        objective: (trainable, batch, dropout rate or None, noise, epoch)
+            -> (loss, weighted number of right answers).
         project: (trainable, fixed) -> trainable, applied after every step.
         effective: (trainable, fixed) -> the parameters that the member is evaluated with.
     """
@@ -69,18 +63,11 @@ class Method(NamedTuple):
     effective: Callable[[dict, dict], dict]
 
 
-def cross_entropy(logits: Array, batch: Batch) -> Array:
-    """Mean cross entropy over the batch, padding left out."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
-    return jnp.sum(losses * batch.weights) / jnp.sum(batch.weights)
-
-
-def dense(model: CNN) -> Method:
+def dense(loss: Loss) -> Method:
     """Plain training: cross entropy, nothing projected, evaluated as it is."""
 
-    def objective(trainable, batch, dropout_rate, key, epoch):
-        logits = models.logits(model, trainable, batch.images, key, dropout_rate)
-        return cross_entropy(logits, batch), logits
+    def objective(trainable, batch, dropout_rate, noise, epoch):
+        return loss(trainable["params"], None, batch, noise, dropout_rate)
 
     return Method(
         objective, lambda trainable, _: trainable, lambda trainable, _: trainable["params"]
@@ -99,7 +86,7 @@ def step(
     hyper: Hyper,
     batch: Batch,
     dropout: bool,
-    key: Array,
+    noise: Noise,
     epoch: Array,
 ) -> tuple[State, Array, Array]:
     """One optimiser step of one member.
@@ -111,19 +98,19 @@ def step(
         hyper: its hyper-parameters.
         batch: what it is trained on.
         dropout: whether the member uses dropout at all (static).
-        key: noise of this step.
+        noise: of this step.
         epoch: the epoch being trained, counted from 1.
 
     Returns:
-        The member after the step, the loss, and the logits it was computed from.
+        The member after the step, the loss, and how many of the batch were right before it.
     """
     rate = hyper.dropout if dropout else None
     grad = jax.value_and_grad(method.objective, has_aux=True)
-    (loss, logits), grads = grad(state.trainable, batch, rate, key, epoch)
+    (loss, correct), grads = grad(state.trainable, batch, rate, noise, epoch)
     grads = jax.tree.map(lambda g, p: g + hyper.weight_decay * p, grads, state.trainable)
     updates, moments = OPTIMIZERS[optimizer].update(grads, state.optimizer)
     trainable = jax.tree.map(lambda p, u: p - hyper.learning_rate * u, state.trainable, updates)
-    return State(method.project(trainable, state.fixed), state.fixed, moments), loss, logits
+    return State(method.project(trainable, state.fixed), state.fixed, moments), loss, correct
 
 
 def epoch(
@@ -166,12 +153,11 @@ def epoch(
     def body(carry, xs):
         state, loss_sum, correct = carry
         i, index, weight = xs
-        batch = Batch(images[index], labels[index], weight)
-        state, loss, logits = step(
+        batch = Batch(images, labels, weight, index)
+        state, loss, hits = step(
             method, optimizer, state, hyper, batch, dropout, keys.step(noise, i), number
         )
-        hits = (jnp.argmax(logits, axis=-1) == batch.labels) * weight
-        return (state, loss_sum + loss * jnp.sum(weight), correct + jnp.sum(hits)), None
+        return (state, loss_sum + loss * jnp.sum(weight), correct + hits), None
 
     carry, _ = jax.lax.scan(
         body, (state, jnp.float32(0), jnp.float32(0)), (jnp.arange(steps), order, weights)

@@ -9,16 +9,13 @@ Molchanov et al., "Variational Dropout Sparsifies Deep Neural Networks", 2017, a
 - "corrected": the method as published. No bias is variational.
 """
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from zoojax import models, ops
-from zoojax.models import CNN, Architecture, ConvSpec, add_bias, conv_params, dense_params
-from zoojax.train import Method, cross_entropy
+from zoojax.network import Loss
+from zoojax.train import Method
 
 VARIANTS = ("released", "corrected")
 THRESHOLD = 3.0
@@ -27,8 +24,6 @@ INIT_LOG_SIGMA2 = -10.0
 CLIP = {"conv": 8.0, "fc": 10.0}
 # Constants of the approximate KL (Molchanov et al. 2017, eq. 14).
 _K1, _K2, _K3 = 0.63576, 1.8732, 1.48695
-# Keeps the square root differentiable where an input patch is all zero.
-_VARIANCE_FLOOR = 1e-8
 
 
 def log_alpha(log_sigma2: Array, weight: Array, clip: float) -> Array:
@@ -94,66 +89,29 @@ def init_log_sigma2(params: dict, variant: str) -> dict:
     }
 
 
-class VariationalConv(nn.Module):
-    """A convolution whose pre-activations are sampled (local reparameterisation).
-
-    Mean conv(x, w) + b; variance conv(x^2, alpha w^2), plus alpha b^2 where biases are
-    variational.
-    """
-
-    spec: ConvSpec
-    kernel_init: jax.nn.initializers.Initializer
-    variational_bias: bool
-
-    @nn.compact
-    def __call__(self, x_BHWC: Array, key: Array) -> Array:
-        kernel, bias = conv_params(self, self.spec, x_BHWC.shape[-1], self.kernel_init)
-        mean = ops.conv(x_BHWC, kernel, self.spec.pool)
-        kernel_variance = _variance(self, "kernel", kernel, CLIP["conv"])
-        variance = ops.conv(jnp.square(x_BHWC), kernel_variance, self.spec.pool)
-        if self.variational_bias:
-            variance = add_bias(variance, _variance(self, "bias", bias, CLIP["conv"]))
-        return _sample(add_bias(mean, bias), variance, key)
+def variances(params: dict, log_sigma2: dict) -> dict:
+    """sigma^2 = alpha w^2 of everything variational, in the structure of log_sigma2."""
+    alphas = log_alphas(params, log_sigma2)
+    return {
+        layer: {
+            name: jnp.exp(alpha) * jnp.square(params[layer][name]) for name, alpha in leaves.items()
+        }
+        for layer, leaves in alphas.items()
+    }
 
 
-class VariationalDense(nn.Module):
-    """A fully connected layer whose pre-activations are sampled; its bias is not variational."""
-
-    features: int
-    kernel_init: jax.nn.initializers.Initializer
-
-    @nn.compact
-    def __call__(self, x_BC: Array, key: Array) -> Array:
-        kernel, bias = dense_params(self, x_BC.shape[-1], self.features, self.kernel_init)
-        variance = jnp.square(x_BC) @ _variance(self, "kernel", kernel, CLIP["fc"])
-        return _sample(add_bias(x_BC @ kernel, bias), variance, key)
-
-
-def _variance(module: nn.Module, name: str, value: Array, clip: float) -> Array:
-    log_sigma2 = module.get_variable("log_sigma2", name)
-    return jnp.exp(log_alpha(log_sigma2, value, clip)) * jnp.square(value)
-
-
-def _sample(mean: Array, variance: Array, key: Array) -> Array:
-    return mean + jnp.sqrt(variance + _VARIANCE_FLOOR) * ops.normal(key, mean.shape)
-
-
-def method(arch: Architecture, activation: str, variant: str) -> Method:
+def method(loss: Loss) -> Method:
     """Training with sampled pre-activations; evaluation through the threshold.
 
-    The objective is mean cross entropy + kl_weight(epoch) * summed KL.
+    The objective is mean cross entropy + kl_weight(epoch) * summed KL. The variant is in
+    what has a log sigma squared (see `init_log_sigma2`).
     """
-    model = CNN(
-        arch,
-        activation,
-        conv=functools.partial(VariationalConv, variational_bias=variant == "released"),
-        dense=VariationalDense,
-    )
 
-    def objective(trainable, batch, dropout_rate, key, epoch):
-        logits = models.logits(model, trainable, batch.images, key, dropout_rate)
-        penalty = kl_weight(epoch) * kl(trainable["params"], trainable["log_sigma2"])
-        return cross_entropy(logits, batch) + penalty, logits
+    def objective(trainable, batch, dropout_rate, noise, epoch):
+        params, log_sigma2 = trainable["params"], trainable["log_sigma2"]
+        spread = variances(params, log_sigma2)
+        entropy, correct = loss(params, spread, batch, noise, dropout_rate)
+        return entropy + kl_weight(epoch) * kl(params, log_sigma2), correct
 
     return Method(
         objective,

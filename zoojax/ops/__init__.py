@@ -5,7 +5,7 @@ into batched matrix products and plain elementwise code, on CPU and GPU alike.
 """
 
 from zoojax.ops.conv import conv
-from zoojax.ops.noise import normal
+from zoojax.ops.noise import Noise, normal, uniform
 from zoojax.ops.pool import max_pool
 
-__all__ = ["conv", "max_pool", "normal"]
+__all__ = ["Noise", "conv", "max_pool", "normal", "uniform"]

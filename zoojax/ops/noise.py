@@ -1,4 +1,4 @@
-"""Counter-based normal noise.
+"""Counter-based noise.
 
 A sample of the small CNN under variational dropout draws 5,058 normals, so noise
 is a large share of its training step. `jax.random.normal` hashes with 20 rounds
@@ -6,17 +6,36 @@ in a rolled loop; Threefry-2x32 with 13 rounds passes the same BigCrush battery
 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, table 2)
 and, unrolled, fuses with what uses the numbers: twice as fast on CPU.
 
-The stream is fixed by this file alone, not by JAX's version or flags.
+The stream is fixed by this file alone (and drawn alike by the CPU kernel), not by
+JAX's version or flags.
 """
 
 import math
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax, random
+from jax import Array, lax
 
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 _PARITY = np.uint32(0x1BD11BDA)
+
+
+class Noise(NamedTuple):
+    """Where the random numbers of one training step of one member come from.
+
+    Attributes:
+        key: [2] uint32, of the member and epoch.
+        block: scalar uint32, the upper half of the counter: of the step, plus the slot
+            of the layer that draws.
+    """
+
+    key: Array
+    block: Array
+
+    def at(self, slot: int) -> "Noise":
+        """The noise of one layer: its slot within the step."""
+        return Noise(self.key, self.block + np.uint32(slot))
 
 
 def threefry2x32(key: Array, x0: Array, x1: Array, rounds: int = 13) -> tuple[Array, Array]:
@@ -44,23 +63,33 @@ def threefry2x32(key: Array, x0: Array, x1: Array, rounds: int = 13) -> tuple[Ar
     return x0, x1
 
 
-def _to_normal(bits: Array) -> Array:
-    # 23 bits to the middle of one of 2^23 equal cells of (-1, 1): never +-1.
-    uniform = (bits >> 9).astype(jnp.float32) * np.float32(2**-22) - np.float32(1 - 2**-23)
-    return np.float32(math.sqrt(2)) * lax.erf_inv(uniform)
-
-
-def normal(key: Array, shape: tuple[int, ...]) -> Array:
-    """Standard normal float32 numbers that depend on the key and their place alone.
+def normal(noise: Noise, shape: tuple[int, ...], axis: int = -1) -> Array:
+    """Standard normal float32 numbers that depend on the noise and their place alone.
 
     Args:
-        key: a scalar key of `jax.random` (threefry2x32).
+        noise: where from.
         shape: shape of the result.
+        axis: a hash makes two numbers: for the first and the second half of this axis.
 
     Returns:
         float32 of the given shape.
     """
-    size = math.prod(shape)
-    counter = lax.iota(jnp.uint32, (size + 1) // 2)
-    words = threefry2x32(random.key_data(key), counter, jnp.zeros_like(counter))
-    return jnp.concatenate([_to_normal(w) for w in words])[:size].reshape(shape)
+    # 23 bits to the middle of one of 2^23 equal cells of (-1, 1): never +-1.
+    bits = _bits(noise, shape, axis) >> 9
+    centred = bits.astype(jnp.float32) * np.float32(2**-22) - np.float32(1 - 2**-23)
+    return np.float32(math.sqrt(2)) * lax.erf_inv(centred)
+
+
+def uniform(noise: Noise, shape: tuple[int, ...]) -> Array:
+    """float32 numbers in [0, 1), multiples of 2^-24, of the given shape; as `normal`."""
+    return (_bits(noise, shape, -1) >> 8).astype(jnp.float32) * np.float32(2**-24)
+
+
+def _bits(noise: Noise, shape: tuple[int, ...], axis: int) -> Array:
+    axis %= len(shape)
+    half = list(shape)
+    half[axis] = -(-shape[axis] // 2)
+    counter = lax.iota(jnp.uint32, math.prod(half))
+    words = threefry2x32(noise.key, counter, jnp.broadcast_to(noise.block, counter.shape))
+    both = jnp.concatenate([w.reshape(half) for w in words], axis)
+    return lax.slice_in_dim(both, 0, shape[axis], axis=axis)

@@ -1,0 +1,380 @@
+// A training step's loss and gradients, and evaluation, of many CNNs at once: kLanes
+// members to a group, one a lane. Each sample goes forward and backward while its
+// activations are in the cache. Compiled for one architecture, given as macros:
+//   ZOOJAX_SIZE, ZOOJAX_CHANNELS, ZOOJAX_HIDDEN, ZOOJAX_CLASSES and
+//   ZOOJAX_CONV1, 2, 3 = features, kernel, pooling, dropout (0 or 1).
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+
+#include "layers.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace {
+
+struct ConvSpec { int features, kernel, pool; bool dropout; };
+constexpr ConvSpec kConvs[3] = {{ZOOJAX_CONV1}, {ZOOJAX_CONV2}, {ZOOJAX_CONV3}};
+template <int Layer, int H, int C>
+using ConvOf = Conv<H, C, kConvs[Layer].kernel, kConvs[Layer].features, kConvs[Layer].pool>;
+
+using Conv1 = ConvOf<0, ZOOJAX_SIZE, ZOOJAX_CHANNELS>;
+using Conv2 = ConvOf<1, Conv1::R, Conv1::O>;
+using Conv3 = ConvOf<2, Conv2::R, Conv2::O>;
+using Fc1 = Dense<Conv3::kOutputs, ZOOJAX_HIDDEN>;
+using Fc2 = Dense<ZOOJAX_HIDDEN, ZOOJAX_CLASSES>;
+
+constexpr int kLayers = 5;
+// Slots of a step's second counter word: noise of each layer, then dropout after it.
+constexpr uint32_t kDropoutSlot = kLayers;
+
+// Sizes of the arrays that cross the border, in their order there: kernel and bias of
+// each layer; then, under variational dropout, the variances of all kernels and of the
+// biases of the convolutions.
+constexpr int kKernels[kLayers] = {Conv1::kWeights, Conv2::kWeights, Conv3::kWeights,
+                                   Fc1::kWeights, Fc2::kWeights};
+constexpr int kBiases[kLayers] = {Conv1::O, Conv2::O, Conv3::O, Fc1::O, Fc2::O};
+constexpr int kDenseLeaves = 2 * kLayers, kVariances = kLayers + 3;
+constexpr int leaf_size(int leaf) {
+  if (leaf < kDenseLeaves) return leaf % 2 ? kBiases[leaf / 2] : kKernels[leaf / 2];
+  leaf -= kDenseLeaves;
+  return leaf < kLayers ? kKernels[leaf] : kBiases[leaf - kLayers];
+}
+constexpr int leaf_start(int leaf) {
+  int start = 0;
+  for (int i = 0; i < leaf; ++i) start += leaf_size(i);
+  return start;
+}
+constexpr int kParameters = leaf_start(kDenseLeaves + kVariances);
+
+// The leaves of one layer within an array of kParameters.
+template <class Leaves, class Pointer>
+Leaves leaves(Pointer all, int layer) {
+  return {all + leaf_start(2 * layer), all + leaf_start(2 * layer + 1),
+          all + leaf_start(kDenseLeaves + layer),
+          layer < 3 ? all + leaf_start(kDenseLeaves + kLayers + layer) : nullptr};
+}
+
+// What forward leaves for backward, of one convolution.
+template <class Layer, int PaddedSize>
+struct ConvTape {
+  F y[Layer::kOutputs], y2[Layer::kOutputs], slope[Layer::kOutputs];
+  F by_variance[Layer::kOutputs], dy[Layer::kOutputs];
+  I winner[Layer::kOutputs];
+  F rows[PaddedSize], rows2[PaddedSize];
+};
+
+struct Workspace {
+  F parameters[kParameters], gradients[kParameters];
+  F x[Conv1::kInputs], x2[Conv1::kInputs];
+  ConvTape<Conv1, Conv1::kRows> conv1;
+  ConvTape<Conv2, Conv2::kPadded> conv2;
+  ConvTape<Conv3, Conv3::kPadded> conv3;
+  F hidden[Fc1::O], hidden2[Fc1::O], slope[Fc1::O], by_variance1[Fc1::O], dhidden[Fc1::O];
+  F logits[Fc2::O], by_variance2[Fc2::O], dlogits[Fc2::O];
+};
+
+// One a thread, kept: padding that backward reads as zero is never written.
+Workspace& workspace() {
+  thread_local std::unique_ptr<Workspace> space(new Workspace());
+  return *space;
+}
+
+// XLA's threads flush denormals to zero and others may not; results must not tell.
+class FlushDenormals {
+#if defined(__SSE__)
+  unsigned before_ = __builtin_ia32_stmxcsr();
+
+ public:
+  FlushDenormals() { __builtin_ia32_ldmxcsr(before_ | 0x8040); }
+  ~FlushDenormals() { __builtin_ia32_ldmxcsr(before_); }
+#elif defined(__aarch64__)
+  uint64_t before_;
+
+ public:
+  FlushDenormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(before_));
+    asm volatile("msr fpcr, %0" : : "r"(before_ | (1ull << 24)));
+  }
+  ~FlushDenormals() { asm volatile("msr fpcr, %0" : : "r"(before_)); }
+#endif
+};
+
+struct Step {
+  int activation;
+  bool dropout;
+  Noise noise;
+  F rate;
+};
+
+// Inverted dropout of one layer's output and slope.
+void drop(const Step& step, int layer, int in_batch, int pixels, int features, F* y, F* slope) {
+  const Noise noise = step.noise.of(kDropoutSlot + layer);
+  const F keep = 1.f - step.rate, scale = 1.f / keep;
+  const int half = (features + 1) / 2;
+  for (int i = 0; i < pixels; ++i)
+    for (int o = 0; o < half; ++o) {
+      U words[2];
+      noise.words((in_batch * pixels + i) * half + o, words[0], words[1]);
+      for (int k = 0; k < 2 && o + k * half < features; ++k) {
+        const int at = i * features + o + k * half;
+        const I kept = __builtin_convertvector(words[k] >> 8, F) * 0x1p-24f < keep;
+        y[at] = kept ? y[at] * scale : F{};
+        slope[at] = kept ? slope[at] * scale : F{};
+      }
+    }
+}
+
+void square(const F* x, int n, F* x2) {
+  for (int i = 0; i < n; ++i) x2[i] = x[i] * x[i];
+}
+
+template <bool Train, bool Variational, class Layer, class Tape>
+void convolve(int layer, Workspace& s, const Step& step, int b, const F* x, const F* x2,
+              Tape& tape) {
+  Layer::template forward<Train, Variational>(
+      x, x2, leaves<Weights>((const F*)s.parameters, layer), step.activation,
+      step.noise.of(layer), b, tape.y, tape.winner, tape.slope, tape.by_variance);
+  if (Train && step.dropout && kConvs[layer].dropout)
+    drop(step, layer, b, Layer::R * Layer::R, Layer::O, tape.y, tape.slope);
+  if (Variational) square(tape.y, Layer::kOutputs, tape.y2);
+}
+
+template <bool Train, bool Variational>
+void forward(Workspace& s, const Step& step, int b) {
+  const F* p = s.parameters;
+  if (Variational) square(s.x, Conv1::kInputs, s.x2);
+  convolve<Train, Variational, Conv1>(0, s, step, b, s.x, s.x2, s.conv1);
+  convolve<Train, Variational, Conv2>(1, s, step, b, s.conv1.y, s.conv1.y2, s.conv2);
+  convolve<Train, Variational, Conv3>(2, s, step, b, s.conv2.y, s.conv2.y2, s.conv3);
+  Fc1::forward<Variational>(s.conv3.y, s.conv3.y2, leaves<Weights>(p, 3), step.noise.of(3), b,
+                            s.hidden, s.by_variance1);
+  for (int o = 0; o < Fc1::O; ++o)
+    s.hidden[o] = activate<Train>(step.activation, s.hidden[o], s.slope[o]);
+  if (Train && step.dropout) drop(step, 3, b, 1, Fc1::O, s.hidden, s.slope);
+  if (Variational) square(s.hidden, Fc1::O, s.hidden2);
+  Fc2::forward<Variational>(s.hidden, s.hidden2, leaves<Weights>(p, 4), step.noise.of(4), b,
+                            s.logits, s.by_variance2);
+}
+
+template <bool Variational, class Layer, class Tape>
+void convolve_back(int layer, Workspace& s, const F* x, const F* x2, Tape& tape, F* dx) {
+  Layer::template backward<Variational>(
+      x, x2, leaves<Weights>((const F*)s.parameters, layer), tape.dy, tape.winner, tape.slope,
+      tape.by_variance, leaves<Gradients>(s.gradients, layer), tape.rows, tape.rows2, dx);
+}
+
+template <bool Variational>
+void backward(Workspace& s) {
+  const F* p = s.parameters;
+  Fc2::backward<Variational>(s.hidden, s.hidden2, leaves<Weights>(p, 4), s.dlogits,
+                             s.by_variance2, leaves<Gradients>(s.gradients, 4), s.dhidden);
+  for (int o = 0; o < Fc1::O; ++o) s.dhidden[o] *= s.slope[o];
+  Fc1::backward<Variational>(s.conv3.y, s.conv3.y2, leaves<Weights>(p, 3), s.dhidden,
+                             s.by_variance1, leaves<Gradients>(s.gradients, 3), s.conv3.dy);
+  convolve_back<Variational, Conv3>(2, s, s.conv2.y, s.conv2.y2, s.conv3, s.conv2.dy);
+  convolve_back<Variational, Conv2>(1, s, s.conv1.y, s.conv1.y2, s.conv2, s.conv1.dy);
+  convolve_back<Variational, Conv1>(0, s, s.x, s.x2, s.conv1, nullptr);
+}
+
+// Cross entropy of a sample, whether it was classified rightly, and the softmax.
+void classify(const F* logits, I label, F& loss, I& correct, F* softmax) {
+  F best = logits[0], sum = F{}, right = F{};
+  I answer = I{};
+  for (int o = 1; o < Fc2::O; ++o) {
+    const I better = (logits[o] > best) | (is_nan(logits[o]) & ~is_nan(best));
+    best = better ? logits[o] : best;
+    answer = better ? I{} + o : answer;
+  }
+  for (int o = 0; o < Fc2::O; ++o) {
+    softmax[o] = exp(logits[o] - best);
+    sum += softmax[o];
+    right = label == o ? logits[o] : right;
+  }
+  for (int o = 0; o < Fc2::O; ++o) softmax[o] /= sum;
+  loss = log(sum) + best - right;
+  correct = answer == label;
+}
+
+// Member-first arrays to lanes and back. The last group repeats the last member.
+int member(int group, int lane, int members) {
+  return std::min(group * kLanes + lane, members - 1);
+}
+
+void pack(const float* from, int size, int group, int members, F* to) {
+  const float* rows[kLanes];
+  for (int l = 0; l < kLanes; ++l) rows[l] = from + int64_t(member(group, l, members)) * size;
+  for (int i = 0; i < size; ++i)
+    for (int l = 0; l < kLanes; ++l) to[i][l] = rows[l][i];
+}
+
+void unpack(const F* from, int size, int group, int members, float* to) {
+  const int valid = std::min(kLanes, members - group * kLanes);
+  for (int l = 0; l < valid; ++l) {
+    float* row = to + int64_t(group * kLanes + l) * size;
+    for (int i = 0; i < size; ++i) row[i] = from[i][l];
+  }
+}
+
+// Groups are taken by whichever thread is free: a group's result does not know by whom.
+template <class Run>
+void for_each_group(int groups, int threads, ffi::ThreadPool& pool, const Run& run) {
+  struct Shared {
+    std::atomic<int> next{0};
+    int done = 0;
+    std::mutex mutex;
+    std::condition_variable finished;
+  };
+  auto shared = std::make_shared<Shared>();
+  const Run* body = &run;  // alive as long as a group is left
+  auto work = [shared, body, groups] {
+    FlushDenormals flush;
+    for (int g; (g = shared->next++) < groups;) {
+      (*body)(g);
+      std::lock_guard<std::mutex> lock(shared->mutex);
+      if (++shared->done == groups) shared->finished.notify_all();
+    }
+  };
+  const int helpers = std::min(threads, groups) - 1;
+  for (int i = 0; i < helpers; ++i) pool.Schedule(decltype(work)(work));
+  work();
+  std::unique_lock<std::mutex> lock(shared->mutex);
+  shared->finished.wait(lock, [&] { return shared->done == groups; });
+}
+
+template <class T>
+const T* operand(ffi::RemainingArgs& args, int i) {
+  return args.get<ffi::AnyBuffer>(i)->typed_data<T>();
+}
+template <class T>
+T* result(ffi::RemainingRets& rets, int i) {
+  return (*rets.get<ffi::AnyBuffer>(i))->typed_data<T>();
+}
+
+template <bool Variational>
+void train_group(int g, int members, int batch, ffi::RemainingArgs& args,
+                 ffi::RemainingRets& rets, int activation, bool dropout) {
+  constexpr int kLeaves = kDenseLeaves + (Variational ? kVariances : 0), kFirst = 7;
+  Workspace& s = workspace();
+  for (int i = 0; i < kLeaves; ++i)
+    pack(operand<float>(args, kFirst + i), leaf_size(i), g, members, s.parameters + leaf_start(i));
+  std::fill_n(s.gradients, leaf_start(kLeaves), F{});
+
+  const float *images = operand<float>(args, 0), *weights = operand<float>(args, 3);
+  const int32_t *labels = operand<int32_t>(args, 1), *index = operand<int32_t>(args, 2);
+  const uint32_t *key = operand<uint32_t>(args, 4), *counter = operand<uint32_t>(args, 5);
+  const float* rate = operand<float>(args, 6);
+  Step step{activation, dropout, {}, {}};
+  F total = F{}, loss_sum = F{}, correct_sum = F{};
+  int of[kLanes];
+  for (int l = 0; l < kLanes; ++l) {
+    const int m = of[l] = member(g, l, members);
+    step.noise.key0[l] = key[2 * m];
+    step.noise.key1[l] = key[2 * m + 1];
+    step.noise.block[l] = counter[m];
+    step.rate[l] = rate[m];
+    for (int b = 0; b < batch; ++b) total[l] += weights[m * batch + b];
+  }
+  for (int b = 0; b < batch; ++b) {
+    F weight;
+    I label;
+    const float* from[kLanes];
+    for (int l = 0; l < kLanes; ++l) {
+      weight[l] = weights[of[l] * batch + b];
+      const int image = index[of[l] * batch + b];
+      label[l] = labels[image];
+      from[l] = images + int64_t(image) * Conv1::kInputs;
+    }
+    if (!any(weight != 0.f)) continue;  // padding
+    for (int i = 0; i < Conv1::kInputs; ++i)
+      for (int l = 0; l < kLanes; ++l) s.x[i][l] = from[l][i];
+    forward<true, Variational>(s, step, b);
+    F loss;
+    I correct;
+    classify(s.logits, label, loss, correct, s.dlogits);
+    const F share = weight / total;
+    for (int o = 0; o < Fc2::O; ++o)
+      s.dlogits[o] = (s.dlogits[o] - (label == o ? splat(1.f) : F{})) * share;
+    loss_sum += loss * share;
+    correct_sum += correct ? weight : F{};
+    backward<Variational>(s);
+  }
+  unpack(&loss_sum, 1, g, members, result<float>(rets, 0));
+  unpack(&correct_sum, 1, g, members, result<float>(rets, 1));
+  for (int i = 0; i < kLeaves; ++i)
+    unpack(s.gradients + leaf_start(i), leaf_size(i), g, members, result<float>(rets, 2 + i));
+}
+
+ffi::Error train(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
+                 int32_t activation, bool dropout, bool variational, int32_t threads) {
+  const auto shape = args.get<ffi::AnyBuffer>(2)->dimensions();
+  const int members = int(shape[0]), batch = int(shape[1]);
+  for_each_group((members + kLanes - 1) / kLanes, threads, pool, [&](int g) {
+    if (variational)
+      train_group<true>(g, members, batch, args, rets, activation, dropout);
+    else
+      train_group<false>(g, members, batch, args, rets, activation, dropout);
+  });
+  return ffi::Error::Success();
+}
+
+void evaluate_group(int g, int members, int images, ffi::RemainingArgs& args,
+                    ffi::RemainingRets& rets, int activation) {
+  constexpr int kFirst = 2, kPartial = 64;
+  Workspace& s = workspace();
+  for (int i = 0; i < kDenseLeaves; ++i)
+    pack(operand<float>(args, kFirst + i), leaf_size(i), g, members, s.parameters + leaf_start(i));
+  const float* pixels = operand<float>(args, 0);
+  const int32_t* labels = operand<int32_t>(args, 1);
+  const Step step{activation, false, {}, {}};
+  // Summed in parts, so that small losses are not lost in a large sum.
+  F loss_sum = F{}, loss_part = F{};
+  I correct_sum = I{};
+  for (int n = 0; n < images; ++n) {
+    for (int i = 0; i < Conv1::kInputs; ++i)
+      s.x[i] = splat(pixels[int64_t(n) * Conv1::kInputs + i]);
+    forward<false, false>(s, step, 0);
+    F loss;
+    I correct;
+    classify(s.logits, I{} + labels[n], loss, correct, s.dlogits);
+    loss_part += loss;
+    correct_sum -= correct;  // true is -1
+    if (n % kPartial == kPartial - 1) loss_sum += loss_part, loss_part = F{};
+  }
+  loss_sum += loss_part;
+  const F correct = __builtin_convertvector(correct_sum, F);
+  unpack(&loss_sum, 1, g, members, result<float>(rets, 0));
+  unpack(&correct, 1, g, members, result<float>(rets, 1));
+}
+
+ffi::Error evaluate(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
+                    int32_t activation, int32_t threads) {
+  const int images = int(args.get<ffi::AnyBuffer>(0)->dimensions()[0]);
+  const int members = int(args.get<ffi::AnyBuffer>(2)->dimensions()[0]);
+  for_each_group((members + kLanes - 1) / kLanes, threads, pool,
+                 [&](int g) { evaluate_group(g, members, images, args, rets, activation); });
+  return ffi::Error::Success();
+}
+
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(zoojax_train, train,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .RemainingArgs()
+                                  .RemainingRets()
+                                  .Attr<int32_t>("activation")
+                                  .Attr<bool>("dropout")
+                                  .Attr<bool>("variational")
+                                  .Attr<int32_t>("threads"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(zoojax_evaluate, evaluate,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .RemainingArgs()
+                                  .RemainingRets()
+                                  .Attr<int32_t>("activation")
+                                  .Attr<int32_t>("threads"));
