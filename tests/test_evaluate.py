@@ -1,5 +1,7 @@
 """Loss, accuracy and sparsity against torch and NumPy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,17 +19,21 @@ from torch_models import (
 )
 
 from converters import layout
-from zoojax import evaluate, population
-from zoojax.models import CNN, architecture
+from zoojax import evaluate, network, population
+from zoojax.models import architecture
 
 SMALL = architecture("small", 1)
-MODEL = CNN(SMALL, "tanh")
+# The XLA engine, and the kernel where there is one.
+ENGINES = sorted({"xla", network.engine(SMALL, "cpu")})
 
-accuracy = jax.jit(lambda *args: evaluate.accuracy(MODEL, *args))
+
+@functools.cache
+def accuracy(engine):
+    return jax.jit(lambda *args: network.accuracy(SMALL, "tanh", engine, *args))
 
 
-def assert_is_torchs(params, images, labels):
-    actual = accuracy(params, jnp.asarray(images), jnp.asarray(labels))
+def assert_is_torchs(engine, params, images, labels):
+    actual = accuracy(engine)(params, jnp.asarray(images), jnp.asarray(labels))
     module = TorchCNN("small", 1, "tanh")
     load(module, params, SMALL)
     with torch.no_grad():
@@ -40,17 +46,19 @@ def assert_is_torchs(params, images, labels):
 
 
 # 64 is whole batches; 50 and 7 are padded, 7 to a single one.
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("count", [64, 50, 7])
-def test_accuracy_and_loss_are_torchs(count):
-    images, labels, _ = made_up_batch(SMALL, count)
-    assert_is_torchs(made_up_params(SMALL), images, labels)
+def test_accuracy_and_loss_are_torchs(engine, count):
+    images, labels, *_ = made_up_batch(SMALL, count)
+    assert_is_torchs(engine, made_up_params(SMALL), images, labels)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("count", [64, 50])
-def test_accuracy_and_loss_on_usps_are_torchs(data_dir, reference, count):
+def test_accuracy_and_loss_on_usps_are_torchs(data_dir, reference, engine, count):
     test = usps_test(data_dir)
     params = layout.params_to_flax(checkpoint(trial(reference, "dense", 2), 50), SMALL)
-    hits = assert_is_torchs(params, test.images[:count], test.labels[:count])
+    hits = assert_is_torchs(engine, params, test.images[:count], test.labels[:count])
     assert 0.7 < hits < 1
 
 
@@ -60,9 +68,9 @@ def test_padding_counts_for_nothing():
     params["fc2"]["bias"][0] = 1
     images = jnp.zeros((17, 28, 28, 1))
     labels = jnp.array([0] * 3 + [1] * 14)
-    assert float(accuracy(params, images, labels)["acc"]) == pytest.approx(3 / 17)
-    batches = evaluate.batched(images, labels)
-    assert batches.images.shape == (2, evaluate.EVALUATION_BATCH, 28, 28, 1)
+    assert float(accuracy("xla")(params, images, labels)["acc"]) == pytest.approx(3 / 17)
+    batches = network.batched(images, labels)
+    assert batches.images.shape == (2, 16, 28, 28, 1)
     assert batches.weights.sum() == 17
 
 
@@ -97,7 +105,8 @@ def test_one_number_that_is_not_finite_is_found(wrong):
     assert not evaluate.is_finite(params)
 
 
-def test_member_of_nan_has_a_loss_of_nan():
-    images, labels, _ = made_up_batch(SMALL, 7)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_member_of_nan_has_a_loss_of_nan(engine):
+    images, labels, *_ = made_up_batch(SMALL, 7)
     params = jax.tree.map(lambda p: np.full_like(p, np.nan), made_up_params(SMALL))
-    assert np.isnan(accuracy(params, images, labels)["loss"])
+    assert np.isnan(accuracy(engine)(params, images, labels)["loss"])

@@ -10,7 +10,7 @@ from torch.nn.utils import prune
 from torch_models import TorchCNN, checkpoint, load, made_up_params, numpy_state, trial
 
 from converters import layout
-from zoojax import evaluate, magnitude_pruning, models, population
+from zoojax import evaluate, magnitude_pruning, network, population
 from zoojax.errors import ZoojaxError
 from zoojax.magnitude_pruning import SCOPES, pruned_counts
 from zoojax.models import architecture
@@ -197,7 +197,7 @@ def test_projection_zeroes_even_what_is_not_a_number_and_no_bias():
     params["conv1"]["bias"] = jnp.array([np.nan])
     mask = {"conv1": jnp.ones((1, 2, 3, 1), bool).at[0, 0, :2, 0].set(False)}
     mask["fc1"] = jnp.ones((5, 2), bool)
-    method = magnitude_pruning.method(models.CNN(SMALL, "tanh"))
+    method = magnitude_pruning.method(network.loss(SMALL, "tanh", "xla"))
     after = method.project({"params": params}, {"mask": mask})["params"]
     np.testing.assert_array_equal(after["conv1"]["kernel"].ravel(), [0, 0, 1, 1, 1, 1])
     assert np.isnan(after["conv1"]["bias"]).all()

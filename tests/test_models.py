@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from jax import random
 from scipy import stats
 from torch_models import TorchCNN, load, made_up_batch, made_up_params, nchw
 
-from zoojax import models, ops, population
+from zoojax import keys, models, ops, population
 from zoojax.errors import ZoojaxError
 from zoojax.models import CNN, architecture
 
@@ -112,16 +111,21 @@ def test_members_and_layers_start_apart():
 # Dropout: layers that tell what they are given
 
 
+def noise(seed):
+    """Of one step."""
+    return keys.step(keys.stream(seed, "noise"), 0)
+
+
 class TellingConv(models.Conv):
-    def __call__(self, x_BHWC, key):
+    def __call__(self, x_BHWC, noise):
         self.sow("inputs", "x", x_BHWC)
-        return super().__call__(x_BHWC, key)
+        return super().__call__(x_BHWC, noise)
 
 
 class TellingDense(models.Dense):
-    def __call__(self, x_BC, key):
+    def __call__(self, x_BC, noise):
         self.sow("inputs", "x", x_BC)
-        return super().__call__(x_BC, key)
+        return super().__call__(x_BC, noise)
 
 
 def inputs_of_layers(name, rate, count=40):
@@ -130,7 +134,7 @@ def inputs_of_layers(name, rate, count=40):
     model = CNN(arch, "tanh", conv=TellingConv, dense=TellingDense)
     params, images = made_up_params(arch), made_up_batch(arch, count).images
     _, told = model.apply(
-        {"params": params}, images, random.key(0), jnp.float32(rate), mutable=["inputs"]
+        {"params": params}, images, noise(0), jnp.float32(rate), mutable=["inputs"]
     )
     return {layer: np.asarray(leaves["x"][0]) for layer, leaves in told["inputs"].items()}, params
 
@@ -168,7 +172,7 @@ def test_dropout_sits_after_every_activation_but_the_small_conv3s(name, rate):
 
 def test_layers_and_steps_drop_different_units():
     x = jnp.ones((200, 20))
-    masks = [np.asarray(models._dropout(x, jnp.float32(0.5), random.key(i))) for i in range(2)]
+    masks = [np.asarray(models._dropout(x, jnp.float32(0.5), noise(i))) for i in range(2)]
     assert 0.4 < (masks[0] == masks[1]).mean() < 0.6
     inputs = inputs_of_layers("large", 0.5)[0]
     drops = [(inputs[layer] == 0).ravel()[:800] for layer in LAYERS[1:]]
@@ -179,7 +183,7 @@ def test_layers_and_steps_drop_different_units():
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_dropout_keeps_the_mean_and_drops_its_share(rate):
     x = jnp.asarray(np.random.default_rng(0).uniform(1, 2, 100_000), jnp.float32)
-    y = np.asarray(models._dropout(x, jnp.float32(rate), random.key(1)), np.float64)
+    y = np.asarray(models._dropout(x, jnp.float32(rate), noise(1)), np.float64)
     assert abs((y == 0).mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / y.size)
     assert abs(y.mean() - 1.5) < 5 * y.std() / np.sqrt(y.size)
 
@@ -194,15 +198,15 @@ def test_traced_rates_of_members_under_vmap():
     def dropped(rate, key):
         return models.logits(model, {"params": params}, images, key, rate)
 
-    members = dropped(rates, random.key(2))
+    members = dropped(rates, noise(2))
     plain = models.logits(model, {"params": params}, images)
     np.testing.assert_allclose(members[0], plain, rtol=1e-5, atol=1e-5)
     # A member's rate is its own, wherever it stands.
-    turned = dropped(rates[::-1], random.key(2))
+    turned = dropped(rates[::-1], noise(2))
     np.testing.assert_array_equal(turned[::-1], members)
     assert jnp.abs(members[1] - members[0]).max() > 0.1
     assert jnp.abs(members[2] - members[1]).max() > 0.1
-    again = dropped(rates, random.key(3))
+    again = dropped(rates, noise(3))
     np.testing.assert_array_equal(again[0], members[0])
     assert jnp.abs(again[1] - members[1]).max() > 0.1
 
@@ -212,8 +216,8 @@ def test_rate_zero_and_evaluation_are_exactly_no_dropout():
     model, params, images = CNN(arch, "relu"), made_up_params(arch), made_up_batch(arch, 4).images
     plain = models.logits(model, {"params": params}, images)
     for key, rate in [
-        (random.key(0), jnp.float32(0)),
-        (random.key(0), None),
+        (noise(0), jnp.float32(0)),
+        (noise(0), None),
         (None, jnp.float32(0.5)),
     ]:
         np.testing.assert_array_equal(

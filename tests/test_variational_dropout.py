@@ -25,7 +25,7 @@ from torch_models import (
 )
 
 from converters import layout
-from zoojax import evaluate, keys, train, variational_dropout
+from zoojax import evaluate, keys, network, train, variational_dropout
 from zoojax.models import architecture
 from zoojax.variational_dropout import VARIANTS
 
@@ -40,14 +40,14 @@ BATCH = 10
 
 
 @functools.cache
-def method(arch, activation, variant):
-    return variational_dropout.method(arch, activation, variant)
+def method(arch, activation):
+    return variational_dropout.method(network.loss(arch, activation, network.engine(arch, "cpu")))
 
 
 @functools.cache
-def loss_and_gradients(arch, activation, variant):
+def loss_and_gradients(arch, activation):
     """(trainable, batch, key, epoch) -> (loss, gradients)."""
-    objective = method(arch, activation, variant).objective
+    objective = method(arch, activation).objective
 
     def loss(trainable, batch, key, epoch):
         return objective(trainable, batch, None, key, epoch)[0]
@@ -87,9 +87,7 @@ def in_torch(trainable, arch, activation, variant):
 
 def assert_objective_is_torchs(trainable, batch, arch, activation, variant, epoch):
     key = keys.step(keys.stream(3, "noise", epoch), 5)
-    loss, grads = loss_and_gradients(arch, activation, variant)(
-        trainable, batch, key, jnp.int32(epoch)
-    )
+    loss, grads = loss_and_gradients(arch, activation)(trainable, batch, key, jnp.int32(epoch))
     module = in_torch(trainable, arch, activation, variant)
     weight = min(1.0, 0.01 * (epoch - 1) / 25)
     noises = torch_noises(key, arch, len(batch.labels))
@@ -119,7 +117,7 @@ def test_loss_kl_and_gradients_are_torchs(arch, activation, variant):
 def test_loss_kl_and_gradients_of_reference_twins_are_torchs(reference, seed, variant):
     with np.load(reference / "logits_first64_test.npz") as first:
         images, labels = first["images"][:BATCH], first["labels"][:BATCH].astype(np.int32)
-    batch = train.Batch(
+    batch = network.Batch(
         jnp.asarray(images.transpose(0, 2, 3, 1)), jnp.asarray(labels), jnp.ones(BATCH)
     )
     for epoch in (10, 25):
@@ -139,9 +137,9 @@ def trained(variant, steps=5):
 
     @jax.jit
     def run(state, number):
-        images, labels, _ = batch
+        images, labels, *_ = batch
         order = jnp.arange(steps * BATCH)
-        recipe = method(SMALL, "tanh", variant), "adam", BATCH, False
+        recipe = method(SMALL, "tanh"), "adam", BATCH, False
         return train.epoch(*recipe, state, hyper, images, labels, order, number)
 
     return trainable, run(state, jnp.int32(4)), batch, keys.stream(7, "noise", 4)

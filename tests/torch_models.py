@@ -14,9 +14,10 @@ from jax import Array
 from torch import nn
 
 from converters import layout
-from zoojax import data, keys, models, ops, train
+from zoojax import data, models, ops
 from zoojax.data import DataSpec
 from zoojax.models import Architecture
+from zoojax.network import Batch
 
 # These networks are too small for threads to be worth their start.
 torch.set_num_threads(1)
@@ -132,20 +133,21 @@ def _log_sigma2(module: nn.Module, name: str) -> Any:
     return getattr(module, "log_sigma2" if name == "weight" else "log_sigma2_bias", None)
 
 
-_normal = jax.jit(ops.normal, static_argnums=1)
+_normal = jax.jit(ops.normal, static_argnums=(1, 2))
 
 
-def torch_noises(key: Array, arch: Architecture, batch: int) -> list[torch.Tensor]:
+def torch_noises(step: ops.Noise, arch: Architecture, batch: int) -> list[torch.Tensor]:
     """The noise of zoojax's variational layers in one step, in torch's axes."""
     noises, side = [], arch.size
     for i, spec in enumerate(arch.convs):
         side = (side - spec.kernel + 1) // spec.pool
         shape = (batch, side, spec.pool, spec.pool, side, spec.features)
-        noise = np.asarray(_normal(keys.step(key, i), shape)).transpose(0, 5, 1, 2, 4, 3)
+        axis = 2 if spec.pool > 1 else -1
+        noise = np.asarray(_normal(step.at(i), shape, axis)).transpose(0, 5, 1, 2, 4, 3)
         rows = side * spec.pool
         noises.append(torch.tensor(noise.reshape(batch, spec.features, rows, rows)))
     for i, width in enumerate((arch.hidden, arch.classes), start=len(arch.convs)):
-        noises.append(torch.tensor(np.asarray(_normal(keys.step(key, i), (batch, width)))))
+        noises.append(torch.tensor(np.asarray(_normal(step.at(i), (batch, width), -1))))
     return noises
 
 
@@ -166,13 +168,13 @@ def made_up_params(arch: Architecture, seed: int = 0) -> dict[str, dict[str, np.
     }
 
 
-def made_up_batch(arch: Architecture, count: int, seed: int = 0) -> train.Batch:
+def made_up_batch(arch: Architecture, count: int, seed: int = 0) -> Batch:
     """Images that are nothing at all in a corner, as real ones are."""
     rng = np.random.default_rng(seed)
     images = rng.normal(size=(count, arch.size, arch.size, arch.channels)).astype(np.float32)
     images[:, :8, :8] = 0
     labels = rng.integers(0, arch.classes, count).astype(np.int32)
-    return train.Batch(jnp.asarray(images), jnp.asarray(labels), jnp.ones(count))
+    return Batch(jnp.asarray(images), jnp.asarray(labels), jnp.ones(count))
 
 
 # Between the two
@@ -183,7 +185,7 @@ def nchw(images: Array | np.ndarray) -> torch.Tensor:
     return torch.tensor(np.asarray(images).transpose(0, 3, 1, 2))
 
 
-def torch_labels(batch: train.Batch) -> torch.Tensor:
+def torch_labels(batch: Batch) -> torch.Tensor:
     """The classes of a batch as torch wants them."""
     return torch.tensor(np.asarray(batch.labels), dtype=torch.long)
 

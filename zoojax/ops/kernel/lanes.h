@@ -25,8 +25,9 @@ inline I bits(F x) { I r; std::memcpy(&r, &x, sizeof r); return r; }
 inline F from_bits(I x) { F r; std::memcpy(&r, &x, sizeof r); return r; }
 inline I is_nan(F x) { return x != x; }
 inline bool any(I mask) {
-  int32_t found = 0;
-  for (int l = 0; l < kLanes; ++l) found |= mask[l];
+  uint64_t words[kLanes / 2], found = 0;
+  std::memcpy(words, &mask, sizeof words);
+  for (uint64_t word : words) found |= word;
   return found != 0;
 }
 inline F absolute(F x) { return from_bits(bits(x) & 0x7fffffff); }
@@ -44,7 +45,7 @@ inline F polynomial(F x, const float (&c)[N]) {
   return r;
 }
 
-// The polynomials of exp, log and tanh are minimax fits of the relative error made for
+// The polynomials of exp and log are minimax fits of the relative error made for
 // this file; that error is below 1e-8 before rounding.
 inline F exp(F x) {
   constexpr float c[] = {0.49999994f, 0.166665196f, 0.0416683927f, 0.00836878084f,
@@ -68,17 +69,6 @@ inline F log(F x) {
   return n * 0.693145752f + (n * 1.42860682e-6f + (g - g * g * (0.5f - g * polynomial(g, c))));
 }
 
-inline F tanh(F x) {
-  constexpr float p[] = {1.f,             0.131279364f,   0.00315342704f, 1.16870933e-05f,
-                         -2.25145556e-08f, 6.47670945e-11f, -1.19054858e-13f};
-  constexpr float q[] = {1.f, 0.464612693f, 0.0246910173f, 0.000261900394f};
-  constexpr float limit = 7.90531111f;  // beyond it, 1 in single precision
-  x = x > limit ? splat(limit) : x;
-  x = x < -limit ? splat(-limit) : x;
-  const F u = x * x;
-  return x * polynomial(u, p) / polynomial(u, q);
-}
-
 inline F sigmoid(F x) { return 1.f / (1.f + exp(-x)); }
 
 // Abramowitz and Stegun 7.1.26: absolute error below 1.5e-7. Takes exp(-x^2) as well.
@@ -100,7 +90,7 @@ inline F erf_inv(F x) {
   const F w = -log(1.f - x * x);
   F r = polynomial(w - 2.5f, centre);
   const I far = w >= 5.f;
-  if (any(far)) r = far ? polynomial(sqrt(w) - 3.f, tail) : r;
+  if (__builtin_expect(any(far), false)) r = far ? polynomial(sqrt(w) - 3.f, tail) : r;
   return r * x;
 }
 
@@ -143,9 +133,10 @@ template <bool Slope>
 inline F activate(int activation, F x, F& slope) {
   switch (activation) {
     case kTanh: {
-      const F y = tanh(x);
-      if (Slope) slope = 1.f - y * y;
-      return y;
+      // 1 - tanh^2 would lose the slope of a saturated unit.
+      const F e = exp(-2.f * absolute(x)), r = 1.f / (1.f + e), y = (1.f - e) * r;
+      if (Slope) slope = 4.f * e * r * r;
+      return x < 0.f ? -y : y;
     }
     case kSigmoid: {
       const F y = sigmoid(x);

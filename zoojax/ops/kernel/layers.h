@@ -7,22 +7,24 @@
 
 #include "lanes.h"
 
-constexpr int largest_divisor(int n, int limit) {
-  for (int d = limit; d > 1; --d)
-    if (n % d == 0) return d;
-  return 1;
-}
-
-// The sides of a block of a x b sums: as many as registers hold beside a + 1 operands.
+// The sides of a block of a x b sums that registers hold beside a + 1 operands: the block
+// that makes the most of what it loads. Sides divide the totals.
 struct Block { int a, b; };
+constexpr bool fits(int a, int b) { return a * b + a + 1 <= kRegisters; }
 constexpr Block block(int a_total, int b_total) {
   Block best{1, 1};
   for (int a = 1; a <= 6; ++a)
     for (int b = 1; b <= 8; ++b)
-      if (a_total % a == 0 && b_total % b == 0 && a * b + a + 1 <= kRegisters &&
+      if (a_total % a == 0 && b_total % b == 0 && fits(a, b) &&
           a * b * (best.a + best.b) > best.a * best.b * (a + b))
         best = {a, b};
   return best;
+}
+// The same with the other side given.
+constexpr int side(int a_total, int b) {
+  for (int a = 8; a > 1; --a)
+    if (a_total % a == 0 && fits(a, b)) return a;
+  return 1;
 }
 
 // Gradients of a layer's parameters; those of the variances are null without them.
@@ -52,7 +54,12 @@ struct Conv {
 
   // The sums of one pooling window for NB features.
   template <int NB>
-  static inline void window(const F* x, const F* w, F (&sum)[P * P][NB]) {
+  static inline void window(const F* x, const F* w, const F* bias, F (&out)[P * P][NB]) {
+    F sum[P * P][NB];  // a copy, so that it stays in registers
+#pragma GCC unroll 8
+    for (int o = 0; o < NB; ++o)
+#pragma GCC unroll 4
+      for (int at = 0; at < P * P; ++at) sum[at][o] = bias[o];
     for (int i = 0; i < K; ++i)
       for (int t = 0; t < T; ++t) {
         F weight[NB];
@@ -67,6 +74,10 @@ struct Conv {
             for (int o = 0; o < NB; ++o) sum[p * P + q][o] += value * weight[o];
           }
       }
+#pragma GCC unroll 8
+    for (int o = 0; o < NB; ++o)
+#pragma GCC unroll 4
+      for (int at = 0; at < P * P; ++at) out[at][o] = sum[at][o];
   }
 
   // Writes y, and what backward needs: the winner of each window, the slope of the
@@ -75,19 +86,14 @@ struct Conv {
   static void forward(const F* x, const F* x2, const Weights& p, int activation,
                       const Noise& noise, int in_batch, F* y, I* winner, F* slope,
                       F* by_variance) {
-    constexpr int NB = block(P * P, O).b;
+    constexpr int NB = side(O, P * P);
     for (int h = 0; h < R; ++h)
       for (int w = 0; w < R; ++w)
         for (int o = 0; o < O; o += NB) {
-          F sum[P * P][NB];
-          for (auto& s : sum)
-            for (int k = 0; k < NB; ++k) s[k] = p.bias[o + k];
-          window<NB>(x + (P * h * H + P * w) * C, p.kernel + o, sum);
-          F spread[P * P][NB];
+          F sum[P * P][NB], spread[P * P][NB];
+          window<NB>(x + (P * h * H + P * w) * C, p.kernel + o, p.bias + o, sum);
           if constexpr (Variational) {
-            for (auto& s : spread)
-              for (int k = 0; k < NB; ++k) s[k] = p.bias_variance[o + k];
-            window<NB>(x2 + (P * h * H + P * w) * C, p.variance + o, spread);
+            window<NB>(x2 + (P * h * H + P * w) * C, p.variance + o, p.bias_variance + o, spread);
             for (int k = 0; k < NB; ++k)
               draw(noise, in_batch, h, w, o + k, [&](int at, F normal) {
                 sum[at][k] = sample(sum[at][k], spread[at][k], normal, spread[at][k]);
@@ -209,7 +215,7 @@ struct Conv {
   // dx = d * w; or, for squared inputs, dx += 2 x (d * w).
   template <bool Squared>
   static inline void gather_inputs(const F* x, const F* w, const F* d, F* dx) {
-    constexpr int Q = largest_divisor(H, 4), N = block(Q, C).b;
+    constexpr int Q = block(H, C).a, N = block(H, C).b;
     for (int h = 0; h < H; ++h)
       for (int column = 0; column < H; column += Q)
         for (int c = 0; c < C; c += N) {
