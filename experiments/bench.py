@@ -78,6 +78,7 @@ class Bench:
             "device": f"{len(jax.devices())} x {device.device_kind}",
             "architecture": self.architecture,
             "batch size": self.batch_size,
+            "engine": _engine(self.architecture),
             "left out": []
             if torch_found
             else ["torch: not installed (pip install 'zoojax[torch]')"],
@@ -90,6 +91,19 @@ class Bench:
         show_rows(pl.DataFrame(rows))
 
 
+def _engine(name: str) -> str:
+    """What computes zoojax's rows, and why it is not the kernel."""
+    import jax
+
+    from zoojax.models import architecture
+    from zoojax.ops import kernel
+
+    if jax.default_backend() != "cpu":
+        return "XLA"
+    reason = kernel.why_not(architecture(name, 1 if name == "small" else 3))
+    return "C++ kernel" if reason is None else f"XLA (no C++ kernel: {reason})"
+
+
 def _spread(speeds: list[float]) -> str:
     return f"{statistics.median(speeds):,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})"
 
@@ -100,11 +114,20 @@ def _zoojax(kind: str, name: str, batch_size: int, chunk: int | None) -> Callabl
     import jax.numpy as jnp
     import numpy as np
 
-    from zoojax import keys, magnitude_pruning, models, population, train, variational_dropout
+    from zoojax import (
+        keys,
+        magnitude_pruning,
+        models,
+        network,
+        population,
+        train,
+        variational_dropout,
+    )
     from zoojax.programs import Recipe
 
     arch = models.architecture(name, 1 if name == "small" else 3)
-    recipe = Recipe(kind, arch, "tanh", "adam", False, batch_size)
+    engine = network.engine(arch, jax.default_backend())
+    recipe = Recipe(kind, arch, "tanh", "adam", False, batch_size, engine=engine)
     mesh = population.make_mesh()
     members = (chunk or population.default_chunk(10_000, mesh)) * mesh.size
     seeds = jnp.arange(members, dtype=jnp.uint32)
