@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
