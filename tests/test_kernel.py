@@ -98,6 +98,31 @@ def test_a_member_has_the_same_bits_in_any_lane(count):
         np.testing.assert_array_equal(a, b[:count])
 
 
+def test_threads_change_no_bits(monkeypatch):
+    """Groups of members are taken by whichever thread is free."""
+    ours = run(SMALL, "tanh", "kernel", 100, variant="released")
+    monkeypatch.setattr("zoojax.ops.kernel.cnn._threads", lambda: np.int32(2))
+    monkeypatch.setattr(sys.modules[__name__], "program", program.__wrapped__)
+    theirs = run(SMALL, "tanh", "kernel", 100, variant="released")
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_members_with_images_of_their_own():
+    """vmap over what members usually share."""
+    params, batches = members(SMALL, 3), [made_up_batch(SMALL, 4, seed) for seed in range(3)]
+    images = jnp.stack([b.images for b in batches])
+    labels = jnp.stack([b.labels for b in batches])
+    loss = network.loss(SMALL, "tanh", "kernel")
+
+    def one(params, images, labels):
+        return loss(params, None, Batch(images, labels, jnp.ones(4)), None, None)
+
+    together = jax.vmap(one)(params, images, labels)
+    for i in range(3):
+        alone = one(population.take(params, i), images[i], labels[i])
+        np.testing.assert_array_equal([x[i] for x in together], alone)
+
+
 def test_switched_off_it_is_not_used():
     """In a process of its own: what is compiled is remembered."""
     code = (

@@ -16,6 +16,7 @@ import pytest
 from zoojax import open_zoo
 
 ROOT = Path(__file__).parents[1]
+SOURCES = (".py", ".cc", ".h")
 PARTS = ("zoojax", "converters", "experiments", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -86,9 +87,10 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel):
     modules = {
         str(path.relative_to(ROOT))
         for package in ("zoojax", "converters", "experiments")
-        for path in (ROOT / package).rglob("*.py")
+        for path in (ROOT / package).rglob("*.*")
+        if path.suffix in SOURCES
     }
-    assert modules == {name for name in names if name.endswith(".py")}
+    assert modules == {name for name in names if Path(name).suffix in SOURCES}
     assert any(name.endswith("LICENSE") for name in names)
 
 

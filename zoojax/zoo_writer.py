@@ -75,26 +75,17 @@ class ZooWriter:
         """
         if "mask" in state:
             state = {**state, "mask": pack_mask(state["mask"])}
-        with interrupts.held():
-            self._append(epoch, state, optimizer, metrics)
-
-    def _append(
-        self,
-        epoch: int,
-        state: dict[str, Any],
-        optimizer: dict[str, Any] | None,
-        metrics: pl.DataFrame,
-    ) -> None:
         path = self.zoo.path
-        _save_tree(path / STATES / str(epoch), state)
-        if optimizer is not None:
-            _save_tree(path / OPTIMIZER / str(epoch), optimizer)
-        earlier = self.zoo.metrics.filter(pl.col("epoch") < epoch)
-        table = metrics if earlier.is_empty() else pl.concat([earlier, metrics])
-        write_beside(path / METRICS, lambda file: table.write_parquet(file))
-        for old in (path / OPTIMIZER).glob("*"):
-            if old.name != str(epoch):
-                shutil.rmtree(old)
+        with interrupts.held():
+            _save_tree(path / STATES / str(epoch), state)
+            if optimizer is not None:
+                _save_tree(path / OPTIMIZER / str(epoch), optimizer)
+            earlier = self.zoo.metrics.filter(pl.col("epoch") < epoch)
+            table = metrics if earlier.is_empty() else pl.concat([earlier, metrics])
+            write_beside(path / METRICS, lambda file: table.write_parquet(file))
+            for old in (path / OPTIMIZER).glob("*"):
+                if old.name != str(epoch):
+                    shutil.rmtree(old)
 
 
 def begin_or_continue(

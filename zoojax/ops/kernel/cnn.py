@@ -146,16 +146,16 @@ def _over_members(call: Callable, shared: tuple[int, ...]) -> Callable:
             for i, a in enumerate(arguments)
         )
 
-    @jax.custom_batching.custom_vmap
-    def function(*arguments):
+    def alone(*arguments):
         return jax.tree.map(lambda x: x[0], call(*lift(arguments)))
+
+    function = jax.custom_batching.custom_vmap(alone)
 
     @function.def_vmap
     def rule(size: int, batched: list, *arguments: Any):
         if any(batched[i] for i in shared):
             axes = jax.tree.map(lambda b: 0 if b else None, tuple(batched))
-            one = lambda *a: jax.tree.map(lambda x: x[0], call(*lift(a)))  # noqa: E731
-            result = jax.vmap(one, in_axes=axes)(*arguments)
+            result = jax.vmap(alone, in_axes=axes)(*arguments)
         else:
 
             def stacked(x: Array, is_stacked: bool) -> Array:
