@@ -5,6 +5,7 @@
 Heavy imports wait inside the commands, so that --help answers at once.
 """
 
+import os
 import sys
 from typing import Annotated
 
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns:
         Exit status: 0; 2 for bad input, with one line on standard error; 130 and 143 for
-        ctrl-C and SIGTERM, after which the same command goes on.
+        ctrl-C and SIGTERM, after which the same command goes on; 141 where nobody reads on.
     """
     command = tyro.cli(
         _Command,
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with interrupts.raised():
             command.run()
+            sys.stdout.flush()
     except ZoojaxError as error:
         print(f"zoojax: {error}", file=sys.stderr)
         return 2
@@ -58,6 +60,10 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 128 + error.number
+    except BrokenPipeError:
+        # Whoever read it (head, less) has seen enough; Python would say so once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return 0
 
 

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -339,3 +341,19 @@ def test_a_twin_of_a_twin(zoojax, tmp_path_factory, tmp_path):
     twin = sparsified(tmp_path_factory)["vd"][0].path
     done = zoojax("sparsify", "magnitude", twin, "--out", tmp_path / "out")
     zoos.assert_refused(done, twin, "is itself a twin")
+
+
+def test_a_reader_that_has_seen_enough():
+    """As `zoojax presets | head -1`: no traceback."""
+    with subprocess.Popen(
+        [*zoos.COMMAND, "presets", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
