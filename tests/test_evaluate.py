@@ -15,7 +15,7 @@ from torch_models import (
     made_up_params,
     nchw,
     trial,
-    usps_test,
+    usps,
 )
 
 from converters import layout
@@ -56,7 +56,7 @@ def test_accuracy_and_loss_are_torchs(engine, count):
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("count", [64, 50])
 def test_accuracy_and_loss_on_usps_are_torchs(data_dir, reference, engine, count):
-    test = usps_test(data_dir)
+    test = usps(data_dir).test
     params = layout.params_to_flax(checkpoint(trial(reference, "dense", 2), 50), SMALL)
     hits = assert_is_torchs(engine, params, test.images[:count], test.labels[:count])
     assert 0.7 < hits < 1

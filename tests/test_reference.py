@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from torch_models import checkpoint, result, trial, usps_test
+from torch_models import checkpoint, result, trial, usps
 
 from converters import layout
 from zoojax import models, population, train, variational_dropout
@@ -16,7 +16,8 @@ from zoojax.programs import Recipe, Sets, evaluation
 SMALL = architecture("small", 1)
 SEEDS = (1, 2, 3, 4)
 AMOUNTS = (50, 60, 70, 80, 90)
-TEST_IMAGES, WEIGHTS = 2007, 2416
+IMAGES = {"val": 1291, "test": 2007}
+WEIGHTS = 2416
 
 
 def member(folder, epoch, kind):
@@ -71,10 +72,10 @@ def measured(reference, data_dir, kind):
     """Of a kind's checkpoints: our metrics, the KL in the original's loss, and result.json."""
     pairs = [(folder, epoch) for folder in trials(reference, kind) for epoch in EPOCHS[kind]]
     members = [member(folder, epoch, kind) for folder, epoch in pairs]
-    test = usps_test(data_dir)
-    few = jnp.asarray(test.images[:16]), jnp.asarray(test.labels[:16])
-    # The sets that the original split drew for training and validation are not ours.
-    sets = Sets(few, few, (jnp.asarray(test.images), jnp.asarray(test.labels)))
+    images = usps(data_dir)
+    val, test = ((jnp.asarray(p.images), jnp.asarray(p.labels)) for p in (images.val, images.test))
+    few = val[0][:16], val[1][:16]  # Nothing is trained.
+    sets = Sets(few, val, test)
     mesh = population.make_mesh()
     run = evaluation(Recipe(kind, SMALL, "tanh", "adam", False, 10), mesh)
     states = population.place(train.State(population.stack(members), {}, {}), mesh)
@@ -86,15 +87,18 @@ def measured(reference, data_dir, kind):
     return metrics, np.asarray(penalties), [result(folder, epoch) for folder, epoch in pairs]
 
 
-@pytest.mark.parametrize("kind", EPOCHS)
-def test_accuracy_and_loss_of_checkpoints(reference, data_dir, kind):
+# Of the validation images as well: the split is the original's, image for image.
+@pytest.mark.parametrize(
+    "kind, part", [("dense", "test"), ("dense", "val"), ("vd", "test"), ("mp", "test")]
+)
+def test_accuracy_and_loss_of_checkpoints(reference, data_dir, kind, part):
     metrics, penalties, expected = measured(reference, data_dir, kind)
     assert metrics["finite"].all()
-    hits = np.array([round(row["test_acc"] * TEST_IMAGES) for row in expected])
+    hits = np.array([round(row[f"{part}_acc"] * IMAGES[part]) for row in expected])
     assert len(set(hits)) > len(hits) // 2
-    np.testing.assert_allclose(metrics["test_acc"] * TEST_IMAGES, hits, rtol=0, atol=1.001)
-    losses = [row["test_loss"] for row in expected]
-    np.testing.assert_allclose(metrics["test_loss"] + penalties, losses, rtol=1e-4)
+    np.testing.assert_allclose(metrics[f"{part}_acc"] * IMAGES[part], hits, rtol=0, atol=1.001)
+    losses = [row[f"{part}_loss"] for row in expected]
+    np.testing.assert_allclose(metrics[f"{part}_loss"] + penalties, losses, rtol=1e-4)
 
 
 # Some kept weights of the 90 % twins are as small as 1e-40, and are no zeros for all that.

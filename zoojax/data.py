@@ -114,7 +114,9 @@ def load(spec: DataSpec, data_dir: Path | str | None = None) -> ImageSet:
     """Loads, splits and transforms an image set.
 
     Training and validation images are drawn by a seeded permutation of the
-    official training set; test images are the official test set in its order.
+    official training set: that of ``torch.utils.data.random_split``, so that the
+    default parts are, image for image, those that the published zoos trained on.
+    Test images are the official test set in its order.
     Validation takes the end of the permutation and training the start, so that
     with another number of training images validation stays as it is. A set with
     no test part holds out the end of the permutation for it first, as much as
@@ -262,9 +264,15 @@ def _split(raw: RawSet, spec: DataSpec) -> tuple[RawPart, RawPart, RawPart]:
 
 
 def _permutation(count: int, seed: int) -> np.ndarray:
-    # The legacy generator on purpose: NumPy's policy (NEP 19) freezes its stream,
-    # that of default_rng may change with any version and would change the split.
-    return np.random.RandomState(seed).permutation(count)
+    """`torch.randperm` of a generator of this seed: a forward Fisher-Yates shuffle."""
+    # The legacy generator on purpose: it is torch's (MT19937, seeded alike), and NumPy's
+    # policy (NEP 19) freezes its stream.
+    draws = np.random.RandomState(seed).randint(0, 2**32, count, np.uint32).tolist()
+    order = list(range(count))
+    for i, draw in enumerate(draws):
+        j = i + draw % (count - i)
+        order[i], order[j] = order[j], order[i]
+    return np.array(order, np.int64)
 
 
 def _take(part: RawPart, indices: np.ndarray) -> RawPart:
