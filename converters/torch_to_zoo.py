@@ -98,7 +98,8 @@ def convert(
         epochs=wanted[-1],
         batch_size=int(first.get("training::batchsize", 10)),
         data_order="member",
-        chunk=population.CPU_CHUNK,
+        # For the record alone: nothing is trained here, and twins choose their own.
+        chunk=len(members),
         preset=preset,
         scope="global" if chosen.common.kind == "mp" else None,
         variant=chosen.common.variant,

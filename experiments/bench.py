@@ -129,7 +129,7 @@ def _zoojax(kind: str, name: str, batch_size: int, chunk: int | None) -> Callabl
     engine = network.engine(arch, jax.default_backend())
     recipe = Recipe(kind, arch, "tanh", "adam", False, batch_size, engine=engine)
     mesh = population.make_mesh()
-    members = (chunk or population.default_chunk(10_000, mesh)) * mesh.size
+    members = (chunk or population.default_chunk(10_000, mesh, engine)) * mesh.size
     seeds = jnp.arange(members, dtype=jnp.uint32)
     params = jax.vmap(lambda s: models.init_params(arch, "kaiming_uniform", s))(seeds)
     trainable, fixed = {"params": params}, {}

@@ -13,7 +13,8 @@ from experiments.presets import preset
 from experiments.progress import reporting
 from experiments.tables import show_comparison
 from zoojax.errors import ZoojaxError
-from zoojax.make import Grid, make_dense, make_dropped_out, make_pruned
+from zoojax.grid import Grid
+from zoojax.make import make_dense, make_dropped_out, make_pruned
 from zoojax.zoo import CONFIG, Zoo, open_zoo
 
 OUT = Path("zoos")

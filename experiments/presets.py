@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from zoojax.data import DataSpec
 from zoojax.errors import ZoojaxError
-from zoojax.make import Grid
+from zoojax.grid import Grid
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A member's result is its own: not of its population's size, order, neighbours or devices."""
 
 import functools
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -252,13 +253,17 @@ def test_blocks_hold_every_member_once_and_are_filled_with_the_last(size, chunk,
     assert len(flat) - size < chunk * devices
 
 
-@given(st.integers(1, 5000))
-def test_default_chunk_wastes_no_block(members):
-    """At least 1, and never more than leaves a device idle."""
+@given(st.integers(1, 5000), st.sampled_from(["xla", "kernel"]))
+def test_default_chunk_wastes_little(members, engine):
+    """No device idle, blocks within the limit, and hardly any of their places filled up."""
     mesh = population.make_mesh()
-    chunk = population.default_chunk(members, mesh)
-    assert 1 <= chunk <= population.CPU_CHUNK
-    assert chunk == 1 or (chunk - 1) * mesh.size < members
+    chunk = population.default_chunk(members, mesh, engine)
+    limit, lanes = {"xla": (16, 1), "kernel": (64, 16)}[engine]
+    assert 1 <= chunk <= limit
+    blocks = population.blocks(np.arange(members), chunk, mesh)
+    assert len(blocks) == math.ceil(math.ceil(members / mesh.size) / limit)
+    assert sum(map(len, blocks)) - members < len(blocks) * mesh.size * lanes
+    assert engine == "xla" or len(blocks) == 1 or chunk % lanes == 0
 
 
 def test_stack_take_concatenate_round_trip():

@@ -13,13 +13,14 @@ from zoojax.errors import ZoojaxError
 
 if TYPE_CHECKING:
     from zoojax.data import DataSpec
-    from zoojax.make import Grid, make_dense, make_dropped_out, make_pruned
+    from zoojax.grid import Grid
+    from zoojax.make import make_dense, make_dropped_out, make_pruned
     from zoojax.zoo import Zoo, open_zoo
 
 # Imported where first used: a command's --help should not wait for JAX.
 _PUBLIC = {
     "DataSpec": "data",
-    "Grid": "make",
+    "Grid": "grid",
     "Zoo": "zoo",
     "make_dense": "make",
     "make_dropped_out": "make",
