@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import util
 from typing import Literal
 
-from experiments.options import use_devices
+from experiments.options import prepare_jax
 
 _KINDS = ("dense", "mp", "vd")
 _IMAGES = 1000
@@ -46,7 +46,7 @@ class Bench:
 
     def run(self) -> None:
         """Measures, and prints a row a kind of training."""
-        use_devices()
+        prepare_jax()
         import jax
         import polars as pl
 

@@ -8,7 +8,7 @@ Run again, it goes on where it was, or shows the finished zoos.
 import sys
 from pathlib import Path
 
-from experiments.options import use_devices
+from experiments.options import prepare_jax
 from experiments.presets import preset
 from experiments.progress import reporting
 from experiments.tables import show_comparison
@@ -24,7 +24,7 @@ RATIOS = (0.5, 0.8, 0.9)
 
 def main() -> None:
     """Makes the three zoos, or as much of them as is missing, and prints one table."""
-    use_devices()
+    prepare_jax()
     chosen = preset("digits-s-seed")
     grid = Grid(**{**chosen.grid.__dict__, "seeds": MEMBERS})
 

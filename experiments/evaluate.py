@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from experiments.options import use_devices
+from experiments.options import prepare_jax
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Evaluate:
 
     def run(self) -> None:
         """Evaluates and prints."""
-        use_devices()
+        prepare_jax()
         from experiments.tables import show, show_json, show_rows
         from zoojax import data
         from zoojax.errors import ZoojaxError

@@ -1,4 +1,4 @@
-"""`zoojax info ZOO`: what a zoo is and how far it is."""
+"""`zoojax info`: what a zoo is and how far it is, or what zoojax runs on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,26 +6,70 @@ from typing import Annotated
 
 import tyro
 
+from experiments.options import prepare_jax
+from zoojax.errors import ZoojaxError
+
 
 @dataclass(frozen=True)
 class Info:
     """Show what a zoo is: members, epochs, training, parent, and how its members do.
 
-    Example: zoojax info zoos/usps-vd
+    Or what zoojax runs on here, with --system. Example: zoojax info zoos/usps-vd
     """
 
-    zoo: Annotated[Path, tyro.conf.Positional]
+    zoo: Annotated[Path | None, tyro.conf.Positional] = None
     """Folder of the zoo."""
+
+    system: bool = False
+    """Show devices, engines and folders instead."""
 
     json: bool = False
     """Print JSON on standard output."""
 
     def run(self) -> None:
+        """Prints what was asked for."""
+        if self.system == (self.zoo is not None):
+            raise ZoojaxError("give the folder of a zoo, or --system")
+        if self.zoo is not None:
+            self._zoo(self.zoo)
+        else:
+            self._system()
+
+    def _system(self) -> None:
+        """Prints what zoojax runs on."""
+        import jax
+
+        from experiments.tables import show_json
+        from zoojax import data, machine
+        from zoojax.architectures import architecture
+        from zoojax.make import versions
+        from zoojax.ops import kernel
+
+        prepare_jax()
+        devices = jax.devices()
+        facts = {
+            "devices": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+            "engine": "XLA",
+            "data": str(data.data_directory(None)),
+            "kernels": str(machine.cache("kernels")),
+            "programs": str(jax.config.values["jax_compilation_cache_dir"]),
+            "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+        }
+        if devices[0].platform == "cpu":
+            reason = kernel.why_not(architecture("small", 1))
+            facts["engine"] = f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel"
+        if self.json:
+            show_json(facts)
+            return
+        for name, value in facts.items():
+            print(f"{name:>8}  {value}")
+
+    def _zoo(self, path: Path) -> None:
         """Prints the zoo's description, and its metrics at the last epoch."""
         from experiments.tables import show, show_json, summary
         from zoojax.zoo import open_zoo
 
-        zoo = open_zoo(self.zoo)
+        zoo = open_zoo(path)
         config, epochs = zoo.config, zoo.epochs
         diverged = zoo.members.filter(~zoo.members["diverged_epoch"].is_null())
         varied = [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from experiments.options import Running, RunningOptions, use_devices
+from experiments.options import Running, RunningOptions, prepare_jax
 
 if TYPE_CHECKING:
     from zoojax.zoo import Zoo
@@ -44,7 +44,7 @@ class Magnitude:
 
     def run(self) -> None:
         """Makes the twin and prints how its members do."""
-        use_devices()
+        prepare_jax()
         from experiments.progress import reporting
         from zoojax.make import make_pruned
         from zoojax.zoo import open_zoo
@@ -97,7 +97,7 @@ class VariationalDropout:
 
     def run(self) -> None:
         """Makes the twin and prints how its members do."""
-        use_devices()
+        prepare_jax()
         from experiments.progress import reporting
         from zoojax.make import make_dropped_out
         from zoojax.zoo import open_zoo

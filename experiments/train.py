@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from experiments.options import Running, RunningOptions, use_devices
+from experiments.options import Running, RunningOptions, prepare_jax
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Train:
 
     def run(self) -> None:
         """Trains the zoo and prints how its members do."""
-        use_devices()
+        prepare_jax()
         from experiments.presets import preset
         from experiments.progress import reporting
         from experiments.tables import show

@@ -617,15 +617,18 @@ def damaged_content(draw: st.DrawFn):
                     new = old.removeprefix(f"{prefix}.")
                     tensors[f"{NAMES[choice % len(NAMES)]}.{new}"] = tensor
             elif edit == "shape":
-                shapes = (value.flatten(), value[:1], value[None], value.new_zeros(0), value.sum())
+                flat = value.flatten()  # An earlier edit may have left a number.
+                shapes = (flat, flat[:1], value[None], value.new_zeros(0), value.sum())
                 tensors[name] = shapes[choice % len(shapes)]
             elif edit == "dtype":
-                tensors[name] = value.to(DTYPES[choice % len(DTYPES)])
+                tensors[name] = value.real.to(DTYPES[choice % len(DTYPES)])
             elif edit == "number":
                 numbers = (float("nan"), float("inf"), 1e38, 0.0, -0.0, 1e-45)
-                tensors[name] = torch.full_like(value, numbers[choice % len(numbers)])
+                tensors[name] = torch.full(value.shape, numbers[choice % len(numbers)])
             elif edit == "swap":
-                tensors[name] = value.mT.contiguous().mT if value.ndim > 1 else value.flip(0)
+                tensors[name] = (
+                    value.mT.contiguous().mT if value.ndim > 1 else value.flatten().flip(0)
+                )
         torch.save(dict(tensors), file)
 
     return spoil

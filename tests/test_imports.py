@@ -14,12 +14,12 @@ import zoojax
 ROOT = Path(__file__).parents[1]
 # Each imports only from what stands before it. Names may be planned ones.
 ORDER = (
-    *("errors", "files", "interrupts", "architectures"),
+    *("errors", "files", "interrupts", "machine", "architectures"),
     *("ops.conv", "ops.noise", "ops.pool", "ops"),
     *("ops.kernel.build", "ops.kernel.cnn", "ops.kernel", "keys"),
     *("image_files", "image_sources", "data", "models", "variational_layers", "network", "train"),
     *("magnitude_pruning", "variational_dropout", "evaluate", "population", "programs"),
-    *("zoo", "zoo_writer", "run", "make"),
+    *("zoo", "zoo_writer", "run", "grid", "make"),
     *("analysis", "tokens", "hyper_representation", "property_prediction", "report"),
 )
 FORBIDDEN = {"converters", "experiments", "tests", "torch", "tyro", "rich"}

@@ -257,8 +257,10 @@ def result(folder: Path, epoch: int) -> dict[str, Any]:
     return row
 
 
+USPS = DataSpec("usps", 28, 1, 0.1307, 0.3081, train=6000, val=1291)
+
+
 @functools.cache
 def usps(data_dir: Path) -> data.ImageSet:
     """USPS as the reference zoo saw it."""
-    spec = DataSpec("usps", 28, 1, 0.1307, 0.3081, train=6000, val=1291)
-    return data.load(spec, data_dir)
+    return data.load(USPS, data_dir)

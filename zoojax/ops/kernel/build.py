@@ -4,15 +4,14 @@ import ctypes
 import functools
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 import jax
-import platformdirs
 
+from zoojax import machine
 from zoojax.architectures import Architecture
 
 _SOURCES = Path(__file__).parent
@@ -87,23 +86,13 @@ def _name(arch: Architecture) -> str:
     """Differs with all that the library depends on, the kind of processor included."""
     version = subprocess.run([_compiler(), "--version"], capture_output=True, check=False).stdout
     sources = [file.read_bytes() for file in sorted(_SOURCES.glob("*.[hc]*"))]
-    parts = [*_FLAGS, *_macros(arch), jax.__version__, _processor()]
+    parts = [*_FLAGS, *_macros(arch), jax.__version__, machine.processor()]
     digest = hashlib.sha256(b"\0".join([version, *sources, *(p.encode() for p in parts)]))
     return f"zoojax_{arch.name}_{digest.hexdigest()[:16]}"
 
 
-def _processor() -> str:
-    """What -march=native looks at: home folders are shared between unlike machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    wanted = ("model name", "flags", "Features", "CPU part")
-    return "".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
-
-
 def _built(arch: Architecture, name: str) -> Path:
-    folder = Path(platformdirs.user_cache_dir("zoojax")) / "kernels"
+    folder = machine.cache("kernels")
     path = folder / f"{name}.so"
     if path.exists():
         return path

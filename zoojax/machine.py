@@ -1,0 +1,29 @@
+"""This machine: its kind of processor, and where what was compiled for it is kept."""
+
+import functools
+import hashlib
+import platform
+from pathlib import Path
+
+import platformdirs
+
+
+@functools.cache
+def processor() -> str:
+    """What decides which machine code runs here; differs between unlike processors."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    wanted = ("model name", "flags", "Features", "CPU part")
+    return "".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
+
+
+def cache(what: str) -> Path:
+    """Folder in the user's cache for machine code; home folders are shared between machines.
+
+    Args:
+        what: its name there.
+    """
+    kind = hashlib.sha256(processor().encode()).hexdigest()[:16]
+    return Path(platformdirs.user_cache_dir("zoojax")) / what / kind
