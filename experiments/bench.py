@@ -1,222 +1,239 @@
-"""`zoojax bench`: training speed beside one torch process per core, in one run."""
+"""`zoojax bench`: training speed beside what one has without zoojax, in one run."""
 
+import functools
 import json
 import os
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import util
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any, Literal
 
+from experiments.bench_cases import Case, Measure, flops, gemm_peak, population_program
 from experiments.options import prepare_jax
+from zoojax import machine
+from zoojax.errors import ZoojaxError
+from zoojax.files import write_beside
 
 _KINDS = ("dense", "mp", "vd")
-_IMAGES = 1000
+_OURS = "zoojax"
+_TORCH = "one torch process per core"
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure training throughput beside one torch process per core.
+    """Measure training throughput beside torch and plain JAX.
 
-    Both train on the same synthetic images; repetitions alternate, compilation and
+    All train on the same synthetic images; repetitions alternate, compilation and
     warm-up are left out. A training sample is one image seen by one member.
-    Example: zoojax bench --batch-size 10
+    Example: zoojax bench --architectures small large --batch-sizes 10 64
     """
 
-    architecture: Literal["small", "large"] = "small"
-    """Which CNN."""
+    architectures: tuple[Literal["small", "large"], ...] = ("small",)
+    """Which CNNs."""
 
-    batch_size: int = 10
+    batch_sizes: tuple[int, ...] = (10,)
     """Images a step."""
+
+    members: tuple[int, ...] = (16, 64)
+    """Members that torch.func.vmap and jax.vmap train at once."""
 
     repetitions: int = 5
     """Measurements of each; the median and the range are shown."""
 
     seconds: float = 3.0
-    """Length of each torch measurement; those of zoojax are one epoch of 1,000 images."""
+    """Length of each torch measurement; those of JAX are one epoch of 1,000 images."""
 
     chunk: int | None = None
     """Members that a core or GPU trains at once (default: chosen for the machine)."""
+
+    out: Path | None = None
+    """Write the result into this Markdown file as well."""
 
     json: bool = False
     """Print JSON on standard output."""
 
     def run(self) -> None:
-        """Measures, and prints a row a kind of training."""
+        """Measures, and prints a row a case and contestant."""
+        if min(self.repetitions, *self.batch_sizes, *self.members) < 1 or self.seconds <= 0:
+            raise ZoojaxError("give batch sizes, members, repetitions and seconds above 0")
+        if not self.architectures or not self.batch_sizes:
+            raise ZoojaxError("give at least one architecture and one batch size")
         prepare_jax()
-        import jax
         import polars as pl
+        from rich.console import Console
 
         from experiments.tables import show_json, show_rows
 
-        # Torch has no masked training of its own: pruned members train as dense ones do.
-        peers = {"dense": "dense", "mp": "dense", "vd": "vd"}
-        torch_found = util.find_spec("torch") is not None
-        ours = {
-            kind: _zoojax(kind, self.architecture, self.batch_size, self.chunk) for kind in _KINDS
-        }
-        speeds: dict[str, list[float]] = {f"zoojax {kind}": [] for kind in _KINDS}
-        for _ in range(self.repetitions):
-            for kind in _KINDS:
-                speeds[f"zoojax {kind}"].append(ours[kind]())
-            for peer in ("dense", "vd") if torch_found else ():
-                speed = _torch_processes(peer, self.architecture, self.batch_size, self.seconds)
-                speeds.setdefault(f"torch {peer}", []).append(speed)
-        rows = []
-        for kind in _KINDS:
-            mine, theirs = speeds[f"zoojax {kind}"], speeds.get(f"torch {peers[kind]}")
-            row = {"kind": kind, "zoojax samples/s": _spread(mine)}
-            if theirs is not None:
-                ratio = statistics.median(mine) / statistics.median(theirs)
-                row |= {"torch process per core": _spread(theirs), "ratio": f"{ratio:.1f}"}
-            rows.append(row)
-        device = jax.devices()[0]
-        facts = {
-            "device": f"{len(jax.devices())} x {device.device_kind}",
-            "architecture": self.architecture,
-            "batch size": self.batch_size,
-            "engine": _engine(self.architecture),
-            "left out": []
-            if torch_found
-            else ["torch: not installed (pip install 'zoojax[torch]')"],
-        }
+        speeds: dict[tuple[Case, str], list[float]] = {}
+        peak: list[float] = []
+        with Console(stderr=True).status("compiling") as status:
+            products = gemm_peak(1.0)
+            contestants = {
+                (case, name): m for case in self._cases() for name, m in self._contestants(case)
+            }
+            for repetition in range(1, self.repetitions + 1):
+                peak.append(products())
+                for (case, name), measure in contestants.items():
+                    what = f"{case.architecture} {case.kind} batch {case.batch_size}, {name}"
+                    status.update(f"{what}: {repetition} of {self.repetitions}")
+                    speeds.setdefault((case, name), []).append(measure())
+        facts = {**_facts(), "matrix products": f"{_spread(peak)} GFLOP/s"}
+        rows = _rows(speeds, statistics.median(peak))
+        if self.out is not None:
+            write_beside(self.out, lambda path: path.write_text(_markdown(facts, rows)))
         if self.json:
-            show_json({**facts, "samples_per_second": speeds})
+            show_json({**facts, "rows": rows})
             return
         for name, value in facts.items():
             print(f"{name}: {value}")
-        show_rows(pl.DataFrame(rows))
+        show_rows(pl.DataFrame(_shown(rows)))
+
+    def _cases(self) -> list[Case]:
+        return [
+            Case(kind, architecture, batch_size)
+            for architecture in self.architectures
+            for batch_size in self.batch_sizes
+            for kind in _KINDS
+        ]
+
+    def _contestants(self, case: Case) -> Iterator[tuple[str, Measure]]:
+        """Who trains a case: (name, what measures it once)."""
+        import jax
+
+        from zoojax import network
+
+        engine = network.engine(case.shape, jax.default_backend())
+        yield _OURS, population_program(case, engine, self.chunk)
+        if engine != "xla":
+            yield "zoojax on XLA", population_program(case, "xla", None)
+        # Nobody else has masked training; torch's pruned members train as dense ones do.
+        if case.kind == "mp":
+            return
+        if _has_torch():
+            yield _TORCH, lambda: _torch(case, 1, self.seconds)
+        if case.kind == "vd":
+            return
+        for members in self.members:
+            if _has_torch():
+                name = f"torch.func.vmap, {members} members"
+                yield name, functools.partial(_torch, case, members, self.seconds)
+            if members % jax.device_count() == 0:
+                name = f"jax.vmap of lax.conv, {members} members"
+                yield name, population_program(case, "vmap", members // jax.device_count())
 
 
-def _engine(name: str) -> str:
-    """What computes zoojax's rows, and why it is not the kernel."""
+def _has_torch() -> bool:
+    return util.find_spec("torch") is not None
+
+
+def _torch(case: Case, members: int, seconds: float) -> float:
+    """Samples per second of torch: of single members one process a core, summed."""
     import jax
 
-    from zoojax.models import architecture
-    from zoojax.ops import kernel
-
-    if jax.default_backend() != "cpu":
-        return "XLA"
-    reason = kernel.why_not(architecture(name, 1 if name == "small" else 3))
-    return "C++ kernel" if reason is None else f"XLA (no C++ kernel: {reason})"
-
-
-def _spread(speeds: list[float]) -> str:
-    return f"{statistics.median(speeds):,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})"
-
-
-def _zoojax(kind: str, name: str, batch_size: int, chunk: int | None) -> Callable[[], float]:
-    """Compiles an epoch of one block and warms it up; calls return samples per second."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from zoojax import (
-        keys,
-        magnitude_pruning,
-        models,
-        network,
-        population,
-        train,
-        variational_dropout,
-    )
-    from zoojax.programs import Recipe
-
-    arch = models.architecture(name, 1 if name == "small" else 3)
-    engine = network.engine(arch, jax.default_backend())
-    recipe = Recipe(kind, arch, "tanh", "adam", False, batch_size, engine=engine)
-    mesh = population.make_mesh()
-    members = (chunk or population.default_chunk(10_000, mesh, engine)) * mesh.size
-    seeds = jnp.arange(members, dtype=jnp.uint32)
-    params = jax.vmap(lambda s: models.init_params(arch, "kaiming_uniform", s))(seeds)
-    trainable, fixed = {"params": params}, {}
-    if kind == "vd":
-        trainable["log_sigma2"] = variational_dropout.init_log_sigma2(params, "released")
-    if kind == "mp":
-        trainable, fixed = magnitude_pruning.prune_population(
-            params, {"all": jnp.full(members, 1000)}
-        )
-    state = jax.vmap(lambda t, f: train.init_state(t, f, "adam"))(trainable, fixed)
-    hyper = train.Hyper(seeds, jnp.full(members, 3e-4), jnp.full(members, 1e-3), jnp.zeros(members))
-    state, hyper = population.place((state, hyper), mesh)
-    images, labels = population.replicate(_images(arch.size, arch.channels), mesh)
-
-    def one(state, hyper, images, labels, number):
-        order = keys.shuffle(keys.stream(hyper.seed, "order", number), _IMAGES)
-        return train.epoch(
-            recipe.method, "adam", batch_size, False, state, hyper, images, labels, order, number
-        )
-
-    program = jax.jit(
-        population.over_members(one, mesh, (0, 0, None, None, None)), donate_argnums=0
-    )
-    holder = {"state": jax.block_until_ready(program(state, hyper, images, labels, np.int32(1)))[0]}
-
-    def measure() -> float:
-        start = time.perf_counter()
-        holder["state"], metrics = program(holder["state"], hyper, images, labels, np.int32(2))
-        jax.block_until_ready(metrics)
-        return members * _IMAGES / (time.perf_counter() - start)
-
-    return measure
-
-
-def _images(size: int, channels: int):
-    import numpy as np
-
-    generator = np.random.default_rng(0)
-    images = generator.standard_normal((_IMAGES, size, size, channels), np.float32)
-    return images, generator.integers(0, 10, _IMAGES).astype(np.int32)
-
-
-def _torch_processes(kind: str, name: str, batch_size: int, seconds: float) -> float:
-    """Samples per second of as many one-thread torch processes as there are cores, summed."""
-    command = [sys.executable, "-m", "experiments.bench", kind, name, str(batch_size), str(seconds)]
+    device = "cpu" if jax.default_backend() == "cpu" else "cuda"
     cores = len(os.sched_getaffinity(0))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    processes = cores if members == 1 and device == "cpu" else 1
+    threads = cores // processes
+    task = {"case": asdict(case), "members": members, "threads": threads, "seconds": seconds}
+    command = [sys.executable, "-m", "experiments.torch_bench"]
+    command.append(json.dumps({**task, "device": device}))
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     running = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(cores)
+        for _ in range(processes)
     ]
     return sum(json.loads(process.communicate()[0]) for process in running)
 
 
-def _torch(kind: str, name: str, batch_size: int, seconds: float) -> float:
-    """Samples per second of one member trained by torch on one thread, as Ray would."""
-    import torch
-    from torch.nn import functional
+def _facts() -> dict[str, Any]:
+    """What it was measured on."""
+    import jax
 
-    from converters.torch_models import CNN, kl
-    from zoojax.models import architecture
+    from zoojax.make import versions
+    from zoojax.ops import kernel
 
-    torch.set_num_threads(1)
-    arch = architecture(name, 1 if name == "small" else 3)
-    model = CNN(arch, "tanh", variational=kind == "vd")
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-4, weight_decay=1e-3)
-    images, labels = _images(arch.size, arch.channels)
-    x, y = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
-    y = y.long()
-
-    def step(start: int) -> None:
-        batch = slice(start, start + batch_size)
-        optimizer.zero_grad()
-        loss = functional.cross_entropy(model(x[batch]), y[batch])
-        if kind == "vd":
-            loss = loss + 1e-3 * kl(model)
-        loss.backward()
-        optimizer.step()
-
-    for _ in range(30):
-        step(0)
-    samples, begun = 0, time.perf_counter()
-    while (spent := time.perf_counter() - begun) < seconds:
-        step(samples % (_IMAGES - batch_size))
-        samples += batch_size
-    return samples / spent
+    device, facts = jax.devices()[0], {}
+    facts["device"] = f"{jax.device_count()} x {_processor() or device.device_kind}"
+    if device.platform == "cpu":
+        reason = kernel.why_not(Case("dense", "small", 10).shape)
+        facts["engine"] = f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel"
+    facts["versions"] = ", ".join(f"{k} {v}" for k, v in versions().items() if k != "zoojax")
+    if _has_torch():
+        facts["versions"] += f", torch {metadata.version('torch')}"
+    else:
+        facts["left out"] = "torch: not installed (pip install 'zoojax[torch]')"
+    return facts
 
 
-if __name__ == "__main__":
-    print(json.dumps(_torch(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))))
+def _processor() -> str | None:
+    """The CPU's name, where it is what computes and the system tells."""
+    import jax
+
+    if jax.default_backend() != "cpu":
+        return None
+    names = (line for line in machine.processor().splitlines() if line.startswith("model name"))
+    return next((name.partition(":")[2].strip() for name in names), None)
+
+
+def _rows(speeds: dict[tuple[Case, str], list[float]], peak: float) -> list[dict[str, Any]]:
+    """A row a case and contestant.
+
+    Args:
+        speeds: samples per second, every repetition.
+        peak: GFLOP/s of matrix products.
+    """
+    rows = []
+    for (case, name), measured in speeds.items():
+        dense = replace(case, kind="dense")
+        torch = speeds.get((case, _TORCH)) or speeds.get((dense, _TORCH))
+        median = statistics.median(measured)
+        rows.append(
+            {
+                **asdict(case),
+                "contestant": name,
+                "samples_per_second": measured,
+                "median": median,
+                "times_torch": median / statistics.median(torch) if torch else None,
+                # Variational dropout has other work than products.
+                "share_of_gemm": None
+                if case.kind == "vd"
+                else median * flops(case.shape) / 1e9 / peak,
+            }
+        )
+    return rows
+
+
+def _shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    return [
+        {
+            "CNN": row["architecture"],
+            "batch": str(row["batch_size"]),
+            "kind": row["kind"],
+            "": row["contestant"],
+            "samples/s (range)": _spread(row["samples_per_second"]),
+            "x torch process": "" if row["times_torch"] is None else f"{row['times_torch']:.2f}",
+            "of GEMM": "" if row["share_of_gemm"] is None else f"{row['share_of_gemm']:.0%}",
+        }
+        for row in rows
+    ]
+
+
+def _markdown(facts: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    shown = _shown(rows)
+    lines = [
+        "# Training speed",
+        "",
+        "Written by `zoojax bench --out`; see `zoojax bench --help`.",
+        "",
+    ]
+    lines += [f"- {name}: {value}" for name, value in facts.items()]
+    lines += ["", "| " + " | ".join(shown[0]) + " |", "|---|--:|---|---|--:|--:|--:|"]
+    return "\n".join([*lines, *("| " + " | ".join(row.values()) + " |" for row in shown), ""])
+
+
+def _spread(speeds: list[float]) -> str:
+    return f"{statistics.median(speeds):,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f})"

@@ -16,7 +16,7 @@ def processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     wanted = ("model name", "flags", "Features", "CPU part")
-    return "".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
+    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
 
 
 def cache(what: str) -> Path:

@@ -1,0 +1,178 @@
+"""What `zoojax bench` measures: the cases, and their programs in JAX."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zoojax.architectures import Architecture, architecture
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from zoojax.train import Method
+
+IMAGES = 1000
+Measure = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A way of training.
+
+    Attributes:
+        kind: "dense", "mp" or "vd".
+        architecture: "small" (one channel) or "large" (three).
+        batch_size: images a step.
+    """
+
+    kind: str
+    architecture: str
+    batch_size: int
+
+    @property
+    def shape(self) -> Architecture:
+        """The network."""
+        return architecture(self.architecture, 1 if self.architecture == "small" else 3)
+
+
+def images(shape: Architecture) -> "tuple[np.ndarray, np.ndarray]":
+    """Synthetic images [1000, size, size, channels] and labels [1000]."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    pixels = generator.standard_normal((IMAGES, shape.size, shape.size, shape.channels), np.float32)
+    return pixels, generator.integers(0, 10, IMAGES).astype(np.int32)
+
+
+def flops(shape: Architecture) -> int:
+    """Floating point operations of the products of one dense training sample.
+
+    Forward, gradient of weights, gradient of inputs; the last not for the first layer.
+    """
+    side, inputs, total = shape.size, shape.channels, 0
+    for i, conv in enumerate(shape.convs):
+        side = side - conv.kernel + 1
+        products = side**2 * conv.kernel**2 * inputs * conv.features
+        total += 2 * products * (2 if i == 0 else 3)
+        side, inputs = side // conv.pool, conv.features
+    hidden = side**2 * inputs * shape.hidden + shape.hidden * shape.classes
+    return total + 6 * hidden
+
+
+def population_program(case: Case, engine: str, members: int | None) -> Measure:
+    """An epoch of one block, compiled and warmed up; calls return samples per second.
+
+    Args:
+        case: what is trained.
+        engine: a name of `network.ENGINES`; or "vmap": lax.conv under jax.vmap, which is
+            what one writes without zoojax.
+        members: of a device; None chooses as training does.
+    """
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from zoojax import (
+        keys,
+        magnitude_pruning,
+        models,
+        population,
+        train,
+        variational_dropout,
+    )
+    from zoojax.programs import Recipe
+
+    shape, mesh = case.shape, population.make_mesh()
+    if engine == "vmap":
+        method = _plain(shape)
+    else:
+        recipe = Recipe(case.kind, shape, "tanh", "adam", False, case.batch_size, engine=engine)
+        method = recipe.method
+        members = members or population.default_chunk(10_000, mesh, engine)
+    assert members is not None
+    count = members * mesh.size
+    seeds = jnp.arange(count, dtype=jnp.uint32)
+    params = jax.vmap(lambda s: models.init_params(shape, "kaiming_uniform", s))(seeds)
+    trainable, fixed = {"params": params}, {}
+    if case.kind == "vd":
+        trainable["log_sigma2"] = variational_dropout.init_log_sigma2(params, "released")
+    if case.kind == "mp":
+        trainable, fixed = magnitude_pruning.prune_population(
+            params, {"all": jnp.full(count, 1000)}
+        )
+    state = jax.vmap(lambda t, f: train.init_state(t, f, "adam"))(trainable, fixed)
+    hyper = train.Hyper(seeds, jnp.full(count, 3e-4), jnp.full(count, 1e-3), jnp.zeros(count))
+    state, hyper = population.place((state, hyper), mesh)
+    sets = population.replicate(images(shape), mesh)
+
+    def one(state, hyper, pixels, labels, number):
+        order = keys.shuffle(keys.stream(hyper.seed, "order", number), IMAGES)
+        return train.epoch(
+            method, "adam", case.batch_size, False, state, hyper, pixels, labels, order, number
+        )
+
+    program = jax.jit(
+        population.over_members(one, mesh, (0, 0, None, None, None)), donate_argnums=0
+    )
+    holder = {"state": jax.block_until_ready(program(state, hyper, *sets, np.int32(1)))[0]}
+
+    def measure() -> float:
+        start = time.perf_counter()
+        holder["state"], metrics = program(holder["state"], hyper, *sets, np.int32(2))
+        jax.block_until_ready(metrics)
+        return count * IMAGES / (time.perf_counter() - start)
+
+    return measure
+
+
+def _plain(shape: Architecture) -> "Method":
+    """Dense training as one writes it for one member: lax.conv and reduce_window."""
+    import jax
+    import jax.numpy as jnp
+
+    from zoojax import network, train
+
+    def loss(params, variances, batch, noise, dropout_rate):
+        batch = batch.gathered()
+        x = batch.images
+        for i, conv in enumerate(shape.convs, start=1):
+            layer, window = params[f"conv{i}"], (1, conv.pool, conv.pool, 1)
+            layout = ("NHWC", "HWIO", "NHWC")
+            x = jax.lax.conv_general_dilated(
+                x, layer["kernel"], (1, 1), "VALID", dimension_numbers=layout
+            )
+            x = x + jnp.broadcast_to(layer["bias"], x.shape)
+            x = jnp.tanh(jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID"))
+        x = x.reshape(x.shape[0], -1) @ params["fc1"]["kernel"] + params["fc1"]["bias"][None]
+        x = jnp.tanh(x) @ params["fc2"]["kernel"] + params["fc2"]["bias"][None]
+        hits = (jnp.argmax(x, axis=-1) == batch.labels) * batch.weights
+        return network.cross_entropy(x, batch), jnp.sum(hits)
+
+    return train.dense(loss)
+
+
+def gemm_peak(seconds: float) -> Measure:
+    """Calls return the machine's GFLOP/s on float32 products of 1,024 x 1,024 matrices."""
+    import jax
+    import jax.numpy as jnp
+
+    from zoojax import population
+
+    mesh, side, repeats = population.make_mesh(), 1024, 4
+
+    def chain(a):
+        return jax.lax.fori_loop(0, repeats, lambda _, x: (x @ a) / side, a)
+
+    program = jax.jit(population.over_members(chain, mesh, (0,)))
+    a = population.place(jnp.ones((mesh.size, side, side)), mesh)
+    jax.block_until_ready(program(a))
+
+    def measure() -> float:
+        done, begun = 0, time.perf_counter()
+        while (spent := time.perf_counter() - begun) < seconds:
+            jax.block_until_ready(program(a))
+            done += mesh.size * repeats
+        return done * 2 * side**3 / spent / 1e9
+
+    return measure
