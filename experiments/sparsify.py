@@ -37,6 +37,9 @@ class Magnitude:
     epoch: int | None = None
     """The dense zoo's epoch to start from (default: its last)."""
 
+    members: int | None = None
+    """Twins of the dense zoo's first so many members alone (default: all)."""
+
     learning_rate: float | None = None
     """Of fine-tuning (default: the preset's; each member's own without one)."""
 
@@ -60,6 +63,7 @@ class Magnitude:
                 learning_rate=rate,
                 epochs=self.epochs,
                 epoch=self.epoch,
+                members=self.members,
                 chunk=self.running.chunk,
                 data_dir=self.running.data_dir,
                 report=report,
@@ -90,6 +94,9 @@ class VariationalDropout:
     epoch: int | None = None
     """The dense zoo's epoch to start from (default: its last)."""
 
+    members: int | None = None
+    """Twins of the dense zoo's first so many members alone (default: all)."""
+
     learning_rate: float | None = None
     """Of training (default: the preset's; each member's own without one)."""
 
@@ -112,6 +119,7 @@ class VariationalDropout:
                 learning_rate=rate,
                 epochs=self.epochs,
                 epoch=self.epoch,
+                members=self.members,
                 chunk=self.running.chunk,
                 data_dir=self.running.data_dir,
                 report=report,

@@ -12,6 +12,7 @@ import pytest
 import zoos
 
 from experiments.bench import Bench
+from experiments.bench_cases import Case, flops
 from experiments.convert import FromDataset, FromTorch, Reading, ToTorch, Verify
 from experiments.evaluate import Evaluate
 from experiments.info import Info
@@ -21,6 +22,8 @@ from experiments.presets_command import Presets
 from experiments.sparsify import Magnitude, VariationalDropout
 from experiments.train import Train
 from zoojax import Zoo, open_zoo
+from zoojax.models import architecture
+from zoojax.ops import kernel
 from zoojax.run import load_images
 
 METRICS = {"train_acc", "val_acc", "test_acc", "ggap", "sparsity"}
@@ -102,7 +105,6 @@ def test_help_lists_commands(zoojax):
         ("train", "usps-s-seed", "--out", "x", "--epochs", "many"),
         ("train", "usps-s-seed", "--out", "x", "--data-order", "random"),
         ("sparsify", "magnitude", "x", "--out", "y", "--scope", "channel"),
-        ("info",),
         ("info", "x", "--jsn"),
     ],
 )
@@ -357,3 +359,42 @@ def test_a_reader_that_has_seen_enough():
         assert process.stderr is not None
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+def test_info_on_the_system(zoojax, zoojax_json):
+    facts = zoojax_json("info", "--system")
+    reason = kernel.why_not(architecture("small", 1))
+    assert facts["engine"] == (f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel")
+    assert {"devices", "data", "kernels", "programs", "versions"} < set(facts)
+    assert facts["engine"] in zoojax("info", "--system").stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("zoo", "--system")])
+def test_info_on_one_thing(zoojax, arguments):
+    zoos.assert_refused(zoojax("info", *arguments), "--system")
+
+
+def test_bench_measures_every_contestant(zoojax, tmp_path):
+    """Their numbers are the machine's; that they are all there is ours."""
+    file = tmp_path / "benchmarks.md"
+    options = ("--members", 4, "--repetitions", 1, "--seconds", 0.1, "--chunk", 4)
+    done = zoojax("bench", *options, "--out", file, "--json")
+    rows = json.loads(done.stdout)["rows"]
+    of_dense = {row["contestant"] for row in rows if row["kind"] == "dense"}
+    assert {
+        *("zoojax", "one torch process per core"),
+        *("torch.func.vmap, 4 members", "jax.vmap of lax.conv, 4 members"),
+    } <= of_dense
+    assert {row["kind"] for row in rows if row["contestant"] == "zoojax"} == {"dense", "mp", "vd"}
+    assert all(row["median"] > 0 for row in rows)
+    (ours,) = (r for r in rows if (r["kind"], r["contestant"]) == ("vd", "zoojax"))
+    (torch,) = (r for r in rows if r["kind"] == "vd" and "torch" in r["contestant"])
+    assert ours["times_torch"] == pytest.approx(ours["median"] / torch["median"])
+    table = [line for line in file.read_text().splitlines() if line.startswith("| small")]
+    assert len(table) == len(rows)
+
+
+def test_flops_of_a_training_sample():
+    """By hand: 24^2 x 25 x 8 products of the first layer, and so on."""
+    forward = [576 * 25 * 8, 64 * 25 * 8 * 6, 9 * 4 * 6 * 4, 36 * 20, 200]
+    assert flops(Case("dense", "small", 10).shape) == 6 * sum(forward) - 2 * forward[0]

@@ -1,5 +1,6 @@
 """Making zoos: grids, twins, and what is refused."""
 
+import functools
 import itertools
 from collections import Counter
 from dataclasses import replace
@@ -283,6 +284,21 @@ def test_a_twin_of_another_epoch(dense, tmp_path):
     assert zoos.same_bits(twin.params(), dense.params(1))
     with pytest.raises(ZoojaxError, match="no epoch 9"):
         make_dropped_out(tmp_path / "other", dense, epoch=9)
+
+
+def test_twins_of_the_first_members_alone(tmp_path_factory, dense, tmp_path):
+    """Each as it is among all."""
+    prune = functools.partial(make_pruned, ratios=[0.0, 0.5, 0.9])
+    for make, whole, rows in (
+        (make_dropped_out, zoos.dropped_out(tmp_path_factory), 2),
+        (prune, zoos.pruned(tmp_path_factory), 6),
+    ):
+        twin = make(tmp_path / whole.config.kind, dense, members=2, epochs=1, chunk=zoos.CHUNK)
+        assert twin.roster["parent_id"].unique().to_list() == [0, 1]
+        assert zoos.same_bits(twin.state(1), population.take(whole.state(1), np.s_[:rows]))
+        for members in (0, 4):
+            with pytest.raises(ZoojaxError, match=f"{members} members asked for; .* has 3"):
+                make(tmp_path / "other", dense, members=members)
 
 
 @pytest.mark.parametrize("kind", ["mp", "vd"])

@@ -130,6 +130,7 @@ def make_pruned(
     learning_rate: float | None = None,
     epochs: int = MP_EPOCHS,
     epoch: int | None = None,
+    members: int | None = None,
     chunk: int | None = None,
     data_dir: Path | None = None,
     report: run.Report | None = None,
@@ -144,6 +145,7 @@ def make_pruned(
         learning_rate: of fine-tuning; None keeps each member's own.
         epochs: of fine-tuning.
         epoch: of the parent to start from; the newest if None.
+        members: twins of the parent's first so many alone; of all if None.
         chunk: as in `make_dense`.
         data_dir: as in `make_dense`.
         report: as in `make_dense`.
@@ -156,22 +158,19 @@ def make_pruned(
     counts = [magnitude_pruning.pruned_counts(r, sizes, scope) for r in ratios]
     if not ratios or len(set(ratios)) != len(ratios):
         raise ZoojaxError("give one or more pruning ratios, each once")
-    members = _twin_members(parent, learning_rate).join(
+    table = _twin_members(parent, learning_rate, members).join(
         pl.DataFrame({"ratio": list(ratios)}, schema={"ratio": pl.Float64}), how="cross"
     )
-    members = members.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"))
+    table = table.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"))
     config, images, epoch = _twin_config(
-        out, parent, "mp", len(members), epochs, epoch, chunk, data_dir
+        out, parent, "mp", len(table), epochs, epoch, chunk, data_dir
     )
-    writer = begin_or_continue(out, replace(config, scope=scope), members, _kept(parent, images))
+    writer = begin_or_continue(out, replace(config, scope=scope), table, _kept(parent, images))
 
     def initial() -> tuple[dict, dict]:
-        params = population.take(
-            parent.params(epoch), np.repeat(np.arange(len(parent)), len(ratios))
-        )
-        pruned = {
-            k: jnp.asarray([c[k] for c in counts] * len(parent), jnp.int32) for k in counts[0]
-        }
+        of_each = len(table) // len(ratios)
+        params = population.take(parent.params(epoch), np.repeat(np.arange(of_each), len(ratios)))
+        pruned = {k: jnp.asarray([c[k] for c in counts] * of_each, jnp.int32) for k in counts[0]}
         return jax.device_get(jax.jit(magnitude_pruning.prune_population)(params, pruned))
 
     return run.run(writer, initial, images, report)
@@ -185,6 +184,7 @@ def make_dropped_out(
     learning_rate: float | None = None,
     epochs: int = VD_EPOCHS,
     epoch: int | None = None,
+    members: int | None = None,
     chunk: int | None = None,
     data_dir: Path | None = None,
     report: run.Report | None = None,
@@ -199,6 +199,7 @@ def make_dropped_out(
         learning_rate: None keeps each member's own.
         epochs: of training; the KL's weight grows by 0.01/25 an epoch whatever their number.
         epoch: of the parent to start from; the newest if None.
+        members: twins of the parent's first so many alone; of all if None.
         chunk: as in `make_dense`.
         data_dir: as in `make_dense`.
         report: as in `make_dense`.
@@ -209,15 +210,15 @@ def make_dropped_out(
     if variant not in variational_dropout.VARIANTS:
         known = ", ".join(variational_dropout.VARIANTS)
         raise ZoojaxError(f"no variant named '{variant}'; there are: {known}")
-    members = _twin_members(parent, learning_rate)
+    table = _twin_members(parent, learning_rate, members)
     config, images, epoch = _twin_config(
-        out, parent, "vd", len(members), epochs, epoch, chunk, data_dir
+        out, parent, "vd", len(table), epochs, epoch, chunk, data_dir
     )
     kept = _kept(parent, images)
-    writer = begin_or_continue(out, replace(config, variant=variant), members, kept)
+    writer = begin_or_continue(out, replace(config, variant=variant), table, kept)
 
     def initial() -> tuple[dict, dict]:
-        params = parent.params(epoch)
+        params = population.take(parent.params(epoch), np.s_[: len(table)])
         log_sigma2 = variational_dropout.init_log_sigma2(params, variant)
         return {"params": params, "log_sigma2": jax.device_get(log_sigma2)}, {}
 
@@ -233,10 +234,12 @@ def _one(shape: models.Architecture) -> dict:
     return jax.eval_shape(lambda: models.init_params(shape, "uniform", 0))
 
 
-def _twin_members(parent: Zoo, learning_rate: float | None) -> pl.DataFrame:
+def _twin_members(parent: Zoo, learning_rate: float | None, members: int | None) -> pl.DataFrame:
     if parent.config.kind != "dense":
         raise ZoojaxError(f"{parent.path} is itself a twin; give the dense zoo it was made from")
-    table = parent.roster.with_columns(pl.col("id").alias("parent_id"))
+    if members is not None and not 1 <= members <= len(parent):
+        raise ZoojaxError(f"{members} members asked for; {parent.path} has {len(parent)}")
+    table = parent.roster.head(members or len(parent)).with_columns(pl.col("id").alias("parent_id"))
     if learning_rate is not None:
         check_learning_rate(learning_rate)
         table = table.with_columns(pl.lit(float(learning_rate)).alias("learning_rate"))
