@@ -138,8 +138,8 @@ def _torch(case: Case, members: int, seconds: float) -> float:
     cores = len(os.sched_getaffinity(0))
     processes = cores if members == 1 and device == "cpu" else 1
     threads = cores // processes
-    task = {"case": asdict(case), "members": members, "threads": threads, "seconds": seconds}
-    command = [sys.executable, "-m", "experiments.torch_bench"]
+    task = {**asdict(case), "members": members, "threads": threads, "seconds": seconds}
+    command = [sys.executable, "-m", "converters.torch_speed"]
     command.append(json.dumps({**task, "device": device}))
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     running = [
