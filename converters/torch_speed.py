@@ -17,14 +17,14 @@ from converters.torch_models import CNN, kl
 from zoojax import architectures
 from zoojax.architectures import Architecture
 
-LEARNING_RATE, WEIGHT_DECAY = 3e-4, 1e-3
-IMAGES = 1000
+_LEARNING_RATE, _WEIGHT_DECAY = 3e-4, 1e-3
+_IMAGES = 1000
 
 
 def _one_member(shape: Architecture, variational: bool) -> Callable[[Tensor, Tensor], None]:
     """A step of a model by itself, on images [B, C, H, W] and labels [B]."""
     model = CNN(shape, "tanh", variational=variational)
-    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
 
     def step(x: Tensor, y: Tensor) -> None:
         optimizer.zero_grad()
@@ -43,7 +43,7 @@ def _many_members(shape: Architecture, members: int) -> Callable[[Tensor, Tensor
     params, _ = stack_module_state(list(models))
     # One optimiser of the stack: Adam is element by element.
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-    optimizer = torch.optim.Adam(leaves.values(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.Adam(leaves.values(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
 
     def loss(member: dict, x: Tensor, y: Tensor) -> Tensor:
         return functional.cross_entropy(functional_call(models[0], member, (x,)), y)
@@ -84,17 +84,17 @@ def speed(
     torch.set_num_threads(threads)
     torch.set_default_device(device)
     shape = architectures.architecture(architecture, 1 if architecture == "small" else 3)
-    x = torch.randn(IMAGES, shape.channels, shape.size, shape.size)
-    y = torch.randint(shape.classes, (IMAGES,))
+    x = torch.randn(_IMAGES, shape.channels, shape.size, shape.size)
+    y = torch.randint(shape.classes, (_IMAGES,))
     alone = members == 1
     step = _one_member(shape, kind == "vd") if alone else _many_members(shape, members)
     of_all = (batch_size,) if alone else (members, batch_size)
     for _ in range(30 if alone else 3):
-        batch = torch.randint(IMAGES, of_all)
+        batch = torch.randint(_IMAGES, of_all)
         step(x[batch], y[batch])
     samples, begun = 0, time.perf_counter()
     while (spent := time.perf_counter() - begun) < seconds:
-        batch = torch.randint(IMAGES, of_all)
+        batch = torch.randint(_IMAGES, of_all)
         step(x[batch], y[batch])
         samples += batch_size * members
         if device == "cuda":

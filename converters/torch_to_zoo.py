@@ -28,6 +28,9 @@ from zoojax.zoo import Parent, Zoo, ZooConfig, masked, parent_of
 from zoojax.zoo_writer import begin_or_continue
 
 REJECTS = "rejects.csv"
+# Members a device evaluates at once: few enough for a laptop's memory. Nothing is trained
+# here, and twins choose a chunk of their own.
+_CHUNK = 16
 
 _sparsity = jax.jit(jax.vmap(evaluate.sparsity))
 _REPORTED = ("train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc")
@@ -98,8 +101,7 @@ def convert(
         epochs=wanted[-1],
         batch_size=int(first.get("training::batchsize", 10)),
         data_order="member",
-        # For the record alone: nothing is trained here, and twins choose their own.
-        chunk=len(members),
+        chunk=_CHUNK,
         preset=preset,
         scope="global" if chosen.common.kind == "mp" else None,
         variant=chosen.common.variant,

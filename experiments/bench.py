@@ -27,7 +27,7 @@ _TORCH = "one torch process per core"
 class Bench:
     """Measure training throughput beside torch and plain JAX.
 
-    All train on the same synthetic images; repetitions alternate, compilation and
+    All train on synthetic images of the same shape; repetitions alternate, compilation and
     warm-up are left out. A training sample is one image seen by one member.
     Example: zoojax bench --architectures small large --batch-sizes 10 64
     """
@@ -58,10 +58,10 @@ class Bench:
 
     def run(self) -> None:
         """Measures, and prints a row a case and contestant."""
-        if min(self.repetitions, *self.batch_sizes, *self.members) < 1 or self.seconds <= 0:
-            raise ZoojaxError("give batch sizes, members, repetitions and seconds above 0")
         if not self.architectures or not self.batch_sizes:
             raise ZoojaxError("give at least one architecture and one batch size")
+        if min((self.repetitions, *self.batch_sizes, *self.members)) < 1 or self.seconds <= 0:
+            raise ZoojaxError("give batch sizes, members, repetitions and seconds above 0")
         prepare_jax()
         import polars as pl
         from rich.console import Console
