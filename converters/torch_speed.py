@@ -1,4 +1,4 @@
-"""Torch's training speed: one member a process, or many under torch.func.vmap.
+"""Torch's speed: one member a process, or many under torch.func.vmap.
 
 `python -m converters.torch_speed '{"kind": "dense", ...}'` prints samples per second.
 """
@@ -37,6 +37,19 @@ def _one_member(shape: Architecture, variational: bool) -> Callable[[Tensor, Ten
     return step
 
 
+def _evaluation(shape: Architecture) -> Callable[[Tensor, Tensor], None]:
+    """Loss and right answers of a model by itself, on images [B, C, H, W] and labels [B]."""
+    model = CNN(shape, "tanh").eval()
+
+    def step(x: Tensor, y: Tensor) -> None:
+        with torch.no_grad():
+            logits = model(x)
+            functional.cross_entropy(logits, y).item()
+            (logits.argmax(1) == y).sum().item()
+
+    return step
+
+
 def _many_members(shape: Architecture, members: int) -> Callable[[Tensor, Tensor], None]:
     """A step of a stack, on images [members, B, C, H, W] and labels [members, B]."""
     models = [CNN(shape, "tanh") for _ in range(members)]
@@ -69,13 +82,13 @@ def speed(
     seconds: float,
     device: str,
 ) -> float:
-    """Training samples per second.
+    """Samples per second.
 
     Args:
-        kind: "dense" or "vd".
+        kind: "dense" or "vd" training, or "evaluate".
         architecture: "small" (one channel) or "large" (three).
         batch_size: images a step.
-        members: 1 for a model by itself, as Ray trains it; more, dense alone, for
+        members: 1 for a model by itself, as Ray trains it; more, in dense training, for
             torch.func.vmap, each with batches of its own.
         threads: of this process.
         seconds: how long to measure, after a warm-up.
@@ -87,7 +100,10 @@ def speed(
     x = torch.randn(_IMAGES, shape.channels, shape.size, shape.size)
     y = torch.randint(shape.classes, (_IMAGES,))
     alone = members == 1
-    step = _one_member(shape, kind == "vd") if alone else _many_members(shape, members)
+    if kind == "evaluate":
+        step = _evaluation(shape)
+    else:
+        step = _one_member(shape, kind == "vd") if alone else _many_members(shape, members)
     of_all = (batch_size,) if alone else (members, batch_size)
     for _ in range(30 if alone else 3):
         batch = torch.randint(_IMAGES, of_all)

@@ -1,4 +1,4 @@
-"""`zoojax bench`: training speed beside what one has without zoojax, in one run."""
+"""`zoojax bench`: speed beside what one has without zoojax, in one run."""
 
 import functools
 import json
@@ -18,17 +18,17 @@ from zoojax import machine
 from zoojax.errors import ZoojaxError
 from zoojax.files import write_beside
 
-_KINDS = ("dense", "mp", "vd")
+_KINDS = ("dense", "mp", "vd", "evaluate")
 _OURS = "zoojax"
 _TORCH = "one torch process per core"
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure training throughput beside torch and plain JAX.
+    """Measure the throughput of training and evaluation beside torch and plain JAX.
 
-    All train on synthetic images of the same shape; repetitions alternate, compilation and
-    warm-up are left out. A training sample is one image seen by one member.
+    All take synthetic images of the same shape; repetitions alternate, compilation and
+    warm-up are left out. A sample is one image seen by one member.
     Example: zoojax bench --architectures small large --batch-sizes 10 64
     """
 
@@ -45,7 +45,7 @@ class Bench:
     """Measurements of each; the median and the range are shown."""
 
     seconds: float = 3.0
-    """Length of each torch measurement; those of JAX are one epoch of 1,000 images."""
+    """Length of each measurement."""
 
     chunk: int | None = None
     """Members that a core or GPU trains at once (default: chosen for the machine)."""
@@ -107,15 +107,15 @@ class Bench:
         from zoojax import network
 
         engine = network.engine(case.shape, jax.default_backend())
-        yield _OURS, population_program(case, engine, self.chunk)
+        yield _OURS, population_program(case, engine, self.chunk, self.seconds)
         if engine != "xla":
-            yield "zoojax on XLA", population_program(case, "xla", None)
+            yield "zoojax on XLA", population_program(case, "xla", None, self.seconds)
         # Nobody else has masked training; torch's pruned members train as dense ones do.
         if case.kind == "mp":
             return
         if _has_torch():
             yield _TORCH, lambda: _torch(case, 1, self.seconds)
-        if case.kind == "vd":
+        if case.kind != "dense":
             return
         for members in self.members:
             if _has_torch():
@@ -123,7 +123,8 @@ class Bench:
                 yield name, functools.partial(_torch, case, members, self.seconds)
             if members % jax.device_count() == 0:
                 name = f"jax.vmap of lax.conv, {members} members"
-                yield name, population_program(case, "vmap", members // jax.device_count())
+                share = members // jax.device_count()
+                yield name, population_program(case, "vmap", share, self.seconds)
 
 
 def _has_torch() -> bool:
@@ -199,9 +200,7 @@ def _rows(speeds: dict[tuple[Case, str], list[float]], peak: float) -> list[dict
                 "median": median,
                 "times_torch": median / statistics.median(torch) if torch else None,
                 # Variational dropout has other work than products.
-                "share_of_gemm": None
-                if case.kind == "vd"
-                else median * flops(case.shape) / 1e9 / peak,
+                "share_of_gemm": None if case.kind == "vd" else median * flops(case) / 1e9 / peak,
             }
         )
     return rows
@@ -225,7 +224,7 @@ def _shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
 def _markdown(facts: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     shown = _shown(rows)
     lines = [
-        "# Training speed",
+        "# Speed",
         "",
         "Written by `zoojax bench --out`; see `zoojax bench --help`.",
         "",

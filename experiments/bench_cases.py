@@ -9,19 +9,23 @@ from zoojax.architectures import Architecture, architecture
 
 if TYPE_CHECKING:
     import numpy as np
+    from jax import Array
 
-    from zoojax.train import Method
+    from zoojax import train
 
 IMAGES = 1000
+# A call trains on every fifth image, so that a slow contestant's call is short.
+_STRIDE = 5
 Measure = Callable[[], float]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A way of training.
+    """What is measured.
 
     Attributes:
-        kind: "dense", "mp" or "vd".
+        kind: "dense", "mp" or "vd" training; or "evaluate": the forward pass of dense
+            members on a whole set.
         architecture: "small" (one channel) or "large" (three).
         batch_size: images a step.
     """
@@ -45,88 +49,111 @@ def images(shape: Architecture) -> "tuple[np.ndarray, np.ndarray]":
     return pixels, generator.integers(0, 10, IMAGES).astype(np.int32)
 
 
-def flops(shape: Architecture) -> int:
-    """Floating point operations of the products of one dense training sample.
+def flops(case: Case) -> int:
+    """Floating point operations of the products that a sample of a dense member takes.
 
-    Forward, gradient of weights, gradient of inputs; the last not for the first layer.
+    In training: forward, gradient of weights, gradient of inputs; the last not for the
+    first layer. In evaluation: forward.
     """
+    shape, passes = case.shape, 1 if case.kind == "evaluate" else 3
     side, inputs, total = shape.size, shape.channels, 0
     for i, conv in enumerate(shape.convs):
         side = side - conv.kernel + 1
         products = side**2 * conv.kernel**2 * inputs * conv.features
-        total += 2 * products * (2 if i == 0 else 3)
+        total += 2 * products * (min(passes, 2) if i == 0 else passes)
         side, inputs = side // conv.pool, conv.features
     hidden = side**2 * inputs * shape.hidden + shape.hidden * shape.classes
-    return total + 6 * hidden
+    return total + 2 * passes * hidden
 
 
-def population_program(case: Case, engine: str, members: int | None) -> Measure:
-    """An epoch of one block, compiled and warmed up; calls return samples per second.
+def population_program(case: Case, engine: str, members: int | None, seconds: float) -> Measure:
+    """A program of one block, compiled and warmed up; calls return samples per second.
 
     Args:
-        case: what is trained.
+        case: what is measured.
         engine: a name of `network.ENGINES`; or "vmap": lax.conv under jax.vmap, which is
             what one writes without zoojax.
         members: of a device; None chooses as training does.
+        seconds: how long a call runs the program again and again.
     """
     import jax
     import jax.numpy as jnp
     import numpy as np
 
-    from zoojax import (
-        keys,
-        magnitude_pruning,
-        models,
-        population,
-        train,
-        variational_dropout,
-    )
-    from zoojax.programs import Recipe
+    from zoojax import population, train
 
     shape, mesh = case.shape, population.make_mesh()
-    if engine == "vmap":
-        method = _plain(shape)
-    else:
-        recipe = Recipe(case.kind, shape, "tanh", "adam", False, case.batch_size, engine=engine)
-        method = recipe.method
-        members = members or population.default_chunk(10_000, mesh, engine)
-    assert members is not None
+    members = members or population.default_chunk(10_000, mesh, engine)
     count = members * mesh.size
     seeds = jnp.arange(count, dtype=jnp.uint32)
-    params = jax.vmap(lambda s: models.init_params(shape, "kaiming_uniform", s))(seeds)
-    trainable, fixed = {"params": params}, {}
-    if case.kind == "vd":
-        trainable["log_sigma2"] = variational_dropout.init_log_sigma2(params, "released")
-    if case.kind == "mp":
-        trainable, fixed = magnitude_pruning.prune_population(
-            params, {"all": jnp.full(count, 1000)}
-        )
-    state = jax.vmap(lambda t, f: train.init_state(t, f, "adam"))(trainable, fixed)
     hyper = train.Hyper(seeds, jnp.full(count, 3e-4), jnp.full(count, 1e-3), jnp.zeros(count))
-    state, hyper = population.place((state, hyper), mesh)
+    state, hyper = population.place(jax.device_get((_states(case, seeds), hyper)), mesh)
     sets = population.replicate(images(shape), mesh)
-
-    def one(state, hyper, pixels, labels, number):
-        order = keys.shuffle(keys.stream(hyper.seed, "order", number), IMAGES)
-        return train.epoch(
-            method, "adam", case.batch_size, False, state, hyper, pixels, labels, order, number
-        )
-
+    one = _evaluation(case, engine) if case.kind == "evaluate" else _epoch(case, engine)
     program = jax.jit(
         population.over_members(one, mesh, (0, 0, None, None, None)), donate_argnums=0
     )
     holder = {"state": jax.block_until_ready(program(state, hyper, *sets, np.int32(1)))[0]}
+    samples = count * (IMAGES if case.kind == "evaluate" else IMAGES // _STRIDE)
 
     def measure() -> float:
-        start = time.perf_counter()
-        holder["state"], metrics = program(holder["state"], hyper, *sets, np.int32(2))
-        jax.block_until_ready(metrics)
-        return count * IMAGES / (time.perf_counter() - start)
+        done, start = 0, time.perf_counter()
+        while (spent := time.perf_counter() - start) < seconds:
+            holder["state"], metrics = program(holder["state"], hyper, *sets, np.int32(2))
+            jax.block_until_ready(metrics)
+            done += samples
+        return done / spent
 
     return measure
 
 
-def _plain(shape: Architecture) -> "Method":
+def _states(case: Case, seeds: "Array") -> "train.State":
+    """Untrained members, stacked."""
+    import jax
+    import jax.numpy as jnp
+
+    from zoojax import magnitude_pruning, models, train, variational_dropout
+
+    initial = jax.vmap(lambda seed: models.init_params(case.shape, "kaiming_uniform", seed))
+    params = jax.jit(initial)(seeds)
+    trainable, fixed = {"params": params}, {}
+    if case.kind == "vd":
+        trainable["log_sigma2"] = variational_dropout.init_log_sigma2(params, "released")
+    if case.kind == "mp":
+        pruned = {"all": jnp.full(len(seeds), 1000)}
+        trainable, fixed = jax.jit(magnitude_pruning.prune_population)(params, pruned)
+    return jax.jit(jax.vmap(lambda t, f: train.init_state(t, f, "adam")))(trainable, fixed)
+
+
+def _epoch(case: Case, engine: str) -> Callable:
+    """Training of one member on every fifth image."""
+    from zoojax import keys, train
+    from zoojax.programs import Recipe
+
+    shape, size = case.shape, case.batch_size
+    recipe = Recipe(case.kind, shape, "tanh", "adam", False, size, engine=engine)
+    method = _plain(shape) if engine == "vmap" else recipe.method
+
+    def one(state, hyper, pixels, labels, number):
+        key = keys.stream(hyper.seed, "order", number)
+        order = keys.shuffle(key, IMAGES // _STRIDE) * _STRIDE
+        return train.epoch(method, "adam", size, False, state, hyper, pixels, labels, order, number)
+
+    return one
+
+
+def _evaluation(case: Case, engine: str) -> Callable:
+    """Evaluation of one member on all images."""
+    from zoojax import network
+
+    def one(state, hyper, pixels, labels, number):
+        params = state.trainable["params"]
+        return state, network.accuracy(case.shape, "tanh", engine, params, pixels, labels)
+
+    return one
+
+
+def _plain(shape: Architecture) -> "train.Method":
     """Dense training as one writes it for one member: lax.conv and reduce_window."""
     import jax
     import jax.numpy as jnp

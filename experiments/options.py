@@ -32,7 +32,7 @@ def prepare_jax() -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", _PROGRAMS_BYTES)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     # A program that cannot be read or kept is compiled; that is all there is to know.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation")
 

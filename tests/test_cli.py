@@ -385,7 +385,9 @@ def test_bench_measures_every_contestant(zoojax, tmp_path):
         *("zoojax", "one torch process per core"),
         *("torch.func.vmap, 4 members", "jax.vmap of lax.conv, 4 members"),
     } <= of_dense
-    assert {row["kind"] for row in rows if row["contestant"] == "zoojax"} == {"dense", "mp", "vd"}
+    assert {row["kind"] for row in rows if row["contestant"] == "zoojax"} == {
+        *("dense", "mp", "vd", "evaluate")
+    }
     assert all(row["median"] > 0 for row in rows)
     (ours,) = (r for r in rows if (r["kind"], r["contestant"]) == ("vd", "zoojax"))
     (torch,) = (r for r in rows if r["kind"] == "vd" and "torch" in r["contestant"])
@@ -394,7 +396,8 @@ def test_bench_measures_every_contestant(zoojax, tmp_path):
     assert len(table) == len(rows)
 
 
-def test_flops_of_a_training_sample():
+def test_flops_of_a_sample():
     """By hand: 24^2 x 25 x 8 products of the first layer, and so on."""
     forward = [576 * 25 * 8, 64 * 25 * 8 * 6, 9 * 4 * 6 * 4, 36 * 20, 200]
-    assert flops(Case("dense", "small", 10).shape) == 6 * sum(forward) - 2 * forward[0]
+    assert flops(Case("dense", "small", 10)) == 6 * sum(forward) - 2 * forward[0]
+    assert flops(Case("evaluate", "small", 10)) == 2 * sum(forward)

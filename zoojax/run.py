@@ -1,5 +1,6 @@
 """The ONE driver: epochs x blocks of members, saved epoch by epoch, resumable."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any, NamedTuple
 
 import flax.serialization
 import jax
-import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
@@ -147,7 +147,7 @@ def run(
         metrics = []
         for block in blocks:
             block.state, measured = compiled[block.recipe](
-                block.state, block.hyper, sets, jnp.int32(epoch)
+                block.state, block.hyper, sets, np.int32(epoch)
             )
             metrics.append(jax.device_get(measured))
             done += block.count * samples
@@ -192,7 +192,8 @@ def _blocks(zoo: Zoo, mesh, trainable: dict, fixed: dict, optimizer: dict | None
     for recipe, positions in recipes(zoo.config, zoo.roster).items():
         for members in population.blocks(positions, zoo.config.chunk, mesh):
             parts = population.take((trainable, fixed), members)
-            state = jax.vmap(lambda t, f, r=recipe: train.init_state(t, f, r.optimizer))(*parts)
+            # On the host: laying out a device array would compile a slice of every leaf.
+            state = jax.device_get(_fresh(recipe.optimizer)(*parts))
             if optimizer is not None:
                 saved = population.take(optimizer[recipe.optimizer], members)
                 moments = flax.serialization.from_state_dict(state.optimizer, saved)
@@ -201,6 +202,12 @@ def _blocks(zoo: Zoo, mesh, trainable: dict, fixed: dict, optimizer: dict | None
             placed = population.place((population.take(hyper, members), state), mesh)
             result.append(Block(recipe, members, count, *placed))
     return result
+
+
+@functools.cache
+def _fresh(optimizer: str) -> Callable[[dict, dict], train.State]:
+    """Stacked (trainable, fixed) to states before their first step: one program, kept."""
+    return jax.jit(jax.vmap(lambda t, f: train.init_state(t, f, optimizer)))
 
 
 def _in_order(blocks: list[Block], trees: list[Any]) -> Any:

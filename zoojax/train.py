@@ -136,14 +136,14 @@ def epoch(
         hyper: its hyper-parameters.
         images: training images, [n, H, W, C].
         labels: their classes, [n] int32.
-        order: a permutation of range(n).
+        order: which images, in the order they are met; a permutation of range(n) for all.
         number: the epoch being trained, counted from 1.
 
     Returns:
         The member after the epoch; and the running train_loss (of the objective) and
         train_acc, means over the samples as they were met, noise on.
     """
-    n = labels.shape[0]
+    n = order.shape[0]
     steps = -(-n // batch_size)
     padding = steps * batch_size - n
     order = jnp.pad(order, (0, padding)).reshape(steps, batch_size)

@@ -58,8 +58,8 @@ def prefix(arch: Architecture) -> str:
     """
     if os.environ.get(_SWITCH) == "off":
         raise _Unavailable(f"it is switched off ({_SWITCH}=off)")
-    if len(arch.convs) != 3:
-        raise _Unavailable("it is written for three convolutions")
+    if len(arch.convs) != 3 or any(conv.pool > 2 for conv in arch.convs):
+        raise _Unavailable("it is written for three convolutions, pooled by two or not at all")
     name = _name(arch)
     library = ctypes.CDLL(str(_built(arch, name)))
     for target in _TARGETS:

@@ -1,0 +1,180 @@
+"""Both engines train alike: over shapes, activations, kinds of zoos, orders and populations."""
+
+import dataclasses
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from torch_models import made_up_batch, made_up_params
+
+from zoojax import magnitude_pruning, population, programs, train, variational_dropout
+from zoojax.architectures import Architecture, ConvSpec, architecture
+from zoojax.models import ACTIVATIONS
+from zoojax.ops import kernel
+from zoojax.programs import KINDS, ORDERS, Recipe, Sets
+
+SMALL = architecture("small", 1)
+# Nothing in it divides anything: sides, channels, features, classes.
+ODD = Architecture(
+    *("odd", 17, 2, 3),
+    (ConvSpec(5, 3, 2, True), ConvSpec(7, 2, 1, False), ConvSpec(3, 3, 2, True)),
+    hidden=7,
+)
+IMAGES, STEPS = 24, 3
+
+pytestmark = pytest.mark.skipif(
+    kernel.why_not(SMALL) is not None, reason=f"no kernel here: {kernel.why_not(SMALL)}"
+)
+
+
+@functools.cache
+def images(arch: Architecture) -> Sets:
+    batch = made_up_batch(arch, IMAGES)
+    pair = (batch.images, batch.labels % arch.classes)
+    return Sets(pair, pair, pair)
+
+
+def untrained(recipe: Recipe, count: int) -> train.State:
+    params = population.stack([made_up_params(recipe.architecture, s) for s in range(count)])
+    trainable, fixed = {"params": params}, {}
+    if recipe.kind == "vd":
+        log_sigma2 = variational_dropout.init_log_sigma2(params, "released")
+        trainable["log_sigma2"] = jax.tree.map(lambda x: x + 6, log_sigma2)
+    if recipe.kind == "mp":
+        total = sum(w[0].size for w in magnitude_pruning.kernels(params).values())
+        pruned = {"all": jnp.arange(count) % total}
+        trainable, fixed = magnitude_pruning.prune_population(params, pruned)
+    return jax.vmap(lambda t, f: train.init_state(t, f, recipe.optimizer))(trainable, fixed)
+
+
+def trained(recipe: Recipe, count: int) -> tuple[train.State, dict]:
+    """One epoch of three steps, the last batch not full, and its evaluation."""
+    mesh = population.make_mesh(jax.devices()[:1])
+    # Steps of SGD, lest Adam make a sign of what rounding leaves of a gradient near zero.
+    hyper = train.Hyper(
+        *(jnp.arange(count, dtype=jnp.uint32), jnp.linspace(1e-3, 1e-2, count)),
+        *(jnp.linspace(0, 1e-2, count), jnp.linspace(0.1, 0.6, count)),
+    )
+    program = jax.jit(programs.epoch(recipe, mesh))
+    return program(untrained(recipe, count), hyper, images(recipe.architecture), np.int32(2))
+
+
+def assert_engines_agree(recipe: Recipe, count: int) -> None:
+    ours, measured = trained(dataclasses.replace(recipe, engine="kernel"), count)
+    theirs, expected = trained(dataclasses.replace(recipe, engine="xla"), count)
+    for (path, a), b in zip(
+        jax.tree.leaves_with_path(ours.trainable), jax.tree.leaves(theirs.trainable), strict=True
+    ):
+        scale = float(np.abs(b).max())
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * scale, err_msg=str(path))
+    for name, value in expected.items():
+        if name.endswith("_acc"):  # an answer that hangs on rounding may fall either way
+            np.testing.assert_allclose(measured[name], value, atol=1.5 / IMAGES)
+        else:
+            np.testing.assert_allclose(measured[name], value, rtol=1e-4, err_msg=name)
+    if recipe.kind == "mp":
+        for layer, mask in ours.fixed["mask"].items():
+            kept = ours.trainable["params"][layer]["kernel"]
+            assert not np.asarray(kept)[~np.asarray(mask)].any()
+
+
+@st.composite
+def recipes(draw: st.DrawFn, arch: Architecture) -> Recipe:
+    return Recipe(
+        draw(st.sampled_from(KINDS)),
+        arch,
+        draw(st.sampled_from(list(ACTIVATIONS))),
+        "sgd",
+        draw(st.booleans()),
+        draw(st.sampled_from([7, 10])),
+        draw(st.sampled_from(ORDERS)),
+    )
+
+
+@given(recipes(ODD), st.sampled_from([1, 15, 17, 100]))
+@settings(max_examples=3)
+@example(Recipe("vd", ODD, "gelu", "sgd", True, 10, "shared"), 17)
+@example(Recipe("mp", ODD, "relu", "sgd", False, 7, "member"), 100)
+def test_every_way_of_training(recipe, count):
+    assert_engines_agree(recipe, count)
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> Architecture:
+    """Any CNN of three convolutions that leaves something of its images."""
+    convs, side = [], draw(st.integers(12, 20))
+    size = side
+    for _ in range(3):
+        pool = draw(st.sampled_from([p for p in (1, 2) if side >= 2 * p]))
+        kernel_side = draw(st.integers(1, min(5, side - pool + 1)))
+        side = (side - kernel_side + 1) // pool
+        convs.append(ConvSpec(draw(st.integers(1, 17)), kernel_side, pool, draw(st.booleans())))
+    return Architecture(
+        *("drawn", size, draw(st.integers(1, 4)), draw(st.integers(2, 12)), tuple(convs)),
+        hidden=draw(st.integers(1, 24)),
+    )
+
+
+@pytest.mark.slow
+@given(st.data())
+@settings(max_examples=15)
+def test_every_shape(tmp_path_factory, data):
+    """Compiles a kernel an example, kept apart from the user's."""
+    arch = data.draw(shapes())
+    recipe = data.draw(recipes(arch))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp()))
+        assert kernel.why_not(arch) is None
+    assert_engines_agree(recipe, data.draw(st.sampled_from([1, 15, 17])))
+
+
+def test_shapes_that_it_is_not_written_for():
+    wide = dataclasses.replace(SMALL, convs=(ConvSpec(4, 3, 3, False), *SMALL.convs[1:]))
+    short = dataclasses.replace(SMALL, convs=SMALL.convs[:2])
+    assert all("three convolutions" in str(kernel.why_not(arch)) for arch in (wide, short))
+
+
+@pytest.mark.slow
+def test_sanitizers_find_nothing(tmp_path):
+    """The kernel's tests again, it compiled with the address and undefined sanitizers."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("g++ is not installed")
+    sanitized = tmp_path / "sanitized-g++"
+    sanitized.write_text(
+        f'#!/bin/sh\nexec {compiler} "$@" -O1 -g -fsanitize=address,undefined '
+        "-fno-sanitize-recover=all\n"
+    )
+    sanitized.chmod(0o755)
+
+    def runtime(name: str) -> str:
+        found = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True)
+        return found.stdout.decode().strip()
+
+    tests = Path(__file__).parent
+    environment = {
+        **os.environ,
+        "CXX": str(sanitized),
+        "XDG_CACHE_HOME": str(tmp_path),
+        "LD_PRELOAD": f"{runtime('libasan.so')} {runtime('libubsan.so')}",
+        # Python and XLA never free all they have.
+        "ASAN_OPTIONS": "detect_leaks=0",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x"]
+        + [str(tests / "test_kernel.py"), str(tests / "test_kernel_properties.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert list(tmp_path.glob("zoojax/kernels/*/*.so")), "the sanitized kernel was not used"
