@@ -12,7 +12,8 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.bench_cases import Case, Measure, flops, gemm_peak, population_program
+from experiments import bench_growth
+from experiments.bench_cases import IMAGES, Case, Measure, flops, gemm_peak, population_program
 from experiments.options import prepare_jax
 from zoojax import machine
 from zoojax.errors import ZoojaxError
@@ -50,6 +51,10 @@ class Bench:
     chunk: int | None = None
     """Members that a core or GPU trains at once (default: chosen for the machine)."""
 
+    growth: tuple[int, ...] = ()
+    """Also train whole zoos of so many members, each in a process of its own, and show what
+    an epoch and its saving take, and the memory."""
+
     out: Path | None = None
     """Write the result into this Markdown file as well."""
 
@@ -60,7 +65,8 @@ class Bench:
         """Measures, and prints a row a case and contestant."""
         if not self.architectures or not self.batch_sizes:
             raise ZoojaxError("give at least one architecture and one batch size")
-        if min((self.repetitions, *self.batch_sizes, *self.members)) < 1 or self.seconds <= 0:
+        counts = (self.repetitions, *self.batch_sizes, *self.members, *self.growth)
+        if min(counts) < 1 or self.seconds <= 0:
             raise ZoojaxError("give batch sizes, members, repetitions and seconds above 0")
         prepare_jax()
         import polars as pl
@@ -81,16 +87,23 @@ class Bench:
                     what = f"{case.architecture} {case.kind} batch {case.batch_size}, {name}"
                     status.update(f"{what}: {repetition} of {self.repetitions}")
                     speeds.setdefault((case, name), []).append(measure())
+            growth = []
+            for members in self.growth:
+                status.update(f"a zoo of {members} members")
+                growth.append(bench_growth.measured(members, IMAGES))
         facts = {**_facts(), "matrix products": f"{_spread(peak)} GFLOP/s"}
         rows = _rows(speeds, statistics.median(peak))
         if self.out is not None:
-            write_beside(self.out, lambda path: path.write_text(_markdown(facts, rows)))
+            text = _markdown(facts, rows, growth)
+            write_beside(self.out, lambda path: path.write_text(text))
         if self.json:
-            show_json({**facts, "rows": rows})
+            show_json({**facts, "rows": rows, "growth": growth})
             return
         for name, value in facts.items():
             print(f"{name}: {value}")
         show_rows(pl.DataFrame(_shown(rows)))
+        if growth:
+            show_rows(pl.DataFrame(_shown_growth(growth)))
 
     def _cases(self) -> list[Case]:
         return [
@@ -221,7 +234,22 @@ def _shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def _markdown(facts: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+def _shown_growth(growth: list[dict[str, Any]]) -> list[dict[str, str]]:
+    return [
+        {
+            "members": f"{row['members']:,}",
+            "s an epoch": f"{row['epoch_seconds']:.2f}",
+            "ms an epoch and member": f"{1e3 * row['epoch_seconds'] / row['members']:.2f}",
+            "of it saving": f"{row['saving_seconds'] / row['epoch_seconds']:.1%}",
+            "memory, MiB": f"{row['memory_bytes'] / 2**20:,.0f}",
+        }
+        for row in growth
+    ]
+
+
+def _markdown(
+    facts: dict[str, Any], rows: list[dict[str, Any]], growth: list[dict[str, Any]]
+) -> str:
     shown = _shown(rows)
     lines = [
         "# Speed",
@@ -231,7 +259,13 @@ def _markdown(facts: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     ]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     lines += ["", "| " + " | ".join(shown[0]) + " |", "|---|--:|---|---|--:|--:|--:|"]
-    return "\n".join([*lines, *("| " + " | ".join(row.values()) + " |" for row in shown), ""])
+    lines += ["| " + " | ".join(row.values()) + " |" for row in shown]
+    if growth:
+        table = _shown_growth(growth)
+        lines += ["", f"Whole runs of the small CNN, {IMAGES:,} images an epoch, batch 10:", ""]
+        lines += ["| " + " | ".join(table[0]) + " |", "|" + "--:|" * len(table[0])]
+        lines += ["| " + " | ".join(row.values()) + " |" for row in table]
+    return "\n".join([*lines, ""])
 
 
 def _spread(speeds: list[float]) -> str:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from zoojax import train
 
 IMAGES = 1000
-# A call trains on every fifth image, so that a slow contestant's call is short.
-_STRIDE = 5
+# A call trains on so many at least, and two batches: a slow contestant's call is short.
+_FEWEST = 100
 Measure = Callable[[], float]
 
 
@@ -94,7 +94,7 @@ def population_program(case: Case, engine: str, members: int | None, seconds: fl
         population.over_members(one, mesh, (0, 0, None, None, None)), donate_argnums=0
     )
     holder = {"state": jax.block_until_ready(program(state, hyper, *sets, np.int32(1)))[0]}
-    samples = count * (IMAGES if case.kind == "evaluate" else IMAGES // _STRIDE)
+    samples = count * (IMAGES if case.kind == "evaluate" else _trained(case))
 
     def measure() -> float:
         done, start = 0, time.perf_counter()
@@ -125,18 +125,23 @@ def _states(case: Case, seeds: "Array") -> "train.State":
     return jax.jit(jax.vmap(lambda t, f: train.init_state(t, f, "adam")))(trainable, fixed)
 
 
+def _trained(case: Case) -> int:
+    """Images that a call trains each member on."""
+    return min(IMAGES, max(_FEWEST, 2 * case.batch_size))
+
+
 def _epoch(case: Case, engine: str) -> Callable:
-    """Training of one member on every fifth image."""
+    """Training of one member on some images, spread over all."""
     from zoojax import keys, train
     from zoojax.programs import Recipe
 
-    shape, size = case.shape, case.batch_size
+    shape, size, images = case.shape, case.batch_size, _trained(case)
     recipe = Recipe(case.kind, shape, "tanh", "adam", False, size, engine=engine)
     method = _plain(shape) if engine == "vmap" else recipe.method
 
     def one(state, hyper, pixels, labels, number):
         key = keys.stream(hyper.seed, "order", number)
-        order = keys.shuffle(key, IMAGES // _STRIDE) * _STRIDE
+        order = keys.shuffle(key, images) * (IMAGES // images)
         return train.epoch(method, "adam", size, False, state, hyper, pixels, labels, order, number)
 
     return one

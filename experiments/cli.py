@@ -11,11 +11,13 @@ from typing import Annotated
 
 import tyro
 
+from experiments.analyse import Analyse
 from experiments.bench import Bench
 from experiments.convert import Convert
 from experiments.evaluate import Evaluate
 from experiments.info import Info
 from experiments.presets_command import Presets
+from experiments.reproduce import Reproduce
 from experiments.sparsify import Sparsify
 from experiments.train import Train
 from zoojax import interrupts
@@ -26,10 +28,14 @@ _Command = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Sparsify, tyro.conf.subcommand("sparsify")]
     | Annotated[Convert, tyro.conf.subcommand("convert")]
+    | Annotated[Analyse, tyro.conf.subcommand("analyse")]
+    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
+# After an interruption these go on where they were; others begin anew.
+_CONTINUED = (Train, Sparsify, Convert, Reproduce)
 _DESCRIPTION = "Train, sparsify and measure whole populations of small neural networks."
 
 
@@ -55,10 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"zoojax: {error}", file=sys.stderr)
         return 2
     except interrupts.Interrupted as error:
-        print(
-            "zoojax: interrupted; the same command goes on from the last whole epoch",
-            file=sys.stderr,
-        )
+        on = isinstance(command, _CONTINUED)
+        advice = "; the same command goes on from the last whole epoch" if on else ""
+        print(f"zoojax: interrupted{advice}", file=sys.stderr)
         return 128 + error.number
     except BrokenPipeError:
         # Whoever read it (head, less) has seen enough; Python would say so once more at exit.

@@ -8,47 +8,10 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
+from zoojax.analysis.trajectories import summary
 from zoojax.zoo import Zoo
 
 _PERCENT = ("train_acc", "val_acc", "test_acc", "ggap", "sparsity")
-
-
-def summary(zoo: Zoo, metrics: pl.DataFrame) -> pl.DataFrame:
-    """Mean and standard deviation over members, a row a pruning ratio and epoch.
-
-    Args:
-        zoo: the zoo.
-        metrics: rows of its metrics.
-
-    Returns:
-        Columns `ratio` (magnitude-pruned twins only), `epoch`, `members`, `diverged`, and
-        for each metric `<metric>_mean` and `<metric>_std`, shares in [0, 1]. Members with
-        numbers that are not finite are counted in `diverged` and left out of the rest.
-    """
-    layers = [f"sparsity_{layer}" for layer in zoo.config.shape.layers]
-    keys = ["epoch"]
-    if zoo.config.kind == "mp":
-        metrics = metrics.join(
-            zoo.roster.select(pl.col("id").alias("member"), "ratio"), on="member"
-        )
-        keys = ["ratio", "epoch"]
-    sound = pl.col("finite")
-    return (
-        metrics.group_by(keys)
-        .agg(
-            pl.len().alias("members"),
-            (~sound).sum().alias("diverged"),
-            *(
-                expression
-                for name in (*_PERCENT, *layers)
-                for expression in (
-                    pl.col(name).filter(sound).mean().alias(f"{name}_mean"),
-                    pl.col(name).filter(sound).std(ddof=0).alias(f"{name}_std"),
-                )
-            ),
-        )
-        .sort(keys)
-    )
 
 
 def show(zoo: Zoo, metrics: pl.DataFrame, *, as_json: bool, title: str) -> None:

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import zoos
 
+from experiments.analyse import Analyse
 from experiments.bench import Bench
 from experiments.bench_cases import Case, flops
 from experiments.convert import FromDataset, FromTorch, Reading, ToTorch, Verify
@@ -19,6 +20,7 @@ from experiments.info import Info
 from experiments.options import Running
 from experiments.presets import PRESETS
 from experiments.presets_command import Presets
+from experiments.reproduce import Reproduce
 from experiments.sparsify import Magnitude, VariationalDropout
 from experiments.train import Train
 from zoojax import Zoo, open_zoo
@@ -33,6 +35,8 @@ COMMANDS = {
     "train": Train,
     "sparsify magnitude": Magnitude,
     "sparsify variational-dropout": VariationalDropout,
+    "analyse": Analyse,
+    "reproduce": Reproduce,
     "evaluate": Evaluate,
     "info": Info,
     "bench": Bench,
@@ -42,7 +46,7 @@ COMMANDS = {
     "convert verify": Verify,
 }
 SHARED = {"running": Running, "reading": Reading}
-POSITIONAL = {"preset", "zoo", "root", "file", "source"}
+POSITIONAL = {"preset", "zoo", "twins", "root", "file", "source"}
 
 
 @pytest.fixture
@@ -378,8 +382,12 @@ def test_bench_measures_every_contestant(zoojax, tmp_path):
     """Their numbers are the machine's; that they are all there is ours."""
     file = tmp_path / "benchmarks.md"
     options = ("--members", 4, "--repetitions", 1, "--seconds", 0.1, "--chunk", 4)
+    options = (*options, "--growth", 3)
     done = zoojax("bench", *options, "--out", file, "--json")
-    rows = json.loads(done.stdout)["rows"]
+    printed = json.loads(done.stdout)
+    rows, (growth,) = printed["rows"], printed["growth"]
+    assert growth["members"] == 3 and 0 < growth["saving_seconds"] < growth["epoch_seconds"]
+    assert 50e6 < growth["memory_bytes"] < 2 * 2**30 + 3 * 20e3
     of_dense = {row["contestant"] for row in rows if row["kind"] == "dense"}
     assert {
         *("zoojax", "one torch process per core"),

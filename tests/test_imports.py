@@ -20,7 +20,13 @@ ORDER = (
     *("image_files", "image_sources", "data", "models", "variational_layers", "network", "train"),
     *("magnitude_pruning", "variational_dropout", "evaluate", "population", "programs"),
     *("zoo", "zoo_writer", "run", "grid", "make"),
-    *("analysis", "tokens", "hyper_representation", "property_prediction", "report"),
+    "weight_statistics",
+    *("analysis.twins", "analysis.trajectories", "analysis.agreements", "analysis.correlations"),
+    *("analysis.friendly", "analysis.methods", "analysis.paper", "analysis.suite"),
+    *("analysis.written", "analysis"),
+    *("figures.style", "figures.populations", "figures.weights", "figures.agreement"),
+    *("figures.fates", "figures", "report.summary", "report.tables", "report.data", "report"),
+    *("tokens", "hyper_representation", "property_prediction"),
 )
 FORBIDDEN = {"converters", "experiments", "tests", "torch", "tyro", "rich"}
 

@@ -123,17 +123,22 @@ def test_members_with_images_of_their_own():
         np.testing.assert_array_equal([x[i] for x in together], alone)
 
 
-def test_switched_off_it_is_not_used():
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [({"ZOOJAX_KERNEL": "off"}, "switched off"), ({"PATH": "", "CXX": ""}, "no C++ compiler")],
+)
+def test_switched_off_or_without_a_compiler_it_is_not_used(changes, why):
     """In a process of its own: what is compiled is remembered."""
     code = (
         "from zoojax import network; from zoojax.models import architecture; "
-        "print(network.engine(architecture('small', 1), 'cpu'))"
+        "from zoojax.ops import kernel; arch = architecture('small', 1); "
+        "print(network.engine(arch, 'cpu'), kernel.why_not(arch))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "ZOOJAX_KERNEL": "off"},
+        env={**os.environ, **changes},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout == "xla\n"
+    assert done.stdout.startswith("xla ") and why in done.stdout

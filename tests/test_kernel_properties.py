@@ -170,8 +170,10 @@ def test_sanitizers_find_nothing(tmp_path):
         "ASAN_OPTIONS": "detect_leaks=0",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x"]
-        + [str(tests / "test_kernel.py"), str(tests / "test_kernel_properties.py")],
+        [
+            *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x"),
+            *(str(tests / "test_kernel.py"), str(tests / "test_kernel_properties.py")),
+        ],
         env=environment,
         capture_output=True,
         text=True,

@@ -121,10 +121,35 @@ def accuracy(
         {"loss": scalar, "acc": scalar in [0, 1]}.
     """
     if engine == "kernel":
-        loss_sum, correct = kernel.evaluate(arch, activation, params, images, labels)
+        loss_sum, correct, _ = kernel.evaluate(arch, activation, params, images, labels)
     else:
         loss_sum, correct = _xla_sums(_xla_loss(arch, activation), params, images, labels)
     return {"loss": loss_sum / labels.shape[0], "acc": correct / labels.shape[0]}
+
+
+def predictions(
+    arch: Architecture, activation: str, engine: str, params: dict, images: Array
+) -> Array:
+    """The classes that one member takes images for, [n] int32.
+
+    Args:
+        arch: its shape.
+        activation: a name of `models.ACTIVATIONS`.
+        engine: a name of ENGINES.
+        params: its parameters (thresholds and masks are already in them).
+        images: [n, H, W, C].
+    """
+    labels = jnp.zeros(images.shape[0], jnp.int32)
+    if engine == "kernel":
+        return kernel.evaluate(arch, activation, params, images, labels)[2]
+    model = CNN(arch, activation)
+
+    def body(_, batch):
+        logits = models.logits(model, {"params": params}, batch.images)
+        return None, jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+    answers = jax.lax.scan(body, None, batched(images, labels))[1]
+    return answers.reshape(-1)[: images.shape[0]]
 
 
 def _xla_sums(loss: Loss, params: dict, images: Array, labels: Array) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""The two XLA programs of a zoo: an evaluation, and one epoch with its evaluation.
+"""The XLA programs of a zoo: evaluation, predictions, one epoch with its evaluation.
 
 Everything here is a function of one block of members; `zoojax.run` calls it block by
 block, `jax.jit` around it, the state donated.
@@ -90,6 +90,17 @@ def _measure(recipe: Recipe, state: train.State, splits: dict[str, tuple]) -> di
 def evaluation(recipe: Recipe, mesh: Mesh) -> Callable[[train.State, Sets], dict[str, Array]]:
     """(states, sets) -> metrics [members] on all three sets: what epoch 0 is measured with."""
     return over_members(lambda s, d: _measure(recipe, s, d._asdict()), mesh, (0, None))
+
+
+def predictions(recipe: Recipe, mesh: Mesh) -> Callable[[train.State, Array], Array]:
+    """(states, images [n, H, W, C]) -> predicted classes [members, n]."""
+
+    def one(state, images):
+        params = recipe.method.effective(state.trainable, state.fixed)
+        shape, activation = recipe.architecture, recipe.activation
+        return network.predictions(shape, activation, recipe.engine, params, images)
+
+    return over_members(one, mesh, (0, None))
 
 
 def epoch(

@@ -181,6 +181,36 @@ def evaluate(zoo: Zoo, images: data.ImageSet, epoch: int | None = None) -> pl.Da
     return _metrics_table(zoo, epoch or 0, blocks, _evaluate_blocks(blocks, sets, mesh))
 
 
+def predict(zoo: Zoo, images: np.ndarray, epoch: int | None = None) -> np.ndarray:
+    """The classes that the members of a saved epoch take images for.
+
+    Args:
+        zoo: the zoo.
+        images: normalised, [n, H, W, C].
+        epoch: which; the newest if None.
+
+    Returns:
+        [members, n] uint16, in the order of the members table.
+
+    Raises:
+        ZoojaxError: the epoch is not there or is damaged.
+    """
+    mesh = population.make_mesh()
+    placed = population.replicate(images, mesh)
+    state = zoo.state(epoch)
+    fixed = {"mask": state.pop("mask")} if "mask" in state else {}
+    blocks = _blocks(zoo, mesh, state, fixed, None)
+    compiled = {b.recipe: _predictions(b.recipe, mesh) for b in blocks}
+    found = [np.asarray(compiled[b.recipe](b.state, placed)).astype(np.uint16) for b in blocks]
+    return _in_order(blocks, found)
+
+
+@functools.cache
+def _predictions(recipe: Recipe, mesh) -> Callable:
+    """Kept: an analysis predicts many epochs of a zoo."""
+    return jax.jit(programs.predictions(recipe, mesh))
+
+
 def _evaluate_blocks(blocks: list[Block], sets: Sets, mesh) -> list[dict[str, np.ndarray]]:
     compiled = {b.recipe: jax.jit(programs.evaluation(b.recipe, mesh)) for b in blocks}
     return [jax.device_get(compiled[b.recipe](b.state, sets)) for b in blocks]

@@ -175,7 +175,7 @@ class Zoo:
     @property
     def epochs(self) -> list[int]:
         """Epochs that are complete on disk, ascending; 0 is before training."""
-        measured = set(self._all_metrics()["epoch"].unique().to_list())
+        measured = set(self.all_metrics["epoch"].unique().to_list())
         saved = {int(p.name) for p in (self.path / STATES).glob("*") if p.name.isdigit()}
         return sorted(measured & saved)
 
@@ -196,9 +196,11 @@ class Zoo:
     def metrics(self) -> pl.DataFrame:
         """A row a member and epoch. Accuracies, ggap and sparsities are shares in [0, 1];
         sparsities count weights without biases."""
-        return self._all_metrics().filter(pl.col("epoch").is_in(self.epochs))
+        return self.all_metrics.filter(pl.col("epoch").is_in(self.epochs))
 
-    def _all_metrics(self) -> pl.DataFrame:
+    @property
+    def all_metrics(self) -> pl.DataFrame:
+        """As `metrics`, with epochs whose states are not kept: converted zoos have such."""
         path = self.path / METRICS
         if path.exists():
             return _read_parquet(path)

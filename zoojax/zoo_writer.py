@@ -33,6 +33,20 @@ from zoojax.zoo import (
 )
 
 
+class Finished(ZoojaxError):
+    """A zoo that was to be made is already there, made by the same call.
+
+    Attributes:
+        zoo: it.
+    """
+
+    def __init__(self, zoo: Zoo):
+        super().__init__(
+            f"{zoo.path} is finished (epoch {zoo.config.epochs}); give --out another folder"
+        )
+        self.zoo = zoo
+
+
 class ZooWriter:
     """Adds epochs to a zoo; made by `begin_or_continue`.
 
@@ -100,8 +114,9 @@ def begin_or_continue(
         images: the image set, for zoos that keep theirs themselves.
 
     Raises:
-        ZoojaxError: the folder holds something else: another zoo, a finished zoo, or
-            files that are no zoo. Nothing in it is touched.
+        Finished: the same command has made it already.
+        ZoojaxError: the folder holds something else: another zoo, or files that are no
+            zoo. Nothing in it is touched.
     """
     if path.exists() and not path.is_dir():
         raise ZoojaxError(f"{path} is a file; give --out a new folder")
@@ -144,7 +159,7 @@ def _continue(path: Path, config: ZooConfig, members: pl.DataFrame) -> ZooWriter
             "another folder, or the options it was begun with"
         )
     if config.epochs in zoo.epochs:
-        raise ZoojaxError(f"{path} is finished (epoch {config.epochs}); give --out another folder")
+        raise Finished(zoo)
     _sweep(zoo)
     return ZooWriter(zoo)
 

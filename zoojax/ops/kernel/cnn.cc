@@ -181,10 +181,10 @@ void backward(Workspace& s) {
   convolve_back<Variational, Conv1>(0, s, s.x, s.x2, s.conv1, nullptr);
 }
 
-// Cross entropy of a sample, whether it was classified rightly, and the softmax.
-void classify(const F* logits, I label, F& loss, I& correct, F* softmax) {
+// Cross entropy of a sample, the class it is taken for, and the softmax.
+void classify(const F* logits, I label, F& loss, I& answer, F* softmax) {
   F best = logits[0], sum = F{}, right = F{};
-  I answer = I{};
+  answer = I{};
   for (int o = 1; o < Fc2::O; ++o) {
     const I better = (logits[o] > best) | (is_nan(logits[o]) & ~is_nan(best));
     best = better ? logits[o] : best;
@@ -197,7 +197,6 @@ void classify(const F* logits, I label, F& loss, I& correct, F* softmax) {
   }
   for (int o = 0; o < Fc2::O; ++o) softmax[o] /= sum;
   loss = log(sum) + best - right;
-  correct = answer == label;
 }
 
 // Member-first arrays to lanes and back. The last group repeats the last member.
@@ -294,13 +293,13 @@ void train_group(int g, int members, int batch, ffi::RemainingArgs& args,
       for (int l = 0; l < kLanes; ++l) s.x[i][l] = from[l][i];
     forward<true, Variational>(s, step, b);
     F loss;
-    I correct;
-    classify(s.logits, label, loss, correct, s.dlogits);
+    I answer;
+    classify(s.logits, label, loss, answer, s.dlogits);
     const F share = weight / total;
     for (int o = 0; o < Fc2::O; ++o)
       s.dlogits[o] = (s.dlogits[o] - (label == o ? splat(1.f) : F{})) * share;
     loss_sum += loss * share;
-    correct_sum += correct ? weight : F{};
+    correct_sum += answer == label ? weight : F{};
     backward<Variational>(s);
   }
   unpack(&loss_sum, 1, g, members, result<float>(rets, 0));
@@ -331,6 +330,8 @@ void evaluate_group(int g, int members, int images, ffi::RemainingArgs& args,
   const float* pixels = operand<float>(args, 0);
   const int32_t* labels = operand<int32_t>(args, 1);
   const Step step{activation, false, {}, {}};
+  int32_t* answers = result<int32_t>(rets, 2) + int64_t(g) * kLanes * images;
+  const int valid = std::min(kLanes, members - g * kLanes);
   // Summed in parts, so that small losses are not lost in a large sum.
   F loss_sum = F{}, loss_part = F{};
   I correct_sum = I{};
@@ -339,10 +340,11 @@ void evaluate_group(int g, int members, int images, ffi::RemainingArgs& args,
       s.x[i] = splat(pixels[int64_t(n) * Conv1::kInputs + i]);
     forward<false, false>(s, step, 0);
     F loss;
-    I correct;
-    classify(s.logits, I{} + labels[n], loss, correct, s.dlogits);
+    I answer;
+    classify(s.logits, I{} + labels[n], loss, answer, s.dlogits);
     loss_part += loss;
-    correct_sum -= correct;  // true is -1
+    correct_sum -= answer == labels[n];  // true is -1
+    for (int l = 0; l < valid; ++l) answers[int64_t(l) * images + n] = answer[l];
     if (n % kPartial == kPartial - 1) loss_sum += loss_part, loss_part = F{};
   }
   loss_sum += loss_part;

@@ -64,8 +64,16 @@ def loss(
 
 def evaluate(
     arch: Architecture, activation: str, params: dict, images: Array, labels: Array
-) -> tuple[Array, Array]:
-    """(summed cross entropy, number of right answers) of a member on [n, H, W, C] images."""
+) -> tuple[Array, Array, Array]:
+    """(summed cross entropy, number of right answers, answers [n] int32) of a member.
+
+    Args:
+        arch: the shape of the member.
+        activation: a name of ACTIVATIONS.
+        params: the member's parameters.
+        images: [n, H, W, C].
+        labels: [n] int32.
+    """
     return _evaluate(arch, activation)(_flatten(arch, params), images, labels)
 
 
@@ -125,7 +133,11 @@ def _evaluate(arch: Architecture, activation: str) -> Callable:
     number = np.int32(ACTIVATIONS.index(activation))
 
     def call(leaves: Leaves, images, labels):
-        results = [jax.ShapeDtypeStruct((leaves[0].shape[0],), jnp.float32)] * 2
+        members, count = leaves[0].shape[0], images.shape[0]
+        results = [
+            *[jax.ShapeDtypeStruct((members,), jnp.float32)] * 2,
+            jax.ShapeDtypeStruct((members, count), jnp.int32),
+        ]
         ffi = jax.ffi.ffi_call(f"{prefix(arch)}_evaluate", results, vmap_method="sequential")
         return tuple(ffi(images, labels, *leaves, activation=number, threads=_threads()))
 

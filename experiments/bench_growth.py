@@ -1,0 +1,86 @@
+"""How time and memory of a training run grow with its members: what `bench --growth` runs.
+
+`python -m experiments.bench_growth '{"members": 1000, "images": 400}'` trains a zoo on
+synthetic images in a process of its own, and prints what it took as JSON.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+# Epoch 1 compiles; the ones after it are what a long run is made of.
+_EPOCHS = 3
+
+
+def measured(members: int, images: int) -> dict[str, Any]:
+    """What a run of some members takes, measured in a process of its own.
+
+    Args:
+        members: of the small CNN, batch size 10.
+        images: training images of an epoch.
+
+    Returns:
+        `members`, `images`; `epoch_seconds`: of an epoch, its evaluation and saving within;
+        `saving_seconds`: of that, saving; `memory_bytes`: the most that was resident.
+    """
+    task = json.dumps({"members": members, "images": images})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "experiments.bench_growth", task], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    printed = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"the run of {members} members failed")
+    # Kilobytes on Linux, bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {**json.loads(printed), "memory_bytes": usage.ru_maxrss * unit}
+
+
+def _run(members: int, images: int) -> dict[str, Any]:
+    import numpy as np
+
+    from experiments.options import prepare_jax
+    from zoojax import DataSpec, Grid, make_dense
+    from zoojax.zoo_writer import ZooWriter
+
+    prepare_jax()
+    saved: list[tuple[float, float]] = []
+    append = ZooWriter.append
+
+    def timed(*arguments):
+        begun = time.perf_counter()
+        append(*arguments)
+        saved.append((begun, time.perf_counter()))
+
+    generator = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder, patch.object(ZooWriter, "append", timed):
+        file = Path(folder) / "images.npz"
+        pixels = generator.integers(0, 256, (images + 200, 28, 28, 1), np.uint8)
+        labels = generator.integers(0, 10, images + 200).astype(np.int32)
+        labels[:10] = range(10)
+        np.savez(file, images=pixels, labels=labels)
+        spec = DataSpec(str(file), train=images, val=100)
+        make_dense(
+            *(Path(folder) / "zoo", "growth", Grid(seeds=members), "small", spec), epochs=_EPOCHS
+        )
+    ends = [end for _, end in saved]
+    # From the end of epoch 1 to that of the last.
+    epochs = _EPOCHS - 1
+    return {
+        "members": members,
+        "images": images,
+        "epoch_seconds": (ends[-1] - ends[1]) / epochs,
+        "saving_seconds": sum(end - begun for begun, end in saved[2:]) / epochs,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(_run(**json.loads(sys.argv[1]))))

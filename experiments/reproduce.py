@@ -1,0 +1,108 @@
+"""`zoojax reproduce PRESET --out FOLDER`: a zoo, both its twins, and their analysis."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from experiments.options import Running, RunningOptions, prepare_jax
+
+if TYPE_CHECKING:
+    from zoojax.run import Report
+    from zoojax.zoo import Zoo
+
+PAPER_RATIOS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Train a zoo, prune it, drop it out, and analyse all three: the paper in one command.
+
+    Interrupted at any point, the same command goes on. The zoos are FOLDER/dense,
+    FOLDER/mp and FOLDER/vd; the page is FOLDER/analysis/report.html.
+    Example: zoojax reproduce usps-s-seed --members 64 --out runs/usps
+    """
+
+    preset: Annotated[str, tyro.conf.Positional]
+    """Which zoo; `zoojax presets` lists them."""
+
+    out: Path
+    """Folder of the zoos and their analysis."""
+
+    members: int | None = None
+    """Members of each combination of hyper-parameters (default: the preset's)."""
+
+    epochs: int | None = None
+    """Epochs of dense training (default: the preset's)."""
+
+    mp_epochs: int = 15
+    """Epochs of fine-tuning after pruning."""
+
+    vd_epochs: int = 25
+    """Epochs of variational dropout."""
+
+    ratios: tuple[float, ...] = PAPER_RATIOS
+    """Shares of weights to prune, each in [0, 1); 0 is fine-tuning alone."""
+
+    running: RunningOptions = field(default_factory=Running)
+
+    def run(self) -> None:
+        """Makes what is missing of the zoos, and the analysis."""
+        prepare_jax()
+        from experiments.analyse import write_analysis
+        from experiments.presets import preset
+        from zoojax.make import make_dense, make_dropped_out, make_pruned
+
+        chosen, running = preset(self.preset), self.running
+        seeds = chosen.grid.seeds if self.members is None else self.members
+        shared = {"chunk": running.chunk, "data_dir": running.data_dir}
+
+        def dense(path: Path, report: "Report | None") -> "Zoo":
+            return make_dense(
+                *(path, self.preset, replace(chosen.grid, seeds=seeds)),
+                *(chosen.architecture, chosen.data),
+                epochs=chosen.epochs if self.epochs is None else self.epochs,
+                batch_size=chosen.batch_size,
+                preset=self.preset,
+                report=report,
+                **shared,
+            )
+
+        def pruned(path: Path, report: "Report | None") -> "Zoo":
+            return make_pruned(
+                *(path, zoo, self.ratios),
+                learning_rate=chosen.mp_learning_rate,
+                epochs=self.mp_epochs,
+                report=report,
+                **shared,
+            )
+
+        def dropped_out(path: Path, report: "Report | None") -> "Zoo":
+            return make_dropped_out(
+                *(path, zoo),
+                learning_rate=chosen.vd_learning_rate,
+                epochs=self.vd_epochs,
+                report=report,
+                **shared,
+            )
+
+        zoo = _made(self.out / "dense", f"train {self.preset}", dense, running.quiet)
+        mp = _made(self.out / "mp", "prune and fine-tune", pruned, running.quiet)
+        vd = _made(self.out / "vd", "variational dropout", dropped_out, running.quiet)
+        write_analysis(zoo, [mp, vd], self.out / "analysis", running.data_dir, running.quiet)
+
+
+def _made(
+    path: Path, label: str, make: Callable[[Path, "Report | None"], "Zoo"], quiet: bool
+) -> "Zoo":
+    """The zoo at a path: made, gone on with, or the finished one if it is the same."""
+    from experiments.progress import reporting
+    from zoojax.zoo_writer import Finished
+
+    try:
+        with reporting(label, quiet) as report:
+            return make(path, report)
+    except Finished as finished:
+        return finished.zoo

@@ -1,0 +1,157 @@
+"""Zoos with plausible metrics and random weights, made without training, of any size."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import polars as pl
+
+from zoojax import data, magnitude_pruning, models, population
+from zoojax.data import DataSpec
+from zoojax.grid import Grid
+from zoojax.zoo import Zoo, ZooConfig, parent_of
+from zoojax.zoo_writer import begin_or_continue
+
+SPEC = DataSpec("digits", 28, 1, 0.5, 0.5)
+RATIOS = (0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def _metrics(config: ZooConfig, members: pl.DataFrame, epoch: int, acc, sparsity) -> pl.DataFrame:
+    count = len(members)
+    rng = np.random.default_rng(epoch)
+    layers = config.shape.layers
+    gap = 0.05 + 0.005 * rng.standard_normal(count)
+    return pl.DataFrame(
+        {
+            "member": members["id"],
+            "epoch": pl.Series([epoch] * count, dtype=pl.Int64),
+            **{
+                f"{split}_{what}": np.float32(acc + gap if what == "acc" else 1 - acc)
+                for split in ("train", "val", "test")
+                for what in ("loss", "acc")
+            },
+            "test_acc": np.float32(acc),
+            "ggap": np.float32(gap),
+            "sparsity": np.float32(sparsity),
+            **{
+                f"sparsity_{layer}": np.float32(np.clip(sparsity * (0.7 + 0.1 * i), 0, 1))
+                for i, layer in enumerate(layers)
+            },
+            "finite": [True] * count,
+        }
+    )
+
+
+def _params(config: ZooConfig, seeds: list[int]) -> dict:
+    """Of a spread as untrained weights have; a member's from its seed alone."""
+    shapes = jax.eval_shape(lambda: models.init_params(config.shape, "uniform", 0))
+
+    def one(seed: int) -> dict:
+        rng = np.random.default_rng(seed)
+
+        def drawn(leaf) -> np.ndarray:
+            width = 1 / np.sqrt(max(np.prod(leaf.shape[:-1]), 1))
+            return rng.uniform(-width, width, leaf.shape).astype(np.float32)
+
+        return jax.tree.map(drawn, shapes)
+
+    return population.stack([one(seed) for seed in seeds])
+
+
+def _quality(seeds: np.ndarray) -> np.ndarray:
+    """What a member's accuracies have in common: 0.84 to 0.92."""
+    return np.array([0.88 + 0.02 * np.random.default_rng(s).standard_normal() for s in seeds])
+
+
+def dense(
+    path: Path,
+    members: int,
+    grid: Grid | None = None,
+    preset: str | None = None,
+    spec: DataSpec = SPEC,
+) -> Zoo:
+    """A dense zoo of 51 measured epochs, of which the states of 0 and 50 are kept."""
+    table = replace(grid or Grid(), seeds=members).members(1)
+    images = data.load(spec, None)
+    config = ZooConfig(
+        *("made-up", "dense", "small", 1, 10, spec, images.hash),
+        epochs=50,
+        batch_size=10,
+        data_order="member",
+        chunk=16,
+        preset=preset,
+    )
+    writer = begin_or_continue(path, config, table)
+    best = _quality(table["seed"].to_numpy())
+    rows = [
+        _metrics(config, table, e, 0.1 + (best - 0.1) * (1 - np.exp(-e / 8)), 0.0)
+        for e in range(51)
+    ]
+    params = _params(config, table["seed"].to_list())
+    writer.append(0, {"params": params}, None, rows[0])
+    writer.append(50, {"params": params}, None, pl.concat(rows[1:]))
+    return writer.zoo
+
+
+def pruned(path: Path, zoo: Zoo, ratios: tuple[float, ...] = RATIOS) -> Zoo:
+    """A pruned twin of 16 measured epochs, states of 0 and 15 kept."""
+    table = zoo.roster.with_columns(pl.col("id").alias("parent_id"))
+    table = table.join(pl.DataFrame({"ratio": list(ratios)}), how="cross")
+    table = table.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"))
+    config = replace(
+        zoo.config,
+        name="made-up-mp",
+        kind="mp",
+        epochs=15,
+        scope="global",
+        parent=parent_of(zoo, 50, path),
+    )
+    writer = begin_or_continue(path, config, table)
+    ratio = table["ratio"].to_numpy()
+    rng = np.random.default_rng(0)
+    best = _quality(table["seed"].to_numpy()) + 0.005 * rng.standard_normal(len(table))
+    kept = best - 0.6 * np.clip(ratio - 0.7, 0, 1)
+    rows = [
+        _metrics(config, table, e, kept * (1 - (0.5 * ratio) * np.exp(-e / 2)), ratio)
+        for e in range(16)
+    ]
+    parents = population.take(zoo.params(50), np.repeat(np.arange(len(zoo)), len(ratios)))
+    total = sum(w[0].size for w in magnitude_pruning.kernels(parents).values())
+    counts = {"all": np.round(ratio * total).astype(np.int32)}
+    trainable, fixed = jax.device_get(jax.jit(magnitude_pruning.prune_population)(parents, counts))
+    writer.append(0, {**trainable, **fixed}, None, rows[0])
+    writer.append(15, {**trainable, **fixed}, None, pl.concat(rows[1:]))
+    return writer.zoo
+
+
+def dropped_out(path: Path, zoo: Zoo, epochs: int = 25) -> Zoo:
+    """A variational-dropout twin with all states."""
+    table = zoo.roster.with_columns(pl.col("id").alias("parent_id"))
+    config = replace(
+        zoo.config,
+        name="made-up-vd",
+        kind="vd",
+        epochs=epochs,
+        variant="released",
+        parent=parent_of(zoo, 50, path),
+    )
+    writer = begin_or_continue(path, config, table)
+    params = zoo.params(50)
+    rng = np.random.default_rng(1)
+    best = _quality(table["seed"].to_numpy()) + 0.01 * rng.standard_normal(len(table))
+    order = jax.tree.map(lambda w: rng.standard_normal(w.shape).astype(np.float32), params)
+    for epoch in range(epochs + 1):
+        sparsity = 0.95 * (1 - np.exp(-epoch / 5)) + 0.01 * rng.random(len(table))
+        log_sigma2 = {
+            layer: {
+                name: (2 * np.log(np.abs(w) + 1e-12) + 2 + 0.3 * epoch + order[layer][name])
+                for name, w in leaves.items()
+                if name == "kernel" or layer.startswith("conv")
+            }
+            for layer, leaves in params.items()
+        }
+        state = {"params": params, "log_sigma2": log_sigma2}
+        acc = best - 0.25 * (epoch / epochs) ** 2
+        writer.append(epoch, state, None, _metrics(config, table, epoch, acc, sparsity))
+    return writer.zoo

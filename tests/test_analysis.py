@@ -1,0 +1,579 @@
+"""Every statistic against an independent computation, or a population whose answer is known."""
+
+import os
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import made_up_zoos
+import numpy as np
+import polars as pl
+import pytest
+import scipy.stats
+import zoos
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.presets import PRESETS
+from zoojax import analysis, models, population, run
+from zoojax.analysis import correlations, friendly, methods
+from zoojax.errors import ZoojaxError
+from zoojax.grid import Grid
+from zoojax.weight_statistics import layer_statistics
+from zoojax.zoo import CONFIG, MEMBERS, METRICS, Zoo, open_zoo
+
+RATIOS = (0.5, 0.7, 0.9)
+ALL = ("dense", "mp", "vd")
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory) -> dict[str, Zoo]:
+    """48 members of two activations, and both their twins; metrics made up."""
+    root = tmp_path_factory.mktemp("family")
+    dense = made_up_zoos.dense(root / "dense", 24, Grid(activations=("tanh", "relu")))
+    return {
+        "dense": dense,
+        "mp": made_up_zoos.pruned(root / "mp", dense, RATIOS),
+        "vd": made_up_zoos.dropped_out(root / "vd", dense, epochs=5),
+    }
+
+
+@pytest.fixture(scope="module")
+def found(family) -> analysis.Analysis:
+    return analysis.analyse(family["dense"], [family["vd"], family["mp"]])
+
+
+def changed(zoo: Zoo, to, change) -> Zoo:
+    """A copy of a zoo with other metrics."""
+    copy = zoos.copied(zoo, to)
+    change(zoo.all_metrics).write_parquet(copy / METRICS)
+    return open_zoo(copy)
+
+
+def spoilt(zoo: Zoo, to, member: int, epoch: int = 0) -> Zoo:
+    """A copy of a zoo in which one member diverged at an epoch."""
+    gone = (pl.col("member") == member) & (pl.col("epoch") >= epoch)
+    return changed(
+        zoo,
+        to,
+        lambda table: table.with_columns(
+            pl.when(gone).then(np.nan).otherwise(pl.col("test_acc")).alias("test_acc"),
+            pl.col("finite") & ~gone,
+        ),
+    )
+
+
+# Populations over epochs.
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_summary_is_the_mean_and_deviation_over_members(family, kind):
+    zoo = family[kind]
+    table, metrics = analysis.summary(zoo), zoo.all_metrics
+    row = table.row(len(table) - 1, named=True)
+    rows = metrics.filter(pl.col("epoch") == row["epoch"])["test_acc"].to_numpy()
+    if kind == "mp":
+        rows = rows[zoo.roster["ratio"].to_numpy() == row["ratio"]]
+    assert row["members"] == len(rows) == 48
+    np.testing.assert_allclose(row["test_acc_mean"], rows.mean(dtype=float), rtol=1e-6)
+    np.testing.assert_allclose(row["test_acc_std"], rows.std(dtype=float), rtol=1e-4)
+
+
+def test_a_diverged_member_is_counted_and_left_out(family, tmp_path):
+    zoo = spoilt(family["dense"], tmp_path / "dense", 3, epoch=20)
+    table = analysis.summary(zoo)
+    sound = family["dense"].all_metrics.filter(pl.col("member") != 3)
+    for epoch, diverged in ((19, 0), (20, 1)):
+        row = table.filter(pl.col("epoch") == epoch).row(0, named=True)
+        assert (row["members"], row["diverged"]) == (48, diverged)
+    expected = sound.filter(pl.col("epoch") == 20)["test_acc"].mean()
+    np.testing.assert_allclose(row["test_acc_mean"], expected, rtol=1e-6)
+
+
+def test_layer_sparsity_counts_the_weights_of_each_layer(family):
+    table = analysis.layer_sparsity(family["vd"])
+    sizes = dict(table.select("layer", "weights").unique().iter_rows())
+    assert sizes == {"conv1": 200, "conv2": 1200, "conv3": 96, "fc1": 720, "fc2": 200}
+    last = table.filter((pl.col("epoch") == 5) & (pl.col("layer") == "fc1"))
+    metrics = family["vd"].all_metrics.filter(pl.col("epoch") == 5)
+    np.testing.assert_allclose(last["mean"][0], metrics["sparsity_fc1"].mean(), rtol=1e-6)
+
+
+def test_by_hyperparameters_splits_the_members(family):
+    table = analysis.by_hyperparameters(family["dense"], 50)
+    assert table["hyperparameter"].unique().to_list() == ["activation"]
+    mine = family["dense"].roster.filter(pl.col("activation") == "relu")["id"]
+    rows = family["dense"].all_metrics.filter(pl.col("member").is_in(mine.to_list()))
+    expected = rows.filter(pl.col("epoch") == 50)["test_acc"].mean()
+    row = table.filter(pl.col("value") == "relu").row(0, named=True)
+    assert row["members"] == 24
+    np.testing.assert_allclose(row["test_acc_mean"], expected, rtol=1e-6)
+
+
+def test_pruning_frequency_of_every_weight(family):
+    zoo = family["mp"]
+    table = analysis.pruning_frequency(zoo, 15, 0.7)
+    chosen = zoo.roster["ratio"].to_numpy() == 0.7
+    for layer, leaves in zoo.params(15).items():
+        zero = (leaves["kernel"][chosen] == 0).mean(axis=0).ravel()
+        of_layer = table.filter(pl.col("layer") == layer)
+        assert of_layer["weight"].to_list() == list(range(zero.size))
+        np.testing.assert_allclose(of_layer["frequency"], zero)
+    assert table["frequency"].mean() == pytest.approx(0.7, abs=1e-3)
+
+
+# Agreement.
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 2500), st.integers(2, 9))
+def test_pairwise_agreement_by_counting(members, others, images, classes):
+    rng = np.random.default_rng(images)
+    one = rng.integers(0, classes, (members, images)).astype(np.uint16)
+    other = rng.integers(0, classes, (others, images)).astype(np.uint16)
+    expected = [[np.mean(a == b) for b in other] for a in one]
+    np.testing.assert_allclose(analysis.pairwise(one, other), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_predictions_are_the_largest_logits(tmp_path_factory, kind):
+    zoo = zoos.KINDS[kind](tmp_path_factory)
+    images = jnp.asarray(run.load_images(zoo, None).test.images)
+    params, model = zoo.effective(), models.CNN(zoo.config.shape, "tanh")
+    logits = [
+        models.logits(model, {"params": population.take(params, i)}, images)
+        for i in range(len(zoo))
+    ]
+    np.testing.assert_array_equal(analysis.predictions(zoo), np.argmax(logits, axis=-1))
+
+
+@pytest.mark.parametrize("kind", ["mp", "vd"])
+def test_agreement_of_twins_with_their_parents(tmp_path_factory, kind):
+    zoo, twin = zoos.dense(tmp_path_factory), zoos.KINDS[kind](tmp_path_factory)
+    table = analysis.agreement(zoo, twin)
+    before, after = analysis.predictions(zoo), analysis.predictions(twin)
+    ids = zoo.roster["id"].to_list()
+    for row, parent in enumerate(twin.roster["parent_id"].to_list()):
+        same = sum(before[ids.index(parent)] == after[row]) / before.shape[1]
+        assert table["agreement"][row] == pytest.approx(same)
+        assert table["parent_id"][row] == parent
+    if kind == "vd":  # before any training it is its parent
+        assert (analysis.agreement(zoo, twin, 0)["agreement"] > 0.9).all()
+
+
+def test_a_zoo_agrees_with_itself(tmp_path_factory):
+    zoo = zoos.dense(tmp_path_factory)
+    table = analysis.agreement_matrix(zoo)
+    matrix = table.drop("member").to_numpy()
+    assert table.columns == ["member", *map(str, zoo.roster["id"])]
+    np.testing.assert_array_equal(np.diag(matrix), 1)
+    np.testing.assert_array_equal(matrix, matrix.T)
+
+
+def test_a_diverged_twin_has_no_agreement(tmp_path_factory, tmp_path):
+    zoo = zoos.dense(tmp_path_factory)
+    twin = spoilt(zoos.dropped_out(tmp_path_factory), tmp_path / "vd", 1)
+    agreements = analysis.agreement(zoo, twin)["agreement"].to_list()
+    assert agreements[1] is None and None not in (agreements[0], agreements[2])
+    matrix = analysis.agreement_matrix(zoo, twin).drop("member").to_numpy()
+    assert np.isnan(matrix[:, 1]).all() and np.isfinite(matrix[:, [0, 2]]).all()
+
+
+# Correlation.
+
+samples = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=4, max_size=20)
+
+
+@given(samples, st.integers(0, 100))
+def test_resampled_coefficients_are_those_of_the_resample(pairs, seed):
+    """Ties and repetitions too."""
+    x, y = np.array(pairs, float).T
+    drawn = np.random.default_rng(seed).integers(0, len(x), (5, len(x)))
+    times = np.stack([np.bincount(row, minlength=len(x)) for row in drawn])
+    r = correlations.resampled_pearson(x, y, times)
+    tau = correlations.resampled_kendall(x, y, times)
+    for i, row in enumerate(drawn):
+        if np.ptp(x[row]) == 0 or np.ptp(y[row]) == 0:
+            assert np.isnan(tau[i]) and np.isnan(r[i])
+            continue
+        assert r[i] == pytest.approx(np.corrcoef(x[row], y[row])[0, 1], abs=1e-9)
+        assert tau[i] == pytest.approx(_kendall(x[row], y[row]), abs=1e-6)
+
+
+def test_the_interval_is_the_bootstraps():
+    """Of 40 normal pairs, beside scipy's own percentile bootstrap."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(40)
+    y = x + rng.standard_normal(40)
+    ours = correlations.coefficients(x, y, resamples=4000)
+
+    def pearson(a, b):
+        return np.corrcoef(a, b)[0, 1]
+
+    theirs = scipy.stats.bootstrap(
+        *((x, y), pearson),
+        paired=True,
+        vectorized=False,
+        n_resamples=4000,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    assert ours["pearson"] == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert ours["pearson_low"] == pytest.approx(theirs.low, abs=0.03)
+    assert ours["pearson_high"] == pytest.approx(theirs.high, abs=0.02)
+
+
+def _kendall(x, y) -> float:
+    """Tau-b by counting pairs."""
+    i, j = np.triu_indices(len(x), 1)
+    a, b = np.sign(x[i] - x[j]), np.sign(y[i] - y[j])
+    return float((a * b).sum() / np.sqrt((a != 0).sum() * (b != 0).sum()))
+
+
+def test_correlation_of_every_ratio_and_epoch(family):
+    zoo, twin = family["dense"], family["mp"]
+    table = analysis.correlation(zoo, twin, resamples=50)
+    assert len(table) == len(RATIOS) * 16
+    row = table.filter((pl.col("ratio") == 0.9) & (pl.col("epoch") == 15)).row(0, named=True)
+    before = zoo.all_metrics.filter(pl.col("epoch") == 50)["test_acc"].to_numpy()
+    mine = twin.roster["ratio"].to_numpy() == 0.9
+    after = twin.all_metrics.filter(pl.col("epoch") == 15)["test_acc"].to_numpy()[mine]
+    assert row["pearson"] == pytest.approx(np.corrcoef(before, after)[0, 1])
+    assert row["kendall"] == pytest.approx(_kendall(before, after))
+    assert row["pearson_low"] < row["pearson"] < row["pearson_high"]
+
+
+@pytest.mark.parametrize("x", [[1.0, 2.0], [1.0, 1.0, 1.0, 1.0]])
+def test_no_correlation_where_there_is_none(x):
+    assert set(correlations.coefficients(np.array(x), np.arange(len(x))).values()) == {None}
+
+
+# Friendly and hard members.
+
+
+def test_friendly_members_lost_least(family):
+    zoo, twin = family["dense"], family["vd"]
+    table = analysis.friendliness(zoo, twin)
+    before = zoo.all_metrics.filter(pl.col("epoch") == 50)["test_acc"].to_numpy()
+    after = twin.all_metrics.filter(pl.col("epoch") == 5)["test_acc"].to_numpy()
+    np.testing.assert_allclose(table["change"], after - before, atol=1e-6)
+    order = np.argsort(-(after - before))
+    assert table.sort("rank")["parent_id"].to_list() == order.tolist()
+    friendly_ones = table.filter(pl.col("group") == "friendly")["parent_id"].to_list()
+    hard_ones = table.filter(pl.col("group") == "hard")["parent_id"].to_list()
+    assert set(friendly_ones) == set(order[:5].tolist())
+    assert set(hard_ones) == set(order[-5:].tolist())
+    assert "activation" in table.columns
+
+
+def test_a_population_is_consistent_with_its_copy(family, tmp_path):
+    """All ratios of the twin with the accuracies of one: the same members are friendly."""
+    accuracy = pl.col("test_acc")
+
+    def alike(table):
+        ratios = family["mp"].roster.select(pl.col("id").alias("member"), "parent_id")
+        table = table.join(ratios, on="member", maintain_order="left")
+        return table.with_columns(accuracy.first().over("parent_id", "epoch")).drop("parent_id")
+
+    twin = changed(family["mp"], tmp_path / "mp", alike)
+    table = analysis.consistency(family["dense"], [twin])
+    assert len(table) == 3
+    assert table["kendall"].to_list() == pytest.approx([1.0] * 3)
+    assert table["friendly_in_both"].to_list() == [1.0] * 3
+    other = analysis.consistency(family["dense"], [family["mp"], family["vd"]])
+    assert len(other) == 6 and (other["kendall"] < 0.9).all()
+
+
+def test_what_the_weights_decide_is_predicted(family, tmp_path):
+    """An accuracy that is a linear function of the layer statistics, and one that is noise."""
+    statistics = layer_statistics(family["dense"].params(50))
+    scaled = (statistics - statistics.mean(0)) / (statistics.std(0) + 1e-9)
+    score = np.float32(0.8 + 0.01 * scaled[:, :10].sum(axis=1))
+
+    def decided(table):
+        last = table["epoch"].to_numpy() == 5
+        values = table["test_acc"].to_numpy().copy()
+        values[last] = score
+        return table.with_columns(pl.Series("test_acc", values))
+
+    twin = changed(family["vd"], tmp_path / "vd", decided)
+    table = analysis.predictability(family["dense"], twin)
+    r2 = {(t, f): r for t, f, r in table.select("target", "features", "r2").iter_rows()}
+    assert r2["test_acc", "layer statistics"] > 0.8
+    assert r2["test_acc", "dense accuracy"] < 0.2
+    assert r2["sparsity", "layer statistics"] < 0.5
+
+
+def test_layer_statistics_by_hand(family):
+    params = family["dense"].params(50)
+    found = layer_statistics(params)
+    kernel = params["conv1"]["kernel"][7].ravel().astype(float)
+    expected = [kernel.mean(), kernel.var(), *np.percentile(kernel, (1, 25, 50, 75, 99))]
+    np.testing.assert_allclose(found[7, :7], expected, rtol=1e-9)
+    assert found.shape == (48, 5 * 2 * 7)
+
+
+def test_few_members_are_not_predicted(tmp_path_factory):
+    zoo, twin = zoos.dense(tmp_path_factory), zoos.dropped_out(tmp_path_factory)
+    assert analysis.predictability(zoo, twin)["r2"].null_count() == 6
+    assert analysis.friendliness(zoo, twin)["group"].to_list() == [""] * 3
+    assert len(zoo) < friendly.FEWEST
+
+
+# Magnitude pruning against variational dropout.
+
+
+@pytest.mark.parametrize(
+    ("wanted", "accuracy"),
+    [(0.1, 0.9), (0.3, 0.85), (0.5, 0.8), (0.55, 0.7), (0.6, 0.6), (0.05, np.nan), (0.7, np.nan)],
+)
+def test_accuracy_where_a_sparsity_is_first_reached(wanted, accuracy):
+    """Sparsity may fall again afterwards."""
+    sparsity, accuracies = np.array([0.1, 0.5, 0.6, 0.4]), np.array([0.9, 0.8, 0.6, 0.1])
+    found = methods.at_sparsity(sparsity, accuracies, [wanted])
+    np.testing.assert_allclose(found, [accuracy])
+
+
+def test_methods_at_equal_sparsity(family, tmp_path):
+    """Pruning is better by 0.03 at 50 %, by 0.01 at 70 %, and worse by 0.01 at 90 %."""
+    zoo = family["dense"]
+    shift = np.random.default_rng(0).uniform(-0.02, 0.02, 48).astype(np.float32)
+
+    def pruned(table):
+        gain = {0.5: 0.03, 0.7: 0.01, 0.9: -0.01}
+        roster = family["mp"].roster
+        acc = [
+            0.8 + float(shift[parent]) + gain[ratio]
+            for parent, ratio in roster.select("parent_id", "ratio").iter_rows()
+        ]
+        return table.with_columns(pl.Series("test_acc", acc * 16, dtype=pl.Float32))
+
+    def dropped(table):
+        epoch, member = table["epoch"].to_numpy(), table["member"].to_numpy()
+        return table.with_columns(
+            pl.Series("sparsity", epoch * 0.19, dtype=pl.Float32),
+            pl.Series("test_acc", 0.8 + shift[member]),
+        )
+
+    mp = changed(family["mp"], tmp_path / "mp", pruned)
+    vd = changed(family["vd"], tmp_path / "vd", dropped)
+    table = analysis.compare_methods(zoo, mp, vd)
+    assert table["members"].to_list() == [48] * 3
+    np.testing.assert_allclose(table["difference"], [0.03, 0.01, -0.01], atol=1e-6)
+    assert (table["low"] <= table["difference"] + 1e-6).all()
+    row = analysis.crossing(zoo, mp, vd).row(0, named=True)
+    assert row["sparsity"] == pytest.approx(0.8, abs=1e-4) and row["crosses"] == 1.0
+    with pytest.raises(ZoojaxError, match="kind vd, not mp"):
+        analysis.compare_methods(zoo, vd, mp)
+
+
+def test_methods_that_never_cross(family, tmp_path):
+    better = changed(
+        family["mp"], tmp_path / "mp", lambda t: t.with_columns(pl.lit(1.0).alias("test_acc"))
+    )
+    row = analysis.crossing(family["dense"], better, family["vd"]).row(0, named=True)
+    assert row["sparsity"] is None and row["crosses"] == 0.0
+
+
+# The paper.
+
+
+def test_published_tables_as_printed():
+    table = analysis.published("usps-s-seed")
+
+    def value(**where) -> tuple:
+        row = table.filter(pl.col(k).eq_missing(v) for k, v in where.items())
+        assert len(row) == 1
+        return row["mean"][0], row["std"][0]
+
+    agreed = value(table="Tables 1, 9", method="vd", quantity="agreement", sparsity=0.885)
+    assert agreed == pytest.approx((0.866, 0.011))
+    assert value(table="Table 2", method="mp", quantity="kendall", ratio=0.8) == (0.716, None)
+    pruned = value(table="Table 5", ratio=0.9, epoch=15, quantity="test_acc")
+    assert pruned == pytest.approx((0.738, 0.173))
+    layer = value(table="Table 7", epoch=25, quantity="sparsity_conv1")
+    assert layer[0] == pytest.approx(0.935)
+    assert analysis.published("digits-s-seed").is_empty()
+
+
+def test_ours_beside_the_papers(found, family):
+    whole = replace(found, zoo=open_zoo(family["dense"].path))
+    whole.zoo.config = replace(whole.zoo.config, preset="usps-s-seed")
+    table = analysis.beside_paper(whole)
+    row = table.filter(
+        (pl.col("table") == "Table 5") & (pl.col("ratio") == 0.9) & (pl.col("epoch") == 15)
+    ).filter(pl.col("quantity") == "test_acc")
+    ours = found.tables["trajectories"].filter(
+        (pl.col("method") == "mp") & (pl.col("ratio") == 0.9) & (pl.col("epoch") == 15)
+    )
+    assert row["ours_mean"][0] == pytest.approx(ours["test_acc_mean"][0])
+    assert row["difference"][0] == pytest.approx(ours["test_acc_mean"][0] - 0.738)
+    assert {"Tables 1, 9", "Table 2", "Table 6", "Table 7", "Table 8"} <= set(table["table"])
+
+
+# All of it.
+
+
+def test_everything_is_found(found):
+    assert set(found.tables) == {
+        *("members", "trajectories", "layer_sparsity", "hyperparameters", "correlation"),
+        *("friendliness", "consistency", "predictability", "pruning_frequency"),
+        *("methods", "crossing", "agreement", "agreement_summary"),
+    }
+    assert found.notes == []
+    assert set(found.tables["trajectories"]["method"]) == set(ALL)
+    assert all(matrix.shape == (48, 48) for matrix in found.matrices.values())
+    assert len(found.matrices) == 5
+
+
+def test_a_zoo_without_twins(family):
+    alone = analysis.analyse(family["dense"], [])
+    assert set(alone.tables) == {"members", "trajectories", "hyperparameters"}
+    assert [note for note in alone.notes if "No twin" in note] == alone.notes
+    assert len(alone.notes) == 2
+
+
+def test_a_diverged_member_is_noted(family, tmp_path):
+    twin = spoilt(family["vd"], tmp_path / "vd", 5, epoch=3)
+    noted = analysis.analyse(family["dense"], [twin])
+    assert any("1 of 48 members" in note for note in noted.notes)
+    table = noted.tables["correlation"]
+    assert table.filter(pl.col("epoch") == 4)["diverged"].to_list() == [1]
+    assert 5 not in noted.tables["friendliness"]["parent_id"].to_list()
+
+
+def test_a_single_member_has_no_correlation(tmp_path):
+    zoo = made_up_zoos.dense(tmp_path / "dense", 1)
+    found = analysis.analyse(zoo, [made_up_zoos.pruned(tmp_path / "mp", zoo, (0.5,))])
+    assert found.tables["correlation"]["pearson"].null_count() == 16
+    assert any("too few for correlations" in note for note in found.notes)
+
+
+def other_parent(family, folder):
+    zoo = made_up_zoos.dense(folder / "other", 2)
+    return zoo, [made_up_zoos.pruned(folder / "twin", zoo, (0.5,)), family["vd"]]
+
+
+def other_images(family, folder):
+    copy = zoos.copied(family["vd"], folder / "vd")
+    text = (copy / CONFIG).read_text().replace(family["vd"].config.data_hash, "0" * 64)
+    (copy / CONFIG).write_text(text)
+    return family["dense"], [open_zoo(copy)]
+
+
+def two_of_a_kind(family, folder):
+    return family["dense"], [family["vd"], open_zoo(zoos.copied(family["vd"], folder / "vd"))]
+
+
+def a_twin_first(family, folder):
+    return family["vd"], [family["mp"]]
+
+
+def no_twin(family, folder):
+    return family["dense"], [family["dense"]]
+
+
+def nothing_yet(family, folder):
+    copy = zoos.copied(family["dense"], folder / "dense")
+    (copy / METRICS).unlink()
+    return open_zoo(copy), []
+
+
+def no_parent_metrics(family, folder):
+    zoo = changed(
+        family["dense"], folder / "dense", lambda table: table.filter(pl.col("epoch") < 50)
+    )
+    return zoo, [family["vd"]]
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (other_parent, "twin of another zoo"),
+        (other_images, "other images"),
+        (two_of_a_kind, "twins of one kind"),
+        (a_twin_first, "is itself a twin"),
+        (no_twin, "is a dense zoo, not a twin"),
+        (nothing_yet, "no epoch yet"),
+        (no_parent_metrics, "no metrics of epoch 50"),
+    ],
+)
+def test_zoos_that_do_not_belong_together(family, tmp_path, make, named):
+    zoo, twins = make(family, tmp_path)
+    with pytest.raises(ZoojaxError, match=named):
+        analysis.analyse(zoo, twins)
+
+
+def test_a_parent_whose_states_are_gone_is_noted(family, tmp_path):
+    """Metrics without states: what needs no weights is still told."""
+    copy = zoos.copied(family["dense"], tmp_path / "dense")
+    for file in sorted((copy / "states/50").rglob("*"), reverse=True):
+        file.rmdir() if file.is_dir() else file.unlink()
+    (copy / "states/50").rmdir()
+    found = analysis.analyse(open_zoo(copy), [family["vd"]])
+    assert any("lacks the states" in note for note in found.notes)
+    assert "agreement" not in found.tables and "correlation" in found.tables
+
+
+def test_tables_are_written(found, tmp_path):
+    (tmp_path / "paper.csv").write_text("of an earlier analysis")
+    (tmp_path / "notes.txt").write_text("a user's own")
+    analysis.write_tables(found, tmp_path)
+    assert not (tmp_path / "paper.csv").exists() and (tmp_path / "notes.txt").exists()
+    for name, table in found.tables.items():
+        assert pl.read_parquet(tmp_path / f"{name}.parquet").equals(table)
+        assert len(pl.read_csv(tmp_path / f"{name}.csv")) == len(table)
+    dense = pl.read_parquet(tmp_path / "agreement_dense.parquet").to_numpy()
+    np.testing.assert_array_equal(dense, found.matrices["dense"])
+    row = found.tables["trajectories"].filter((pl.col("method") == "vd") & (pl.col("epoch") == 4))
+    cell = f"{100 * row['test_acc_mean'][0]:.1f} ({100 * row['test_acc_std'][0]:.1f})"
+    markdown = (tmp_path / "table6_variational_dropout.md").read_text()
+    assert cell in markdown and "| Metric | 0 | 2 | 4 |" in markdown
+    latex = (tmp_path / "table5_magnitude_pruning.tex").read_text()
+    assert r"50\% & 70\% & 90\% \\" in latex and r"\bottomrule" in latex
+    assert {p.stem for p in tmp_path.glob("*.tex")} == {
+        *("table1_agreement", "table2_correlation", "table5_magnitude_pruning"),
+        *("table6_variational_dropout", "table7_layers_vd", "table8_layers_mp"),
+    }
+
+
+def test_members_tables_are_those_of_the_zoos(family):
+    """What the made-up zoos promise: a twin a member, in the order of their parents."""
+    assert pl.read_parquet(family["vd"].path / MEMBERS)["parent_id"].to_list() == list(range(48))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(family["dense"].params(50)))
+
+
+@pytest.mark.slow
+def test_a_thousand_members_in_ten_minutes_and_four_gigabytes(data_dir, tmp_path):
+    """5 ratios and 26 epochs, on USPS's 2,007 test images; figures and page included."""
+    spec = PRESETS["usps-s-seed"].data
+    zoo = made_up_zoos.dense(tmp_path / "dense", 1000, preset="usps-s-seed", spec=spec)
+    made_up_zoos.pruned(tmp_path / "mp", zoo)
+    made_up_zoos.dropped_out(tmp_path / "vd", zoo)
+    begun = time.monotonic()
+    command = [*zoos.COMMAND, "analyse", *(str(tmp_path / kind) for kind in ALL)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "out")], env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds, page = time.monotonic() - begun, tmp_path / "out/report.html"
+    print(
+        f"{seconds:.0f} s, {usage.ru_maxrss / 2**20:.2f} GiB, {page.stat().st_size / 2**20:.1f} MiB"
+    )
+    assert process.returncode == 0
+    assert seconds < 600 and usage.ru_maxrss < 4 * 2**20 and page.stat().st_size < 10e6
+
+
+@pytest.mark.slow
+def test_a_million_pairs_in_ten_seconds():
+    """1,000 x 1,000 members on 10,000 images."""
+    answers = np.random.default_rng(0).integers(0, 10, (1000, 10_000)).astype(np.uint16)
+    analysis.pairwise(answers[:, :2000])
+    begun = time.monotonic()
+    matrix = analysis.pairwise(answers)
+    seconds = time.monotonic() - begun
+    print(f"{seconds:.1f} s")
+    assert matrix[3, 5] == pytest.approx((answers[3] == answers[5]).mean())
+    assert seconds < 10

@@ -1,0 +1,160 @@
+"""Magnitude pruning against variational dropout at equal sparsity."""
+
+import numpy as np
+import polars as pl
+import scipy.stats
+
+from zoojax.analysis.twins import pairs, sound
+from zoojax.errors import ZoojaxError
+from zoojax.zoo import Zoo
+
+_RESAMPLES = 1000
+
+
+def _check(mp: Zoo, vd: Zoo) -> None:
+    for twin, kind in ((mp, "mp"), (vd, "vd")):
+        if twin.config.kind != kind:
+            raise ZoojaxError(f"{twin.path} is of kind {twin.config.kind}, not {kind}")
+
+
+def _accuracies(zoo: Zoo, mp: Zoo, vd: Zoo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of parents that are sound throughout in both twins.
+
+    Returns:
+        ratios [R]; test accuracy of the pruned at their last epoch [parents, R]; that of
+        the dropped out at the same sparsities, between their epochs [parents, R].
+    """
+    _check(mp, vd)
+    pruned = sound(pairs(zoo, mp))
+    pruned = pruned.filter(pl.col("epoch") == pl.col("epoch").max())
+    ratios = pruned["ratio"].unique().sort().to_list()
+    by_parent = {
+        parent: rows.sort("ratio")["test_acc"].to_numpy()
+        for (parent,), rows in pruned.partition_by("parent_id", as_dict=True).items()
+        if len(rows) == len(ratios)
+    }
+    table = pairs(zoo, vd)
+    epochs = table["epoch"].n_unique()
+    mine, theirs = [], []
+    for (parent,), rows in sound(table).partition_by("parent_id", as_dict=True).items():
+        if parent not in by_parent or len(rows) < epochs:
+            continue
+        rows = rows.sort("epoch")
+        mine.append(by_parent[parent])
+        theirs.append(at_sparsity(rows["sparsity"].to_numpy(), rows["test_acc"].to_numpy(), ratios))
+    shape = (len(mine), len(ratios))
+    return np.array(ratios), np.reshape(mine, shape), np.reshape(theirs, shape)
+
+
+def at_sparsity(sparsity: np.ndarray, accuracy: np.ndarray, wanted: list[float]) -> np.ndarray:
+    """A member's accuracy when it first reaches a sparsity.
+
+    Args:
+        sparsity: by epoch, [epochs].
+        accuracy: by epoch, [epochs].
+        wanted: sparsities.
+
+    Returns:
+        [wanted]: linear between the epoch that reaches it first and the one before; NaN
+        where none does, or the member begins beyond it.
+    """
+    found = np.full(len(wanted), np.nan)
+    for i, goal in enumerate(wanted):
+        reached = np.flatnonzero(sparsity >= goal)
+        if not reached.size:
+            continue
+        after = reached[0]
+        if sparsity[after] == goal:
+            found[i] = accuracy[after]
+        elif after > 0:
+            part = (goal - sparsity[after - 1]) / (sparsity[after] - sparsity[after - 1])
+            found[i] = accuracy[after - 1] + part * (accuracy[after] - accuracy[after - 1])
+    return found
+
+
+def compare_methods(zoo: Zoo, mp: Zoo, vd: Zoo, seed: int = 0) -> pl.DataFrame:
+    """Accuracy of magnitude pruning less that of variational dropout at equal sparsity.
+
+    Args:
+        zoo: the dense zoo.
+        mp: its magnitude-pruned twin, compared at its last epoch.
+        vd: its variational-dropout twin; each member's accuracy is taken where its
+            training first reached the sparsity, linear between epochs.
+        seed: of the bootstrap.
+
+    Returns:
+        A row a pruning ratio: `sparsity`, `members` (parents with both twins sound and that
+        sparsity reached), mean `mp_acc` and `vd_acc`, mean `difference` with its 95 %
+        bootstrap interval over members (BCa), `low` and `high`; null where fewer than
+        three are left.
+
+    Raises:
+        ZoojaxError: they are not a zoo and its two twins.
+    """
+    ratios, mine, theirs = _accuracies(zoo, mp, vd)
+    rows = []
+    for i, ratio in enumerate(ratios):
+        reached = np.isfinite(theirs[:, i])
+        a, b = mine[reached, i], theirs[reached, i]
+        row = [float(ratio), len(a)] + [None] * 5
+        if len(a) >= 3:
+            low, high = _interval(a - b, seed)
+            row = [float(ratio), len(a), a.mean(), b.mean(), (a - b).mean(), low, high]
+        rows.append(row)
+    numbers = ("mp_acc", "vd_acc", "difference", "low", "high")
+    schema = {"sparsity": pl.Float64, "members": pl.Int64} | dict.fromkeys(numbers, pl.Float64)
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _interval(values: np.ndarray, seed: int) -> tuple[float, float]:
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    found = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=_RESAMPLES, rng=np.random.default_rng(seed)
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def crossing(zoo: Zoo, mp: Zoo, vd: Zoo, seed: int = 0) -> pl.DataFrame:
+    """The sparsity above which variational dropout is the more accurate.
+
+    Args:
+        zoo: the dense zoo.
+        mp: its magnitude-pruned twin.
+        vd: its variational-dropout twin.
+        seed: of the bootstrap.
+
+    Returns:
+        One row: `sparsity` where the mean difference of `compare_methods` falls from
+        positive to negative the last time, linear between pruning ratios (null if it does
+        not), `low` and `high` of the 95 % percentile interval over resamples of members
+        that cross, and `crosses`: the share of resamples that do.
+
+    Raises:
+        ZoojaxError: they are not a zoo and its two twins.
+    """
+    ratios, mine, theirs = _accuracies(zoo, mp, vd)
+    difference = mine - theirs
+    found = _zero(ratios, difference)
+    generator, samples = np.random.default_rng(seed), []
+    for _ in range(_RESAMPLES if len(difference) >= 3 else 0):
+        drawn = difference[generator.integers(0, len(difference), len(difference))]
+        samples.append(_zero(ratios, drawn))
+    crossed = [s for s in samples if s is not None]
+    low, high = np.percentile(crossed, (2.5, 97.5)).tolist() if crossed else (None, None)
+    share = len(crossed) / len(samples) if samples else None
+    numbers = {"sparsity": found, "low": low, "high": high, "crosses": share}
+    return pl.DataFrame(numbers, schema_overrides={name: pl.Float64 for name in numbers})
+
+
+def _zero(ratios: np.ndarray, difference: np.ndarray) -> float | None:
+    """Where the mean over members [members, R] falls through zero the last time."""
+    known = np.isfinite(difference).any(axis=0)
+    if known.sum() < 2:
+        return None
+    at, mean = ratios[known], np.nanmean(difference[:, known], axis=0)
+    falls = np.flatnonzero((mean[:-1] > 0) & (mean[1:] <= 0))
+    if not falls.size:
+        return None
+    i = falls[-1]
+    return float(at[i] + (at[i + 1] - at[i]) * mean[i] / (mean[i] - mean[i + 1]))

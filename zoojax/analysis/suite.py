@@ -1,0 +1,360 @@
+"""Everything that the paper reports, and more, of a zoo and its twins: tables by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from zoojax import run
+from zoojax.analysis.agreements import agreement, finite, pairwise, without_diverged
+from zoojax.analysis.correlations import correlation
+from zoojax.analysis.friendly import FEWEST, consistency, friendliness, predictability
+from zoojax.analysis.methods import compare_methods, crossing
+from zoojax.analysis.paper import published
+from zoojax.analysis.trajectories import (
+    by_hyperparameters,
+    layer_sparsity,
+    pruning_frequency,
+    summary,
+)
+from zoojax.analysis.twins import check, hyperparameters, last_epoch, matched_epoch, measurements
+from zoojax.errors import ZoojaxError
+from zoojax.zoo import Zoo
+
+# The sparsity at which members are compared where the paper names none: a ratio of pruning,
+# and the nearest epoch of variational dropout, whose last epochs have often collapsed.
+_SPARSITY = 0.8
+# Epochs at which the pruning frequency of single weights is drawn (Figure 3 of the paper).
+_FREQUENCY_EPOCHS = (5, 10, 15, 20, 25)
+
+# Names of the tables there may be.
+TABLES = (
+    *("members", "trajectories", "layer_sparsity", "hyperparameters", "correlation"),
+    *("friendliness", "consistency", "predictability", "pruning_frequency", "methods"),
+    *("crossing", "agreement", "agreement_summary", "paper"),
+)
+
+Step = Callable[[str], None]
+
+
+@dataclass
+class Analysis:
+    """What `analyse` found.
+
+    Attributes:
+        zoo: the dense zoo.
+        twins: its twins, at most one of each kind.
+        tables: polars frames by names of TABLES. Those that hold several populations name them in
+            `method` ("dense", "mp", "vd"), `ratio` (of pruning) and `epoch`.
+        matrices: pairwise agreement [members, members] by what it is of.
+        notes: what was left out, and why; sentences.
+    """
+
+    zoo: Zoo
+    twins: list[Zoo]
+    tables: dict[str, pl.DataFrame] = field(default_factory=dict)
+    matrices: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def twin(self, kind: str) -> Zoo | None:
+        """The twin of a kind, "mp" or "vd"."""
+        return next((twin for twin in self.twins if twin.config.kind == kind), None)
+
+
+def analyse(
+    zoo: Zoo, twins: list[Zoo], *, data_dir: Path | None = None, step: Step | None = None
+) -> Analysis:
+    """Analyses a zoo and its twins.
+
+    Args:
+        zoo: a dense zoo.
+        twins: none, or one twin of a kind.
+        data_dir: where image sets are looked for; see `data.data_directory`.
+        step: told what is being done.
+
+    Raises:
+        ZoojaxError: a twin is not the zoo's, a zoo is unfinished or damaged.
+    """
+    _check(zoo, twins)
+    tell = step or (lambda what: None)
+    found = Analysis(zoo, sorted(twins, key=lambda twin: twin.config.kind))
+    tell("trajectories")
+    everyone = [zoo, *found.twins]
+    found.tables["members"] = _stacked(everyone, measurements)
+    found.tables["trajectories"] = _stacked(everyone, summary)
+    found.tables["layer_sparsity"] = _stacked(found.twins, layer_sparsity)
+    if any(hyperparameters(each) for each in everyone):
+        found.tables["hyperparameters"] = _stacked(everyone, by_hyperparameters)
+    if found.twins:
+        tell("correlation")
+        found.tables["correlation"] = _stacked(found.twins, lambda t: correlation(zoo, t))
+        tell("friendly and hard members")
+        _friendliness(found)
+        tell("pruning frequency")
+        found.tables["pruning_frequency"] = _frequencies(found)
+    _methods(found)
+    tell("agreement")
+    _agreements(found, data_dir, tell)
+    if found.twins:
+        found.tables["paper"] = beside_paper(found)
+    _notes(found)
+    # A table without rows says nothing that its absence does not.
+    found.tables = {name: table for name, table in found.tables.items() if len(table)}
+    return found
+
+
+def _check(zoo: Zoo, twins: list[Zoo]) -> None:
+    for each in (zoo, *twins):
+        if not each.epochs:
+            raise ZoojaxError(f"{each.path} has no epoch yet; finish its training first")
+    for twin in twins:
+        check(zoo, twin)
+    kinds = [twin.config.kind for twin in twins]
+    for kind in kinds:
+        if kinds.count(kind) > 1:
+            both = " and ".join(str(t.path) for t in twins if t.config.kind == kind)
+            raise ZoojaxError(f"{both} are twins of one kind; analyse them one at a time")
+
+
+def _stacked(zoos: list[Zoo], table: Callable[[Zoo], pl.DataFrame]) -> pl.DataFrame:
+    """One table of several zoos, the population in front."""
+    parts = []
+    for zoo in zoos:
+        part = table(zoo)
+        if "ratio" not in part.columns:
+            part = part.with_columns(pl.lit(None, pl.Float64).alias("ratio"))
+        method = pl.lit(zoo.config.kind).alias("method")
+        parts.append(part.select(method, "ratio", pl.exclude("ratio")))
+    return pl.concat(parts, how="diagonal") if parts else pl.DataFrame()
+
+
+def _friendliness(found: Analysis) -> None:
+    zoo = found.zoo
+    epochs = {twin.config.kind: _compared(twin) for twin in found.twins}
+    found.tables["friendliness"] = _stacked(
+        found.twins, lambda twin: friendliness(zoo, twin, epochs[twin.config.kind])
+    )
+    found.tables["consistency"] = consistency(zoo, found.twins, list(epochs.values()))
+    parents = {t.config.parent.epoch for t in found.twins if t.config.parent is not None}
+    if parents <= set(zoo.epochs):
+        found.tables["predictability"] = _stacked(
+            found.twins, lambda twin: predictability(zoo, twin, epochs[twin.config.kind])
+        )
+    else:
+        found.notes.append(
+            f"{zoo.path} lacks the states that its twins began with: nothing could be predicted "
+            "from its weights, and no agreement measured."
+        )
+
+
+def _compared(twin: Zoo) -> int:
+    """The epoch at which a twin's members are compared one by one."""
+    if twin.config.kind == "vd":
+        return matched_epoch(twin, _SPARSITY)
+    return last_epoch(twin.all_metrics)
+
+
+def _frequencies(found: Analysis) -> pl.DataFrame:
+    parts = []
+    for twin in found.twins:
+        chosen = [e for e in _FREQUENCY_EPOCHS if e in twin.epochs]
+        epochs = chosen if twin.config.kind == "vd" and chosen else [twin.epochs[-1]]
+        ratios = [None]
+        if twin.config.kind == "mp":
+            ratios = [r for r in twin.roster["ratio"].unique().sort().to_list() if r > 0]
+        for ratio in ratios:
+            for epoch in epochs:
+                table = pruning_frequency(twin, epoch, ratio)
+                parts.append(
+                    table.select(
+                        pl.lit(twin.config.kind).alias("method"),
+                        pl.lit(ratio, pl.Float64).alias("ratio"),
+                        pl.lit(epoch, pl.Int64).alias("epoch"),
+                        pl.all(),
+                    )
+                )
+    return pl.concat(parts) if parts else pl.DataFrame()
+
+
+def _methods(found: Analysis) -> None:
+    mp, vd = found.twin("mp"), found.twin("vd")
+    if mp is None or vd is None:
+        return
+    found.tables["methods"] = compare_methods(found.zoo, mp, vd)
+    found.tables["crossing"] = crossing(found.zoo, mp, vd)
+
+
+def _agreements(found: Analysis, data_dir: Path | None, tell: Step) -> None:
+    """Of each twin with its parent; and all pairs of the zoo and of one population a twin."""
+    zoo = found.zoo
+    images = run.load_images(zoo, data_dir).test.images
+    parents = {t.config.parent.epoch for t in found.twins if t.config.parent is not None}
+    if not parents <= set(zoo.epochs):
+        return
+    begun = {epoch: run.predict(zoo, images, epoch) for epoch in parents or {zoo.epochs[-1]}}
+    parts: list[pl.DataFrame] = []
+    first = max(begun)
+    sound = finite(zoo, first)
+    found.matrices["dense"] = without_diverged(pairwise(begun[first]), sound, sound)
+    for twin in found.twins:
+        assert twin.config.parent is not None
+        start, kind = twin.config.parent.epoch, twin.config.kind
+        for epoch in _agreement_epochs(found, twin):
+            tell(f"agreement, {kind} epoch {epoch}")
+            answers = run.predict(twin, images, epoch)
+            table = agreement(zoo, twin, epoch, of_zoo=begun[start], of_twin=answers)
+            parts.append(table.select(pl.lit(kind).alias("method"), pl.all()))
+            chosen, of = _shown(twin, epoch)
+            if chosen is not None:
+                answers, whole = answers[chosen], finite(twin, epoch)[chosen]
+                found.matrices[of] = without_diverged(pairwise(answers), whole, whole)
+                across = pairwise(begun[start], answers)
+                across = without_diverged(across, finite(zoo, start), whole)
+                found.matrices[f"dense and {of}"] = across
+    if parts:
+        found.tables["agreement"] = pl.concat(parts)
+        found.tables["agreement_summary"] = _agreement_summary(found.tables["agreement"])
+
+
+def _agreement_epochs(found: Analysis, twin: Zoo) -> list[int]:
+    """The last epoch; and under variational dropout those at the ratios of pruning, and at
+    the sparsity that the paper gives."""
+    last = twin.epochs[-1]
+    if twin.config.kind == "mp":
+        return [last]
+    mp = found.twin("mp")
+    wanted = [] if mp is None else mp.roster["ratio"].unique().to_list()
+    wanted += [_SPARSITY, *_published_sparsities(found.zoo)]
+    matched = {matched_epoch(twin, sparsity) for sparsity in wanted}
+    return sorted({last, *matched} & set(twin.epochs))
+
+
+def _published_sparsities(zoo: Zoo) -> list[float]:
+    table = published(zoo.config.preset or "")
+    return table["sparsity"].drop_nulls().unique().to_list()
+
+
+def _shown(twin: Zoo, epoch: int) -> tuple[np.ndarray | None, str]:
+    """Which members of a twin stand for it in the matrices; and what they are called."""
+    if twin.config.kind == "vd":
+        if epoch != matched_epoch(twin, _SPARSITY):
+            return None, ""
+        return np.arange(len(twin)), f"vd epoch {epoch}"
+    ratios = twin.roster["ratio"]
+    ratio = min(ratios.unique().sort().to_list(), key=lambda r: abs(r - _SPARSITY))
+    return np.flatnonzero(ratios.to_numpy() == ratio), f"mp {ratio:.0%}"
+
+
+def _agreement_summary(table: pl.DataFrame) -> pl.DataFrame:
+    """Tables 1 and 9 of the paper: means and standard deviations over members."""
+    quantities = ("test_acc", "sparsity", "agreement")
+    statistics = [
+        expression
+        for name in quantities
+        for expression in (
+            pl.col(name).mean().alias(f"{name}_mean"),
+            pl.col(name).std(ddof=0).alias(f"{name}_std"),
+        )
+    ]
+    whole = table.filter(pl.col("agreement").is_not_null())
+    keys = ["method", "ratio", "epoch"]
+    return whole.group_by(keys).agg(pl.len().alias("members"), *statistics).sort(keys)
+
+
+def beside_paper(found: Analysis) -> pl.DataFrame:
+    """What the paper prints of this zoo beside what was found.
+
+    Where the paper gives variational dropout's sparsity in place of an epoch, the epoch of
+    the nearest mean sparsity is taken; pruned twins are taken at their last epoch.
+
+    Returns:
+        `published` with the epoch filled in, renamed `paper_mean` and `paper_std`;
+        and `members`, `ours_mean`, `ours_std`, `difference` = ours - paper. Empty where the
+        zoo was not made from one of the paper's presets.
+    """
+    printed = published(found.zoo.config.preset or "")
+    mp, vd = found.twin("mp"), found.twin("vd")
+    epochs = []
+    for row in printed.iter_rows(named=True):
+        epoch = row["epoch"]
+        if epoch is None and row["method"] == "mp" and mp is not None:
+            epoch = last_epoch(mp.all_metrics)
+        elif epoch is None and vd is not None and row["sparsity"] is not None:
+            epoch = matched_epoch(vd, row["sparsity"])
+        epochs.append(epoch)
+    printed = printed.with_columns(pl.Series("epoch", epochs, pl.Int64))
+    keys = ["method", "ratio", "epoch", "quantity"]
+    ours = _long(found)
+    joined = printed.join(ours, on=keys, how="inner", nulls_equal=True, maintain_order="left")
+    return joined.select(
+        "table",
+        *keys,
+        pl.col("mean").alias("paper_mean"),
+        pl.col("std").alias("paper_std"),
+        "members",
+        "ours_mean",
+        "ours_std",
+        (pl.col("ours_mean") - pl.col("mean")).alias("difference"),
+    )
+
+
+def _long(found: Analysis) -> pl.DataFrame:
+    """Every mean that was found: method, ratio, epoch, quantity, members, ours_mean, ours_std."""
+    keys, parts = ["method", "ratio", "epoch"], []
+    for name in ("trajectories", "agreement_summary"):
+        table = found.tables.get(name, pl.DataFrame())
+        for column in table.columns:
+            quantity = column.removesuffix("_mean")
+            if quantity == column or (name == "agreement_summary" and quantity != "agreement"):
+                continue
+            parts.append(_quantity(table, keys, quantity, column, pl.col(f"{quantity}_std")))
+    table = found.tables.get("correlation", pl.DataFrame())
+    parts += [
+        _quantity(table, keys, quantity, quantity, pl.lit(None))
+        for quantity in ("pearson", "kendall")
+        if quantity in table.columns
+    ]
+    return pl.concat(parts)
+
+
+def _quantity(
+    table: pl.DataFrame, keys: list[str], quantity: str, mean: str, std: pl.Expr
+) -> pl.DataFrame:
+    return table.select(
+        *keys,
+        pl.lit(quantity).alias("quantity"),
+        pl.col("members").cast(pl.Int64),
+        pl.col(mean).cast(pl.Float64).alias("ours_mean"),
+        std.cast(pl.Float64).alias("ours_std"),
+    )
+
+
+def _notes(found: Analysis) -> None:
+    """What a reader should know of what is missing."""
+    for each in (found.zoo, *found.twins):
+        diverged = each.all_metrics.filter(~pl.col("finite"))["member"].n_unique()
+        if diverged:
+            found.notes.append(
+                f"{diverged} of {len(each)} members of {each.path} diverged (numbers that are "
+                "not finite); from there on they are left out."
+            )
+        newest = each.epochs[-1]
+        if newest < each.config.epochs:
+            found.notes.append(
+                f"{each.path} is at epoch {newest} of {each.config.epochs}: its training is "
+                "not finished."
+            )
+    if len(found.zoo) < 3:
+        found.notes.append(
+            f"{found.zoo.path} has {len(found.zoo)} member(s): too few for correlations."
+        )
+    elif len(found.zoo) < FEWEST:
+        found.notes.append(
+            f"{found.zoo.path} has {len(found.zoo)} members: too few to predict from weights "
+            f"(at least {FEWEST})."
+        )
+    for kind, name in (("mp", "magnitude pruning"), ("vd", "variational dropout")):
+        if found.twin(kind) is None:
+            found.notes.append(f"No twin by {name} was given.")

@@ -1,0 +1,115 @@
+"""A zoo and its twins, side by side: who belongs to whom, and who is left out."""
+
+import polars as pl
+
+from zoojax.errors import ZoojaxError
+from zoojax.zoo import Zoo
+
+# What a members table says of a member apart from its hyper-parameters.
+_NAMES = ("id", "seed", "parent_id", "ratio", "diverged_epoch", "source")
+
+
+def hyperparameters(zoo: Zoo) -> list[str]:
+    """The hyper-parameters in which members of a zoo differ, by column of its roster."""
+    return [
+        name
+        for name in zoo.roster.columns
+        if name not in _NAMES and zoo.roster[name].n_unique() > 1
+    ]
+
+
+def check(zoo: Zoo, twin: Zoo) -> None:
+    """Raises ZoojaxError unless the second is a twin of the first, on the same images."""
+    if zoo.config.kind != "dense":
+        raise ZoojaxError(f"{zoo.path} is itself a twin; give the dense zoo first")
+    parent = twin.config.parent
+    if parent is None:
+        raise ZoojaxError(f"{twin.path} is a dense zoo, not a twin of {zoo.path}")
+    if parent.fingerprint != zoo.fingerprint:
+        raise ZoojaxError(
+            f"{twin.path} is a twin of another zoo ({parent.name}, {parent.path}) than {zoo.path}"
+        )
+    if twin.config.data_hash != zoo.config.data_hash:
+        raise ZoojaxError(f"{twin.path} was measured on other images than {zoo.path}")
+
+
+def measurements(zoo: Zoo) -> pl.DataFrame:
+    """The zoo's metrics with what the roster knows of each member.
+
+    Returns:
+        A row a member and epoch: `member`, `epoch`, the metrics, `parent_id` and `ratio`
+        (null where the kind of zoo has none), `seed` and the hyper-parameters that vary.
+    """
+    roster = zoo.roster.rename({"id": "member"})
+    for name, kind in (("parent_id", pl.Int64), ("ratio", pl.Float64)):
+        if name not in roster.columns:
+            roster = roster.with_columns(pl.lit(None, kind).alias(name))
+    known = ["member", "parent_id", "ratio", "seed", *hyperparameters(zoo)]
+    # Only epochs with a state would be left of `zoo.metrics`: converted zoos may keep few
+    # states and all metrics, and that is what trajectories want.
+    table = roster.select(*dict.fromkeys(known)).join(
+        zoo.all_metrics, on="member", how="inner", maintain_order="left"
+    )
+    return table.sort("epoch", "member", maintain_order=True)
+
+
+def pairs(zoo: Zoo, twin: Zoo) -> pl.DataFrame:
+    """Every member and epoch of a twin beside the member that it was made from.
+
+    Args:
+        zoo: the dense zoo.
+        twin: its twin.
+
+    Returns:
+        `measurements` of the twin, with `dense_acc` and `dense_ggap`: test accuracy and gap
+        of the parent at the epoch that the twin began with; `finite` holds of both.
+
+    Raises:
+        ZoojaxError: it is no twin of this zoo, or the parent was not measured at that epoch.
+    """
+    check(zoo, twin)
+    assert twin.config.parent is not None
+    epoch = twin.config.parent.epoch
+    before = zoo.all_metrics.filter(pl.col("epoch") == epoch)
+    if before.is_empty():
+        raise ZoojaxError(
+            f"{zoo.path} has no metrics of epoch {epoch}, which {twin.path} began with"
+        )
+    before = before.select(
+        pl.col("member").alias("parent_id"),
+        pl.col("test_acc").alias("dense_acc"),
+        pl.col("ggap").alias("dense_ggap"),
+        pl.col("finite").alias("_finite"),
+    )
+    table = measurements(twin).join(before, on="parent_id", how="inner", maintain_order="left")
+    return table.with_columns(pl.col("finite") & pl.col("_finite")).drop("_finite")
+
+
+def last_epoch(table: pl.DataFrame) -> int:
+    """The newest epoch of `measurements` or `pairs`."""
+    return int(table["epoch"].to_numpy().max())
+
+
+def sound(table: pl.DataFrame) -> pl.DataFrame:
+    """The rows of members whose numbers are all finite."""
+    return table.filter(pl.col("finite"))
+
+
+def populations(table: pl.DataFrame) -> list[tuple[float | None, int, pl.DataFrame]]:
+    """(ratio, epoch, rows) of `measurements` or `pairs`, in order."""
+    parts = table.partition_by("ratio", "epoch", as_dict=True, maintain_order=True)
+    found = [(key[0], key[1], rows) for key, rows in parts.items()]
+    return sorted(found, key=lambda part: (part[0] is not None, part[0] or 0.0, part[1]))
+
+
+def matched_epoch(twin: Zoo, sparsity: float) -> int:
+    """The epoch at which a variational-dropout twin's mean sparsity is nearest to one asked for."""
+    means = (
+        sound(measurements(twin))
+        .group_by("epoch")
+        .agg((pl.col("sparsity").mean() - sparsity).abs().alias("distance"))
+        .sort("distance", "epoch")
+    )
+    if means.is_empty():
+        raise ZoojaxError(f"{twin.path} has no member with finite numbers")
+    return int(means["epoch"][0])

@@ -1,0 +1,200 @@
+"""An analysis as files: every table, and those that the paper prints as it prints them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from zoojax.analysis.suite import TABLES, Analysis
+from zoojax.analysis.twins import last_epoch
+from zoojax.files import write_beside
+
+# Epochs that the paper's Tables 6 and 7 show.
+_TABLE_6, _TABLE_7 = (0, 2, 4, 6, 8, 10, 13, 16, 19, 22, 25), (0, 5, 10, 15, 20, 25)
+_PRINTED = (
+    *("table1_agreement", "table2_correlation", "table5_magnitude_pruning"),
+    *("table6_variational_dropout", "table7_layers_vd", "table8_layers_mp"),
+)
+_NAMES = {"test_acc": "Accuracy", "ggap": "GGap", "sparsity": "Sparsity", "agreement": "Agreement"}
+
+
+@dataclass(frozen=True)
+class PrintedTable:
+    """A table for reading.
+
+    Attributes:
+        name: of its files.
+        caption: what it shows, a sentence.
+        columns: headings.
+        rows: cells.
+    """
+
+    name: str
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        """As a Markdown table under its caption."""
+        lines = [self.columns, ["---:"] * len(self.columns), *self.rows]
+        table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+        return f"{self.caption}\n\n{table}\n"
+
+    def latex(self) -> str:
+        """As a LaTeX table with booktabs."""
+        body = [_latex_row(self.columns), r"\midrule", *map(_latex_row, self.rows)]
+        return "\n".join(
+            [
+                r"\begin{table}",
+                r"\centering",
+                rf"\caption{{{_escaped(self.caption)}}}",
+                rf"\begin{{tabular}}{{{'r' * len(self.columns)}}}",
+                r"\toprule",
+                *body,
+                r"\bottomrule",
+                r"\end{tabular}",
+                r"\end{table}",
+                "",
+            ]
+        )
+
+
+def _latex_row(cells: list[str]) -> str:
+    return " & ".join(map(_escaped, cells)) + r" \\"
+
+
+_LATEX = str.maketrans({"\\": r"\textbackslash{}", **{c: f"\\{c}" for c in "&%$#_{}"}})
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_LATEX)
+
+
+def write_tables(found: Analysis, folder: Path) -> None:
+    """Writes every table as Parquet and CSV, the matrices of agreement as Parquet, and
+    those that the paper prints as Markdown and LaTeX too.
+
+    Raises:
+        ZoojaxError: the disk refused.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem in (*TABLES, *_PRINTED, "agreement_*"):
+        # Of an earlier analysis: what this one lacks would pass for its own.
+        for suffix in ("parquet", "csv", "md", "tex"):
+            for file in folder.glob(f"{stem}.{suffix}"):
+                file.unlink()
+    for name, table in found.tables.items():
+        # Each is made again from the zoos: nothing to wait for the disk for.
+        write_beside(folder / f"{name}.parquet", table.write_parquet, durable=False)
+        write_beside(folder / f"{name}.csv", table.write_csv, durable=False)
+    for name, matrix in found.matrices.items():
+        file = folder / f"agreement_{name.replace(' ', '_').replace('%', '')}.parquet"
+        columns = [str(i) for i in range(matrix.shape[1])]
+        write_beside(file, pl.DataFrame(matrix, schema=columns).write_parquet, durable=False)
+    for printed in printed_tables(found):
+        for suffix, text in (("md", printed.markdown()), ("tex", printed.latex())):
+            file = folder / f"{printed.name}.{suffix}"
+            write_beside(file, lambda path, text=text: path.write_text(text), durable=False)
+
+
+def printed_tables(found: Analysis) -> Iterator[PrintedTable]:
+    """The paper's Tables 1, 2 and 5 to 8 of this zoo, as far as it has twins."""
+    zoo, count = found.zoo.config.name, len(found.zoo)
+    values = f"{zoo}, {count} members; mean (std) in %."
+    yield from _agreement(found, values)
+    yield from _correlation(found, zoo)
+    trajectories = found.tables["trajectories"]
+    layers = [f"sparsity_{layer}" for layer in found.zoo.config.shape.layers]
+    shown = [*layers, "test_acc", "ggap"]
+    headings = [*found.zoo.config.shape.layers, "Accuracy", "GGap"]
+    pruned = trajectories.filter(pl.col("method") == "mp").sort("ratio", "epoch")
+    if len(pruned):
+        last = last_epoch(pruned)
+        ratios = pruned["ratio"].unique().sort().to_list()
+        rows = []
+        for metric in ("test_acc", "ggap"):
+            for epoch in sorted({0, last} & set(pruned["epoch"].to_list())):
+                of_epoch = pruned.filter(pl.col("epoch") == epoch)
+                rows.append([_NAMES[metric], str(epoch), *_cells(of_epoch, metric)])
+        columns = ["Metric", "Epoch", *(f"{ratio:.0%}" for ratio in ratios)]
+        caption = f"Magnitude pruning by ratio and epoch of fine-tuning (Table 5). {values}"
+        yield PrintedTable("table5_magnitude_pruning", caption, columns, rows)
+        ended = pruned.filter(pl.col("epoch") == last)
+        cells = zip(*(_cells(ended, name) for name in shown), strict=True)
+        rows = [[f"{r:.0%}", *row] for r, row in zip(ratios, cells, strict=True)]
+        caption = f"Magnitude pruning: sparsity by layer (Table 8). {values}"
+        yield PrintedTable("table8_layers_mp", caption, ["Ratio", *headings], rows)
+    dropped = trajectories.filter(pl.col("method") == "vd").sort("epoch")
+    if len(dropped):
+        few = dropped.filter(pl.col("epoch").is_in(_TABLE_6))
+        rows = [
+            [_NAMES[metric], *_cells(few, metric)] for metric in ("test_acc", "ggap", "sparsity")
+        ]
+        caption = f"Variational dropout by epoch (Table 6). {values}"
+        columns = ["Metric", *map(str, few["epoch"].to_list())]
+        yield PrintedTable("table6_variational_dropout", caption, columns, rows)
+        few = dropped.filter(pl.col("epoch").is_in(_TABLE_7))
+        cells = zip(*(_cells(few, name) for name in shown), strict=True)
+        rows = [[str(e), *row] for e, row in zip(few["epoch"].to_list(), cells, strict=True)]
+        caption = f"Variational dropout: sparsity by layer and epoch (Table 7). {values}"
+        yield PrintedTable("table7_layers_vd", caption, ["Epoch", *headings], rows)
+
+
+def _agreement(found: Analysis, values: str) -> Iterator[PrintedTable]:
+    table = found.tables.get("agreement_summary")
+    if table is None:
+        return
+    quantities = ("test_acc", "sparsity", "agreement")
+    cells = zip(*(_cells(table, name) for name in quantities), strict=True)
+    rows = [
+        [_population(row), str(row["epoch"]), *cell]
+        for row, cell in zip(table.iter_rows(named=True), cells, strict=True)
+    ]
+    caption = f"Agreement of twins with the members they were made from (Tables 1, 9). {values}"
+    columns = ["Twin", "Epoch", *(_NAMES[name] for name in quantities)]
+    yield PrintedTable("table1_agreement", caption, columns, rows)
+
+
+def _correlation(found: Analysis, zoo: str) -> Iterator[PrintedTable]:
+    table = found.tables.get("correlation")
+    if table is None:
+        return
+    last = pl.col("epoch").max().over("method")
+    table = table.filter((pl.col("method") == "vd") | (pl.col("epoch") == last))
+    rows = [
+        [
+            _population(row),
+            str(row["epoch"]),
+            _percent(row["sparsity"]),
+            *(
+                f"{_percent(row[name])} [{_percent(row[f'{name}_low'])}, "
+                f"{_percent(row[f'{name}_high'])}]"
+                if row[name] is not None
+                else "-"
+                for name in ("pearson", "kendall")
+            ),
+        ]
+        for row in table.iter_rows(named=True)
+    ]
+    caption = (
+        f"Correlation of accuracy before and after sparsification (Table 2). {zoo}, "
+        f"{len(found.zoo)} members; in %, with 95 % bootstrap intervals."
+    )
+    columns = ["Twin", "Epoch", "Sparsity", "Pearson's r", "Kendall's tau"]
+    yield PrintedTable("table2_correlation", caption, columns, rows)
+
+
+def _population(row: dict) -> str:
+    if row["method"] == "vd":
+        return "variational dropout"
+    return f"magnitude pruning {row['ratio']:.0%}"
+
+
+def _cells(table: pl.DataFrame, name: str) -> list[str]:
+    means, stds = table[f"{name}_mean"].to_list(), table[f"{name}_std"].to_list()
+    return [f"{_percent(m)} ({_percent(s)})" for m, s in zip(means, stds, strict=True)]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"

@@ -1,0 +1,75 @@
+"""Static figures of an analysis, SVG and PNG: those of the paper, and more.
+
+from zoojax import analysis, figures, open_zoo
+
+found = analysis.analyse(open_zoo("zoos/usps"), [open_zoo("zoos/usps-vd")])
+figures.draw(found, Path("figures"))
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from zoojax.analysis import Analysis
+from zoojax.figures.agreement import agreement_matrix
+from zoojax.figures.fates import correlation, correlation_over_sparsity, predictability
+from zoojax.figures.populations import accuracy_over_sparsity, methods, trajectories
+from zoojax.figures.style import styled
+from zoojax.figures.weights import layer_size, pruning_frequency, pruning_frequency_mp
+from zoojax.files import write_beside
+
+__all__ = ["FIGURES", "draw"]
+
+FIGURES: dict[str, Callable[[Analysis], Figure | None]] = {
+    "trajectories": trajectories,
+    "pruning_frequency": pruning_frequency,
+    "pruning_frequency_mp": pruning_frequency_mp,
+    "layer_size": layer_size,
+    "accuracy_over_sparsity": accuracy_over_sparsity,
+    "agreement_matrix": agreement_matrix,
+    "correlation": correlation,
+    "correlation_over_sparsity": correlation_over_sparsity,
+    "methods": methods,
+    "predictability": predictability,
+}
+# Dots an inch; in SVG of what would be too many elements.
+_DPI = {"svg": 150, "png": 200}
+# Neither date nor version, that the same analysis gives the same bytes.
+_METADATA = {"svg": {"Date": None}, "png": {"Software": None}}
+
+
+def draw(found: Analysis, folder: Path) -> list[Path]:
+    """Draws every figure that the zoo and its twins allow.
+
+    Args:
+        found: the analysis.
+        folder: where to; made if it is not there.
+
+    Returns:
+        The PNG files, `<name>.png`; an SVG file of the same name lies beside each.
+
+    Raises:
+        ZoojaxError: the disk refused.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for name, make in FIGURES.items():
+        figure = make(found)
+        if figure is None:
+            # One of an earlier analysis would pass for this one's.
+            for kind in _DPI:
+                (folder / f"{name}.{kind}").unlink(missing_ok=True)
+            continue
+        for kind in _DPI:
+            write_beside(folder / f"{name}.{kind}", _writer(figure, kind), durable=False)
+        drawn.append(folder / f"{name}.png")
+    return drawn
+
+
+def _writer(figure: Figure, kind: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with styled():
+            figure.savefig(path, format=kind, dpi=_DPI[kind], metadata=_METADATA[kind])
+
+    return write

@@ -1,0 +1,244 @@
+"""Which weights are pruned: every single one, and layers by their size."""
+
+from collections.abc import Iterator
+
+import matplotlib as mpl
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from zoojax.analysis import Analysis
+from zoojax.analysis.trajectories import kernel_shapes
+from zoojax.figures.style import (
+    as_percent,
+    at_last_epoch,
+    in_style,
+    new_figure,
+    percent,
+    population,
+    sequence,
+    spread,
+)
+
+_EPOCHS = (5, 10, 15, 20)
+_ROWS = 5
+# In inches: the side of a drawn weight and the tallest row of kernels; the narrowest column,
+# which has a heading; room to the left, right, top and bottom; between rows and columns.
+_CELL, _TALLEST, _NARROWEST = 0.036, 2.4, 1.0
+_LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 0.75, 0.95, 0.5, 0.6, 0.15
+
+
+@in_style
+def pruning_frequency(found: Analysis) -> Figure | None:
+    """How often every single weight is zero over the members (Figure 3 of the paper).
+
+    Returns:
+        Percent of members, a row an epoch of variational dropout and a column a layer;
+        without that twin as `pruning_frequency_mp`. None without twins.
+    """
+    return _frequency(found, "vd") or _frequency(found, "mp")
+
+
+@in_style
+def pruning_frequency_mp(found: Analysis) -> Figure | None:
+    """`pruning_frequency` of the pruned twin, a row a ratio; None without both twins."""
+    return _frequency(found, "mp") if found.twin("vd") and found.twin("mp") else None
+
+
+def as_image(frequency: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A kernel's numbers as they are drawn.
+
+    Args:
+        frequency: [weights], in the order of the Flax kernel.
+        shape: of the kernel: [height, width, inputs, features] or [inputs, features].
+
+    Returns:
+        [rows, columns]: inputs by features; of a convolution the tiles of inputs by
+        features, NaN in the gaps between them.
+    """
+    kernel = frequency.reshape(shape)
+    if kernel.ndim == 2:
+        return kernel
+    tiles = np.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)), constant_values=np.nan)
+    height, width, inputs, features = tiles.shape
+    image = tiles.transpose(2, 0, 3, 1).reshape(inputs * height, features * width)
+    return image[:-1, :-1]
+
+
+def _frequency(found: Analysis, method: str) -> Figure | None:
+    table = population(found, "pruning_frequency", method)
+    if table.is_empty():
+        return None
+    key = "ratio" if method == "mp" else "epoch"
+    rows = spread(table[key].unique().sort().to_list(), _ROWS)
+    shapes = kernel_shapes(found.zoo)
+    sizes = [as_image(np.zeros(int(np.prod(s))), s).shape for s in shapes.values()]
+    # Layout engines would give each layer another scale: weights are of one size here.
+    cell = min(_CELL, _TALLEST / max(height for height, _ in sizes))
+    row = cell * max(height for height, _ in sizes)
+    columns = [max(_NARROWEST, cell * width) for _, width in sizes]
+    width = _LEFT + sum(columns) + _GAP * len(columns) + _RIGHT
+    height = _TOP + len(rows) * (row + _GAP) + _BOTTOM
+    remark = "Convolutions: a tile a kernel. Down: inputs (channels). Across: outputs (features)."
+    figure = new_figure(found, width, height, remark, free=True)
+
+    def place(left: float, top: float, wide: float, high: float) -> Axes:
+        """Axes at inches from the upper left."""
+        return figure.add_axes(
+            (left / width, 1 - (top + high) / height, wide / width, high / height)
+        )
+
+    colours = mpl.colormaps["cividis"].with_extremes(bad="white")
+    for i, value in enumerate(rows):
+        top, left = _TOP + i * (row + _GAP), _LEFT
+        text = f"epoch {value}" if method == "vd" else as_percent(value)
+        figure.text(
+            (_LEFT - 0.1) / width, 1 - (top + row / 2) / height, text, ha="right", va="center"
+        )
+        for column, (layer, shape), size in zip(columns, shapes.items(), sizes, strict=True):
+            if i == 0:
+                heading = f"{layer}\n{_describe(shape)}"
+                x = (left + column / 2) / width
+                figure.text(x, 1 - (_TOP - 0.08) / height, heading, ha="center", fontsize=8)
+            high, wide = cell * size[0], cell * size[1]
+            axes = place(left + (column - wide) / 2, top + (row - high) / 2, wide, high)
+            mine = table.filter(pl.col(key) == value, pl.col("layer") == layer).sort("weight")
+            axes.imshow(
+                as_image(percent(mine["frequency"]), shape),
+                cmap=colours,
+                vmin=0,
+                vmax=100,
+                aspect="auto",
+                # Keeps one pixel a weight in SVG.
+                interpolation="none",
+            )
+            axes.set_axis_off()
+            left += column + _GAP
+    tall = height - _TOP - _BOTTOM - _GAP
+    figure.colorbar(
+        ScalarMappable(Normalize(0, 100), colours),
+        cax=place(width - _RIGHT, _TOP + max(0, tall / 2 - 2), 0.14, min(tall, 4)),
+        label="weight is zero (% of members)",
+    )
+    return figure
+
+
+def _describe(shape: tuple[int, ...]) -> str:
+    if len(shape) == 2:
+        return f"{shape[0]} × {shape[1]}"
+    return f"{shape[2]} × {shape[3]} of {shape[0]} × {shape[1]}"
+
+
+@in_style
+def layer_size(found: Analysis) -> Figure | None:
+    """Sparsity of layers over their size, both logarithmic (Figure 4 of the paper).
+
+    Returns:
+        Mean sparsity of a layer, percent, with its standard deviation over members, over
+        its weights, at epochs 5, 10, 15 and 20 of variational dropout (or what there is),
+        layers of equal size averaged; without that twin by ratio of pruning. None without
+        twins.
+    """
+    series = list(_layer_series(found))
+    if not any(len(rows) for _, rows in series):
+        return None
+    figure = new_figure(
+        found,
+        5.8,
+        4.0,
+        "Mean and standard deviation over members; layers of equal size as one population.",
+    )
+    axes = figure.add_subplot()
+    axes.set_xscale("log")
+    axes.set_yscale("log", nonpositive="clip")
+    shifts = 1.03 ** (np.arange(len(series)) - (len(series) - 1) / 2)
+    for (label, rows), colour, marker, shift in zip(
+        series, sequence(len(series)), "osD^v", shifts, strict=False
+    ):
+        axes.errorbar(
+            rows["weights"].to_numpy() * shift,
+            percent(rows["mean"]),
+            percent(rows["std"]),
+            color=colour,
+            marker=marker,
+            markersize=4.5,
+            linestyle="none",
+            elinewidth=0.8,
+            label=label,
+        )
+    _log_ticks(axes.xaxis)
+    _log_ticks(axes.yaxis)
+    axes.set_xlabel("weights in the layer")
+    axes.set_ylabel("mean sparsity of the layer (%)")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    _name_layers(axes, found.tables["layer_sparsity"])
+    return figure
+
+
+def _layer_series(found: Analysis) -> Iterator[tuple[str, pl.DataFrame]]:
+    """(label, rows of `binned`) for each population that is drawn."""
+    table = population(found, "layer_sparsity", "vd")
+    if len(table):
+        trained = table.filter(pl.col("epoch") > 0)["epoch"].unique().sort().to_list()
+        epochs = [e for e in _EPOCHS if e in trained] or spread(trained, len(_EPOCHS))
+        for epoch in epochs:
+            yield f"epoch {epoch}", binned(table.filter(pl.col("epoch") == epoch))
+        return
+    table = population(found, "layer_sparsity", "mp")
+    if len(table):
+        table = at_last_epoch(table)
+        ratios = table.filter(pl.col("ratio") > 0)["ratio"].unique().sort().to_list()
+        for ratio in spread(ratios, _ROWS):
+            yield f"{as_percent(ratio)} pruned", binned(table.filter(pl.col("ratio") == ratio))
+
+
+def binned(table: pl.DataFrame) -> pl.DataFrame:
+    """Layers of equal size as one: `weights`, `mean`, `std` (about the common mean).
+
+    What is not sparse at all has no place on a logarithmic axis, and is left out.
+    """
+    square = (pl.col("std") ** 2 + pl.col("mean") ** 2).mean() - pl.col("mean").mean() ** 2
+    return (
+        table.drop_nulls("mean")
+        .with_columns(pl.col("mean", "std").cast(pl.Float64))
+        .group_by("weights")
+        .agg(square.clip(0).sqrt().alias("std"), pl.col("mean").mean())
+        .filter(pl.col("mean") > 0)
+        .sort("weights")
+    )
+
+
+def _log_ticks(axis) -> None:
+    """Ticks at round numbers, written out, however narrow the range."""
+    low, high = axis.get_view_interval()
+    round_numbers = [m * 10.0**e for e in range(-3, 8) for m in (1, 2, 5)]
+    shown = [v for v in round_numbers if low <= v <= high]
+    axis.set_major_locator(
+        FixedLocator(shown) if len(shown) > 2 else MaxNLocator(5, steps=[1, 2, 5, 10])
+    )
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+
+
+def _name_layers(axes, table: pl.DataFrame) -> None:
+    """Names above the axes, those of nearly one size in one."""
+    sizes = table.select("layer", "weights").unique().sort("weights", "layer")
+    low, high = np.log(axes.get_xlim())
+    groups: list[list[tuple[str, int]]] = []
+    for layer, weights in sizes.iter_rows():
+        near = groups and np.log(weights / groups[-1][-1][1]) < 0.1 * (high - low)
+        if near:
+            groups[-1].append((layer, weights))
+        else:
+            groups.append([(layer, weights)])
+    top = axes.secondary_xaxis("top")
+    middles = [float(np.exp(np.mean(np.log([w for _, w in group])))) for group in groups]
+    names = ["\n".join(layer for layer, _ in group) for group in groups]
+    top.set_xticks(middles, names)
+    top.xaxis.set_minor_locator(NullLocator())
+    top.tick_params(length=0)
+    top.spines["top"].set_visible(False)

@@ -1,0 +1,143 @@
+// Header, summary, sortable tables, theme; and the beginning of it all.
+
+// ---- Tables -----------------------------------------------------------------------------
+
+const points = (value) => `${value < 0 ? "−" : "+"}${Math.abs(100 * value).toFixed(1)}`;
+const FORMATS = {
+  text: String, whole: String, plain: String,
+  share: (value) => `${(100 * value).toFixed(1)}%`,
+  ratio: (value) => `${+(100 * value).toFixed(1)}%`,
+  points: (value) => `${points(value)} pp`,
+  coefficient: (value) => value.toFixed(3),
+};
+// Within parentheses and brackets, the unit being said before them.
+const ENDS = {
+  share: (value) => (100 * value).toFixed(1), points, coefficient: FORMATS.coefficient,
+};
+
+/** A cell as text: mean (std), or value [low, high], or the value; null is a dash. */
+function cell(column, row) {
+  const value = column.values[row];
+  if (value === null) return "–";
+  let text = FORMATS[column.kind](value);
+  const end = (values) => (values[row] === null ? "–" : ENDS[column.kind](values[row]));
+  if (column.spread && column.spread[row] !== null) text += ` (${end(column.spread)})`;
+  if (column.low) text += ` [${end(column.low)}, ${end(column.high)}]`;
+  return text;
+}
+
+/** Rows of a table in the order of a column; nulls last either way. */
+function sorted(table, column, ascending) {
+  const { values, kind } = column, sign = ascending ? 1 : -1;
+  const compare = kind === "text"
+    ? (a, b) => a.localeCompare(b, "en", { numeric: true }) : (a, b) => a - b;
+  return [...Array(table.rows).keys()].sort((one, two) => {
+    const a = values[one], b = values[two];
+    if (a === null || b === null) return (a === null) - (b === null);
+    return sign * compare(a, b);
+  });
+}
+
+function makeTable(table) {
+  const body = make("tbody"), head = make("tr");
+  const align = (column) => (column.kind === "text" ? "text" : "");
+  const fill = (order) => body.replaceChildren(...order.map((row) => {
+    const line = make("tr");
+    line.append(...table.columns.map((column) => {
+      const shaded = table.shaded?.column === column.name && table.shaded.rows[row];
+      return make("td", cell(column, row),
+        { className: [align(column), shaded ? "shaded" : ""].join(" ").trim() });
+    }));
+    return line;
+  }));
+  for (const column of table.columns) {
+    const label = column.label + (column.spread ? " (std)" : "") + (column.low ? " [95%]" : "");
+    const header = make("th", "", { className: align(column), scope: "col" });
+    const button = make("button", label, { type: "button" });
+    button.addEventListener("click", () => {
+      const ascending = header.getAttribute("aria-sort") !== "ascending";
+      for (const each of head.children) each.removeAttribute("aria-sort");
+      header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+      fill(sorted(table, column, ascending));
+    });
+    header.append(button);
+    head.append(header);
+  }
+  fill([...Array(table.rows).keys()]);
+  const whole = make("table"), top = make("thead");
+  top.append(head);
+  whole.append(top, body);
+  return whole;
+}
+
+/** Tables fold; their rows are made when they are first opened. */
+function makeTables() {
+  for (const table of page.tables) {
+    const details = make("details", "", { id: `table-${table.name}` });
+    const summary = make("summary");
+    summary.append(make("h3", table.title));
+    const box = make("div", "", { className: "scroll", tabIndex: 0 });
+    box.setAttribute("role", "region");
+    box.setAttribute("aria-label", table.title);
+    details.append(summary, make("p", table.about, { className: "about" }), box);
+    details.addEventListener("toggle", () => {
+      if (details.open && !box.firstChild) box.append(makeTable(table));
+    });
+    $("tables").append(details);
+    details.open = table === page.tables[0];
+  }
+  $("tables-section").hidden = !page.tables.length;
+}
+
+// ---- Words and pictures -----------------------------------------------------------------
+
+function makeWords() {
+  const list = (id, texts) => $(id).append(...texts.map((text) => make("li", text)));
+  $("about").textContent = page.zoo.about;
+  list("twins", page.zoo.twins);
+  list("notes", page.notes);
+  $("notes-section").hidden = !page.notes.length;
+  for (const { title, lines, about } of page.cards) {
+    const card = make("article", "", { className: "card" }), numbers = make("dl");
+    for (const [label, value] of lines) {
+      const line = make("div");
+      line.append(make("dt", label), make("dd", value));
+      numbers.append(line);
+    }
+    card.append(make("h2", title), numbers, make("p", about));
+    $("cards").append(card);
+  }
+  for (const { name, caption, source } of page.figures) {
+    const figure = make("figure", "", { id: `figure-${name}` });
+    figure.append(make("img", "", { src: source, alt: caption }), make("figcaption", caption));
+    $("figures").append(figure);
+  }
+  $("figures-section").hidden = !page.figures.length;
+  const versions = Object.entries(page.versions).map(([name, version]) => `${name} ${version}`);
+  $("versions").textContent = versions.length ? `Made with ${versions.join(", ")}.` : "";
+  $("versions").hidden = !versions.length;
+  $("source").textContent = `The paper's tables: ${page.source}.`;
+}
+
+// ---- Theme ------------------------------------------------------------------------------
+
+function makeTheme() {
+  const root = document.documentElement;
+  const show = () => {
+    $("theme").textContent = isDark() ? "Light" : "Dark";
+    $("theme").setAttribute("aria-label", `${isDark() ? "light" : "dark"} theme`);
+    drawAll();
+  };
+  $("theme").addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    show();
+  });
+  prefersDark.addEventListener("change", show);
+  show();
+}
+
+makeWords();
+makeTables();
+makeFilters();
+makeFigures();
+makeTheme();
