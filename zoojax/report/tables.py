@@ -115,8 +115,9 @@ def tables(found: Analysis) -> list[dict[str, Any]]:
 def _table(name: str, table: pl.DataFrame) -> dict[str, Any]:
     title, about = _ABOUT[name]
     if name == "friendliness" and len(table) > _MOST:
-        about += f" The {_MOST} of {len(table)} rows of the best ranks."
-        table = table.sort("rank", "method", "ratio").head(_MOST)
+        about += f" {_MOST} of {len(table)} rows: half of the best ranks, half of the worst."
+        table = table.sort("rank", "method", "ratio")
+        table = pl.concat([table.head(_MOST // 2), table.tail(_MOST // 2)])
     # Without pruned twins no row has a ratio.
     empty = [c for c in ("ratio", "other_ratio") if c in table.columns and _nothing(table[c])]
     table = table.drop(empty)
