@@ -36,6 +36,31 @@ def test_analyse_refuses_what_does_not_belong_together(tmp_path_factory, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_converted_zoo_is_analysed_with_its_twins(
+    tmp_path_factory, tmp_path, reference, data_dir
+):
+    """Few states, all metrics: what needs states is told of those there are."""
+    folders = {"dense": "tune_zoo_usps_uniform", "mp": "cnn_small_usps_mp"}
+    folders["vd"] = "cnn_small_usps_ard"
+    for kind, folder in folders.items():
+        options = ["--preset", "usps-s-seed", "--data-dir", data_dir, "--out", tmp_path / kind]
+        options += [] if kind == "dense" else ["--parent", tmp_path / "dense"]
+        done = zoos.cli(tmp_path_factory, "convert", "from-torch", reference / folder, *options)
+        assert done.returncode == 0, done.stderr
+    made = [tmp_path / kind for kind in folders]
+    options = ("--data-dir", data_dir, "--out", tmp_path / "out")
+    done = zoos.cli(tmp_path_factory, "analyse", *made, *options)
+    assert done.returncode == 0, done.stderr
+    tables = tmp_path / "out/tables"
+    pruned = pl.read_parquet(tables / "correlation.parquet").filter(pl.col("method") == "mp")
+    assert pruned["epoch"].n_unique() == 16
+    agreed = pl.read_parquet(tables / "agreement_summary.parquet")
+    last = agreed.filter((pl.col("method") == "mp") & (pl.col("ratio") == 0.5))
+    assert last["agreement_mean"][0] == pytest.approx(0.9, abs=0.05)
+    beside = pl.read_parquet(tables / "paper.parquet")
+    assert (beside["members"] == 4).all() and {"Table 5", "Table 6"} <= set(beside["table"])
+
+
 @pytest.mark.parametrize("missing", ["vd", "analysis"])
 def test_reproduce_goes_on_where_it_was(tmp_path_factory, tmp_path, missing):
     """What is finished is left alone, what is missing is made, and both end alike."""

@@ -149,6 +149,17 @@ def test_predictions_are_the_largest_logits(tmp_path_factory, kind):
     np.testing.assert_array_equal(analysis.predictions(zoo), np.argmax(logits, axis=-1))
 
 
+def test_predictions_of_a_grid_are_in_the_order_of_its_members(family):
+    zoo = family["dense"]
+    images = run.load_images(zoo, None).test.images[:50]
+    answers, params = run.predict(zoo, images), zoo.params()
+    assert zoo.roster["activation"].n_unique() == 2
+    for i in (0, 23, 24, 47):
+        model = models.CNN(zoo.config.shape, zoo.roster["activation"][i])
+        logits = models.logits(model, {"params": population.take(params, i)}, jnp.asarray(images))
+        np.testing.assert_array_equal(answers[i], np.argmax(logits, axis=-1))
+
+
 @pytest.mark.parametrize("kind", ["mp", "vd"])
 def test_agreement_of_twins_with_their_parents(tmp_path_factory, kind):
     zoo, twin = zoos.dense(tmp_path_factory), zoos.KINDS[kind](tmp_path_factory)
@@ -266,6 +277,20 @@ def test_friendly_members_lost_least(family):
     assert set(friendly_ones) == set(order[:5].tolist())
     assert set(hard_ones) == set(order[-5:].tolist())
     assert "activation" in table.columns
+
+
+def test_change_by_hyperparameters_is_that_of_its_members(family):
+    zoo, twin = family["dense"], family["mp"]
+    table = analysis.change_by_hyperparameters(zoo, twin)
+    assert len(table) == 2 * len(RATIOS)
+    row = table.filter((pl.col("value") == "relu") & (pl.col("ratio") == 0.9)).row(0, named=True)
+    members = analysis.friendliness(zoo, twin).filter(
+        (pl.col("activation") == "relu") & (pl.col("ratio") == 0.9)
+    )
+    assert row["members"] == 24
+    assert row["change_mean"] == pytest.approx(members["change"].to_numpy().mean(), rel=1e-5)
+    expected = np.corrcoef(members["dense_acc"], members["test_acc"])[0, 1]
+    assert row["pearson"] == pytest.approx(expected)
 
 
 def test_a_population_is_consistent_with_its_copy(family, tmp_path):
@@ -421,6 +446,7 @@ def test_everything_is_found(found):
         *("members", "trajectories", "layer_sparsity", "hyperparameters", "correlation"),
         *("friendliness", "consistency", "predictability", "pruning_frequency"),
         *("methods", "crossing", "agreement", "agreement_summary"),
+        "change_by_hyperparameters",
     }
     assert found.notes == []
     assert set(found.tables["trajectories"]["method"]) == set(ALL)

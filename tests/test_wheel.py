@@ -16,7 +16,7 @@ import pytest
 from zoojax import open_zoo
 
 ROOT = Path(__file__).parents[1]
-SOURCES = (".py", ".cc", ".h")
+SOURCES = (".py", ".cc", ".h", ".html", ".css", ".js", ".csv")
 PARTS = ("zoojax", "converters", "experiments", "pyproject.toml", "README.md", "LICENSE")
 
 

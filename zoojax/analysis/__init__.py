@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from zoojax.analysis.agreements import agreement, agreement_matrix, pairwise, predictions
     from zoojax.analysis.correlations import correlation
-    from zoojax.analysis.friendly import consistency, friendliness, predictability
+    from zoojax.analysis.friendly import (
+        change_by_hyperparameters,
+        consistency,
+        friendliness,
+        predictability,
+    )
     from zoojax.analysis.methods import compare_methods, crossing
     from zoojax.analysis.paper import published
     from zoojax.analysis.suite import Analysis, analyse, beside_paper
@@ -38,6 +43,7 @@ _PUBLIC = {
     "analyse": "suite",
     "beside_paper": "suite",
     "by_hyperparameters": "trajectories",
+    "change_by_hyperparameters": "friendly",
     "compare_methods": "methods",
     "consistency": "friendly",
     "correlation": "correlations",
@@ -64,6 +70,7 @@ __all__ = [
     "analyse",
     "beside_paper",
     "by_hyperparameters",
+    "change_by_hyperparameters",
     "compare_methods",
     "consistency",
     "correlation",

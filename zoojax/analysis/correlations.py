@@ -56,7 +56,10 @@ def correlation(zoo: Zoo, twin: Zoo, *, resamples: int = RESAMPLES, seed: int = 
 def coefficients(
     x: np.ndarray, y: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, float | None]:
-    """Pearson's r and Kendall's tau-b of paired samples [n], with bootstrap intervals."""
+    """Pearson's r and Kendall's tau-b of paired samples [n], with bootstrap intervals.
+
+    Without resamples the intervals are null.
+    """
     names = [f"{name}{end}" for name in ("pearson", "kendall") for end in ("", "_low", "_high")]
     if len(x) < FEWEST or np.ptp(x) == 0 or np.ptp(y) == 0:
         return dict.fromkeys(names)
@@ -67,8 +70,8 @@ def coefficients(
         ("kendall", kendall(x, y), resampled_kendall(x, y, times)),
     ):
         # A sample of one member again and again has no correlation.
-        low, high = np.nanpercentile(samples, _INTERVAL)
-        found |= {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
+        ends = np.nanpercentile(samples, _INTERVAL).tolist() if resamples else (None, None)
+        found |= {name: value, f"{name}_low": ends[0], f"{name}_high": ends[1]}
     return found
 
 

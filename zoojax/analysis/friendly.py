@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from zoojax.analysis.correlations import kendall
+from zoojax.analysis.correlations import coefficients, kendall
 from zoojax.analysis.twins import hyperparameters, last_epoch, pairs, populations, sound
 from zoojax.weight_statistics import layer_statistics
 from zoojax.zoo import Zoo
@@ -62,6 +62,43 @@ def friendliness(zoo: Zoo, twin: Zoo, epoch: int | None = None) -> pl.DataFrame:
     return table.select(
         *dict.fromkeys(first), "sparsity", "dense_acc", "test_acc", "change", "rank", "group"
     )
+
+
+def change_by_hyperparameters(zoo: Zoo, twin: Zoo, epoch: int | None = None) -> pl.DataFrame:
+    """How members take to sparsification, by the value of each hyper-parameter that varies.
+
+    Args:
+        zoo: the dense zoo.
+        twin: its twin; of a seed zoo the table is empty.
+        epoch: of the twin; the newest measured if None.
+
+    Returns:
+        `hyperparameter`, `value` (as text), `ratio`, `epoch`, `members` (sound ones); means
+        and standard deviations of `dense_acc`, `test_acc`, `change` and `sparsity`; Pearson's
+        r `pearson` and Kendall's tau-b `kendall` of accuracy before and after within the
+        group (null as in `correlation`).
+
+    Raises:
+        ZoojaxError: it is no twin of this zoo.
+    """
+    table, rows = friendliness(zoo, twin, epoch), []
+    columns = ("dense_acc", "test_acc", "change", "sparsity")
+    for name in hyperparameters(twin):
+        groups = table.partition_by(name, "ratio", "epoch", as_dict=True, maintain_order=True)
+        for (value, ratio, at), group in groups.items():
+            before, after = group["dense_acc"].to_numpy(), group["test_acc"].to_numpy()
+            found = coefficients(before, after, resamples=0)
+            row = {"hyperparameter": name, "value": str(value), "ratio": ratio, "epoch": at}
+            row |= {"members": len(group)}
+            for column in columns:
+                values = group[column].cast(pl.Float64)
+                row |= {f"{column}_mean": values.mean(), f"{column}_std": values.std(ddof=0)}
+            rows.append(row | {key: found[key] for key in ("pearson", "kendall")})
+    numbers = [f"{column}_{what}" for column in columns for what in ("mean", "std")]
+    schema = {"hyperparameter": pl.String, "value": pl.String, "ratio": pl.Float64}
+    schema |= {"epoch": pl.Int64, "members": pl.Int64}
+    schema |= dict.fromkeys([*numbers, "pearson", "kendall"], pl.Float64)
+    return pl.DataFrame(rows, schema=schema).sort("hyperparameter", "value", "ratio")
 
 
 def consistency(

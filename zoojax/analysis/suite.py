@@ -10,7 +10,13 @@ import polars as pl
 from zoojax import run
 from zoojax.analysis.agreements import agreement, finite, pairwise, without_diverged
 from zoojax.analysis.correlations import correlation
-from zoojax.analysis.friendly import FEWEST, consistency, friendliness, predictability
+from zoojax.analysis.friendly import (
+    FEWEST,
+    change_by_hyperparameters,
+    consistency,
+    friendliness,
+    predictability,
+)
 from zoojax.analysis.methods import compare_methods, crossing
 from zoojax.analysis.paper import published
 from zoojax.analysis.trajectories import (
@@ -32,6 +38,7 @@ _FREQUENCY_EPOCHS = (5, 10, 15, 20, 25)
 # Names of the tables there may be.
 TABLES = (
     *("members", "trajectories", "layer_sparsity", "hyperparameters", "correlation"),
+    "change_by_hyperparameters",
     *("friendliness", "consistency", "predictability", "pruning_frequency", "methods"),
     *("crossing", "agreement", "agreement_summary", "paper"),
 )
@@ -135,6 +142,9 @@ def _friendliness(found: Analysis) -> None:
     epochs = {twin.config.kind: _compared(twin) for twin in found.twins}
     found.tables["friendliness"] = _stacked(
         found.twins, lambda twin: friendliness(zoo, twin, epochs[twin.config.kind])
+    )
+    found.tables["change_by_hyperparameters"] = _stacked(
+        found.twins, lambda twin: change_by_hyperparameters(zoo, twin, epochs[twin.config.kind])
     )
     found.tables["consistency"] = consistency(zoo, found.twins, list(epochs.values()))
     parents = {t.config.parent.epoch for t in found.twins if t.config.parent is not None}

@@ -69,6 +69,11 @@ _ABOUT = {
         "Members of the newest epoch by the value of each hyper-parameter that varies: mean "
         "(std). Not in the paper.",
     ),
+    "change_by_hyperparameters": (
+        "Before and after, by hyper-parameter",
+        "Accuracy before and after sparsification, its change (mean and std over members), and "
+        "their correlation within the group. Not in the paper.",
+    ),
 }
 _LABELS = {
     "test_acc": "test accuracy",
