@@ -5,7 +5,7 @@ synthetic images in a process of its own, and prints what it took as JSON.
 """
 
 import json
-import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -30,18 +30,21 @@ def measured(members: int, images: int) -> dict[str, Any]:
         `saving_seconds`: of that, saving; `memory_bytes`: the most that was resident.
     """
     task = json.dumps({"members": members, "images": images})
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments.bench_growth", task], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    printed = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"the run of {members} members failed")
-    # Kilobytes on Linux, bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {**json.loads(printed), "memory_bytes": usage.ru_maxrss * unit}
+    command = [sys.executable, "-m", "experiments.bench_growth", task]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def _memory() -> int:
+    """The most bytes that this process had resident."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        # Kilobytes on other Unixes, bytes on macOS.
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    # Unlike ru_maxrss it does not begin with what the parent process had.
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def _run(members: int, images: int) -> dict[str, Any]:
@@ -78,6 +81,7 @@ def _run(members: int, images: int) -> dict[str, Any]:
         "members": members,
         "images": images,
         "epoch_seconds": (ends[-1] - ends[1]) / epochs,
+        "memory_bytes": _memory(),
         "saving_seconds": sum(end - begun for begun, end in saved[2:]) / epochs,
     }
 

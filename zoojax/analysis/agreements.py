@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from zoojax import run
-from zoojax.analysis.twins import pairs
+from zoojax.analysis.twins import finite, pairs
 from zoojax.errors import ZoojaxError
 from zoojax.zoo import Zoo
 
@@ -122,12 +122,6 @@ def without_diverged(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) 
         columns: which others are, [others] bool.
     """
     return np.where(rows[:, None] & columns[None, :], matrix, np.float32(np.nan))
-
-
-def finite(zoo: Zoo, epoch: int) -> np.ndarray:
-    """Which members are finite at an epoch, [members] bool; those without metrics are not."""
-    rows = zoo.all_metrics.filter((pl.col("epoch") == epoch) & pl.col("finite"))
-    return zoo.roster["id"].is_in(rows["member"].to_list()).to_numpy()
 
 
 def agreement_matrix(

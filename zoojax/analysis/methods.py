@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import scipy.stats
 
-from zoojax.analysis.twins import pairs, sound
+from zoojax.analysis.twins import last_epoch, pairs, sound
 from zoojax.errors import ZoojaxError
 from zoojax.zoo import Zoo
 
@@ -18,32 +18,29 @@ def _check(mp: Zoo, vd: Zoo) -> None:
 
 
 def _accuracies(zoo: Zoo, mp: Zoo, vd: Zoo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of parents that are sound throughout in both twins.
+    """Of every parent with a twin of both kinds.
 
     Returns:
         ratios [R]; test accuracy of the pruned at their last epoch [parents, R]; that of
-        the dropped out at the same sparsities, between their epochs [parents, R].
+        the dropped out at the same sparsities, between their epochs [parents, R]. NaN where
+        a twin is missing, not finite (from its divergence on), or not that sparse.
     """
     _check(mp, vd)
-    pruned = sound(pairs(zoo, mp))
-    pruned = pruned.filter(pl.col("epoch") == pl.col("epoch").max())
-    ratios = pruned["ratio"].unique().sort().to_list()
-    by_parent = {
-        parent: rows.sort("ratio")["test_acc"].to_numpy()
-        for (parent,), rows in pruned.partition_by("parent_id", as_dict=True).items()
-        if len(rows) == len(ratios)
-    }
-    table = pairs(zoo, vd)
-    epochs = table["epoch"].n_unique()
-    mine, theirs = [], []
-    for (parent,), rows in sound(table).partition_by("parent_id", as_dict=True).items():
-        if parent not in by_parent or len(rows) < epochs:
-            continue
-        rows = rows.sort("epoch")
-        mine.append(by_parent[parent])
-        theirs.append(at_sparsity(rows["sparsity"].to_numpy(), rows["test_acc"].to_numpy(), ratios))
-    shape = (len(mine), len(ratios))
-    return np.array(ratios), np.reshape(mine, shape), np.reshape(theirs, shape)
+    pruned = pairs(zoo, mp)
+    pruned = sound(pruned.filter(pl.col("epoch") == last_epoch(pruned)))
+    dropped = sound(pairs(zoo, vd)).sort("epoch").partition_by("parent_id", as_dict=True)
+    ratios = mp.roster["ratio"].unique().sort().to_list()
+    parents = sorted({key[0] for key in dropped} & set(pruned["parent_id"].to_list()))
+    mine = np.full((len(parents), len(ratios)), np.nan)
+    for parent, ratio, accuracy in pruned.select("parent_id", "ratio", "test_acc").iter_rows():
+        if parent in parents:
+            mine[parents.index(parent), ratios.index(ratio)] = accuracy
+    theirs = np.full_like(mine, np.nan)
+    for row, parent in enumerate(parents):
+        rows = dropped[(parent,)]
+        sparsity, accuracy = rows["sparsity"].to_numpy(), rows["test_acc"].to_numpy()
+        theirs[row] = at_sparsity(sparsity, accuracy, ratios)
+    return np.array(ratios), mine, theirs
 
 
 def at_sparsity(sparsity: np.ndarray, accuracy: np.ndarray, wanted: list[float]) -> np.ndarray:
@@ -94,8 +91,8 @@ def compare_methods(zoo: Zoo, mp: Zoo, vd: Zoo, seed: int = 0) -> pl.DataFrame:
     ratios, mine, theirs = _accuracies(zoo, mp, vd)
     rows = []
     for i, ratio in enumerate(ratios):
-        reached = np.isfinite(theirs[:, i])
-        a, b = mine[reached, i], theirs[reached, i]
+        both = np.isfinite(mine[:, i] - theirs[:, i])
+        a, b = mine[both, i], theirs[both, i]
         row = [float(ratio), len(a)] + [None] * 5
         if len(a) >= 3:
             low, high = _interval(a - b, seed)

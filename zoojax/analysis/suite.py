@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from zoojax import run
-from zoojax.analysis.agreements import agreement, finite, pairwise, without_diverged
+from zoojax.analysis.agreements import agreement, pairwise, without_diverged
 from zoojax.analysis.correlations import correlation
 from zoojax.analysis.friendly import (
     FEWEST,
@@ -25,13 +25,23 @@ from zoojax.analysis.trajectories import (
     pruning_frequency,
     summary,
 )
-from zoojax.analysis.twins import check, hyperparameters, last_epoch, matched_epoch, measurements
+from zoojax.analysis.twins import (
+    check,
+    finite,
+    hyperparameters,
+    last_epoch,
+    matched,
+    matched_epoch,
+    measurements,
+)
 from zoojax.errors import ZoojaxError
 from zoojax.zoo import Zoo
 
 # The sparsity at which members are compared where the paper names none: a ratio of pruning,
 # and the nearest epoch of variational dropout, whose last epochs have often collapsed.
 _SPARSITY = 0.8
+# How near a mean sparsity must be to be compared with one that the paper gives.
+_NEAR = 0.03
 # Epochs at which the pruning frequency of single weights is drawn (Figure 3 of the paper).
 _FREQUENCY_EPOCHS = (5, 10, 15, 20, 25)
 
@@ -55,7 +65,8 @@ class Analysis:
         twins: its twins, at most one of each kind.
         tables: polars frames by names of TABLES. Those that hold several populations name them in
             `method` ("dense", "mp", "vd"), `ratio` (of pruning) and `epoch`.
-        matrices: pairwise agreement [members, members] by what it is of.
+        matrices: pairwise agreement by what it is of, [members, members]: of the dense zoo,
+            and of twins in the order of their parents there; NaN where there is none.
         notes: what was left out, and why; sentences.
     """
 
@@ -82,7 +93,7 @@ def analyse(
         step: told what is being done.
 
     Raises:
-        ZoojaxError: a twin is not the zoo's, a zoo is unfinished or damaged.
+        ZoojaxError: a twin is not the zoo's, a zoo has no epoch yet or is damaged.
     """
     _check(zoo, twins)
     tell = step or (lambda what: None)
@@ -199,9 +210,13 @@ def _methods(found: Analysis) -> None:
 def _agreements(found: Analysis, data_dir: Path | None, tell: Step) -> None:
     """Of each twin with its parent; and all pairs of the zoo and of one population a twin."""
     zoo = found.zoo
-    images = run.load_images(zoo, data_dir).test.images
     parents = {t.config.parent.epoch for t in found.twins if t.config.parent is not None}
     if not parents <= set(zoo.epochs):
+        return
+    try:
+        images = run.load_images(zoo, data_dir).test.images
+    except ZoojaxError as error:
+        found.notes.append(f"No agreement was measured: {error}.")
         return
     begun = {epoch: run.predict(zoo, images, epoch) for epoch in parents or {zoo.epochs[-1]}}
     parts: list[pl.DataFrame] = []
@@ -218,7 +233,7 @@ def _agreements(found: Analysis, data_dir: Path | None, tell: Step) -> None:
             parts.append(table.select(pl.lit(kind).alias("method"), pl.all()))
             chosen, of = _shown(twin, epoch)
             if chosen is not None:
-                answers, whole = answers[chosen], finite(twin, epoch)[chosen]
+                answers, whole = _in_parents_places(zoo, twin, epoch, answers, chosen)
                 found.matrices[of] = without_diverged(pairwise(answers), whole, whole)
                 across = pairwise(begun[start], answers)
                 across = without_diverged(across, finite(zoo, start), whole)
@@ -257,6 +272,23 @@ def _shown(twin: Zoo, epoch: int) -> tuple[np.ndarray | None, str]:
     return np.flatnonzero(ratios.to_numpy() == ratio), f"mp {ratio:.0%}"
 
 
+def _in_parents_places(
+    zoo: Zoo, twin: Zoo, epoch: int, answers: np.ndarray, chosen: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions of some twins, each in the place of its parent among the zoo's members.
+
+    Returns:
+        [places, n], up to the last parent that has a twin; and which places hold one that
+        is finite, [places].
+    """
+    position = {member: row for row, member in enumerate(zoo.roster["id"].to_list())}
+    places = np.array([position[parent] for parent in twin.roster["parent_id"].to_list()])[chosen]
+    placed = np.zeros((places.max() + 1, answers.shape[1]), answers.dtype)
+    whole = np.zeros(len(placed), bool)
+    placed[places], whole[places] = answers[chosen], finite(twin, epoch)[chosen]
+    return placed, whole
+
+
 def _agreement_summary(table: pl.DataFrame) -> pl.DataFrame:
     """Tables 1 and 9 of the paper: means and standard deviations over members."""
     quantities = ("test_acc", "sparsity", "agreement")
@@ -277,7 +309,8 @@ def beside_paper(found: Analysis) -> pl.DataFrame:
     """What the paper prints of this zoo beside what was found.
 
     Where the paper gives variational dropout's sparsity in place of an epoch, the epoch of
-    the nearest mean sparsity is taken; pruned twins are taken at their last epoch.
+    the nearest mean sparsity is taken, if it is within three points; pruned twins are taken
+    at their last epoch.
 
     Returns:
         `published` with the epoch filled in, renamed `paper_mean` and `paper_std`;
@@ -292,7 +325,8 @@ def beside_paper(found: Analysis) -> pl.DataFrame:
         if epoch is None and row["method"] == "mp" and mp is not None:
             epoch = last_epoch(mp.all_metrics)
         elif epoch is None and vd is not None and row["sparsity"] is not None:
-            epoch = matched_epoch(vd, row["sparsity"])
+            nearest, distance = matched(vd, row["sparsity"])
+            epoch = nearest if distance <= _NEAR else None
         epochs.append(epoch)
     printed = printed.with_columns(pl.Series("epoch", epochs, pl.Int64))
     keys = ["method", "ratio", "epoch", "quantity"]
@@ -301,6 +335,7 @@ def beside_paper(found: Analysis) -> pl.DataFrame:
     return joined.select(
         "table",
         *keys,
+        "sparsity",
         pl.col("mean").alias("paper_mean"),
         pl.col("std").alias("paper_std"),
         "members",
@@ -356,14 +391,23 @@ def _notes(found: Analysis) -> None:
                 f"{each.path} is at epoch {newest} of {each.config.epochs}: its training is "
                 "not finished."
             )
-    if len(found.zoo) < 3:
+    for name, column, why in (
+        (
+            "correlation",
+            "pearson",
+            "fewer than three members are left, or all are equally accurate",
+        ),
+        ("predictability", "r2", f"fewer than {FEWEST} members are too few to predict"),
+    ):
+        table = found.tables.get(name)
+        if table is not None and (missing := table[column].null_count()):
+            found.notes.append(f"{missing} of {len(table)} rows of {name} are empty: {why}.")
+    vd = found.twin("vd")
+    if vd is not None and matched(vd, _SPARSITY)[1] > _NEAR:
+        epoch, distance = matched(vd, _SPARSITY)
         found.notes.append(
-            f"{found.zoo.path} has {len(found.zoo)} member(s): too few for correlations."
-        )
-    elif len(found.zoo) < FEWEST:
-        found.notes.append(
-            f"{found.zoo.path} has {len(found.zoo)} members: too few to predict from weights "
-            f"(at least {FEWEST})."
+            f"{vd.path} is nowhere near {_SPARSITY:.0%} sparsity: its members are compared at "
+            f"epoch {epoch}, {100 * distance:.0f} points from it."
         )
     for kind, name in (("mp", "magnitude pruning"), ("vd", "variational dropout")):
         if found.twin(kind) is None:

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from zoojax import magnitude_pruning, models
-from zoojax.analysis.twins import hyperparameters, last_epoch, measurements
+from zoojax.analysis.twins import finite, hyperparameters, last_epoch, measurements
 from zoojax.zoo import Zoo
 
 METRICS = ("train_acc", "val_acc", "test_acc", "ggap", "sparsity")
@@ -120,20 +120,22 @@ def pruning_frequency(zoo: Zoo, epoch: int, ratio: float | None = None) -> pl.Da
     Returns:
         `layer`, `weight` (position in the Flax kernel, row-major: kernel row, kernel
         column, input channel, feature; or input, output) and `frequency` in [0, 1].
-        Members that are not finite are left out.
+        Members that are not finite, or have no state, are left out; without any left there
+        are no rows.
 
     Raises:
         ZoojaxError: the epoch is not on disk.
     """
     params = zoo.effective(epoch)
-    chosen = np.ones(len(zoo), bool)
+    chosen = finite(zoo, epoch)
     if ratio is not None:
         chosen &= zoo.roster["ratio"].to_numpy() == ratio
     for leaf in jax.tree.leaves(params):
         chosen &= np.isfinite(leaf).reshape(len(zoo), -1).all(axis=1)
     parts = []
     for layer, kernel in magnitude_pruning.kernels(params).items():
-        frequency = (np.asarray(kernel)[chosen] == 0).reshape(chosen.sum(), -1).mean(axis=0)
+        zero = np.asarray(kernel)[chosen] == 0
+        frequency = zero.mean(axis=0).ravel() if len(zero) else np.empty(0)
         parts.append(
             pl.DataFrame(
                 {"layer": layer, "weight": np.arange(frequency.size), "frequency": frequency}

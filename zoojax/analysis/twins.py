@@ -1,21 +1,19 @@
 """A zoo and its twins, side by side: who belongs to whom, and who is left out."""
 
+import numpy as np
 import polars as pl
 
 from zoojax.errors import ZoojaxError
 from zoojax.zoo import Zoo
 
-# What a members table says of a member apart from its hyper-parameters.
-_NAMES = ("id", "seed", "parent_id", "ratio", "diverged_epoch", "source")
+# Columns of a members table that are hyper-parameters; those of converted zoos have more.
+HYPERPARAMETERS = ("activation", "init", "optimizer", "learning_rate", "weight_decay", "dropout")
 
 
 def hyperparameters(zoo: Zoo) -> list[str]:
     """The hyper-parameters in which members of a zoo differ, by column of its roster."""
-    return [
-        name
-        for name in zoo.roster.columns
-        if name not in _NAMES and zoo.roster[name].n_unique() > 1
-    ]
+    known = [name for name in HYPERPARAMETERS if name in zoo.roster.columns]
+    return [name for name in known if zoo.roster[name].n_unique() > 1]
 
 
 def check(zoo: Zoo, twin: Zoo) -> None:
@@ -91,8 +89,18 @@ def last_epoch(table: pl.DataFrame) -> int:
 
 
 def sound(table: pl.DataFrame) -> pl.DataFrame:
-    """The rows of members whose numbers are all finite."""
-    return table.filter(pl.col("finite"))
+    """The rows of members whose numbers are finite, and whose accuracies are known.
+
+    Converted zoos may lack what their trials did not report.
+    """
+    known = [pl.col(name).is_finite() for name in ("test_acc", "dense_acc") if name in table]
+    return table.filter(pl.col("finite"), *known)
+
+
+def finite(zoo: Zoo, epoch: int) -> np.ndarray:
+    """Which members are finite at an epoch, [members] bool; those without metrics are not."""
+    rows = zoo.all_metrics.filter((pl.col("epoch") == epoch) & pl.col("finite"))
+    return zoo.roster["id"].is_in(rows["member"].to_list()).to_numpy()
 
 
 def populations(table: pl.DataFrame) -> list[tuple[float | None, int, pl.DataFrame]]:
@@ -102,8 +110,12 @@ def populations(table: pl.DataFrame) -> list[tuple[float | None, int, pl.DataFra
     return sorted(found, key=lambda part: (part[0] is not None, part[0] or 0.0, part[1]))
 
 
-def matched_epoch(twin: Zoo, sparsity: float) -> int:
-    """The epoch at which a variational-dropout twin's mean sparsity is nearest to one asked for."""
+def matched(twin: Zoo, sparsity: float) -> tuple[int, float]:
+    """The epoch at which a twin's mean sparsity is nearest to one asked for, and how near.
+
+    Raises:
+        ZoojaxError: no member is finite.
+    """
     means = (
         sound(measurements(twin))
         .group_by("epoch")
@@ -112,4 +124,9 @@ def matched_epoch(twin: Zoo, sparsity: float) -> int:
     )
     if means.is_empty():
         raise ZoojaxError(f"{twin.path} has no member with finite numbers")
-    return int(means["epoch"][0])
+    return int(means["epoch"][0]), float(means["distance"][0])
+
+
+def matched_epoch(twin: Zoo, sparsity: float) -> int:
+    """The epoch at which a variational-dropout twin's mean sparsity is nearest to one asked for."""
+    return matched(twin, sparsity)[0]

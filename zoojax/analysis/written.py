@@ -90,8 +90,10 @@ def write_tables(found: Analysis, folder: Path) -> None:
         write_beside(folder / f"{name}.csv", table.write_csv, durable=False)
     for name, matrix in found.matrices.items():
         file = folder / f"agreement_{name.replace(' ', '_').replace('%', '')}.parquet"
-        columns = [str(i) for i in range(matrix.shape[1])]
-        write_beside(file, pl.DataFrame(matrix, schema=columns).write_parquet, durable=False)
+        down, across = (found.zoo.roster["id"].head(size) for size in matrix.shape)
+        columns = across.cast(pl.String).to_list()
+        table = pl.DataFrame({"member": down}).hstack(pl.DataFrame(matrix, schema=columns))
+        write_beside(file, table.write_parquet, durable=False)
     for printed in printed_tables(found):
         for suffix, text in (("md", printed.markdown()), ("tex", printed.latex())):
             file = folder / f"{printed.name}.{suffix}"
@@ -111,16 +113,18 @@ def printed_tables(found: Analysis) -> Iterator[PrintedTable]:
     pruned = trajectories.filter(pl.col("method") == "mp").sort("ratio", "epoch")
     if len(pruned):
         last = last_epoch(pruned)
-        ratios = pruned["ratio"].unique().sort().to_list()
+        ended = pruned.filter(pl.col("epoch") == last)
+        # Converted twins may end at other epochs at other ratios.
+        ratios = ended["ratio"].to_list()
         rows = []
         for metric in ("test_acc", "ggap"):
             for epoch in sorted({0, last} & set(pruned["epoch"].to_list())):
                 of_epoch = pruned.filter(pl.col("epoch") == epoch)
-                rows.append([_NAMES[metric], str(epoch), *_cells(of_epoch, metric)])
+                cells = dict(zip(of_epoch["ratio"], _cells(of_epoch, metric), strict=True))
+                rows.append([_NAMES[metric], str(epoch), *(cells.get(r, "-") for r in ratios)])
         columns = ["Metric", "Epoch", *(f"{ratio:.0%}" for ratio in ratios)]
         caption = f"Magnitude pruning by ratio and epoch of fine-tuning (Table 5). {values}"
         yield PrintedTable("table5_magnitude_pruning", caption, columns, rows)
-        ended = pruned.filter(pl.col("epoch") == last)
         cells = zip(*(_cells(ended, name) for name in shown), strict=True)
         rows = [[f"{r:.0%}", *row] for r, row in zip(ratios, cells, strict=True)]
         caption = f"Magnitude pruning: sparsity by layer (Table 8). {values}"
