@@ -200,7 +200,7 @@ class Zoo:
 
     @property
     def all_metrics(self) -> pl.DataFrame:
-        """As `metrics`, with epochs whose states are not kept: converted zoos have such."""
+        """As `metrics`, with epochs whose states are no longer there."""
         path = self.path / METRICS
         if path.exists():
             return _read_parquet(path)

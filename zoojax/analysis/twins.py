@@ -43,8 +43,7 @@ def measurements(zoo: Zoo) -> pl.DataFrame:
         if name not in roster.columns:
             roster = roster.with_columns(pl.lit(None, kind).alias(name))
     known = ["member", "parent_id", "ratio", "seed", *hyperparameters(zoo)]
-    # Only epochs with a state would be left of `zoo.metrics`: converted zoos may keep few
-    # states and all metrics, and that is what trajectories want.
+    # Not `zoo.metrics`: an epoch whose state is gone still has its place in a trajectory.
     table = roster.select(*dict.fromkeys(known)).join(
         zoo.all_metrics, on="member", how="inner", maintain_order="left"
     )
