@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch_models import made_up_batch, made_up_params
 
@@ -100,11 +100,22 @@ def recipes(draw: st.DrawFn, arch: Architecture) -> Recipe:
     )
 
 
+@pytest.mark.parametrize(
+    ("recipe", "count"),
+    [
+        (Recipe("vd", ODD, "gelu", "sgd", True, 10, "shared"), 17),
+        (Recipe("mp", ODD, "relu", "sgd", False, 7, "member"), 100),
+    ],
+)
+def test_two_ways_of_training(recipe, count):
+    assert_engines_agree(recipe, count)
+
+
+@pytest.mark.slow
 @given(recipes(ODD), st.sampled_from([1, 15, 17, 100]))
-@settings(max_examples=3)
-@example(Recipe("vd", ODD, "gelu", "sgd", True, 10, "shared"), 17)
-@example(Recipe("mp", ODD, "relu", "sgd", False, 7, "member"), 100)
+@settings(max_examples=20)
 def test_every_way_of_training(recipe, count):
+    """Each example compiles two programs."""
     assert_engines_agree(recipe, count)
 
 

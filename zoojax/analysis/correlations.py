@@ -104,9 +104,17 @@ def resampled_pearson(x: np.ndarray, y: np.ndarray, times: np.ndarray) -> np.nda
         a, b = a - a.mean(), b - b.mean()
         return share @ (a * b) - (share @ a) * (share @ b)
 
+    # Asked of the numbers themselves: rounding leaves some variance where there is none.
+    varies = _varies(x, times) & _varies(y, times)
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = np.sqrt(np.maximum(covariance(x, x) * covariance(y, y), 0))
-        return np.clip(covariance(x, y) / np.where(spread > 1e-300, spread, np.nan), -1, 1)
+        return np.where(varies, np.clip(covariance(x, y) / spread, -1, 1), np.nan)
+
+
+def _varies(x: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Which resamples [resamples, n] hold more than one value of x [n]."""
+    drawn = times > 0
+    return np.where(drawn, x, np.inf).min(axis=1) < np.where(drawn, x, -np.inf).max(axis=1)
 
 
 def resampled_kendall(x: np.ndarray, y: np.ndarray, times: np.ndarray) -> np.ndarray:
