@@ -17,6 +17,8 @@ from experiments.convert import Convert
 from experiments.evaluate import Evaluate
 from experiments.info import Info
 from experiments.presets_command import Presets
+from experiments.represent import Represent
+from experiments.represent.train import TrainRepresentation
 from experiments.reproduce import Reproduce
 from experiments.sparsify import Sparsify
 from experiments.train import Train
@@ -30,12 +32,13 @@ _Command = (
     | Annotated[Convert, tyro.conf.subcommand("convert")]
     | Annotated[Analyse, tyro.conf.subcommand("analyse")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+    | Annotated[Represent, tyro.conf.subcommand("represent")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 # After an interruption these go on where they were; others begin anew.
-_CONTINUED = (Train, Sparsify, Convert, Reproduce)
+_CONTINUED = (Train, Sparsify, Convert, Reproduce, TrainRepresentation)
 _DESCRIPTION = "Train, sparsify and measure whole populations of small neural networks."
 
 
@@ -61,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"zoojax: {error}", file=sys.stderr)
         return 2
     except interrupts.Interrupted as error:
-        on = isinstance(command, _CONTINUED)
+        on = isinstance(getattr(command, "action", command), _CONTINUED)
         advice = "; the same command goes on from the last whole epoch" if on else ""
         print(f"zoojax: interrupted{advice}", file=sys.stderr)
         return 128 + error.number

@@ -12,19 +12,20 @@ from zoojax.run import Progress, Report
 
 
 @contextmanager
-def reporting(label: str, quiet: bool) -> Iterator[Report | None]:
+def reporting(label: str, quiet: bool, unit: str = "member-samples") -> Iterator[Report | None]:
     """Yields what `zoojax.run.run` reports to; None if quiet.
 
     Args:
         label: what is being done.
         quiet: show nothing.
+        unit: of what `Progress` counts.
     """
     if quiet:
         yield None
     elif sys.stderr.isatty():
         with _bar() as bar:
             task = bar.add_task(label, total=None, epoch="", rate="")
-            meter = _Meter()
+            meter = _Meter(unit)
 
             def show(at: Progress) -> None:
                 bar.update(
@@ -37,7 +38,7 @@ def reporting(label: str, quiet: bool) -> Iterator[Report | None]:
 
             yield show
     else:
-        yield _Lines(label)
+        yield _Lines(label, unit)
 
 
 @contextmanager
@@ -76,9 +77,10 @@ def _bar() -> progress.Progress:
 
 
 class _Meter:
-    """Member-samples per second since the first report."""
+    """Units per second since the first report."""
 
-    def __init__(self):
+    def __init__(self, unit: str):
+        self._unit = unit
         self._start: tuple[float, int] | None = None
 
     def per_second(self, at: Progress) -> float | None:
@@ -90,14 +92,14 @@ class _Meter:
 
     def rate(self, at: Progress) -> str:
         rate = self.per_second(at)
-        return "" if rate is None else f"{rate:,.0f} member-samples/s"
+        return "" if rate is None else f"{rate:,.0f} {self._unit}/s"
 
 
 class _Lines:
     """Prints a line when an epoch is done."""
 
-    def __init__(self, label: str):
-        self._label, self._meter, self._epoch = label, _Meter(), None
+    def __init__(self, label: str, unit: str):
+        self._label, self._meter = label, _Meter(unit)
 
     def __call__(self, at: Progress) -> None:
         rate = self._meter.per_second(at)
@@ -106,7 +108,7 @@ class _Lines:
             return
         left = (at.total - at.done) / rate
         print(
-            f"{self._label}: epoch {at.epoch}/{at.epochs}, {rate:,.0f} member-samples/s, "
+            f"{self._label}: epoch {at.epoch}/{at.epochs}, {self._meter.rate(at)}, "
             f"{left:,.0f} s left",
             file=sys.stderr,
             flush=True,

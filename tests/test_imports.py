@@ -26,7 +26,15 @@ ORDER = (
     *("analysis.written", "analysis"),
     *("figures.style", "figures.populations", "figures.weights", "figures.agreement"),
     *("figures.fates", "figures", "report.summary", "report.tables", "report.data", "report"),
-    *("tokens", "hyper_representation", "property_prediction"),
+    *(
+        "hyper_representation." + name
+        for name in (
+            *("tokens", "settings", "augmentation", "losses", "samples", "autoencoder", "codec"),
+            *("training", "representation", "learning", "properties", "reconstruction"),
+            *("zero_shot", "sampling", "evaluation"),
+        )
+    ),
+    "hyper_representation",
 )
 FORBIDDEN = {"converters", "experiments", "tests", "torch", "tyro", "rich"}
 

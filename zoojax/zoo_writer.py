@@ -91,9 +91,9 @@ class ZooWriter:
             state = {**state, "mask": pack_mask(state["mask"])}
         path = self.zoo.path
         with interrupts.held():
-            _save_tree(path / STATES / str(epoch), state)
+            save_tree(path / STATES / str(epoch), state)
             if optimizer is not None:
-                _save_tree(path / OPTIMIZER / str(epoch), optimizer)
+                save_tree(path / OPTIMIZER / str(epoch), optimizer)
             earlier = self.zoo.metrics.filter(pl.col("epoch") < epoch)
             table = metrics if earlier.is_empty() else pl.concat([earlier, metrics])
             write_beside(path / METRICS, lambda file: table.write_parquet(file))
@@ -192,7 +192,7 @@ def _sweep(zoo: Zoo) -> None:
         entry.unlink()
 
 
-def _save_tree(path: Path, tree: dict[str, Any]) -> None:
+def save_tree(path: Path, tree: dict[str, Any]) -> None:
     """Saves nested dicts of arrays as one Orbax step, with the checksums of its files."""
     from orbax.checkpoint import v1 as ocp
 

@@ -1,0 +1,19 @@
+"""`zoojax represent ACTION`: hyper-representations of zoos, one file an action."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from experiments.represent.train import TrainRepresentation
+
+
+@dataclass(frozen=True)
+class Represent:
+    """Learn a zoo's weights with an autoencoder, and use what it learned."""
+
+    action: Annotated[TrainRepresentation, tyro.conf.subcommand("train")]
+
+    def run(self) -> None:
+        """Runs the action."""
+        self.action.run()

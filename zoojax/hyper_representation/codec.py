@@ -1,0 +1,140 @@
+"""An autoencoder with all it needs to take a zoo's parameters and to give them back."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from zoojax.architectures import Architecture
+from zoojax.hyper_representation import losses
+from zoojax.hyper_representation.autoencoder import Autoencoder
+from zoojax.hyper_representation.samples import Normalisation
+from zoojax.hyper_representation.settings import Settings
+from zoojax.hyper_representation.tokens import Tokenizer, Tokens, completed
+from zoojax.variational_dropout import CLIP, THRESHOLD
+
+Variables = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Stacked parameters to embeddings and back. Functions are pure, and not jitted.
+
+    Attributes:
+        settings: the autoencoder's.
+        arch: the members' architecture.
+        normalisation: of the training samples.
+        variational: leaves that have a log alpha, {layer: (leaf, ...)}; none of a zoo
+            without alphas.
+    """
+
+    settings: Settings
+    arch: Architecture
+    normalisation: Normalisation
+    variational: dict[str, tuple[str, ...]]
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Of the architecture."""
+        return Tokenizer(self.arch, self.settings.tokens, self.settings.chunk_length)
+
+    @cached_property
+    def module(self) -> Autoencoder:
+        """The network."""
+        return Autoencoder(self.settings, self.tokenizer, bool(self.variational))
+
+    @cached_property
+    def masks(self) -> list[Tokens]:
+        """Numbers that are there in the tokens of weights, and of log alphas."""
+        everything = {layer: ("kernel", "bias") for layer in self.arch.layers}
+        present = [everything, self.variational] if self.variational else [everything]
+        return [self.tokenizer.mask({k: dict.fromkeys(v) for k, v in p.items()}) for p in present]
+
+    def init(self, key: Array) -> Variables:
+        """Untrained variables."""
+        groups = self.tokenizer.groups
+        tokens = {g.name: jnp.zeros((2, g.count, g.width)) for g in groups}
+        return dict(self.module.init(key, tokens))
+
+    def tokens(self, normalised: dict) -> Tokens:
+        """Tokens of a stacked tree shaped like the parameters."""
+        return jax.vmap(self.tokenizer.split)(normalised)
+
+    def targets(self, weights: dict, alphas: dict | None) -> tuple[dict, dict | None]:
+        """What is to be reconstructed, stacked: normalised weights, and scaled log alphas."""
+        normalised = self.normalisation.apply(weights)
+        if alphas is None or not self.variational:
+            return normalised, None
+        scaled = jax.tree.map(lambda a: losses.scaled(a, self.settings.alpha_radius), alphas)
+        return normalised, scaled
+
+    def alpha_tokens(self, tree: dict) -> Tokens:
+        """Tokens of a stacked tree shaped like the log alphas; zeros where there are none."""
+        return jax.vmap(lambda one: self.tokenizer.split(completed(one, self.arch)))(tree)
+
+    def outputs(
+        self,
+        variables: Variables,
+        inputs: Tokens,
+        normalised: dict,
+        key: Array | None = None,
+    ) -> tuple[Array, Array, list[Tokens]]:
+        """Embeddings, projections, and tokens of weights and of (log alpha - t) / r.
+
+        Args:
+            variables: of the network.
+            inputs: tokens that the encoder sees, [B, ...].
+            normalised: the weights of the first of those tokens, without noise, [D, ...];
+                so many are decoded.
+            key: of dropout, in training.
+        """
+        rngs = None if key is None else {"dropout": key}
+        decoded = jax.tree.leaves(normalised)[0].shape[0]
+        applied = self.module.apply(variables, inputs, key is not None, decoded, rngs=rngs)
+        z, projected, out = cast(tuple[Array, Array, list[Tokens]], applied)
+        if self.settings.task == "sparsify":
+            # The weights are at hand: what is to be learned of alpha = sigma^2 / w^2 is sigma.
+            weights = self.normalisation.undo(normalised)
+            own = jax.tree.map(lambda w: -jnp.log(jnp.square(w) + 1e-12), weights)
+            own = self.tokens(own)
+            r = self.settings.alpha_radius
+            out = [out[0], {n: x + own[n] / r for n, x in out[1].items()}]
+        return z, projected, out
+
+    def embed(self, variables: Variables, weights: dict) -> Array:
+        """Embeddings [n, latent] of stacked parameters."""
+        tokens = self.tokens(self.normalisation.apply(weights))
+        return cast(Array, self.module.apply(variables, tokens, method="encode"))
+
+    def reconstruct(self, variables: Variables, weights: dict) -> tuple[dict, dict | None]:
+        """Stacked parameters, and log alphas, as the autoencoder gives them back."""
+        normalised = self.normalisation.apply(weights)
+        return self.parameters(self.outputs(variables, self.tokens(normalised), normalised)[2])
+
+    def decode(self, variables: Variables, z: Array) -> tuple[dict, dict | None]:
+        """Stacked parameters, and log alphas, of embeddings [n, latent]."""
+        out = self.module.apply(variables, z, method="decode")
+        return self.parameters(cast(list[Tokens], out))
+
+    def parameters(self, out: list[Tokens]) -> tuple[dict, dict | None]:
+        """What the decoder gives, as stacked parameters and log alphas."""
+        join = jax.vmap(self.tokenizer.join)
+        weights = self.normalisation.undo(join(out[0]))
+        if not self.variational:
+            return weights, None
+        alphas = join(out[1])
+        r = self.settings.alpha_radius
+        return weights, {
+            layer: {
+                name: jnp.clip(THRESHOLD + r * alphas[layer][name], -_clip(layer), _clip(layer))
+                for name in names
+            }
+            for layer, names in self.variational.items()
+        }
+
+
+def _clip(layer: str) -> float:
+    return CLIP["conv" if layer.startswith("conv") else "fc"]

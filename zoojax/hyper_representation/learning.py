@@ -1,0 +1,220 @@
+"""Learning a hyper-representation from a zoo on disk: begun, gone on with, saved."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import flax.serialization
+import jax
+import numpy as np
+import polars as pl
+
+from zoojax import interrupts, make, run
+from zoojax.errors import ZoojaxError
+from zoojax.files import remove, write_beside
+from zoojax.hyper_representation import samples, training
+from zoojax.hyper_representation.codec import Codec
+from zoojax.hyper_representation.representation import (
+    CONFIG,
+    LOSSES,
+    STATES,
+    Representation,
+    RepresentationConfig,
+    open_representation,
+)
+from zoojax.hyper_representation.settings import Settings
+from zoojax.zoo import Zoo
+from zoojax.zoo_writer import save_tree
+
+# Seconds of training between saves: an epoch of a large autoencoder on a GPU takes less
+# than saving it.
+_SAVE_EVERY = 60.0
+# Where magnitude pruning in one shot fails, and members still work.
+_SPARSE = 0.8
+
+
+def learn(
+    out: Path,
+    zoo: Zoo,
+    settings: Settings,
+    *,
+    epochs: Sequence[int] | None = None,
+    alphas_of: int | None = None,
+    weights_only: bool = False,
+    report: run.Report | None = None,
+) -> Representation:
+    """Trains an autoencoder on a zoo's states.
+
+    Args:
+        out: its folder: new, empty, or the same training interrupted.
+        zoo: a variational-dropout twin; any zoo for weights alone.
+        settings: of the autoencoder and its training.
+        epochs: of the zoo, whose states are learned from; all if None.
+        alphas_of: the epoch whose log alphas are learned from every sample (task
+            "sparsify"); None for that of each sample.
+        weights_only: reconstruct no log alphas.
+        report: told after every epoch.
+
+    Raises:
+        ZoojaxError: bad input, or the disk refused.
+    """
+    settings.checked()
+    if settings.task == "sparsify" and (weights_only or alphas_of is None):
+        raise ZoojaxError("the task 'sparsify' learns the log alphas of one epoch; say which")
+    if not weights_only and zoo.config.kind != "vd":
+        raise ZoojaxError(
+            f"{zoo.path} has no log alphas, as it is no variational-dropout twin; make one with "
+            "'zoojax sparsify variational-dropout', or ask for --weights-only"
+        )
+    _check_epochs(zoo, [*(epochs or []), *([] if alphas_of is None else [alphas_of])])
+    sound = samples.sound_members(zoo)
+    parts = samples.split(sound, settings.seed)
+    chosen = list(zoo.epochs if epochs is None else epochs)
+    read = [samples.read(zoo, part, chosen, alphas_of=alphas_of) for part in parts[:2]]
+    norm = samples.normalisation(read[0].weights)
+    alphas = {} if weights_only else (read[0].alphas or {})
+    config = RepresentationConfig(
+        settings=settings,
+        zoo=_relative(zoo.path, out),
+        fingerprint=zoo.fingerprint,
+        architecture=zoo.config.architecture,
+        channels=zoo.config.channels,
+        classes=zoo.config.classes,
+        members=parts,
+        left_out=len(zoo) - len(sound),
+        epochs=chosen,
+        alphas_of=alphas_of,
+        mean=norm.mean,
+        deviation=norm.deviation,
+        variational={layer: list(leaves) for layer, leaves in alphas.items()},
+        versions=make.versions(),
+    )
+    representation = _begin_or_continue(out, config)
+    data = [_data(representation.codec, part) for part in read]
+    return _train(representation, data[0], data[1], len(read[0]), len(read[1]), report)
+
+
+def _train(
+    representation: Representation,
+    data: training.Data,
+    held_out: training.Data,
+    size: int,
+    held_size: int,
+    report: run.Report | None,
+) -> Representation:
+    codec = representation.codec
+    total = codec.settings.epochs
+    state, rows = training.init(codec, size), representation.losses
+    first = representation.epoch
+    rows = rows.filter(pl.col("epoch") <= first)
+    if first:
+        state = flax.serialization.from_state_dict(state, _restored(representation))
+    state = jax.device_put(state)
+    epoch = jax.jit(training.epoch(codec, size), donate_argnums=0)
+    validate = jax.jit(training.validation(codec, held_size))
+    if report is not None:
+        report(run.Progress(first, total, first * size, total * size))
+    saved = time.monotonic()
+    for number in range(first + 1, total + 1):
+        state, parts = epoch(state, data, np.int32(number))
+        checked = validate(state.variables, held_out)
+        row = {"epoch": number, **_row("train", parts), **_row("val", checked)}
+        new = pl.DataFrame([row])
+        rows = new if rows.is_empty() else pl.concat([rows, new])
+        interrupts.check()
+        if not np.isfinite(row["train_loss"]):
+            raise ZoojaxError(
+                f"the loss of epoch {number} is not finite; give a smaller learning rate (the "
+                f"last good epoch is in {representation.path})"
+            )
+        if number == total or time.monotonic() - saved > _SAVE_EVERY:
+            _save(representation.path, number, state, rows)
+            saved = time.monotonic()
+        if report is not None:
+            report(run.Progress(number, total, number * size, total * size))
+    return open_representation(representation.path)
+
+
+def _row(part: str, values: dict[str, Any]) -> dict[str, float]:
+    return {f"{part}_{name}": float(value) for name, value in sorted(values.items())}
+
+
+def _data(codec: Codec, read: samples.Samples) -> training.Data:
+    """Samples on the device, as they are trained on."""
+    alphas = read.alphas if codec.variational else None
+    targets = jax.jit(codec.targets)(read.weights, alphas)
+    return training.Data(*jax.device_put(targets))
+
+
+def _restored(representation: Representation) -> dict[str, Any]:
+    saved = representation.saved()
+    return {"variables": saved["variables"], "optimizer": saved["optimizer"]}
+
+
+def _save(path: Path, epoch: int, state: training.State, rows: pl.DataFrame) -> None:
+    tree = flax.serialization.to_state_dict(jax.device_get(state))
+    with interrupts.held():
+        save_tree(path / STATES / str(epoch), tree)
+        write_beside(path / LOSSES, lambda file: rows.write_parquet(file))
+        for old in (path / STATES).glob("*"):
+            if old.name != str(epoch):
+                shutil.rmtree(old)
+
+
+def _begin_or_continue(out: Path, config: RepresentationConfig) -> Representation:
+    if out.exists() and not out.is_dir():
+        raise ZoojaxError(f"{out} is a file; give --out a new folder")
+    if not out.is_dir() or not any(out.iterdir()):
+        text = json.dumps(config.to_json(), indent=2) + "\n"
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ZoojaxError(f"cannot create {out}: {error.strerror or error}") from error
+        write_beside(out / CONFIG, lambda file: file.write_text(text))
+        return open_representation(out)
+    if not (out / CONFIG).exists():
+        raise ZoojaxError(
+            f"{out} is not empty and is not a hyper-representation; give --out a new folder"
+        )
+    found = open_representation(out)
+    new = json.loads(json.dumps(config.to_json()))
+    old = found.config.to_json()
+    for name in old:
+        if name not in ("versions", "zoo") and json.loads(json.dumps(old[name])) != new[name]:
+            raise ZoojaxError(
+                f"{out} was begun with other {name.replace('_', ' ')}; give --out another "
+                "folder, or the options it was begun with"
+            )
+    if found.epoch >= config.settings.epochs:
+        raise ZoojaxError(f"{out} is finished (epoch {found.epoch}); give --out another folder")
+    for entry in (out / STATES).glob("*"):
+        if entry.name != str(found.epoch):
+            remove(entry)
+    return Representation(out, replace(found.config))
+
+
+def default_alphas_of(zoo: Zoo) -> int:
+    """The first epoch whose mean sparsity is at least 80 %; the newest without one."""
+    means = zoo.metrics.group_by("epoch").agg(pl.col("sparsity").mean()).sort("epoch")
+    sparse = means.filter(pl.col("sparsity") >= _SPARSE)["epoch"]
+    return int(sparse[0]) if len(sparse) else zoo.epochs[-1]
+
+
+def _check_epochs(zoo: Zoo, asked: list[int]) -> None:
+    if not zoo.epochs:
+        raise ZoojaxError(f"{zoo.path} has no epoch yet; its training has only begun")
+    for epoch in asked:
+        if epoch not in zoo.epochs:
+            raise ZoojaxError(f"{zoo.path} has no epoch {epoch}; it has up to {zoo.epochs[-1]}")
+
+
+def _relative(zoo: Path, out: Path) -> str:
+    try:
+        return os.path.relpath(zoo.resolve(), out.resolve())
+    except ValueError:  # Another drive.
+        return str(zoo.resolve())

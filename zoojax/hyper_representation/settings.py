@@ -1,0 +1,117 @@
+"""What shapes an autoencoder and its training, and the presets."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from zoojax.errors import ZoojaxError
+from zoojax.hyper_representation.tokens import TokenKind
+
+Task = Literal["reconstruct", "sparsify"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a hyper-representation apart from its zoo.
+
+    Attributes:
+        task: "reconstruct" (weights, and the log alphas of the same epoch), or "sparsify"
+            (from dense weights to the log alphas of a later epoch; the decoder then also
+            sees the encoder's tokens, as the weights are at hand).
+        tokens: "neuron" or "chunk".
+        chunk_length: numbers in a chunk token.
+        width: of the tokens' embeddings.
+        heads: of self-attention.
+        layers: of the encoder, and of the decoder.
+        feed_forward: width of the feed-forward layers.
+        latent: dimensions of the embedding z.
+        summary: what z is compressed from: "cls" (the CLS token alone, as published) or
+            "all" (all tokens, which needs far less width).
+        dropout: rate.
+        projection: widths of the projection head, whose result the contrastive loss sees.
+        temperature: of the contrastive loss.
+        gamma: weight of the contrastive loss; the others have 1 - gamma (eq. 6).
+        alpha_radius: r of equation 5: how far around the threshold alphas are told apart.
+        noise: standard deviation of noise on the input, in units of a layer's deviation.
+        erase: largest share of the input's tokens that are erased.
+        epochs: of training.
+        batch_size: samples a step, each in two views.
+        learning_rate: of Adam.
+        weight_decay: as torch.optim.Adam has it: added to the gradient.
+        schedule: "plateau" (halved where the loss stays), or "cosine" (to zero).
+        precision: of the matrix products: "float32" or "bfloat16".
+        seed: of the split, the initialisation, the order and the views.
+    """
+
+    task: Task = "reconstruct"
+    tokens: TokenKind = "neuron"
+    chunk_length: int = 64
+    width: int = 128
+    heads: int = 4
+    layers: int = 2
+    feed_forward: int = 256
+    latent: int = 700
+    summary: Literal["cls", "all"] = "all"
+    dropout: float = 0.0
+    projection: tuple[int, int] = (400, 50)
+    temperature: float = 0.1
+    gamma: float = 0.1
+    alpha_radius: float = 4.0
+    noise: float = 0.1
+    erase: float = 0.1
+    epochs: int = 40
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-9
+    schedule: Literal["plateau", "cosine"] = "cosine"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 1
+
+    def checked(self) -> "Settings":
+        """Itself.
+
+        Raises:
+            ZoojaxError: a number is out of its range.
+        """
+        positive = ("chunk_length", "width", "heads", "layers", "feed_forward", "latent", "epochs")
+        for name in positive:
+            if getattr(self, name) < 1:
+                raise ZoojaxError(f"{name} is {getattr(self, name)}; give at least 1")
+        if self.width % self.heads:
+            raise ZoojaxError(f"width {self.width} is not a multiple of {self.heads} heads")
+        if self.batch_size < 2:
+            raise ZoojaxError(
+                f"batch_size is {self.batch_size}; the contrastive loss needs at least 2"
+            )
+        for name in ("dropout", "gamma", "erase"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ZoojaxError(f"{name} is {getattr(self, name):g}; give a number in [0, 1)")
+        for name in ("temperature", "alpha_radius", "learning_rate"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ZoojaxError(f"{name} is {value:g}; give a positive number")
+        for name in ("noise", "weight_decay"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ZoojaxError(f"{name} is {value:g}; give 0 or more")
+        return self
+
+
+# "paper": Appendix G and Table 4 of "Sparsified Model Zoo Twins", for a GPU. "small": within
+# half an hour on two cores. What the paper leaves open (epochs, noise, erasing, r) is as small.
+SMALL = Settings()
+PAPER = replace(
+    SMALL,
+    width=800,
+    heads=4,
+    layers=2,
+    feed_forward=900,
+    latent=700,
+    summary="cls",
+    dropout=0.1,
+    epochs=500,
+    batch_size=500,
+    learning_rate=1e-4,
+    schedule="plateau",
+)
+PRESETS = {"small": SMALL, "paper": PAPER}
