@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from zoojax.architectures import Architecture
-from zoojax.hyper_representation import losses
 from zoojax.hyper_representation.autoencoder import Autoencoder
+from zoojax.hyper_representation.losses import scaled
 from zoojax.hyper_representation.samples import Normalisation
 from zoojax.hyper_representation.settings import Settings
 from zoojax.hyper_representation.tokens import Tokenizer, Tokens, completed
@@ -68,8 +68,8 @@ class Codec:
         normalised = self.normalisation.apply(weights)
         if alphas is None or not self.variational:
             return normalised, None
-        scaled = jax.tree.map(lambda a: losses.scaled(a, self.settings.alpha_radius), alphas)
-        return normalised, scaled
+        radius = self.settings.alpha_radius
+        return normalised, jax.tree.map(lambda a: scaled(a, radius), alphas)
 
     def alpha_tokens(self, tree: dict) -> Tokens:
         """Tokens of a stacked tree shaped like the log alphas; zeros where there are none."""

@@ -17,7 +17,6 @@ import polars as pl
 from zoojax import interrupts, make, run
 from zoojax.errors import ZoojaxError
 from zoojax.files import remove, write_beside
-from zoojax.hyper_representation import samples, training
 from zoojax.hyper_representation.codec import Codec
 from zoojax.hyper_representation.representation import (
     CONFIG,
@@ -27,7 +26,9 @@ from zoojax.hyper_representation.representation import (
     RepresentationConfig,
     open_representation,
 )
+from zoojax.hyper_representation.samples import Samples, normalisation, read, sound_members, split
 from zoojax.hyper_representation.settings import Settings
+from zoojax.hyper_representation.training import Data, State, epoch, init, validation
 from zoojax.zoo import Zoo
 from zoojax.zoo_writer import save_tree
 
@@ -72,12 +73,12 @@ def learn(
             "'zoojax sparsify variational-dropout', or ask for --weights-only"
         )
     _check_epochs(zoo, [*(epochs or []), *([] if alphas_of is None else [alphas_of])])
-    sound = samples.sound_members(zoo)
-    parts = samples.split(sound, settings.seed)
+    sound = sound_members(zoo)
+    parts = split(sound, settings.seed)
     chosen = list(zoo.epochs if epochs is None else epochs)
-    read = [samples.read(zoo, part, chosen, alphas_of=alphas_of) for part in parts[:2]]
-    norm = samples.normalisation(read[0].weights)
-    alphas = {} if weights_only else (read[0].alphas or {})
+    sets = [read(zoo, part, chosen, alphas_of=alphas_of) for part in parts[:2]]
+    norm = normalisation(sets[0].weights)
+    alphas = {} if weights_only else (sets[0].alphas or {})
     config = RepresentationConfig(
         settings=settings,
         zoo=_relative(zoo.path, out),
@@ -95,33 +96,33 @@ def learn(
         versions=make.versions(),
     )
     representation = _begin_or_continue(out, config)
-    data = [_data(representation.codec, part) for part in read]
-    return _train(representation, data[0], data[1], len(read[0]), len(read[1]), report)
+    data = [_data(representation.codec, part) for part in sets]
+    return _train(representation, data[0], data[1], len(sets[0]), len(sets[1]), report)
 
 
 def _train(
     representation: Representation,
-    data: training.Data,
-    held_out: training.Data,
+    data: Data,
+    held_out: Data,
     size: int,
     held_size: int,
     report: run.Report | None,
 ) -> Representation:
     codec = representation.codec
     total = codec.settings.epochs
-    state, rows = training.init(codec, size), representation.losses
+    state, rows = init(codec, size), representation.losses
     first = representation.epoch
     rows = rows.filter(pl.col("epoch") <= first)
     if first:
         state = flax.serialization.from_state_dict(state, _restored(representation))
     state = jax.device_put(state)
-    epoch = jax.jit(training.epoch(codec, size), donate_argnums=0)
-    validate = jax.jit(training.validation(codec, held_size))
+    train = jax.jit(epoch(codec, size), donate_argnums=0)
+    validate = jax.jit(validation(codec, held_size))
     if report is not None:
         report(run.Progress(first, total, first * size, total * size))
     saved = time.monotonic()
     for number in range(first + 1, total + 1):
-        state, parts = epoch(state, data, np.int32(number))
+        state, parts = train(state, data, np.int32(number))
         checked = validate(state.variables, held_out)
         row = {"epoch": number, **_row("train", parts), **_row("val", checked)}
         new = pl.DataFrame([row])
@@ -144,11 +145,11 @@ def _row(part: str, values: dict[str, Any]) -> dict[str, float]:
     return {f"{part}_{name}": float(value) for name, value in sorted(values.items())}
 
 
-def _data(codec: Codec, read: samples.Samples) -> training.Data:
+def _data(codec: Codec, read: Samples) -> Data:
     """Samples on the device, as they are trained on."""
     alphas = read.alphas if codec.variational else None
     targets = jax.jit(codec.targets)(read.weights, alphas)
-    return training.Data(*jax.device_put(targets))
+    return Data(*jax.device_put(targets))
 
 
 def _restored(representation: Representation) -> dict[str, Any]:
@@ -156,7 +157,7 @@ def _restored(representation: Representation) -> dict[str, Any]:
     return {"variables": saved["variables"], "optimizer": saved["optimizer"]}
 
 
-def _save(path: Path, epoch: int, state: training.State, rows: pl.DataFrame) -> None:
+def _save(path: Path, epoch: int, state: State, rows: pl.DataFrame) -> None:
     tree = flax.serialization.to_state_dict(jax.device_get(state))
     with interrupts.held():
         save_tree(path / STATES / str(epoch), tree)

@@ -9,8 +9,9 @@ import optax
 from jax import Array
 
 from zoojax import keys
-from zoojax.hyper_representation import augmentation, losses
+from zoojax.hyper_representation.augmentation import add_noise, draw_permutation, erase, permute
 from zoojax.hyper_representation.codec import Codec, Variables
+from zoojax.hyper_representation.losses import mean_square, nt_xent
 from zoojax.hyper_representation.tokens import Tokens
 
 _PATIENCE, _FACTOR = 10, 0.5
@@ -83,13 +84,13 @@ def objective(
 
     def view(one: Data, key: Array) -> tuple[Data, Tokens]:
         order, noise, erased = jax.random.split(key, 3)
-        orders = augmentation.draw_permutation(order, codec.arch)
-        weights = augmentation.permute(one.weights, orders, codec.arch)
-        alphas = one.alphas and augmentation.permute(one.alphas, orders, codec.arch)
+        orders = draw_permutation(order, codec.arch)
+        weights = permute(one.weights, orders, codec.arch)
+        alphas = one.alphas and permute(one.alphas, orders, codec.arch)
         permuted = Data(weights, alphas)
         seen = codec.tokenizer.split(permuted.weights)
-        seen = augmentation.add_noise(noise, seen, s.noise) if s.noise else seen
-        return permuted, augmentation.erase(erased, seen, s.erase) if s.erase else seen
+        seen = add_noise(noise, seen, s.noise) if s.noise else seen
+        return permuted, erase(erased, seen, s.erase) if s.erase else seen
 
     first, seen = jax.vmap(view)(batch, drawn[1 : size + 1])
     # Of the second view nothing but its embedding is wanted.
@@ -99,13 +100,13 @@ def objective(
     _, projected, out = codec.outputs(variables, both, first.weights, dropout)
     target = codec.tokens(first.weights)
     parts = {
-        "contrastive": losses.nt_xent(projected[:size], projected[size:], s.temperature),
-        "weights": losses.mean_square(out[0], target, codec.masks[0]),
+        "contrastive": nt_xent(projected[:size], projected[size:], s.temperature),
+        "weights": mean_square(out[0], target, codec.masks[0]),
     }
     if first.alphas is not None:
         guessed = {name: jnp.tanh(x) for name, x in out[1].items()}
         target = codec.alpha_tokens(first.alphas)
-        parts["alphas"] = losses.mean_square(guessed, target, codec.masks[1])
+        parts["alphas"] = mean_square(guessed, target, codec.masks[1])
     reconstruction = parts["weights"] + parts.get("alphas", 0.0)
     parts["loss"] = s.gamma * parts["contrastive"] + (1 - s.gamma) * reconstruction
     return parts["loss"], parts
