@@ -28,7 +28,13 @@ from zoojax.hyper_representation.representation import (
 )
 from zoojax.hyper_representation.samples import Samples, normalisation, read, sound_members, split
 from zoojax.hyper_representation.settings import Settings
-from zoojax.hyper_representation.training import Data, State, epoch, init, validation
+from zoojax.hyper_representation.training import (
+    Data,
+    State,
+    epoch_program,
+    init,
+    validation_program,
+)
 from zoojax.zoo import Zoo
 from zoojax.zoo_writer import save_tree
 
@@ -116,8 +122,8 @@ def _train(
     if first:
         state = flax.serialization.from_state_dict(state, _restored(representation))
     state = jax.device_put(state)
-    train = jax.jit(epoch(codec, size), donate_argnums=0)
-    validate = jax.jit(validation(codec, held_size))
+    train = jax.jit(epoch_program(codec, size), donate_argnums=0)
+    validate = jax.jit(validation_program(codec, held_size))
     if report is not None:
         report(run.Progress(first, total, first * size, total * size))
     saved = time.monotonic()

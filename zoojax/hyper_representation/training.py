@@ -112,7 +112,7 @@ def objective(
     return parts["loss"], parts
 
 
-def epoch(codec: Codec, samples: int) -> Callable[[State, Data, Array], tuple[State, dict]]:
+def epoch_program(codec: Codec, samples: int) -> Callable[[State, Data, Array], tuple[State, dict]]:
     """(state, data, number) -> (state, means of the loss's parts): one epoch, from 1."""
     s, update = codec.settings, optimizer(codec, samples)
     steps, size = steps_of(codec, samples), min(s.batch_size, samples)
@@ -141,7 +141,7 @@ def epoch(codec: Codec, samples: int) -> Callable[[State, Data, Array], tuple[St
     return run
 
 
-def validation(codec: Codec, samples: int) -> Callable[[Variables, Data], dict[str, Array]]:
+def validation_program(codec: Codec, samples: int) -> Callable[[Variables, Data], dict[str, Array]]:
     """(variables, data) -> means of the loss's parts, of the same views every time."""
     size = min(codec.settings.batch_size, samples)
     steps = samples // size
