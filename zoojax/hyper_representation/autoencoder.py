@@ -1,14 +1,16 @@
 """The autoencoder of Figure 6 of "Sparsified Model Zoo Twins", in Linen, over batches.
 
 Weights become tokens, pass through a pre-norm transformer and are compressed linearly to
-z. The decoder decompresses z linearly to two sequences, one of the weights and one of the
-log alphas, lets one stack of self-attention see both, and maps them back to numbers.
+z: the CLS token alone, as published, or also each token to a part of its own. The decoder
+decompresses z linearly to two sequences, one of the weights and one of the log alphas,
+lets one stack of self-attention see both, and maps them back to numbers.
 """
 
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from zoojax.hyper_representation.settings import Settings
@@ -63,9 +65,13 @@ class Autoencoder(nn.Module):
         self.cls = self.param("cls", _small, (1, s.width))
         self.encoder_positions = self.param("encoder_positions", _small, (count + 1, s.width))
         self.encoder = blocks(s.layers)
-        self.compress = nn.Dense(s.latent, dtype=dtype)
+        self.compress = nn.Dense(s.latent - self.local_size, dtype=dtype)
+        self.compress_local = {name: nn.Dense(n, dtype=dtype) for name, n in self.parts.items()}
         self.projection = [nn.Dense(n, dtype=dtype) for n in s.projection]
         self.decompress = nn.Dense(sequences * count * s.width, dtype=dtype)
+        self.decompress_local = {
+            name: nn.Dense(sequences * s.width, dtype=dtype) for name in self.parts
+        }
         self.decoder_positions = self.param("decoder_positions", _small, (count, s.width))
         self.types = self.param("types", _small, (sequences, 1, s.width))
         self.decoder = blocks(s.layers)
@@ -74,6 +80,18 @@ class Autoencoder(nn.Module):
         ]
         if s.task == "sparsify":
             self.shortcut = nn.Dense(s.width, dtype=dtype)
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Numbers of z that each token has to itself, of groups that have any."""
+        shares = self.tokenizer.shares(int(self.settings.latent * self.settings.local))
+        return {name: n for name, n in shares.items() if n}
+
+    @property
+    def local_size(self) -> int:
+        """Numbers of z that are of single tokens; they come last."""
+        counts = {group.name: group.count for group in self.tokenizer.groups}
+        return sum(counts[name] * n for name, n in self.parts.items())
 
     def __call__(
         self, tokens: Tokens, train: bool = False, decoded: int | None = None
@@ -105,29 +123,49 @@ class Autoencoder(nn.Module):
         x_BTD = x_BTD + self.encoder_positions.astype(x_BTD.dtype)
         for block in self.encoder:
             x_BTD = block(x_BTD, train)
-        summary = x_BTD[:, -1:] if self.settings.summary == "cls" else x_BTD
-        z_BL = self.compress(summary.reshape(summary.shape[0], -1))
-        return z_BL.astype(jnp.float32), x_BTD[:, :-1]
+        batch, z = x_BTD.shape[0], [self.compress(x_BTD[:, -1])]
+        for name, part in self._split(x_BTD[:, :-1]).items():
+            if name in self.parts:
+                z.append(self.compress_local[name](part).reshape(batch, -1))
+        return jnp.concatenate(z, axis=1).astype(jnp.float32), x_BTD[:, :-1]
+
+    def _split(self, x: Array) -> dict[str, Array]:
+        """By group what is along the last axis but one, [..., tokens, features]."""
+        ends = np.cumsum([group.count for group in self.tokenizer.groups])[:-1]
+        pieces = jnp.split(x, ends, axis=-2)
+        return {g.name: piece for g, piece in zip(self.tokenizer.groups, pieces, strict=True)}
+
+    def _decompressed(self, z_BL: Array) -> Array:
+        """z as tokens of both sequences, [B, sequences, tokens, width]."""
+        batch, count, width = z_BL.shape[0], self.tokenizer.count, self.settings.width
+        first = self.settings.latent - self.local_size
+        x = self.decompress(z_BL[:, :first]).reshape(batch, -1, count, width)
+        local = []
+        for group in self.tokenizer.groups:
+            own = self.parts.get(group.name, 0)
+            if not own:
+                local.append(jnp.zeros((batch, x.shape[1], group.count, width), x.dtype))
+                continue
+            part = z_BL[:, first : first + group.count * own].reshape(batch, group.count, own)
+            both = self.decompress_local[group.name](part).reshape(batch, group.count, -1, width)
+            local.append(both.swapaxes(1, 2))
+            first += group.count * own
+        return x + jnp.concatenate(local, axis=2)
 
     def _project(self, z_BL: Array) -> Array:
         hidden, out = self.projection
         return out(nn.relu(hidden(z_BL))).astype(jnp.float32)
 
     def _decode(self, z_BL: Array, encoded_BTD: Array | None, train: bool) -> list[Tokens]:
-        count, width = self.tokenizer.count, self.settings.width
-        x = self.decompress(z_BL).reshape(z_BL.shape[0], -1, count, width)
+        x = self._decompressed(z_BL)
         x = x + (self.decoder_positions + self.types).astype(x.dtype)
         if self.settings.task == "sparsify" and encoded_BTD is not None:
             x = x + self.shortcut(encoded_BTD)[:, None]
-        x_BTD = x.reshape(x.shape[0], -1, width)
+        x_BTD = x.reshape(x.shape[0], -1, x.shape[-1])
         for block in self.decoder:
             x_BTD = block(x_BTD, train)
         x = x_BTD.reshape(x.shape)
-        result = []
-        for i, head in enumerate(self.heads):
-            tokens, first = {}, 0
-            for g in self.tokenizer.groups:
-                tokens[g.name] = head[g.name](x[:, i, first : first + g.count]).astype(jnp.float32)
-                first += g.count
-            result.append(tokens)
-        return result
+        return [
+            {n: head[n](part).astype(jnp.float32) for n, part in self._split(x[:, i]).items()}
+            for i, head in enumerate(self.heads)
+        ]

@@ -93,6 +93,11 @@ class Tokenizer:
         """Tokens of a member."""
         return sum(group.count for group in self.groups)
 
+    def shares(self, numbers: int) -> dict[str, int]:
+        """How many of some numbers each token of a group gets, by its width: {group: n}."""
+        total = sum(group.count * group.width for group in self.groups)
+        return {group.name: numbers * group.width // total for group in self.groups}
+
     def split(self, tree: dict) -> Tokens:
         """A tree shaped like the parameters as tokens."""
         neurons = {}
