@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zoojax.analysis.agreements import agreement, agreement_matrix, pairwise, predictions
+    from zoojax.analysis.beside import beside_paper
     from zoojax.analysis.correlations import correlation
+    from zoojax.analysis.found import Analysis
     from zoojax.analysis.friendly import (
         change_by_hyperparameters,
         consistency,
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     )
     from zoojax.analysis.methods import compare_methods, crossing
     from zoojax.analysis.paper import published
-    from zoojax.analysis.suite import Analysis, analyse, beside_paper
+    from zoojax.analysis.suite import analyse
     from zoojax.analysis.trajectories import (
         by_hyperparameters,
         layer_sparsity,
@@ -37,11 +39,11 @@ if TYPE_CHECKING:
 
 # Imported where first used: scipy takes seconds, and a training wants a summary alone.
 _PUBLIC = {
-    "Analysis": "suite",
+    "Analysis": "found",
     "agreement": "agreements",
     "agreement_matrix": "agreements",
     "analyse": "suite",
-    "beside_paper": "suite",
+    "beside_paper": "beside",
     "by_hyperparameters": "trajectories",
     "change_by_hyperparameters": "friendly",
     "compare_methods": "methods",

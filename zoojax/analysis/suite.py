@@ -1,7 +1,6 @@
 """Everything that the paper reports, and more, of a zoo and its twins: tables by name."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,9 @@ import polars as pl
 
 from zoojax import run
 from zoojax.analysis.agreements import agreement, pairwise, without_diverged
+from zoojax.analysis.beside import NEAR, beside_paper
 from zoojax.analysis.correlations import correlation
+from zoojax.analysis.found import Analysis
 from zoojax.analysis.friendly import (
     FEWEST,
     change_by_hyperparameters,
@@ -40,45 +41,10 @@ from zoojax.zoo import Zoo
 # The sparsity at which members are compared where the paper names none: a ratio of pruning,
 # and the nearest epoch of variational dropout, whose last epochs have often collapsed.
 _SPARSITY = 0.8
-# How near a mean sparsity must be to be compared with one that the paper gives.
-_NEAR = 0.03
 # Epochs at which the pruning frequency of single weights is drawn (Figure 3 of the paper).
 _FREQUENCY_EPOCHS = (5, 10, 15, 20, 25)
 
-# Names of the tables there may be.
-TABLES = (
-    *("members", "trajectories", "layer_sparsity", "hyperparameters", "correlation"),
-    "change_by_hyperparameters",
-    *("friendliness", "consistency", "predictability", "pruning_frequency", "methods"),
-    *("crossing", "agreement", "agreement_summary", "paper"),
-)
-
 Step = Callable[[str], None]
-
-
-@dataclass
-class Analysis:
-    """What `analyse` found.
-
-    Attributes:
-        zoo: the dense zoo.
-        twins: its twins, at most one of each kind.
-        tables: polars frames by names of TABLES. Those that hold several populations name them in
-            `method` ("dense", "mp", "vd"), `ratio` (of pruning) and `epoch`.
-        matrices: pairwise agreement by what it is of, [members, members]: of the dense zoo,
-            and of twins in the order of their parents there; NaN where there is none.
-        notes: what was left out, and why; sentences.
-    """
-
-    zoo: Zoo
-    twins: list[Zoo]
-    tables: dict[str, pl.DataFrame] = field(default_factory=dict)
-    matrices: dict[str, np.ndarray] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def twin(self, kind: str) -> Zoo | None:
-        """The twin of a kind, "mp" or "vd"."""
-        return next((twin for twin in self.twins if twin.config.kind == kind), None)
 
 
 def analyse(
@@ -305,77 +271,6 @@ def _agreement_summary(table: pl.DataFrame) -> pl.DataFrame:
     return whole.group_by(keys).agg(pl.len().alias("members"), *statistics).sort(keys)
 
 
-def beside_paper(found: Analysis) -> pl.DataFrame:
-    """What the paper prints of this zoo beside what was found.
-
-    Where the paper gives variational dropout's sparsity in place of an epoch, the epoch of
-    the nearest mean sparsity is taken, if it is within three points; pruned twins are taken
-    at their last epoch.
-
-    Returns:
-        `published` with the epoch filled in, renamed `paper_mean` and `paper_std`;
-        and `members`, `ours_mean`, `ours_std`, `difference` = ours - paper. Empty where the
-        zoo was not made from one of the paper's presets.
-    """
-    printed = published(found.zoo.config.preset or "")
-    mp, vd = found.twin("mp"), found.twin("vd")
-    epochs = []
-    for row in printed.iter_rows(named=True):
-        epoch = row["epoch"]
-        if epoch is None and row["method"] == "mp" and mp is not None:
-            epoch = last_epoch(mp.all_metrics)
-        elif epoch is None and vd is not None and row["sparsity"] is not None:
-            nearest, distance = matched(vd, row["sparsity"])
-            epoch = nearest if distance <= _NEAR else None
-        epochs.append(epoch)
-    printed = printed.with_columns(pl.Series("epoch", epochs, pl.Int64))
-    keys = ["method", "ratio", "epoch", "quantity"]
-    ours = _long(found)
-    joined = printed.join(ours, on=keys, how="inner", nulls_equal=True, maintain_order="left")
-    return joined.select(
-        "table",
-        *keys,
-        "sparsity",
-        pl.col("mean").alias("paper_mean"),
-        pl.col("std").alias("paper_std"),
-        "members",
-        "ours_mean",
-        "ours_std",
-        (pl.col("ours_mean") - pl.col("mean")).alias("difference"),
-    )
-
-
-def _long(found: Analysis) -> pl.DataFrame:
-    """Every mean that was found: method, ratio, epoch, quantity, members, ours_mean, ours_std."""
-    keys, parts = ["method", "ratio", "epoch"], []
-    for name in ("trajectories", "agreement_summary"):
-        table = found.tables.get(name, pl.DataFrame())
-        for column in table.columns:
-            quantity = column.removesuffix("_mean")
-            if quantity == column or (name == "agreement_summary" and quantity != "agreement"):
-                continue
-            parts.append(_quantity(table, keys, quantity, column, pl.col(f"{quantity}_std")))
-    table = found.tables.get("correlation", pl.DataFrame())
-    parts += [
-        _quantity(table, keys, quantity, quantity, pl.lit(None))
-        for quantity in ("pearson", "kendall")
-        if quantity in table.columns
-    ]
-    return pl.concat(parts)
-
-
-def _quantity(
-    table: pl.DataFrame, keys: list[str], quantity: str, mean: str, std: pl.Expr
-) -> pl.DataFrame:
-    return table.select(
-        *keys,
-        pl.lit(quantity).alias("quantity"),
-        pl.col("members").cast(pl.Int64),
-        pl.col(mean).cast(pl.Float64).alias("ours_mean"),
-        std.cast(pl.Float64).alias("ours_std"),
-    )
-
-
 def _notes(found: Analysis) -> None:
     """What a reader should know of what is missing."""
     for each in (found.zoo, *found.twins):
@@ -403,7 +298,7 @@ def _notes(found: Analysis) -> None:
         if table is not None and (missing := table[column].null_count()):
             found.notes.append(f"{missing} of {len(table)} rows of {name} are empty: {why}.")
     vd = found.twin("vd")
-    if vd is not None and matched(vd, _SPARSITY)[1] > _NEAR:
+    if vd is not None and matched(vd, _SPARSITY)[1] > NEAR:
         epoch, distance = matched(vd, _SPARSITY)
         found.notes.append(
             f"{vd.path} is nowhere near {_SPARSITY:.0%} sparsity: its members are compared at "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from zoojax.analysis.suite import TABLES, Analysis
+from zoojax.analysis.found import TABLES, Analysis
 from zoojax.analysis.twins import last_epoch
 from zoojax.files import write_beside
 

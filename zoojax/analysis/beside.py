@@ -1,0 +1,81 @@
+"""What was found beside what the paper prints of the same zoo."""
+
+import polars as pl
+
+from zoojax.analysis.found import Analysis
+from zoojax.analysis.paper import published
+from zoojax.analysis.twins import last_epoch, matched
+
+# How near a mean sparsity must be to be compared with one that the paper gives.
+NEAR = 0.03
+
+
+def beside_paper(found: Analysis) -> pl.DataFrame:
+    """What the paper prints of this zoo beside what was found.
+
+    Where the paper gives variational dropout's sparsity in place of an epoch, the epoch of
+    the nearest mean sparsity is taken, if it is within three points; pruned twins are taken
+    at their last epoch.
+
+    Returns:
+        `published` with the epoch filled in, renamed `paper_mean` and `paper_std`;
+        and `members`, `ours_mean`, `ours_std`, `difference` = ours - paper. Empty where the
+        zoo was not made from one of the paper's presets.
+    """
+    printed = published(found.zoo.config.preset or "")
+    mp, vd = found.twin("mp"), found.twin("vd")
+    epochs = []
+    for row in printed.iter_rows(named=True):
+        epoch = row["epoch"]
+        if epoch is None and row["method"] == "mp" and mp is not None:
+            epoch = last_epoch(mp.all_metrics)
+        elif epoch is None and vd is not None and row["sparsity"] is not None:
+            nearest, distance = matched(vd, row["sparsity"])
+            epoch = nearest if distance <= NEAR else None
+        epochs.append(epoch)
+    printed = printed.with_columns(pl.Series("epoch", epochs, pl.Int64))
+    keys = ["method", "ratio", "epoch", "quantity"]
+    ours = _long(found)
+    joined = printed.join(ours, on=keys, how="inner", nulls_equal=True, maintain_order="left")
+    return joined.select(
+        "table",
+        *keys,
+        "sparsity",
+        pl.col("mean").alias("paper_mean"),
+        pl.col("std").alias("paper_std"),
+        "members",
+        "ours_mean",
+        "ours_std",
+        (pl.col("ours_mean") - pl.col("mean")).alias("difference"),
+    )
+
+
+def _long(found: Analysis) -> pl.DataFrame:
+    """Every mean that was found: method, ratio, epoch, quantity, members, ours_mean, ours_std."""
+    keys, parts = ["method", "ratio", "epoch"], []
+    for name in ("trajectories", "agreement_summary"):
+        table = found.tables.get(name, pl.DataFrame())
+        for column in table.columns:
+            quantity = column.removesuffix("_mean")
+            if quantity == column or (name == "agreement_summary" and quantity != "agreement"):
+                continue
+            parts.append(_quantity(table, keys, quantity, column, pl.col(f"{quantity}_std")))
+    table = found.tables.get("correlation", pl.DataFrame())
+    parts += [
+        _quantity(table, keys, quantity, quantity, pl.lit(None))
+        for quantity in ("pearson", "kendall")
+        if quantity in table.columns
+    ]
+    return pl.concat(parts)
+
+
+def _quantity(
+    table: pl.DataFrame, keys: list[str], quantity: str, mean: str, std: pl.Expr
+) -> pl.DataFrame:
+    return table.select(
+        *keys,
+        pl.lit(quantity).alias("quantity"),
+        pl.col("members").cast(pl.Int64),
+        pl.col(mean).cast(pl.Float64).alias("ours_mean"),
+        std.cast(pl.Float64).alias("ours_std"),
+    )
