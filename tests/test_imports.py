@@ -22,10 +22,19 @@ ORDER = (
     *("zoo", "zoo_writer", "run", "grid", "make"),
     "weight_statistics",
     *("analysis.twins", "analysis.trajectories", "analysis.agreements", "analysis.correlations"),
-    *("analysis.friendly", "analysis.methods", "analysis.paper", "analysis.suite"),
+    *("analysis.friendly", "analysis.methods", "analysis.paper", "analysis.found"),
+    *("analysis.beside", "analysis.suite"),
     *("analysis.written", "analysis"),
     *("figures.style", "figures.populations", "figures.weights", "figures.agreement"),
-    *("figures.fates", "figures", "report.summary", "report.tables", "report.data", "report"),
+    *(
+        "figures.fates",
+        "figures.zero_shot",
+        "figures",
+        "report.summary",
+        "report.tables",
+        "report.data",
+        "report",
+    ),
     *(
         "hyper_representation." + name
         for name in (
