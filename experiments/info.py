@@ -97,6 +97,8 @@ class Info:
         if config.parent is not None:
             facts["parent"] = f"{config.parent.name}, epoch {config.parent.epoch}"
             facts["parent path"] = str((zoo.path / config.parent.path).resolve())
+        if config.origin is not None:
+            facts["origin"] = config.origin
         last = zoo.metrics.filter(epoch=epochs[-1]) if epochs else None
         if self.json:
             rows = [] if last is None else summary(zoo, last).to_dicts()

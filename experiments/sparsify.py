@@ -53,7 +53,7 @@ class Magnitude:
         from zoojax.zoo import open_zoo
 
         parent = open_zoo(self.zoo)
-        rate = _rate(self.learning_rate, parent, "mp_learning_rate")
+        rate = rate_of(self.learning_rate, parent, "mp_learning_rate")
         with reporting("prune and fine-tune", self.running.quiet) as report:
             twin = make_pruned(
                 self.out,
@@ -110,7 +110,7 @@ class VariationalDropout:
         from zoojax.zoo import open_zoo
 
         parent = open_zoo(self.zoo)
-        rate = _rate(self.learning_rate, parent, "vd_learning_rate")
+        rate = rate_of(self.learning_rate, parent, "vd_learning_rate")
         with reporting("variational dropout", self.running.quiet) as report:
             twin = make_dropped_out(
                 self.out,
@@ -141,7 +141,7 @@ class Sparsify:
         self.method.run()
 
 
-def _rate(asked: float | None, parent: "Zoo", which: str) -> float | None:
+def rate_of(asked: float | None, parent: "Zoo", which: str) -> float | None:
     """The learning rate asked for, else the preset's; None keeps each member's own."""
     if asked is not None:
         return asked

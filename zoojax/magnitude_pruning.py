@@ -42,29 +42,39 @@ def pruned_counts(ratio: float, sizes: dict[str, int], scope: str) -> dict[str, 
     return {layer: round(ratio * size) for layer, size in sizes.items()}
 
 
-def _keep_largest(magnitudes: Array, pruned: Array) -> Array:
-    """True for all but the `pruned` smallest of a flat array: exactly so many, ties or not."""
-    rank = jnp.argsort(jnp.argsort(magnitudes, stable=True), stable=True)
+def _keep_largest(scores: list[Array], pruned: Array) -> Array:
+    """True for all but the `pruned` smallest: exactly so many, ties or not.
+
+    Args:
+        scores: flat arrays; the last decides, those before it where it ties.
+        pruned: how many.
+    """
+    rank = jnp.argsort(jnp.lexsort(scores), stable=True)
     return rank >= pruned
 
 
-def mask(params: dict, pruned: dict[str, Array]) -> dict[str, Array]:
+def mask(
+    params: dict, pruned: dict[str, Array], scores: dict[str, Array] | None = None
+) -> dict[str, Array]:
     """The mask of one member.
 
     Args:
         params: its parameters.
         pruned: how many weights to prune, {"all": k} or k by layer (scalars).
+        scores: by layer, shaped like the kernels: the lowest are pruned first, of equal ones
+            the smallest weights; None for the weights' magnitudes.
 
     Returns:
         By layer name, bool arrays shaped like the kernels, True where the weight is kept.
     """
     weights = {layer: jnp.abs(w) for layer, w in kernels(params).items()}
+    ranked = [weights] if scores is None else [weights, scores]
     if "all" not in pruned:
         return {
-            layer: _keep_largest(w.ravel(), pruned[layer]).reshape(w.shape)
+            layer: _keep_largest([r[layer].ravel() for r in ranked], pruned[layer]).reshape(w.shape)
             for layer, w in weights.items()
         }
-    flat = jnp.concatenate([w.ravel() for w in weights.values()])
+    flat = [jnp.concatenate([r[layer].ravel() for layer in weights]) for r in ranked]
     keep = _keep_largest(flat, pruned["all"])
     pieces = jnp.split(keep, np.cumsum([w.size for w in weights.values()])[:-1])
     return {
@@ -94,9 +104,11 @@ def method(loss: Loss) -> Method:
     return dense(loss)._replace(project=project)
 
 
-def prune(params: dict, pruned: dict[str, Array]) -> tuple[dict, dict]:
+def prune(
+    params: dict, pruned: dict[str, Array], scores: dict[str, Array] | None = None
+) -> tuple[dict, dict]:
     """A member before fine-tuning: its trainable and fixed parts (see `train.State`)."""
-    kept = mask(params, pruned)
+    kept = mask(params, pruned, scores)
     return {"params": apply_mask(params, kept)}, {"mask": kept}
 
 

@@ -105,6 +105,61 @@ def make_dense(
     return run.run(writer, initial, images, report)
 
 
+def make_alike(
+    out: Path,
+    source: Zoo,
+    name: str,
+    members: pl.DataFrame,
+    *,
+    epochs: int,
+    initial: Callable[[], dict] | None = None,
+    origin: str | None = None,
+    chunk: int | None = None,
+    data_dir: Path | None = None,
+    report: run.Report | None = None,
+) -> Zoo:
+    """Trains other members as those of a dense zoo were: its images, architecture, batches.
+
+    Args:
+        out: the new zoo's folder.
+        source: the dense zoo.
+        name: the new zoo's name.
+        members: its members table, of the source's columns.
+        epochs: as in `make_dense`.
+        initial: gives the stacked parameters of epoch 0; None draws them as `make_dense`
+            does, from each member's scheme and seed.
+        origin: what decided those parameters; see `ZooConfig`.
+        chunk: as in `make_dense`.
+        data_dir: as in `make_dense`.
+        report: as in `make_dense`.
+
+    Raises:
+        ZoojaxError: bad input, or the disk refused.
+    """
+    base = source.config
+    if base.kind != "dense":
+        raise ZoojaxError(f"{source.path} is itself a twin; give the dense zoo it was made from")
+    _check_training(epochs, base.batch_size, base.data_order, chunk)
+    images = run.load_images(source, data_dir)
+    config = replace(
+        base,
+        name=name,
+        epochs=epochs,
+        chunk=_chunk(out, chunk, len(members), base.shape),
+        versions=versions(),
+        origin=origin,
+    )
+    writer = begin_or_continue(out, config, members, _kept(source, images))
+
+    def first() -> tuple[dict, dict]:
+        if initial is not None:
+            return {"params": initial()}, {}
+        inits, seeds = members["init"].to_list(), members["seed"].to_list()
+        return {"params": initial_params(base.shape, inits, seeds)}, {}
+
+    return run.run(writer, first, images, report)
+
+
 def initial_params(shape: models.Architecture, inits: list[str], seeds: list[int]) -> dict:
     """Untrained parameters, stacked: each member's from its scheme and seed alone."""
     positions, parts = [], []
@@ -130,7 +185,9 @@ def make_pruned(
     learning_rate: float | None = None,
     epochs: int = MP_EPOCHS,
     epoch: int | None = None,
-    members: int | None = None,
+    members: int | Sequence[int] | None = None,
+    scores: Callable[[dict], dict] | None = None,
+    origin: str | None = None,
     chunk: int | None = None,
     data_dir: Path | None = None,
     report: run.Report | None = None,
@@ -145,7 +202,11 @@ def make_pruned(
         learning_rate: of fine-tuning; None keeps each member's own.
         epochs: of fine-tuning.
         epoch: of the parent to start from; the newest if None.
-        members: twins of the parent's first so many alone; of all if None.
+        members: twins of the parent's first so many alone, or of those with these ids; of
+            all if None.
+        scores: from stacked parameters to stacked scores by layer, shaped like the kernels,
+            of which the lowest are pruned first; None prunes by magnitude.
+        origin: what those scores are; see `ZooConfig`.
         chunk: as in `make_dense`.
         data_dir: as in `make_dense`.
         report: as in `make_dense`.
@@ -165,13 +226,16 @@ def make_pruned(
     config, images, epoch = _twin_config(
         out, parent, "mp", len(table), epochs, epoch, chunk, data_dir
     )
-    writer = begin_or_continue(out, replace(config, scope=scope), table, _kept(parent, images))
+    config = replace(config, scope=scope, origin=origin)
+    writer = begin_or_continue(out, config, table, _kept(parent, images))
 
     def initial() -> tuple[dict, dict]:
-        of_each = len(table) // len(ratios)
-        params = population.take(parent.params(epoch), np.repeat(np.arange(of_each), len(ratios)))
+        rows = parent.rows(table["parent_id"][:: len(ratios)])
+        params, of_each = population.take(parent.params(epoch), rows), len(rows)
         pruned = {k: jnp.asarray([c[k] for c in counts] * of_each, jnp.int32) for k in counts[0]}
-        return jax.device_get(jax.jit(magnitude_pruning.prune_population)(params, pruned))
+        each = (params, None if scores is None else scores(params))
+        params, ranked = population.take(each, np.repeat(np.arange(of_each), len(ratios)))
+        return jax.device_get(jax.jit(magnitude_pruning.prune_population)(params, pruned, ranked))
 
     return run.run(writer, initial, images, report)
 
@@ -218,7 +282,7 @@ def make_dropped_out(
     writer = begin_or_continue(out, replace(config, variant=variant), table, kept)
 
     def initial() -> tuple[dict, dict]:
-        params = population.take(parent.params(epoch), np.s_[: len(table)])
+        params = population.take(parent.params(epoch), parent.rows(table["parent_id"]))
         log_sigma2 = variational_dropout.init_log_sigma2(params, variant)
         return {"params": params, "log_sigma2": jax.device_get(log_sigma2)}, {}
 
@@ -234,12 +298,17 @@ def _one(shape: models.Architecture) -> dict:
     return jax.eval_shape(lambda: models.init_params(shape, "uniform", 0))
 
 
-def _twin_members(parent: Zoo, learning_rate: float | None, members: int | None) -> pl.DataFrame:
+def _twin_members(
+    parent: Zoo, learning_rate: float | None, members: int | Sequence[int] | None
+) -> pl.DataFrame:
     if parent.config.kind != "dense":
         raise ZoojaxError(f"{parent.path} is itself a twin; give the dense zoo it was made from")
-    if members is not None and not 1 <= members <= len(parent):
-        raise ZoojaxError(f"{members} members asked for; {parent.path} has {len(parent)}")
-    table = parent.roster.head(members or len(parent)).with_columns(pl.col("id").alias("parent_id"))
+    if isinstance(members, int):
+        if not 1 <= members <= len(parent):
+            raise ZoojaxError(f"{members} members asked for; {parent.path} has {len(parent)}")
+        members = parent.roster["id"].head(members).to_list()
+    chosen = parent.roster if members is None else parent.roster.filter(pl.col("id").is_in(members))
+    table = chosen.with_columns(pl.col("id").alias("parent_id"))
     if learning_rate is not None:
         check_learning_rate(learning_rate)
         table = table.with_columns(pl.lit(float(learning_rate)).alias("learning_rate"))

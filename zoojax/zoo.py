@@ -14,6 +14,7 @@ stacked: the leading axis is the member, in the order of members.parquet.
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +75,8 @@ class ZooConfig:
         variant: of variational dropout, "released" or "corrected" (kind vd).
         parent: the dense zoo (kinds mp and vd).
         versions: of the libraries that it was begun with.
+        origin: what else decided the members it began with, such as a
+            hyper-representation; None if nothing did.
     """
 
     name: str
@@ -92,6 +95,7 @@ class ZooConfig:
     variant: str | None = None
     parent: Parent | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    origin: str | None = None
 
     @property
     def shape(self) -> Architecture:
@@ -100,7 +104,11 @@ class ZooConfig:
 
     def to_json(self) -> dict[str, Any]:
         """As zoo.json holds it."""
-        return {"format": "zoojax", "schema": SCHEMA, **asdict(self)}
+        content = {"format": "zoojax", "schema": SCHEMA, **asdict(self)}
+        # So that zoos without one keep the fingerprint that their twins know them by.
+        if self.origin is None:
+            del content["origin"]
+        return content
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> "ZooConfig":
@@ -236,6 +244,11 @@ class Zoo:
         if "log_sigma2" not in state:
             return state["params"]
         return jax.tree.map(np.asarray, threshold(state["params"], state["log_sigma2"]))
+
+    def rows(self, members: Sequence[int] | pl.Series) -> np.ndarray:
+        """Where members are in stacked arrays, by their ids."""
+        places = {member: row for row, member in enumerate(self.roster["id"].to_list())}
+        return np.array([places[member] for member in members], int)
 
     def member(self, member: int, epoch: int | None = None) -> dict[str, Any]:
         """Parameters of one member, by its id, as `params` has them.
