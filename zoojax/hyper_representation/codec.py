@@ -114,6 +114,14 @@ class Codec:
         normalised = self.normalisation.apply(weights)
         return self.parameters(self.outputs(variables, self.tokens(normalised), normalised)[2])
 
+    def log_alphas(self, variables: Variables, weights: dict) -> dict:
+        """Log alphas as the autoencoder predicts them of stacked parameters, not clipped.
+
+        What clipping would make equal keeps its order, as pruning at a ratio needs.
+        """
+        normalised = self.normalisation.apply(weights)
+        return self._alphas(self.outputs(variables, self.tokens(normalised), normalised)[2][1])
+
     def decode(self, variables: Variables, z: Array) -> tuple[dict, dict | None]:
         """Stacked parameters, and log alphas, of embeddings [n, latent]."""
         out = self.module.apply(variables, z, method="decode")
@@ -121,17 +129,18 @@ class Codec:
 
     def parameters(self, out: list[Tokens]) -> tuple[dict, dict | None]:
         """What the decoder gives, as stacked parameters and log alphas."""
-        join = jax.vmap(self.tokenizer.join)
-        weights = self.normalisation.undo(join(out[0]))
+        weights = self.normalisation.undo(jax.vmap(self.tokenizer.join)(out[0]))
         if not self.variational:
             return weights, None
-        alphas = join(out[1])
-        r = self.settings.alpha_radius
         return weights, {
-            layer: {
-                name: jnp.clip(THRESHOLD + r * alphas[layer][name], -_clip(layer), _clip(layer))
-                for name in names
-            }
+            layer: {name: jnp.clip(a, -_clip(layer), _clip(layer)) for name, a in leaves.items()}
+            for layer, leaves in self._alphas(out[1]).items()
+        }
+
+    def _alphas(self, tokens: Tokens) -> dict:
+        scaled_alphas, r = jax.vmap(self.tokenizer.join)(tokens), self.settings.alpha_radius
+        return {
+            layer: {name: THRESHOLD + r * scaled_alphas[layer][name] for name in names}
             for layer, names in self.variational.items()
         }
 

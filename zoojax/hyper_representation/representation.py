@@ -7,6 +7,7 @@
 An epoch exists once its state is complete and losses.parquet names it.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -133,6 +134,18 @@ class Representation:
         """
         return self.saved()["variables"]
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Identifies it as it is now: SHA-256 over its config and variables."""
+        content = self.config.to_json()
+        # Where its zoo lies says nothing of it.
+        for circumstance in ("versions", "zoo"):
+            del content[circumstance]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+        for leaf in jax.tree.leaves(self.variables):
+            digest.update(np.asarray(leaf).tobytes())
+        return digest.hexdigest()
+
     def saved(self) -> dict[str, Any]:
         """Variables and the optimiser's state of the newest epoch, as nested dicts."""
         if not self.epoch:
@@ -146,6 +159,14 @@ class Representation:
             raise ZoojaxError(
                 f"{zoo.path} has the {_told(other)}, and {self.path} was learned from the "
                 f"{_told(mine)}; give a zoo of that architecture"
+            )
+
+    def check_alphas(self) -> None:
+        """Raises ZoojaxError unless it was learned with log alphas."""
+        if not self.codec.variational:
+            raise ZoojaxError(
+                f"{self.path} was learned without log alphas; learn one from a "
+                "variational-dropout twin, with 'zoojax represent train --task sparsify'"
             )
 
     def source(self, elsewhere: Path | None = None) -> Zoo:
@@ -170,6 +191,15 @@ class Representation:
         """Stacked parameters and log alphas, as the autoencoder gives them back."""
         return _batched(self._reconstruct, params)
 
+    def log_alphas(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Predicted log alphas of stacked parameters, not clipped, by layer and leaf.
+
+        Raises:
+            ZoojaxError: it was learned without log alphas.
+        """
+        self.check_alphas()
+        return _batched(self._log_alphas, params)
+
     def decode(self, z: np.ndarray) -> tuple[dict, dict | None]:
         """Stacked parameters and log alphas of embeddings [n, latent]."""
         return _batched(self._decode, z)
@@ -181,6 +211,10 @@ class Representation:
     @cached_property
     def _reconstruct(self) -> Callable[[Any], Any]:
         return self._compiled(self.codec.reconstruct)
+
+    @cached_property
+    def _log_alphas(self) -> Callable[[Any], Any]:
+        return self._compiled(self.codec.log_alphas)
 
     @cached_property
     def _decode(self) -> Callable[[Any], Any]:
