@@ -19,7 +19,7 @@ from zoojax.figures.style import styled
 from zoojax.figures.weights import layer_size, pruning_frequency, pruning_frequency_mp
 from zoojax.files import write_beside
 
-__all__ = ["FIGURES", "draw"]
+__all__ = ["FIGURES", "draw", "save"]
 
 FIGURES: dict[str, Callable[[Analysis], Figure | None]] = {
     "trajectories": trajectories,
@@ -61,10 +61,19 @@ def draw(found: Analysis, folder: Path) -> list[Path]:
             for kind in _DPI:
                 (folder / f"{name}.{kind}").unlink(missing_ok=True)
             continue
-        for kind in _DPI:
-            write_beside(folder / f"{name}.{kind}", _writer(figure, kind), durable=False)
-        drawn.append(folder / f"{name}.png")
+        drawn.append(save(figure, folder, name))
     return drawn
+
+
+def save(figure: Figure, folder: Path, name: str) -> Path:
+    """Writes a figure as `<name>.svg` and `<name>.png`; the PNG file.
+
+    Raises:
+        ZoojaxError: the disk refused.
+    """
+    for kind in _DPI:
+        write_beside(folder / f"{name}.{kind}", _writer(figure, kind), durable=False)
+    return folder / f"{name}.png"
 
 
 def _writer(figure: Figure, kind: str) -> Callable[[Path], None]:
