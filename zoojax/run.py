@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,13 +130,13 @@ def run(
     last = writer.last_epoch
     if last is None:
         trainable, fixed = initial()
-        blocks = _blocks(zoo, mesh, trainable, fixed, None)
+        blocks = _blocks(zoo.config, zoo.roster, mesh, trainable, fixed, None)
         _append(writer, 0, blocks, _evaluate_blocks(blocks, sets, mesh))
         last = 0
     else:
         state = zoo.state(last)
         fixed = {"mask": state.pop("mask")} if "mask" in state else {}
-        blocks = _blocks(zoo, mesh, state, fixed, zoo.optimizer())
+        blocks = _blocks(zoo.config, zoo.roster, mesh, state, fixed, zoo.optimizer())
 
     compiled = {b.recipe: jax.jit(programs.epoch(b.recipe, mesh), donate_argnums=0) for b in blocks}
     samples, epochs = len(images.train.labels), zoo.config.epochs
@@ -177,7 +177,7 @@ def evaluate(zoo: Zoo, images: data.ImageSet, epoch: int | None = None) -> pl.Da
     sets = population.replicate(programs.sets(images), mesh)
     state = zoo.state(epoch)
     fixed = {"mask": state.pop("mask")} if "mask" in state else {}
-    blocks = _blocks(zoo, mesh, state, fixed, None)
+    blocks = _blocks(zoo.config, zoo.roster, mesh, state, fixed, None)
     return _metrics_table(zoo, epoch or 0, blocks, _evaluate_blocks(blocks, sets, mesh))
 
 
@@ -195,11 +195,34 @@ def predict(zoo: Zoo, images: np.ndarray, epoch: int | None = None) -> np.ndarra
     Raises:
         ZoojaxError: the epoch is not there or is damaged.
     """
-    mesh = population.make_mesh()
-    placed = population.replicate(images, mesh)
     state = zoo.state(epoch)
     fixed = {"mask": state.pop("mask")} if "mask" in state else {}
-    blocks = _blocks(zoo, mesh, state, fixed, None)
+    return _predict(zoo.config, zoo.roster, state, fixed, images)
+
+
+def predict_params(
+    config: ZooConfig, roster: pl.DataFrame, params: dict[str, Any], images: np.ndarray
+) -> np.ndarray:
+    """As `predict`, of parameters that no zoo on disk has.
+
+    Args:
+        config: of the zoo that the members are like.
+        roster: a row a member; what matters is its activation.
+        params: stacked parameters, thresholds and masks already in them.
+        images: normalised, [n, H, W, C].
+    """
+    engine = network.engine(config.shape, jax.default_backend())
+    chunk = population.default_chunk(len(roster), population.make_mesh(), engine)
+    config = replace(config, kind="dense", chunk=chunk)
+    return _predict(config, roster, {"params": params}, {}, images)
+
+
+def _predict(
+    config: ZooConfig, roster: pl.DataFrame, trainable: dict, fixed: dict, images: np.ndarray
+) -> np.ndarray:
+    mesh = population.make_mesh()
+    placed = population.replicate(images, mesh)
+    blocks = _blocks(config, roster, mesh, trainable, fixed, None)
     compiled = {b.recipe: _predictions(b.recipe, mesh) for b in blocks}
     found = [np.asarray(compiled[b.recipe](b.state, placed)).astype(np.uint16) for b in blocks]
     return _in_order(blocks, found)
@@ -216,11 +239,18 @@ def _evaluate_blocks(blocks: list[Block], sets: Sets, mesh) -> list[dict[str, np
     return [jax.device_get(compiled[b.recipe](b.state, sets)) for b in blocks]
 
 
-def _blocks(zoo: Zoo, mesh, trainable: dict, fixed: dict, optimizer: dict | None) -> list[Block]:
+def _blocks(
+    config: ZooConfig,
+    roster: pl.DataFrame,
+    mesh,
+    trainable: dict,
+    fixed: dict,
+    optimizer: dict | None,
+) -> list[Block]:
     """Lays the population over blocks; fresh moments where none are given."""
-    result, hyper = [], hypers(zoo.roster)
-    for recipe, positions in recipes(zoo.config, zoo.roster).items():
-        for members in population.blocks(positions, zoo.config.chunk, mesh):
+    result, hyper = [], hypers(roster)
+    for recipe, positions in recipes(config, roster).items():
+        for members in population.blocks(positions, config.chunk, mesh):
             parts = population.take((trainable, fixed), members)
             # On the host: laying out a device array would compile a slice of every leaf.
             state = jax.device_get(_fresh(recipe.optimizer)(*parts))

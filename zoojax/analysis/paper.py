@@ -71,3 +71,15 @@ def _table(name: str, table: pl.DataFrame) -> pl.DataFrame:
         (pl.col("mean_pct").cast(pl.Float64) / 100).alias("mean"),
         (pl.col("std_pct").cast(pl.Float64) / 100).alias("std"),
     )
+
+
+def published_representations() -> pl.DataFrame:
+    """Table 3 of the paper: R2 of hyper-representations, as shares.
+
+    Returns:
+        `zoo`, a preset's name, and R2 of reconstructed `weights` and `alphas`, and of probes
+        of `accuracy`, `sparsity`, `epoch` and `ggap` from the embeddings.
+    """
+    table = _read("table3_hyper_representation")
+    values = pl.selectors.ends_with("_r2_pct")
+    return table.select("zoo", (values.cast(pl.Float64) / 100).name.replace("_r2_pct", ""))
