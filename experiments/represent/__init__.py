@@ -5,6 +5,7 @@ from typing import Annotated
 
 import tyro
 
+from experiments.represent.evaluate import EvaluateRepresentation
 from experiments.represent.train import TrainRepresentation
 
 
@@ -12,7 +13,10 @@ from experiments.represent.train import TrainRepresentation
 class Represent:
     """Learn a zoo's weights with an autoencoder, and use what it learned."""
 
-    action: Annotated[TrainRepresentation, tyro.conf.subcommand("train")]
+    action: (
+        Annotated[TrainRepresentation, tyro.conf.subcommand("train")]
+        | Annotated[EvaluateRepresentation, tyro.conf.subcommand("evaluate")]
+    )
 
     def run(self) -> None:
         """Runs the action."""
