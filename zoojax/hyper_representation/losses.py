@@ -44,7 +44,8 @@ def mean_square(predicted: Tokens, target: Tokens, mask: Tokens) -> Array:
     """
     batch = next(iter(target.values())).shape[0]
     squares = {
-        name: jnp.sum(mask[name] * jnp.square(predicted[name] - target[name])) for name in target
+        name: jnp.sum(mask[name][None] * jnp.square(predicted[name] - target[name]))
+        for name in target
     }
     counts = {name: jnp.sum(m) for name, m in mask.items()}
     return _total(squares) / (batch * _total(counts))
