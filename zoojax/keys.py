@@ -14,7 +14,7 @@ from jax import Array, random
 
 from zoojax.ops import Noise
 
-STREAMS = {"init": 0, "order": 1, "noise": 3, "views": 4, "latent": 5}
+STREAMS = {"init": 0, "order": 1, "noise": 3, "views": 4}
 # What a step may draw from: every layer, and the dropout after it.
 _SLOTS = 16
 

@@ -7,6 +7,7 @@ for the encoder's input alone.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from zoojax.architectures import Architecture
@@ -16,11 +17,20 @@ from zoojax.hyper_representation.tokens import Tokens
 def draw_permutation(key: Array, arch: Architecture) -> dict[str, Array]:
     """A random order of every hidden layer's units: {layer: [units] int32}."""
     sizes = [*(conv.features for conv in arch.convs), arch.hidden]
-    keys = jax.random.split(key, len(sizes))
-    return {
-        layer: jax.random.permutation(k, size)
-        for layer, size, k in zip(arch.layers, sizes, keys, strict=False)
-    }
+    # One draw for all: XLA compiles every generator anew, and slowly.
+    drawn = jnp.split(jax.random.bits(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
+    return {layer: _ranks(x) for layer, x in zip(arch.layers, drawn, strict=False)}
+
+
+def _ranks(x: Array) -> Array:
+    """The ranks of distinct numbers, a random order of random ones, [n] int32.
+
+    They are counted, and of equal ones the first comes first: a sort for every layer
+    takes XLA minutes to compile.
+    """
+    at = jnp.arange(x.shape[0])
+    less = (x[None] < x[:, None]) | ((x[None] == x[:, None]) & (at[None] < at[:, None]))
+    return jnp.sum(less, axis=1, dtype=jnp.int32)
 
 
 def permute(tree: dict, orders: dict[str, Array], arch: Architecture) -> dict:
@@ -52,10 +62,11 @@ def permute(tree: dict, orders: dict[str, Array], arch: Architecture) -> dict:
 
 def add_noise(key: Array, tokens: Tokens, deviation: float) -> Tokens:
     """Adds Gaussian noise of a standard deviation to normalised tokens."""
-    keys = jax.random.split(key, len(tokens))
+    sizes = [x.size for x in tokens.values()]
+    drawn = jnp.split(deviation * jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
     return {
-        name: x + deviation * jax.random.normal(k, x.shape)
-        for k, (name, x) in zip(keys, tokens.items(), strict=True)
+        name: x + noise.reshape(x.shape)
+        for noise, (name, x) in zip(drawn, tokens.items(), strict=True)
     }
 
 
@@ -67,7 +78,8 @@ def erase(key: Array, tokens: Tokens, share: float) -> Tokens:
     start = place * (count - length)
     result, first = {}, 0
     for name, x in tokens.items():
-        at = first + jnp.arange(x.shape[0])
+        # Their middles: the first token is as likely to be erased as the last.
+        at = first + 0.5 + jnp.arange(x.shape[0])
         erased = (at >= start) & (at < start + length)
         result[name] = jnp.where(erased[:, None], 0.0, x)
         first += x.shape[0]

@@ -120,7 +120,7 @@ class Autoencoder(nn.Module):
         x_BTD = jnp.concatenate(embedded, axis=1)
         cls = jnp.broadcast_to(self.cls, (x_BTD.shape[0], *self.cls.shape))
         x_BTD = jnp.concatenate([x_BTD, cls.astype(x_BTD.dtype)], axis=1)
-        x_BTD = x_BTD + self.encoder_positions.astype(x_BTD.dtype)
+        x_BTD = x_BTD + self.encoder_positions[None].astype(x_BTD.dtype)
         for block in self.encoder:
             x_BTD = block(x_BTD, train)
         batch, z = x_BTD.shape[0], [self.compress(x_BTD[:, -1])]
@@ -158,7 +158,7 @@ class Autoencoder(nn.Module):
 
     def _decode(self, z_BL: Array, encoded_BTD: Array | None, train: bool) -> list[Tokens]:
         x = self._decompressed(z_BL)
-        x = x + (self.decoder_positions + self.types).astype(x.dtype)
+        x = x + (self.decoder_positions[None] + self.types)[None].astype(x.dtype)
         if self.settings.task == "sparsify" and encoded_BTD is not None:
             x = x + self.shortcut(encoded_BTD)[:, None]
         x_BTD = x.reshape(x.shape[0], -1, x.shape[-1])

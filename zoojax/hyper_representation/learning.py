@@ -61,7 +61,8 @@ def learn(
         out: its folder: new, empty, or the same training interrupted.
         zoo: a variational-dropout twin; any zoo for weights alone.
         settings: of the autoencoder and its training.
-        epochs: of the zoo, whose states are learned from; all if None.
+        epochs: of the zoo, whose states are learned from; if None all, or those up to
+            `alphas_of`: what comes after it is nothing to predict it from.
         alphas_of: the epoch whose log alphas are learned from every sample (task
             "sparsify"); None for that of each sample.
         weights_only: reconstruct no log alphas.
@@ -81,7 +82,8 @@ def learn(
     _check_epochs(zoo, [*(epochs or []), *([] if alphas_of is None else [alphas_of])])
     sound = sound_members(zoo)
     parts = split(sound, settings.seed)
-    chosen = list(zoo.epochs if epochs is None else epochs)
+    last = zoo.epochs[-1] if alphas_of is None else alphas_of
+    chosen = [e for e in zoo.epochs if e <= last] if epochs is None else list(epochs)
     sets = [read(zoo, part, chosen, alphas_of=alphas_of) for part in parts[:2]]
     norm = normalisation(sets[0].weights)
     alphas = {} if weights_only else (sets[0].alphas or {})

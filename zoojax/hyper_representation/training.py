@@ -41,6 +41,8 @@ def optimizer(codec: Codec, samples: int) -> optax.GradientTransformationExtraAr
     """Adam on the schedule of the settings, decay as torch.optim.Adam has it."""
     s, steps = codec.settings, steps_of(codec, samples)
     adam = optax.chain(optax.add_decayed_weights(s.weight_decay), optax.scale_by_adam())
+    # Over one vector: XLA compiles and runs a loop for every array of every moment otherwise.
+    adam = optax.flatten(adam)
     if s.schedule == "plateau":
         plateau = optax.contrib.reduce_on_plateau(
             factor=_FACTOR, patience=_PATIENCE, accumulation_size=steps
@@ -92,12 +94,12 @@ def objective(
         seen = add_noise(noise, seen, s.noise) if s.noise else seen
         return permuted, erase(erased, seen, s.erase) if s.erase else seen
 
-    first, seen = jax.vmap(view)(batch, drawn[1 : size + 1])
+    twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), batch)
+    permuted, seen = jax.vmap(view)(twice, drawn[1:])
     # Of the second view nothing but its embedding is wanted.
-    _, second = jax.vmap(view)(batch, drawn[size + 1 :])
-    both = jax.tree.map(lambda *x: jnp.concatenate(x), seen, second)
+    first = jax.tree.map(lambda x: x[:size], permuted)
     dropout = drawn[0] if train else None
-    _, projected, out = codec.outputs(variables, both, first.weights, dropout)
+    _, projected, out = codec.outputs(variables, seen, first.weights, dropout)
     target = codec.tokens(first.weights)
     parts = {
         "contrastive": nt_xent(projected[:size], projected[size:], s.temperature),
