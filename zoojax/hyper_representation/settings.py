@@ -95,6 +95,8 @@ class Settings:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ZoojaxError(f"{name} is {value:g}; give 0 or more")
+        if not 0 <= self.seed < 2**32:
+            raise ZoojaxError(f"seed is {self.seed}; give one from 0 to 2**32 - 1")
         return self
 
 
