@@ -1,6 +1,8 @@
 """What all tests share: two CPU devices, strict JAX, real data where it is to be had."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
@@ -10,6 +12,22 @@ from hypothesis import HealthCheck, settings
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Workers, and the commands that tests start, share what one of them has compiled: most of the
+# time is XLA's. Whoever comes first makes the folder, and removes it.
+_KEPT = "JAX_COMPILATION_CACHE_DIR"
+_OWN = None if _KEPT in os.environ else tempfile.mkdtemp(prefix="zoojax-programs-")
+if _OWN is not None:
+    os.environ[_KEPT] = _OWN
+jax.config.update("jax_compilation_cache_dir", os.environ[_KEPT])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def pytest_unconfigure() -> None:
+    """Removes the compiled programs of this run."""
+    if _OWN is not None:
+        shutil.rmtree(_OWN, ignore_errors=True)
+
 
 # The first example of a test may compile for seconds, on a busy machine for many.
 settings.register_profile("zoojax", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -175,11 +175,10 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 
 @once
-def environment(factory: pytest.TempPathFactory) -> dict[str, str]:
-    """For the command line: programs compiled once a session, wide and plain output."""
+def environment(_: pytest.TempPathFactory) -> dict[str, str]:
+    """For the command line: every compiled program kept (see conftest), wide, plain output."""
     return {
         **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": str(factory.mktemp("programs")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PLATFORMS": "cpu",
         "COLUMNS": "160",
