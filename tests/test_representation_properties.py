@@ -90,7 +90,7 @@ def test_features_that_say_nothing_shrink_to_the_mean():
 def test_the_table_has_a_row_a_kind_of_features_and_property():
     x, y = made(10, targets=4)
     y.train[:, 2] = 0.0
-    found = properties.table({"embedding": x, "weights": Parts(*(p[:, :3] for p in x))}, y)
+    found = properties.probe_table({"embedding": x, "weights": Parts(*(p[:, :3] for p in x))}, y)
     assert found["features"].to_list() == ["embedding"] * 4 + ["weights"] * 4
     assert found["property"].to_list() == [*PROPERTIES] * 2
     unknown = found.filter(pl.col("property") == "epoch").select("r2", "tau", "lambda")

@@ -77,7 +77,7 @@ def _show(found: "Evaluation") -> None:
     for name, kind in summary.schema.items():
         rich.add_column(name, justify="right" if kind.is_numeric() else "left")
     for zoo, features, *values in summary.iter_rows():
-        rich.add_row(zoo, features, *("-" if v is None else f"{100 * v:.1f}" for v in values))
+        rich.add_row(zoo, features, *("-" if v is None else f"{100 * v:z.1f}" for v in values))
     Console(width=None if sys.stdout.isatty() else 160).print(rich)
     functional = found.tables.get("functional")
     if functional is None:

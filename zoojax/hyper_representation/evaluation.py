@@ -12,8 +12,7 @@ from zoojax.analysis.paper import published_representations
 from zoojax.data import ImageSet
 from zoojax.errors import ZoojaxError
 from zoojax.files import write_beside
-from zoojax.hyper_representation import properties
-from zoojax.hyper_representation.properties import Parts
+from zoojax.hyper_representation.properties import Parts, probe_table
 from zoojax.hyper_representation.reconstruction import (
     ALL,
     ALPHAS,
@@ -54,7 +53,7 @@ class Evaluation:
             summary: R2 as the paper's Table 3 has it, a row a kind of `features`, and the
                 paper's rows.
             reconstruction: see `Fidelity.table`.
-            properties: see `properties.table`.
+            properties: see `probe_table`.
             functional: see `reconstruction.functional`; of the test split, where the images
                 are known.
             embeddings: a row a state: `member`, `epoch`, `part` of the split, `x` and `y`
@@ -91,7 +90,7 @@ def evaluate(
     for name, blocks in walk.features.items():
         tell(f"probing {name}")
         features = _by_part(measured, np.concatenate(blocks))
-        probes.append(properties.table({name: features}, targets))
+        probes.append(probe_table({name: features}, targets))
     tables = {"reconstruction": walk.fidelity.table(), "properties": pl.concat(probes)}
     if walk.functional:
         tables["functional"] = pl.concat(walk.functional)

@@ -83,7 +83,7 @@ def _chosen(of_val: Floats, of_test: Floats, val: Floats, test: Floats) -> Probe
     return Probe(float(r2), tau, float(PENALTIES[best]))
 
 
-def table(features: dict[str, Parts], targets: Parts) -> pl.DataFrame:
+def probe_table(features: dict[str, Parts], targets: Parts) -> pl.DataFrame:
     """Probes of every property from every kind of features.
 
     Args:
