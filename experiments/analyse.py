@@ -9,7 +9,10 @@ import tyro
 from experiments.options import prepare_jax
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from zoojax.analysis import Analysis
+    from zoojax.zoo import Zoo
 
 REPORT = "report.html"
 
@@ -35,6 +38,9 @@ class Analyse:
     data_dir: Path | None = None
     """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
 
+    representation: Path | None = None
+    """Folder of a hyper-representation of the zoo or a twin, evaluated, to show besides."""
+
     quiet: bool = False
     """Show no progress."""
 
@@ -44,11 +50,48 @@ class Analyse:
         from zoojax.zoo import open_zoo
 
         zoo, twins = open_zoo(self.zoo), [open_zoo(twin) for twin in self.twins]
-        write_analysis(zoo, twins, self.out, self.data_dir, self.quiet)
+        more = (
+            {}
+            if self.representation is None
+            else representation_tables(self.representation, zoo, *twins)
+        )
+        write_analysis(zoo, twins, self.out, self.data_dir, self.quiet, more)
 
 
-def write_analysis(zoo, twins: list, out: Path, data_dir: Path | None, quiet: bool) -> Path:
+def representation_tables(path: Path, *zoos: "Zoo") -> "dict[str, pl.DataFrame]":
+    """Tables of a hyper-representation's evaluation, as an analysis names them.
+
+    Args:
+        path: its folder.
+        zoos: of which it must have been learned from one.
+
+    Raises:
+        ZoojaxError: it was not, or it has not been evaluated.
+    """
+    from zoojax.errors import ZoojaxError
+    from zoojax.hyper_representation.evaluation import read_evaluation
+    from zoojax.hyper_representation.representation import open_representation
+
+    representation = open_representation(path)
+    if representation.config.fingerprint not in {zoo.fingerprint for zoo in zoos}:
+        raise ZoojaxError(f"{path} was learned from none of {', '.join(str(z.path) for z in zoos)}")
+    tables = read_evaluation(representation).tables
+    return {f"representation_{name}": table for name, table in tables.items()}
+
+
+def write_analysis(
+    zoo: "Zoo",
+    twins: "list[Zoo]",
+    out: Path,
+    data_dir: Path | None,
+    quiet: bool,
+    more: "dict[str, pl.DataFrame] | None" = None,
+) -> Path:
     """Analyses a zoo and its twins into a folder, prints what the page says first.
+
+    Args:
+        zoo, twins, out, data_dir, quiet: see `Analyse`.
+        more: tables to write and show besides.
 
     Returns:
         The page.
@@ -64,6 +107,7 @@ def write_analysis(zoo, twins: list, out: Path, data_dir: Path | None, quiet: bo
         found = analyse(
             zoo, twins, data_dir=data_dir, step=lambda what: status.update(f"analysing: {what}")
         )
+        found.tables |= more or {}
         status.update("writing tables")
         write_tables(found, out / "tables")
         status.update("drawing figures")

@@ -15,6 +15,8 @@ from zoojax.zoo_writer import begin_or_continue
 
 SPEC = DataSpec("digits", 28, 1, 0.5, 0.5)
 RATIOS = (0.5, 0.6, 0.7, 0.8, 0.9)
+# Layers of the made-up evaluation of a hyper-representation.
+REPRESENTED = ("conv1", "fc1", "fc2")
 
 
 def _metrics(config: ZooConfig, members: pl.DataFrame, epoch: int, acc, sparsity) -> pl.DataFrame:
@@ -155,3 +157,45 @@ def dropped_out(path: Path, zoo: Zoo, epochs: int = 25) -> Zoo:
         acc = best - 0.25 * (epoch / epochs) ** 2
         writer.append(epoch, state, None, _metrics(config, table, epoch, acc, sparsity))
     return writer.zoo
+
+
+def representation_tables(states: int = 300) -> dict[str, pl.DataFrame]:
+    """As an analysis has those of a hyper-representation's evaluation."""
+    rng = np.random.default_rng(0)
+    embeddings = pl.DataFrame(
+        {
+            "member": np.arange(states) % 20,
+            "epoch": np.arange(states) // 20,
+            **{name: rng.random(states) for name in ("test_acc", "sparsity", "ggap", "x", "y")},
+            "part": [("train", "val", "test")[i % 3] for i in range(states)],
+        }
+    )
+    pairs = pl.DataFrame(
+        {
+            "quantity": np.repeat(["weights", "log alphas"], 300),
+            "layer": list(REPRESENTED) * 200,
+            "true": rng.standard_normal(600),
+            "reconstructed": rng.standard_normal(600),
+        }
+    )
+    fit = [
+        ("test", quantity, layer, 100, 0.7 - 0.1 * i)
+        for quantity in ("weights", "alphas", "log alphas")
+        for i, layer in enumerate(("all", *REPRESENTED))
+    ]
+    columns = ["part", "quantity", "layer", "count", "r2"]
+    probed = {"features": ["embedding"] * 4, "property": ["test_acc", "sparsity", "epoch", "ggap"]}
+    probed |= {"r2": [0.9, 0.8, 0.7, None], "tau": [0.5] * 3 + [None], "lambda": [1e-3] * 4}
+    losses = {
+        f"{part}_{name}": [1.0, 0.5] for part in ("train", "val") for name in ("loss", "alphas")
+    }
+    summary = {"zoo": ["usps"], "features": ["embedding"], "weights": [0.7], "epoch": [None]}
+    found = {
+        "embeddings": embeddings,
+        "scatter": pairs,
+        "reconstruction": pl.DataFrame(fit, schema=columns, orient="row"),
+        "properties": pl.DataFrame(probed),
+        "losses": pl.DataFrame({"epoch": [1, 2], **losses}),
+        "summary": pl.DataFrame(summary, schema_overrides={"epoch": pl.Float64}),
+    }
+    return {f"representation_{name}": table for name, table in found.items()}

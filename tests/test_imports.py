@@ -29,9 +29,11 @@ ORDER = (
     *(
         "figures.fates",
         "figures.zero_shot",
+        "figures.representation",
         "figures",
         "report.summary",
         "report.tables",
+        "report.representation",
         "report.data",
         "report",
     ),

@@ -636,3 +636,26 @@ def test_with_a_graphics_card_many_points_are_drawn_by_it(browser, found, tmp_pa
         reader.close()
         # Software complains of its own slowness.
         assert [c for c in complaints if "GL Driver Message" not in c or not card] == []
+
+
+def test_embeddings_are_mapped_and_reconstruction_is_shown(browser, lone, tmp_path):
+    tables = made_up_zoos.representation_tables()
+    report.write(replace(lone, tables=lone.tables | tables), tmp_path / "report.html")
+    reader = Reader(browser, tmp_path / "report.html")
+    assert reader.drawn("e") == [100, 100, 100]
+    assert "300" not in reader.page.inner_text("#e-title")
+    truth = tables["representation_embeddings"].filter(part="train")
+    assert reader.drawn("e", "each.marker.color[1]")[0] == pytest.approx(
+        truth["test_acc"][1], abs=1e-4
+    )
+    reader.page.select_option("#e-property", "epoch")
+    assert reader.drawn("e", "each.marker.color[1]")[0] == truth["epoch"][1]
+    reader.page.select_option("#e-part", "test")
+    assert reader.drawn("e") == [100]
+    assert reader.drawn("f") == [100, 2]
+    assert "R² 60.0%." in reader.page.inner_text("#f-section")
+    reader.page.select_option("#f-layer", "5")
+    assert reader.drawn("f") == [100, 2]
+    assert "R² 40.0%, on the scale of the loss." in reader.page.inner_text("#f-section")
+    assert reader.complaints == []
+    reader.close()

@@ -24,7 +24,8 @@ class Analysis:
         zoo: the dense zoo.
         twins: its twins, at most one of each kind.
         tables: polars frames by names of TABLES. Those that hold several populations name them in
-            `method` ("dense", "mp", "vd"), `ratio` (of pruning) and `epoch`.
+            `method` ("dense", "mp", "vd"), `ratio` (of pruning) and `epoch`. Those of a
+            hyper-representation's evaluation, if one was added, are "representation_...".
         matrices: pairwise agreement by what it is of, [members, members]: of the dense zoo,
             and of twins in the order of their parents there; NaN where there is none.
         notes: what was left out, and why; sentences.

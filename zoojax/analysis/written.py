@@ -79,7 +79,7 @@ def write_tables(found: Analysis, folder: Path) -> None:
         ZoojaxError: the disk refused.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for stem in (*TABLES, *_PRINTED, "agreement_*"):
+    for stem in (*TABLES, *_PRINTED, "agreement_*", "representation_*"):
         # Of an earlier analysis: what this one lacks would pass for its own.
         for suffix in ("parquet", "csv", "md", "tex"):
             for file in folder.glob(f"{stem}.{suffix}"):

@@ -15,6 +15,11 @@ from zoojax.analysis import Analysis
 from zoojax.figures.agreement import agreement_matrix
 from zoojax.figures.fates import correlation, correlation_over_sparsity, predictability
 from zoojax.figures.populations import accuracy_over_sparsity, methods, trajectories
+from zoojax.figures.representation import (
+    representation_losses,
+    representation_map,
+    representation_reconstruction,
+)
 from zoojax.figures.style import styled
 from zoojax.figures.weights import layer_size, pruning_frequency, pruning_frequency_mp
 from zoojax.files import write_beside
@@ -32,6 +37,9 @@ FIGURES: dict[str, Callable[[Analysis], Figure | None]] = {
     "correlation_over_sparsity": correlation_over_sparsity,
     "methods": methods,
     "predictability": predictability,
+    "representation_map": representation_map,
+    "representation_reconstruction": representation_reconstruction,
+    "representation_losses": representation_losses,
 }
 # Dots an inch; in SVG of what would be too many elements.
 _DPI = {"svg": 150, "png": 200}

@@ -22,7 +22,7 @@ from zoojax.report.data import payload
 __all__ = ["write"]
 
 # In this order: one script.
-_SCRIPTS = ("page", "figures", "tables")
+_SCRIPTS = ("page", "figures", "representation", "tables")
 
 
 def write(found: Analysis, path: Path, figures: dict[str, Path] | None = None) -> None:

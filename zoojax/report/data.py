@@ -10,6 +10,7 @@ import polars as pl
 from zoojax.analysis import Analysis, paper
 from zoojax.analysis.twins import hyperparameters
 from zoojax.errors import ZoojaxError
+from zoojax.report.representation import representation
 from zoojax.report.summary import cards, percent
 from zoojax.report.tables import number, tables
 from zoojax.zoo import Zoo
@@ -28,6 +29,11 @@ _CAPTIONS = {
     "agreement_matrix": "Agreement of every pair of members: the share of test images on which "
     "both predict the same class.",
     "correlation": "Test accuracy before sparsification against after it, a dot a member.",
+    "representation_map": "Hyper-representation: two principal components of the embeddings, by "
+    "property.",
+    "representation_reconstruction": "Reconstructed weights and log alphas over the true ones, of "
+    "members held out.",
+    "representation_losses": "Parts of the autoencoder's loss over its training.",
 }
 
 
@@ -54,6 +60,7 @@ def payload(found: Analysis, figures: dict[str, Path]) -> dict[str, Any]:
             "hyper": {n: [number(v) for v in dense[n].to_list()] for n in _varying(found)},
         },
         "populations": _populations(found, members, position),
+        "representation": representation(found),
         "tables": tables(found),
         "figures": [_figure(name, path) for name, path in figures.items()],
         "versions": dict(sorted(found.zoo.config.versions.items())),

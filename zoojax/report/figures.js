@@ -259,7 +259,7 @@ function drawMembers() {
 
 function drawAll() {
   drawMembers();
-  soon(drawLayers);
+  [drawLayers, drawMap, drawReconstruction].forEach(soon);
 }
 
 function makeFigures() {

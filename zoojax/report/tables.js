@@ -140,4 +140,5 @@ makeWords();
 makeTables();
 makeFilters();
 makeFigures();
+makeRepresentation();
 makeTheme();

@@ -74,6 +74,22 @@ _ABOUT = {
         "Accuracy before and after sparsification, its change (mean and std over members), and "
         "their correlation within the group. Not in the paper.",
     ),
+    "representation_summary": (
+        "Hyper-representation",
+        "R² of weights and alphas reconstructed, and of ridge probes of properties from "
+        "embeddings, raw weights, and layer statistics, on members held out. Table 3 of the "
+        "paper.",
+    ),
+    "representation_reconstruction": (
+        "Reconstruction by layer",
+        "R² about each layer's own mean, by part of the split: weights in units of their layer's "
+        "deviation, alphas on the scale of the loss, log alphas as they are.",
+    ),
+    "representation_properties": (
+        "Probes of properties",
+        "Ridge regression, its penalty (lambda) chosen on validation members: R² and Kendall's "
+        "tau on members held out.",
+    ),
 }
 _LABELS = {
     "test_acc": "test accuracy",
@@ -86,17 +102,30 @@ _LABELS = {
     "pearson": "Pearson's r",
     "kendall": "Kendall's tau",
     "r2": "R²",
+    "tau": "Kendall's tau",
     "parent_id": "parent",
 }
 _KINDS = {
-    **dict.fromkeys(("pearson", "kendall", "r2"), "coefficient"),
+    **dict.fromkeys(("pearson", "kendall", "tau", "r2"), "coefficient"),
     **dict.fromkeys(("difference", "change"), "points"),
     **dict.fromkeys(("ratio", "other_ratio"), "ratio"),
 }
 # Columns whose text names methods, or quantities.
-_METHODS, _QUANTITIES = ("method", "other_method"), ("quantity", "target")
+_METHODS, _QUANTITIES = ("method", "other_method"), ("quantity", "target", "property")
 # Shares in [0, 1]; any other float, such as a hyper-parameter, is written as it is.
-_SHARES = ("ggap", "agreement", "mean", "paper", "ours", "crosses", "friendly_in_both")
+_SHARES = (
+    "weights",
+    "alphas",
+    "accuracy",
+    "epoch",
+    "ggap",
+    "agreement",
+    "mean",
+    "paper",
+    "ours",
+    "crosses",
+    "friendly_in_both",
+)
 
 
 def number(value: Any) -> Any:
