@@ -18,6 +18,8 @@ from experiments.evaluate import Evaluate
 from experiments.info import Info
 from experiments.presets_command import Presets
 from experiments.represent import Represent
+from experiments.represent.sample import Sample
+from experiments.represent.sparsify import ZeroShot
 from experiments.represent.train import TrainRepresentation
 from experiments.reproduce import Reproduce
 from experiments.sparsify import Sparsify
@@ -38,7 +40,7 @@ _Command = (
     | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
 # After an interruption these go on where they were; others begin anew.
-_CONTINUED = (Train, Sparsify, Convert, Reproduce, TrainRepresentation)
+_CONTINUED = (Train, Sparsify, Convert, Reproduce, TrainRepresentation, ZeroShot, Sample)
 _DESCRIPTION = "Train, sparsify and measure whole populations of small neural networks."
 
 

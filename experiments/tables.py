@@ -71,6 +71,27 @@ def show_rows(table: pl.DataFrame) -> None:
     Console(width=None if sys.stdout.isatty() else 240).print(rich)
 
 
+def show_beside(
+    title: str, first: str, rows: list[tuple[str, dict[str, tuple[float, float]]]], caption: str
+) -> None:
+    """Prints the means and standard deviations of several populations side by side.
+
+    Args:
+        title: of the table.
+        first: what tells the rows apart.
+        rows: (label, {population: (mean, std) of shares}); a population may lack rows.
+        caption: beneath.
+    """
+    rich = Table(title=title, caption=caption)
+    rich.add_column(first, justify="right")
+    names = list(dict.fromkeys(name for _, cells in rows for name in cells))
+    for name in names:
+        rich.add_column(name, justify="right")
+    for label, cells in rows:
+        rich.add_row(label, *(_cell(*cells.get(name, (None, None))) for name in names))
+    Console(width=None if sys.stdout.isatty() else 160).print(rich)
+
+
 def show_comparison(dense: Zoo, *twins: Zoo) -> None:
     """Prints a dense zoo and its twins at their last epochs in one table."""
     rich = Table(

@@ -124,7 +124,7 @@ def test_the_most_noisy_weights_become_zero(dense, sparsifying, tmp_path):
         make_zero_shot(zoo.path, sparsifying, dense, RATIOS, chunk=zoos.CHUNK)
 
 
-def test_tuned_and_continued(dense, sparsifying, tmp_path, monkeypatch):
+def test_tuned_and_continued(dense, sparsifying, tmp_path):
     """Of held-out members alone; masks stay; another representation's are refused."""
     options = {"held_out_only": True, "epochs": 2, "chunk": zoos.CHUNK}
 
@@ -225,8 +225,10 @@ def test_what_cannot_be_pruned_so(dense, twin, sparsifying, tmp_path_factory, tm
         make_zero_shot(tmp_path / "full", sparsifying, dense, RATIOS)
 
 
-def test_the_command(dense, twin, sparsifying, tmp_path, capsys):
+def test_the_command(dense, twin, sparsifying, tmp_path, capsys, monkeypatch):
     """Prints the zoo and the comparison, and writes the latter where asked."""
+    # Set, it is left as it is: programs of other tests are not to be kept.
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
     out, folder = tmp_path / "zero", tmp_path / "comparison"
     words = ["represent", "sparsify", str(sparsifying.path), str(dense.path), "--out", str(out)]
     words += ["--ratios", "0.5", "0.9", "--chunk", "4", "--quiet"]

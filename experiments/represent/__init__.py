@@ -6,6 +6,8 @@ from typing import Annotated
 import tyro
 
 from experiments.represent.evaluate import EvaluateRepresentation
+from experiments.represent.sample import Sample
+from experiments.represent.sparsify import ZeroShot
 from experiments.represent.train import TrainRepresentation
 
 
@@ -16,6 +18,8 @@ class Represent:
     action: (
         Annotated[TrainRepresentation, tyro.conf.subcommand("train")]
         | Annotated[EvaluateRepresentation, tyro.conf.subcommand("evaluate")]
+        | Annotated[ZeroShot, tyro.conf.subcommand("sparsify")]
+        | Annotated[Sample, tyro.conf.subcommand("sample")]
     )
 
     def run(self) -> None:

@@ -1,0 +1,143 @@
+"""`zoojax represent sparsify REP ZOO --out TWIN`: prunes by predicted log alphas, untrained."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from experiments.options import Running, RunningOptions, prepare_jax
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from zoojax.hyper_representation.representation import Representation
+    from zoojax.zoo import Zoo
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """Prune dense members by the log alphas that an autoencoder predicts from their weights.
+
+    Prints, for members that the autoencoder never saw, accuracy over sparsity beside
+    magnitude pruning, random pruning and the mask of variational dropout.
+    Example: zoojax represent sparsify reps/usps-sparsify zoos/usps --out zoos/zero-shot
+    """
+
+    representation: Annotated[Path, tyro.conf.Positional]
+    """Folder of a hyper-representation with log alphas, best one of --task sparsify."""
+
+    zoo: Annotated[Path, tyro.conf.Positional]
+    """Folder of the dense zoo."""
+
+    out: Path
+    """Folder of the twin: new, or one that the same command began."""
+
+    ratios: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
+    """Shares of weights to prune, each in [0, 1), of the whole network's."""
+
+    held_out_only: bool = False
+    """Only members that the autoencoder was neither learned nor chosen from."""
+
+    epochs: int = 0
+    """Epochs of fine-tuning after pruning."""
+
+    epoch: int | None = None
+    """The dense zoo's epoch to start from (default: its last)."""
+
+    learning_rate: float | None = None
+    """Of fine-tuning (default: the preset's; each member's own without one)."""
+
+    comparison: Path | None = None
+    """Folder for the comparison with other methods: zero_shot.csv, .svg and .png."""
+
+    running: RunningOptions = field(default_factory=Running)
+
+    def run(self) -> None:
+        """Makes the twin, compares, and prints both."""
+        prepare_jax()
+        from experiments.progress import reporting
+        from experiments.sparsify import rate_of
+        from experiments.tables import show, show_json, summary
+        from zoojax.hyper_representation.representation import open_representation
+        from zoojax.hyper_representation.zero_shot import make_zero_shot
+        from zoojax.zoo import open_zoo
+
+        representation, parent = open_representation(self.representation), open_zoo(self.zoo)
+        with reporting("prune by predicted log alphas", self.running.quiet) as report:
+            twin = make_zero_shot(
+                self.out,
+                representation,
+                parent,
+                self.ratios,
+                held_out_only=self.held_out_only,
+                epochs=self.epochs,
+                epoch=self.epoch,
+                learning_rate=rate_of(self.learning_rate, parent, "mp_learning_rate"),
+                chunk=self.running.chunk,
+                data_dir=self.running.data_dir,
+                report=report,
+            )
+        last = twin.metrics.filter(epoch=twin.epochs[-1])
+        found = self._compare(representation, parent)
+        if self.running.json:
+            rows = summary(twin, last).to_dicts()
+            compared = found if isinstance(found, str) else found.to_dicts()
+            show_json({"zoo": str(twin.path), "rows": rows, "comparison": compared})
+            return
+        show(twin, last, as_json=False, title=f"{twin.config.name} in {twin.path}")
+        if isinstance(found, str):
+            print(f"no comparison with other methods: {found}")
+        else:
+            _show(found, parent)
+            if self.comparison is not None:
+                print(f"written to {self.comparison}")
+
+    def _compare(self, representation: "Representation", parent: "Zoo") -> "pl.DataFrame | str":
+        """The comparison, written too where asked for; or why there is none."""
+        from zoojax import run
+        from zoojax.errors import ZoojaxError
+        from zoojax.hyper_representation.zero_shot import check_parent, compare
+
+        try:
+            source = representation.source()
+            check_parent(source, parent)
+        except ZoojaxError as error:
+            return str(error)
+        images = run.load_images(parent, self.running.data_dir)
+        table = compare(representation, parent, source, images, self.ratios, self.epoch)
+        if self.comparison is not None:
+            _write(table, parent, self.comparison)
+        return table
+
+
+def _show(table: "pl.DataFrame", parent: "Zoo") -> None:
+    from experiments.tables import show_beside
+
+    rows = []
+    for at_threshold, sparsity in sorted(set(table.select("at_threshold", "sparsity").iter_rows())):
+        here = table.filter(sparsity=sparsity, at_threshold=at_threshold)
+        cells = here.select("method", "test_acc_mean", "test_acc_std").iter_rows()
+        label = f"{100 * sparsity:.1f} %{', log alpha >= 3' if at_threshold else ''}"
+        rows.append((label, {method: (mean, std) for method, mean, std in cells}))
+    show_beside(
+        f"test accuracy of {table['members'][0]} held-out members of {parent.config.name}",
+        "sparsity",
+        rows,
+        "mean (std) over members, %; pruned without any training",
+    )
+
+
+def _write(table: "pl.DataFrame", parent: "Zoo", folder: Path) -> None:
+    from zoojax import figures
+    from zoojax.errors import ZoojaxError
+    from zoojax.figures.zero_shot import zero_shot
+    from zoojax.files import write_beside
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ZoojaxError(f"cannot create {folder}: {error.strerror or error}") from error
+    write_beside(folder / "zero_shot.csv", lambda file: table.write_csv(file))
+    about = f"Zoo {parent.config.name}, {table['members'][0]} held-out members."
+    figures.save(zero_shot(table, about), folder, "zero_shot")
