@@ -66,7 +66,7 @@ def test_the_map_has_a_panel_a_property_with_its_r2(found):
     ]
     table = found.tables["representation_embeddings"]
     free, held = panels[0].collections[:2]
-    assert len(held.get_offsets()) == len(table.filter(part="test"))
+    assert len(np.asarray(held.get_offsets())) == len(table.filter(part="test"))
     rows = table.filter(pl.col("part") != "test")
     np.testing.assert_allclose(np.asarray(free.get_offsets()), rows.select("x", "y").to_numpy())
     np.testing.assert_allclose(np.asarray(free.get_array()), 100 * rows["test_acc"].to_numpy())
@@ -87,7 +87,7 @@ def test_losses_of_one_epoch_are_dots(found):
     assert figure is not None
     lines = figure.axes[0].get_lines()
     assert [line.get_linestyle() for line in lines] == ["-", "--", "-", "--"]
-    assert all(list(line.get_ydata()) == [1.0, 0.5] for line in lines)
+    assert all(np.array_equal(line.get_ydata(), [1.0, 0.5]) for line in lines)
     short = found.tables["representation_losses"].head(1)
     one = replace(found, tables=found.tables | {"representation_losses": short})
     figure = representation_losses(one)
