@@ -111,7 +111,7 @@ def _alphas(state: dict[str, Any], rows: np.ndarray) -> dict[str, Any] | None:
     if "log_sigma2" not in state:
         return None
     mine = population.take((state["params"], state["log_sigma2"]), rows)
-    return jax.device_get(log_alphas(*mine))
+    return jax.device_get(jax.jit(log_alphas)(*mine))
 
 
 class Normalisation(NamedTuple):
