@@ -20,7 +20,9 @@ def nt_xent(first: Array, second: Array, temperature: float) -> Array:
         temperature: of the softmax.
     """
     both = jnp.concatenate([first, second])
-    both = both / jnp.maximum(jnp.linalg.norm(both, axis=1, keepdims=True), 1e-8)
+    # The norm's own gradient is NaN at zero.
+    squares = jnp.sum(jnp.square(both), axis=1, keepdims=True)
+    both = both * jax.lax.rsqrt(jnp.maximum(squares, 1e-16))
     n = both.shape[0]
     similarity = jnp.where(jnp.eye(n, dtype=bool), -jnp.inf, both @ both.T / temperature)
     partner = jnp.roll(jnp.arange(n), n // 2)
