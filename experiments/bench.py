@@ -1,25 +1,20 @@
 """`zoojax bench`: speed beside what one has without zoojax, in one run."""
 
 import functools
-import json
-import os
 import statistics
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments import bench_growth
+from experiments import bench_growth, bench_representation, bench_torch
 from experiments.bench_cases import IMAGES, Case, Measure, flops, gemm_peak, population_program
 from experiments.options import prepare_jax
 from zoojax import machine
 from zoojax.errors import ZoojaxError
 from zoojax.files import write_beside
 
-_KINDS = ("dense", "mp", "vd", "evaluate")
 _OURS = "zoojax"
 _TORCH = "one torch process per core"
 
@@ -29,12 +24,19 @@ class Bench:
     """Measure the throughput of training and evaluation beside torch and plain JAX.
 
     All take synthetic images of the same shape; repetitions alternate, compilation and
-    warm-up are left out. A sample is one image seen by one member.
+    warm-up are left out. A sample is one image seen by one member; of the kind
+    "representation", one state that the autoencoder of the preset "small" is trained on.
     Example: zoojax bench --architectures small large --batch-sizes 10 64
     """
 
     architectures: tuple[Literal["small", "large"], ...] = ("small",)
     """Which CNNs."""
+
+    kinds: tuple[Literal["dense", "mp", "vd", "evaluate", "representation"], ...] = (
+        *("dense", "mp", "vd", "evaluate", "representation"),
+    )
+    """Training of dense, pruned and variational-dropout members, their evaluation, and
+    training of a hyper-representation."""
 
     batch_sizes: tuple[int, ...] = (10,)
     """Images a step."""
@@ -63,8 +65,8 @@ class Bench:
 
     def run(self) -> None:
         """Measures, and prints a row a case and contestant."""
-        if not self.architectures or not self.batch_sizes:
-            raise ZoojaxError("give at least one architecture and one batch size")
+        if not (self.architectures and self.kinds and self.batch_sizes):
+            raise ZoojaxError("give at least one architecture, one kind and one batch size")
         counts = (self.repetitions, *self.batch_sizes, *self.members, *self.growth)
         if min(counts) < 1 or self.seconds <= 0:
             raise ZoojaxError("give batch sizes, members, repetitions and seconds above 0")
@@ -91,7 +93,7 @@ class Bench:
             for members in self.growth:
                 status.update(f"a zoo of {members} members")
                 growth.append(bench_growth.measured(members, IMAGES))
-        facts = {**_facts(), "matrix products": f"{_spread(peak)} GFLOP/s"}
+        facts = {**_facts(speeds), "matrix products": f"{_spread(peak)} GFLOP/s"}
         rows = _rows(speeds, statistics.median(peak))
         if self.out is not None:
             text = _markdown(facts, rows, growth)
@@ -106,15 +108,22 @@ class Bench:
             show_rows(pl.DataFrame(_shown_growth(growth)))
 
     def _cases(self) -> list[Case]:
-        return [
+        of_members = [kind for kind in self.kinds if kind != bench_representation.KIND]
+        cases = [
             Case(kind, architecture, batch_size)
             for architecture in self.architectures
             for batch_size in self.batch_sizes
-            for kind in _KINDS
+            for kind in of_members
         ]
+        if bench_representation.KIND in self.kinds:
+            cases += map(bench_representation.case, self.architectures)
+        return cases
 
     def _contestants(self, case: Case) -> Iterator[tuple[str, Measure]]:
         """Who trains a case: (name, what measures it once)."""
+        if case.kind == bench_representation.KIND:
+            yield from bench_representation.contestants(case, self.seconds)
+            return
         import jax
 
         from zoojax import network
@@ -126,12 +135,12 @@ class Bench:
         # Nobody else has masked training; torch's pruned members train as dense ones do.
         if case.kind == "mp":
             return
-        if _has_torch():
+        if bench_torch.installed():
             yield _TORCH, lambda: _torch(case, 1, self.seconds)
         if case.kind != "dense":
             return
         for members in self.members:
-            if _has_torch():
+            if bench_torch.installed():
                 name = f"torch.func.vmap, {members} members"
                 yield name, functools.partial(_torch, case, members, self.seconds)
             if members % jax.device_count() == 0:
@@ -140,31 +149,15 @@ class Bench:
                 yield name, population_program(case, "vmap", share, self.seconds)
 
 
-def _has_torch() -> bool:
-    return util.find_spec("torch") is not None
-
-
 def _torch(case: Case, members: int, seconds: float) -> float:
     """Samples per second of torch: of single members one process a core, summed."""
-    import jax
-
-    device = "cpu" if jax.default_backend() == "cpu" else "cuda"
-    cores = len(os.sched_getaffinity(0))
-    processes = cores if members == 1 and device == "cpu" else 1
-    threads = cores // processes
-    task = {**asdict(case), "members": members, "threads": threads, "seconds": seconds}
-    command = [sys.executable, "-m", "converters.torch_speed"]
-    command.append(json.dumps({**task, "device": device}))
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    running = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(processes)
-    ]
-    return sum(json.loads(process.communicate()[0]) for process in running)
+    single = members == 1 and bench_torch.device() == "cpu"
+    task = {**asdict(case), "members": members, "seconds": seconds}
+    return bench_torch.speed("converters.torch_speed", task, bench_torch.cores() if single else 1)
 
 
-def _facts() -> dict[str, Any]:
-    """What it was measured on."""
+def _facts(measured: Iterable[tuple[Case, str]]) -> dict[str, Any]:
+    """What it was measured on, and what could not be."""
     import jax
 
     from zoojax.make import versions
@@ -176,10 +169,12 @@ def _facts() -> dict[str, Any]:
         reason = kernel.why_not(Case("dense", "small", 10).shape)
         facts["engine"] = f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel"
     facts["versions"] = ", ".join(f"{k} {v}" for k, v in versions().items() if k != "zoojax")
-    if _has_torch():
+    if bench_torch.installed():
         facts["versions"] += f", torch {metadata.version('torch')}"
     else:
         facts["left out"] = "torch: not installed (pip install 'zoojax[torch]')"
+    for case in {case for case, _ in measured if case.kind == bench_representation.KIND}:
+        facts |= bench_representation.left_out(case)
     return facts
 
 
@@ -203,7 +198,8 @@ def _rows(speeds: dict[tuple[Case, str], list[float]], peak: float) -> list[dict
     rows = []
     for (case, name), measured in speeds.items():
         dense = replace(case, kind="dense")
-        torch = speeds.get((case, _TORCH)) or speeds.get((dense, _TORCH))
+        peers = [(case, _TORCH), (dense, _TORCH), (case, bench_representation.EAGER)]
+        torch = next((speeds[peer] for peer in peers if peer in speeds), None)
         median = statistics.median(measured)
         rows.append(
             {
@@ -213,10 +209,15 @@ def _rows(speeds: dict[tuple[Case, str], list[float]], peak: float) -> list[dict
                 "median": median,
                 "times_torch": median / statistics.median(torch) if torch else None,
                 # Variational dropout has other work than products.
-                "share_of_gemm": None if case.kind == "vd" else median * flops(case) / 1e9 / peak,
+                "share_of_gemm": None if case.kind == "vd" else median * _flops(case) / 1e9 / peak,
             }
         )
     return rows
+
+
+def _flops(case: Case) -> int:
+    representation = case.kind == bench_representation.KIND
+    return bench_representation.flops(case) if representation else flops(case)
 
 
 def _shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -227,7 +228,7 @@ def _shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
             "kind": row["kind"],
             "": row["contestant"],
             "samples/s (range)": _spread(row["samples_per_second"]),
-            "x torch process": "" if row["times_torch"] is None else f"{row['times_torch']:.2f}",
+            "x torch": "" if row["times_torch"] is None else f"{row['times_torch']:.2f}",
             "of GEMM": "" if row["share_of_gemm"] is None else f"{row['share_of_gemm']:.0%}",
         }
         for row in rows

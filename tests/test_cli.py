@@ -383,6 +383,7 @@ def test_bench_measures_every_contestant(zoojax, tmp_path):
     """Their numbers are the machine's; that they are all there is ours."""
     file = tmp_path / "benchmarks.md"
     options = ("--members", 4, "--repetitions", 1, "--seconds", 0.1, "--chunk", 4)
+    options += ("--kinds", "dense", "mp", "vd", "evaluate")
     done = zoojax("bench", *options, "--out", file, "--json")
     printed = json.loads(done.stdout)
     rows = printed["rows"]
