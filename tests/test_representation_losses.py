@@ -24,7 +24,7 @@ def by_hand_nt_xent(first: np.ndarray, second: np.ndarray, temperature: float) -
     n = len(both)
 
     def similarity(i: int, j: int) -> float:
-        return both[i] @ both[j] / (np.linalg.norm(both[i]) * np.linalg.norm(both[j]))
+        return float(both[i] @ both[j] / (np.linalg.norm(both[i]) * np.linalg.norm(both[j])))
 
     total = 0.0
     for i in range(n):

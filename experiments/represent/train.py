@@ -68,13 +68,12 @@ class TrainRepresentation:
 
         from experiments.progress import reporting
         from zoojax.hyper_representation.learning import default_alphas_of, learn
-        from zoojax.hyper_representation.settings import PRESETS
+        from zoojax.hyper_representation.settings import preset
         from zoojax.zoo import open_zoo
 
         zoo = open_zoo(self.zoo)
         on_cpu = jax.default_backend() == "cpu"
         asked = {
-            "task": self.task,
             "tokens": self.tokens,
             "epochs": self.epochs,
             "batch_size": self.batch_size,
@@ -91,7 +90,7 @@ class TrainRepresentation:
             found = learn(
                 self.out,
                 zoo,
-                replace(PRESETS[self.preset], **chosen),
+                replace(preset(self.preset, self.task), **chosen),
                 alphas_of=alphas_of,
                 weights_only=self.weights_only,
                 report=report,

@@ -61,8 +61,8 @@ def learn(
         out: its folder: new, empty, or the same training interrupted.
         zoo: a variational-dropout twin; any zoo for weights alone.
         settings: of the autoencoder and its training.
-        epochs: of the zoo, whose states are learned from; if None all, or those up to
-            `alphas_of`: what comes after it is nothing to predict it from.
+        epochs: of the zoo, whose states are learned from; if None all, or those in the first
+            third of the way to `alphas_of`, whose weights are still much as the dense ones.
         alphas_of: the epoch whose log alphas are learned from every sample (task
             "sparsify"); None for that of each sample.
         weights_only: reconstruct no log alphas.
@@ -82,7 +82,7 @@ def learn(
     _check_epochs(zoo, [*(epochs or []), *([] if alphas_of is None else [alphas_of])])
     sound = sound_members(zoo)
     parts = split(sound, settings.seed)
-    last = zoo.epochs[-1] if alphas_of is None else alphas_of
+    last = zoo.epochs[-1] if alphas_of is None else alphas_of // 3
     chosen = [e for e in zoo.epochs if e <= last] if epochs is None else list(epochs)
     sets = [read(zoo, part, chosen, alphas_of=alphas_of) for part in parts[:2]]
     norm = normalisation(sets[0].weights)
@@ -118,11 +118,17 @@ def _train(
 ) -> Representation:
     codec = representation.codec
     total = codec.settings.epochs
-    state, rows = init(codec, size), representation.losses
-    first = representation.epoch
+    rows, first = representation.losses, representation.epoch
     rows = rows.filter(pl.col("epoch") <= first)
+
+    def begin() -> State:
+        return init(codec, size)
+
     if first:
-        state = flax.serialization.from_state_dict(state, _restored(representation))
+        like = jax.eval_shape(begin)
+        state = flax.serialization.from_state_dict(like, _restored(representation))
+    else:
+        state = jax.jit(begin)()
     state = jax.device_put(state)
     train = jax.jit(epoch_program(codec, size), donate_argnums=0)
     validate = jax.jit(validation_program(codec, held_size))

@@ -118,3 +118,12 @@ PAPER = replace(
     schedule="plateau",
 )
 PRESETS = {"small": SMALL, "paper": PAPER}
+
+
+def preset(name: str, task: Task = "reconstruct") -> Settings:
+    """A preset's settings for a task.
+
+    To sparsify, the order of weights around the threshold is all that counts: r is narrow.
+    """
+    settings = replace(PRESETS[name], task=task)
+    return settings if task == "reconstruct" else replace(settings, alpha_radius=1.5)
