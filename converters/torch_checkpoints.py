@@ -181,7 +181,7 @@ def _bytes(path: Path, limit: int) -> bytes:
             if status.st_size > limit:
                 raise Refusal(f"{status.st_size} bytes, more than the {limit} allowed")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                data = file.read(limit)
+                data = file.read(status.st_size)
         finally:
             os.close(descriptor)
     except OSError as error:
