@@ -2,12 +2,13 @@
 in memory bounded by one epoch of the population, continued where it was interrupted."""
 
 import csv
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,14 +19,14 @@ from converters.roster import Selection, members_table, wanted_epochs
 from converters.sources import Source
 from converters.states import Description, NotAMember, describe, to_member
 from converters.torch_checkpoints import Rejected
-from zoojax import evaluate, population
+from zoojax import evaluate, population, processes
 from zoojax.data import DataSpec, ImageSet
 from zoojax.errors import ZoojaxError
 from zoojax.files import write_beside
 from zoojax.make import versions
 from zoojax.variational_dropout import threshold
 from zoojax.zoo import Parent, Zoo, ZooConfig, masked, parent_of
-from zoojax.zoo_writer import begin_or_continue
+from zoojax.zoo_writer import ZooWriter, begin_or_continue
 
 REJECTS = "rejects.csv"
 # Members a device evaluates at once: few enough for a laptop's memory. Nothing is trained
@@ -108,22 +109,44 @@ def convert(
         parent=_parent(out, parent),
         versions=versions(),
     )
-    writer = begin_or_continue(out, config, members, image_set if spec is None else None)
-    rejected = _read_rejects(out / REJECTS) | chosen.rejected
-    done, total = 0, sum(len(wanted) for _ in kept)
-    for epoch in wanted:
-        if epoch not in writer.zoo.epochs:
-            state, metrics, refused = _epoch(kept, members, chosen.common, epoch, selection)
-            rejected |= refused
-            _write_rejects(out / REJECTS, rejected)
-            if metrics.is_empty():
-                continue
-            writer.append(epoch, state, None, metrics)
-        done += len(kept)
-        if report is not None:
-            report(done, total)
-    _write_rejects(out / REJECTS, rejected)
+    own = image_set if spec is None else None
+    with begin_or_continue(out, config, members, own) as writer:
+        mine = _Share(kept[writer.rows], members["id"][writer.rows], chosen.common, selection)
+        rejected = _read_rejects(out / REJECTS) | chosen.rejected
+        for done, epoch in enumerate(wanted, 1):
+            if epoch not in writer.zoo.epochs:
+                rejected |= _add_epoch(writer, mine, epoch)
+                _write_rejects(out / REJECTS, rejected)
+            if report is not None:
+                report(done * len(kept), len(wanted) * len(kept))
+        _write_rejects(out / REJECTS, rejected)
     return Conversion(writer.zoo, len(writer.zoo.metrics), rejected)
+
+
+class _Share(NamedTuple):
+    """What a process converts: its sources and their members' ids, of what network."""
+
+    sources: list[Source]
+    ids: pl.Series
+    common: Description
+    selection: Selection
+
+
+def _add_epoch(writer: ZooWriter, mine: _Share, epoch: int) -> dict[str, str]:
+    """Converts an epoch, if any member has it; reasons for the states that are rejected."""
+    failure, converted = None, None
+    try:
+        converted = _epoch(mine, epoch)
+    except ZoojaxError as error:
+        failure = error
+    processes.settle(failure)
+    assert converted is not None
+    state, metrics, refused = converted
+    told = processes.exchange(json.dumps([len(metrics), refused]).encode())
+    counts, reasons = zip(*map(json.loads, told), strict=True)
+    if any(counts):
+        writer.append(epoch, state, None, metrics)
+    return {place: reason for some in reasons for place, reason in some.items()}
 
 
 @dataclass(frozen=True)
@@ -183,32 +206,26 @@ def _parent(out: Path, parent: Zoo | None) -> Parent | None:
     return parent_of(parent, parent.epochs[-1], out)
 
 
-def _epoch(
-    sources: list[Source],
-    members: pl.DataFrame,
-    common: Description,
-    epoch: int,
-    selection: Selection,
-) -> tuple[dict[str, Any], pl.DataFrame, dict[str, str]]:
+def _epoch(mine: _Share, epoch: int) -> tuple[dict[str, Any], pl.DataFrame, dict[str, str]]:
     """One epoch of the population: stacked arrays, NaN where a member has no state; metrics
     of those that have; reasons for those rejected."""
-    blank = _blank(common)
+    blank = _blank(mine.common)
     found: list[dict[str, Any]] = []
     rejected = {}
-    for source in sources:
+    for source in mine.sources:
         found.append(blank)
         if epoch not in source.states:
             continue
         try:
-            found[-1] = _state(source, epoch, common, selection)
+            found[-1] = _state(source, epoch, mine.common, mine.selection)
         except (Rejected, NotAMember) as error:
             reason = _reason(error)
-            if selection.strict:
+            if mine.selection.strict:
                 raise ZoojaxError(f"{source.places[epoch]}: {reason}") from error
             rejected[source.places[epoch]] = reason
     stacked = population.stack(found)
     there = np.array([state is not blank for state in found])
-    return stacked, _metrics(sources, members["id"], epoch, stacked, there), rejected
+    return stacked, _metrics(mine.sources, mine.ids, epoch, stacked, there), rejected
 
 
 def _state(source: Source, epoch: int, common: Description, selection: Selection) -> dict[str, Any]:
@@ -292,6 +309,9 @@ def _reason(error: Exception) -> str:
 
 
 def _write_rejects(file: Path, rejected: dict[str, str]) -> None:
+    if processes.index() != 0:
+        return
+
     def write(path: Path) -> None:
         with path.open("w", newline="") as opened:
             rows = csv.writer(opened)

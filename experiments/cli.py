@@ -5,9 +5,13 @@
 Heavy imports wait inside the commands, so that --help answers at once.
 """
 
+import contextlib
 import os
 import sys
-from typing import Annotated
+import traceback
+import warnings
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import tyro
 
@@ -45,7 +49,9 @@ _DESCRIPTION = "Train, sparsify and measure whole populations of small neural ne
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command.
+    """Runs one command; beside other processes, one that fails ends this process at once.
+
+    JAX would have it wait for the others, which wait for it.
 
     Returns:
         Exit status: 0; 2 for bad input, with one line on standard error; 130 and 143 for
@@ -59,7 +65,21 @@ def main(arguments: list[str] | None = None) -> int:
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
     )
     try:
-        with interrupts.raised():
+        status = _run(command)
+    except Exception:
+        if not _has_company():
+            raise
+        traceback.print_exc()
+        status = 1
+    if status and _has_company():
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _run(command: Any) -> int:
+    try:
+        with interrupts.raised(), _plain_warnings():
             command.run()
             sys.stdout.flush()
     except ZoojaxError as error:
@@ -75,6 +95,29 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 0
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Shows zoojax's own warnings as its errors are: one line, without a place in the code."""
+    before = warnings.formatwarning
+
+    def format_one(message: Any, category: type, *rest: Any, **options: Any) -> str:
+        if category.__module__.startswith("zoojax"):
+            return f"zoojax: {message}\n"
+        return before(message, category, *rest, **options)
+
+    warnings.formatwarning = format_one
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
+def _has_company() -> bool:
+    """Whether this process was started with others; most commands do not get so far."""
+    processes = sys.modules.get("zoojax.processes")
+    return processes is not None and processes.several()
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+from experiments.options import Processes, ProcessOptions, join
 
 if TYPE_CHECKING:
     from converters.pickled_datasets import ImageFile
@@ -58,6 +60,8 @@ class Reading:
     quiet: bool = False
     """Show no progress."""
 
+    processes: ProcessOptions = field(default_factory=Processes)
+
 
 @dataclass(frozen=True)
 class FromTorch:
@@ -78,6 +82,7 @@ class FromTorch:
     def run(self) -> None:
         """Converts and prints what came of it."""
         require_torch()
+        join(self.reading.processes)
         from converters.sources import from_trials
 
         own = self.root / "dataset.pt"
@@ -102,6 +107,7 @@ class FromDataset:
     def run(self) -> None:
         """Converts and prints what came of it."""
         require_torch()
+        join(self.reading.processes)
         from converters.sources import from_dataset
 
         _convert(from_dataset(self.file), self.out, self.reading, None)

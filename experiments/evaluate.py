@@ -1,12 +1,12 @@
 """`zoojax evaluate ZOO`: measures saved members again, on the zoo's images or others."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from experiments.options import prepare_jax
+from experiments.options import Processes, ProcessOptions, prepare_jax
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,11 @@ class Evaluate:
     json: bool = False
     """Print JSON on standard output."""
 
+    processes: ProcessOptions = field(default_factory=Processes)
+
     def run(self) -> None:
         """Evaluates and prints."""
-        prepare_jax()
+        prepare_jax(self.processes)
         from experiments.tables import show, show_json, show_rows
         from zoojax import data
         from zoojax.errors import ZoojaxError

@@ -23,14 +23,22 @@ class Info:
     system: bool = False
     """Show devices, engines and folders instead."""
 
+    check: bool = False
+    """Read all of the zoo, and name what is damaged; exit status 2 if anything is."""
+
     json: bool = False
     """Print JSON on standard output."""
 
+    quiet: bool = False
+    """Show no progress while checking."""
+
     def run(self) -> None:
         """Prints what was asked for."""
-        if self.system == (self.zoo is not None):
+        if self.system == (self.zoo is not None) or (self.check and self.zoo is None):
             raise ZoojaxError("give the folder of a zoo, or --system")
-        if self.zoo is not None:
+        if self.zoo is not None and self.check:
+            self._check(self.zoo)
+        elif self.zoo is not None:
             self._zoo(self.zoo)
         else:
             self._system()
@@ -63,6 +71,28 @@ class Info:
             return
         for name, value in facts.items():
             print(f"{name:>8}  {value}")
+
+    def _check(self, path: Path) -> None:
+        """Prints what is damaged of a zoo, or that nothing is."""
+        from experiments.progress import counting
+        from experiments.tables import show_json
+        from zoojax.check import damages
+        from zoojax.zoo import open_zoo
+
+        zoo = open_zoo(path)
+        with counting("check", self.quiet) as report:
+            found = damages(zoo, report)
+        if self.json:
+            show_json({"zoo": str(path), "epochs": len(zoo.epochs), "damaged": found})
+        elif found:
+            print("\n".join(found))
+        else:
+            print(f"{path}: {len(zoo)} members, {len(zoo.epochs)} epochs, all as they were written")
+        if found:
+            raise ZoojaxError(
+                f"{path} is damaged; if it was trained here, the command that made it goes on "
+                "from the newest sound epoch"
+            )
 
     def _zoo(self, path: Path) -> None:
         """Prints the zoo's description, and its metrics at the last epoch."""

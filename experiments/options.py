@@ -1,8 +1,9 @@
 """What several commands share: devices, and the options of everything that trains."""
 
 import os
+import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
@@ -11,18 +12,59 @@ import tyro
 _PROGRAMS_BYTES = 2**30
 
 
-def prepare_jax() -> None:
+@dataclass(frozen=True)
+class Processes:
+    """Several processes on one zoo. On SLURM, Open MPI, Kubernetes and TPU they find each
+    other by themselves."""
+
+    coordinator: str | None = None
+    """Host and a free port of process 0, as in node1:9876; the same for all processes."""
+
+    num_processes: int | None = None
+    """How many processes there are."""
+
+    process_id: int | None = None
+    """Which of them this is, from 0."""
+
+
+ProcessOptions = tyro.conf.OmitArgPrefixes[Processes]
+
+
+def prepare_jax(together: Processes | None = None) -> None:
     """Makes every core a device of its own, and keeps compiled programs between commands.
 
     XLA then runs one block of members a core without synchronising inside operations.
-    To be called before JAX is first used; accelerators are not touched by it. A folder for
-    compiled programs that the user has set (JAX_COMPILATION_CACHE_DIR) is left as it is.
+    To be called before JAX is first used; accelerators are not touched by it. What the user
+    has set (JAX_NUM_CPU_DEVICES, JAX_COMPILATION_CACHE_DIR) is left as it is.
+
+    Args:
+        together: how to join the processes that were started with this one; None for
+            commands of one process.
     """
+    import jax
+
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    _keep_programs()
+    if together is not None:
+        join(together)
+
+
+def join(together: Processes) -> None:
+    """Joins the processes that were started with this one, if there are any."""
+    from zoojax import processes
+
+    processes.connect(together.coordinator, together.num_processes, together.process_id)
+    if processes.index() != 0:
+        # One process tells what came of it; all may complain.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+
+
+def _keep_programs() -> None:
     import jax
 
     from zoojax import machine
 
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     folder = machine.cache("programs")
@@ -43,7 +85,7 @@ class Running:
 
     chunk: int | None = None
     """Members that a core or GPU trains at once (default: chosen for the machine).
-    Results are bit-identical at one chunk size and number of devices."""
+    Results are bit-identical at one chunk size, on however many devices and processes."""
 
     data_dir: Path | None = None
     """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
@@ -53,6 +95,8 @@ class Running:
 
     quiet: bool = False
     """Show no progress."""
+
+    processes: ProcessOptions = field(default_factory=Processes)
 
 
 RunningOptions = tyro.conf.OmitArgPrefixes[Running]

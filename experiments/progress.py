@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from rich import progress
 from rich.console import Console
 
+from zoojax import processes
 from zoojax.run import Progress, Report
 
 
@@ -20,7 +21,7 @@ def reporting(label: str, quiet: bool, unit: str = "member-samples") -> Iterator
         quiet: show nothing.
         unit: of what `Progress` counts.
     """
-    if quiet:
+    if quiet or processes.index() != 0:
         yield None
     elif sys.stderr.isatty():
         with _bar() as bar:
@@ -49,7 +50,7 @@ def counting(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | N
         label: what is being done.
         quiet: show nothing.
     """
-    if quiet or not sys.stderr.isatty():
+    if quiet or processes.index() != 0 or not sys.stderr.isatty():
         yield None
         return
     with _bar() as bar:

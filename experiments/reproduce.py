@@ -50,9 +50,10 @@ class Reproduce:
 
     def run(self) -> None:
         """Makes what is missing of the zoos, and the analysis."""
-        prepare_jax()
+        prepare_jax(self.running.processes)
         from experiments.analyse import write_analysis
         from experiments.presets import preset
+        from zoojax import processes
         from zoojax.make import make_dense, make_dropped_out, make_pruned
 
         chosen, running = preset(self.preset), self.running
@@ -91,7 +92,11 @@ class Reproduce:
         zoo = _made(self.out / "dense", f"train {self.preset}", dense, running.quiet)
         mp = _made(self.out / "mp", "prune and fine-tune", pruned, running.quiet)
         vd = _made(self.out / "vd", "variational dropout", dropped_out, running.quiet)
-        write_analysis(zoo, [mp, vd], self.out / "analysis", running.data_dir, running.quiet)
+        with processes.first_alone() as first:
+            if first:
+                write_analysis(
+                    zoo, [mp, vd], self.out / "analysis", running.data_dir, running.quiet
+                )
 
 
 def _made(

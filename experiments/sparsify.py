@@ -47,7 +47,7 @@ class Magnitude:
 
     def run(self) -> None:
         """Makes the twin and prints how its members do."""
-        prepare_jax()
+        prepare_jax(self.running.processes)
         from experiments.progress import reporting
         from zoojax.make import make_pruned
         from zoojax.zoo import open_zoo
@@ -104,7 +104,7 @@ class VariationalDropout:
 
     def run(self) -> None:
         """Makes the twin and prints how its members do."""
-        prepare_jax()
+        prepare_jax(self.running.processes)
         from experiments.progress import reporting
         from zoojax.make import make_dropped_out
         from zoojax.zoo import open_zoo

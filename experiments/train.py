@@ -55,7 +55,7 @@ class Train:
 
     def run(self) -> None:
         """Trains the zoo and prints how its members do."""
-        prepare_jax()
+        prepare_jax(self.running.processes)
         from experiments.presets import preset
         from experiments.progress import reporting
         from experiments.tables import show

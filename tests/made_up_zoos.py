@@ -84,15 +84,15 @@ def dense(
         chunk=16,
         preset=preset,
     )
-    writer = begin_or_continue(path, config, table)
     best = _quality(table["seed"].to_numpy())
     rows = [
         _metrics(config, table, e, 0.1 + (best - 0.1) * (1 - np.exp(-e / 8)), 0.0)
         for e in range(51)
     ]
     params = _params(config, table["seed"].to_list())
-    writer.append(0, {"params": params}, None, rows[0])
-    writer.append(50, {"params": params}, None, pl.concat(rows[1:]))
+    with begin_or_continue(path, config, table) as writer:
+        writer.append(0, {"params": params}, None, rows[0])
+        writer.append(50, {"params": params}, None, pl.concat(rows[1:]))
     return writer.zoo
 
 
@@ -109,7 +109,6 @@ def pruned(path: Path, zoo: Zoo, ratios: tuple[float, ...] = RATIOS) -> Zoo:
         scope="global",
         parent=parent_of(zoo, 50, path),
     )
-    writer = begin_or_continue(path, config, table)
     ratio = table["ratio"].to_numpy()
     rng = np.random.default_rng(0)
     best = _quality(table["seed"].to_numpy()) + 0.005 * rng.standard_normal(len(table))
@@ -122,8 +121,9 @@ def pruned(path: Path, zoo: Zoo, ratios: tuple[float, ...] = RATIOS) -> Zoo:
     total = sum(w[0].size for w in magnitude_pruning.kernels(parents).values())
     counts = {"all": np.round(ratio * total).astype(np.int32)}
     trainable, fixed = jax.device_get(jax.jit(magnitude_pruning.prune_population)(parents, counts))
-    writer.append(0, {**trainable, **fixed}, None, rows[0])
-    writer.append(15, {**trainable, **fixed}, None, pl.concat(rows[1:]))
+    with begin_or_continue(path, config, table) as writer:
+        writer.append(0, {**trainable, **fixed}, None, rows[0])
+        writer.append(15, {**trainable, **fixed}, None, pl.concat(rows[1:]))
     return writer.zoo
 
 
@@ -138,24 +138,24 @@ def dropped_out(path: Path, zoo: Zoo, epochs: int = 25) -> Zoo:
         variant="released",
         parent=parent_of(zoo, 50, path),
     )
-    writer = begin_or_continue(path, config, table)
     params = zoo.params(50)
     rng = np.random.default_rng(1)
     best = _quality(table["seed"].to_numpy()) + 0.01 * rng.standard_normal(len(table))
     order = jax.tree.map(lambda w: rng.standard_normal(w.shape).astype(np.float32), params)
-    for epoch in range(epochs + 1):
-        sparsity = 0.95 * (1 - np.exp(-epoch / 5)) + 0.01 * rng.random(len(table))
-        log_sigma2 = {
-            layer: {
-                name: (2 * np.log(np.abs(w) + 1e-12) + 2 + 0.3 * epoch + order[layer][name])
-                for name, w in leaves.items()
-                if name == "kernel" or layer.startswith("conv")
+    with begin_or_continue(path, config, table) as writer:
+        for epoch in range(epochs + 1):
+            sparsity = 0.95 * (1 - np.exp(-epoch / 5)) + 0.01 * rng.random(len(table))
+            log_sigma2 = {
+                layer: {
+                    name: (2 * np.log(np.abs(w) + 1e-12) + 2 + 0.3 * epoch + order[layer][name])
+                    for name, w in leaves.items()
+                    if name == "kernel" or layer.startswith("conv")
+                }
+                for layer, leaves in params.items()
             }
-            for layer, leaves in params.items()
-        }
-        state = {"params": params, "log_sigma2": log_sigma2}
-        acc = best - 0.25 * (epoch / epochs) ** 2
-        writer.append(epoch, state, None, _metrics(config, table, epoch, acc, sparsity))
+            state = {"params": params, "log_sigma2": log_sigma2}
+            acc = best - 0.25 * (epoch / epochs) ** 2
+            writer.append(epoch, state, None, _metrics(config, table, epoch, acc, sparsity))
     return writer.zoo
 
 

@@ -15,6 +15,7 @@ from experiments.cli import main
 from zoojax import Zoo, ZoojaxError, population
 from zoojax.architectures import architecture
 from zoojax.hyper_representation import learning, training
+from zoojax.hyper_representation.augmentation import draw_permutation, permute
 from zoojax.hyper_representation.codec import Codec
 from zoojax.hyper_representation.learning import learn
 from zoojax.hyper_representation.representation import (
@@ -212,6 +213,18 @@ def test_embeddings_are_of_each_member_alone(whole, twin):
     found = whole.embed(company)
     assert np.isnan(found[0]).all()
     close(found[1:], embedded[1:])
+
+
+def test_means_over_orders_of_units_hang_less_on_their_order(whole, twin):
+    params, arch = twin.params(0), whole.config.shape
+    reordered = permute(params, draw_permutation(jax.random.key(7), arch), arch)
+
+    def moved(views: int | None) -> float:
+        before, after = whole.embed(params, views=views), whole.embed(reordered, views=views)
+        assert before.shape == (9, SETTINGS.latent) and before.dtype == np.float32
+        return float(np.square(after - before).sum())
+
+    assert moved(16) < moved(None) / 3
 
 
 def test_more_samples_than_pass_through_at_once(whole, twin):

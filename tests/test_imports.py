@@ -14,12 +14,19 @@ import zoojax
 ROOT = Path(__file__).parents[1]
 # Each imports only from what stands before it. Names may be planned ones.
 ORDER = (
-    *("errors", "files", "interrupts", "machine", "architectures"),
+    *("errors", "files", "interrupts", "machine", "locks", "architectures"),
     *("ops.conv", "ops.noise", "ops.pool", "ops"),
     *("ops.kernel.build", "ops.kernel.cnn", "ops.kernel", "keys"),
     *("image_files", "image_sources", "data", "models", "variational_layers", "network", "train"),
-    *("magnitude_pruning", "variational_dropout", "evaluate", "population", "programs"),
-    *("zoo", "zoo_writer", "run", "grid", "make"),
+    *(
+        "magnitude_pruning",
+        "variational_dropout",
+        "evaluate",
+        "population",
+        "processes",
+        "programs",
+    ),
+    *("steps", "zoo", "check", "zoo_writer", "run", "grid", "make"),
     "weight_statistics",
     *("analysis.twins", "analysis.trajectories", "analysis.agreements", "analysis.correlations"),
     *("analysis.friendly", "analysis.methods", "analysis.paper", "analysis.found"),

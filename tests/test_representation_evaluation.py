@@ -40,7 +40,7 @@ STATES = MEMBERS * (EPOCHS + 1)
 class StandIn(Representation):
     """One that was not trained: an autoencoder takes long to compile, and is not asked here."""
 
-    def embed(self, params):
+    def embed(self, params, views=None):
         return flat(params)["fc2"][:, :8]
 
     def reconstruct(self, params):
@@ -222,7 +222,9 @@ def test_the_summary_is_the_papers_table_3(found):
     published = (0.787, 0.794, 0.963, 0.98, 0.532, 0.191)
     assert summary.row(0)[2:] == pytest.approx(published)
     own = summary.filter(zoo="made-up-vd")
-    assert own["features"].to_list() == ["embedding", "weights", "layer statistics"]
+    assert own["features"].to_list() == [
+        *("embedding", "embedding, mean of 8 orders", "weights", "layer statistics")
+    ]
     assert own["alphas"].to_list()[1:] == [None, None]
     told = found.tables["properties"].filter(features="weights", property="test_acc")
     assert own["accuracy"][1] == told["r2"][0]

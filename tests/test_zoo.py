@@ -17,12 +17,12 @@ import zoos
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoojax import DataSpec, Zoo, ZoojaxError, make_dense, make_pruned, open_zoo
+from zoojax import DataSpec, Zoo, ZoojaxError, make_dense, make_pruned, open_zoo, steps
 from zoojax.make import Grid
 from zoojax.models import architecture
 from zoojax.variational_dropout import threshold
-from zoojax.zoo import ZooConfig, pack_mask, read_tree, unpack_mask
-from zoojax.zoo_writer import begin_or_continue
+from zoojax.zoo import ZooConfig, pack_mask, unpack_mask
+from zoojax.zoo_writer import DamageWarning, begin_or_continue
 
 KINDS = pytest.mark.parametrize("kind", zoos.KINDS)
 
@@ -68,8 +68,8 @@ def written(path: Path, kind: str, members: int, seed: int = 0) -> tuple[Zoo, di
             "finite": [True] * members,
         }
     )
-    writer = begin_or_continue(path, config, table)
-    writer.append(0, state, moments, metrics)
+    with begin_or_continue(path, config, table) as writer:
+        writer.append(0, state, moments, metrics)
     return writer.zoo, state, moments
 
 
@@ -382,25 +382,47 @@ def unfinish(zoo: Zoo, epochs: int = 3) -> Zoo:
 @pytest.mark.usefixtures("silence")
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("folder", ["states", "optimizer"])
-def test_training_refuses_to_go_on_from_damage(tmp_path_factory, zoo, folder, damage):
-    """States or moments; nothing is overwritten."""
+def test_training_goes_on_from_the_newest_sound_epoch(tmp_path_factory, zoo, folder, damage):
+    """And says so; the end is that of no damage."""
+    whole = zoos.train(tmp_path_factory, zoo.path.with_name("whole"), epochs=3)
     unfinish(zoo)
     damage(largest(zoo.path / folder / "2"))
-    before = zoos.contents(zoo.path)
-    with refuses(zoo.path / folder / "2"):
-        zoos.train(tmp_path_factory, zoo.path, epochs=3)
-    assert zoos.contents(zoo.path) == before
+    told = re.escape(f"{zoo.path / folder / '2'} is damaged: ") + ".*; going on from epoch 1"
+    with pytest.warns(DamageWarning, match=told):
+        again = zoos.train(tmp_path_factory, zoo.path, epochs=3)
+    zoos.assert_same_zoo(again, whole)
+
+
+@pytest.mark.usefixtures("silence")
+@pytest.mark.parametrize(("sound", "told"), [((0,), "epoch 0"), ((), "the beginning")])
+def test_training_goes_on_from_afar(tmp_path_factory, zoo, sound, told):
+    """Where all the newer epochs are damaged, of a finished zoo too."""
+    whole = zoos.copied(zoo, zoo.path.with_name("whole"))
+    for epoch in {0, 1, 2} - set(sound):
+        flip(largest(zoo.path / "states" / str(epoch)))
+    with pytest.warns(DamageWarning, match=f"{zoo.path}/states/2.*; going on from {told}"):
+        again = zoos.train(tmp_path_factory, zoo.path)
+    zoos.assert_same_zoo(again, open_zoo(whole))
+
+
+def test_training_goes_back_for_moments(tmp_path_factory, zoo):
+    whole = zoos.train(tmp_path_factory, zoo.path.with_name("whole"), epochs=3)
+    unfinish(zoo)
+    shutil.rmtree(zoo.path / "optimizer" / "2")
+    with pytest.warns(DamageWarning, match="optimizer/2 is damaged.*; going on from epoch 1"):
+        again = zoos.train(tmp_path_factory, zoo.path, epochs=3)
+    zoos.assert_same_zoo(again, whole)
 
 
 def test_training_refuses_to_go_on_without_moments(tmp_path_factory, zoo):
     unfinish(zoo)
-    shutil.rmtree(zoo.path / "optimizer" / "2")
+    shutil.rmtree(zoo.path / "optimizer")
     with refuses(f"{zoo.path} has no optimiser state"):
         zoos.train(tmp_path_factory, zoo.path, epochs=3)
 
 
 def test_only_the_newest_moments_are_kept(zoo):
-    assert [p.name for p in (zoo.path / "optimizer").iterdir()] == ["2"]
+    assert sorted(p.name for p in (zoo.path / "optimizer").iterdir()) == ["1", "2"]
 
 
 def test_half_an_epoch_is_invisible_and_swept(tmp_path_factory, zoo):
@@ -422,7 +444,7 @@ def test_half_an_epoch_is_invisible_and_swept(tmp_path_factory, zoo):
         again.params(3)
     zoos.assert_same_zoo(zoos.train(tmp_path_factory, zoo.path, epochs=3), whole)
     assert sorted(p.name for p in (zoo.path / "states").iterdir()) == ["0", "1", "2", "3"]
-    assert [p.name for p in (zoo.path / "optimizer").iterdir()] == ["3"]
+    assert sorted(p.name for p in (zoo.path / "optimizer").iterdir()) == ["2", "3"]
     assert sorted(p.name for p in zoo.path.iterdir()) == [
         *("members.parquet", "metrics.parquet", "optimizer", "states", "zoo.json")
     ]
@@ -432,7 +454,7 @@ def test_metrics_without_their_state_are_invisible_and_made_again(tmp_path_facto
     """An epoch whose state someone deleted does not double its rows."""
     unfinish(zoo, 2)
     shutil.rmtree(zoo.path / "states" / "2")
-    (zoo.path / "optimizer" / "2").rename(zoo.path / "optimizer" / "1")
+    shutil.rmtree(zoo.path / "optimizer" / "2")
     assert open_zoo(zoo.path).epochs == [0, 1]
     again = zoos.train(tmp_path_factory, zoo.path)
     assert again.epochs == [0, 1, 2]
@@ -451,7 +473,7 @@ def test_a_moved_pair_still_knows_each_other(tmp_path_factory, tmp_path):
 
 def test_reading_a_tree_that_is_none(tmp_path):
     with refuses(tmp_path / "nothing"):
-        read_tree(tmp_path / "nothing")
+        steps.read(tmp_path / "nothing")
 
 
 def test_out_that_is_a_file_or_someone_elses_folder(tmp_path_factory, tmp_path):

@@ -8,6 +8,7 @@ Each goes on with what it finds at `path` if the same call began it.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import metadata
@@ -24,6 +25,7 @@ from zoojax import (
     models,
     network,
     population,
+    processes,
     run,
     variational_dropout,
 )
@@ -96,13 +98,12 @@ def make_dense(
         preset=preset,
         versions=versions(),
     )
-    writer = begin_or_continue(out, config, members)
 
-    def initial() -> tuple[dict, dict]:
-        params = initial_params(config.shape, members["init"].to_list(), members["seed"].to_list())
-        return {"params": params}, {}
+    def initial(rows: slice) -> tuple[dict, dict]:
+        return _drawn(config.shape, members[rows]), {}
 
-    return run.run(writer, initial, images, report)
+    with begin_or_continue(out, config, members) as writer:
+        return run.run(writer, initial, images, report)
 
 
 def make_alike(
@@ -149,15 +150,14 @@ def make_alike(
         versions=versions(),
         origin=origin,
     )
-    writer = begin_or_continue(out, config, members, _kept(source, images))
 
-    def first() -> tuple[dict, dict]:
+    def first(rows: slice) -> tuple[dict, dict]:
         if initial is not None:
-            return {"params": initial()}, {}
-        inits, seeds = members["init"].to_list(), members["seed"].to_list()
-        return {"params": initial_params(base.shape, inits, seeds)}, {}
+            return {"params": population.take(initial(), rows)}, {}
+        return _drawn(base.shape, members[rows]), {}
 
-    return run.run(writer, first, images, report)
+    with begin_or_continue(out, config, members, _kept(source, images)) as writer:
+        return run.run(writer, first, images, report)
 
 
 def initial_params(shape: models.Architecture, inits: list[str], seeds: list[int]) -> dict:
@@ -169,6 +169,11 @@ def initial_params(shape: models.Architecture, inits: list[str], seeds: list[int
         positions += mine
         parts.append(jax.device_get(_initializer(shape, scheme)(own)))
     return population.take(population.concatenate(parts), np.argsort(positions))
+
+
+def _drawn(shape: models.Architecture, members: pl.DataFrame) -> dict:
+    params = initial_params(shape, members["init"].to_list(), members["seed"].to_list())
+    return {"params": params}
 
 
 @functools.cache
@@ -227,17 +232,19 @@ def make_pruned(
         out, parent, "mp", len(table), epochs, epoch, chunk, data_dir
     )
     config = replace(config, scope=scope, origin=origin)
-    writer = begin_or_continue(out, config, table, _kept(parent, images))
 
-    def initial() -> tuple[dict, dict]:
-        rows = parent.rows(table["parent_id"][:: len(ratios)])
-        params, of_each = population.take(parent.params(epoch), rows), len(rows)
-        pruned = {k: jnp.asarray([c[k] for c in counts] * of_each, jnp.int32) for k in counts[0]}
+    def initial(rows: slice) -> tuple[dict, dict]:
+        mine, which = table[rows], np.arange(len(table))[rows] % len(ratios)
+        ids = mine["parent_id"].unique(maintain_order=True)
+        params = population.take(parent.params(epoch), parent.rows(ids))
+        pruned = {k: jnp.asarray([counts[i][k] for i in which], jnp.int32) for k in counts[0]}
         each = (params, None if scores is None else scores(params))
-        params, ranked = population.take(each, np.repeat(np.arange(of_each), len(ratios)))
+        of_each = {parent_id: row for row, parent_id in enumerate(ids)}
+        params, ranked = population.take(each, np.array([of_each[i] for i in mine["parent_id"]]))
         return jax.device_get(jax.jit(magnitude_pruning.prune_population)(params, pruned, ranked))
 
-    return run.run(writer, initial, images, report)
+    with begin_or_continue(out, config, table, _kept(parent, images)) as writer:
+        return run.run(writer, initial, images, report)
 
 
 def make_dropped_out(
@@ -278,15 +285,15 @@ def make_dropped_out(
     config, images, epoch = _twin_config(
         out, parent, "vd", len(table), epochs, epoch, chunk, data_dir
     )
-    kept = _kept(parent, images)
-    writer = begin_or_continue(out, replace(config, variant=variant), table, kept)
+    config, kept = replace(config, variant=variant), _kept(parent, images)
 
-    def initial() -> tuple[dict, dict]:
-        params = population.take(parent.params(epoch), parent.rows(table["parent_id"]))
+    def initial(rows: slice) -> tuple[dict, dict]:
+        params = population.take(parent.params(epoch), parent.rows(table["parent_id"][rows]))
         log_sigma2 = variational_dropout.init_log_sigma2(params, variant)
         return {"params": params, "log_sigma2": jax.device_get(log_sigma2)}, {}
 
-    return run.run(writer, initial, images, report)
+    with begin_or_continue(out, config, table, kept) as writer:
+        return run.run(writer, initial, images, report)
 
 
 def versions() -> dict[str, str]:
@@ -363,7 +370,8 @@ def _chunk(out: Path, chunk: int | None, members: int, shape: models.Architectur
     if (out / CONFIG).exists():
         return open_zoo(out).config.chunk
     engine = network.engine(shape, jax.default_backend())
-    return population.default_chunk(members, population.make_mesh(), engine)
+    mesh = population.make_mesh()
+    return population.default_chunk(math.ceil(members / processes.count()), mesh, engine)
 
 
 def _check_training(epochs: int, batch_size: int, data_order: str, chunk: int | None) -> None:

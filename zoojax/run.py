@@ -11,10 +11,10 @@ import jax
 import numpy as np
 import polars as pl
 
-from zoojax import data, interrupts, network, population, programs, train
+from zoojax import data, interrupts, network, population, processes, programs, train
 from zoojax.errors import ZoojaxError
 from zoojax.programs import Recipe, Sets
-from zoojax.zoo import IMAGES, Zoo, ZooConfig
+from zoojax.zoo import IMAGES, OPTIMIZER, Zoo, ZooConfig
 from zoojax.zoo_writer import ZooWriter
 
 
@@ -35,7 +35,7 @@ class Progress(NamedTuple):
 
 
 Report = Callable[[Progress], None]
-Initial = Callable[[], tuple[dict[str, Any], dict[str, Any]]]
+Initial = Callable[[slice], tuple[dict[str, Any], dict[str, Any]]]
 
 
 @dataclass
@@ -114,8 +114,8 @@ def run(
 
     Args:
         writer: the zoo, begun or to be continued.
-        initial: the stacked (trainable, fixed) of epoch 0; called only if that epoch is
-            not on disk yet.
+        initial: from rows of the members table to the stacked (trainable, fixed) of epoch 0;
+            called only if that epoch is not on disk yet.
         images: the zoo's image set.
         report: told where the run begins, and after every block of every epoch.
 
@@ -125,35 +125,38 @@ def run(
     Raises:
         ZoojaxError: the disk refused.
     """
-    zoo, mesh = writer.zoo, population.make_mesh()
+    zoo, mesh, rows = writer.zoo, population.make_mesh(), writer.rows
     sets = population.replicate(programs.sets(images), mesh)
     last = writer.last_epoch
     if last is None:
-        trainable, fixed = initial()
-        blocks = _blocks(zoo.config, zoo.roster, mesh, trainable, fixed, None)
+        trainable, fixed = initial(rows)
+        blocks = _blocks(zoo.config, zoo.roster[rows], mesh, trainable, fixed, None)
         _append(writer, 0, blocks, _evaluate_blocks(blocks, sets, mesh))
         last = 0
     else:
-        state = zoo.state(last)
-        fixed = {"mask": state.pop("mask")} if "mask" in state else {}
-        blocks = _blocks(zoo.config, zoo.roster, mesh, state, fixed, zoo.optimizer())
+        blocks = _saved_blocks(zoo, rows, mesh, last)
 
     compiled = {b.recipe: jax.jit(programs.epoch(b.recipe, mesh), donate_argnums=0) for b in blocks}
-    samples, epochs = len(images.train.labels), zoo.config.epochs
-    done, total = last * len(zoo) * samples, epochs * len(zoo) * samples
-    if report is not None:
-        report(Progress(last, epochs, done, total))
+    epochs, total = zoo.config.epochs, zoo.config.epochs * len(zoo) * len(images.train.labels)
+    mine = rows.stop - rows.start
+
+    def tell(epoch: int, trained: int) -> None:
+        # Of the others nothing is known before the epoch ends: they are as far as this one.
+        if report is not None and epochs:
+            done = ((epoch - 1) * mine + trained) * total // (epochs * mine)
+            report(Progress(epoch, epochs, done, total))
+
+    tell(last, mine)
     for epoch in range(last + 1, epochs + 1):
-        metrics = []
+        metrics, trained = [], 0
         for block in blocks:
             block.state, measured = compiled[block.recipe](
                 block.state, block.hyper, sets, np.int32(epoch)
             )
             metrics.append(jax.device_get(measured))
-            done += block.count * samples
+            trained += block.count
             interrupts.check()
-            if report is not None:
-                report(Progress(epoch, epochs, done, total))
+            tell(epoch, trained)
         _append(writer, epoch, blocks, metrics)
     return zoo
 
@@ -173,12 +176,14 @@ def evaluate(zoo: Zoo, images: data.ImageSet, epoch: int | None = None) -> pl.Da
         ZoojaxError: the epoch is not there or is damaged.
     """
     epoch = zoo.epochs[-1] if epoch is None and zoo.epochs else epoch
-    mesh = population.make_mesh()
+    mesh, rows = population.make_mesh(), processes.share(len(zoo))
     sets = population.replicate(programs.sets(images), mesh)
-    state = zoo.state(epoch)
-    fixed = {"mask": state.pop("mask")} if "mask" in state else {}
-    blocks = _blocks(zoo.config, zoo.roster, mesh, state, fixed, None)
-    return _metrics_table(zoo, epoch or 0, blocks, _evaluate_blocks(blocks, sets, mesh))
+    state, fixed = _split(zoo.state(epoch, rows=rows))
+    blocks = _blocks(zoo.config, zoo.roster[rows], mesh, state, fixed, None)
+    mine = _metrics_table(
+        zoo.roster[rows], epoch or 0, blocks, _evaluate_blocks(blocks, sets, mesh)
+    )
+    return processes.together(mine)
 
 
 def predict(zoo: Zoo, images: np.ndarray, epoch: int | None = None) -> np.ndarray:
@@ -195,8 +200,7 @@ def predict(zoo: Zoo, images: np.ndarray, epoch: int | None = None) -> np.ndarra
     Raises:
         ZoojaxError: the epoch is not there or is damaged.
     """
-    state = zoo.state(epoch)
-    fixed = {"mask": state.pop("mask")} if "mask" in state else {}
+    state, fixed = _split(zoo.state(epoch))
     return _predict(zoo.config, zoo.roster, state, fixed, images)
 
 
@@ -232,6 +236,25 @@ def _predict(
 def _predictions(recipe: Recipe, mesh) -> Callable:
     """Kept: an analysis predicts many epochs of a zoo."""
     return jax.jit(programs.predictions(recipe, mesh))
+
+
+def _split(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is saved of an epoch as (trainable, fixed)."""
+    fixed = {"mask": state.pop("mask")} if "mask" in state else {}
+    return state, fixed
+
+
+def _saved_blocks(zoo: Zoo, rows: slice, mesh, epoch: int) -> list[Block]:
+    """The population as it was after an epoch."""
+    if not (zoo.path / OPTIMIZER).is_dir():
+        raise ZoojaxError(
+            f"{zoo.path} has no optimiser state to go on from; "
+            "it can be read, but not trained further"
+        )
+    # Before training all moments are zero.
+    optimizer = zoo.optimizer(epoch, rows) if epoch else None
+    trainable, fixed = _split(zoo.state(epoch, rows=rows))
+    return _blocks(zoo.config, zoo.roster[rows], mesh, trainable, fixed, optimizer)
 
 
 def _evaluate_blocks(blocks: list[Block], sets: Sets, mesh) -> list[dict[str, np.ndarray]]:
@@ -283,7 +306,10 @@ def _in_order(blocks: list[Block], trees: list[Any]) -> Any:
 def _append(writer: ZooWriter, epoch: int, blocks: list[Block], metrics: list[dict]) -> None:
     state = _in_order(blocks, [{**b.state.trainable, **b.state.fixed} for b in blocks])
     writer.append(
-        epoch, state, _moments(blocks), _metrics_table(writer.zoo, epoch, blocks, metrics)
+        epoch,
+        state,
+        _moments(blocks),
+        _metrics_table(writer.zoo.roster[writer.rows], epoch, blocks, metrics),
     )
 
 
@@ -306,9 +332,11 @@ def _moments(blocks: list[Block]) -> dict[str, Any]:
     return result
 
 
-def _metrics_table(zoo: Zoo, epoch: int, blocks: list[Block], metrics: list[dict]) -> pl.DataFrame:
+def _metrics_table(
+    roster: pl.DataFrame, epoch: int, blocks: list[Block], metrics: list[dict]
+) -> pl.DataFrame:
     measured = _in_order(blocks, metrics)
-    layers = [f"sparsity_{layer}" for layer in zoo.config.shape.layers]
+    layers = [f"sparsity_{layer}" for layer in blocks[0].recipe.architecture.layers]
     measured["ggap"] = measured["train_acc"] - measured["test_acc"]
     columns = [
         *(f"{split}_{what}" for split in ("train", "val", "test") for what in ("loss", "acc")),
@@ -319,8 +347,8 @@ def _metrics_table(zoo: Zoo, epoch: int, blocks: list[Block], metrics: list[dict
     ]
     return pl.DataFrame(
         {
-            "member": zoo.roster["id"],
-            "epoch": pl.Series([epoch] * len(zoo), dtype=pl.Int64),
+            "member": roster["id"],
+            "epoch": pl.Series([epoch] * len(roster), dtype=pl.Int64),
             **{name: pl.Series(measured[name]) for name in columns},
         }
     )

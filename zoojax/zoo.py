@@ -4,7 +4,7 @@
     members.parquet    a row a member: id, seed, hyper-parameters, parent member, ratio
     metrics.parquet    a row a member and epoch
     states/<epoch>/    Orbax: params, and log_sigma2 (kind vd) or mask as bits (kind mp)
-    optimizer/<epoch>/ Orbax: the optimiser's moments, of the newest epoch only
+    optimizer/<epoch>/ Orbax: the optimiser's moments, of the two newest epochs
     images.npz         the images, of zoos that were converted with their own
 
 An epoch exists once its state is complete and metrics.parquet names it. Arrays are
@@ -24,6 +24,7 @@ import jax
 import numpy as np
 import polars as pl
 
+from zoojax import steps
 from zoojax.data import DataSpec
 from zoojax.errors import ZoojaxError
 from zoojax.models import Architecture, architecture
@@ -31,7 +32,6 @@ from zoojax.population import take
 from zoojax.variational_dropout import threshold
 
 SCHEMA = 1
-CHECKSUMS = "sha256.json"
 CONFIG, MEMBERS, METRICS = "zoo.json", "members.parquet", "metrics.parquet"
 STATES, OPTIMIZER, IMAGES = "states", "optimizer", "images.npz"
 
@@ -183,9 +183,16 @@ class Zoo:
     @property
     def epochs(self) -> list[int]:
         """Epochs that are complete on disk, ascending; 0 is before training."""
-        measured = set(self.all_metrics["epoch"].unique().to_list())
+        measured = self._measured_epochs()
         saved = {int(p.name) for p in (self.path / STATES).glob("*") if p.name.isdigit()}
         return sorted(measured & saved)
+
+    def _measured_epochs(self) -> set[int]:
+        """Epochs that the metrics table names: of it nothing else is read."""
+        path = self.path / METRICS
+        if not path.exists():
+            return set()
+        return set(_read_parquet(path, ["epoch"])["epoch"].unique().to_list())
 
     @property
     def members(self) -> pl.DataFrame:
@@ -214,17 +221,20 @@ class Zoo:
             return _read_parquet(path)
         return pl.DataFrame(schema={"member": pl.Int64, "epoch": pl.Int64, "finite": pl.Boolean})
 
-    def state(self, epoch: int | None = None, *, raw: bool = False) -> dict[str, Any]:
+    def state(
+        self, epoch: int | None = None, *, raw: bool = False, rows: slice | None = None
+    ) -> dict[str, Any]:
         """Everything saved of an epoch, stacked: {"params"} and {"log_sigma2"} or {"mask"}.
 
         Args:
             epoch: which; the newest if None.
             raw: leave what a converted pruned zoo holds under the mask as it is.
+            rows: of the members table; None for all.
 
         Raises:
             ZoojaxError: the epoch is not there, or its files are damaged.
         """
-        state = read_tree(self._step(STATES, epoch))
+        state = steps.read(self._step(STATES, epoch), rows)
         if "mask" in state:
             state["mask"] = unpack_mask(state["mask"], state["params"])
             if not raw:
@@ -261,9 +271,14 @@ class Zoo:
             raise ZoojaxError(f"{self.path} has no member {member}; it has {len(self)} members")
         return take(self.params(epoch), int(rows[0]))
 
-    def optimizer(self) -> dict[str, Any]:
-        """The optimiser's moments at the newest epoch, by optimiser, stacked by member."""
-        return read_tree(self._step(OPTIMIZER, None))
+    def optimizer(self, epoch: int | None = None, rows: slice | None = None) -> dict[str, Any]:
+        """The optimiser's moments, by optimiser, stacked by member.
+
+        Args:
+            epoch: which; the newest if None. Only the two newest are kept.
+            rows: of the members table; None for all.
+        """
+        return steps.read(self._step(OPTIMIZER, epoch), rows)
 
     def _step(self, folder: str, epoch: int | None) -> Path:
         epochs = self.epochs
@@ -314,41 +329,17 @@ def open_zoo(path: str | Path) -> Zoo:
     return zoo
 
 
-def read_tree(path: Path) -> dict[str, Any]:
-    """Reads one Orbax step as nested dicts of NumPy arrays.
+def damage_of(zoo: Zoo, folder: str, epoch: int) -> str | None:
+    """What is wrong with an epoch's files, named; None if they are as they were written.
 
-    Raises:
-        ZoojaxError: the step is incomplete or damaged.
+    Args:
+        zoo: the zoo.
+        folder: STATES or OPTIMIZER.
+        epoch: which.
     """
-    # Only here: it takes a second to import, and most readers want tables.
-    from orbax.checkpoint import v1 as ocp
-
-    # Before Orbax sees it: its reading threads outlive an error, and complain.
-    damage = find_damage(path)
-    if damage is None:
-        try:
-            return jax.tree.map(np.asarray, ocp.load(str(path.absolute())))
-        except Exception as error:  # Orbax and TensorStore raise many kinds.
-            damage = str(error).splitlines()[0] if str(error) else type(error).__name__
-    raise ZoojaxError(f"{path} is damaged or incomplete: {damage[:200]}")
-
-
-def find_damage(step: Path) -> str | None:
-    """What is wrong with the files of an Orbax step; None if they are as they were written."""
-    try:
-        digests = json.loads((step / CHECKSUMS).read_text())
-        for name, digest in digests.items():
-            if file_digest(step / name) != digest:
-                return f"{name} is not as it was written"
-    except (OSError, ValueError, AttributeError) as error:
-        return str(error)
-    return None
-
-
-def file_digest(file: Path) -> str:
-    """SHA-256 of a file."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    step = zoo.path / folder / str(epoch)
+    damage = steps.find_damage(step)
+    return None if damage is None else f"{step} is damaged: {damage}"
 
 
 def masked(params: dict[str, Any], mask: dict[str, Any]) -> dict[str, Any]:
@@ -378,9 +369,9 @@ def unpack_mask(bits: np.ndarray, params: dict[str, Any]) -> dict[str, np.ndarra
     }
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
+def _read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, columns=columns)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise ZoojaxError(f"{path} is missing or damaged: {error}") from error
 

@@ -2,23 +2,22 @@
 
 import contextlib
 import json
-import logging
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import polars as pl
 
-from zoojax import interrupts
+from zoojax import interrupts, processes, steps
 from zoojax.data import ImageSet, save
 from zoojax.errors import ZoojaxError
-from zoojax.files import remove, reserve, write_beside
+from zoojax.files import remove, write_beside
+from zoojax.locks import locked
 from zoojax.zoo import (
-    CHECKSUMS,
     CONFIG,
     IMAGES,
     MEMBERS,
@@ -27,10 +26,14 @@ from zoojax.zoo import (
     STATES,
     Zoo,
     ZooConfig,
-    file_digest,
+    damage_of,
     open_zoo,
     pack_mask,
 )
+
+
+class DamageWarning(UserWarning):
+    """Saved states are damaged, and training goes on from older ones."""
 
 
 class Finished(ZoojaxError):
@@ -50,24 +53,17 @@ class Finished(ZoojaxError):
 class ZooWriter:
     """Adds epochs to a zoo; made by `begin_or_continue`.
 
+    Where there are several processes each has one, and all are called together.
+
     Attributes:
         zoo: the zoo, for reading.
+        last_epoch: the newest epoch that training can go on from; None before the first.
+        rows: of the members table, whose states this process has.
     """
 
-    def __init__(self, zoo: Zoo):
-        self.zoo = zoo
-
-    @property
-    def last_epoch(self) -> int | None:
-        """The newest epoch that training can go on from; None before the first."""
-        epochs = self.zoo.epochs
-        resumable = [e for e in epochs if (self.zoo.path / OPTIMIZER / str(e)).is_dir()]
-        if epochs and not resumable:
-            raise ZoojaxError(
-                f"{self.zoo.path} has no optimiser state to go on from; "
-                "it can be read, but not trained further"
-            )
-        return max(resumable, default=None)
+    def __init__(self, zoo: Zoo, last_epoch: int | None):
+        self.zoo, self.last_epoch = zoo, last_epoch
+        self.rows = processes.share(len(zoo))
 
     def append(
         self,
@@ -80,32 +76,48 @@ class ZooWriter:
 
         Args:
             epoch: its number.
-            state: {"params"} and {"log_sigma2"} or {"mask"}, stacked in the order of members.
+            state: {"params"} and {"log_sigma2"} or {"mask"}, stacked in the order of members:
+                of `rows` alone.
             optimizer: the optimiser's moments, stacked; None where there are none.
-            metrics: a row a member; members without a state at this epoch have none.
+            metrics: a row a member of `rows`; members without a state at this epoch have none.
 
         Raises:
-            ZoojaxError: the disk refused; all earlier epochs are as they were.
+            ZoojaxError: the disk refused, this process or another; all earlier epochs are as
+                they were.
         """
         if "mask" in state:
             state = {**state, "mask": pack_mask(state["mask"])}
         path = self.zoo.path
         with interrupts.held():
-            save_tree(path / STATES / str(epoch), state)
+            steps.save(path / STATES / str(epoch), state)
             if optimizer is not None:
-                save_tree(path / OPTIMIZER / str(epoch), optimizer)
-            earlier = self.zoo.metrics.filter(pl.col("epoch") < epoch)
-            table = metrics if earlier.is_empty() else pl.concat([earlier, metrics])
-            write_beside(path / METRICS, lambda file: table.write_parquet(file))
-            for old in (path / OPTIMIZER).glob("*"):
-                if old.name != str(epoch):
-                    shutil.rmtree(old)
+                steps.save(path / OPTIMIZER / str(epoch), optimizer)
+            # Whoever hears of all others knows the epoch before to be whole on disk.
+            whole = processes.together(metrics)
+            with processes.first_alone() as first:
+                if first:
+                    self._name(epoch, whole)
+        self.last_epoch = epoch
+
+    def _name(self, epoch: int, metrics: pl.DataFrame) -> None:
+        """Makes a saved epoch one that readers see."""
+        path = self.zoo.path
+        earlier = self.zoo.metrics.filter(pl.col("epoch") < epoch)
+        table = metrics if earlier.is_empty() else pl.concat([earlier, metrics])
+        write_beside(path / METRICS, lambda file: table.write_parquet(file))
+        # The newest may turn out damaged: then training goes on from the one before.
+        kept = sorted(_numbered(path / OPTIMIZER))[-2:]
+        for old in set(_numbered(path / OPTIMIZER)) - set(kept):
+            shutil.rmtree(path / OPTIMIZER / str(old))
 
 
+@contextlib.contextmanager
 def begin_or_continue(
     path: Path, config: ZooConfig, members: pl.DataFrame, images: ImageSet | None = None
-) -> ZooWriter:
+) -> Iterator[ZooWriter]:
     """Creates a zoo without epochs, or opens the one that the same command began.
+
+    In the context of it no other command can write the zoo.
 
     Args:
         path: its folder.
@@ -116,14 +128,24 @@ def begin_or_continue(
     Raises:
         Finished: the same command has made it already.
         ZoojaxError: the folder holds something else: another zoo, or files that are no
-            zoo. Nothing in it is touched.
+            zoo; or another command is writing it. Nothing in it is touched.
     """
     if path.exists() and not path.is_dir():
         raise ZoojaxError(f"{path} is a file; give --out a new folder")
-    if path.is_dir() and any(path.iterdir()):
-        return _continue(path, config, members)
-    _create(path, config, members, images)
-    return ZooWriter(open_zoo(path))
+    with contextlib.ExitStack() as stack:
+        last = None
+        with processes.first_alone() as first:
+            if first:
+                stack.enter_context(locked(path))
+                if path.is_dir() and any(path.iterdir()):
+                    last = _continue(path, config, members)
+                else:
+                    _create(path, config, members, images)
+        last = processes.agree(-1 if last is None else last)
+        zoo = open_zoo(path)
+        if last == config.epochs:
+            raise Finished(zoo)
+        yield ZooWriter(zoo, None if last < 0 else last)
 
 
 def _create(path: Path, config: ZooConfig, members: pl.DataFrame, images: ImageSet | None) -> None:
@@ -144,7 +166,8 @@ def _create(path: Path, config: ZooConfig, members: pl.DataFrame, images: ImageS
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _continue(path: Path, config: ZooConfig, members: pl.DataFrame) -> ZooWriter:
+def _continue(path: Path, config: ZooConfig, members: pl.DataFrame) -> int | None:
+    """The epoch to go on from; whatever is of none or of a later one is gone after it."""
     if not (path / CONFIG).exists():
         raise ZoojaxError(f"{path} is not empty and is not a zoo; give --out a new folder")
     zoo = open_zoo(path)
@@ -158,10 +181,32 @@ def _continue(path: Path, config: ZooConfig, members: pl.DataFrame) -> ZooWriter
             f"{path} was begun with other members ({_other(zoo.roster, members)}); give --out "
             "another folder, or the options it was begun with"
         )
-    if config.epochs in zoo.epochs:
-        raise Finished(zoo)
-    _sweep(zoo)
-    return ZooWriter(zoo)
+    last = _last_sound(zoo)
+    _sweep(zoo, last)
+    return last
+
+
+def _last_sound(zoo: Zoo) -> int | None:
+    """The newest epoch whose files are as they were written; None if training begins anew."""
+    damaged, found = [], None
+    # A converted zoo has no moments.
+    trained = (zoo.path / OPTIMIZER).is_dir()
+    for epoch in reversed(zoo.epochs):
+        # Before training the moments are zero, and after it they are not needed.
+        needed = trained and epoch not in (0, zoo.config.epochs)
+        gone = needed and not (zoo.path / OPTIMIZER / str(epoch)).is_dir()
+        if gone and epoch != zoo.epochs[-1]:
+            continue  # Only the newest are kept.
+        folders = (STATES, OPTIMIZER) if needed else (STATES,)
+        damage = [told for folder in folders if (told := damage_of(zoo, folder, epoch))]
+        if not damage:
+            found = epoch
+            break
+        damaged += damage
+    if damaged:
+        whence = "the beginning" if found is None else f"epoch {found}"
+        warnings.warn(f"{damaged[0]}; going on from {whence}", DamageWarning, stacklevel=2)
+    return found
 
 
 def _other(old: pl.DataFrame, new: pl.DataFrame) -> str:
@@ -181,45 +226,20 @@ def _differences(old: ZooConfig, new: ZooConfig) -> list[tuple[str, Any, Any]]:
     return [(k, before[k], after[k]) for k in before if k not in ignored and before[k] != after[k]]
 
 
-def _sweep(zoo: Zoo) -> None:
-    """Removes what an interruption left: temporary files, and epochs only half there."""
-    whole = {str(e) for e in zoo.epochs}
+def _sweep(zoo: Zoo, last: int | None) -> None:
+    """Removes what an interruption or damage left: temporary files, epochs only half there,
+    and those after the last to go on from, which will be made again."""
+    kept = {epoch for epoch in zoo.epochs if last is not None and epoch <= last}
+    if kept != set(zoo.epochs):
+        table = zoo.metrics.filter(pl.col("epoch").is_in(sorted(kept)))
+        write_beside(zoo.path / METRICS, lambda file: table.write_parquet(file))
     for folder in (STATES, OPTIMIZER):
         for entry in (zoo.path / folder).glob("*"):
-            if entry.name not in whole:
+            if entry.name not in map(str, kept):
                 remove(entry)
     for entry in zoo.path.glob(".*.tmp-*"):
         entry.unlink()
 
 
-def save_tree(path: Path, tree: dict[str, Any]) -> None:
-    """Saves nested dicts of arrays as one Orbax step, with the checksums of its files."""
-    from orbax.checkpoint import v1 as ocp
-
-    try:
-        reserve(path.parent, sum(x.nbytes for x in jax.tree.leaves(tree)))
-        with _no_log():
-            ocp.save(str(path.absolute()), tree, overwrite=True)
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        digests = {str(file.relative_to(path)): file_digest(file) for file in files}
-        write_beside(path / CHECKSUMS, lambda file: file.write_text(json.dumps(digests)))
-    except Exception as error:  # Orbax and TensorStore raise many kinds for a full disk.
-        # TensorStore tells the whole way down; what went wrong comes last.
-        told = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        reason = told.splitlines()[0].rpartition(": ")[2]
-        raise ZoojaxError(
-            f"cannot write {path}: {reason[:200]}; the epochs before it are safe, and the "
-            "same command goes on from the last"
-        ) from error
-
-
-@contextlib.contextmanager
-def _no_log() -> Iterator[None]:
-    """Keeps off standard error what Orbax logs of an error before it raises the same."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def _numbered(folder: Path) -> list[int]:
+    return [int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()]

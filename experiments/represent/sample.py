@@ -54,7 +54,7 @@ class Sample:
 
     def run(self) -> None:
         """Samples, trains, and prints test accuracy by epoch."""
-        prepare_jax()
+        prepare_jax(self.running.processes)
         from experiments.tables import show_beside, show_json
         from zoojax.hyper_representation.representation import open_representation
         from zoojax.hyper_representation.sampling import accuracies, make_sampled, make_scratch

@@ -55,10 +55,10 @@ class ZeroShot:
 
     def run(self) -> None:
         """Makes the twin, compares, and prints both."""
-        prepare_jax()
+        prepare_jax(self.running.processes)
         from experiments.progress import reporting
         from experiments.sparsify import rate_of
-        from experiments.tables import show, show_json, summary
+        from zoojax import processes
         from zoojax.hyper_representation.representation import open_representation
         from zoojax.hyper_representation.zero_shot import make_zero_shot
         from zoojax.zoo import open_zoo
@@ -78,6 +78,13 @@ class ZeroShot:
                 data_dir=self.running.data_dir,
                 report=report,
             )
+        with processes.first_alone() as first:
+            if first:
+                self._tell(twin, representation, parent)
+
+    def _tell(self, twin: "Zoo", representation: "Representation", parent: "Zoo") -> None:
+        from experiments.tables import show, show_json, summary
+
         last = twin.metrics.filter(epoch=twin.epochs[-1])
         found = self._compare(representation, parent)
         if self.running.json:

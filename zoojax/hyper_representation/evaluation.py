@@ -36,6 +36,8 @@ TABLES = (
     "losses",
 )
 EMBEDDING = "embedding"
+# Orders of the hidden units that the embeddings of a second row of probes are the mean of.
+_VIEWS = 8
 # Pairs of true and reconstructed numbers kept of each quantity and layer.
 _PAIRS = 2000
 # The paper's words for PROPERTIES, columns of its Table 3.
@@ -157,6 +159,7 @@ def _features(representation: Representation, weights: dict) -> dict[str, np.nda
     raw = flat(weights)
     return {
         EMBEDDING: representation.embed(weights),
+        f"{EMBEDDING}, mean of {_VIEWS} orders": representation.embed(weights, views=_VIEWS),
         "weights": np.concatenate([raw[layer] for layer in sorted(raw)], axis=1),
         "layer statistics": layer_statistics(weights),
     }

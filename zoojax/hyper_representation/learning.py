@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import polars as pl
 
-from zoojax import interrupts, make, run
+from zoojax import interrupts, make, run, steps
 from zoojax.errors import ZoojaxError
 from zoojax.files import remove, write_beside
 from zoojax.hyper_representation.codec import Codec
@@ -35,8 +35,8 @@ from zoojax.hyper_representation.training import (
     init,
     validation_program,
 )
+from zoojax.locks import locked
 from zoojax.zoo import Zoo
-from zoojax.zoo_writer import save_tree
 
 # Seconds of training between saves: an epoch of a large autoencoder on a GPU takes less
 # than saving it.
@@ -103,9 +103,10 @@ def learn(
         variational={layer: list(leaves) for layer, leaves in alphas.items()},
         versions=make.versions(),
     )
-    representation = _begin_or_continue(out, config)
-    data = [_data(representation.codec, part) for part in sets]
-    return _train(representation, data[0], data[1], len(sets[0]), len(sets[1]), report)
+    with locked(out):
+        representation = _begin_or_continue(out, config)
+        data = [_data(representation.codec, part) for part in sets]
+        return _train(representation, data[0], data[1], len(sets[0]), len(sets[1]), report)
 
 
 def _train(
@@ -174,7 +175,7 @@ def _restored(representation: Representation) -> dict[str, Any]:
 def _save(path: Path, epoch: int, state: State, rows: pl.DataFrame) -> None:
     tree = flax.serialization.to_state_dict(jax.device_get(state))
     with interrupts.held():
-        save_tree(path / STATES / str(epoch), tree)
+        steps.save(path / STATES / str(epoch), tree)
         write_beside(path / LOSSES, lambda file: rows.write_parquet(file))
         for old in (path / STATES).glob("*"):
             if old.name != str(epoch):

@@ -19,13 +19,14 @@ import jax
 import numpy as np
 import polars as pl
 
-from zoojax import population
+from zoojax import keys, population, steps
 from zoojax.architectures import Architecture, architecture
 from zoojax.errors import ZoojaxError
+from zoojax.hyper_representation.augmentation import draw_permutation, permute
 from zoojax.hyper_representation.codec import Codec, Variables
 from zoojax.hyper_representation.samples import Normalisation, Split
 from zoojax.hyper_representation.settings import Settings
-from zoojax.zoo import Zoo, open_zoo, read_tree
+from zoojax.zoo import Zoo, open_zoo
 
 SCHEMA = 1
 CONFIG, LOSSES, STATES = "representation.json", "losses.parquet", "states"
@@ -150,7 +151,7 @@ class Representation:
         """Variables and the optimiser's state of the newest epoch, as nested dicts."""
         if not self.epoch:
             raise ZoojaxError(f"{self.path} has no epoch yet; its training has only begun")
-        return read_tree(self.path / STATES / str(self.epoch))
+        return steps.read(self.path / STATES / str(self.epoch))
 
     def check_architecture(self, zoo: Zoo) -> None:
         """Raises ZoojaxError unless a zoo's members are of the architecture learned."""
@@ -183,9 +184,23 @@ class Representation:
             raise ZoojaxError(f"{zoo.path} is not the zoo that {self.path} was learned from")
         return zoo
 
-    def embed(self, params: dict[str, Any]) -> np.ndarray:
-        """Embeddings [n, latent] float32 of stacked parameters, as `Zoo.params` has them."""
-        return _batched(self._embed, params)
+    def embed(self, params: dict[str, Any], views: int | None = None) -> np.ndarray:
+        """Embeddings [n, latent] float32 of stacked parameters, as `Zoo.params` has them.
+
+        Args:
+            params: stacked parameters.
+            views: embed each member in so many orders of its hidden units, all of the same
+                function, and give the mean: what of z hangs on the order averages out. None
+                embeds it as it is.
+        """
+        if views is None:
+            return _batched(self._embed, params)
+        key, arch = keys.stream(self.config.settings.seed, "views"), self.config.shape
+        total = np.zeros((), np.float32)
+        for view in range(views):
+            orders = draw_permutation(jax.random.fold_in(key, view), arch)
+            total = total + _batched(self._embed, permute(params, orders, arch))
+        return total / np.float32(views)
 
     def reconstruct(self, params: dict[str, Any]) -> tuple[dict, dict | None]:
         """Stacked parameters and log alphas, as the autoencoder gives them back."""

@@ -60,7 +60,7 @@ class Settings:
     alpha_radius: float = 4.0
     noise: float = 0.1
     erase: float = 0.1
-    epochs: int = 30
+    epochs: int = 36
     batch_size: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 1e-9

@@ -1,0 +1,298 @@
+"""Several processes, several devices: the same bits whatever the topology, and faults."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch_zoos
+import zoos
+
+from zoojax import Zoo, ZoojaxError, make_dropped_out, make_pruned, open_zoo, processes, run
+from zoojax.locks import locked
+
+SEVEN = replace(zoos.GRID, seeds=7)
+RATIOS = (0.5, 0.9)
+
+
+def start(factory, devices: int, *arguments: object, **variables: str) -> subprocess.Popen[str]:
+    """A command on so many virtual devices."""
+    environment = zoos.environment(factory) | {"JAX_NUM_CPU_DEVICES": str(devices)} | variables
+    return subprocess.Popen(
+        [*zoos.COMMAND, *map(str, arguments)],
+        env=environment,
+        cwd=factory.getbasetemp(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def start_together(factory, count: int, devices: int, *arguments) -> list[subprocess.Popen[str]]:
+    """The same command in processes that know of each other."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    common = ("--coordinator", f"localhost:{port}", "--num-processes", count)
+    return [
+        start(factory, devices, *arguments, *common, "--process-id", index)
+        for index in range(count)
+    ]
+
+
+def end(started: list[subprocess.Popen[str]], status: int = 0) -> list[tuple[str, str]]:
+    """What they printed, all of the same exit status."""
+    told = [process.communicate(timeout=600) for process in started]
+    assert [process.returncode for process in started] == [status] * len(started), told
+    return told
+
+
+def wait_for(path: Path, started: list[subprocess.Popen[str]]) -> None:
+    """Until a path is there, while all of them run."""
+    deadline = time.monotonic() + 600
+    while not path.exists():
+        assert time.monotonic() < deadline
+        assert all(process.poll() is None for process in started), end(started)
+        time.sleep(0.01)
+
+
+def train_arguments(factory, out: Path, epochs: int = zoos.EPOCHS) -> list[object]:
+    return [
+        *("train", "digits-s-seed", "--data", zoos.images(factory), "--members", 7),
+        *("--learning-rate", 1e-2, "--name", "tiny", "--epochs", epochs),
+        *("--chunk", zoos.CHUNK, "--out", out),
+    ]
+
+
+def same(a: Zoo, b: Zoo) -> None:
+    """As `zoos.assert_same_zoo`, where one was made by the command line and one was not."""
+    for epoch in a.epochs:
+        assert zoos.same_bits(a.state(epoch), b.state(epoch)), f"states of epoch {epoch} differ"
+    assert a.epochs == b.epochs
+    assert zoos.same_bits(a.optimizer(), b.optimizer())
+    assert a.metrics.equals(b.metrics)
+    assert a.roster.equals(b.roster)
+
+
+@zoos.once
+def seven(factory) -> Zoo:
+    """Seven members, two epochs, by this process on its two devices."""
+    return zoos.train(factory, factory.mktemp("seven") / "dense", SEVEN)
+
+
+@zoos.once
+def seven_together(factory) -> Zoo:
+    """The same by two processes of two devices; told by one of them."""
+    out = factory.mktemp("together") / "dense"
+    told = end(start_together(factory, 2, 2, *train_arguments(factory, out), "--json"))
+    assert json.loads(told[0][0])["rows"][0]["members"] == 7
+    assert told[1][0] == ""
+    assert "epoch 2/2" in told[0][1] and "epoch" not in told[1][1]
+    return open_zoo(out)
+
+
+def test_dense_zoos_have_the_same_bits(tmp_path_factory):
+    """Seven members on two processes: one has a member more. Filling reaches no disk."""
+    zoo = seven_together(tmp_path_factory)
+    same(zoo, seven(tmp_path_factory))
+    assert zoo.params(2)["fc1"]["kernel"].shape == (7, 36, 20)
+
+
+@pytest.mark.parametrize("kind", ["mp", "vd"])
+def test_twins_have_the_same_bits(tmp_path_factory, tmp_path, kind):
+    parent = seven(tmp_path_factory)
+    options = {"epochs": zoos.EPOCHS, "chunk": zoos.CHUNK, "learning_rate": 1e-2}
+    if kind == "mp":
+        alone = make_pruned(tmp_path / "alone", parent, RATIOS, **options)
+        method = ("magnitude", parent.path, "--ratios", *RATIOS)
+    else:
+        alone = make_dropped_out(tmp_path / "alone", parent, **options)
+        method = ("variational-dropout", parent.path)
+    arguments = ("--epochs", zoos.EPOCHS, "--chunk", zoos.CHUNK, "--learning-rate", 1e-2)
+    out = tmp_path / "together"
+    end(start_together(tmp_path_factory, 2, 2, "sparsify", *method, *arguments, "--out", out))
+    same(open_zoo(out), alone)
+
+
+def test_evaluation_is_the_same(tmp_path_factory):
+    zoo = seven_together(tmp_path_factory)
+    told = end(start_together(tmp_path_factory, 2, 1, "evaluate", zoo.path, "--members", "--json"))
+    rows = pl.DataFrame(json.loads(told[0][0])["rows"])
+    assert told[1][0] == ""
+    alone = run.evaluate(zoo, run.load_images(zoo, None))
+    assert rows["id"].to_list() == list(range(7))
+    for name in ("train_loss", "test_acc", "sparsity"):
+        assert rows[name].to_numpy().astype(np.float32).tolist() == alone[name].to_list()
+
+
+def test_a_torch_zoo_is_converted(tmp_path_factory, tmp_path):
+    """Three members, one of whose states is no state, on two processes."""
+    root = torch_zoos.write_zoo(tmp_path / "torch", members=3)
+    broken = sorted(torch_zoos.trials(root)[0].glob("checkpoint_*/checkpoints"))[0]
+    broken.write_bytes(b"no state")
+    arguments = ("convert", "from-torch", root, "--name", "tiny", "--out")
+    (alone,) = (start(tmp_path_factory, 1, *arguments, tmp_path / "alone"),)
+    end([alone])
+    told = end(start_together(tmp_path_factory, 2, 1, *arguments, tmp_path / "together"))
+    assert "rejected: 1" in told[0][0] and told[1][0] == ""
+    a, b = open_zoo(tmp_path / "together"), open_zoo(tmp_path / "alone")
+    assert a.epochs == b.epochs and a.metrics.equals(b.metrics) and a.roster.equals(b.roster)
+    for epoch in a.epochs:
+        assert zoos.same_bits(a.state(epoch), b.state(epoch))
+    assert (a.path / "rejects.csv").read_bytes() == (b.path / "rejects.csv").read_bytes()
+
+
+class Enough(Exception):
+    """Raised where a training is to stop."""
+
+
+def begun_here(factory, out: Path, epochs: int, stop: int) -> None:
+    """By this process, up to an epoch."""
+
+    def report(at) -> None:
+        if at.epoch > stop:
+            raise Enough
+
+    with pytest.raises(Enough):
+        zoos.train(factory, out, SEVEN, epochs=epochs, report=report)
+
+
+def stopped(started: list[subprocess.Popen[str]], out: Path, epoch: int) -> None:
+    """Sends SIGTERM to all once an epoch's states are there."""
+    wait_for(out / "states" / str(epoch), started)
+    for process in started:
+        process.terminate()
+    told = [process.communicate(timeout=300) for process in started]
+    # One may find that the other has gone before it is told to go.
+    assert {process.returncode for process in started} <= {143, 2}, told
+    assert any(process.returncode == 143 for process in started), told
+
+
+EPOCHS = 40
+
+
+@zoos.once
+def forty(factory) -> Zoo:
+    """Undisturbed, long enough to be stopped."""
+    return zoos.train(factory, factory.mktemp("forty") / "dense", SEVEN, epochs=EPOCHS)
+
+
+def test_four_devices_then_one(tmp_path_factory, tmp_path):
+    out = tmp_path / "zoo"
+    arguments = train_arguments(tmp_path_factory, out, EPOCHS)
+    stopped([start(tmp_path_factory, 4, *arguments)], out, 2)
+    assert open_zoo(out).epochs[-1] < EPOCHS
+    end([start(tmp_path_factory, 1, *arguments)])
+    same(open_zoo(out), forty(tmp_path_factory))
+
+
+def test_two_processes_then_one(tmp_path_factory, tmp_path):
+    out = tmp_path / "zoo"
+    arguments = train_arguments(tmp_path_factory, out, EPOCHS)
+    stopped(start_together(tmp_path_factory, 2, 1, *arguments), out, 2)
+    assert 1 <= open_zoo(out).epochs[-1] < EPOCHS
+    again = zoos.train(
+        tmp_path_factory, out, SEVEN, epochs=EPOCHS, preset=open_zoo(out).config.preset
+    )
+    same(again, forty(tmp_path_factory))
+
+
+def test_one_process_then_two(tmp_path_factory, tmp_path):
+    out = tmp_path / "zoo"
+    arguments = train_arguments(tmp_path_factory, out, EPOCHS)
+    stopped([start(tmp_path_factory, 3, *arguments)], out, 2)
+    end(start_together(tmp_path_factory, 2, 2, *arguments))
+    same(open_zoo(out), forty(tmp_path_factory))
+
+
+def test_a_process_that_dies_is_named(tmp_path_factory, tmp_path):
+    """Within a minute; and the same command goes on."""
+    out = tmp_path / "zoo"
+    arguments = train_arguments(tmp_path_factory, out, EPOCHS)
+    started = start_together(tmp_path_factory, 2, 1, *arguments)
+    wait_for(out / "states" / "2", started)
+    started[1].kill()
+    killed = time.monotonic()
+    error = started[0].communicate(timeout=120)[1]
+    assert time.monotonic() - killed < 60
+    assert started[0].returncode == 2
+    assert f"process 1 of 2 (pid {started[1].pid} on" in error.splitlines()[-1]
+    started[1].communicate()
+    end(start_together(tmp_path_factory, 2, 1, *arguments))
+    same(open_zoo(out), forty(tmp_path_factory))
+
+
+def test_all_end_where_one_is_refused(tmp_path_factory, tmp_path):
+    arguments = [*train_arguments(tmp_path_factory, tmp_path / "zoo"), "--members", 1]
+    told = end(start_together(tmp_path_factory, 2, 1, *arguments), status=2)
+    for _, error in told:
+        assert "1 members for 2 processes" in error.splitlines()[-1]
+    finished = train_arguments(tmp_path_factory, seven_together(tmp_path_factory).path)
+    told = end(start_together(tmp_path_factory, 2, 1, *finished), status=2)
+    for _, error in told:
+        assert "is finished (epoch 2)" in error.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("--num-processes", 2), "together"),
+        (("--coordinator", "localhost:1", "--process-id", 0), "together"),
+        (("--coordinator", "x:1", "--num-processes", 2, "--process-id", 2), "not one of 0 to 1"),
+    ],
+)
+def test_mistakes_of_joining(tmp_path_factory, tmp_path, given, told):
+    arguments = (*train_arguments(tmp_path_factory, tmp_path / "zoo"), *given)
+    zoos.assert_refused(zoos.cli(tmp_path_factory, *arguments), told)
+    assert not (tmp_path / "zoo").exists()
+
+
+@pytest.mark.parametrize("members", [1, 5, 7, 1000])
+def test_shares_hold_every_member_once(monkeypatch, members):
+    for count in (1, 2, 3, 4):
+        monkeypatch.setattr(processes, "count", lambda n=count: n)
+        found = []
+        for index in range(count):
+            monkeypatch.setattr(processes, "index", lambda i=index: i)
+            if members < count:
+                with pytest.raises(ZoojaxError, match=f"start at most {members}"):
+                    processes.share(members)
+            else:
+                found += range(members)[processes.share(members)]
+        assert members < count or found == list(range(members))
+
+
+# Two commands on one zoo
+
+
+def test_the_second_writer_is_refused_and_told_of_the_first(tmp_path_factory, tmp_path):
+    out = tmp_path / "zoo"
+    with locked(out):
+        done = zoos.cli(tmp_path_factory, *train_arguments(tmp_path_factory, out))
+        line = zoos.assert_refused(done, out, f"pid {os.getpid()} on {socket.gethostname()}")
+        assert "is being written by another command" in line
+        with pytest.raises(ZoojaxError, match="another command"):
+            zoos.train(tmp_path_factory, out, SEVEN)
+    assert not out.exists() and not [*tmp_path.iterdir()]
+    zoos.train(tmp_path_factory, out, SEVEN, epochs=0)
+    assert [p.name for p in tmp_path.iterdir()] == ["zoo"]
+
+
+def test_a_lock_ends_with_its_process(tmp_path_factory, tmp_path):
+    out = tmp_path / "zoo"
+    (writer,) = (start(tmp_path_factory, 1, *train_arguments(tmp_path_factory, out, EPOCHS)),)
+    wait_for(out / "states" / "1", [writer])
+    with pytest.raises(ZoojaxError, match=re.escape(f"(pid {writer.pid} on ")):
+        zoos.train(tmp_path_factory, out, SEVEN, epochs=EPOCHS)
+    writer.send_signal(signal.SIGKILL)
+    writer.communicate()
+    again = zoos.train(tmp_path_factory, out, SEVEN, epochs=EPOCHS, preset="digits-s-seed")
+    same(again, forty(tmp_path_factory))

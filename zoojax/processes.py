@@ -1,0 +1,261 @@
+"""Several processes at one zoo: who they are, and what they tell each other.
+
+JAX's distributed runtime starts them and watches them. Members are independent: each
+process has rows of the members table to itself and works on them with its own devices. All
+that is exchanged is a table of metrics an epoch, and whether saving went well.
+"""
+
+import io
+import json
+import math
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import polars as pl
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from zoojax.errors import ZoojaxError
+from zoojax.population import AXIS
+
+# Seconds without a sign of life after which JAX ends the others, naming who is gone.
+HEARTBEAT = 30
+# Where each process is, in their order: (host, process id of the system).
+_places: list[tuple[str, int]] = []
+
+
+class FailedElsewhere(ZoojaxError):
+    """Another process has failed, and has said why."""
+
+
+def connect(
+    coordinator: str | None = None, count: int | None = None, index: int | None = None
+) -> None:
+    """Joins the processes that were started together; alone, does nothing.
+
+    To be called before JAX is first used. On SLURM, Open MPI, Kubernetes and TPU
+    `jax.distributed` finds the others by itself.
+
+    Args:
+        coordinator: host:port of process 0, free there; None to find it.
+        count: how many processes there are.
+        index: which of them this is, from 0.
+
+    Raises:
+        ZoojaxError: only some of the three are given, or the others do not answer.
+    """
+    given = [x is not None for x in (coordinator, count, index)]
+    if any(given) and not all(given):
+        raise ZoojaxError(
+            "give --coordinator, --num-processes and --process-id together, or none of them"
+        )
+    if coordinator is not None and (count is None or index is None or not 0 <= index < count):
+        raise ZoojaxError(f"--process-id {index} is not one of 0 to {(count or 0) - 1}")
+    # SIGTERM is ours: training ends with everything durable.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=HEARTBEAT)
+    except ValueError as error:
+        # What it says where there is nothing to join.
+        if coordinator is None and "coordinator_address should be defined" in str(error):
+            return
+        raise ZoojaxError(f"cannot join the other processes: {error}") from error
+    except RuntimeError as error:
+        if coordinator is None and "before any JAX calls" in str(error):
+            return  # Not at the start of a command: in a notebook, say.
+        reason = str(error).splitlines()[0]
+        raise ZoojaxError(f"cannot join the other processes: {reason}") from error
+    me = json.dumps([socket.gethostname(), os.getpid()])
+    with _output_to_errors():
+        _places[:] = [tuple(json.loads(place)) for place in exchange(me.encode())]
+
+
+@contextmanager
+def _output_to_errors() -> Iterator[None]:
+    """Gloo announces connections on standard output, where results belong."""
+    sys.stdout.flush()
+    output = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(output, 1)
+        os.close(output)
+
+
+def several() -> bool:
+    """Whether there are others."""
+    return len(_places) > 1
+
+
+def count() -> int:
+    """How many processes there are."""
+    return max(1, len(_places))
+
+
+def index() -> int:
+    """Which of them this is; the first one writes what there is one of."""
+    return jax.process_index()
+
+
+def share(members: int) -> slice:
+    """The rows of the members table that are this process's: as many for each, and what is
+    left for the last.
+
+    Raises:
+        ZoojaxError: there are more processes than members.
+    """
+    each, me = members // count(), index()
+    if each == 0:
+        raise ZoojaxError(f"{members} members for {count()} processes; start at most {members}")
+    return slice(each * me, members if me == count() - 1 else each * (me + 1))
+
+
+def smallest(size: int) -> int:
+    """The least number that a process says."""
+    return min(int(told) for told in exchange(str(size).encode()))
+
+
+def laid_out(tree: Any) -> Any:
+    """Arrays of as many members from each process as single ones, laid over the processes."""
+    return _global(tree, PartitionSpec(AXIS))
+
+
+def from_last(tree: Any) -> Any:
+    """What the last process has, as arrays that all have; None where it has no member."""
+    leaves, kind = jax.tree.flatten(tree)
+    own = b"".join(np.ascontiguousarray(x).tobytes() for x in leaves)
+    told = exchange(own)[-1]
+    if not told:
+        return None
+    found, at = [], 0
+    row = sum(x.dtype.itemsize * math.prod(x.shape[1:]) for x in leaves)
+    for x in leaves:
+        shape = (len(told) // row, *x.shape[1:])
+        end = at + x.dtype.itemsize * math.prod(shape)
+        found.append(np.frombuffer(told[at:end], x.dtype).reshape(shape))
+        at = end
+    return _global(jax.tree.unflatten(kind, found), PartitionSpec())
+
+
+def _global(tree: Any, spec: PartitionSpec) -> Any:
+    """Global arrays over one device of every process."""
+    firsts = {d.process_index: d for d in reversed(jax.devices())}
+    mesh = Mesh(np.array([firsts[i] for i in range(count())]), (AXIS,))
+    sharding = NamedSharding(mesh, spec)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree
+    )
+
+
+def exchange(message: bytes) -> list[bytes]:
+    """What every process says, in their order. Waits for all of them.
+
+    Raises:
+        ZoojaxError: one of them is gone.
+    """
+    if jax.process_count() == 1:
+        return [message]
+    from jax.experimental import multihost_utils
+
+    try:
+        sizes = np.ravel(multihost_utils.process_allgather(np.int32(len(message))))
+        # Powers of two: XLA compiles a program a shape.
+        padded = np.zeros(1 << int(sizes.max()).bit_length(), np.uint8)
+        padded[: len(message)] = np.frombuffer(message, np.uint8)
+        rows = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(sizes), -1)
+    except (RuntimeError, ValueError) as error:
+        raise ZoojaxError(gone() or _unnamed()) from error
+    return [row[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]
+
+
+def together(table: pl.DataFrame) -> pl.DataFrame:
+    """The tables of all processes as one, in their order."""
+    memory = io.BytesIO()
+    table.write_ipc(memory)
+    return pl.concat([pl.read_ipc(told) for told in exchange(memory.getvalue())])
+
+
+def settle(failure: ZoojaxError | None) -> None:
+    """Raises in all processes if any has failed: its own failure, or that another has.
+
+    Raises:
+        ZoojaxError: as said.
+    """
+    failed = [i for i, told in enumerate(exchange(b"" if failure is None else b"!")) if told]
+    if failure is not None:
+        raise failure
+    if failed:
+        raise FailedElsewhere(f"process {failed[0]} of {count()} has failed")
+
+
+@contextmanager
+def first_alone() -> Iterator[bool]:
+    """Yields whether this process is the first; the others wait at the end for it.
+
+    Raises:
+        ZoojaxError: in all of them, what it failed with or that it failed.
+    """
+    failure = None
+    try:
+        yield index() == 0
+    except ZoojaxError as error:
+        failure = error
+    settle(failure)
+
+
+def agree(number: int) -> int:
+    """What the first process says."""
+    return int(exchange(str(number).encode())[0])
+
+
+def gone(patience: float = 5.0) -> str | None:
+    """A sentence on a process of this host that has ended; None if all of them run.
+
+    Args:
+        patience: seconds to look for it: connections end before processes do.
+    """
+    deadline = time.monotonic() + patience
+    while several():
+        for i, (host, pid) in enumerate(_places):
+            if host == socket.gethostname() and not _runs(pid):
+                return (
+                    f"process {i} of {count()} (pid {pid} on {host}) has ended; the same "
+                    "command, in all processes, goes on from the last whole epoch"
+                )
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    return None
+
+
+def _unnamed() -> str:
+    """What is said where no one knows who is gone.
+
+    JAX knows, when the heartbeats of a process on another host stay out: it names it and
+    ends this process while it waits.
+    """
+    time.sleep(2 * HEARTBEAT)
+    return "another process no longer answers; the same command goes on from the last whole epoch"
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of this host is alive, and not merely unburied."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state != "Z"
