@@ -112,24 +112,25 @@ class Autoencoder(nn.Module):
         """Tokens of weights, and (log alpha - t) / r, of embeddings [B, latent]."""
         sequences, _, width = self.types.shape
         count, first, local = len(self.decoder_positions), self.whole, []
-        x = self.decompress(z[:, :first]).view(len(z), sequences, count, width)
+        x = self.decompress(z[:, :first]).view(len(z), count, sequences, width)
         for group in self.groups:
             own = self.parts.get(group.name, 0)
             if not own:
-                local.append(x.new_zeros(len(z), sequences, group.count, width))
+                local.append(x.new_zeros(len(z), group.count, sequences, width))
                 continue
             part = z[:, first : first + group.count * own].view(len(z), group.count, own)
             both = self.decompress_local[group.name](part)
-            local.append(both.view(len(z), group.count, sequences, width).transpose(1, 2))
+            local.append(both.view(len(z), group.count, sequences, width))
             first += group.count * own
-        x = (x + torch.cat(local, 2) + self.decoder_positions + self.types).flatten(1, 2)
+        marks = self.decoder_positions[:, None] + self.types[:, 0]
+        x = (x + torch.cat(local, 1) + marks).flatten(1, 2)
         for layer in self.decoder:
             x = layer(x)
-        x = x.view(len(z), sequences, count, width)
+        x = x.view(len(z), count, sequences, width)
         return [
             {
                 g.name: self._head(i, g.name)(part)
-                for g, part in zip(self.groups, self._split(x[:, i]), strict=True)
+                for g, part in zip(self.groups, self._split(x[:, :, i]), strict=True)
             }
             for i in range(sequences)
         ]
@@ -153,16 +154,11 @@ def load_flax(model: Autoencoder, params: dict[str, Any]) -> None:
         return {f"{name}.weight": layer["scale"], f"{name}.bias": layer["bias"]}
 
     def block(name: str, layer: dict[str, Any]) -> dict[str, Any]:
-        attention = layer["MultiHeadDotProductAttention_0"]
-        width = attention["out"]["bias"].size
-        inputs = [attention[part] for part in ("query", "key", "value")]
-        out = {**attention["out"], "kernel": attention["out"]["kernel"].reshape(width, width)}
+        attention = layer["SelfAttention_0"]
         return {
-            f"{name}.self_attn.in_proj_weight": np.concatenate(
-                [part["kernel"].reshape(width, width).T for part in inputs]
-            ),
-            f"{name}.self_attn.in_proj_bias": np.concatenate([p["bias"].ravel() for p in inputs]),
-            **linear(f"{name}.self_attn.out_proj", out),
+            f"{name}.self_attn.in_proj_weight": attention["inputs"]["kernel"].T,
+            f"{name}.self_attn.in_proj_bias": attention["inputs"]["bias"],
+            **linear(f"{name}.self_attn.out_proj", attention["out"]),
             **norm(f"{name}.norm1", layer["LayerNorm_0"]),
             **norm(f"{name}.norm2", layer["LayerNorm_1"]),
             **linear(f"{name}.linear1", layer["Dense_0"]),

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments import bench_growth, bench_representation, bench_torch
+from experiments import bench_growth, bench_representation, bench_scaling, bench_torch
 from experiments.bench_cases import IMAGES, Case, Measure, flops, gemm_peak, population_program
 from experiments.options import prepare_jax
 from zoojax import machine
@@ -57,6 +57,9 @@ class Bench:
     """Also train whole zoos of so many members, each in a process of its own, and show what
     an epoch and its saving take, and the memory."""
 
+    scaling: bool = False
+    """Also train zoos over several devices and processes, and show how well that scales."""
+
     out: Path | None = None
     """Write the result into this Markdown file as well."""
 
@@ -65,7 +68,8 @@ class Bench:
 
     def run(self) -> None:
         """Measures, and prints a row a case and contestant."""
-        if not (self.architectures and self.kinds and self.batch_sizes):
+        measuring = self.kinds or self.growth or self.scaling
+        if not (self.architectures and self.batch_sizes and measuring):
             raise ZoojaxError("give at least one architecture, one kind and one batch size")
         counts = (self.repetitions, *self.batch_sizes, *self.members, *self.growth)
         if min(counts) < 1 or self.seconds <= 0:
@@ -93,19 +97,26 @@ class Bench:
             for members in self.growth:
                 status.update(f"a zoo of {members} members")
                 growth.append(bench_growth.measured(members, IMAGES))
+            scaling = []
+            for topology in bench_scaling.topologies(bench_torch.cores()) if self.scaling else []:
+                status.update(f"a zoo on {topology}")
+                scaling.append(bench_scaling.measured(topology))
         facts = {**_facts(speeds), "matrix products": f"{_spread(peak)} GFLOP/s"}
         rows = _rows(speeds, statistics.median(peak))
         if self.out is not None:
-            text = _markdown(facts, rows, growth)
+            text = _markdown(facts, rows, growth, scaling)
             write_beside(self.out, lambda path: path.write_text(text))
         if self.json:
-            show_json({**facts, "rows": rows, "growth": growth})
+            show_json({**facts, "rows": rows, "growth": growth, "scaling": scaling})
             return
         for name, value in facts.items():
             print(f"{name}: {value}")
-        show_rows(pl.DataFrame(_shown(rows)))
+        if rows:
+            show_rows(pl.DataFrame(_shown(rows)))
         if growth:
             show_rows(pl.DataFrame(_shown_growth(growth)))
+        if scaling:
+            show_rows(pl.DataFrame(_shown_scaling(scaling)))
 
     def _cases(self) -> list[Case]:
         of_members = [kind for kind in self.kinds if kind != bench_representation.KIND]
@@ -248,10 +259,26 @@ def _shown_growth(growth: list[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
+def _shown_scaling(scaling: list[dict[str, Any]]) -> list[dict[str, str]]:
+    apart = scaling[0]["samples_per_second"]
+    return [
+        {
+            "small CNN, batch 10": row["topology"],
+            "members": f"{row['members']:,}",
+            "samples/s": f"{row['samples_per_second']:,.0f}",
+            "of zoos apart": f"{row['samples_per_second'] / apart:.0%}",
+            "gathering and saving": f"{row['saving']:.1%}",
+        }
+        for row in scaling
+    ]
+
+
 def _markdown(
-    facts: dict[str, Any], rows: list[dict[str, Any]], growth: list[dict[str, Any]]
+    facts: dict[str, Any],
+    rows: list[dict[str, Any]],
+    growth: list[dict[str, Any]],
+    scaling: list[dict[str, Any]],
 ) -> str:
-    shown = _shown(rows)
     lines = [
         "# Speed",
         "",
@@ -259,14 +286,19 @@ def _markdown(
         "",
     ]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
-    lines += ["", "| " + " | ".join(shown[0]) + " |", "|---|--:|---|---|--:|--:|--:|"]
-    lines += ["| " + " | ".join(row.values()) + " |" for row in shown]
+    lines += _table(_shown(rows), "|---|--:|---|---|--:|--:|--:|") if rows else []
     if growth:
-        table = _shown_growth(growth)
-        lines += ["", f"Whole runs of the small CNN, {IMAGES:,} images an epoch, batch 10:", ""]
-        lines += ["| " + " | ".join(table[0]) + " |", "|" + "--:|" * len(table[0])]
-        lines += ["| " + " | ".join(row.values()) + " |" for row in table]
+        lines += ["", f"Whole runs of the small CNN, {IMAGES:,} images an epoch, batch 10:"]
+        lines += _table(_shown_growth(growth), "|--:|--:|--:|--:|--:|")
+    if scaling:
+        lines += ["", "One zoo over devices and processes of this machine, beside zoos apart:"]
+        lines += _table(_shown_scaling(scaling), "|---|--:|--:|--:|--:|")
     return "\n".join([*lines, ""])
+
+
+def _table(rows: list[dict[str, str]], columns: str) -> list[str]:
+    lines = ["", "| " + " | ".join(rows[0]) + " |", columns]
+    return [*lines, *("| " + " | ".join(row.values()) + " |" for row in rows)]
 
 
 def _spread(speeds: list[float]) -> str:

@@ -47,14 +47,23 @@ def _memory() -> int:
     return int(line.split()[1]) * 1024
 
 
-def _run(members: int, images: int) -> dict[str, Any]:
+def images_file(folder: Path, images: int) -> Path:
+    """Writes so many random training images, and 200 others."""
     import numpy as np
 
-    from experiments.options import prepare_jax
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (images + 200, 28, 28, 1), np.uint8)
+    labels = generator.integers(0, 10, images + 200).astype(np.int32)
+    labels[:10] = range(10)
+    np.savez(folder / "images.npz", images=pixels, labels=labels)
+    return folder / "images.npz"
+
+
+def train(out: Path, file: Path, members: int, images: int, chunk: int | None) -> dict[str, Any]:
+    """Trains a zoo in this process; see `measured`."""
     from zoojax import DataSpec, Grid, make_dense
     from zoojax.zoo_writer import ZooWriter
 
-    prepare_jax()
     saved: list[tuple[float, float]] = []
     append = ZooWriter.append
 
@@ -63,17 +72,9 @@ def _run(members: int, images: int) -> dict[str, Any]:
         append(*arguments)
         saved.append((begun, time.perf_counter()))
 
-    generator = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as folder, patch.object(ZooWriter, "append", timed):
-        file = Path(folder) / "images.npz"
-        pixels = generator.integers(0, 256, (images + 200, 28, 28, 1), np.uint8)
-        labels = generator.integers(0, 10, images + 200).astype(np.int32)
-        labels[:10] = range(10)
-        np.savez(file, images=pixels, labels=labels)
-        spec = DataSpec(str(file), train=images, val=100)
-        make_dense(
-            *(Path(folder) / "zoo", "growth", Grid(seeds=members), "small", spec), epochs=_EPOCHS
-        )
+    with patch.object(ZooWriter, "append", timed):
+        spec, grid = DataSpec(str(file), train=images, val=100), Grid(seeds=members)
+        make_dense(out, "growth", grid, "small", spec, epochs=_EPOCHS, chunk=chunk)
     ends = [end for _, end in saved]
     # From the end of epoch 1 to that of the last.
     epochs = _EPOCHS - 1
@@ -84,6 +85,15 @@ def _run(members: int, images: int) -> dict[str, Any]:
         "memory_bytes": _memory(),
         "saving_seconds": sum(end - begun for begun, end in saved[2:]) / epochs,
     }
+
+
+def _run(members: int, images: int) -> dict[str, Any]:
+    from experiments.options import prepare_jax
+
+    prepare_jax()
+    with tempfile.TemporaryDirectory() as folder:
+        file = images_file(Path(folder), images)
+        return train(Path(folder) / "zoo", file, members, images, None)
 
 
 if __name__ == "__main__":

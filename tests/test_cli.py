@@ -18,7 +18,7 @@ from experiments.bench_cases import Case, flops
 from experiments.convert import FromDataset, FromTorch, Reading, ToTorch, Verify
 from experiments.evaluate import Evaluate
 from experiments.info import Info
-from experiments.options import Running
+from experiments.options import Processes, Running
 from experiments.presets import PRESETS
 from experiments.presets_command import Presets
 from experiments.reproduce import Reproduce
@@ -46,7 +46,7 @@ COMMANDS = {
     "convert to-torch": ToTorch,
     "convert verify": Verify,
 }
-SHARED = {"running": Running, "reading": Reading}
+SHARED = {"running": Running, "reading": Reading, "processes": Processes}
 POSITIONAL = {"preset", "zoo", "twins", "root", "file", "source"}
 
 
@@ -93,10 +93,10 @@ def test_help_mentions_every_option(zoojax, command):
     assert ("positional arguments" in done.stdout) == bool(positional)
 
 
-def test_help_lists_commands(zoojax):
+def test_help_lists_commands(tmp_path_factory):
     for command in COMMANDS:
         *group, last = command.split()
-        done = zoojax(*group, "--help")
+        done = zoos.cli_process(tmp_path_factory, *group, "--help")
         assert (done.returncode, done.stderr) == (0, "")
         assert re.search(rf"│[ •]+{last}\b", done.stdout)
 
@@ -382,12 +382,12 @@ def test_info_on_one_thing(zoojax, arguments):
 @pytest.mark.parametrize(
     "kinds", [("vd",), pytest.param(("dense", "mp", "vd", "evaluate"), marks=pytest.mark.slow)]
 )
-def test_bench_measures_every_contestant(zoojax, tmp_path, kinds):
+def test_bench_measures_every_contestant(tmp_path_factory, tmp_path, kinds):
     """Their numbers are the machine's; that they are all there is ours."""
     file = tmp_path / "benchmarks.md"
     options = ("--members", 4, "--repetitions", 1, "--seconds", 0.1, "--chunk", 4)
     options += ("--kinds", *kinds)
-    done = zoojax("bench", *options, "--out", file, "--json")
+    done = zoos.cli_process(tmp_path_factory, "bench", *options, "--out", file, "--json")
     printed = json.loads(done.stdout)
     rows = printed["rows"]
     assert printed["growth"] == []

@@ -192,7 +192,7 @@ def test_an_evaluation_has_every_table(found, learned):
     # A tenth of each weight is missing.
     weights = reconstruction.filter(quantity="weights", layer="fc1")["r2"].to_list()
     assert weights == pytest.approx([0.99] * 3, abs=1e-3)
-    assert len(tables["properties"]) == 3 * len(PROPERTIES)
+    assert len(tables["properties"]) == 4 * len(PROPERTIES)
     assert tables["losses"].equals(learned.losses)
     per_epoch = -(-2000 // (EPOCHS + 1))
     sizes = tables["scatter"].group_by("quantity", "layer").len()["len"]
@@ -225,9 +225,9 @@ def test_the_summary_is_the_papers_table_3(found):
     assert own["features"].to_list() == [
         *("embedding", "embedding, mean of 8 orders", "weights", "layer statistics")
     ]
-    assert own["alphas"].to_list()[1:] == [None, None]
+    assert own["alphas"].to_list()[1:] == [None] * 3
     told = found.tables["properties"].filter(features="weights", property="test_acc")
-    assert own["accuracy"][1] == told["r2"][0]
+    assert own["accuracy"][2] == told["r2"][0]
     whole = found.tables["reconstruction"].filter(part="test", quantity="alphas", layer="all")
     assert own["alphas"][0] == whole["r2"][0]
 
@@ -243,8 +243,8 @@ def test_weights_alone_of_a_zoo_without_alphas(kind, dense):
     assert set(tables["scatter"]["quantity"]) == {"weights"}
     # All are as sparse.
     told = tables["properties"].filter(property="sparsity")
-    assert told["r2"].to_list() == [None] * 3
-    assert tables["summary"].filter(zoo=zoo.config.name)["alphas"].to_list() == [None] * 3
+    assert told["r2"].to_list() == [None] * 4
+    assert tables["summary"].filter(zoo=zoo.config.name)["alphas"].to_list() == [None] * 4
 
 
 def test_the_task_sparsify_is_measured_against_the_later_alphas(learned, images):

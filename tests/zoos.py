@@ -4,7 +4,9 @@ What takes a while is made once a session (`once`); zoos from here are shared, s
 test that changes one copies it.
 """
 
+import contextlib
 import functools
+import io
 import json
 import os
 import shutil
@@ -13,12 +15,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+from unittest.mock import patch
 
 import jax
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from experiments.cli import main
 from zoojax import (
     DataSpec,
     Grid,
@@ -191,6 +195,25 @@ COMMAND = (sys.executable, "-m", "experiments.cli")
 
 
 def cli(factory: pytest.TempPathFactory, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs `zoojax ARGUMENTS` as `cli_process` does, in this process: it has imported JAX."""
+    out, error = io.StringIO(), io.StringIO()
+    words = list(map(str, arguments))
+    with (
+        contextlib.chdir(factory.getbasetemp()),
+        patch.dict(os.environ, environment(factory)),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(error),
+    ):
+        try:
+            status = main(words)
+        except SystemExit as ended:
+            status = int(ended.code or 0)
+    return subprocess.CompletedProcess(words, status, out.getvalue(), error.getvalue())
+
+
+def cli_process(
+    factory: pytest.TempPathFactory, *arguments: object
+) -> subprocess.CompletedProcess[str]:
     """Runs `zoojax ARGUMENTS` in a process of its own, in a folder that is not the checkout."""
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],

@@ -19,6 +19,29 @@ from zoojax.hyper_representation.tokens import Tokenizer, Tokens
 _small = nn.initializers.normal(0.02)
 
 
+class SelfAttention(nn.Module):
+    """Multi-head self-attention as Linen has it, queries, keys and values in one product."""
+
+    heads: int
+    dropout: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x_ND: Array, batch: int, train: bool) -> Array:
+        """Of tokens [batch * T, D], one sample after the other."""
+        n, width = x_ND.shape
+        size = width // self.heads
+        x = nn.Dense(3 * width, dtype=self.dtype, name="inputs")(x_ND)
+        # Batched products over [batch * heads, T, size]: no dimension is moved within them.
+        x = x.reshape(batch, -1, 3, self.heads, size).transpose(2, 0, 3, 1, 4)
+        q, k, v = x.reshape(3, batch * self.heads, -1, size)
+        weights = nn.softmax(jnp.einsum("bqd,bkd->bqk", q * size**-0.5, k))
+        weights = nn.Dropout(self.dropout, deterministic=not train)(weights)
+        y = jnp.einsum("bqk,bkd->bqd", weights, v).reshape(batch, self.heads, -1, size)
+        y = y.transpose(0, 2, 1, 3).reshape(n, width)
+        return nn.Dense(width, dtype=self.dtype, name="out")(y)
+
+
 class Block(nn.Module):
     """Self-attention and feed-forward, each behind a layer norm and around a shortcut."""
 
@@ -30,14 +53,15 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x_BTD: Array, train: bool) -> Array:
         drop = nn.Dropout(self.dropout, deterministic=not train)
-        y = nn.LayerNorm(dtype=self.dtype)(x_BTD)
-        y = nn.MultiHeadDotProductAttention(
-            self.heads, dtype=self.dtype, dropout_rate=self.dropout, deterministic=not train
-        )(y)
-        x_BTD = x_BTD + drop(y)
-        y = nn.LayerNorm(dtype=self.dtype)(x_BTD)
+        batch, _, width = x_BTD.shape
+        x_ND = x_BTD.reshape(-1, width)
+        y = nn.LayerNorm(dtype=self.dtype)(x_ND)
+        y = SelfAttention(self.heads, self.dropout, self.dtype)(y, batch, train)
+        x_ND = x_ND + drop(y)
+        y = nn.LayerNorm(dtype=self.dtype)(x_ND)
         y = nn.gelu(nn.Dense(self.feed_forward, dtype=self.dtype)(y))
-        return x_BTD + drop(nn.Dense(x_BTD.shape[-1], dtype=self.dtype)(drop(y)))
+        x_ND = x_ND + drop(nn.Dense(width, dtype=self.dtype)(drop(y)))
+        return x_ND.reshape(x_BTD.shape)
 
 
 class Autoencoder(nn.Module):
@@ -136,21 +160,21 @@ class Autoencoder(nn.Module):
         return {g.name: piece for g, piece in zip(self.tokenizer.groups, pieces, strict=True)}
 
     def _decompressed(self, z_BL: Array) -> Array:
-        """z as tokens of both sequences, [B, sequences, tokens, width]."""
+        """z as tokens of both sequences, [B, tokens, sequences, width]."""
         batch, count, width = z_BL.shape[0], self.tokenizer.count, self.settings.width
         first = self.settings.latent - self.local_size
-        x = self.decompress(z_BL[:, :first]).reshape(batch, -1, count, width)
+        x = self.decompress(z_BL[:, :first]).reshape(batch, count, -1, width)
         local = []
         for group in self.tokenizer.groups:
             own = self.parts.get(group.name, 0)
             if not own:
-                local.append(jnp.zeros((batch, x.shape[1], group.count, width), x.dtype))
+                local.append(jnp.zeros((batch, group.count, x.shape[2], width), x.dtype))
                 continue
-            part = z_BL[:, first : first + group.count * own].reshape(batch, group.count, own)
-            both = self.decompress_local[group.name](part).reshape(batch, group.count, -1, width)
-            local.append(both.swapaxes(1, 2))
+            part = z_BL[:, first : first + group.count * own].reshape(-1, own)
+            both = self.decompress_local[group.name](part)
+            local.append(both.reshape(batch, group.count, -1, width))
             first += group.count * own
-        return x + jnp.concatenate(local, axis=2)
+        return x + jnp.concatenate(local, axis=1)
 
     def _project(self, z_BL: Array) -> Array:
         hidden, out = self.projection
@@ -158,14 +182,15 @@ class Autoencoder(nn.Module):
 
     def _decode(self, z_BL: Array, encoded_BTD: Array | None, train: bool) -> list[Tokens]:
         x = self._decompressed(z_BL)
-        x = x + (self.decoder_positions[None] + self.types)[None].astype(x.dtype)
+        marks = self.decoder_positions[:, None] + self.types.swapaxes(0, 1)
+        x = x + marks[None].astype(x.dtype)
         if self.settings.task == "sparsify" and encoded_BTD is not None:
-            x = x + self.shortcut(encoded_BTD)[:, None]
+            x = x + self.shortcut(encoded_BTD)[:, :, None]
         x_BTD = x.reshape(x.shape[0], -1, x.shape[-1])
         for block in self.decoder:
             x_BTD = block(x_BTD, train)
         x = x_BTD.reshape(x.shape)
         return [
-            {n: head[n](part).astype(jnp.float32) for n, part in self._split(x[:, i]).items()}
+            {n: head[n](part).astype(jnp.float32) for n, part in self._split(x[:, :, i]).items()}
             for i, head in enumerate(self.heads)
         ]

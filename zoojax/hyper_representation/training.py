@@ -41,8 +41,6 @@ def optimizer(codec: Codec, samples: int) -> optax.GradientTransformationExtraAr
     """Adam on the schedule of the settings, decay as torch.optim.Adam has it."""
     s, steps = codec.settings, steps_of(codec, samples)
     adam = optax.chain(optax.add_decayed_weights(s.weight_decay), optax.scale_by_adam())
-    # Over one vector: XLA compiles and runs a loop for every array of every moment otherwise.
-    adam = optax.flatten(adam)
     if s.schedule == "plateau":
         plateau = optax.contrib.reduce_on_plateau(
             factor=_FACTOR, patience=_PATIENCE, accumulation_size=steps

@@ -1,0 +1,111 @@
+"""Weak scaling over devices and processes of one machine: what `bench --scaling` runs.
+
+Every device has as many members. The measure is what single processes reach side by side, one
+a core, which know nothing of each other.
+"""
+
+import functools
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.bench_growth import images_file, train
+
+# Of each device; an epoch of these takes a core seconds.
+_MEMBERS, _IMAGES = 64, 4000
+
+
+class Topology(NamedTuple):
+    """How a population is laid out.
+
+    Attributes:
+        processes: of the system.
+        devices: virtual CPU devices of each.
+        together: whether the processes train one zoo, or one each.
+    """
+
+    processes: int
+    devices: int
+    together: bool = True
+
+    def __str__(self) -> str:
+        if not self.together:
+            return f"{self.processes} zoos, each in a process of one device"
+        devices = f"{self.devices} device{'s' if self.devices > 1 else ''}"
+        return f"{self.processes} process{'es' if self.processes > 1 else ''} x {devices}"
+
+
+def topologies(cores: int) -> list[Topology]:
+    """What is measured; the measure of the others first."""
+    devices = [Topology(1, n) for n in dict.fromkeys((1, cores, 2 * cores))]
+    return [Topology(cores, 1, together=False), *devices, Topology(cores, 1)]
+
+
+def measured(topology: Topology) -> dict[str, Any]:
+    """Trains a zoo of a topology, every process in a share of the cores.
+
+    Returns:
+        `topology`; `members` of all; `samples_per_second` of all, evaluation and saving
+        within; `saving`: the share of time that gathering and saving take.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
+        images_file(Path(folder), _IMAGES)
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+        free.close()
+        started = []
+        for index in range(topology.processes):
+            task = {"folder": folder, "port": port, "index": index, **topology._asdict()}
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "experiments.bench_scaling", json.dumps(task)],
+                    stdout=subprocess.PIPE,
+                    env={**os.environ, "JAX_NUM_CPU_DEVICES": str(topology.devices)},
+                    preexec_fn=functools.partial(
+                        os.sched_setaffinity, 0, _share(cores, topology, index)
+                    ),
+                )
+            )
+        told = [process.communicate()[0] for process in started]
+        for process in started:
+            if process.returncode:
+                raise subprocess.CalledProcessError(process.returncode, process.args)
+    found = [json.loads(text.splitlines()[-1]) for text in told]
+    seconds = max(one["epoch_seconds"] for one in found)
+    members = _MEMBERS * topology.devices * topology.processes
+    return {
+        "topology": str(topology),
+        "members": members,
+        "samples_per_second": members * _IMAGES / seconds,
+        "saving": max(one["saving_seconds"] for one in found) / seconds,
+    }
+
+
+def _share(cores: list[int], topology: Topology, index: int) -> list[int]:
+    if topology.processes == 1:
+        return cores[: topology.devices]
+    return [cores[index]]
+
+
+def _run(
+    folder: str, port: int, index: int, processes: int, devices: int, together: bool
+) -> dict[str, Any]:
+    from experiments.options import Processes, prepare_jax
+
+    alone = processes == 1 or not together
+    prepare_jax(None if alone else Processes(f"localhost:{port}", processes, index))
+    out = Path(folder) / ("zoo" if together else f"zoo-{index}")
+    members = _MEMBERS * devices * (processes if together else 1)
+    return train(out, Path(folder) / "images.npz", members, _IMAGES, _MEMBERS)
+
+
+if __name__ == "__main__":
+    result = _run(**json.loads(sys.argv[1]))
+    # Of processes together all but the first are silent on their own standard output.
+    print(json.dumps(result), file=sys.__stdout__, flush=True)

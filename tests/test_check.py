@@ -1,0 +1,78 @@
+"""`zoojax info --check`: what is damaged is named, and nothing else."""
+
+import json
+
+import polars as pl
+import pytest
+import torch_zoos
+import zoos
+
+from converters.sources import from_trials
+from converters.torch_to_zoo import convert
+from zoojax import data, open_zoo
+from zoojax.check import damages
+
+
+@pytest.fixture
+def zoo(tmp_path_factory, tmp_path):
+    return open_zoo(zoos.copied(zoos.dense(tmp_path_factory), tmp_path / "zoo"))
+
+
+@pytest.mark.parametrize("kind", zoos.KINDS)
+def test_sound_zoos(tmp_path_factory, kind):
+    told = []
+    sound = zoos.KINDS[kind](tmp_path_factory)
+    assert damages(sound, lambda done, total: told.append((done, total))) == []
+    # States of three epochs, moments of two.
+    assert told == [(i, 5) for i in range(1, 6)]
+    done = zoos.cli(tmp_path_factory, "info", sound.path, "--check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "3 epochs, all as they were written" in done.stdout
+
+
+@pytest.mark.parametrize("step", ["states/0", "states/2", "optimizer/1", "optimizer/2"])
+def test_a_flipped_byte_is_found_wherever_it_is(tmp_path_factory, zoo, step):
+    files = sorted(f for f in (zoo.path / step).rglob("*") if f.is_file() and f.stat().st_size)
+    for file in files:
+        whole = file.read_bytes()
+        file.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+        (told,) = damages(zoo)
+        assert told.startswith(f"{zoo.path / step} is damaged: ")
+        file.write_bytes(whole)
+    assert damages(zoo) == []
+    files[0].unlink()
+    done = zoos.cli(tmp_path_factory, "info", zoo.path, "--check", "--json")
+    assert done.returncode == 2
+    (named,) = json.loads(done.stdout)["damaged"]
+    assert str(zoo.path / step) in named
+    assert "goes on from the newest sound epoch" in done.stderr
+    done = zoos.cli(tmp_path_factory, "info", zoo.path, "--check")
+    assert done.returncode == 2 and done.stdout.splitlines() == [named]
+
+
+def test_metrics_of_members_that_are_not_there(zoo):
+    file = zoo.path / "metrics.parquet"
+    table = pl.read_parquet(file)
+    table.with_columns(pl.col("member") + pl.col("epoch") // 2).write_parquet(file)
+    (told,) = damages(zoo)
+    assert told.startswith(f"{file} is damaged: epoch 2 has rows of members")
+    pl.concat([table, table.head(1)]).write_parquet(file)
+    (told,) = damages(zoo)
+    assert told.startswith(f"{file} is damaged: epoch 0")
+
+
+def test_images_that_a_zoo_keeps(tmp_path_factory, tmp_path):
+    sources = from_trials(torch_zoos.write_zoo(tmp_path / "torch"))
+    images = data.load(zoos.spec(tmp_path_factory), None)
+    zoo = convert(sources, tmp_path / "zoo", name="own", images=(None, images)).zoo
+    assert damages(zoo) == []
+    file = zoo.path / "images.npz"
+    data.save(data.load(data.DataSpec(str(zoos.other_images(tmp_path_factory))), None), file)
+    assert damages(zoo) == [f"{file} holds other images"]
+    file.write_bytes(b"no images")
+    (told,) = damages(zoo)
+    assert str(file) in told
+
+
+def test_the_system_is_not_checked(tmp_path_factory):
+    zoos.assert_refused(zoos.cli(tmp_path_factory, "info", "--system", "--check"), "--system")
