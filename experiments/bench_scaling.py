@@ -4,7 +4,6 @@ Every device has as many members. The measure is what single processes reach sid
 a core, which know nothing of each other.
 """
 
-import functools
 import json
 import os
 import socket
@@ -61,15 +60,14 @@ def measured(topology: Topology) -> dict[str, Any]:
         free.close()
         started = []
         for index in range(topology.processes):
-            task = {"folder": folder, "port": port, "index": index, **topology._asdict()}
+            mine = cores[: topology.devices] if topology.processes == 1 else [cores[index]]
+            task = {"folder": folder, "port": port, "index": index, "cores": mine}
+            task |= topology._asdict()
             started.append(
                 subprocess.Popen(
                     [sys.executable, "-m", "experiments.bench_scaling", json.dumps(task)],
                     stdout=subprocess.PIPE,
                     env={**os.environ, "JAX_NUM_CPU_DEVICES": str(topology.devices)},
-                    preexec_fn=functools.partial(
-                        os.sched_setaffinity, 0, _share(cores, topology, index)
-                    ),
                 )
             )
         told = [process.communicate()[0] for process in started]
@@ -87,15 +85,17 @@ def measured(topology: Topology) -> dict[str, Any]:
     }
 
 
-def _share(cores: list[int], topology: Topology, index: int) -> list[int]:
-    if topology.processes == 1:
-        return cores[: topology.devices]
-    return [cores[index]]
-
-
 def _run(
-    folder: str, port: int, index: int, processes: int, devices: int, together: bool
+    folder: str,
+    port: int,
+    index: int,
+    cores: list[int],
+    processes: int,
+    devices: int,
+    together: bool,
 ) -> dict[str, Any]:
+    # Before XLA counts them.
+    os.sched_setaffinity(0, cores)
     from experiments.options import Processes, prepare_jax
 
     alone = processes == 1 or not together

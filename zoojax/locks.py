@@ -1,11 +1,11 @@
 """One writer at a time for a folder, the second one told who is first."""
 
+import contextlib
 import json
 import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from zoojax.errors import ZoojaxError
 
 
-@contextmanager
+@contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keeps other commands from writing a folder, which need not be there yet.
 
@@ -29,7 +29,6 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         beside.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-        holder.write_text(json.dumps(_me()))
     except Timeout as error:
         raise ZoojaxError(
             f"{folder} is being written by another command{_told(holder)}; wait for it, or stop it"
@@ -38,6 +37,8 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
         reason = getattr(error, "strerror", None) or error
         raise ZoojaxError(f"cannot write beside {folder}: {reason}") from error
+    with contextlib.suppress(OSError):  # Who it is, is a courtesy.
+        holder.write_text(json.dumps(_me()))
     try:
         yield
     finally:

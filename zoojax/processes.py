@@ -118,23 +118,16 @@ def share(members: int) -> slice:
     return slice(each * me, members if me == count() - 1 else each * (me + 1))
 
 
-def smallest(size: int) -> int:
-    """The least number that a process says."""
-    return min(int(told) for told in exchange(str(size).encode()))
-
-
 def laid_out(tree: Any) -> Any:
     """Arrays of as many members from each process as single ones, laid over the processes."""
     return _global(tree, PartitionSpec(AXIS))
 
 
 def from_last(tree: Any) -> Any:
-    """What the last process has, as arrays that all have; None where it has no member."""
+    """What the last process has, as arrays that all have."""
     leaves, kind = jax.tree.flatten(tree)
     own = b"".join(np.ascontiguousarray(x).tobytes() for x in leaves)
     told = exchange(own)[-1]
-    if not told:
-        return None
     found, at = [], 0
     row = sum(x.dtype.itemsize * math.prod(x.shape[1:]) for x in leaves)
     for x in leaves:
@@ -183,17 +176,25 @@ def together(table: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([pl.read_ipc(told) for told in exchange(memory.getvalue())])
 
 
-def settle(failure: ZoojaxError | None) -> None:
+def settle(failure: ZoojaxError | None, number: int = 0) -> list[int]:
     """Raises in all processes if any has failed: its own failure, or that another has.
+
+    Args:
+        failure: this process's.
+        number: not negative, told to the others.
+
+    Returns:
+        The numbers of all.
 
     Raises:
         ZoojaxError: as said.
     """
-    failed = [i for i, told in enumerate(exchange(b"" if failure is None else b"!")) if told]
+    numbers = [int(t) for t in exchange(str(-1 if failure is not None else number).encode())]
     if failure is not None:
         raise failure
-    if failed:
-        raise FailedElsewhere(f"process {failed[0]} of {count()} has failed")
+    if min(numbers) < 0:
+        raise FailedElsewhere(f"process {numbers.index(-1)} of {count()} has failed")
+    return numbers
 
 
 @contextmanager

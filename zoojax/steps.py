@@ -40,15 +40,15 @@ def save(path: Path, tree: dict[str, Any]) -> None:
     """
     from orbax.checkpoint import v1 as ocp
 
-    failure = None
+    failure, leaves = None, jax.tree.leaves(tree)
     try:
-        reserve(path.parent, sum(x.nbytes for x in jax.tree.leaves(tree)))
+        reserve(path.parent, sum(x.nbytes for x in leaves))
     except OSError as error:
         failure = _refused(path, error)
-    processes.settle(failure)
+    sizes = processes.settle(failure, len(leaves[0]) if processes.several() else 0)
     try:
         with _no_log():
-            ocp.save(str(path.absolute()), _shared(tree), overwrite=True)
+            ocp.save(str(path.absolute()), _shared(tree, sizes), overwrite=True)
         if processes.index() == 0:
             files = sorted(file for file in path.rglob("*") if file.is_file())
             digests = {str(file.relative_to(path)): file_digest(file) for file in files}
@@ -70,16 +70,16 @@ def _refused(path: Path, error: Exception) -> ZoojaxError:
     )
 
 
-def _shared(tree: dict[str, Any]) -> dict[str, Any]:
+def _shared(tree: dict[str, Any], sizes: list[int]) -> dict[str, Any]:
     """What Orbax saves of a tree: of several processes, the arrays of them all."""
     if not processes.several():
         return tree
-    size = len(jax.tree.leaves(tree)[0])
-    even = processes.smallest(size)
+    even = min(sizes)
     shared = {_EVEN: processes.laid_out(population.take(tree, slice(even)))}
-    # The last process has a few members more.
-    rest = processes.from_last(population.take(tree, slice(even, size)))
-    return shared if rest is None else {**shared, _REST: rest}
+    if even < sizes[-1]:
+        # The last process has a few members more.
+        shared[_REST] = processes.from_last(population.take(tree, slice(even, None)))
+    return shared
 
 
 def read(step: Path, rows: slice | None = None) -> dict[str, Any]:
