@@ -74,7 +74,7 @@ def connect(
         raise ZoojaxError(f"cannot join the other processes: {reason}") from error
     me = json.dumps([socket.gethostname(), os.getpid()])
     with _output_to_errors():
-        _places[:] = [tuple(json.loads(place)) for place in exchange(me.encode())]
+        _places[:] = [tuple(json.loads(place)) for place in _gathered(me.encode())]
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def count() -> int:
 
 def index() -> int:
     """Which of them this is; the first one writes what there is one of."""
-    return jax.process_index()
+    return jax.process_index() if several() else 0
 
 
 def share(members: int) -> slice:
@@ -154,8 +154,10 @@ def exchange(message: bytes) -> list[bytes]:
     Raises:
         ZoojaxError: one of them is gone.
     """
-    if jax.process_count() == 1:
-        return [message]
+    return _gathered(message) if several() else [message]
+
+
+def _gathered(message: bytes) -> list[bytes]:
     from jax.experimental import multihost_utils
 
     try:
