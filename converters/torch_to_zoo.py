@@ -113,8 +113,10 @@ def convert(
     with begin_or_continue(out, config, members, own) as writer:
         mine = _Share(kept[writer.rows], members["id"][writer.rows], chosen.common, selection)
         rejected = _read_rejects(out / REJECTS) | chosen.rejected
+        # What is there is what the first process sees: all must do the same.
+        there = json.loads(processes.exchange(json.dumps(writer.zoo.epochs).encode())[0])
         for done, epoch in enumerate(wanted, 1):
-            if epoch not in writer.zoo.epochs:
+            if epoch not in there:
                 rejected |= _add_epoch(writer, mine, epoch)
                 _write_rejects(out / REJECTS, rejected)
             if report is not None:

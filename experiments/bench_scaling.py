@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,6 +107,10 @@ def _run(
 
 
 if __name__ == "__main__":
-    result = _run(**json.loads(sys.argv[1]))
+    try:
+        result = _run(**json.loads(sys.argv[1]))
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)  # Others would wait for it.
     # Of processes together all but the first are silent on their own standard output.
     print(json.dumps(result), file=sys.__stdout__, flush=True)

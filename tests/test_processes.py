@@ -122,6 +122,38 @@ def test_twins_have_the_same_bits(tmp_path_factory, tmp_path, kind):
     same(open_zoo(out), alone)
 
 
+@zoos.once
+def two_optimizers(factory) -> Zoo:
+    """Three members with Adam, then three with SGD."""
+    grid = replace(zoos.GRID, optimizers=("adam", "sgd"))
+    zoo = zoos.train(factory, factory.mktemp("optimizers") / "dense", grid, epochs=0)
+    assert zoo.roster["optimizer"].to_list() == ["adam"] * 3 + ["sgd"] * 3
+    return zoo
+
+
+@pytest.mark.parametrize("members", [5, 6])
+def test_shares_of_other_optimizers(tmp_path_factory, tmp_path, members):
+    """Six: one process has Adam alone, the other SGD. Five: one has a member more."""
+    parent = two_optimizers(tmp_path_factory)
+    options = {"epochs": 2, "chunk": zoos.CHUNK, "learning_rate": 1e-2, "members": members}
+    alone = make_pruned(tmp_path / "alone", parent, [0.5], **options)
+    command = ("sparsify", "magnitude", parent.path, "--ratios", 0.5, "--epochs", 2)
+    command += ("--chunk", zoos.CHUNK, "--learning-rate", 1e-2, "--members", members)
+    out = tmp_path / "together"
+    end(start_together(tmp_path_factory, 2, 2, *command, "--out", out))
+    same(open_zoo(out), alone)
+
+
+def test_processes_may_have_unlike_devices(tmp_path_factory, tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    arguments = train_arguments(tmp_path_factory, tmp_path / "zoo")
+    arguments += ["--coordinator", f"localhost:{port}", "--num-processes", 2, "--process-id"]
+    end([start(tmp_path_factory, i + 1, *arguments, i) for i in range(2)])
+    same(open_zoo(tmp_path / "zoo"), seven(tmp_path_factory))
+
+
 def test_evaluation_is_the_same(tmp_path_factory):
     zoo = seven_together(tmp_path_factory)
     told = end(start_together(tmp_path_factory, 2, 1, "evaluate", zoo.path, "--members", "--json"))

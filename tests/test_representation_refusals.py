@@ -123,7 +123,7 @@ def test_presets_are_in_range():
         (lambda text: text[:-20], "damaged"),
         (lambda text: text.replace('"width"', '"breadth"'), "damaged"),
         (lambda text: text.replace("zoojax-representation", "zoojax"), "another format"),
-        (lambda text: text.replace('"schema": 1', '"schema": 99'), "schema 99.*upgrade"),
+        (lambda text: text.replace('"schema": 2', '"schema": 99'), "schema 99.*upgrade"),
         (lambda text: text.replace('"zoo"', '"park"'), "damaged"),
         (lambda text: "[]", "damaged"),
     ],
@@ -207,5 +207,5 @@ def test_the_command_line_offers_weights_only(command, tmp_path, tmp_path_factor
 
 def test_a_manifest_is_strict_json(known):
     content = json.loads((known.path / CONFIG).read_text())
-    assert content["schema"] == 1 and content["left_out"] == 0
+    assert content["schema"] == 2 and content["left_out"] == 0
     assert content["zoo"].endswith("vd") and content["variational"]["fc1"] == ["kernel"]

@@ -23,9 +23,9 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         ZoojaxError: another command is writing it; or the disk refused.
     """
-    beside = folder.absolute()
-    lock = FileLock(beside.with_name(f".{folder.name}.lock"), blocking=False)
-    holder = beside.with_name(f".{folder.name}.writer")
+    beside = folder.resolve()
+    lock = FileLock(beside.with_name(f".{beside.name}.lock"), blocking=False)
+    holder = beside.with_name(f".{beside.name}.writer")
     try:
         beside.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()

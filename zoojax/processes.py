@@ -5,6 +5,7 @@ process has rows of the members table to itself and works on them with its own d
 that is exchanged is a table of metrics an epoch, and whether saving went well.
 """
 
+import functools
 import io
 import json
 import math
@@ -12,7 +13,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from zoojax.population import AXIS
 
 # Seconds without a sign of life after which JAX ends the others, naming who is gone.
 HEARTBEAT = 30
+# What launchers say of a process that they started alone: it takes all devices that there are.
+_ALONE = {("SLURM_NTASKS", "1"), ("OMPI_COMM_WORLD_SIZE", "1")}
 # Where each process is, in their order: (host, process id of the system).
 _places: list[tuple[str, int]] = []
 
@@ -45,12 +48,14 @@ def connect(
 
     Args:
         coordinator: host:port of process 0, free there; None to find it.
-        count: how many processes there are.
+        count: how many processes there are; 1 looks for no others.
         index: which of them this is, from 0.
 
     Raises:
         ZoojaxError: only some of the three are given, or the others do not answer.
     """
+    if coordinator is None and (count == 1 or _ALONE & set(os.environ.items())):
+        return
     given = [x is not None for x in (coordinator, count, index)]
     if any(given) and not all(given):
         raise ZoojaxError(
@@ -72,6 +77,11 @@ def connect(
             return  # Not at the start of a command: in a notebook, say.
         reason = str(error).splitlines()[0]
         raise ZoojaxError(f"cannot join the other processes: {reason}") from error
+    except Exception as error:  # What looks for others asks the cluster, in its own words.
+        raise ZoojaxError(
+            f"cannot find out whether there are other processes ({type(error).__name__}: {error}); "
+            "give --num-processes 1 if there are none"
+        ) from error
     me = json.dumps([socket.gethostname(), os.getpid()])
     with _output_to_errors():
         _places[:] = [tuple(json.loads(place)) for place in _gathered(me.encode())]
@@ -141,7 +151,7 @@ def from_last(tree: Any) -> Any:
 def _global(tree: Any, spec: PartitionSpec) -> Any:
     """Global arrays over one device of every process."""
     firsts = {d.process_index: d for d in reversed(jax.devices())}
-    mesh = Mesh(np.array([firsts[i] for i in range(count())]), (AXIS,))
+    mesh = Mesh(np.array([firsts[i] for i in range(jax.process_count())]), (AXIS,))
     sharding = NamedSharding(mesh, spec)
     return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree
@@ -158,17 +168,26 @@ def exchange(message: bytes) -> list[bytes]:
 
 
 def _gathered(message: bytes) -> list[bytes]:
-    from jax.experimental import multihost_utils
-
     try:
-        sizes = np.ravel(multihost_utils.process_allgather(np.int32(len(message))))
+        sizes = _rows(np.array([[len(message)]], np.int32))[:, 0]
         # Powers of two: XLA compiles a program a shape.
-        padded = np.zeros(1 << int(sizes.max()).bit_length(), np.uint8)
-        padded[: len(message)] = np.frombuffer(message, np.uint8)
-        rows = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(sizes), -1)
+        padded = np.zeros((1, 1 << int(sizes.max()).bit_length()), np.uint8)
+        padded[0, : len(message)] = np.frombuffer(message, np.uint8)
+        rows = _rows(padded)
     except (RuntimeError, ValueError) as error:
         raise ZoojaxError(gone() or _unnamed()) from error
     return [row[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]
+
+
+def _rows(row: np.ndarray) -> np.ndarray:
+    """The rows of all processes. (JAX's own gathering needs as many devices in each.)"""
+    shared = laid_out(row)
+    return np.asarray(_replicated(shared.sharding.mesh)(shared))
+
+
+@functools.cache
+def _replicated(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    return jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def together(table: pl.DataFrame) -> pl.DataFrame:
@@ -206,12 +225,13 @@ def first_alone() -> Iterator[bool]:
     Raises:
         ZoojaxError: in all of them, what it failed with or that it failed.
     """
-    failure = None
     try:
         yield index() == 0
-    except ZoojaxError as error:
-        failure = error
-    settle(failure)
+    except Exception as error:
+        if several():
+            exchange(b"-1")
+        raise error
+    settle(None)
 
 
 def agree(number: int) -> int:

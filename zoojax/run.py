@@ -304,22 +304,30 @@ def _in_order(blocks: list[Block], trees: list[Any]) -> Any:
 
 
 def _append(writer: ZooWriter, epoch: int, blocks: list[Block], metrics: list[dict]) -> None:
+    # Of the whole zoo: this process's share may have fewer.
+    optimizers = sorted(writer.zoo.roster["optimizer"].unique())
     state = _in_order(blocks, [{**b.state.trainable, **b.state.fixed} for b in blocks])
     writer.append(
         epoch,
         state,
-        _moments(blocks),
+        _moments(blocks, optimizers),
         _metrics_table(writer.zoo.roster[writer.rows], epoch, blocks, metrics),
     )
 
 
-def _moments(blocks: list[Block]) -> dict[str, Any]:
+def _moments(blocks: list[Block], optimizers: list[str]) -> dict[str, Any]:
     """The optimisers' moments by optimiser, stacked by member; those of members with
     another optimiser are zero, so that positions stay those of the members table."""
     total = max(int(b.members.max()) for b in blocks) + 1
     result = {}
-    for name in sorted({b.recipe.optimizer for b in blocks}):
+    for name in optimizers:
         mine = [b for b in blocks if b.recipe.optimizer == name]
+        if not mine:
+            state = blocks[0].state
+            like = jax.eval_shape(_fresh(name), state.trainable, state.fixed).optimizer
+            zeros = jax.tree.map(lambda x: np.zeros((total, *x.shape[1:]), x.dtype), like)
+            result[name] = flax.serialization.to_state_dict(zeros)
+            continue
         rows = np.sort(np.concatenate([b.members[: b.count] for b in mine]))
         stacked = _in_order(mine, [b.state.optimizer for b in mine])
 

@@ -118,13 +118,21 @@ def read(step: Path, rows: slice | None = None) -> dict[str, Any]:
 
 
 def find_damage(step: Path) -> str | None:
-    """What is wrong with the files of a step; None if they are as they were written."""
+    """What is wrong with the files of a step; None if they are as they were written.
+
+    Raises:
+        ZoojaxError: they are there, and cannot be read.
+    """
     try:
         digests = json.loads((step / CHECKSUMS).read_text())
         for name, digest in digests.items():
             if file_digest(step / name) != digest:
                 return f"{name} is not as it was written"
-    except (OSError, ValueError, AttributeError) as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        return str(error)
+    except OSError as error:
+        raise ZoojaxError(f"cannot read {step}: {error.strerror or error}") from error
+    except (ValueError, AttributeError) as error:
         return str(error)
     return None
 

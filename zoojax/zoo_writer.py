@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -108,7 +109,7 @@ class ZooWriter:
         # The newest may turn out damaged: then training goes on from the one before.
         kept = sorted(_numbered(path / OPTIMIZER))[-2:]
         for old in set(_numbered(path / OPTIMIZER)) - set(kept):
-            shutil.rmtree(path / OPTIMIZER / str(old))
+            shutil.rmtree(path / OPTIMIZER / str(old), ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -132,16 +133,21 @@ def begin_or_continue(
     """
     if path.exists() and not path.is_dir():
         raise ZoojaxError(f"{path} is a file; give --out a new folder")
+    processes.share(len(members))
     with contextlib.ExitStack() as stack:
         last = None
         with processes.first_alone() as first:
-            if first:
+            # What is finished is not written, and may lie where nothing can be.
+            if first and _is_finished(path, config, members):
+                last = config.epochs
+            elif first:
                 stack.enter_context(locked(path))
-                if path.is_dir() and any(path.iterdir()):
+                if _is_there(path):
                     last = _continue(path, config, members)
                 else:
                     _create(path, config, members, images)
         last = processes.agree(-1 if last is None else last)
+        _await(path)
         zoo = open_zoo(path)
         if last == config.epochs:
             raise Finished(zoo)
@@ -166,8 +172,34 @@ def _create(path: Path, config: ZooConfig, members: pl.DataFrame, images: ImageS
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _is_there(path: Path) -> bool:
+    return path.is_dir() and any(path.iterdir())
+
+
+def _is_finished(path: Path, config: ZooConfig, members: pl.DataFrame) -> bool:
+    if not _is_there(path):
+        return False
+    zoo = _opened(path, config, members)
+    return config.epochs in zoo.epochs and damage_of(zoo, STATES, config.epochs) is None
+
+
+def _await(path: Path) -> None:
+    """Until this process's host sees the zoo too, that the first process has made."""
+    deadline = time.monotonic() + 60
+    while not (path / CONFIG).exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
 def _continue(path: Path, config: ZooConfig, members: pl.DataFrame) -> int | None:
     """The epoch to go on from; whatever is of none or of a later one is gone after it."""
+    zoo = _opened(path, config, members)
+    last = _last_sound(zoo)
+    _sweep(zoo, last)
+    return last
+
+
+def _opened(path: Path, config: ZooConfig, members: pl.DataFrame) -> Zoo:
+    """The zoo at a path, which must be the one that the same command began."""
     if not (path / CONFIG).exists():
         raise ZoojaxError(f"{path} is not empty and is not a zoo; give --out a new folder")
     zoo = open_zoo(path)
@@ -181,9 +213,7 @@ def _continue(path: Path, config: ZooConfig, members: pl.DataFrame) -> int | Non
             f"{path} was begun with other members ({_other(zoo.roster, members)}); give --out "
             "another folder, or the options it was begun with"
         )
-    last = _last_sound(zoo)
-    _sweep(zoo, last)
-    return last
+    return zoo
 
 
 def _last_sound(zoo: Zoo) -> int | None:

@@ -28,7 +28,7 @@ from zoojax.hyper_representation.samples import Normalisation, Split
 from zoojax.hyper_representation.settings import Settings
 from zoojax.zoo import Zoo, open_zoo
 
-SCHEMA = 1
+SCHEMA = 2
 CONFIG, LOSSES, STATES = "representation.json", "losses.parquet", "states"
 # Samples that pass through the network at once, outside training.
 _BATCH = 64
@@ -263,6 +263,10 @@ def open_representation(path: str | Path) -> Representation:
             raise ZoojaxError(
                 f"{file} has schema {content['schema']}, and this zoojax reads up to {SCHEMA}; "
                 "upgrade with: pip install -U zoojax"
+            )
+        if int(content["schema"]) < SCHEMA:
+            raise ZoojaxError(
+                f"{file} is of an earlier zoojax, whose autoencoder was another; learn it again"
             )
         return Representation(path, RepresentationConfig.from_json(content))
     except (ValueError, KeyError, TypeError, UnicodeDecodeError, OSError) as error:
