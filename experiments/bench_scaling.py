@@ -67,15 +67,13 @@ def measured(topology: Topology) -> dict[str, Any]:
             started.append(
                 subprocess.Popen(
                     [sys.executable, "-m", "experiments.bench_scaling", json.dumps(task)],
-                    stdout=subprocess.PIPE,
                     env={**os.environ, "JAX_NUM_CPU_DEVICES": str(topology.devices)},
                 )
             )
-        told = [process.communicate()[0] for process in started]
         for process in started:
-            if process.returncode:
+            if process.wait():
                 raise subprocess.CalledProcessError(process.returncode, process.args)
-    found = [json.loads(text.splitlines()[-1]) for text in told]
+        found = [json.loads(file.read_text()) for file in Path(folder).glob("result-*")]
     seconds = max(one["epoch_seconds"] for one in found)
     members = _MEMBERS * topology.devices * topology.processes
     return {
@@ -108,9 +106,9 @@ def _run(
 
 if __name__ == "__main__":
     try:
-        result = _run(**json.loads(sys.argv[1]))
+        task = json.loads(sys.argv[1])
+        file = Path(task["folder"]) / f"result-{task['index']}"
+        file.write_text(json.dumps(_run(**task)))
     except BaseException:
         traceback.print_exc()
         os._exit(1)  # Others would wait for it.
-    # Of processes together all but the first are silent on their own standard output.
-    print(json.dumps(result), file=sys.__stdout__, flush=True)

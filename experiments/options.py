@@ -55,9 +55,12 @@ def join(together: Processes) -> None:
     from zoojax import processes
 
     processes.connect(together.coordinator, together.num_processes, together.process_id)
-    if processes.index() != 0:
-        # One process tells what came of it; all may complain.
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    if not processes.several():
+        return
+    # One process tells what came of it; all may complain, and Gloo does so on file 1.
+    told = os.dup(1) if processes.index() == 0 else os.open(os.devnull, os.O_WRONLY)
+    os.dup2(2, 1)
+    sys.stdout = os.fdopen(told, "w")
 
 
 def _keep_programs() -> None:
