@@ -144,14 +144,15 @@ def test_shares_of_other_optimizers(tmp_path_factory, tmp_path, members):
     same(open_zoo(out), alone)
 
 
-def test_processes_may_have_unlike_devices(tmp_path_factory, tmp_path):
+def test_processes_of_unlike_devices_are_refused(tmp_path_factory, tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     arguments = train_arguments(tmp_path_factory, tmp_path / "zoo")
     arguments += ["--coordinator", f"localhost:{port}", "--num-processes", 2, "--process-id"]
-    end([start(tmp_path_factory, i + 1, *arguments, i) for i in range(2)])
-    same(open_zoo(tmp_path / "zoo"), seven(tmp_path_factory))
+    told = end([start(tmp_path_factory, i + 1, *arguments, i) for i in range(2)], status=2)
+    for _, error in told:
+        assert "the processes have 1, 2 devices" in error.splitlines()[-1]
 
 
 def test_evaluation_is_the_same(tmp_path_factory):

@@ -52,7 +52,8 @@ def connect(
         index: which of them this is, from 0.
 
     Raises:
-        ZoojaxError: only some of the three are given, or the others do not answer.
+        ZoojaxError: only some of the three are given, the others do not answer, or they do
+            not all have as many devices.
     """
     if coordinator is None and (count == 1 or _ALONE & set(os.environ.items())):
         return
@@ -82,9 +83,17 @@ def connect(
             f"cannot find out whether there are other processes ({type(error).__name__}: {error}); "
             "give --num-processes 1 if there are none"
         ) from error
-    me = json.dumps([socket.gethostname(), os.getpid()])
+    me = json.dumps([socket.gethostname(), os.getpid(), jax.local_device_count()])
     with _output_to_errors():
-        _places[:] = [tuple(json.loads(place)) for place in _gathered(me.encode())]
+        told = [json.loads(place) for place in _gathered(me.encode())]
+    _places[:] = [(host, pid) for host, pid, _ in told]
+    devices = [number for _, _, number in told]
+    if len(set(devices)) > 1:
+        # JAX's and Orbax's own gathering needs it.
+        raise ZoojaxError(
+            f"the processes have {', '.join(map(str, devices))} devices; give each as many, "
+            "on CPUs with JAX_NUM_CPU_DEVICES"
+        )
 
 
 @contextmanager
@@ -180,7 +189,7 @@ def _gathered(message: bytes) -> list[bytes]:
 
 
 def _rows(row: np.ndarray) -> np.ndarray:
-    """The rows of all processes. (JAX's own gathering needs as many devices in each.)"""
+    """The rows of all processes, whatever devices they have."""
     shared = laid_out(row)
     return np.asarray(_replicated(shared.sharding.mesh)(shared))
 
