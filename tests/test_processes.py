@@ -324,7 +324,7 @@ def test_a_lock_ends_with_its_process(tmp_path_factory, tmp_path):
     (writer,) = (start(tmp_path_factory, 1, *train_arguments(tmp_path_factory, out, EPOCHS)),)
     wait_for(out / "states" / "1", [writer])
     with pytest.raises(ZoojaxError, match=re.escape(f"(pid {writer.pid} on ")):
-        zoos.train(tmp_path_factory, out, SEVEN, epochs=EPOCHS)
+        zoos.train(tmp_path_factory, out, SEVEN, epochs=EPOCHS, preset="digits-s-seed")
     writer.send_signal(signal.SIGKILL)
     writer.communicate()
     again = zoos.train(tmp_path_factory, out, SEVEN, epochs=EPOCHS, preset="digits-s-seed")
