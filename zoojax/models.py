@@ -6,15 +6,14 @@ in Flax's axes (HWIO, and [in, out]), images channels last.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, random
 from jax.nn import initializers
-from jax.nn.initializers import Initializer
 
 from zoojax import keys, ops
 from zoojax.architectures import Architecture, ConvSpec, architecture
@@ -22,6 +21,9 @@ from zoojax.errors import ZoojaxError
 from zoojax.ops import Noise
 
 __all__ = ["ACTIVATIONS", "CNN", "INITS", "Architecture", "architecture", "init_params", "logits"]
+
+# (key, shape of the kernel) -> kernel.
+KernelInit = Callable[[Array, tuple[int, ...]], Array]
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
@@ -35,16 +37,16 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 def _scheme(
     draw: Callable[[Array, tuple[int, ...]], Array], bound: Callable[[int, int], float]
-) -> Initializer:
+) -> KernelInit:
     """Draws times a bound that depends on (fan_in, fan_out) of a kernel."""
 
-    def initializer(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    def initializer(key: Array, shape: tuple[int, ...]) -> Array:
         *field, inputs, outputs = shape
         size = math.prod(field)
         # In a row, and only then in its shape, which changes no bit: XLA on CPUs compiles
         # random numbers of four axes for seconds, and those of one axis for a tenth of that.
         row = draw(key, (math.prod(shape),)) * bound(size * inputs, size * outputs)
-        return row.reshape(shape).astype(dtype)
+        return row.reshape(shape)
 
     return initializer
 
@@ -55,7 +57,7 @@ def _symmetric(key: Array, shape: tuple[int, ...]) -> Array:
 
 # torch.nn.init's schemes with torch's defaults: uniform_ is U(0, 1), normal_ is
 # N(0, 1), kaiming_* has fan_in and gain sqrt(2), xavier_* gain 1.
-INITS: dict[str, Initializer] = {
+INITS: dict[str, KernelInit] = {
     "uniform": _scheme(random.uniform, lambda fan_in, fan_out: 1.0),
     "normal": _scheme(random.normal, lambda fan_in, fan_out: 1.0),
     "kaiming_uniform": _scheme(_symmetric, lambda fan_in, fan_out: math.sqrt(6 / fan_in)),
@@ -71,7 +73,7 @@ BIAS_INIT = initializers.constant(0.01)
 
 
 def conv_params(
-    module: nn.Module, spec: ConvSpec, channels: int, kernel_init: Initializer
+    module: nn.Module, spec: ConvSpec, channels: int, kernel_init: KernelInit
 ) -> tuple[Array, Array]:
     """Declares a convolution's kernel [k, k, channels, features] and bias [features]."""
     shape = (spec.kernel, spec.kernel, channels, spec.features)
@@ -80,7 +82,7 @@ def conv_params(
 
 
 def dense_params(
-    module: nn.Module, inputs: int, features: int, kernel_init: Initializer
+    module: nn.Module, inputs: int, features: int, kernel_init: KernelInit
 ) -> tuple[Array, Array]:
     """Declares a fully connected layer's kernel [inputs, features] and bias [features]."""
     kernel = module.param("kernel", kernel_init, (inputs, features))
@@ -96,7 +98,7 @@ class Conv(nn.Module):
     """A convolution laid out for the pooling that follows (see `zoojax.ops.conv`)."""
 
     spec: ConvSpec
-    kernel_init: Initializer
+    kernel_init: KernelInit
 
     @nn.compact
     def __call__(self, x_BHWC: Array, noise: Noise | None) -> Array:
@@ -108,7 +110,7 @@ class Dense(nn.Module):
     """A fully connected layer."""
 
     features: int
-    kernel_init: Initializer
+    kernel_init: KernelInit
 
     @nn.compact
     def __call__(self, x_BC: Array, noise: Noise | None) -> Array:

@@ -8,11 +8,10 @@ of is `zoojax.variational_dropout`'s business.
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
-from jax.nn.initializers import Initializer
 
 from zoojax import ops
 from zoojax.architectures import ConvSpec
-from zoojax.models import add_bias, conv_params, dense_params
+from zoojax.models import KernelInit, add_bias, conv_params, dense_params
 from zoojax.ops import Noise
 
 # Keeps the square root differentiable where an input patch is all zero.
@@ -26,7 +25,7 @@ class VariationalConv(nn.Module):
     """
 
     spec: ConvSpec
-    kernel_init: Initializer
+    kernel_init: KernelInit
 
     @nn.compact
     def __call__(self, x_BHWC: Array, noise: Noise) -> Array:
@@ -44,7 +43,7 @@ class VariationalDense(nn.Module):
     """A fully connected layer; its bias is not variational."""
 
     features: int
-    kernel_init: Initializer
+    kernel_init: KernelInit
 
     @nn.compact
     def __call__(self, x_BC: Array, noise: Noise) -> Array:
