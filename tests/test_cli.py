@@ -409,7 +409,7 @@ def test_bench_measures_every_contestant(tmp_path_factory, tmp_path, kinds):
 def test_growth_of_a_small_zoo():
     """In a process of its own: what it takes there, not what this one has taken."""
     growth = bench_growth.measured(3, 100)
-    assert growth["members"] == 3 and 0 < growth["saving_seconds"] < growth["epoch_seconds"]
+    assert growth["members"] == 3 and growth["saving_seconds"] < growth["epoch_seconds"]
     assert 50e6 < growth["memory_bytes"] < 2 * 2**30 + 3 * 20e3
 
 

@@ -112,6 +112,8 @@ def run(
 ) -> Zoo:
     """Trains a zoo to its last epoch, from wherever it is.
 
+    An epoch is saved while the devices compute the next one.
+
     Args:
         writer: the zoo, begun or to be continued.
         initial: from rows of the members table to the stacked (trainable, fixed) of epoch 0;
@@ -127,11 +129,11 @@ def run(
     """
     zoo, mesh, rows = writer.zoo, population.make_mesh(), writer.rows
     sets = population.replicate(programs.sets(images), mesh)
-    last = writer.last_epoch
+    last, save = writer.last_epoch, None
     if last is None:
         trainable, fixed = initial(rows)
         blocks = _blocks(zoo.config, zoo.roster[rows], mesh, trainable, fixed, None)
-        _append(writer, 0, blocks, _evaluate_blocks(blocks, sets, mesh))
+        save = _saving(writer, 0, blocks, _evaluate_blocks(blocks, sets, mesh))
         last = 0
     else:
         blocks = _saved_blocks(zoo, rows, mesh, last)
@@ -153,11 +155,16 @@ def run(
             block.state, measured = compiled[block.recipe](
                 block.state, block.hyper, sets, np.int32(epoch)
             )
+            if save is not None:
+                save()
+                save = None
             metrics.append(jax.device_get(measured))
             trained += block.count
             interrupts.check()
             tell(epoch, trained)
-        _append(writer, epoch, blocks, metrics)
+        save = _saving(writer, epoch, blocks, metrics)
+    if save is not None:
+        save()
     return zoo
 
 
@@ -257,9 +264,10 @@ def _saved_blocks(zoo: Zoo, rows: slice, mesh, epoch: int) -> list[Block]:
     return _blocks(zoo.config, zoo.roster[rows], mesh, trainable, fixed, optimizer)
 
 
-def _evaluate_blocks(blocks: list[Block], sets: Sets, mesh) -> list[dict[str, np.ndarray]]:
+def _evaluate_blocks(blocks: list[Block], sets: Sets, mesh) -> list[dict[str, jax.Array]]:
+    """Their metrics, still being computed."""
     compiled = {b.recipe: jax.jit(programs.evaluation(b.recipe, mesh)) for b in blocks}
-    return [jax.device_get(compiled[b.recipe](b.state, sets)) for b in blocks]
+    return [compiled[b.recipe](b.state, sets) for b in blocks]
 
 
 def _blocks(
@@ -303,16 +311,20 @@ def _in_order(blocks: list[Block], trees: list[Any]) -> Any:
     return population.take(population.concatenate(parts), order)
 
 
-def _append(writer: ZooWriter, epoch: int, blocks: list[Block], metrics: list[dict]) -> None:
+def _saving(
+    writer: ZooWriter, epoch: int, blocks: list[Block], metrics: list[dict]
+) -> Callable[[], None]:
+    """What saves an epoch. It has the states on the host: the devices may train on."""
     # Of the whole zoo: this process's share may have fewer.
     optimizers = sorted(writer.zoo.roster["optimizer"].unique())
     state = _in_order(blocks, [{**b.state.trainable, **b.state.fixed} for b in blocks])
-    writer.append(
-        epoch,
-        state,
-        _moments(blocks, optimizers),
-        _metrics_table(writer.zoo.roster[writer.rows], epoch, blocks, metrics),
-    )
+    moments = _moments(blocks, optimizers)
+
+    def save() -> None:
+        table = _metrics_table(writer.zoo.roster[writer.rows], epoch, blocks, metrics)
+        writer.append(epoch, state, moments, table)
+
+    return save
 
 
 def _moments(blocks: list[Block], optimizers: list[str]) -> dict[str, Any]:
