@@ -463,7 +463,7 @@ def test_metrics_without_their_state_are_invisible_and_made_again(tmp_path_facto
 
 def test_a_moved_pair_still_knows_each_other(tmp_path_factory, tmp_path):
     """Parent paths are relative."""
-    shutil.copytree(zoos.dense(tmp_path_factory).path.parent, tmp_path / "moved")
+    shutil.copytree(zoos.pruned(tmp_path_factory).path.parent, tmp_path / "moved")
     twin = open_zoo(tmp_path / "moved" / "pruned")
     assert twin.config.parent is not None
     parent = open_zoo((twin.path / twin.config.parent.path).resolve())
