@@ -28,8 +28,8 @@ def measured(members: int, images: int) -> dict[str, Any]:
 
     Returns:
         `members`, `images`; `epoch_seconds`: of an epoch, its evaluation and saving within;
-        `saving_seconds`: by how much it is longer than one without saving, less than zero
-        where that is less than chance; `memory_bytes`: the most that was resident.
+        `saving_seconds`: by how much it is longer than one without saving, which by chance
+        may be less than zero; `memory_bytes`: the most that was resident.
     """
     task = json.dumps({"members": members, "images": images})
     command = [sys.executable, "-m", "experiments.bench_growth", task]
