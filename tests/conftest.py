@@ -13,6 +13,9 @@ jax.config.update("jax_platforms", "cpu")
 # For commands too, which are run in this process or in their own.
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 jax.config.update("jax_num_cpu_devices", 2)
+# XLA splits its sums by its threads, which are as many as the devices where those outnumber the
+# cores. As many as the most devices that a test takes, or the kernel switched off shows it.
+os.environ["NPROC"] = "4"
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Workers, and the commands that tests start, share what one of them has compiled: most of the
