@@ -74,8 +74,12 @@ def assert_engines_agree(recipe: Recipe, count: int) -> None:
     for (path, a), b in zip(
         jax.tree.leaves_with_path(ours.trainable), jax.tree.leaves(theirs.trainable), strict=True
     ):
-        scale = float(np.abs(b).max())
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * scale, err_msg=str(path))
+        difference = np.abs(np.subtract(a, b)) / (np.abs(b).max() + np.abs(b))
+        members = difference.reshape(count, -1).max(axis=1)
+        # Where two pixels of a pool are equal but for rounding, engines may send its gradient
+        # to one or the other: a rare member differs by more.
+        assert np.quantile(members, 0.9) < 1e-5, path
+        assert members.max() < 1e-4, path
     for name, value in expected.items():
         if name.endswith("_acc"):  # an answer that hangs on rounding may fall either way
             np.testing.assert_allclose(measured[name], value, atol=1.5 / IMAGES)

@@ -22,7 +22,7 @@ from zoojax import (
     train,
     variational_dropout,
 )
-from zoojax.make import initial_params
+from zoojax.make import DRAWN_AT_ONCE, initial_params
 
 ARCHITECTURE = models.architecture("small", 1)
 POOL = 33
@@ -233,6 +233,11 @@ def test_initial_weights_are_a_members_own():
         assert zoos.same_bits(population.take(few, position), population.take(many, seed))
     assert not zoos.same_bits(population.take(few, 1), population.take(many, 0))
     assert not zoos.same_bits(population.take(many, 3), population.take(many, 11))
+    seeds = list(range(DRAWN_AT_ONCE + 2))[::-1]
+    more = initial_params(ARCHITECTURE, ["uniform"] * len(seeds), seeds)
+    assert zoos.same_bits(
+        population.take(more, slice(-POOL, None)), population.take(many, slice(None, None, -1))
+    )
 
 
 @given(

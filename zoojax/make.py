@@ -37,6 +37,8 @@ from zoojax.zoo_writer import begin_or_continue
 
 VD_EPOCHS = 25
 MP_EPOCHS = 15
+# Of one size, so that zoos of any size share a compiled program.
+DRAWN_AT_ONCE = 64
 
 
 def make_dense(
@@ -166,8 +168,12 @@ def initial_params(shape: models.Architecture, inits: list[str], seeds: list[int
     for scheme in dict.fromkeys(inits):
         mine = [i for i, name in enumerate(inits) if name == scheme]
         own = np.array([seeds[i] for i in mine], np.uint32)
+        filled = np.pad(own, (0, -len(own) % DRAWN_AT_ONCE), mode="edge")
+        draw = _initializer(shape, scheme)
+        drawn = [draw(block) for block in filled.reshape(-1, DRAWN_AT_ONCE)]
+        whole = population.concatenate(jax.device_get(drawn))
         positions += mine
-        parts.append(jax.device_get(_initializer(shape, scheme)(own)))
+        parts.append(population.take(whole, slice(len(own))))
     return population.take(population.concatenate(parts), np.argsort(positions))
 
 
