@@ -12,7 +12,6 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 # Epoch 1 compiles. While epoch 2 is computed it is saved, while epoch 3 is nothing is: what
 # saving takes is the difference, as it goes on beside the computation.
@@ -63,6 +62,8 @@ def images_file(folder: Path, images: int) -> Path:
 
 def train(out: Path, file: Path, members: int, images: int, chunk: int | None) -> dict[str, Any]:
     """Trains a zoo in this process; see `measured`."""
+    from unittest.mock import patch
+
     from zoojax import DataSpec, Grid, make_dense
     from zoojax.zoo_writer import ZooWriter
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch_models import made_up_batch, made_up_params
 
@@ -30,6 +30,8 @@ ODD = Architecture(
     hidden=7,
 )
 IMAGES, STEPS = 24, 3
+# An example takes many seconds: what fails is told as it was found.
+UNSHRUNK = tuple(phase for phase in Phase if phase not in (Phase.shrink, Phase.explain))
 
 pytestmark = pytest.mark.skipif(
     kernel.why_not(SMALL) is not None, reason=f"no kernel here: {kernel.why_not(SMALL)}"
@@ -117,7 +119,7 @@ def test_two_ways_of_training(recipe, count):
 
 @pytest.mark.slow
 @given(recipes(ODD), st.sampled_from([1, 15, 17, 100]))
-@settings(max_examples=20)
+@settings(max_examples=20, phases=UNSHRUNK)
 def test_every_way_of_training(recipe, count):
     """Each example compiles two programs."""
     assert_engines_agree(recipe, count)
@@ -141,7 +143,7 @@ def shapes(draw: st.DrawFn) -> Architecture:
 
 @pytest.mark.slow
 @given(st.data())
-@settings(max_examples=15)
+@settings(max_examples=15, phases=UNSHRUNK)
 def test_every_shape(tmp_path_factory, data):
     """Compiles a kernel an example, kept apart from the user's."""
     arch = data.draw(shapes())
