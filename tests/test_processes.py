@@ -218,12 +218,13 @@ def undisturbed(factory) -> Zoo:
     return zoos.train(factory, factory.mktemp("undisturbed") / "dense", SEVEN, epochs=EPOCHS)
 
 
-def test_four_devices_then_one(tmp_path_factory, tmp_path):
+@pytest.mark.parametrize(("first", "then"), [(4, 1), (1, 4)])
+def test_a_zoo_goes_on_with_other_devices(tmp_path_factory, tmp_path, first, then):
     out = tmp_path / "zoo"
     arguments = train_arguments(tmp_path_factory, out, EPOCHS)
-    stopped([start(tmp_path_factory, 4, *arguments)], out, 2)
+    stopped([start(tmp_path_factory, first, *arguments)], out, 2)
     assert open_zoo(out).epochs[-1] < EPOCHS
-    end([start(tmp_path_factory, 1, *arguments)])
+    end([start(tmp_path_factory, then, *arguments)])
     same(open_zoo(out), undisturbed(tmp_path_factory))
 
 
