@@ -85,6 +85,7 @@ def program(shape: Architecture, settings: "Settings", seconds: float) -> Measur
     import jax
     import numpy as np
 
+    from zoojax import population
     from zoojax.hyper_representation import training
     from zoojax.hyper_representation.tokens import shapes
 
@@ -103,7 +104,7 @@ def program(shape: Architecture, settings: "Settings", seconds: float) -> Measur
     }
     data = jax.device_put(training.Data(weights, alphas))
     epoch = jax.jit(training.epoch_program(codec, samples), donate_argnums=0)
-    state = jax.jit(lambda: training.init(codec, samples))()
+    state = population.jit_once(lambda: training.init(codec, samples))()
     holder = {"state": jax.block_until_ready(epoch(state, data, np.int32(1)))[0]}
 
     def measure() -> float:

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from experiments.bench_growth import images_file, train
 
-# Of each device; an epoch of these takes a core seconds.
-_MEMBERS, _IMAGES = 64, 4000
+# Of each device: as many images as an epoch of USPS has, and the members of a small zoo.
+_MEMBERS, _IMAGES = 128, 6000
 
 
 class Topology(NamedTuple):
@@ -101,7 +101,7 @@ def _run(
     prepare_jax(None if alone else Processes(f"localhost:{port}", processes, index))
     out = Path(folder) / ("zoo" if together else f"zoo-{index}")
     members = _MEMBERS * devices * (processes if together else 1)
-    return train(out, Path(folder) / "images.npz", members, _IMAGES, _MEMBERS)
+    return train(out, Path(folder) / "images.npz", members, _IMAGES, None)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What several commands share: devices, and the options of everything that trains."""
 
+import contextlib
 import os
 import sys
 import warnings
@@ -63,6 +64,17 @@ def join(together: Processes) -> None:
     sys.stdout = os.fdopen(told, "w")
 
 
+def _sweep(folder: Path) -> None:
+    """Removes programs that an interruption left half written.
+
+    JAX writes a program, then when it was used last, and where that is missing keeps nothing new.
+    """
+    for program in folder.glob("*-cache"):
+        if not program.with_name(program.name.removesuffix("cache") + "atime").exists():
+            with contextlib.suppress(OSError):
+                program.unlink()
+
+
 def _keep_programs() -> None:
     import jax
 
@@ -75,6 +87,7 @@ def _keep_programs() -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return
+    _sweep(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", _PROGRAMS_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

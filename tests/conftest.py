@@ -25,7 +25,7 @@ _OWN = None if _KEPT in os.environ else tempfile.mkdtemp(prefix="zoojax-programs
 if _OWN is not None:
     os.environ[_KEPT] = _OWN
 jax.config.update("jax_compilation_cache_dir", os.environ[_KEPT])
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def pytest_unconfigure() -> None:

@@ -414,6 +414,26 @@ def test_growth_of_a_small_zoo():
     assert 50e6 < growth["memory_bytes"] < 2 * 2**30 + 3 * 20e3
 
 
+def test_half_written_programs_keep_no_other_from_being_kept(tmp_path_factory, tmp_path):
+    """JAX keeps nothing new beside a program whose time of use an interruption left out."""
+    environment = {**zoos.environment(tmp_path_factory), "XDG_CACHE_HOME": str(tmp_path)}
+    environment |= {"ZOOJAX_KERNEL": "off"}
+    del environment["JAX_COMPILATION_CACHE_DIR"]
+    command = [*zoos.COMMAND, "evaluate", str(zoos.dense(tmp_path_factory).path)]
+
+    def kept() -> dict[str, int]:
+        subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True)
+        return {f.name: f.stat().st_size for f in tmp_path.glob("zoojax/programs/*/*-cache")}
+
+    first = kept()
+    largest = max(first, key=lambda name: first[name])
+    (half,) = tmp_path.glob(f"zoojax/programs/*/{largest}")
+    half.write_bytes(half.read_bytes()[:100])
+    half.with_name(half.name.removesuffix("cache") + "atime").unlink()
+    again = kept()
+    assert again.keys() == first.keys() and again[largest] > 100
+
+
 def test_flops_of_a_sample():
     """By hand: 24^2 x 25 x 8 products of the first layer, and so on."""
     forward = [576 * 25 * 8, 64 * 25 * 8 * 6, 9 * 4 * 6 * 4, 36 * 20, 200]

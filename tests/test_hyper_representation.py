@@ -282,7 +282,7 @@ def test_sixteen_samples_are_learned_by_heart(monkeypatch):
     plain = dict.fromkeys(arch.layers, 0.0), dict.fromkeys(arch.layers, 1.0)
     codec = Codec(BY_HEART, arch, Normalisation(*plain), variational)
     data = jax.device_put(training.Data(*codec.targets(weights, alphas)))
-    state = jax.jit(lambda: training.init(codec, count))()
+    state = population.jit_once(lambda: training.init(codec, count))()
     program = jax.jit(training.epoch_program(codec, count), donate_argnums=0)
     parts = {}
     for number in range(1, BY_HEART.epochs + 1):

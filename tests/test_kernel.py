@@ -83,8 +83,15 @@ def test_loss_and_gradients_of_every_activation(activation):
     assert_engines_agree(SMALL, activation, 3)
 
 
-@pytest.mark.parametrize("arch", [SMALL, LARGE])
-@pytest.mark.parametrize("variant", ["released", "corrected"])
+@pytest.mark.parametrize(
+    ("arch", "variant"),
+    [
+        (SMALL, "corrected"),
+        (LARGE, "released"),
+        pytest.param(SMALL, "released", marks=pytest.mark.slow),
+        pytest.param(LARGE, "corrected", marks=pytest.mark.slow),
+    ],
+)
 def test_sampled_loss_and_gradients_of_every_architecture(arch, variant):
     assert_engines_agree(arch, "silu", 3, variant=variant, dropout=True, size=7, padding=2)
 

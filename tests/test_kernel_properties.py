@@ -109,7 +109,9 @@ def recipes(draw: st.DrawFn, arch: Architecture) -> Recipe:
 @pytest.mark.parametrize(
     ("recipe", "count"),
     [
-        (Recipe("vd", ODD, "gelu", "sgd", True, 10, "shared"), 17),
+        pytest.param(
+            *(Recipe("vd", ODD, "gelu", "sgd", True, 10, "shared"), 17), marks=pytest.mark.slow
+        ),
         (Recipe("mp", ODD, "relu", "sgd", False, 7, "member"), 100),
     ],
 )

@@ -47,7 +47,7 @@ def to_torch(tree):
     return jax.tree.map(lambda x: torch.tensor(np.asarray(x)), tree)
 
 
-@pytest.mark.parametrize("local", [0.0, 0.5])
+@pytest.mark.parametrize("local", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
 def test_the_twin_computes_the_same(local):
     """Embeddings, projections, both reconstructions and the loss, with copied weights."""
     learned = codec(replace(SETTINGS, local=local))

@@ -184,7 +184,7 @@ def _drawn(shape: models.Architecture, members: pl.DataFrame) -> dict:
 
 @functools.cache
 def _initializer(shape: models.Architecture, scheme: str) -> Callable[[np.ndarray], dict]:
-    return jax.jit(jax.vmap(lambda seed: models.init_params(shape, scheme, seed)))
+    return population.jit_once(jax.vmap(lambda seed: models.init_params(shape, scheme, seed)))
 
 
 def make_pruned(

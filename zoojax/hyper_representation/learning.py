@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import polars as pl
 
-from zoojax import interrupts, make, run, steps
+from zoojax import interrupts, make, population, run, steps
 from zoojax.errors import ZoojaxError
 from zoojax.files import remove, write_beside
 from zoojax.hyper_representation.codec import Codec
@@ -129,7 +129,7 @@ def _train(
         like = jax.eval_shape(begin)
         state = flax.serialization.from_state_dict(like, _restored(representation))
     else:
-        state = jax.jit(begin)()
+        state = population.jit_once(begin)()
     state = jax.device_put(state)
     train = jax.jit(epoch_program(codec, size), donate_argnums=0)
     validate = jax.jit(validation_program(codec, held_size))
