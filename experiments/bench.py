@@ -98,7 +98,7 @@ class Bench:
                 status.update(f"a zoo of {members} members")
                 growth.append(bench_growth.measured(members, IMAGES))
             scaling = []
-            for topology in bench_scaling.topologies(bench_torch.cores()) if self.scaling else []:
+            for topology in bench_scaling.topologies(machine.cores()) if self.scaling else []:
                 status.update(f"a zoo on {topology}")
                 scaling.append(bench_scaling.measured(topology))
         facts = {**_facts(speeds), "matrix products": f"{_spread(peak)} GFLOP/s"}
@@ -164,7 +164,7 @@ def _torch(case: Case, members: int, seconds: float) -> float:
     """Samples per second of torch: of single members one process a core, summed."""
     single = members == 1 and bench_torch.device() == "cpu"
     task = {**asdict(case), "members": members, "seconds": seconds}
-    return bench_torch.speed("converters.torch_speed", task, bench_torch.cores() if single else 1)
+    return bench_torch.speed("converters.torch_speed", task, machine.cores() if single else 1)
 
 
 def _facts(measured: Iterable[tuple[Case, str]]) -> dict[str, Any]:

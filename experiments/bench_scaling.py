@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.bench_growth import images_file, train
+from zoojax import machine
 
 # Of each device: as many images as an epoch of USPS has, and the members of a small zoo.
 _MEMBERS, _IMAGES = 128, 6000
@@ -53,7 +54,8 @@ def measured(topology: Topology) -> dict[str, Any]:
         `topology`; `members` of all; `samples_per_second` of all, evaluation and saving
         within; `saving`: the share of time that gathering and saving take.
     """
-    cores = sorted(os.sched_getaffinity(0))
+    pinned = hasattr(os, "sched_setaffinity")  # not on macOS
+    cores = sorted(os.sched_getaffinity(0)) if pinned else list(range(machine.cores()))
     with tempfile.TemporaryDirectory() as folder, socket.socket() as free:
         images_file(Path(folder), _IMAGES)
         free.bind(("localhost", 0))
@@ -94,7 +96,8 @@ def _run(
     together: bool,
 ) -> dict[str, Any]:
     # Before XLA counts them.
-    os.sched_setaffinity(0, cores)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
     from experiments.options import Processes, prepare_jax
 
     alone = processes == 1 or not together

@@ -7,17 +7,13 @@ import sys
 from importlib import util
 from typing import Any
 
+from zoojax import machine
 from zoojax.errors import ZoojaxError
 
 
 def installed() -> bool:
     """Whether there is a torch."""
     return util.find_spec("torch") is not None
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def device() -> str:
@@ -38,7 +34,7 @@ def speed(module: str, task: dict[str, Any], processes: int = 1) -> float:
     Raises:
         ZoojaxError: one of them failed.
     """
-    threads = cores() // processes
+    threads = machine.cores() // processes
     task = {**task, "threads": threads, "device": device()}
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     running = [

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 import platform
 from pathlib import Path
 
@@ -17,6 +18,13 @@ def processor() -> str:
         return platform.processor() or platform.machine()
     wanted = ("model name", "flags", "Features", "CPU part")
     return "\n".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def cache(what: str) -> Path:

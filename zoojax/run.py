@@ -1,7 +1,7 @@
 """The ONE driver: epochs x blocks of members, saved epoch by epoch, resumable."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -301,14 +301,36 @@ def _fresh(optimizer: str) -> Callable[[dict, dict], train.State]:
     return jax.jit(jax.vmap(lambda t, f: train.init_state(t, f, optimizer)))
 
 
-def _in_order(blocks: list[Block], trees: list[Any]) -> Any:
-    """One stacked pytree in the order of the members table, from one a block."""
-    parts = [
-        population.take(jax.device_get(t), np.s_[: b.count])
-        for b, t in zip(blocks, trees, strict=True)
-    ]
-    order = np.argsort(np.concatenate([b.members[: b.count] for b in blocks]))
-    return population.take(population.concatenate(parts), order)
+def _in_order(blocks: list[Block], trees: list[Any], members: int | None = None) -> Any:
+    """One stacked pytree in the order of the members table (NumPy), from one a block.
+
+    Rows of members that are in no block, where there are `members`, are zero.
+    """
+    total = _size(blocks) if members is None else members
+
+    def gathered(*leaves: jax.Array | np.ndarray) -> np.ndarray:
+        whole = np.zeros((total, *leaves[0].shape[1:]), leaves[0].dtype)
+        for block, leaf in zip(blocks, leaves, strict=True):
+            for at, part in _parts(leaf):
+                rows = block.members[: block.count][at]
+                whole[rows] = part[: len(rows)]
+        return whole
+
+    return jax.tree.map(gathered, *trees)
+
+
+def _size(blocks: list[Block]) -> int:
+    """Members in all blocks of a population."""
+    return max(int(b.members.max()) for b in blocks) + 1
+
+
+def _parts(x: jax.Array | np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """What each device has of a stacked array. (Asked for all of it, JAX keeps a copy.)"""
+    if not isinstance(x, jax.Array):
+        yield slice(None), x
+        return
+    for shard in x.addressable_shards:
+        yield shard.index[0], np.asarray(shard.data)
 
 
 def _saving(
@@ -330,25 +352,16 @@ def _saving(
 def _moments(blocks: list[Block], optimizers: list[str]) -> dict[str, Any]:
     """The optimisers' moments by optimiser, stacked by member; those of members with
     another optimiser are zero, so that positions stay those of the members table."""
-    total = max(int(b.members.max()) for b in blocks) + 1
-    result = {}
+    total, result = _size(blocks), {}
     for name in optimizers:
         mine = [b for b in blocks if b.recipe.optimizer == name]
-        if not mine:
+        if mine:
+            stacked = _in_order(mine, [b.state.optimizer for b in mine], total)
+        else:
             state = blocks[0].state
             like = jax.eval_shape(_fresh(name), state.trainable, state.fixed).optimizer
-            zeros = jax.tree.map(lambda x: np.zeros((total, *x.shape[1:]), x.dtype), like)
-            result[name] = flax.serialization.to_state_dict(zeros)
-            continue
-        rows = np.sort(np.concatenate([b.members[: b.count] for b in mine]))
-        stacked = _in_order(mine, [b.state.optimizer for b in mine])
-
-        def spread(x: np.ndarray, rows: np.ndarray = rows) -> np.ndarray:
-            whole = np.zeros((total, *x.shape[1:]), x.dtype)
-            whole[rows] = x
-            return whole
-
-        result[name] = flax.serialization.to_state_dict(jax.tree.map(spread, stacked))
+            stacked = jax.tree.map(lambda x: np.zeros((total, *x.shape[1:]), x.dtype), like)
+        result[name] = flax.serialization.to_state_dict(stacked)
     return result
 
 

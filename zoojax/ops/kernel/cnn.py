@@ -1,7 +1,6 @@
 """The kernel's two operations as functions of ONE member, with rules for vmap and grad."""
 
 import functools
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from zoojax import machine
 from zoojax.architectures import Architecture
 from zoojax.ops.kernel.build import prefix
 from zoojax.ops.noise import Noise
@@ -90,8 +90,7 @@ def _flatten_variances(arch: Architecture, variances: dict) -> Leaves:
 
 def _threads() -> np.int32:
     """Threads that one call may use: all cores, or one where every core is a device."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return np.int32(1 if jax.local_device_count("cpu") > 1 else cores or 1)
+    return np.int32(1 if jax.local_device_count("cpu") > 1 else machine.cores())
 
 
 @functools.cache
