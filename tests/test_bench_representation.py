@@ -59,6 +59,7 @@ def test_flops_are_those_of_the_products(name, settings):
     assert bench_representation._flops(shape, settings) == counted(traced.jaxpr)
 
 
+@pytest.mark.slow
 def test_ours_and_torch_train(monkeypatch):
     """Their numbers are the machine's; that they are measured is ours."""
     monkeypatch.setattr(bench_representation, "_settings", lambda: TINY)

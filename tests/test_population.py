@@ -191,8 +191,8 @@ def _preset_rate(state, hyper):
 @pytest.mark.parametrize(
     ("optimizer", "chunk"),
     [
-        ("sgd", 16),
         ("adam", 1),
+        pytest.param("sgd", 16, marks=pytest.mark.slow),
         pytest.param("sgd", 1, marks=pytest.mark.slow),
         pytest.param("adam", 16, marks=pytest.mark.slow),
     ],

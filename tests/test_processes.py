@@ -131,7 +131,7 @@ def two_optimizers(factory) -> Zoo:
     return zoo
 
 
-@pytest.mark.parametrize("members", [5, 6])
+@pytest.mark.parametrize("members", [5, pytest.param(6, marks=pytest.mark.slow)])
 def test_shares_of_other_optimizers(tmp_path_factory, tmp_path, members):
     """Six: one process has Adam alone, the other SGD. Five: one has a member more."""
     parent = two_optimizers(tmp_path_factory)
