@@ -7,6 +7,7 @@ Heavy imports wait inside the commands, so that --help answers at once.
 
 import contextlib
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -45,13 +46,15 @@ _Command = (
 )
 # After an interruption these go on where they were; others begin anew.
 _CONTINUED = (Train, Sparsify, Convert, Reproduce, TrainRepresentation, ZeroShot, Sample)
+_INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 _DESCRIPTION = "Train, sparsify and measure whole populations of small neural networks."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; beside other processes, one that fails ends this process at once.
+    """Runs one command; an interruption, or failing beside other processes, ends this process.
 
-    JAX would have it wait for the others, which wait for it.
+    Python's own way out would wait for what the devices compute, and JAX for the other
+    processes, which wait for this one.
 
     Returns:
         Exit status: 0; 2 for bad input, with one line on standard error; 130 and 143 for
@@ -71,8 +74,10 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         traceback.print_exc()
         status = 1
-    if status and _has_company():
-        sys.stderr.flush()
+    if status in _INTERRUPTED or (status and _has_company()):
+        with contextlib.suppress(OSError):  # Nobody reads on.
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(status)
     return status
 

@@ -133,7 +133,7 @@ def shapes(draw: st.DrawFn) -> Architecture:
     convs, side = [], draw(st.integers(12, 20))
     size = side
     for _ in range(3):
-        pool = draw(st.sampled_from([p for p in (1, 2) if side >= 2 * p]))
+        pool = draw(st.sampled_from([p for p in (1, 2) if side >= p]))
         kernel_side = draw(st.integers(1, min(5, side - pool + 1)))
         side = (side - kernel_side + 1) // pool
         convs.append(ConvSpec(draw(st.integers(1, 17)), kernel_side, pool, draw(st.booleans())))

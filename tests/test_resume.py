@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import zoos
 
@@ -18,12 +19,13 @@ MESSAGE = "zoojax: interrupted; the same command goes on from the last whole epo
 
 
 class Interrupted(NamedTuple):
-    """How a command that was sent a signal ended."""
+    """How a command that was sent a signal ended, and how many seconds later."""
 
     status: int
     stdout: str
     stderr: str
     sent: bool
+    seconds: float
 
 
 def progress(out: Path) -> list[tuple[str, int]]:
@@ -68,12 +70,13 @@ def interrupt(
         time.sleep(delay)
         sent = process.poll() is None
         process.send_signal(number)
+        signalled = time.monotonic()
         try:
             stdout, stderr = process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             process.kill()
             pytest.fail(f"still running two minutes after signal {number}")
-    return Interrupted(process.returncode, stdout, stderr, sent)
+    return Interrupted(process.returncode, stdout, stderr, sent, time.monotonic() - signalled)
 
 
 def train_arguments(factory, out: Path) -> list:
@@ -180,6 +183,23 @@ def test_interrupted_and_terminated(tmp_path_factory, tmp_path):
         assert (ended.status, ended.stdout, ended.stderr) == (status, "", MESSAGE)
         assert_sound(out, UNDISTURBED["dense"](tmp_path_factory))
     finish(tmp_path_factory, "dense", out)
+
+
+def test_no_epoch_is_waited_for(tmp_path_factory, tmp_path):
+    """A signal ends the first epoch, far from its end, and leaves the zoo as it was drawn."""
+    rows = np.arange(30_000) % 65
+    with np.load(zoos.images(tmp_path_factory)) as images:
+        many = {k: v[rows] if k.startswith("train") else v for k, v in images.items()}
+    np.savez(tmp_path / "many.npz", **many)
+    out = tmp_path / "zoo"
+    command = [
+        *("train", "digits-s-seed", "--data", tmp_path / "many.npz", "--members", 32),
+        *("--epochs", 1, "--chunk", 32, "--quiet", "--out", out),
+    ]
+    ended = interrupt(tmp_path_factory, command, out, signal.SIGTERM, 0.5, first="states/0")
+    assert (ended.status, ended.stdout, ended.stderr) == (143, "", MESSAGE)
+    assert open_zoo(out).epochs == [0]
+    assert ended.seconds < 5
 
 
 def limited(factory, arguments: list, limit: int) -> subprocess.CompletedProcess[str]:

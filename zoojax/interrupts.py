@@ -1,10 +1,16 @@
-"""Ctrl-C and SIGTERM: never in the middle of a save, never lost."""
+"""Ctrl-C and SIGTERM: never in the middle of a save, never lost, and soon."""
 
 import contextlib
+import functools
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+_T = TypeVar("_T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Signals that came and have not ended anything yet, oldest first.
 _received: list[int] = []
@@ -30,6 +36,24 @@ def check() -> None:
     """
     if _received:
         raise Interrupted(_received[0])
+
+
+def waited(work: Callable[..., _T], *arguments: object) -> _T:
+    """What `work(*arguments)` returns, where that waits for devices.
+
+    An epoch of many members can take minutes, and Python handles no signal while its main
+    thread is inside XLA: another thread waits there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return work(*arguments)
+    return _waiter().submit(work, *arguments).result()
+
+
+@functools.cache
+def _waiter() -> "Executor":
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(1, "zoojax-waiter")
 
 
 @contextlib.contextmanager

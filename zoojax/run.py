@@ -158,7 +158,7 @@ def run(
             if save is not None:
                 save()
                 save = None
-            metrics.append(jax.device_get(measured))
+            metrics.append(interrupts.waited(jax.device_get, measured))
             trained += block.count
             interrupts.check()
             tell(epoch, trained)
@@ -235,7 +235,10 @@ def _predict(
     placed = population.replicate(images, mesh)
     blocks = _blocks(config, roster, mesh, trainable, fixed, None)
     compiled = {b.recipe: _predictions(b.recipe, mesh) for b in blocks}
-    found = [np.asarray(compiled[b.recipe](b.state, placed)).astype(np.uint16) for b in blocks]
+    found = [
+        interrupts.waited(np.asarray, compiled[b.recipe](b.state, placed)).astype(np.uint16)
+        for b in blocks
+    ]
     return _in_order(blocks, found)
 
 
@@ -307,6 +310,7 @@ def _in_order(blocks: list[Block], trees: list[Any], members: int | None = None)
     Rows of members that are in no block, where there are `members`, are zero.
     """
     total = _size(blocks) if members is None else members
+    interrupts.waited(jax.block_until_ready, trees)
 
     def gathered(*leaves: jax.Array | np.ndarray) -> np.ndarray:
         whole = np.zeros((total, *leaves[0].shape[1:]), leaves[0].dtype)

@@ -138,7 +138,8 @@ def _train(
     saved = time.monotonic()
     for number in range(first + 1, total + 1):
         state, parts = train(state, data, np.int32(number))
-        checked = validate(state.variables, held_out)
+        losses = parts, validate(state.variables, held_out)
+        parts, checked = interrupts.waited(jax.device_get, losses)
         row = {"epoch": number, **_row("train", parts), **_row("val", checked)}
         new = pl.DataFrame([row])
         rows = new if rows.is_empty() else pl.concat([rows, new])
