@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -56,3 +57,14 @@ def data_dir() -> Path:
 def reference() -> Path:
     """The folder of a real zoo made by the original torch code."""
     return _folder("ZOOJAX_REFERENCE")
+
+
+@pytest.fixture(scope="module")
+def quickly_compiled() -> Iterator[None]:
+    """XLA optimises less and takes half the time: where programs are large and hardly run.
+
+    Not where rounding or the bits of a population are the subject.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

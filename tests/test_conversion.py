@@ -664,12 +664,12 @@ def fuzz(strategy, examples):
     return decorate
 
 
-@fuzz(damaged_bytes(), 75)
+@fuzz(damaged_bytes(), 50)
 def test_fuzzed_bytes(two, spoil):
     assert_rejected_or_verified(two, spoil)
 
 
-@fuzz(damaged_content(), 75)
+@fuzz(damaged_content(), 50)
 def test_fuzzed_content(two, spoil):
     assert_rejected_or_verified(two, spoil)
 

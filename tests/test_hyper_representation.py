@@ -27,6 +27,8 @@ from zoojax.hyper_representation.samples import Normalisation, normalisation, re
 from zoojax.hyper_representation.settings import PRESETS, Settings
 from zoojax.hyper_representation.tokens import shapes
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SETTINGS = replace(representations.SETTINGS, epochs=3)
 PARTS = ("alphas", "contrastive", "loss", "weights")
 BY_HEART = Settings(
@@ -283,7 +285,12 @@ def test_sixteen_samples_are_learned_by_heart(monkeypatch):
     codec = Codec(BY_HEART, arch, Normalisation(*plain), variational)
     data = jax.device_put(training.Data(*codec.targets(weights, alphas)))
     state = population.jit_once(lambda: training.init(codec, count))()
-    program = jax.jit(training.epoch_program(codec, count), donate_argnums=0)
+    program = jax.jit(
+        training.epoch_program(codec, count),
+        donate_argnums=0,
+        # It runs for a while.
+        compiler_options={"xla_backend_optimization_level": 3},
+    )
     parts = {}
     for number in range(1, BY_HEART.epochs + 1):
         state, parts = program(state, data, np.int32(number))

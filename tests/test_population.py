@@ -53,7 +53,7 @@ class Run(NamedTuple):
 KINDS = [
     Run("dense", "adam"),
     Run("dense", "sgd"),
-    Run("dense", "adam", dropout=True),
+    pytest.param(Run("dense", "adam", dropout=True), marks=pytest.mark.slow),
     Run("mp", "adam"),
     Run("vd", "adam", dropout=True),
 ]

@@ -12,6 +12,8 @@ from zoojax.hyper_representation.samples import normalisation
 from zoojax.hyper_representation.settings import Settings
 from zoojax.hyper_representation.tokens import completed, shapes
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 ARCH = architecture("small", 1)
 # As in twins of the released code: biases of convolutions are variational.
 VARIATIONAL = {"conv1": ("kernel", "bias"), "conv2": ("kernel", "bias"), "fc1": ("kernel",)}

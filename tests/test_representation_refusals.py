@@ -24,6 +24,8 @@ from zoojax.hyper_representation.representation import (
 )
 from zoojax.hyper_representation.settings import PRESETS
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 SETTINGS = representations.SETTINGS
 
 
