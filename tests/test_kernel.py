@@ -87,7 +87,7 @@ def test_loss_and_gradients_of_every_activation(activation):
     ("arch", "variant"),
     [
         (SMALL, "corrected"),
-        (LARGE, "released"),
+        pytest.param(LARGE, "released", marks=pytest.mark.slow),
         pytest.param(SMALL, "released", marks=pytest.mark.slow),
         pytest.param(LARGE, "corrected", marks=pytest.mark.slow),
     ],

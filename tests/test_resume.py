@@ -170,7 +170,7 @@ def test_killed_at_ten_moments(tmp_path_factory, tmp_path):
 
 @pytest.mark.parametrize(("kind", "seed"), [("mp", 2), ("vd", 3)])
 def test_killed_twins(tmp_path_factory, tmp_path, kind, seed):
-    kill_and_finish(tmp_path_factory, tmp_path, kind, kills=3, seed=seed)
+    kill_and_finish(tmp_path_factory, tmp_path, kind, kills=2, seed=seed)
 
 
 def test_interrupted_and_terminated(tmp_path_factory, tmp_path):
@@ -193,8 +193,8 @@ def test_no_epoch_is_waited_for(tmp_path_factory, tmp_path):
     np.savez(tmp_path / "many.npz", **many)
     out = tmp_path / "zoo"
     command = [
-        *("train", "digits-s-seed", "--data", tmp_path / "many.npz", "--members", 32),
-        *("--epochs", 1, "--chunk", 32, "--quiet", "--out", out),
+        *("train", "digits-s-seed", "--data", tmp_path / "many.npz", "--members", 8),
+        *("--epochs", 1, "--chunk", 4, "--quiet", "--out", out),
     ]
     ended = interrupt(tmp_path_factory, command, out, signal.SIGTERM, 0.5, first="states/0")
     assert (ended.status, ended.stdout, ended.stderr) == (143, "", MESSAGE)
