@@ -264,6 +264,7 @@ def test_weights_alone_of_a_dense_zoo(tmp_path, tmp_path_factory):
     assert alphas is None and weights["fc2"]["bias"].shape == (9, 10)
 
 
+@pytest.mark.slow
 def test_sixteen_samples_are_learned_by_heart(monkeypatch):
     """R2 of weights and of scaled alphas, where nothing but the network limits them.
 
