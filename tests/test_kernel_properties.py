@@ -47,6 +47,8 @@ def images(arch: Architecture) -> Sets:
 
 def untrained(recipe: Recipe, count: int) -> train.State:
     params = population.stack([made_up_params(recipe.architecture, s) for s in range(count)])
+    # The gradient of the KL divergence goes with 1/w: near zero it would hide all others.
+    params = jax.tree.map(lambda w: w + 0.05 * jnp.sign(w), params)
     trainable, fixed = {"params": params}, {}
     if recipe.kind == "vd":
         log_sigma2 = variational_dropout.init_log_sigma2(params, "released")
@@ -61,9 +63,10 @@ def untrained(recipe: Recipe, count: int) -> train.State:
 def trained(recipe: Recipe, count: int) -> tuple[train.State, dict]:
     """One epoch of three steps, the last batch not full, and its evaluation."""
     mesh = population.make_mesh(jax.devices()[:1])
-    # Steps of SGD, lest Adam make a sign of what rounding leaves of a gradient near zero.
+    # Steps of SGD, lest Adam make a sign of what rounding leaves of a gradient near zero; and
+    # small ones: the loss itself makes much of rounding once weights are thrown about.
     hyper = train.Hyper(
-        *(jnp.arange(count, dtype=jnp.uint32), jnp.linspace(1e-3, 1e-2, count)),
+        *(jnp.arange(count, dtype=jnp.uint32), jnp.linspace(1e-5, 1e-4, count)),
         *(jnp.linspace(0, 1e-2, count), jnp.linspace(0.1, 0.6, count)),
     )
     program = jax.jit(programs.epoch(recipe, mesh))
@@ -73,15 +76,20 @@ def trained(recipe: Recipe, count: int) -> tuple[train.State, dict]:
 def assert_engines_agree(recipe: Recipe, count: int) -> None:
     ours, measured = trained(dataclasses.replace(recipe, engine="kernel"), count)
     theirs, expected = trained(dataclasses.replace(recipe, engine="xla"), count)
-    for (path, a), b in zip(
-        jax.tree.leaves_with_path(ours.trainable), jax.tree.leaves(theirs.trainable), strict=True
+    # Momentum is a sum of gradients: where few weights share one, its terms may cancel.
+    for got, wanted, close, rare in (
+        (ours.trainable, theirs.trainable, 1e-5, 1e-4),
+        (ours.optimizer, theirs.optimizer, 1e-4, 0.1),
     ):
-        difference = np.abs(np.subtract(a, b)) / (np.abs(b).max() + np.abs(b))
-        members = difference.reshape(count, -1).max(axis=1)
-        # Where two pixels of a pool are equal but for rounding, engines may send its gradient
-        # to one or the other: a rare member differs by more.
-        assert np.quantile(members, 0.9) < 1e-5, path
-        assert members.max() < 1e-4, path
+        for (path, a), b in zip(
+            jax.tree.leaves_with_path(got), jax.tree.leaves(wanted), strict=True
+        ):
+            difference = np.abs(np.subtract(a, b)) / (np.abs(b).max() + np.abs(b))
+            members = difference.reshape(count, -1).max(axis=1)
+            # Where two pixels of a pool are equal but for rounding, engines may send its
+            # gradient to one or the other: a rare member differs by more.
+            assert np.quantile(members, 0.9) < close, path
+            assert members.max() < rare, path
     for name, value in expected.items():
         if name.endswith("_acc"):  # an answer that hangs on rounding may fall either way
             np.testing.assert_allclose(measured[name], value, atol=1.5 / IMAGES)
@@ -121,7 +129,7 @@ def test_two_ways_of_training(recipe, count):
 
 @pytest.mark.slow
 @given(recipes(ODD), st.sampled_from([1, 15, 17, 100]))
-@settings(max_examples=20, phases=UNSHRUNK)
+@settings(max_examples=20, phases=UNSHRUNK, derandomize=True)
 def test_every_way_of_training(recipe, count):
     """Each example compiles two programs."""
     assert_engines_agree(recipe, count)
@@ -145,7 +153,7 @@ def shapes(draw: st.DrawFn) -> Architecture:
 
 @pytest.mark.slow
 @given(st.data())
-@settings(max_examples=15, phases=UNSHRUNK)
+@settings(max_examples=15, phases=UNSHRUNK, derandomize=True)
 def test_every_shape(tmp_path_factory, data):
     """Compiles a kernel an example, kept apart from the user's."""
     arch = data.draw(shapes())
