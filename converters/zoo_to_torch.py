@@ -1,6 +1,7 @@
 """A zoojax zoo made torch files again: trial folders in the original layout, or stacked
 safetensors; and the check that a conversion lost nothing."""
 
+import functools
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import torch
@@ -232,11 +232,17 @@ def _flax_logits(
     params: dict[str, Any], description: Description, activation: str, images: np.ndarray
 ) -> np.ndarray:
     """Logits of a member as it is evaluated, in double precision."""
-    model = models.CNN(description.architecture, activation)
+    logits = _program(description.architecture, activation)
     with jax.enable_x64(True):
-        exact = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
-        x = jnp.asarray(images, jnp.float64)
-        return np.asarray(models.logits(model, {"params": exact}, x))
+        exact = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+        return np.asarray(logits(exact, images.astype(np.float64)))
+
+
+@functools.cache
+def _program(architecture: models.Architecture, activation: str) -> Callable[..., jax.Array]:
+    """(parameters, images) -> logits."""
+    model = models.CNN(architecture, activation)
+    return jax.jit(lambda params, images: models.logits(model, {"params": params}, images))
 
 
 def _torch_logits(

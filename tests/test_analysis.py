@@ -1,5 +1,6 @@
 """Every statistic against an independent computation, or a population whose answer is known."""
 
+import functools
 import os
 import subprocess
 import time
@@ -14,7 +15,7 @@ import polars as pl
 import pytest
 import scipy.stats
 import zoos
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.presets import PRESETS
@@ -129,6 +130,7 @@ def test_pruning_frequency_of_every_weight(family):
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 2500), st.integers(2, 9))
+@settings(max_examples=30)
 def test_pairwise_agreement_by_counting(members, others, images, classes):
     rng = np.random.default_rng(images)
     one = rng.integers(0, classes, (members, images)).astype(np.uint16)
@@ -142,10 +144,7 @@ def test_predictions_are_the_largest_logits(tmp_path_factory, kind):
     zoo = zoos.KINDS[kind](tmp_path_factory)
     images = jnp.asarray(run.load_images(zoo, None).test.images)
     params, model = zoo.effective(), models.CNN(zoo.config.shape, "tanh")
-    logits = [
-        models.logits(model, {"params": population.take(params, i)}, images)
-        for i in range(len(zoo))
-    ]
+    logits = jax.jit(jax.vmap(lambda p: models.logits(model, {"params": p}, images)))(params)
     np.testing.assert_array_equal(analysis.predictions(zoo), np.argmax(logits, axis=-1))
 
 
@@ -156,7 +155,9 @@ def test_predictions_of_a_grid_are_in_the_order_of_its_members(family):
     assert zoo.roster["activation"].n_unique() == 2
     for i in (0, 23, 24, 47):
         model = models.CNN(zoo.config.shape, zoo.roster["activation"][i])
-        logits = models.logits(model, {"params": population.take(params, i)}, jnp.asarray(images))
+        logits = jax.jit(functools.partial(models.logits, model))(
+            {"params": population.take(params, i)}, images
+        )
         np.testing.assert_array_equal(answers[i], np.argmax(logits, axis=-1))
 
 

@@ -219,7 +219,9 @@ def test_embeddings_are_of_each_member_alone(whole, twin):
 
 def test_means_over_orders_of_units_hang_less_on_their_order(whole, twin):
     params, arch = twin.params(0), whole.config.shape
-    reordered = permute(params, draw_permutation(jax.random.key(7), arch), arch)
+    reordered = jax.jit(lambda key: permute(params, draw_permutation(key, arch), arch))(
+        jax.random.key(7)
+    )
 
     def moved(views: int | None) -> float:
         before, after = whole.embed(params, views=views), whole.embed(reordered, views=views)

@@ -54,7 +54,9 @@ def program(arch, activation, engine, dropout):
 
 def run(arch, activation, engine, count, variant=None, dropout=False, size=10, padding=0):
     params = members(arch, count)
-    variances = None if variant is None else jax.vmap(lambda p: variances_of(p, variant))(params)
+    variances = None
+    if variant is not None:
+        variances = jax.jit(jax.vmap(lambda p: variances_of(p, variant)))(params)
     images, labels, *_ = made_up_batch(arch, 40)
     rng = np.random.default_rng(0)
     indices = jnp.asarray(rng.integers(0, 40, (count, size)))
@@ -121,10 +123,11 @@ def test_members_with_images_of_their_own():
     labels = jnp.stack([b.labels for b in batches])
     loss = network.loss(SMALL, "tanh", "kernel")
 
+    @jax.jit
     def one(params, images, labels):
         return loss(params, None, Batch(images, labels, jnp.ones(4)), None, None)
 
-    together = jax.vmap(one)(params, images, labels)
+    together = jax.jit(jax.vmap(one))(params, images, labels)
     for i in range(3):
         alone = one(population.take(params, i), images[i], labels[i])
         np.testing.assert_array_equal([x[i] for x in together], alone)

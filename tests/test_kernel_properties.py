@@ -57,7 +57,8 @@ def untrained(recipe: Recipe, count: int) -> train.State:
         total = sum(w[0].size for w in magnitude_pruning.kernels(params).values())
         pruned = {"all": jnp.arange(count) % total}
         trainable, fixed = magnitude_pruning.prune_population(params, pruned)
-    return jax.vmap(lambda t, f: train.init_state(t, f, recipe.optimizer))(trainable, fixed)
+    begin = jax.jit(jax.vmap(lambda t, f: train.init_state(t, f, recipe.optimizer)))
+    return begin(trainable, fixed)
 
 
 def trained(recipe: Recipe, count: int) -> tuple[train.State, dict]:

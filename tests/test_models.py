@@ -16,6 +16,8 @@ from zoojax.errors import ZoojaxError
 from zoojax.models import CNN, architecture
 
 ARCHITECTURES = [("small", 1), ("small", 3), ("large", 3)]
+logits = jax.jit(models.logits, static_argnums=0)
+conv = jax.jit(ops.conv, static_argnums=2)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +40,7 @@ def test_logits_are_torchs(name, channels):
         module = TorchCNN(name, channels, activation)
         load(module, params, arch)
         expected = module(nchw(images)).detach().numpy()
-        actual = models.logits(CNN(arch, activation), {"params": params}, images)
+        actual = logits(CNN(arch, activation), {"params": params}, images)
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5, err_msg=activation)
         assert all(np.abs(actual - other).max() > 1e-3 for other in seen)
         seen.append(actual)
@@ -133,9 +135,8 @@ def inputs_of_layers(name, rate, count=40):
     arch = architecture(name, 1 if name == "small" else 3)
     model = CNN(arch, "tanh", conv=TellingConv, dense=TellingDense)
     params, images = made_up_params(arch), made_up_batch(arch, count).images
-    _, told = model.apply(
-        {"params": params}, images, noise(0), jnp.float32(rate), mutable=["inputs"]
-    )
+    run = jax.jit(functools.partial(model.apply, mutable=["inputs"]))
+    _, told = run({"params": params}, images, noise(0), jnp.float32(rate))
     return {layer: np.asarray(leaves["x"][0]) for layer, leaves in told["inputs"].items()}, params
 
 
@@ -145,8 +146,8 @@ def through(name, params, inputs, layer):
         kernel, bias = (np.asarray(params[layer][name]) for name in ("kernel", "bias"))
         return np.tanh(inputs[layer] @ kernel + bias)
     spec = architecture(name, 1).convs[int(layer[-1]) - 1]
-    y = ops.max_pool(ops.conv(jnp.asarray(inputs[layer]), params[layer]["kernel"], spec.pool))
-    return np.tanh(y + jnp.broadcast_to(params[layer]["bias"], y.shape))
+    y = jax.jit(ops.max_pool)(conv(inputs[layer], params[layer]["kernel"], spec.pool))
+    return np.tanh(np.asarray(y) + np.asarray(params[layer]["bias"]))
 
 
 LAYERS = ("conv1", "conv2", "conv3", "fc1", "fc2")
@@ -199,7 +200,7 @@ def test_traced_rates_of_members_under_vmap():
         return models.logits(model, {"params": params}, images, key, rate)
 
     members = dropped(rates, noise(2))
-    plain = models.logits(model, {"params": params}, images)
+    plain = logits(model, {"params": params}, images)
     np.testing.assert_allclose(members[0], plain, rtol=1e-5, atol=1e-5)
     # A member's rate is its own, wherever it stands.
     turned = dropped(rates[::-1], noise(2))
@@ -214,12 +215,10 @@ def test_traced_rates_of_members_under_vmap():
 def test_rate_zero_and_evaluation_are_exactly_no_dropout():
     arch = architecture("small", 1)
     model, params, images = CNN(arch, "relu"), made_up_params(arch), made_up_batch(arch, 4).images
-    plain = models.logits(model, {"params": params}, images)
+    plain = logits(model, {"params": params}, images)
     for key, rate in [
         (noise(0), jnp.float32(0)),
         (noise(0), None),
         (None, jnp.float32(0.5)),
     ]:
-        np.testing.assert_array_equal(
-            models.logits(model, {"params": params}, images, key, rate), plain
-        )
+        np.testing.assert_array_equal(logits(model, {"params": params}, images, key, rate), plain)

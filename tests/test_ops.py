@@ -14,6 +14,9 @@ from scipy import stats
 from zoojax import keys, ops
 from zoojax.ops import noise
 
+conv, max_pool = jax.jit(ops.conv, static_argnums=2), jax.jit(ops.max_pool)
+normal = jax.jit(ops.normal, static_argnums=1)
+
 
 def to_phases(y_BHWO, pool):
     """Rows and columns [B, H, W, O] to the layout by pooling positions, floor mode."""
@@ -80,7 +83,7 @@ def with_gradients(function):
 @pytest.mark.parametrize("size, pool, windows", [(8, 2, 3), (9, 2, 3), (10, 2, 4), (10, 3, 2)])
 def test_conv_drops_what_floor_pooling_drops(size, pool, windows):
     x = jnp.arange(size * size, dtype=jnp.float32).reshape(1, size, size, 1)
-    y = ops.conv(x, jnp.zeros((3, 3, 1, 1)).at[0, 0].set(1.0), pool)
+    y = conv(x, jnp.zeros((3, 3, 1, 1)).at[0, 0].set(1.0), pool)
     assert y.shape == (1, windows, pool, pool, windows, 1)
     # The kernel copies its upper left pixel, so each number says where it came from.
     for h, p, q, w in [(0, 0, 0, 0), (0, 1, 0, 1), (windows - 1, pool - 1, pool - 1, 1)]:
@@ -89,7 +92,7 @@ def test_conv_drops_what_floor_pooling_drops(size, pool, windows):
 
 def test_pixels_that_pooling_drops_have_no_gradient():
     x, kernel = jnp.ones((1, 9, 9, 1)), jnp.ones((3, 3, 1, 1))
-    grad = jax.grad(lambda x: jnp.sum(ops.conv(x, kernel, 2)))(x)[0, :, :, 0]
+    grad = jax.jit(jax.grad(lambda x: jnp.sum(ops.conv(x, kernel, 2))))(x)[0, :, :, 0]
     assert (grad[:8, :8] > 0).all()
     assert (grad[8] == 0).all()
     assert (grad[:, 8] == 0).all()
@@ -102,10 +105,11 @@ def test_conv_and_pool_of_members_are_those_of_each(shared_images):
     x = jnp.asarray(rng.normal(size=(3, 4, 12, 12, 2)), jnp.float32)
     x = x[0] if shared_images else x
 
+    @jax.jit
     def one(x, kernel):
         return ops.max_pool(ops.conv(x, kernel, 2))
 
-    members = jax.vmap(one, in_axes=(None if shared_images else 0, 0))(x, kernel)
+    members = jax.jit(jax.vmap(one, in_axes=(None if shared_images else 0, 0)))(x, kernel)
     for i in range(3):
         assert_close(members[i], one(x if shared_images else x[i], kernel[i]), 1e-6)
 
@@ -123,8 +127,13 @@ def torch_pool(y_BHWO, pool, cotangent_BHWO):
 
 
 def our_pool(y_BHWO, pool, cotangent_BHWO):
-    pooled, pullback = jax.vjp(ops.max_pool, jnp.asarray(to_phases(y_BHWO, pool)))
-    return pooled, pullback(jnp.asarray(cotangent_BHWO))[0]
+    return max_pool_and_gradient(to_phases(y_BHWO, pool), cotangent_BHWO)
+
+
+@jax.jit
+def max_pool_and_gradient(y, cotangent):
+    pooled, pullback = jax.vjp(ops.max_pool, y)
+    return pooled, pullback(cotangent)[0]
 
 
 def numbers(kind, shape):
@@ -160,7 +169,7 @@ def test_first_of_equals_has_the_gradient():
 def test_nan_anywhere_in_a_window_comes_out(place):
     y = np.zeros((1, 2, 4, 1), np.float32)
     y[0, place // 2, place % 2, 0] = np.nan
-    pooled = np.asarray(ops.max_pool(jnp.asarray(to_phases(y, 2))))
+    pooled = np.asarray(max_pool(to_phases(y, 2)))
     assert np.isnan(pooled[0, 0, 0, 0])
     assert pooled[0, 0, 1, 0] == 0
 
@@ -168,11 +177,12 @@ def test_nan_anywhere_in_a_window_comes_out(place):
 def test_max_pool_of_members_is_that_of_each():
     y = np.random.default_rng(4).integers(0, 4, (3, 2, 2, 2, 2, 3, 2)).astype(np.float32)
 
+    @jax.jit
     def one(y):
         pooled, pullback = jax.vjp(ops.max_pool, y)
         return pooled, pullback(pooled + 1)[0]
 
-    members = jax.vmap(one)(y)
+    members = jax.jit(jax.vmap(one))(y)
     for i in range(3):
         for of_all, alone in zip(members, one(y[i]), strict=True):
             np.testing.assert_array_equal(of_all[i], alone)
@@ -218,7 +228,7 @@ def test_threefry_of_20_rounds_is_jaxs():
 
 
 def test_million_numbers_are_standard_normal():
-    x = np.asarray(ops.normal(step(6), (1_000_000,)), np.float64)
+    x = np.asarray(normal(step(6), (1_000_000,)), np.float64)
     error = 1e-3  # the standard error of a mean of a million
     assert abs(x.mean()) < 4 * error
     assert abs(x.var() - 1) < 4 * np.sqrt(2) * error
@@ -242,7 +252,7 @@ def test_extreme_bits_are_finite_and_symmetric(monkeypatch):
 
 @pytest.mark.parametrize("shape", [(1,), (7,), (3, 5), (2, 3, 4)])
 def test_noise_of_any_shape(shape):
-    x = ops.normal(step(8), shape)
+    x = normal(step(8), shape)
     assert x.shape == shape
     assert x.dtype == jnp.float32
     assert len(np.unique(x)) == x.size
@@ -256,7 +266,7 @@ def test_keys_steps_and_halves_are_uncorrelated():
     chosen += [
         keys.step(keys.stream(seed, "noise", epoch), 0) for seed in (1, 2) for epoch in (2, 3)
     ]
-    rows = np.stack([ops.normal(key, (size,)) for key in chosen])
+    rows = np.stack([normal(key, (size,)) for key in chosen])
     halves = rows.reshape(-1, size // 2)
     lagged = [(row[:-1] * row[1:]).mean() for row in rows]
     for correlations, count in ((np.corrcoef(rows), size), (np.corrcoef(halves), size // 2)):
@@ -268,6 +278,7 @@ def test_keys_steps_and_halves_are_uncorrelated():
 def test_noise_of_members_is_that_of_each():
     seeds = jnp.arange(4)
 
+    @jax.jit
     def one(seed):
         return ops.normal(step(seed), (11, 3))
 

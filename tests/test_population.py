@@ -112,7 +112,7 @@ def trained(run: Run, sets, members, epochs=2, seeds=None, spoil=lambda state, h
     members, mesh = np.asarray(members), run.mesh
     states = jax.tree.map(
         np.array,
-        jax.vmap(lambda t, f: train.init_state(t, f, run.optimizer))(
+        jax.jit(jax.vmap(lambda t, f: train.init_state(t, f, run.optimizer)))(
             *population.take(untrained(run.kind), members)
         ),
     )

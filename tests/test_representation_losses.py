@@ -7,12 +7,14 @@ import pytest
 
 from zoojax.architectures import architecture
 from zoojax.hyper_representation.codec import Codec
-from zoojax.hyper_representation.losses import mean_square, nt_xent, scaled
+from zoojax.hyper_representation.losses import mean_square, scaled
+from zoojax.hyper_representation.losses import nt_xent as eager_nt_xent
 from zoojax.hyper_representation.samples import normalisation
 from zoojax.hyper_representation.settings import Settings
 from zoojax.hyper_representation.tokens import completed, shapes
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
+nt_xent = jax.jit(eager_nt_xent)
 
 ARCH = architecture("small", 1)
 # As in twins of the released code: biases of convolutions are variational.
@@ -68,7 +70,7 @@ def test_nt_xent_falls_as_pairs_align():
 
 def test_nt_xent_of_projections_of_zero_is_finite():
     """A dead projection has no direction; its gradient must not be NaN."""
-    value, gradient = jax.value_and_grad(lambda x: nt_xent(x, x, 0.1))(jnp.zeros((3, 4)))
+    value, gradient = jax.jit(jax.value_and_grad(lambda x: nt_xent(x, x, 0.1)))(jnp.zeros((3, 4)))
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
@@ -103,8 +105,12 @@ def test_the_loss_of_weights_is_equation_4(kind):
     """Squares in units of the layer's standard deviation over the training set."""
     learned, weights, guessed = codec(kind), made_up(1), made_up(2, 0.5)
     norm = learned.normalisation
-    predicted, target = (learned.tokens(norm.apply(x)) for x in (guessed, weights))
-    found = float(mean_square(predicted, target, learned.masks[0]))
+
+    @jax.jit
+    def distance(*both):
+        return mean_square(*(learned.tokens(norm.apply(x)) for x in both), learned.masks[0])
+
+    found = float(distance(guessed, weights))
     training, total, count = made_up(0), 0.0, 0
     for layer in ARCH.layers:
         of_layer = np.concatenate([x.ravel() for x in training[layer].values()], dtype=np.float64)
@@ -120,11 +126,16 @@ def test_the_loss_of_alphas_is_equation_5(kind):
     learned = codec(kind)
     alphas = {k: {n: made_up(3, 2)[k][n] for n in names} for k, names in VARIATIONAL.items()}
     guessed = made_up(4, 2)
-    tokens = learned.tokens(jax.tree.map(lambda a: (a - 3) / RADIUS, guessed))
-    predicted = {name: jnp.tanh(x) for name, x in tokens.items()}
-    target = learned.targets(made_up(1), alphas)[1]
-    assert target is not None
-    found = float(mean_square(predicted, learned.alpha_tokens(target), learned.masks[1]))
+
+    @jax.jit
+    def distance(guessed, weights, alphas):
+        tokens = learned.tokens(jax.tree.map(lambda a: (a - 3) / RADIUS, guessed))
+        predicted = {name: jnp.tanh(x) for name, x in tokens.items()}
+        target = learned.targets(weights, alphas)[1]
+        assert target is not None
+        return mean_square(predicted, learned.alpha_tokens(target), learned.masks[1])
+
+    found = float(distance(guessed, made_up(1), alphas))
     errors = [
         np.tanh((guessed[k][n].astype(np.float64) - 3) / RADIUS)
         - np.tanh((alphas[k][n].astype(np.float64) - 3) / RADIUS)
@@ -139,10 +150,14 @@ def test_log_alphas_come_back_from_what_the_decoder_gives():
     """(log alpha - 3) / r, unscaled and clipped as a layer's are, at their own places."""
     learned = codec("chunk")
     alphas = {k: {n: made_up(3, 2)[k][n] for n in names} for k, names in VARIATIONAL.items()}
-    whole = jax.vmap(lambda one: completed(one, ARCH))(alphas)
-    given = learned.tokens(jax.tree.map(lambda a: (a - 3) / RADIUS, whole))
-    weights = learned.tokens(learned.normalisation.apply(made_up(1)))
-    found_weights, found = learned.parameters([weights, given])
+
+    @jax.jit
+    def there_and_back(weights, alphas):
+        whole = jax.vmap(lambda one: completed(one, ARCH))(alphas)
+        given = learned.tokens(jax.tree.map(lambda a: (a - 3) / RADIUS, whole))
+        return learned.parameters([learned.tokens(learned.normalisation.apply(weights)), given])
+
+    found_weights, found = there_and_back(made_up(1), alphas)
     assert found is not None and found.keys() == VARIATIONAL.keys()
     for layer, names in VARIATIONAL.items():
         clip = 8 if layer.startswith("conv") else 10

@@ -27,6 +27,7 @@ SETTINGS = Settings(
     width=16, heads=2, layers=2, feed_forward=24, latent=160, local=0.5, projection=(12, 6)
 )
 SAMPLES = 3
+permute = jax.jit(augmentation.permute, static_argnums=2)
 
 
 def codec(settings: Settings) -> Codec:
@@ -66,22 +67,22 @@ def test_the_twin_computes_the_same(local):
     alphas = {k: {n: np.tanh(first[k][n]) for n in names} for k, names in VARIATIONAL.items()}
     weights, targets = learned.tokens(first), learned.alpha_tokens(alphas)
 
+    @jax.jit
     def forward(variables):
-        return learned.outputs(variables, seen, first)
+        z, projected, out = learned.outputs(variables, seen, first)
+        loss = settings.gamma * nt_xent(projected[:SAMPLES], projected[SAMPLES:], 0.1)
+        guessed = {n: jnp.tanh(x) for n, x in out[1].items()}
+        loss += (1 - settings.gamma) * (
+            mean_square(out[0], weights, learned.masks[0])
+            + mean_square(guessed, targets, learned.masks[1])
+        )
+        return (z, projected, out), loss
 
-    z, projected, out = jax.jit(forward)(variables)
-    expected = settings.gamma * nt_xent(projected[:SAMPLES], projected[SAMPLES:], 0.1)
-    guessed = {n: jnp.tanh(x) for n, x in out[1].items()}
-    expected += (1 - settings.gamma) * (
-        mean_square(out[0], weights, learned.masks[0])
-        + mean_square(guessed, targets, learned.masks[1])
-    )
+    outputs, expected = forward(variables)
     model = twin.Autoencoder(settings, tokenizer, alphas=True).eval()
     twin.load_flax(model, variables["params"])
     found = model(to_torch(seen), SAMPLES)
-    for mine, theirs in zip(
-        jax.tree.leaves((z, projected, out)), jax.tree.leaves(found), strict=True
-    ):
+    for mine, theirs in zip(jax.tree.leaves(outputs), jax.tree.leaves(found), strict=True):
         np.testing.assert_allclose(theirs.detach().numpy(), mine, rtol=1e-4, atol=1e-4)
     loss = twin.objective(
         *(model, to_torch(seen), to_torch(weights), to_torch(targets)),
@@ -99,15 +100,13 @@ def test_the_twin_permutes_as_zoojax_does():
     for i in range(SAMPLES):
         before, after = (jax.tree.map(lambda x, i=i: x[i], t) for t in (weights, found[0]))
         orders = {
-            layer: jnp.array([before[layer]["bias"].tolist().index(b) for b in own["bias"]])
+            layer: np.array([before[layer]["bias"].tolist().index(b) for b in own["bias"]])
             for layer, own in after.items()
         }
         assert orders.pop("fc2").tolist() == list(range(10))
         assert any(order.tolist() != sorted(order.tolist()) for order in orders.values())
         for tree, permuted in zip((weights, alphas), found, strict=True):
-            expected = augmentation.permute(
-                jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), tree), orders, ARCH
-            )
+            expected = permute(jax.tree.map(lambda x, i=i: x[i], tree), orders, ARCH)
             for layer, leaves in expected.items():
                 for name, leaf in leaves.items():
                     np.testing.assert_array_equal(permuted[layer][name][i].numpy(), leaf)

@@ -12,6 +12,7 @@ Molchanov et al., "Variational Dropout Sparsifies Deep Neural Networks", 2017, a
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from zoojax.network import Loss
@@ -84,7 +85,9 @@ def init_log_sigma2(params: dict, variant: str) -> dict:
         return ("bias", "kernel") if biased else ("kernel",)
 
     return {
-        layer: {name: jnp.full_like(leaves[name], INIT_LOG_SIGMA2) for name in names(layer)}
+        layer: {
+            name: np.full(leaves[name].shape, INIT_LOG_SIGMA2, np.float32) for name in names(layer)
+        }
         for layer, leaves in params.items()
     }
 

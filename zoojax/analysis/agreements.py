@@ -4,7 +4,10 @@ Equation 1 of "Sparsified Model Zoo Twins" (arXiv 2304.13718): the share of N te
 on which both predict the same class.
 """
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -94,23 +97,24 @@ def pairwise(one: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
     Returns:
         [members, others] float32 in [0, 1]; exact, since counts fit a float.
     """
-    import jax
-    import jax.numpy as jnp
-
     other = one if other is None else other
-    classes = int(max(one.max(), other.max())) + 1
-
-    @jax.jit
-    def counts(a, b):
-        def one_hot(x):
-            return jax.nn.one_hot(x, classes, dtype=jnp.float32).reshape(x.shape[0], -1)
-
-        return one_hot(a) @ one_hot(b).T
-
+    counts = _counts(int(max(one.max(), other.max())) + 1)
     total = np.zeros((len(one), len(other)), np.float32)
     for i in range(0, one.shape[1], _IMAGES):
         total += np.asarray(counts(one[:, i : i + _IMAGES], other[:, i : i + _IMAGES]))
     return total / one.shape[1]
+
+
+@functools.cache
+def _counts(classes: int) -> Callable[..., Any]:
+    """([members, n], [others, n]) -> how often they are of the same of so many classes."""
+    import jax
+    import jax.numpy as jnp
+
+    def one_hot(x):
+        return jax.nn.one_hot(x, classes, dtype=jnp.float32).reshape(x.shape[0], -1)
+
+    return jax.jit(lambda a, b: one_hot(a) @ one_hot(b).T)
 
 
 def without_diverged(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
