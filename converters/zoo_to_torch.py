@@ -232,14 +232,14 @@ def _flax_logits(
     params: dict[str, Any], description: Description, activation: str, images: np.ndarray
 ) -> np.ndarray:
     """Logits of a member as it is evaluated, in double precision."""
-    logits = _program(description.architecture, activation)
+    logits = _logits_program(description.architecture, activation)
     with jax.enable_x64(True):
         exact = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
         return np.asarray(logits(exact, images.astype(np.float64)))
 
 
 @functools.cache
-def _program(architecture: models.Architecture, activation: str) -> Callable[..., jax.Array]:
+def _logits_program(architecture: models.Architecture, activation: str) -> Callable[..., jax.Array]:
     """(parameters, images) -> logits."""
     model = models.CNN(architecture, activation)
     return jax.jit(lambda params, images: models.logits(model, {"params": params}, images))

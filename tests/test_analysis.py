@@ -144,7 +144,8 @@ def test_predictions_are_the_largest_logits(tmp_path_factory, kind):
     zoo = zoos.KINDS[kind](tmp_path_factory)
     images = jnp.asarray(run.load_images(zoo, None).test.images)
     params, model = zoo.effective(), models.CNN(zoo.config.shape, "tanh")
-    logits = jax.jit(jax.vmap(lambda p: models.logits(model, {"params": p}, images)))(params)
+    one = jax.jit(lambda p: models.logits(model, {"params": p}, images))
+    logits = [one(population.take(params, i)) for i in range(len(zoo))]
     np.testing.assert_array_equal(analysis.predictions(zoo), np.argmax(logits, axis=-1))
 
 

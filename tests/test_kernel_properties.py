@@ -29,7 +29,7 @@ ODD = Architecture(
     (ConvSpec(5, 3, 2, True), ConvSpec(7, 2, 1, False), ConvSpec(3, 3, 2, True)),
     hidden=7,
 )
-IMAGES, STEPS = 24, 3
+IMAGES = 24
 # An example takes many seconds: what fails is told as it was found.
 UNSHRUNK = tuple(phase for phase in Phase if phase not in (Phase.shrink, Phase.explain))
 
@@ -47,12 +47,16 @@ def images(arch: Architecture) -> Sets:
 
 def untrained(recipe: Recipe, count: int) -> train.State:
     params = population.stack([made_up_params(recipe.architecture, s) for s in range(count)])
-    # The gradient of the KL divergence goes with 1/w: near zero it would hide all others.
-    params = jax.tree.map(lambda w: w + 0.05 * jnp.sign(w), params)
+    # Away from zero: sigma^2 = alpha w^2 does not depend on w but by rounding, which goes with
+    # 1/w, until log alpha is clipped, where its gradient jumps.
+    params = jax.tree.map(lambda w: w + np.float32(0.05) * np.sign(w), params)
     trainable, fixed = {"params": params}, {}
     if recipe.kind == "vd":
         log_sigma2 = variational_dropout.init_log_sigma2(params, "released")
-        trainable["log_sigma2"] = jax.tree.map(lambda x: x + 6, log_sigma2)
+        rng = np.random.default_rng(count)
+        trainable["log_sigma2"] = jax.tree.map(
+            lambda x: rng.uniform(-6, -2, x.shape).astype(np.float32), log_sigma2
+        )
     if recipe.kind == "mp":
         total = sum(w[0].size for w in magnitude_pruning.kernels(params).values())
         pruned = {"all": jnp.arange(count) % total}
@@ -62,10 +66,10 @@ def untrained(recipe: Recipe, count: int) -> train.State:
 
 
 def trained(recipe: Recipe, count: int) -> tuple[train.State, dict]:
-    """One epoch of three steps, the last batch not full, and its evaluation."""
+    """One epoch of three or four steps, the last batch not full, and its evaluation."""
     mesh = population.make_mesh(jax.devices()[:1])
     # Steps of SGD, lest Adam make a sign of what rounding leaves of a gradient near zero; and
-    # small ones: the loss itself makes much of rounding once weights are thrown about.
+    # small ones, lest what rounding leaves of one step be made more of by the next.
     hyper = train.Hyper(
         *(jnp.arange(count, dtype=jnp.uint32), jnp.linspace(1e-5, 1e-4, count)),
         *(jnp.linspace(0, 1e-2, count), jnp.linspace(0.1, 0.6, count)),
@@ -77,20 +81,17 @@ def trained(recipe: Recipe, count: int) -> tuple[train.State, dict]:
 def assert_engines_agree(recipe: Recipe, count: int) -> None:
     ours, measured = trained(dataclasses.replace(recipe, engine="kernel"), count)
     theirs, expected = trained(dataclasses.replace(recipe, engine="xla"), count)
-    # Momentum is a sum of gradients: where few weights share one, its terms may cancel.
-    for got, wanted, close, rare in (
-        (ours.trainable, theirs.trainable, 1e-5, 1e-4),
-        (ours.optimizer, theirs.optimizer, 1e-4, 0.1),
+    # Momentum, a sum of gradients, tells more of the engines than weights after small steps.
+    # Its terms may cancel.
+    for got, wanted, close in (
+        (ours.trainable, theirs.trainable, 1e-6),
+        (ours.optimizer, theirs.optimizer, 1e-4),
     ):
         for (path, a), b in zip(
             jax.tree.leaves_with_path(got), jax.tree.leaves(wanted), strict=True
         ):
             difference = np.abs(np.subtract(a, b)) / (np.abs(b).max() + np.abs(b))
-            members = difference.reshape(count, -1).max(axis=1)
-            # Where two pixels of a pool are equal but for rounding, engines may send its
-            # gradient to one or the other: a rare member differs by more.
-            assert np.quantile(members, 0.9) < close, path
-            assert members.max() < rare, path
+            assert difference.max() < close, path
     for name, value in expected.items():
         if name.endswith("_acc"):  # an answer that hangs on rounding may fall either way
             np.testing.assert_allclose(measured[name], value, atol=1.5 / IMAGES)
@@ -128,6 +129,8 @@ def test_two_ways_of_training(recipe, count):
     assert_engines_agree(recipe, count)
 
 
+# The same examples every time: where two pixels of a pool are equal but for rounding, engines
+# may send its gradient to one or the other.
 @pytest.mark.slow
 @given(recipes(ODD), st.sampled_from([1, 15, 17, 100]))
 @settings(max_examples=20, phases=UNSHRUNK, derandomize=True)

@@ -17,7 +17,7 @@ from zoojax.models import CNN, architecture
 
 ARCHITECTURES = [("small", 1), ("small", 3), ("large", 3)]
 logits = jax.jit(models.logits, static_argnums=0)
-conv = jax.jit(ops.conv, static_argnums=2)
+conv, max_pool = jax.jit(ops.conv, static_argnums=2), jax.jit(ops.max_pool)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def through(name, params, inputs, layer):
         kernel, bias = (np.asarray(params[layer][name]) for name in ("kernel", "bias"))
         return np.tanh(inputs[layer] @ kernel + bias)
     spec = architecture(name, 1).convs[int(layer[-1]) - 1]
-    y = jax.jit(ops.max_pool)(conv(inputs[layer], params[layer]["kernel"], spec.pool))
+    y = max_pool(conv(inputs[layer], params[layer]["kernel"], spec.pool))
     return np.tanh(np.asarray(y) + np.asarray(params[layer]["bias"]))
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from zoojax.architectures import architecture
+from zoojax.hyper_representation import losses
 from zoojax.hyper_representation.codec import Codec
 from zoojax.hyper_representation.losses import mean_square, scaled
-from zoojax.hyper_representation.losses import nt_xent as eager_nt_xent
 from zoojax.hyper_representation.samples import normalisation
 from zoojax.hyper_representation.settings import Settings
 from zoojax.hyper_representation.tokens import completed, shapes
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
-nt_xent = jax.jit(eager_nt_xent)
+nt_xent = jax.jit(losses.nt_xent)
 
 ARCH = architecture("small", 1)
 # As in twins of the released code: biases of convolutions are variational.

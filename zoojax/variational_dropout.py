@@ -86,7 +86,8 @@ def init_log_sigma2(params: dict, variant: str) -> dict:
 
     return {
         layer: {
-            name: np.full(leaves[name].shape, INIT_LOG_SIGMA2, np.float32) for name in names(layer)
+            name: np.full(leaves[name].shape, INIT_LOG_SIGMA2, leaves[name].dtype)
+            for name in names(layer)
         }
         for layer, leaves in params.items()
     }
