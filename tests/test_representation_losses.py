@@ -107,8 +107,9 @@ def test_the_loss_of_weights_is_equation_4(kind):
     norm = learned.normalisation
 
     @jax.jit
-    def distance(*both):
-        return mean_square(*(learned.tokens(norm.apply(x)) for x in both), learned.masks[0])
+    def distance(guessed, weights):
+        predicted, target = (learned.tokens(norm.apply(x)) for x in (guessed, weights))
+        return mean_square(predicted, target, learned.masks[0])
 
     found = float(distance(guessed, weights))
     training, total, count = made_up(0), 0.0, 0
