@@ -12,6 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Annotated, Any
 
 import tyro
@@ -70,14 +71,18 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         status = _run(command)
     except Exception:
-        if not _has_company():
+        if _company() is None:
             raise
         traceback.print_exc()
         status = 1
-    if status in _INTERRUPTED or (status and _has_company()):
+    company = _company()
+    if status in _INTERRUPTED or (status and company):
         with contextlib.suppress(OSError):  # Nobody reads on.
             sys.stdout.flush()
             sys.stderr.flush()
+        with contextlib.suppress(KeyboardInterrupt):
+            if company:
+                company.leave()
         os._exit(status)
     return status
 
@@ -119,10 +124,13 @@ def _plain_warnings() -> Iterator[None]:
         warnings.formatwarning = before
 
 
-def _has_company() -> bool:
-    """Whether this process was started with others; most commands do not get so far."""
+def _company() -> ModuleType | None:
+    """`zoojax.processes` where others were started with this process.
+
+    Most commands do not get so far as to import it.
+    """
     processes = sys.modules.get("zoojax.processes")
-    return processes is not None and processes.several()
+    return processes if processes is not None and processes.several() else None
 
 
 if __name__ == "__main__":

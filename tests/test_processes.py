@@ -6,7 +6,9 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,11 +25,13 @@ SEVEN = replace(zoos.GRID, seeds=7)
 RATIOS = (0.5, 0.9)
 
 
-def start(factory, devices: int, *arguments: object, **variables: str) -> subprocess.Popen[str]:
+def start(
+    factory, devices: int, *arguments: object, command: Sequence[str] = zoos.COMMAND
+) -> subprocess.Popen[str]:
     """A command on so many virtual devices."""
-    environment = zoos.environment(factory) | {"JAX_NUM_CPU_DEVICES": str(devices)} | variables
+    environment = zoos.environment(factory) | {"JAX_NUM_CPU_DEVICES": str(devices)}
     return subprocess.Popen(
-        [*zoos.COMMAND, *map(str, arguments)],
+        [*command, *map(str, arguments)],
         env=environment,
         cwd=factory.getbasetemp(),
         stdout=subprocess.PIPE,
@@ -36,14 +40,16 @@ def start(factory, devices: int, *arguments: object, **variables: str) -> subpro
     )
 
 
-def start_together(factory, count: int, devices: int, *arguments) -> list[subprocess.Popen[str]]:
+def start_together(
+    factory, count: int, devices: int, *arguments, command: Sequence[str] = zoos.COMMAND
+) -> list[subprocess.Popen[str]]:
     """The same command in processes that know of each other."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     common = ("--coordinator", f"localhost:{port}", "--num-processes", count)
     return [
-        start(factory, devices, *arguments, *common, "--process-id", index)
+        start(factory, devices, *arguments, *common, "--process-id", index, command=command)
         for index in range(count)
     ]
 
@@ -272,11 +278,32 @@ def test_a_process_that_dies_is_named(tmp_path_factory, tmp_path):
     same(open_zoo(out), undisturbed(tmp_path_factory))
 
 
-def test_all_end_where_one_is_refused(tmp_path_factory, tmp_path):
+# The command, one process of which takes its time.
+LATE = """
+import sys, time
+from experiments.cli import main
+from zoojax import processes
+
+def late_share(members, share=processes.share):
+    time.sleep(3 if processes.index() == int(sys.argv[1]) else 0)
+    return share(members)
+
+processes.share = late_share
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_all_say_why_they_are_refused(tmp_path_factory, tmp_path, late):
+    """Whoever is first to end takes nobody along."""
     arguments = [*train_arguments(tmp_path_factory, tmp_path / "zoo"), "--members", 1]
-    told = end(start_together(tmp_path_factory, 2, 1, *arguments), status=2)
+    command = (sys.executable, "-c", LATE, str(late))
+    told = end(start_together(tmp_path_factory, 2, 1, *arguments, command=command), status=2)
     for _, error in told:
         assert "1 members for 2 processes" in error.splitlines()[-1]
+
+
+def test_all_end_where_a_zoo_is_finished(tmp_path_factory):
     finished = train_arguments(tmp_path_factory, seven_together(tmp_path_factory).path)
     told = end(start_together(tmp_path_factory, 2, 1, *finished), status=2)
     for _, error in told:

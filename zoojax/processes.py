@@ -268,6 +268,21 @@ def gone(patience: float = 5.0) -> str | None:
     return None
 
 
+def leave(patience: float = 20.0) -> None:
+    """To be called before this process ends for a reason that others may have, too.
+
+    The first one keeps JAX's coordination service. JAX aborts those that lose it, before
+    they have said why they end, or let go of their files: so the first one leaves last.
+
+    Args:
+        patience: seconds that it waits for those that do not end, or run on other hosts.
+    """
+    deadline, here = time.monotonic() + patience, socket.gethostname()
+    others = _places[1:] if index() == 0 else []
+    while time.monotonic() < deadline and any(host != here or _runs(pid) for host, pid in others):
+        time.sleep(0.1)
+
+
 def _unnamed() -> str:
     """What is said where no one knows who is gone.
 
