@@ -33,7 +33,7 @@ REJECTS = "rejects.csv"
 # here, and twins choose a chunk of their own.
 _CHUNK = 16
 
-_sparsity, _thresholded = jax.jit(jax.vmap(evaluate.sparsity)), jax.jit(threshold)
+_sparsity = jax.jit(jax.vmap(evaluate.sparsity))
 _REPORTED = ("train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc")
 
 
@@ -281,7 +281,7 @@ def _metrics(
     if "mask" in state:
         params = masked(params, state["mask"])
     if "log_sigma2" in state:
-        params = _thresholded(params, state["log_sigma2"])
+        params = threshold(params, state["log_sigma2"])
     table |= jax.device_get(_sparsity(params))
     frame = pl.DataFrame(
         {

@@ -13,9 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Epoch 1 compiles. While epoch 2 is computed it is saved, while epoch 3 is nothing is: what
-# saving takes is the difference, as it goes on beside the computation.
-_EPOCHS, _UNSAVED = 3, 2
+# Epoch 1 compiles. Then epochs beside which the one before is saved alternate with epochs beside
+# which nothing is: what saving takes is the difference. Short epochs differ by chance, so there
+# are up to so many pairs of them, as long as they train no more samples than that.
+_PAIRS, _SAMPLES = 5, 5_000_000
 
 
 def measured(members: int, images: int) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def measured(members: int, images: int) -> dict[str, Any]:
     Returns:
         `members`, `images`; `epoch_seconds`: of an epoch, its evaluation and saving within;
         `saving_seconds`: by how much it is longer than one without saving, which by chance
-        may be less than zero; `memory_bytes`: the most that was resident.
+        may be less than zero (both medians); `memory_bytes`: the most that was resident.
     """
     task = json.dumps({"members": members, "images": images})
     command = [sys.executable, "-m", "experiments.bench_growth", task]
@@ -64,27 +65,31 @@ def train(out: Path, file: Path, members: int, images: int, chunk: int | None) -
     """Trains a zoo in this process; see `measured`."""
     from unittest.mock import patch
 
+    import numpy as np
+
     from zoojax import DataSpec, Grid, make_dense
     from zoojax.zoo_writer import ZooWriter
 
+    pairs = max(1, min(_PAIRS, _SAMPLES // (members * images)))
     moments: list[float] = []
     append = ZooWriter.append
 
     def timed(writer: ZooWriter, epoch: int, *rest: Any) -> None:
         moments.append(time.perf_counter())
-        if epoch != _UNSAVED:
+        if epoch == 0 or epoch % 2:
             append(writer, epoch, *rest)
 
     with patch.object(ZooWriter, "append", timed):
         spec, grid = DataSpec(str(file), train=images, val=100), Grid(seeds=members)
-        make_dense(out, "growth", grid, "small", spec, epochs=_EPOCHS, chunk=chunk)
-    _, first, second, third = moments
+        make_dense(out, "growth", grid, "small", spec, epochs=1 + 2 * pairs, chunk=chunk)
+    lengths = np.diff(moments)[1:]
+    saved, unsaved = np.median(lengths[::2]), np.median(lengths[1::2])
     return {
         "members": members,
         "images": images,
-        "epoch_seconds": second - first,
+        "epoch_seconds": float(saved),
         "memory_bytes": _memory(),
-        "saving_seconds": (second - first) - (third - second),
+        "saving_seconds": float(saved - unsaved),
     }
 
 

@@ -210,12 +210,12 @@ def stopped(started: list[subprocess.Popen[str]], out: Path, epoch: int) -> None
     for process in started:
         process.terminate()
     told = [process.communicate(timeout=300) for process in started]
-    # One may find that the other has gone before it is told to go.
-    assert {process.returncode for process in started} <= {143, 2}, told
+    # One may be saving, and find the other gone; without process 0, JAX ends it.
+    assert {process.returncode for process in started} <= {143, 2, -signal.SIGABRT}, told
     assert any(process.returncode == 143 for process in started), told
 
 
-EPOCHS = 25
+EPOCHS = 12
 
 
 @zoos.once

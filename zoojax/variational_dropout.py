@@ -48,6 +48,7 @@ def log_alphas(params: dict, log_sigma2: dict) -> dict:
     }
 
 
+@jax.jit
 def threshold(params: dict, log_sigma2: dict) -> dict:
     """The parameters with everything of log alpha >= 3 at zero: what is evaluated."""
     alphas = log_alphas(params, log_sigma2)

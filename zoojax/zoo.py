@@ -35,8 +35,6 @@ SCHEMA = 1
 CONFIG, MEMBERS, METRICS = "zoo.json", "members.parquet", "metrics.parquet"
 STATES, OPTIMIZER, IMAGES = "states", "optimizer", "images.npz"
 
-_thresholded = jax.jit(threshold)
-
 
 @dataclass(frozen=True)
 class Parent:
@@ -255,7 +253,7 @@ class Zoo:
         state = self.state(epoch)
         if "log_sigma2" not in state:
             return state["params"]
-        return jax.device_get(_thresholded(state["params"], state["log_sigma2"]))
+        return jax.device_get(threshold(state["params"], state["log_sigma2"]))
 
     def rows(self, members: Sequence[int] | pl.Series) -> np.ndarray:
         """Where members are in stacked arrays, by their ids."""
