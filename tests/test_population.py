@@ -269,7 +269,7 @@ def test_default_chunk_wastes_little(members, engine):
     """No device idle, blocks within the limit, and hardly any of their places filled up."""
     mesh = population.make_mesh()
     chunk = population.default_chunk(members, mesh, engine)
-    limit, lanes = {"xla": (16, 1), "kernel": (64, 16)}[engine]
+    limit, lanes = {"xla": (8, 1), "kernel": (64, 16)}[engine]
     assert 1 <= chunk <= limit
     blocks = population.blocks(np.arange(members), chunk, mesh)
     assert len(blocks) == math.ceil(math.ceil(members / mesh.size) / limit)
