@@ -61,13 +61,13 @@ def test_a_converted_zoo_is_analysed_with_its_twins(
     assert (beside["members"] == 4).all() and {"Table 5", "Table 6"} <= set(beside["table"])
 
 
-def test_reproduce_goes_on_where_it_was(tmp_path_factory, tmp_path):
+@pytest.mark.parametrize("missing", ["vd", "analysis"])
+def test_reproduce_goes_on_where_it_was(tmp_path_factory, tmp_path, missing):
     """What is finished is left alone, what is missing is made, and both end alike."""
     whole = _reproduced(tmp_path_factory)
     out = tmp_path / "run"
     shutil.copytree(whole, out)
-    shutil.rmtree(out / "vd")
-    shutil.rmtree(out / "analysis")
+    shutil.rmtree(out / missing)
     kept = zoos.contents(out / "dense") | zoos.contents(out / "mp")
     done = zoos.cli(tmp_path_factory, *REPRODUCE, "--out", out)
     assert done.returncode == 0, done.stderr

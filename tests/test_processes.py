@@ -210,8 +210,10 @@ def stopped(started: list[subprocess.Popen[str]], out: Path, epoch: int) -> None
     for process in started:
         process.terminate()
     told = [process.communicate(timeout=300) for process in started]
-    # One may be saving, and find the other gone; without process 0, JAX ends it.
-    assert {process.returncode for process in started} <= {143, 2, -signal.SIGABRT}, told
+    # One may find that the other has gone before it is told to go; JAX ends it without the first.
+    first, *others = [process.returncode for process in started]
+    assert first in (143, 2), told
+    assert all(status in (143, 2, -signal.SIGABRT) for status in others), told
     assert any(process.returncode == 143 for process in started), told
 
 
