@@ -25,7 +25,8 @@ from zoojax.errors import ZoojaxError
 from zoojax.files import write_beside
 from zoojax.make import versions
 from zoojax.variational_dropout import threshold
-from zoojax.zoo import Parent, Zoo, ZooConfig, masked, parent_of
+from zoojax.zoo import Zoo, masked, parent_of
+from zoojax.zoo_config import Parent, ZooConfig
 from zoojax.zoo_writer import ZooWriter, begin_or_continue
 
 REJECTS = "rejects.csv"

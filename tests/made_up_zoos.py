@@ -10,7 +10,8 @@ import polars as pl
 from zoojax import data, magnitude_pruning, models, population
 from zoojax.data import DataSpec
 from zoojax.grid import Grid
-from zoojax.zoo import Zoo, ZooConfig, parent_of
+from zoojax.zoo import Zoo, parent_of
+from zoojax.zoo_config import ZooConfig
 from zoojax.zoo_writer import begin_or_continue
 
 SPEC = DataSpec("digits", 28, 1, 0.5, 0.5)

@@ -676,5 +676,5 @@ def test_truncated_npz(tmp_path, npz, kept):
 
 
 def test_missing_npz(tmp_path):
-    with pytest.raises(ZoojaxError, match=r"nowhere\.npz: no such file"):
+    with pytest.raises(ZoojaxError, match=r"nowhere\.npz is missing"):
         data.load(DataSpec(str(tmp_path / "nowhere.npz")))

@@ -14,7 +14,7 @@ import zoojax
 ROOT = Path(__file__).parents[1]
 # Each imports only from what stands before it. Names may be planned ones.
 ORDER = (
-    *("errors", "text", "files", "reading", "interrupts", "machine", "locks", "architectures"),
+    *("errors", "text", "reading", "files", "interrupts", "machine", "locks", "architectures"),
     *("ops.conv", "ops.noise", "ops.pool", "ops"),
     *("ops.kernel.build", "ops.kernel.cnn", "ops.kernel", "keys"),
     *("image_files", "image_sources", "data", "models", "variational_layers", "network", "train"),
@@ -26,7 +26,7 @@ ORDER = (
         "processes",
         "programs",
     ),
-    *("steps", "zoo", "check", "zoo_writer", "run", "grid", "make"),
+    *("zoo_config", "zoo_tables", "steps", "zoo", "check", "zoo_writer", "run", "grid", "make"),
     "weight_statistics",
     *("analysis.twins", "analysis.trajectories", "analysis.agreements", "analysis.correlations"),
     *("analysis.friendly", "analysis.methods", "analysis.paper", "analysis.found"),

@@ -21,7 +21,8 @@ from zoojax import DataSpec, Zoo, ZoojaxError, make_dense, make_pruned, open_zoo
 from zoojax.make import Grid
 from zoojax.models import architecture
 from zoojax.variational_dropout import threshold
-from zoojax.zoo import ZooConfig, pack_mask, unpack_mask
+from zoojax.zoo import pack_mask, unpack_mask
+from zoojax.zoo_config import ZooConfig
 from zoojax.zoo_writer import DamageWarning, begin_or_continue
 
 KINDS = pytest.mark.parametrize("kind", zoos.KINDS)
@@ -37,8 +38,12 @@ def written(path: Path, kind: str, members: int, seed: int = 0) -> tuple[Zoo, di
     """A zoo of one epoch of random numbers, the state and the moments that went in."""
     rng = np.random.default_rng(seed)
     table = Grid(seeds=members).members()
+    if kind == "mp":
+        table = table.with_columns(pl.lit(0.5).alias("ratio"))
     config = ZooConfig(
-        *("made-up", kind, "small", 1, 10, DataSpec("digits"), "0" * 64, 5, 10, "member", 4)
+        *("made-up", kind, "small", 1, 10, DataSpec("digits"), "0" * 64, 5, 10, "member", 4),
+        scope="global" if kind == "mp" else None,
+        variant="corrected" if kind == "vd" else None,
     )
     shape = architecture("small", 1)
     sizes = [(5, 5, 1, 8), (5, 5, 8, 6), (2, 2, 6, 4), (36, 20), (20, 10)]
@@ -58,13 +63,19 @@ def written(path: Path, kind: str, members: int, seed: int = 0) -> tuple[Zoo, di
             for layer, size in zip(shape.layers, sizes, strict=True)
         }
     if kind == "vd":
-        state["log_sigma2"] = {layer: {"kernel": draw(2, 3)} for layer in shape.layers}
+        state["log_sigma2"] = {
+            layer: {"kernel": draw(*size)} for layer, size in zip(shape.layers, sizes, strict=True)
+        }
     moments = {"adam": {"count": np.arange(members, dtype=np.int32), "mu": params}}
     metrics = pl.DataFrame(
         {
             "member": table["id"],
             "epoch": pl.Series([0] * members, dtype=pl.Int64),
-            "test_acc": rng.random(members),
+            **{f"{part}_loss": rng.random(members) for part in ("train", "val", "test")},
+            **{f"{part}_acc": rng.random(members) for part in ("train", "val", "test")},
+            "ggap": rng.random(members),
+            "sparsity": rng.random(members),
+            **{f"sparsity_{layer}": rng.random(members) for layer in shape.layers},
             "finite": [True] * members,
         }
     )
@@ -94,8 +105,10 @@ def test_what_is_written_is_read(tmp_path, kind, members):
     assert zoos.same_bits(again.params(0), shown)
     assert zoos.same_bits(again.optimizer(), moments)
     assert again.config == zoo.config
-    assert again.roster.equals(Grid(seeds=members).members())
-    assert again.metrics.columns == ["member", "epoch", "test_acc", "finite"]
+    assert again.roster.select("id", "seed").equals(
+        Grid(seeds=members).members().select("id", "seed")
+    )
+    assert again.metrics.width == 16
 
 
 layers = st.dictionaries(
@@ -117,15 +130,27 @@ def test_masks_survive_packing_at_any_size(shapes, members, seed):
     assert zoos.same_bits(unpack_mask(bits, params), mask)
 
 
-@settings(max_examples=25)
+texts = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=5)
+
+
+@settings(max_examples=50)
 @given(
     st.builds(
         ZooConfig,
-        **{
-            name: st.text(max_size=5)
-            for name in ("name", "kind", "architecture", "data_hash", "data_order")
-        },
-        data=st.builds(DataSpec, st.text(max_size=5), mean=st.floats(-1, 1)),
+        name=texts,
+        kind=st.just("dense"),
+        architecture=st.just("small"),
+        channels=st.just(1),
+        classes=st.integers(1, 2**16),
+        data=st.builds(DataSpec, texts, mean=st.floats(-1, 1)),
+        data_hash=st.text("0123456789abcdef", min_size=64, max_size=64),
+        epochs=st.integers(0, 1000),
+        batch_size=st.integers(1, 1000),
+        data_order=st.sampled_from(["member", "shared"]),
+        chunk=st.integers(1, 1000),
+        preset=st.none() | texts,
+        versions=st.dictionaries(texts, texts, max_size=2),
+        origin=st.none() | texts,
     )
 )
 def test_config_survives_json(config):
@@ -158,7 +183,7 @@ def test_reading_a_zoo(tmp_path_factory, kind):
         member = zoo.member(1, epoch)
         assert zoos.same_bits(member, jax.tree.map(lambda x: x[1], zoo.params(epoch)))
     assert repr(zoo).startswith(f"Zoo('{zoo.path}': ")
-    assert f"{count} members, epochs [0, 1, 2]" in repr(zoo)
+    assert f"{count} members, epochs 0 to 2" in repr(zoo)
     assert {"dense": "dense", "mp": "pruned", "vd": "dropout"}[kind] in repr(zoo)
 
 

@@ -1,55 +1,77 @@
 """Whether a zoo on disk is as it was written."""
 
-from collections.abc import Callable
-
-import polars as pl
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from zoojax import data
 from zoojax.errors import ZoojaxError
-from zoojax.zoo import IMAGES, METRICS, OPTIMIZER, STATES, Zoo, damage_of
+from zoojax.reading import is_there, numbered, resolved
+from zoojax.zoo import IMAGES, OPTIMIZER, STATES, Zoo
 
 
 def damages(zoo: Zoo, report: Callable[[int, int], None] | None = None) -> list[str]:
     """Reads everything of a zoo, and says of each thing what is wrong with it.
 
+    Checksums guard against damage; whoever changes a zoo on purpose can change them too.
+
     Args:
         zoo: the zoo.
-        report: told steps read and their number.
+        report: called with the number of steps read and of all steps, after each.
 
     Returns:
-        A sentence for each damaged file or step, which it names; none of a sound zoo.
+        One sentence per damaged file or step, which it names; none of a sound zoo.
     """
-    found = [*_tables(zoo), *_images(zoo)]
-    steps = [(STATES, epoch) for epoch in zoo.epochs]
-    steps += [
-        (OPTIMIZER, epoch) for epoch in zoo.epochs if (zoo.path / OPTIMIZER / str(epoch)).is_dir()
-    ]
-    for done, (folder, epoch) in enumerate(steps, 1):
-        damage = damage_of(zoo, folder, epoch)
-        if damage is not None:
-            found.append(damage)
+    found = [*_images(zoo)]
+    try:
+        states = zoo.epochs
+    except ZoojaxError as error:
+        return [str(error), *found]
+    found += _links(zoo)
+    moments = numbered(zoo.path / OPTIMIZER)
+    for done, (read, epoch) in enumerate(
+        [
+            *((lambda e: zoo.state(e, raw=True), epoch) for epoch in states),
+            *((zoo.optimizer, epoch) for epoch in moments if epoch in states),
+        ],
+        1,
+    ):
+        try:
+            read(epoch)
+        except ZoojaxError as error:
+            found.append(str(error))
         if report is not None:
-            report(done, len(steps))
+            report(done, len(states) + len(set(moments) & set(states)))
     return found
 
 
-def _tables(zoo: Zoo) -> list[str]:
-    rows = zoo.all_metrics.group_by("epoch").agg(pl.col("member"))
-    known = set(zoo.roster["id"])
-    return [
-        f"{zoo.path / METRICS} is damaged: epoch {epoch} has rows of members that are not there, "
-        "or some twice"
-        for epoch, members in rows.sort("epoch").iter_rows()
-        if len(set(members)) != len(members) or not known.issuperset(members)
-    ]
+def missing(zoo: Zoo) -> list[int]:
+    """Epochs that were measured and whose states are not there.
+
+    Converted zoos may lack some from the start, and states can be removed on purpose to save
+    space; whether that is damage only their owner knows.
+    """
+    return sorted(set(zoo.all_metrics["epoch"].unique().to_list()) - set(zoo.epochs))
 
 
-def _images(zoo: Zoo) -> list[str]:
+def _links(zoo: Zoo) -> Iterator[str]:
+    """States that lie elsewhere, where others may change them."""
+    home = resolved(zoo.path)
+    for folder in (STATES, OPTIMIZER):
+        for path in (zoo.path / folder, *_steps(zoo.path / folder)):
+            if is_there(path) and not resolved(path).is_relative_to(home):
+                yield f"{path} is a link that leads out of the zoo"
+
+
+def _steps(folder: Path) -> list[Path]:
+    return [folder / str(epoch) for epoch in numbered(folder)]
+
+
+def _images(zoo: Zoo) -> Iterator[str]:
     file = zoo.path / IMAGES
-    if not file.exists():
-        return []
+    if not is_there(file):
+        return
     try:
-        images = data.load_saved(file)
+        if data.load_saved(file).hash != zoo.config.data_hash:
+            yield f"{file} holds other images"
     except ZoojaxError as error:
-        return [str(error)]
-    return [] if images.hash == zoo.config.data_hash else [f"{file} holds other images"]
+        yield str(error)

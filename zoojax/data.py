@@ -10,14 +10,14 @@ import dataclasses
 import difflib
 import hashlib
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from zoojax import image_sources
 from zoojax.errors import ZoojaxError
-from zoojax.image_files import RawPart, RawSet, read_npz
+from zoojax.image_files import RawPart, RawSet, read_arrays, read_npz
+from zoojax.text import printable
 
 # Pillow's fixed point for eight-bit images: 32 bits, less 8 for the pixel and 2 to spare.
 _FIXED_POINT = 2.0**22
@@ -164,16 +164,30 @@ def load_saved(file: Path) -> ImageSet:
     Raises:
         ZoojaxError: The file is missing or damaged.
     """
+    held = read_arrays(file)
     try:
-        with np.load(file, allow_pickle=False) as held:
-            train, val, test = (
-                Images(held[f"{part}_images"], held[f"{part}_labels"])
-                for part in ("train", "val", "test")
-            )
-            name, num_classes = str(held["name"]), int(held["num_classes"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ZoojaxError(f"{file} is missing or damaged: {error}") from error
+        train, val, test = (
+            _checked(held[f"{part}_images"], held[f"{part}_labels"])
+            for part in ("train", "val", "test")
+        )
+        name, num_classes = printable(held["name"], 200), int(held["num_classes"])
+        highest = max(int(part.labels.max()) for part in (train, val, test))
+        if not highest < num_classes <= 2**16:
+            raise ValueError(f"labels up to {highest} of {num_classes} classes")
+    except (ValueError, TypeError, KeyError) as error:
+        raise ZoojaxError(f"{file} is damaged: {printable(error)}") from error
     return make(name, train, val, test, num_classes)
+
+
+def _checked(images: np.ndarray, labels: np.ndarray) -> Images:
+    """Images as `save` writes them; raises ValueError of others."""
+    if images.dtype != np.float32 or images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise ValueError(f"images {images.dtype} {images.shape}")
+    if labels.dtype != np.int32 or labels.shape != images.shape[:1] or not len(labels):
+        raise ValueError(f"labels {labels.dtype} {labels.shape} of images {images.shape}")
+    if labels.min() < 0:
+        raise ValueError("a negative label")
+    return Images(images, labels)
 
 
 def make(name: str, train: Images, val: Images, test: Images, num_classes: int) -> ImageSet:

@@ -1,16 +1,23 @@
 """Writing so that a reader sees the old file or the new one, never half of one."""
 
+import contextlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from zoojax.errors import ZoojaxError
+from zoojax.reading import is_folder, is_there, resolved
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 def write_beside(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
-    """Calls `write` with a temporary name beside `path`, makes it durable, renames it.
+    """Calls `write` with a temporary name next to `path`, makes it durable, renames it.
 
     Args:
         path: the file.
@@ -18,21 +25,74 @@ def write_beside(path: Path, write: Callable[[Path], object], *, durable: bool =
         durable: wait for the disk; False for what can be made again, in thousands.
 
     Raises:
-        ZoojaxError: the disk refused (full, read-only, gone); `path` is as it was.
+        ZoojaxError: the file cannot be written (disk full, no permission); `path` is as it was.
     """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    with refusals(path):
+        try:
+            write(temporary)
+            if durable:
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+            temporary.replace(path)
+            if durable:
+                sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def refusals(path: Path) -> Iterator[None]:
+    """Turns what a disk refuses into one line: for what writes, makes or removes `path`.
+
+    Raises:
+        ZoojaxError: an OSError was raised in here.
+    """
     try:
-        write(temporary)
-        if durable:
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-        temporary.replace(path)
-        if durable:
-            sync_folder(path.parent)
+        yield
     except OSError as error:
         raise ZoojaxError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def write_table(path: Path, table: "pl.DataFrame", *, durable: bool = True) -> None:
+    """Writes a frame as Parquet; raises as `write_beside` does."""
+
+    def write(temporary: Path) -> None:
+        # A path would be looked through for patterns and addresses.
+        with temporary.open("wb") as file:
+            table.write_parquet(file)
+
+    write_beside(path, write, durable=durable)
+
+
+def check_new(path: Path) -> None:
+    """Raises ZoojaxError unless a folder of this name can be made, or is there."""
+    if is_there(path) and not is_folder(path):
+        raise ZoojaxError(f"{path} is a file; give --out a new folder")
+    if resolved(Path.cwd()).is_relative_to(resolved(path)):
+        raise ZoojaxError(
+            f"{path} is the folder that this command runs in, or holds it; give --out a folder "
+            "in it"
+        )
+
+
+def make_folder(path: Path, needed_for: Path | None = None) -> None:
+    """Makes a folder and those above it, where they are not there.
+
+    Args:
+        path: the folder.
+        needed_for: what to name in an error; the folder itself if None.
+
+    Raises:
+        ZoojaxError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        if isinstance(error, FileExistsError):
+            reason = f"{path} is a file"
+        raise ZoojaxError(f"cannot create {needed_for or path}: {reason}") from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -47,7 +107,7 @@ def sync_folder(folder: Path) -> None:
 def reserve(folder: Path, size: int) -> None:
     """Raises OSError unless a folder has room for a file, on systems that can tell.
 
-    Orbax writes from threads that go on, and print, after the disk has refused the first
+    Orbax writes from threads that continue, and print, after the disk has refused the first
     of them; asked beforehand, a full disk is one clear error.
 
     Args:
@@ -62,8 +122,28 @@ def reserve(folder: Path, size: int) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Removes a folder if it is there: renamed out of sight first, so never seen by half."""
-    if folder.exists():
-        doomed = folder.with_name(f".{folder.name}.removed-{os.getpid()}")
-        folder.rename(doomed)
-        shutil.rmtree(doomed)
+    """Removes a folder if it is there: renamed out of sight first, so never seen by half.
+
+    Raises:
+        ZoojaxError: it cannot be removed.
+    """
+    with refusals(folder):
+        if folder.is_dir():
+            doomed = folder.with_name(f".{folder.name}.removed-{os.getpid()}")
+            folder.rename(doomed)
+            shutil.rmtree(doomed)
+
+
+# What an interruption leaves, by the names that this module and Orbax give.
+_TEMPORARY = re.compile(r"\..+\.tmp-[0-9]+")
+_STEP = re.compile(r"[0-9]{1,9}(\.orbax-checkpoint-tmp.*)?|\.[0-9]{1,9}\.removed-[0-9]+")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is one that `write_beside` did not finish."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def is_step(name: str) -> bool:
+    """Whether a folder of this name is a step, whole or left by an interruption."""
+    return _STEP.fullmatch(name) is not None

@@ -14,6 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from zoojax.errors import ZoojaxError
+from zoojax.reading import opened
+from zoojax.text import printable
+
+_LARGEST = 2**40
+# Of all images of MNIST it is a fiftieth.
+_LARGEST_IDX = 2**31
 
 
 class RawPart(NamedTuple):
@@ -61,7 +67,7 @@ def read_npz(path: Path) -> RawSet:
         ZoojaxError: The file is missing, is no ``.npz``, is damaged, or its
             arrays are not images and labels as described in the documentation.
     """
-    arrays = _npz_arrays(path)
+    arrays = read_arrays(path)
     if "images" in arrays or "labels" in arrays:
         train, val, test = _npz_part(path, arrays, ""), None, None
     else:
@@ -86,20 +92,28 @@ def read_npz(path: Path) -> RawSet:
     )
 
 
-def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a ``.npz`` file."""
-    if not path.is_file():
-        raise ZoojaxError(f"{path}: no such file")
-    try:
-        # Opened here: np.load leaves a damaged file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return dict(archive)
-    # A plain .npy loads as an array, which is no context manager (TypeError).
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ZoojaxError(
-            f"{path}: not a readable .npz file of plain arrays ({first_line(error)}); "
-            "write it with numpy.savez"
-        ) from error
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a ``.npz`` file.
+
+    Raises:
+        ZoojaxError: The file is missing, is no regular file or no ``.npz``, is damaged, or
+            holds objects.
+    """
+    # Opened here: np.load leaves a damaged file open, and waits for a pipe.
+    with opened(path, _LARGEST) as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return dict(archive)
+        # A plain .npy loads as an array, which is no context manager (TypeError); a header can
+        # claim any size (MemoryError), and a zip any compression (NotImplementedError).
+        except (
+            *(OSError, EOFError, ValueError, TypeError, KeyError, MemoryError, OverflowError),
+            *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, SyntaxError),
+        ) as error:
+            raise ZoojaxError(
+                f"{path}: not a readable .npz file of plain arrays ({first_line(error)}); "
+                "write it with numpy.savez"
+            ) from error
 
 
 def _npz_part(path: Path, arrays: dict[str, np.ndarray], prefix: str) -> RawPart:
@@ -153,7 +167,10 @@ def _npz_part(path: Path, arrays: dict[str, np.ndarray], prefix: str) -> RawPart
 def read_idx(path: Path) -> np.ndarray:
     """A gzipped idx file of bytes: two zeros, type 8, rank, sizes, then the data."""
     try:
-        content = gzip.decompress(path.read_bytes())
+        with opened(path, _LARGEST_IDX) as file, gzip.open(file) as unpacked:
+            content = unpacked.read(_LARGEST_IDX + 1)
+        if len(content) > _LARGEST_IDX:
+            raise ValueError("too large")
         if content[:3] != b"\0\0\x08":
             raise ValueError("not an idx file of bytes")
         rank = content[3]
@@ -169,7 +186,7 @@ def read_usps_h5(path: Path) -> tuple[RawPart, RawPart]:
     import h5py
 
     try:
-        with h5py.File(path) as file:
+        with opened(path, _LARGEST) as opened_file, h5py.File(opened_file) as file:
             train, test = (
                 usps_part(np.asarray(file[f"{part}/data"]), np.asarray(file[f"{part}/target"]))
                 for part in ("train", "test")
@@ -220,5 +237,5 @@ def _damaged(path: Path, error: Exception) -> ZoojaxError:
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says, in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """What an exception says, in one printable line."""
+    return printable((str(error).strip() or type(error).__name__).splitlines()[0])

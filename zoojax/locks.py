@@ -12,6 +12,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from zoojax.errors import ZoojaxError
+from zoojax.files import make_folder
+from zoojax.reading import read_json, resolved
+from zoojax.text import printable
 
 
 @contextlib.contextmanager
@@ -23,11 +26,16 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         ZoojaxError: another command is writing it; or the disk refused.
     """
-    beside = folder.resolve()
-    lock = FileLock(beside.with_name(f".{beside.name}.lock"), blocking=False)
+    beside = resolved(folder)
+    if not beside.name:
+        raise ZoojaxError(f"cannot write {folder}; give another folder")
+    make_folder(beside.parent, folder)
+    path = beside.with_name(f".{beside.name}.lock")
+    lock = FileLock(path, blocking=False)
     holder = beside.with_name(f".{beside.name}.writer")
     try:
-        beside.parent.mkdir(parents=True, exist_ok=True)
+        # The lock takes any refusal for another command's.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666))
         lock.acquire()
     except Timeout as error:
         raise ZoojaxError(
@@ -36,7 +44,7 @@ def locked(folder: Path) -> Iterator[None]:
     except (OSError, NotImplementedError) as error:
         lock.release()
         reason = getattr(error, "strerror", None) or error
-        raise ZoojaxError(f"cannot write beside {folder}: {reason}") from error
+        raise ZoojaxError(f"cannot write next to {folder}: {reason}") from error
     with contextlib.suppress(OSError):  # Who it is, is a courtesy.
         holder.write_text(json.dumps(_me()))
     try:
@@ -56,7 +64,8 @@ def _me() -> dict[str, str | int]:
 def _told(holder: Path) -> str:
     """Who has the lock, as a clause; nothing where that cannot be read."""
     try:
-        who = json.loads(holder.read_text())
+        who = read_json(holder, 2**16)
+        who = {name: printable(who[name], 200) for name in ("pid", "host", "since", "command")}
         return f" (pid {who['pid']} on {who['host']}, since {who['since']}: {who['command']})"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ZoojaxError, KeyError, TypeError):
         return ""

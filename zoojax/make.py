@@ -32,7 +32,8 @@ from zoojax import (
 from zoojax.errors import ZoojaxError
 from zoojax.grid import Grid, check_learning_rate
 from zoojax.programs import ORDERS
-from zoojax.zoo import CONFIG, Zoo, ZooConfig, open_zoo, parent_of
+from zoojax.zoo import CONFIG, Zoo, open_zoo, parent_of
+from zoojax.zoo_config import ZooConfig
 from zoojax.zoo_writer import begin_or_continue
 
 VD_EPOCHS = 25

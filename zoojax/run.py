@@ -14,7 +14,9 @@ import polars as pl
 from zoojax import data, interrupts, network, population, processes, programs, train
 from zoojax.errors import ZoojaxError
 from zoojax.programs import Recipe, Sets
-from zoojax.zoo import IMAGES, OPTIMIZER, Zoo, ZooConfig
+from zoojax.zoo import IMAGES, OPTIMIZER, Zoo
+from zoojax.zoo_config import ZooConfig
+from zoojax.zoo_tables import state_like
 from zoojax.zoo_writer import ZooWriter
 
 
@@ -262,9 +264,21 @@ def _saved_blocks(zoo: Zoo, rows: slice, mesh, epoch: int) -> list[Block]:
             "it can be read, but not trained further"
         )
     # Before training all moments are zero.
-    optimizer = zoo.optimizer(epoch, rows) if epoch else None
+    optimizer = zoo.optimizer(epoch, rows, _moments_like(zoo)) if epoch else None
     trainable, fixed = _split(zoo.state(epoch, rows=rows))
     return _blocks(zoo.config, zoo.roster[rows], mesh, trainable, fixed, optimizer)
+
+
+def _moments_like(zoo: Zoo) -> dict[str, Any]:
+    """Shapes and types of all moments of a zoo, as they are saved."""
+    trainable = state_like(zoo.config, len(zoo))
+    trainable.pop("mask", None)
+    return {
+        name: flax.serialization.to_state_dict(
+            jax.eval_shape(_fresh(name), trainable, {}).optimizer
+        )
+        for name in zoo.roster["optimizer"].unique()
+    }
 
 
 def _evaluate_blocks(blocks: list[Block], sets: Sets, mesh) -> list[dict[str, jax.Array]]:

@@ -12,6 +12,10 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
+import re
+import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +26,15 @@ import numpy as np
 from zoojax import population, processes
 from zoojax.errors import ZoojaxError
 from zoojax.files import reserve, write_beside
+from zoojax.reading import MIB, opened, read_json
+from zoojax.text import printable
 
 CHECKSUMS = "sha256.json"
+# What systems leave in folders, besides hidden files.
+_FOREIGN = {"Thumbs.db", "desktop.ini"}
+_LARGEST = 2**40
+# What a pattern is made of, and what is no text.
+_SPECIAL = re.compile(r"[*?\[\]\\\ud800-\udfff]")
 _EVEN, _REST = "even", "rest"
 
 
@@ -47,8 +58,8 @@ def save(path: Path, tree: dict[str, Any]) -> None:
         failure = _refused(path, error)
     sizes = processes.settle(failure, len(leaves[0]) if processes.several() else 0)
     try:
-        with _no_log():
-            ocp.save(str(path.absolute()), _shared(tree, sizes), overwrite=True)
+        with _no_log(), _plain(path) as where:
+            ocp.save(where, _shared(tree, sizes), overwrite=True)
         if processes.index() == 0:
             files = sorted(file for file in path.rglob("*") if file.is_file())
             digests = {str(file.relative_to(path)): file_digest(file) for file in files}
@@ -82,65 +93,175 @@ def _shared(tree: dict[str, Any], sizes: list[int]) -> dict[str, Any]:
     return shared
 
 
-def read(step: Path, rows: slice | None = None) -> dict[str, Any]:
+def read(
+    step: Path,
+    rows: slice | None = None,
+    *,
+    like: dict[str, Any] | None = None,
+    optional: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """Reads a step as nested dicts of NumPy arrays.
 
     Args:
         step: its folder.
         rows: of its members; None for all.
+        like: shapes and types that its arrays must have, as `jax.ShapeDtypeStruct`: looked at
+            before any memory is taken for them. None for whatever is there.
+        optional: as `like`: what may be there too, by its name at the top; a value of None
+            stands for nothing.
 
     Raises:
-        ZoojaxError: the step is incomplete or damaged.
+        ZoojaxError: the step is incomplete or damaged, or holds other arrays.
     """
     # Only here: it takes a second to import, and most readers want tables.
     from orbax.checkpoint import v1 as ocp
 
     # Before Orbax sees it: its reading threads outlive an error, and complain.
-    damage = find_damage(step)
+    damage, tree = find_damage(step), {}
     if damage is None:
         try:
-            with _by_this_process():
-                where = str(step.absolute())
-                # As NumPy arrays: the devices that wrote it may not be there.
-                like = jax.tree.map(
-                    lambda x: np.empty(x.shape, x.dtype), ocp.metadata(where).metadata
-                )
-                tree = ocp.load(where, like)
+            with _by_this_process(), _plain(step) as where:
+                saved = ocp.metadata(where).metadata
+                damage = None if like is None else _mismatch(_joined(saved), like, optional or {})
+                if damage is None:
+                    # As NumPy arrays: the devices that wrote it may not be there.
+                    tree = ocp.load(
+                        where, jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved)
+                    )
         except Exception as error:  # Orbax and TensorStore raise many kinds.
             damage = str(error).splitlines()[0] if str(error) else type(error).__name__
-        else:
-            if _EVEN in tree:
-                tree = population.concatenate(
-                    [tree[_EVEN], *([tree[_REST]] if _REST in tree else [])]
-                )
-            return tree if rows is None else population.take(tree, rows)
-    raise ZoojaxError(f"{step} is damaged or incomplete: {damage[:200]}")
+    if damage is not None:
+        raise ZoojaxError(f"{step} is damaged or incomplete: {printable(damage, 200)}")
+    if _EVEN in tree:
+        tree = population.concatenate([tree[_EVEN], *([tree[_REST]] if _REST in tree else [])])
+    return tree if rows is None else population.take(tree, rows)
+
+
+def _joined(saved: Any) -> Any:
+    """The shapes of a step as its readers see it: what several processes wrote as one stack."""
+    if not isinstance(saved, dict) or _EVEN not in saved:
+        return saved
+    parts = [saved[name] for name in (_EVEN, _REST) if name in saved]
+
+    def one(*leaves: Any) -> jax.ShapeDtypeStruct:
+        members = sum(leaf.shape[0] for leaf in leaves)
+        return jax.ShapeDtypeStruct((members, *leaves[0].shape[1:]), leaves[0].dtype)
+
+    return jax.tree.map(one, *parts)
+
+
+def _mismatch(saved: Any, like: dict[str, Any], optional: dict[str, Any]) -> str | None:
+    """In what a step's arrays are not those expected; None if they are."""
+    if not isinstance(saved, dict):
+        return "it holds no arrays by name"
+    expected = like | {name: x for name, x in optional.items() if x is not None and name in saved}
+    found, wanted = _leaves(saved), _leaves(expected)
+    for name in sorted(wanted.keys() - found.keys()):
+        return f"it has no array {name}"
+    for name in sorted(found.keys() - wanted.keys()):
+        return f"it has an array {name} that no such zoo has"
+    for name, want in wanted.items():
+        if found[name] != want:
+            return f"array {name} is {found[name]}, not {want}"
+    return None
+
+
+def _leaves(tree: Any) -> dict[str, str]:
+    """Types and shapes of arrays by their path, as in params/conv1/kernel."""
+    return {
+        "/".join(str(getattr(key, "key", key)) for key in path): _kind(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _kind(leaf: Any) -> str:
+    return f"{np.dtype(leaf.dtype)} {list(leaf.shape)}"
 
 
 def find_damage(step: Path) -> str | None:
     """What is wrong with the files of a step; None if they are as they were written.
 
+    Checksums guard against damage: whoever forges a step can forge them too.
+
     Raises:
         ZoojaxError: they are there, and cannot be read.
     """
     try:
-        digests = json.loads((step / CHECKSUMS).read_text())
-        for name, digest in digests.items():
-            if file_digest(step / name) != digest:
-                return f"{name} is not as it was written"
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        digests = read_json(step / CHECKSUMS)
+    except ZoojaxError as error:
         return str(error)
-    except OSError as error:
-        raise ZoojaxError(f"cannot read {step}: {error.strerror or error}") from error
-    except (ValueError, AttributeError) as error:
-        return str(error)
+    if not isinstance(digests, dict) or not digests:
+        return f"{CHECKSUMS} names no files"
+    files = _files(step)
+    if isinstance(files, str):
+        return files
+    for name in sorted(files - digests.keys()):
+        return f"{name} has no checksum"
+    for name, digest in digests.items():
+        if name not in files:
+            return f"{name} is missing"
+        if file_digest(step / name) != digest:
+            return f"{name} is not as it was written"
     return None
 
 
+def _files(step: Path) -> set[str] | str:
+    """The files of a step but its checksums; or what is there that no step has."""
+    found = set()
+    for folder, folders, names in os.walk(step, onerror=_raise):
+        for name in (*folders, *names):
+            path = Path(folder, name)
+            kind = path.lstat().st_mode
+            if not (stat.S_ISDIR(kind) or stat.S_ISREG(kind)):
+                return f"{path.relative_to(step)} is not a regular file"
+            # Systems leave files of their own (.DS_Store, .nfs0001): they are not ours.
+            if stat.S_ISREG(kind) and not name.startswith(".") and name not in _FOREIGN:
+                found.add(path.relative_to(step).as_posix())
+    return found - {CHECKSUMS}
+
+
+def _raise(error: OSError) -> None:
+    raise ZoojaxError(f"cannot read {error.filename}: {error.strerror or error}") from error
+
+
 def file_digest(file: Path) -> str:
-    """SHA-256 of a file."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    """SHA-256 of a regular file.
+
+    Raises:
+        ZoojaxError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with opened(file, _LARGEST) as content:
+        try:
+            while block := content.read(MIB):
+                digest.update(block)
+        except OSError as error:
+            raise ZoojaxError(f"cannot read {file}: {error.strerror or error}") from error
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _plain(step: Path) -> Iterator[str]:
+    """A path of a step that Orbax takes for no pattern, and can hand to C++.
+
+    It looks for files by patterns that begin with the path, and TensorStore takes a backslash
+    for a slash. Where that matters, it gets a link.
+
+    Raises:
+        ZoojaxError: several processes would need one link for all.
+    """
+    where = str(step.absolute())
+    if not _SPECIAL.search(where):
+        yield where
+        return
+    if processes.several():
+        raise ZoojaxError(
+            f"several processes cannot use {step}: give a folder whose path has none of * ? [ ] \\"
+        )
+    with tempfile.TemporaryDirectory(prefix="zoojax-") as folder:
+        link = Path(folder) / "link"
+        link.symlink_to(step.absolute().parent, target_is_directory=True)
+        yield str(link / step.name)
 
 
 @contextlib.contextmanager

@@ -11,11 +11,8 @@ An epoch exists once its state is complete and metrics.parquet names it. Arrays 
 stacked: the leading axis is the member, in the order of members.parquet.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,128 +22,16 @@ import numpy as np
 import polars as pl
 
 from zoojax import steps
-from zoojax.data import DataSpec
 from zoojax.errors import ZoojaxError
-from zoojax.models import Architecture, architecture
 from zoojax.population import take
+from zoojax.reading import NotThere, is_folder, is_there, numbered, read_json, read_table
+from zoojax.text import is_printable, printable
 from zoojax.variational_dropout import threshold
+from zoojax.zoo_config import FORMAT, SCHEMA, Parent, ZooConfig, fingerprint
+from zoojax.zoo_tables import members_problem, metrics_problem, state_like, unused_like
 
-SCHEMA = 1
 CONFIG, MEMBERS, METRICS = "zoo.json", "members.parquet", "metrics.parquet"
 STATES, OPTIMIZER, IMAGES = "states", "optimizer", "images.npz"
-
-
-@dataclass(frozen=True)
-class Parent:
-    """The dense zoo that a twin was made from.
-
-    Attributes:
-        path: where it was, relative to the twin's folder where that is possible.
-        name: its name.
-        fingerprint: `ZooConfig.fingerprint` of it.
-        epoch: the epoch whose states the twin began with.
-    """
-
-    path: str
-    name: str
-    fingerprint: str
-    epoch: int
-
-
-@dataclass(frozen=True)
-class ZooConfig:
-    """All that a zoo's members have in common.
-
-    Attributes:
-        name: the zoo's name.
-        kind: "dense", "mp" (magnitude pruning) or "vd" (variational dropout).
-        architecture: "small" or "large".
-        channels: channels of its input images.
-        classes: number of classes.
-        data: the image set; None if the zoo keeps its images itself, or none are known.
-        data_hash: SHA-256 of the images and labels after split and transform; None if
-            none are known.
-        epochs: epochs to train.
-        batch_size: images a step.
-        data_order: "member" or "shared".
-        chunk: members that a device trains at once.
-        preset: the preset it was made from, if any.
-        scope: of pruning, "global" or "layer" (kind mp).
-        variant: of variational dropout, "released" or "corrected" (kind vd).
-        parent: the dense zoo (kinds mp and vd).
-        versions: of the libraries that it was begun with.
-        origin: what else decided the members it began with, such as a
-            hyper-representation; None if nothing did.
-    """
-
-    name: str
-    kind: str
-    architecture: str
-    channels: int
-    classes: int
-    data: DataSpec | None
-    data_hash: str | None
-    epochs: int
-    batch_size: int
-    data_order: str
-    chunk: int
-    preset: str | None = None
-    scope: str | None = None
-    variant: str | None = None
-    parent: Parent | None = None
-    versions: dict[str, str] = field(default_factory=dict)
-    origin: str | None = None
-
-    @property
-    def shape(self) -> Architecture:
-        """The architecture of its members."""
-        return architecture(self.architecture, self.channels, self.classes)
-
-    def to_json(self) -> dict[str, Any]:
-        """As zoo.json holds it."""
-        content = {"format": "zoojax", "schema": SCHEMA, **asdict(self)}
-        # So that zoos without one keep the fingerprint that their twins know them by.
-        if self.origin is None:
-            del content["origin"]
-        return content
-
-    @staticmethod
-    def from_json(content: dict[str, Any]) -> "ZooConfig":
-        """The inverse of `to_json`; raises KeyError or TypeError on other content."""
-        fields = {k: v for k, v in content.items() if k not in ("format", "schema")}
-        parent, spec = fields.pop("parent"), fields.pop("data")
-        return ZooConfig(
-            **fields,
-            data=None if spec is None else DataSpec(**spec),
-            parent=None if parent is None else Parent(**parent),
-        )
-
-
-def fingerprint(config: ZooConfig, members: pl.DataFrame) -> str:
-    """Identifies a zoo by what decides its members: SHA-256 over config and members table."""
-    content = config.to_json()
-    # The images are known by their hash, wherever they are.
-    for circumstance in ("versions", "chunk", "name", "data"):
-        del content[circumstance]
-    if content["parent"] is not None:
-        content["parent"] = content["parent"]["fingerprint"]
-    text = json.dumps([content, members.to_dicts()], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def parent_of(parent: "Zoo", epoch: int, twin: Path) -> Parent:
-    """What a twin's config says of its parent.
-
-    Args:
-        parent: the dense zoo.
-        epoch: the epoch whose states the twin begins with.
-        twin: the twin's folder.
-    """
-    try:
-        where = os.path.relpath(parent.path.resolve(), twin.resolve())
-    except ValueError:  # Another drive.
-        where = str(parent.path.resolve())
-    return Parent(where, parent.config.name, parent.fingerprint, epoch)
 
 
 class Zoo:
@@ -159,21 +44,30 @@ class Zoo:
 
     def __init__(self, path: Path, config: ZooConfig):
         self.path, self.config = path, config
+        self._read: tuple[tuple[int, ...], pl.DataFrame] | None = None
 
     def __repr__(self) -> str:
         kind = {"dense": "dense", "mp": "magnitude-pruned", "vd": "variational-dropout"}
-        return (
-            f"Zoo({str(self.path)!r}: {kind[self.config.kind]}, {len(self)} members, "
-            f"epochs {self.epochs})"
-        )
+        try:
+            epochs = f"epochs {_ranges(self.epochs)}" if self.epochs else "no epochs"
+        except ZoojaxError:
+            epochs = "damaged"
+        path, members = str(self.path), len(self)
+        return f"Zoo({path!r}: {kind[self.config.kind]}, {members} members, {epochs})"
 
     def __len__(self) -> int:
         return len(self.roster)
 
     @cached_property
     def roster(self) -> pl.DataFrame:
-        """The members table as it was made: `members` without what training found."""
-        return _read_parquet(self.path / MEMBERS)
+        """The members table as it was made: `members` without what training found.
+
+        Raises:
+            ZoojaxError: it is missing or damaged, or is not that of such a zoo.
+        """
+        table = read_table(self.path / MEMBERS)
+        _refuse(self.path / MEMBERS, members_problem(self.config, table))
+        return table
 
     @cached_property
     def fingerprint(self) -> str:
@@ -183,16 +77,8 @@ class Zoo:
     @property
     def epochs(self) -> list[int]:
         """Epochs that are complete on disk, ascending; 0 is before training."""
-        measured = self._measured_epochs()
-        saved = {int(p.name) for p in (self.path / STATES).glob("*") if p.name.isdigit()}
-        return sorted(measured & saved)
-
-    def _measured_epochs(self) -> set[int]:
-        """Epochs that the metrics table names: of it nothing else is read."""
-        path = self.path / METRICS
-        if not path.exists():
-            return set()
-        return set(_read_parquet(path, ["epoch"])["epoch"].unique().to_list())
+        measured = set(self.all_metrics["epoch"].unique().to_list())
+        return [epoch for epoch in numbered(self.path / STATES) if epoch in measured]
 
     @property
     def members(self) -> pl.DataFrame:
@@ -215,11 +101,22 @@ class Zoo:
 
     @property
     def all_metrics(self) -> pl.DataFrame:
-        """As `metrics`, with epochs whose states are no longer there."""
+        """As `metrics`, with epochs whose states are not there.
+
+        Raises:
+            ZoojaxError: the table is damaged, or is not that of such a zoo.
+        """
         path = self.path / METRICS
-        if path.exists():
-            return _read_parquet(path)
-        return pl.DataFrame(schema={"member": pl.Int64, "epoch": pl.Int64, "finite": pl.Boolean})
+        if not is_there(path):
+            return pl.DataFrame(
+                schema={"member": pl.Int64, "epoch": pl.Int64, "finite": pl.Boolean}
+            )
+        stamp = _stamp(path)
+        if self._read is None or self._read[0] != stamp:
+            table = read_table(path)
+            _refuse(path, metrics_problem(self.config, self.roster["id"], table))
+            self._read = stamp, table
+        return self._read[1]
 
     def state(
         self, epoch: int | None = None, *, raw: bool = False, rows: slice | None = None
@@ -234,7 +131,13 @@ class Zoo:
         Raises:
             ZoojaxError: the epoch is not there, or its files are damaged.
         """
-        state = steps.read(self._step(STATES, epoch), rows)
+        count = len(self)
+        state = steps.read(
+            self._step(STATES, epoch),
+            rows,
+            like=state_like(self.config, count),
+            optional={"unused": unused_like(self.config, count)},
+        )
         if "mask" in state:
             state["mask"] = unpack_mask(state["mask"], state["params"])
             if not raw:
@@ -256,8 +159,15 @@ class Zoo:
         return jax.device_get(threshold(state["params"], state["log_sigma2"]))
 
     def rows(self, members: Sequence[int] | pl.Series) -> np.ndarray:
-        """Where members are in stacked arrays, by their ids."""
+        """Where members are in stacked arrays, by their ids.
+
+        Raises:
+            ZoojaxError: there is no such member.
+        """
         places = {member: row for row, member in enumerate(self.roster["id"].to_list())}
+        for member in members:
+            if member not in places:
+                raise ZoojaxError(f"{self.path} has no member {member}; it has {len(self)} members")
         return np.array([places[member] for member in members], int)
 
     def member(self, member: int, epoch: int | None = None) -> dict[str, Any]:
@@ -266,19 +176,25 @@ class Zoo:
         Raises:
             ZoojaxError: there is no such member or epoch.
         """
-        rows = np.flatnonzero(self.roster["id"].to_numpy() == member)
-        if rows.size != 1:
-            raise ZoojaxError(f"{self.path} has no member {member}; it has {len(self)} members")
-        return take(self.params(epoch), int(rows[0]))
+        return take(self.params(epoch), int(self.rows([member])[0]))
 
-    def optimizer(self, epoch: int | None = None, rows: slice | None = None) -> dict[str, Any]:
+    def optimizer(
+        self,
+        epoch: int | None = None,
+        rows: slice | None = None,
+        like: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """The optimiser's moments, by optimiser, stacked by member.
 
         Args:
             epoch: which; the newest if None. Only the two newest are kept.
             rows: of the members table; None for all.
+            like: shapes and types that they must have; None for whatever is there.
+
+        Raises:
+            ZoojaxError: they are not there, or damaged, or others.
         """
-        return steps.read(self._step(OPTIMIZER, epoch), rows)
+        return steps.read(self._step(OPTIMIZER, epoch), rows, like=like)
 
     def _step(self, folder: str, epoch: int | None) -> Path:
         epochs = self.epochs
@@ -302,31 +218,46 @@ def open_zoo(path: str | Path) -> Zoo:
     Raises:
         ZoojaxError: the folder is not a zoo, or one of a newer schema, or is damaged.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     file = path / CONFIG
-    if not path.is_dir():
+    if not is_folder(path):
         raise ZoojaxError(f"{path} is not a folder; give the folder of a zoo")
-    if not file.exists():
-        raise ZoojaxError(f"{path} is not a zoo: it has no {CONFIG}")
     try:
-        content = json.loads(file.read_text())
-        if content["format"] != "zoojax":
-            raise ValueError("another format")
-        schema = int(content["schema"])
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError, OSError) as error:
-        raise ZoojaxError(f"{file} is damaged or is not of a zoo ({error})") from error
-    if schema > SCHEMA:
+        content = read_json(file)
+    except NotThere as error:
+        raise ZoojaxError(f"{path} is not a zoo: it has no {CONFIG}") from error
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or content.get("format") != FORMAT or type(schema) is not int:
+        raise ZoojaxError(f"{file} is damaged or is not of a zoo")
+    if not 1 <= schema <= SCHEMA:
         raise ZoojaxError(
-            f"{file} has schema {schema}, and this zoojax reads up to {SCHEMA}; "
+            f"{file} has schema {schema}, and this zoojax reads 1 to {SCHEMA}; "
             "upgrade with: pip install -U zoojax"
         )
     try:
         config = ZooConfig.from_json(content)
-    except (KeyError, TypeError) as error:
-        raise ZoojaxError(f"{file} is damaged ({error})") from error
+    except (ValueError, ZoojaxError) as error:
+        raise ZoojaxError(f"{file} is damaged: {printable(error)}") from error
     zoo = Zoo(path, config)
     _ = zoo.roster
     return zoo
+
+
+def parent_of(parent: Zoo, epoch: int, twin: Path) -> Parent:
+    """What a twin's config says of its parent.
+
+    Args:
+        parent: the dense zoo.
+        epoch: the epoch whose states the twin begins with.
+        twin: the twin's folder.
+    """
+    try:
+        where = os.path.relpath(parent.path.resolve(), twin.resolve())
+    except ValueError:  # Another drive.
+        where = str(parent.path.resolve())
+    # A path that is no text is not kept: the fingerprint is what identifies the parent.
+    where = where if is_printable(where) else "unknown"
+    return Parent(where, parent.config.name, parent.fingerprint, epoch)
 
 
 def damage_of(zoo: Zoo, folder: str, epoch: int) -> str | None:
@@ -369,11 +300,18 @@ def unpack_mask(bits: np.ndarray, params: dict[str, Any]) -> dict[str, np.ndarra
     }
 
 
-def _read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+def _refuse(path: Path, problem: str | None) -> None:
+    if problem is not None:
+        raise ZoojaxError(f"{path} is not the table of such a zoo: {problem}")
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Changes when a file is replaced."""
     try:
-        return pl.read_parquet(path, columns=columns)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ZoojaxError(f"{path} is missing or damaged: {error}") from error
+        status = path.stat()
+    except OSError as error:
+        raise ZoojaxError(f"{path} cannot be read: {error.strerror or error}") from error
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _ranges(epochs: list[int]) -> str:

@@ -16,8 +16,19 @@ import polars as pl
 from zoojax import interrupts, processes, steps
 from zoojax.data import ImageSet, save
 from zoojax.errors import ZoojaxError
-from zoojax.files import remove, write_beside
+from zoojax.files import (
+    check_new,
+    is_step,
+    is_temporary,
+    make_folder,
+    refusals,
+    remove,
+    write_beside,
+    write_table,
+)
 from zoojax.locks import locked
+from zoojax.reading import entries, is_folder, is_there, number, numbered
+from zoojax.text import printable
 from zoojax.zoo import (
     CONFIG,
     IMAGES,
@@ -26,11 +37,12 @@ from zoojax.zoo import (
     OPTIMIZER,
     STATES,
     Zoo,
-    ZooConfig,
     damage_of,
     open_zoo,
     pack_mask,
 )
+from zoojax.zoo_config import ZooConfig
+from zoojax.zoo_tables import members_problem
 
 
 class DamageWarning(UserWarning):
@@ -105,10 +117,9 @@ class ZooWriter:
         path = self.zoo.path
         earlier = self.zoo.metrics.filter(pl.col("epoch") < epoch)
         table = metrics if earlier.is_empty() else pl.concat([earlier, metrics])
-        write_beside(path / METRICS, lambda file: table.write_parquet(file))
-        # The newest may turn out damaged: then training goes on from the one before.
-        kept = sorted(_numbered(path / OPTIMIZER))[-2:]
-        for old in set(_numbered(path / OPTIMIZER)) - set(kept):
+        write_table(path / METRICS, table)
+        # The newest may turn out damaged: then training resumes from the one before.
+        for old in numbered(path / OPTIMIZER)[:-2]:
             shutil.rmtree(path / OPTIMIZER / str(old), ignore_errors=True)
 
 
@@ -131,9 +142,16 @@ def begin_or_continue(
         ZoojaxError: the folder holds something else: another zoo, or files that are no
             zoo; or another command is writing it. Nothing in it is touched.
     """
-    if path.exists() and not path.is_dir():
-        raise ZoojaxError(f"{path} is a file; give --out a new folder")
+    check_new(path)
     processes.share(len(members))
+    # What is written must open again.
+    try:
+        ZooConfig.from_json(config.to_json())
+    except ValueError as error:
+        raise ZoojaxError(f"{path} cannot be made: {printable(error)}") from error
+    problem = members_problem(config, members)
+    if problem is not None:
+        raise ZoojaxError(f"{path} cannot be made: {problem}")
     with contextlib.ExitStack() as stack:
         last = None
         with processes.first_alone() as first:
@@ -155,25 +173,27 @@ def begin_or_continue(
 
 
 def _create(path: Path, config: ZooConfig, members: pl.DataFrame, images: ImageSet | None) -> None:
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    for leftover in path.parent.glob(f".{path.name}.tmp-*"):
-        shutil.rmtree(leftover)
+    make_folder(path.parent, path)
+    beginning = f".{path.name}.tmp-"
+    for name in entries(path.parent):
+        if name.startswith(beginning) and name.removeprefix(beginning).isdecimal():
+            shutil.rmtree(path.parent / name, ignore_errors=True)
+    temporary = path.with_name(f"{beginning}{os.getpid()}")
+    make_folder(temporary)
     try:
-        temporary.mkdir(parents=True)
         text = json.dumps(config.to_json(), indent=2) + "\n"
-        write_beside(temporary / CONFIG, lambda file: file.write_text(text))
-        write_beside(temporary / MEMBERS, lambda file: members.write_parquet(file))
+        write_beside(temporary / CONFIG, lambda file: file.write_text(text, "utf-8"))
+        write_table(temporary / MEMBERS, members)
         if images is not None:
             write_beside(temporary / IMAGES, lambda file: save(images, file))
-        temporary.rename(path)
-    except OSError as error:
-        raise ZoojaxError(f"cannot create {path}: {error.strerror or error}") from error
+        with refusals(path):
+            temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _is_there(path: Path) -> bool:
-    return path.is_dir() and any(path.iterdir())
+    return is_folder(path) and bool(entries(path))
 
 
 def _is_finished(path: Path, config: ZooConfig, members: pl.DataFrame) -> bool:
@@ -186,7 +206,7 @@ def _is_finished(path: Path, config: ZooConfig, members: pl.DataFrame) -> bool:
 def _await(path: Path) -> None:
     """Until this process's host sees the zoo too, that the first process has made."""
     deadline = time.monotonic() + 60
-    while not (path / CONFIG).exists() and time.monotonic() < deadline:
+    while not is_there(path / CONFIG) and time.monotonic() < deadline:
         time.sleep(0.2)
 
 
@@ -200,7 +220,7 @@ def _continue(path: Path, config: ZooConfig, members: pl.DataFrame) -> int | Non
 
 def _opened(path: Path, config: ZooConfig, members: pl.DataFrame) -> Zoo:
     """The zoo at a path, which must be the one that the same command began."""
-    if not (path / CONFIG).exists():
+    if not is_there(path / CONFIG):
         raise ZoojaxError(f"{path} is not empty and is not a zoo; give --out a new folder")
     zoo = open_zoo(path)
     for name, old, new in _differences(zoo.config, config):
@@ -220,11 +240,11 @@ def _last_sound(zoo: Zoo) -> int | None:
     """The newest epoch whose files are as they were written; None if training begins anew."""
     damaged, found = [], None
     # A converted zoo has no moments.
-    trained = (zoo.path / OPTIMIZER).is_dir()
+    trained = is_folder(zoo.path / OPTIMIZER)
     for epoch in reversed(zoo.epochs):
         # Before training the moments are zero, and after it they are not needed.
         needed = trained and epoch not in (0, zoo.config.epochs)
-        gone = needed and not (zoo.path / OPTIMIZER / str(epoch)).is_dir()
+        gone = needed and not is_folder(zoo.path / OPTIMIZER / str(epoch))
         if gone and epoch != zoo.epochs[-1]:
             continue  # Only the newest are kept.
         folders = (STATES, OPTIMIZER) if needed else (STATES,)
@@ -258,18 +278,19 @@ def _differences(old: ZooConfig, new: ZooConfig) -> list[tuple[str, Any, Any]]:
 
 def _sweep(zoo: Zoo, last: int | None) -> None:
     """Removes what an interruption or damage left: temporary files, epochs only half there,
-    and those after the last to go on from, which will be made again."""
+    and those after the last to resume from, which will be made again.
+
+    What zoojax has not written stays.
+    """
     kept = {epoch for epoch in zoo.epochs if last is not None and epoch <= last}
     if kept != set(zoo.epochs):
         table = zoo.metrics.filter(pl.col("epoch").is_in(sorted(kept)))
-        write_beside(zoo.path / METRICS, lambda file: table.write_parquet(file))
-    for folder in (STATES, OPTIMIZER):
-        for entry in (zoo.path / folder).glob("*"):
-            if entry.name not in map(str, kept):
-                remove(entry)
-    for entry in zoo.path.glob(".*.tmp-*"):
-        entry.unlink()
-
-
-def _numbered(folder: Path) -> list[int]:
-    return [int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()]
+        write_table(zoo.path / METRICS, table)
+    for folder in (zoo.path / STATES, zoo.path / OPTIMIZER):
+        for name in entries(folder):
+            if is_step(name) and number(name) not in kept:
+                remove(folder / name)
+    for name in entries(zoo.path):
+        if is_temporary(name) and (zoo.path / name).is_file():
+            with refusals(zoo.path / name):
+                (zoo.path / name).unlink()
