@@ -136,7 +136,7 @@ def remove(folder: Path) -> None:
 
 # What an interruption leaves, by the names that this module and Orbax give.
 _TEMPORARY = re.compile(r"\..+\.tmp-[0-9]+")
-_STEP = re.compile(r"[0-9]{1,9}(\.orbax-checkpoint-tmp.*)?|\.[0-9]{1,9}\.removed-[0-9]+")
+_STEP = re.compile(r"(0|[1-9][0-9]{0,8})(\.orbax-checkpoint-tmp.*)?|\.[0-9]{1,9}\.removed-[0-9]+")
 
 
 def is_temporary(name: str) -> bool:

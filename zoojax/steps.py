@@ -9,12 +9,15 @@ Readers see one stack either way.
 """
 
 import contextlib
+import functools
+import gc
 import hashlib
 import json
 import logging
 import os
 import re
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +33,8 @@ from zoojax.reading import MIB, opened, read_json
 from zoojax.text import printable
 
 CHECKSUMS = "sha256.json"
-# What systems leave in folders, besides hidden files.
-_FOREIGN = {"Thumbs.db", "desktop.ini"}
+# What every step has: Orbax's description, and arrays.
+_NEEDED = ("_CHECKPOINT_METADATA", "state/")
 _LARGEST = 2**40
 # What a pattern is made of, and what is no text.
 _SPECIAL = re.compile(r"[*?\[\]\\\ud800-\udfff]")
@@ -58,7 +61,7 @@ def save(path: Path, tree: dict[str, Any]) -> None:
         failure = _refused(path, error)
     sizes = processes.settle(failure, len(leaves[0]) if processes.several() else 0)
     try:
-        with _no_log(), _plain(path) as where:
+        with _quiet("absl"), _plain(path) as where:
             ocp.save(where, _shared(tree, sizes), overwrite=True)
         if processes.index() == 0:
             files = sorted(file for file in path.rglob("*") if file.is_file())
@@ -113,23 +116,15 @@ def read(
     Raises:
         ZoojaxError: the step is incomplete or damaged, or holds other arrays.
     """
-    # Only here: it takes a second to import, and most readers want tables.
-    from orbax.checkpoint import v1 as ocp
-
     # Before Orbax sees it: its reading threads outlive an error, and complain.
     damage, tree = find_damage(step), {}
     if damage is None:
-        try:
-            with _by_this_process(), _plain(step) as where:
-                saved = ocp.metadata(where).metadata
-                damage = None if like is None else _mismatch(_joined(saved), like, optional or {})
-                if damage is None:
-                    # As NumPy arrays: the devices that wrote it may not be there.
-                    tree = ocp.load(
-                        where, jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved)
-                    )
-        except Exception as error:  # Orbax and TensorStore raise many kinds.
-            damage = str(error).splitlines()[0] if str(error) else type(error).__name__
+        _ignore_late_reads()
+        with _by_this_process(), _quiet("absl", "asyncio"), _plain(step) as where:
+            damage, tree = _loaded(where, like, optional or {})
+            if damage is not None:
+                # Tasks that no one waits for any longer log so when they are collected.
+                gc.collect()
     if damage is not None:
         raise ZoojaxError(f"{step} is damaged or incomplete: {printable(damage, 200)}")
     if _EVEN in tree:
@@ -137,9 +132,29 @@ def read(
     return tree if rows is None else population.take(tree, rows)
 
 
-def _joined(saved: Any) -> Any:
+def _loaded(
+    where: str, like: dict[str, Any] | None, optional: dict[str, Any]
+) -> tuple[str | None, dict[str, Any]]:
+    """What is wrong with a step, and its arrays."""
+    # Only here: it takes a second to import, and most readers want tables.
+    from orbax.checkpoint import v1 as ocp
+
+    try:
+        saved = ocp.metadata(where).metadata
+        if not isinstance(saved, dict):
+            return "it holds no arrays by name", {}
+        problem = None if like is None else _mismatch(_joined(saved), like, optional)
+        if problem is not None:
+            return problem, {}
+        # As NumPy arrays: the devices that wrote it may not be there.
+        return None, ocp.load(where, jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved))
+    except Exception as error:  # Orbax and TensorStore raise many kinds.
+        return (str(error) or type(error).__name__).splitlines()[0], {}
+
+
+def _joined(saved: dict[str, Any]) -> dict[str, Any]:
     """The shapes of a step as its readers see it: what several processes wrote as one stack."""
-    if not isinstance(saved, dict) or _EVEN not in saved:
+    if _EVEN not in saved:
         return saved
     parts = [saved[name] for name in (_EVEN, _REST) if name in saved]
 
@@ -150,10 +165,8 @@ def _joined(saved: Any) -> Any:
     return jax.tree.map(one, *parts)
 
 
-def _mismatch(saved: Any, like: dict[str, Any], optional: dict[str, Any]) -> str | None:
+def _mismatch(saved: dict[str, Any], like: dict[str, Any], optional: dict[str, Any]) -> str | None:
     """In what a step's arrays are not those expected; None if they are."""
-    if not isinstance(saved, dict):
-        return "it holds no arrays by name"
     expected = like | {name: x for name, x in optional.items() if x is not None and name in saved}
     found, wanted = _leaves(saved), _leaves(expected)
     for name in sorted(wanted.keys() - found.keys()):
@@ -190,13 +203,14 @@ def find_damage(step: Path) -> str | None:
         digests = read_json(step / CHECKSUMS)
     except ZoojaxError as error:
         return str(error)
-    if not isinstance(digests, dict) or not digests:
-        return f"{CHECKSUMS} names no files"
+    if not isinstance(digests, dict):
+        return f"{CHECKSUMS} is no list of checksums"
+    for needed in _NEEDED:
+        if not any(name.startswith(needed) for name in digests):
+            return f"{CHECKSUMS} has no checksum of {needed}"
     files = _files(step)
     if isinstance(files, str):
         return files
-    for name in sorted(files - digests.keys()):
-        return f"{name} has no checksum"
     for name, digest in digests.items():
         if name not in files:
             return f"{name} is missing"
@@ -206,7 +220,7 @@ def find_damage(step: Path) -> str | None:
 
 
 def _files(step: Path) -> set[str] | str:
-    """The files of a step but its checksums; or what is there that no step has."""
+    """The files of a step; or what is there that no step has."""
     found = set()
     for folder, folders, names in os.walk(step, onerror=_raise):
         for name in (*folders, *names):
@@ -214,10 +228,8 @@ def _files(step: Path) -> set[str] | str:
             kind = path.lstat().st_mode
             if not (stat.S_ISDIR(kind) or stat.S_ISREG(kind)):
                 return f"{path.relative_to(step)} is not a regular file"
-            # Systems leave files of their own (.DS_Store, .nfs0001): they are not ours.
-            if stat.S_ISREG(kind) and not name.startswith(".") and name not in _FOREIGN:
-                found.add(path.relative_to(step).as_posix())
-    return found - {CHECKSUMS}
+            found.add(path.relative_to(step).as_posix())
+    return found
 
 
 def _raise(error: OSError) -> None:
@@ -280,12 +292,26 @@ def _by_this_process() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _no_log() -> Iterator[None]:
-    """Keeps off standard error what Orbax logs of an error before it raises the same."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+def _quiet(*names: str) -> Iterator[None]:
+    """Keeps off standard error what loggers say of an error before Orbax raises the same."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@functools.cache
+def _ignore_late_reads() -> None:
+    """Drops what TensorStore prints of arrays that were being read when another failed."""
+    before = sys.unraisablehook
+
+    def report(unraisable: "sys.UnraisableHookArgs") -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = report
