@@ -104,10 +104,6 @@ def _made(
 ) -> "Zoo":
     """The zoo at a path: made, gone on with, or the finished one if it is the same."""
     from experiments.progress import reporting
-    from zoojax.zoo_writer import Finished
 
-    try:
-        with reporting(label, quiet) as report:
-            return make(path, report)
-    except Finished as finished:
-        return finished.zoo
+    with reporting(label, quiet) as report:
+        return make(path, report)

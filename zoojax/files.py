@@ -1,6 +1,7 @@
 """Writing so that a reader sees the old file or the new one, never half of one."""
 
 import contextlib
+import io
 import os
 import re
 import shutil
@@ -57,12 +58,10 @@ def refusals(path: Path) -> Iterator[None]:
 def write_table(path: Path, table: "pl.DataFrame", *, durable: bool = True) -> None:
     """Writes a frame as Parquet; raises as `write_beside` does."""
 
-    def write(temporary: Path) -> None:
-        # A path would be looked through for patterns and addresses.
-        with temporary.open("wb") as file:
-            table.write_parquet(file)
-
-    write_beside(path, write, durable=durable)
+    # Through memory: polars takes a path for a pattern, and names a full disk otherwise.
+    memory = io.BytesIO()
+    table.write_parquet(memory)
+    write_beside(path, lambda file: file.write_bytes(memory.getbuffer()), durable=durable)
 
 
 def check_new(path: Path) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,8 @@ from zoojax import (
 from zoojax.errors import ZoojaxError
 from zoojax.grid import Grid, check_learning_rate
 from zoojax.programs import ORDERS
-from zoojax.zoo import CONFIG, Zoo, open_zoo, parent_of
+from zoojax.reading import is_there
+from zoojax.zoo import CONFIG, IMAGES, Zoo, open_zoo, parent_of
 from zoojax.zoo_config import ZooConfig
 from zoojax.zoo_writer import begin_or_continue
 
@@ -55,10 +57,11 @@ def make_dense(
     first_seed: int = 1,
     chunk: int | None = None,
     preset: str | None = None,
+    keep_data: bool = False,
     data_dir: Path | None = None,
     report: run.Report | None = None,
 ) -> Zoo:
-    """Trains a dense zoo.
+    """Trains a dense zoo; one that the same call has finished is returned as it is.
 
     Args:
         out: its folder: new, empty, or the same zoo interrupted.
@@ -72,8 +75,9 @@ def make_dense(
         first_seed: the lowest seed.
         chunk: members a device trains at once; None chooses for the machine.
         preset: the preset it comes from, for the record.
+        keep_data: store the images in the zoo, so that it can be moved without them.
         data_dir: where image sets are looked for; see `data.data_directory`.
-        report: told after every block.
+        report: called after every block; see `run.run`.
 
     Raises:
         ZoojaxError: bad input, or the disk refused.
@@ -105,7 +109,8 @@ def make_dense(
     def initial(rows: slice) -> tuple[dict, dict]:
         return _drawn(config.shape, members[rows]), {}
 
-    with begin_or_continue(out, config, members) as writer:
+    kept = images if keep_data else None
+    with begin_or_continue(out, config, members, kept) as writer:
         return run.run(writer, initial, images, report)
 
 
@@ -217,8 +222,10 @@ def make_pruned(
         members: twins of the parent's first so many alone, or of those with these ids; of
             all if None.
         scores: from stacked parameters to stacked scores by layer, shaped like the kernels,
-            of which the lowest are pruned first; None prunes by magnitude.
-        origin: what those scores are; see `ZooConfig`.
+            of which the lowest are pruned first; None prunes by magnitude. Checked before
+            anything is written.
+        origin: the name of those scores, which becomes part of the twin's identity; needed
+            with `scores`.
         chunk: as in `make_dense`.
         data_dir: as in `make_dense`.
         report: as in `make_dense`.
@@ -226,6 +233,10 @@ def make_pruned(
     Raises:
         ZoojaxError: bad input, or the disk refused.
     """
+    if scores is not None and not origin:
+        raise ZoojaxError(
+            "scores need a name, by which their twins are told from others: give origin"
+        )
     shape = parent.config.shape
     sizes = {k: int(w.size) for k, w in magnitude_pruning.kernels(_one(shape)).items()}
     counts = [magnitude_pruning.pruned_counts(r, sizes, scope) for r in ratios]
@@ -240,12 +251,20 @@ def make_pruned(
     )
     config = replace(config, scope=scope, origin=origin)
 
+    scored = None
+    if scores is not None:
+        everyone = parent.rows(table["parent_id"].unique(maintain_order=True))
+        params = population.take(parent.params(epoch), everyone)
+        scored = _checked_scores(scores(params), params)
+
     def initial(rows: slice) -> tuple[dict, dict]:
         mine, which = table[rows], np.arange(len(table))[rows] % len(ratios)
         ids = mine["parent_id"].unique(maintain_order=True)
         params = population.take(parent.params(epoch), parent.rows(ids))
         pruned = {k: jnp.asarray([counts[i][k] for i in which], jnp.int32) for k in counts[0]}
-        each = (params, None if scores is None else scores(params))
+        first = rows.start // len(ratios)
+        mine_scored = population.take(scored, slice(first, first + len(ids)))
+        each = (params, mine_scored)
         of_each = {parent_id: row for row, parent_id in enumerate(ids)}
         params, ranked = population.take(each, np.array([of_each[i] for i in mine["parent_id"]]))
         return jax.device_get(jax.jit(magnitude_pruning.prune_population)(params, pruned, ranked))
@@ -321,12 +340,41 @@ def _twin_members(
         if not 1 <= members <= len(parent):
             raise ZoojaxError(f"{members} members asked for; {parent.path} has {len(parent)}")
         members = parent.roster["id"].head(members).to_list()
+    if members is not None:
+        parent.rows(members)
     chosen = parent.roster if members is None else parent.roster.filter(pl.col("id").is_in(members))
-    table = chosen.with_columns(pl.col("id").alias("parent_id"))
+    # Torch zoos need not say their seeds: then a member's id decides its draws.
+    table = chosen.with_columns(
+        pl.col("id").alias("parent_id"), pl.col("seed").fill_null(pl.col("id"))
+    )
     if learning_rate is not None:
         check_learning_rate(learning_rate)
         table = table.with_columns(pl.lit(float(learning_rate)).alias("learning_rate"))
     return table
+
+
+def _checked_scores(scores: Any, params: dict) -> dict[str, np.ndarray]:
+    """Scores [members, ...] by layer as float arrays.
+
+    Raises:
+        ZoojaxError: layers are missing or unknown, or an array has another shape than its
+            kernel, or holds NaN.
+    """
+    expected = {
+        name: np.shape(kernel) for name, kernel in magnitude_pruning.kernels(params).items()
+    }
+    if not isinstance(scores, dict) or scores.keys() != expected.keys():
+        found = ", ".join(map(str, scores)) if isinstance(scores, dict) else type(scores).__name__
+        raise ZoojaxError(f"scores are of {found}; give one array per layer: {', '.join(expected)}")
+    checked = {}
+    for name, shape in expected.items():
+        values = np.asarray(scores[name])
+        if values.shape != shape:
+            raise ZoojaxError(f"scores of {name} have shape {values.shape}, not {shape}")
+        if values.dtype.kind not in "fiub" or np.isnan(values).any():
+            raise ZoojaxError(f"scores of {name} are not all numbers")
+        checked[name] = values
+    return checked
 
 
 def _twin_config(
@@ -367,14 +415,14 @@ def _twin_config(
 
 def _kept(parent: Zoo, images: data.ImageSet) -> data.ImageSet | None:
     """The images, if the parent keeps them itself: then its twins do too."""
-    return images if parent.config.data is None else None
+    return images if is_there(parent.path / IMAGES) else None
 
 
 def _chunk(out: Path, chunk: int | None, members: int, shape: models.Architecture) -> int:
     """The chunk asked for, or that of the zoo to be continued, or one for this machine."""
     if chunk is not None:
         return chunk
-    if (out / CONFIG).exists():
+    if is_there(out / CONFIG):
         return open_zoo(out).config.chunk
     engine = network.engine(shape, jax.default_backend())
     mesh = population.make_mesh()

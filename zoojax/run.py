@@ -14,6 +14,7 @@ import polars as pl
 from zoojax import data, interrupts, network, population, processes, programs, train
 from zoojax.errors import ZoojaxError
 from zoojax.programs import Recipe, Sets
+from zoojax.reading import entries, is_there
 from zoojax.zoo import IMAGES, OPTIMIZER, Zoo
 from zoojax.zoo_config import ZooConfig
 from zoojax.zoo_tables import state_like
@@ -88,17 +89,26 @@ def hypers(members: pl.DataFrame) -> train.Hyper:
     )
 
 
-def load_images(zoo: Zoo, data_dir: Path | None) -> data.ImageSet:
+def load_images(zoo: Zoo, data_dir: str | Path | None) -> data.ImageSet:
     """The images that a zoo was made with.
 
+    Images of one's own (.npz) are known by their hash: they are also found under another name
+    or in another place, in the data directory.
+
+    Args:
+        zoo: the zoo.
+        data_dir: where image sets are looked for, see `data.data_directory`; or the .npz file.
+
     Raises:
-        ZoojaxError: they are not to be had, or are others than the zoo's.
+        ZoojaxError: they are not there, or are others than the zoo's.
     """
     stored, spec = zoo.path / IMAGES, zoo.config.data
-    if stored.exists():
+    if is_there(stored):
         images = data.load_saved(stored)
     elif spec is None:
         raise ZoojaxError(f"{zoo.path} was converted without images; convert it with --data")
+    elif spec.name.endswith(".npz"):
+        return _own_images(zoo, spec, data_dir)
     else:
         images = data.load(spec, data_dir)
     if images.hash != zoo.config.data_hash:
@@ -107,6 +117,31 @@ def load_images(zoo: Zoo, data_dir: Path | None) -> data.ImageSet:
             "(their hash differs); point --data-dir to the original files"
         )
     return images
+
+
+def _own_images(zoo: Zoo, spec: data.DataSpec, data_dir: str | Path | None) -> data.ImageSet:
+    given = None if data_dir is None else Path(data_dir).expanduser()
+    if given is not None and given.suffix == ".npz":
+        candidates = [given]
+    else:
+        folder, name = data.data_directory(data_dir), Path(spec.name).name
+        found = [folder / entry for entry in entries(folder) if entry.endswith(".npz")]
+        # Where it was, then those of its name, which are likely to be it.
+        candidates = [Path(spec.name), *sorted(found, key=lambda file: file.name != name)]
+    reasons = []
+    for file in candidates:
+        try:
+            images = data.load(replace(spec, name=str(file)))
+        except ZoojaxError as error:
+            reasons.append(str(error))
+            continue
+        if images.hash == zoo.config.data_hash:
+            return replace(images, name=spec.name)
+        reasons.append(f"{file} holds other images")
+    raise ZoojaxError(
+        f"the images that {zoo.path} was made with are not there ({reasons[0]}); give their .npz "
+        "file with --data-dir, or a folder that holds it"
+    )
 
 
 def run(
@@ -121,7 +156,8 @@ def run(
         initial: from rows of the members table to the stacked (trainable, fixed) of epoch 0;
             called only if that epoch is not on disk yet.
         images: the zoo's image set.
-        report: told where the run begins, and after every block of every epoch.
+        report: called where the run begins, and after every block of every epoch; where
+            nothing is left to train, once, with everything done.
 
     Returns:
         The finished zoo.
@@ -130,8 +166,13 @@ def run(
         ZoojaxError: the disk refused.
     """
     zoo, mesh, rows = writer.zoo, population.make_mesh(), writer.rows
-    sets = population.replicate(programs.sets(images), mesh)
+    epochs, total = zoo.config.epochs, zoo.config.epochs * len(zoo) * len(images.train.labels)
     last, save = writer.last_epoch, None
+    if last == epochs:
+        if report is not None:
+            report(Progress(epochs, epochs, total, total))
+        return zoo
+    sets = population.replicate(programs.sets(images), mesh)
     if last is None:
         trainable, fixed = initial(rows)
         blocks = _blocks(zoo.config, zoo.roster[rows], mesh, trainable, fixed, None)
@@ -141,7 +182,6 @@ def run(
         blocks = _saved_blocks(zoo, rows, mesh, last)
 
     compiled = {b.recipe: jax.jit(programs.epoch(b.recipe, mesh), donate_argnums=0) for b in blocks}
-    epochs, total = zoo.config.epochs, zoo.config.epochs * len(zoo) * len(images.train.labels)
     mine = rows.stop - rows.start
 
     def tell(epoch: int, trained: int) -> None:

@@ -49,20 +49,6 @@ class DamageWarning(UserWarning):
     """Saved states are damaged, and training goes on from older ones."""
 
 
-class Finished(ZoojaxError):
-    """A zoo that was to be made is already there, made by the same call.
-
-    Attributes:
-        zoo: it.
-    """
-
-    def __init__(self, zoo: Zoo):
-        super().__init__(
-            f"{zoo.path} is finished (epoch {zoo.config.epochs}); give --out another folder"
-        )
-        self.zoo = zoo
-
-
 class ZooWriter:
     """Adds epochs to a zoo; made by `begin_or_continue`.
 
@@ -70,7 +56,8 @@ class ZooWriter:
 
     Attributes:
         zoo: the zoo, for reading.
-        last_epoch: the newest epoch that training can go on from; None before the first.
+        last_epoch: the newest epoch that training can resume from; None before the first, and
+            the config's last one where nothing is left to do.
         rows: of the members table, whose states this process has.
     """
 
@@ -137,8 +124,9 @@ def begin_or_continue(
         members: a row a member: id and hyper-parameters.
         images: the image set, for zoos that keep theirs themselves.
 
+    A zoo that the same command has finished is not written: its folder may be read-only.
+
     Raises:
-        Finished: the same command has made it already.
         ZoojaxError: the folder holds something else: another zoo, or files that are no
             zoo; or another command is writing it. Nothing in it is touched.
     """
@@ -166,10 +154,7 @@ def begin_or_continue(
                     _create(path, config, members, images)
         last = processes.agree(-1 if last is None else last)
         _await(path)
-        zoo = open_zoo(path)
-        if last == config.epochs:
-            raise Finished(zoo)
-        yield ZooWriter(zoo, None if last < 0 else last)
+        yield ZooWriter(open_zoo(path), None if last < 0 else last)
 
 
 def _create(path: Path, config: ZooConfig, members: pl.DataFrame, images: ImageSet | None) -> None:

@@ -104,10 +104,6 @@ class Sample:
     def _made(self, label: str, make: Callable[["Report | None"], "Zoo"]) -> "Zoo":
         """A zoo made, gone on with, or finished by an earlier call while the other was not."""
         from experiments.progress import reporting
-        from zoojax.zoo_writer import Finished
 
-        try:
-            with reporting(label, self.running.quiet) as report:
-                return make(report)
-        except Finished as finished:
-            return finished.zoo
+        with reporting(label, self.running.quiet) as report:
+            return make(report)

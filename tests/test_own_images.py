@@ -1,0 +1,67 @@
+"""Images of one's own: found again wherever they are, by what they are."""
+
+import shutil
+
+import pytest
+import zoos
+
+from zoojax import DataSpec, ZoojaxError, make_dropped_out, open_zoo
+from zoojax.run import load_images
+
+
+@pytest.fixture
+def zoo(tmp_path_factory, tmp_path):
+    """An untrained zoo of an .npz file that a test may move: (zoo, file)."""
+    file = tmp_path / "here" / "mine.npz"
+    file.parent.mkdir()
+    shutil.copy(zoos.images(tmp_path_factory), file)
+    grid = zoos.GRID.__class__(seeds=1)
+    made = zoos.make_dense(tmp_path / "zoo", "tiny", grid, "small", DataSpec(str(file)), epochs=0)
+    return made, file
+
+
+def test_where_they_were(zoo):
+    zoo, file = zoo
+    assert load_images(zoo, None).name == str(file)
+
+
+@pytest.mark.parametrize("name", ["mine.npz", "renamed.npz"])
+def test_in_the_data_directory_under_any_name(zoo, tmp_path, tmp_path_factory, name):
+    zoo, file = zoo
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    # Others of the same name, or that are nothing, are passed over.
+    shutil.copy(zoos.other_images(tmp_path_factory), folder / "another.npz")
+    (folder / "broken.npz").write_bytes(b"x")
+    file.rename(folder / name)
+    assert load_images(zoo, folder).hash == zoo.config.data_hash
+    assert load_images(zoo, str(folder / name)).hash == zoo.config.data_hash
+    done = zoos.cli(tmp_path_factory, "evaluate", zoo.path, "--data-dir", folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_others_in_their_place_are_refused(zoo, tmp_path_factory):
+    zoo, file = zoo
+    shutil.copy(zoos.other_images(tmp_path_factory), file)
+    with pytest.raises(ZoojaxError, match=r"mine\.npz holds other images.*--data-dir"):
+        load_images(zoo, None)
+    file.unlink()
+    with pytest.raises(ZoojaxError, match=r"mine\.npz is missing.*--data-dir"):
+        load_images(zoo, None)
+    with pytest.raises(ZoojaxError, match="holds other images"):
+        load_images(zoo, zoos.other_images(tmp_path_factory))
+
+
+def test_kept_in_the_zoo(tmp_path_factory, tmp_path):
+    """Neither the zoo nor its twins need the file again."""
+    file = tmp_path / "mine.npz"
+    shutil.copy(zoos.images(tmp_path_factory), file)
+    words = ["train", "digits-s-seed", "--data", file, "--members", 1, "--epochs", 1]
+    done = zoos.cli(tmp_path_factory, *words, "--keep-data", "--out", tmp_path / "zoo")
+    assert done.returncode == 0, done.stderr
+    file.unlink()
+    zoo = open_zoo(tmp_path / "zoo")
+    assert load_images(zoo, None).hash == zoo.config.data_hash
+    twin = make_dropped_out(tmp_path / "twin", zoo, epochs=0)
+    shutil.rmtree(zoo.path)
+    assert load_images(twin, None).hash == zoo.config.data_hash
