@@ -2,7 +2,6 @@
 
 import functools
 from dataclasses import replace
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -148,7 +147,7 @@ def test_interrupted_before_anything_was_saved_it_begins_anew(whole, twin, tmp_p
     assert_same(learn(out, twin, SETTINGS), whole)
 
 
-@pytest.mark.parametrize(("name", "usable"), [("write_beside", 1), ("shutil", 2)])
+@pytest.mark.parametrize(("name", "usable"), [("write_table", 1), ("remove", 2)])
 def test_killed_while_saving(whole, twin, tmp_path, monkeypatch, name, usable):
     """Between state and losses, the epoch before counts; after both, the new one."""
     monkeypatch.setattr(learning, "_SAVE_EVERY", -1.0)
@@ -160,8 +159,7 @@ def test_killed_while_saving(whole, twin, tmp_path, monkeypatch, name, usable):
         raise Stopped
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        fake = SimpleNamespace(rmtree=killed) if name == "shutil" else killed
-        patch.setattr(learning, name, fake)
+        patch.setattr(learning, name, killed)
         learn(out, twin, SETTINGS)
     assert {p.name for p in (out / STATES).iterdir()} == {"1", "2"}
     found = open_representation(out)

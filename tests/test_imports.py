@@ -27,7 +27,7 @@ ORDER = (
         "programs",
     ),
     *("zoo_config", "zoo_tables", "steps", "zoo", "check", "zoo_writer", "run", "grid", "make"),
-    "weight_statistics",
+    *("table_files", "weight_statistics"),
     *("analysis.twins", "analysis.trajectories", "analysis.agreements", "analysis.correlations"),
     *("analysis.friendly", "analysis.methods", "analysis.paper", "analysis.found"),
     *("analysis.beside", "analysis.suite"),
@@ -47,9 +47,10 @@ ORDER = (
     *(
         "hyper_representation." + name
         for name in (
-            *("tokens", "settings", "augmentation", "losses", "samples", "autoencoder", "codec"),
+            *("tokens", "settings", "augmentation", "losses", "samples", "config"),
+            *("autoencoder", "codec"),
             *("training", "representation", "learning", "properties", "reconstruction"),
-            *("zero_shot", "sampling", "evaluation"),
+            *("zero_shot", "sampling", "evaluated", "evaluation"),
         )
     ),
     "hyper_representation",

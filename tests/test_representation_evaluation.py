@@ -14,14 +14,14 @@ from sklearn.metrics import r2_score
 from zoojax import Zoo, ZoojaxError, run
 from zoojax.grid import Grid
 from zoojax.hyper_representation import learning
-from zoojax.hyper_representation.evaluation import (
+from zoojax.hyper_representation.evaluated import (
     FOLDER,
     TABLES,
     Evaluation,
-    evaluate,
     read_evaluation,
     write,
 )
+from zoojax.hyper_representation.evaluation import evaluate
 from zoojax.hyper_representation.reconstruction import Fidelity, flat, numbers, scatter
 from zoojax.hyper_representation.representation import (
     LOSSES,

@@ -10,7 +10,7 @@ import tyro
 from experiments.options import prepare_jax
 
 if TYPE_CHECKING:
-    from zoojax.hyper_representation.evaluation import Evaluation
+    from zoojax.hyper_representation.evaluated import Evaluation
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class EvaluateRepresentation:
     """Folder of the hyper-representation."""
 
     zoo: Path | None = None
-    """Folder of the zoo that it was learned from, if that was moved."""
+    """Folder of the zoo that it was learned from, if either was moved."""
 
     data_dir: Path | None = None
     """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
@@ -42,9 +42,11 @@ class EvaluateRepresentation:
         from rich.console import Console
 
         from experiments.tables import show_json
-        from zoojax.hyper_representation.evaluation import FOLDER, evaluate, write
+        from zoojax.hyper_representation.evaluated import FOLDER, write
+        from zoojax.hyper_representation.evaluation import evaluate
         from zoojax.hyper_representation.representation import open_representation
         from zoojax.run import load_images
+        from zoojax.text import printable
 
         representation = open_representation(self.representation)
         zoo = representation.source(self.zoo)
@@ -64,20 +66,25 @@ class EvaluateRepresentation:
         _show(found)
         if images is None:
             print("note: the zoo's images are not known: reconstructed members were not run")
-        print(f"evaluation: {folder}")
+        print(f"evaluation: {printable(folder, 4096)}")
 
 
 def _show(found: "Evaluation") -> None:
     """Prints R2 in the layout of the paper's Table 3, and what reconstructed members do."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from zoojax.text import printable
 
     rich = Table(title="R2 on members held out, %")
     summary = found.tables["summary"]
     for name, kind in summary.schema.items():
         rich.add_column(name, justify="right" if kind.is_numeric() else "left")
     for zoo, features, *values in summary.iter_rows():
-        rich.add_row(zoo, features, *("-" if v is None else f"{100 * v:z.1f}" for v in values))
+        # Plain text: a name may hold markup.
+        names = (Text(printable(name, 60)) for name in (zoo, features))
+        rich.add_row(*names, *("-" if v is None else f"{100 * v:z.1f}" for v in values))
     Console(width=None if sys.stdout.isatty() else 160).print(rich)
     functional = found.tables.get("functional")
     if functional is None:

@@ -31,6 +31,9 @@ class Sample:
     out: Path
     """Folder of the zoo: new, or one that the same command began."""
 
+    zoo: Path | None = None
+    """Folder of the zoo that it was learned from, if either was moved."""
+
     how: Literal["independent", "joint", "best"] = "independent"
     """Every latent dimension by itself, or around one training member, or around one of
     the best of them."""
@@ -60,7 +63,7 @@ class Sample:
         from zoojax.hyper_representation.sampling import accuracies, make_sampled, make_scratch
 
         representation = open_representation(self.representation)
-        source = representation.source()
+        source = representation.source(self.zoo)
         options = {"chunk": self.running.chunk, "data_dir": self.running.data_dir}
 
         def sample(report: "Report | None") -> "Zoo":

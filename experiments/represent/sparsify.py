@@ -51,6 +51,9 @@ class ZeroShot:
     comparison: Path | None = None
     """Folder for the comparison with other methods: zero_shot.csv, .svg and .png."""
 
+    source: Annotated[Path | None, tyro.conf.arg(name="zoo")] = None
+    """Folder of the zoo that it was learned from, if either was moved."""
+
     running: RunningOptions = field(default_factory=Running)
 
     def run(self) -> None:
@@ -71,6 +74,7 @@ class ZeroShot:
                 parent,
                 self.ratios,
                 held_out_only=self.held_out_only,
+                source=self.source,
                 epochs=self.epochs,
                 epoch=self.epoch,
                 learning_rate=rate_of(self.learning_rate, parent, "mp_learning_rate"),
@@ -107,7 +111,7 @@ class ZeroShot:
         from zoojax.hyper_representation.zero_shot import check_parent, compare
 
         try:
-            source = representation.source()
+            source = representation.source(self.source)
             check_parent(source, parent)
         except ZoojaxError as error:
             return str(error)
@@ -137,14 +141,12 @@ def _show(table: "pl.DataFrame", parent: "Zoo") -> None:
 
 def _write(table: "pl.DataFrame", parent: "Zoo", folder: Path) -> None:
     from zoojax import figures
-    from zoojax.errors import ZoojaxError
     from zoojax.figures.zero_shot import zero_shot
-    from zoojax.files import write_beside
+    from zoojax.files import make_folder
+    from zoojax.table_files import write_csv
+    from zoojax.text import printable
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ZoojaxError(f"cannot create {folder}: {error.strerror or error}") from error
-    write_beside(folder / "zero_shot.csv", lambda file: table.write_csv(file))
-    about = f"Zoo {parent.config.name}, {table['members'][0]} held-out members."
+    make_folder(folder)
+    write_csv(folder / "zero_shot.csv", table)
+    about = f"Zoo {printable(parent.config.name, 60)}, {table['members'][0]} held-out members."
     figures.save(zero_shot(table, about), folder, "zero_shot")

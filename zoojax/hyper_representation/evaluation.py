@@ -1,8 +1,7 @@
-"""All that is measured of a hyper-representation: tables by name, and as files beside it."""
+"""All that is measured of a hyper-representation: tables by name."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,7 +10,7 @@ from zoojax import population
 from zoojax.analysis.paper import published_representations
 from zoojax.data import ImageSet
 from zoojax.errors import ZoojaxError
-from zoojax.files import write_beside
+from zoojax.hyper_representation.evaluated import COLUMNS, PAIRS, TABLES, Evaluation, check
 from zoojax.hyper_representation.properties import Parts, probe_table
 from zoojax.hyper_representation.reconstruction import (
     ALL,
@@ -30,41 +29,10 @@ from zoojax.hyper_representation.samples import PROPERTIES, read
 from zoojax.weight_statistics import layer_statistics
 from zoojax.zoo import Zoo
 
-FOLDER = "evaluation"
-TABLES = (
-    *("summary", "reconstruction", "properties", "functional", "embeddings", "scatter"),
-    "losses",
-)
 EMBEDDING = "embedding"
 # Orders of the hidden units that the embeddings of a second row of probes are the mean of.
 _VIEWS = 8
-# Pairs of true and reconstructed numbers kept of each quantity and layer.
-_PAIRS = 2000
-# The paper's words for PROPERTIES, columns of its Table 3.
-_COLUMNS = {"test_acc": "accuracy", "sparsity": "sparsity", "epoch": "epoch", "ggap": "ggap"}
-
 Step = Callable[[str], None]
-
-
-@dataclass
-class Evaluation:
-    """What `evaluate` found.
-
-    Attributes:
-        tables: polars frames by names of TABLES:
-            summary: R2 as the paper's Table 3 has it, a row a kind of `features`, and the
-                paper's rows.
-            reconstruction: see `Fidelity.table`.
-            properties: see `probe_table`.
-            functional: see `reconstruction.functional`; of the test split, where the images
-                are known.
-            embeddings: a row a state: `member`, `epoch`, `part` of the split, `x` and `y`
-                (principal components of the training split's embeddings), properties.
-            scatter: pairs of the test split, see `reconstruction.scatter`.
-            losses: see `Representation.losses`.
-    """
-
-    tables: dict[str, pl.DataFrame] = field(default_factory=dict)
 
 
 def evaluate(
@@ -83,6 +51,7 @@ def evaluate(
     """
     tell = step or (lambda what: None)
     walk = _Walk(representation, zoo, images)
+    _check_epochs(representation, zoo)
     for epoch in representation.config.epochs:
         tell(f"reconstructing epoch {epoch}")
         walk.take(epoch)
@@ -101,7 +70,19 @@ def evaluate(
     tables["scatter"] = pl.concat(walk.pairs)
     tables["losses"] = representation.losses
     tables["summary"] = _summary(tables, zoo.config.name)
+    check(representation.config, tables)
     return Evaluation({name: tables[name] for name in TABLES if name in tables})
+
+
+def _check_epochs(representation: Representation, zoo: Zoo) -> None:
+    """Raises ZoojaxError unless a zoo has what the hyper-representation was learned from."""
+    of = representation.config.alphas_of
+    needed = [*representation.config.epochs, *([] if of is None else [of])]
+    for epoch in needed:
+        if epoch not in zoo.epochs:
+            raise ZoojaxError(
+                f"{zoo.path} has no epoch {epoch}, which {representation.path} was learned from"
+            )
 
 
 @dataclass
@@ -143,7 +124,7 @@ class _Walk:
             rows = np.flatnonzero(part == name)
             self.fidelity.add(name, _rows(true, rows), _rows(guess, rows))
         held = np.flatnonzero(part == "test")
-        most = -(-_PAIRS // len(config.epochs))
+        most = -(-PAIRS // len(config.epochs))
         rng = np.random.default_rng(epoch)
         shown = {key: x[held] for key, x in true.items() if key[0] != ALPHAS}
         self.pairs += scatter(shown, _rows(guess, held), most, rng)
@@ -157,9 +138,14 @@ class _Walk:
 def _features(representation: Representation, weights: dict) -> dict[str, np.ndarray]:
     """What properties are probed from, [members, ...] by name."""
     raw = flat(weights)
-    return {
+    embeddings = {
         EMBEDDING: representation.embed(weights),
         f"{EMBEDDING}, mean of {_VIEWS} orders": representation.embed(weights, views=_VIEWS),
+    }
+    if not all(np.isfinite(z).all() for z in embeddings.values()):
+        raise ZoojaxError(f"{representation.path} gives embeddings that are not finite")
+    return {
+        **embeddings,
         "weights": np.concatenate([raw[layer] for layer in sorted(raw)], axis=1),
         "layer statistics": layer_statistics(weights),
     }
@@ -203,58 +189,10 @@ def _summary(tables: dict[str, pl.DataFrame], name: str) -> pl.DataFrame:
     rows = []
     for features in tables["properties"]["features"].unique(maintain_order=True):
         told = tables["properties"].filter(features=features)
-        row = {_COLUMNS[p]: r2 for p, r2 in told.select("property", "r2").iter_rows()}
+        row = {COLUMNS[p]: r2 for p, r2 in told.select("property", "r2").iter_rows()}
         if features == EMBEDDING:
             row |= {n: reconstructed.get(n) for n in (WEIGHTS, ALPHAS)}
         rows.append({"zoo": name, "features": features, **row})
-    columns = ["zoo", "features", WEIGHTS, ALPHAS, *_COLUMNS.values()]
+    columns = ["zoo", "features", WEIGHTS, ALPHAS, *COLUMNS.values()]
     schema = {c: pl.String if c in ("zoo", "features") else pl.Float64 for c in columns}
     return pl.concat([published.select(columns), pl.DataFrame(rows, schema=schema)])
-
-
-def write(evaluation: Evaluation, folder: Path) -> None:
-    """Writes every table as Parquet and CSV; files of an earlier evaluation are replaced.
-
-    Raises:
-        ZoojaxError: the disk refused.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ZoojaxError(f"cannot create {folder}: {error.strerror or error}") from error
-    for name in TABLES:
-        table = evaluation.tables.get(name)
-        for suffix in ("parquet", "csv"):
-            file = folder / f"{name}.{suffix}"
-            if table is None:
-                file.unlink(missing_ok=True)
-            else:
-                write_beside(file, getattr(table, f"write_{suffix}"), durable=False)
-
-
-def read_evaluation(representation: Representation) -> Evaluation:
-    """What was written beside a hyper-representation.
-
-    Raises:
-        ZoojaxError: it has not been evaluated, or was trained since, or a file is damaged.
-    """
-    folder, command = representation.path / FOLDER, "zoojax represent evaluate"
-    tables = {}
-    for name in TABLES:
-        file = folder / f"{name}.parquet"
-        if not file.exists():
-            continue
-        try:
-            tables[name] = pl.read_parquet(file)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise ZoojaxError(f"{file} is damaged: {error}") from error
-    if "losses" not in tables:
-        raise ZoojaxError(
-            f"{representation.path} has not been evaluated; run '{command} {representation.path}'"
-        )
-    if not tables["losses"].equals(representation.losses):
-        raise ZoojaxError(
-            f"{representation.path} was trained since it was evaluated; run '{command} "
-            f"{representation.path}' again"
-        )
-    return Evaluation(tables)

@@ -1,8 +1,7 @@
-"""Learning a hyper-representation from a zoo on disk: begun, gone on with, saved."""
+"""Learning a hyper-representation from a zoo on disk: begun, resumed, saved."""
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,14 +15,21 @@ import polars as pl
 
 from zoojax import interrupts, make, population, run, steps
 from zoojax.errors import ZoojaxError
-from zoojax.files import remove, write_beside
+from zoojax.files import (
+    check_new,
+    is_step,
+    make_folder,
+    remove,
+    write_beside,
+    write_table,
+)
 from zoojax.hyper_representation.codec import Codec
+from zoojax.hyper_representation.config import RepresentationConfig, check_config
 from zoojax.hyper_representation.representation import (
     CONFIG,
     LOSSES,
     STATES,
     Representation,
-    RepresentationConfig,
     open_representation,
 )
 from zoojax.hyper_representation.samples import Samples, normalisation, read, sound_members, split
@@ -36,6 +42,8 @@ from zoojax.hyper_representation.training import (
     validation_program,
 )
 from zoojax.locks import locked
+from zoojax.reading import entries, is_folder, is_there
+from zoojax.text import is_printable
 from zoojax.zoo import Zoo
 
 # Seconds of training between saves: an epoch of a large autoencoder on a GPU takes less
@@ -72,6 +80,7 @@ def learn(
         ZoojaxError: bad input, or the disk refused.
     """
     settings.checked()
+    check_new(out)
     if settings.task == "sparsify" and (weights_only or alphas_of is None):
         raise ZoojaxError("the task 'sparsify' learns the log alphas of one epoch; say which")
     if not weights_only and zoo.config.kind != "vd":
@@ -103,6 +112,7 @@ def learn(
         variational={layer: list(leaves) for layer, leaves in alphas.items()},
         versions=make.versions(),
     )
+    check_config(config)
     with locked(out):
         representation = _begin_or_continue(out, config)
         data = [_data(representation.codec, part) for part in sets]
@@ -177,24 +187,24 @@ def _save(path: Path, epoch: int, state: State, rows: pl.DataFrame) -> None:
     tree = flax.serialization.to_state_dict(jax.device_get(state))
     with interrupts.held():
         steps.save(path / STATES / str(epoch), tree)
-        write_beside(path / LOSSES, lambda file: rows.write_parquet(file))
-        for old in (path / STATES).glob("*"):
-            if old.name != str(epoch):
-                shutil.rmtree(old)
+        write_table(path / LOSSES, rows)
+        _keep_only(path, epoch)
+
+
+def _keep_only(path: Path, epoch: int) -> None:
+    """Removes all states but one, and what interruptions left; what zoojax did not write stays."""
+    for name in entries(path / STATES):
+        if is_step(name) and name != str(epoch):
+            remove(path / STATES / name)
 
 
 def _begin_or_continue(out: Path, config: RepresentationConfig) -> Representation:
-    if out.exists() and not out.is_dir():
-        raise ZoojaxError(f"{out} is a file; give --out a new folder")
-    if not out.is_dir() or not any(out.iterdir()):
+    if not is_folder(out) or not entries(out):
         text = json.dumps(config.to_json(), indent=2) + "\n"
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ZoojaxError(f"cannot create {out}: {error.strerror or error}") from error
-        write_beside(out / CONFIG, lambda file: file.write_text(text))
+        make_folder(out)
+        write_beside(out / CONFIG, lambda file: file.write_text(text, "utf-8"))
         return open_representation(out)
-    if not (out / CONFIG).exists():
+    if not is_there(out / CONFIG):
         raise ZoojaxError(
             f"{out} is not empty and is not a hyper-representation; give --out a new folder"
         )
@@ -209,9 +219,7 @@ def _begin_or_continue(out: Path, config: RepresentationConfig) -> Representatio
             )
     if found.epoch >= config.settings.epochs:
         raise ZoojaxError(f"{out} is finished (epoch {found.epoch}); give --out another folder")
-    for entry in (out / STATES).glob("*"):
-        if entry.name != str(found.epoch):
-            remove(entry)
+    _keep_only(out, found.epoch)
     return Representation(out, replace(found.config))
 
 
@@ -231,7 +239,10 @@ def _check_epochs(zoo: Zoo, asked: list[int]) -> None:
 
 
 def _relative(zoo: Path, out: Path) -> str:
+    """Where a zoo is, as seen from a folder."""
     try:
-        return os.path.relpath(zoo.resolve(), out.resolve())
-    except ValueError:  # Another drive.
-        return str(zoo.resolve())
+        path = os.path.relpath(zoo.resolve(), out.resolve())
+    except ValueError:  # Another drive: it is found by --zoo alone.
+        path = zoo.resolve().name
+    # A path that is no text is not kept: the fingerprint is what identifies the zoo.
+    return path if is_printable(path) else "unknown"

@@ -1,7 +1,7 @@
 """A hyper-representation on disk, and what can be asked of it.
 
     representation.json   schema, settings, the zoo, its split, normalisation, versions
-    losses.parquet        a row an epoch: the parts of the loss, of training and validation
+    losses.parquet        one row per epoch: the parts of the loss, of training and validation
     states/<epoch>/       Orbax: variables and optimiser state, of the newest saved epoch
 
 An epoch exists once its state is complete and losses.parquet names it.
@@ -9,83 +9,35 @@ An epoch exists once its state is complete and losses.parquet names it.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import flax.serialization
 import jax
 import numpy as np
 import polars as pl
 
 from zoojax import keys, population, steps
-from zoojax.architectures import Architecture, architecture
+from zoojax.architectures import Architecture
 from zoojax.errors import ZoojaxError
 from zoojax.hyper_representation.augmentation import draw_permutation, permute
 from zoojax.hyper_representation.codec import Codec, Variables
-from zoojax.hyper_representation.samples import Normalisation, Split
-from zoojax.hyper_representation.settings import Settings
+from zoojax.hyper_representation.config import FORMAT, SCHEMA, RepresentationConfig
+from zoojax.hyper_representation.samples import Normalisation
+from zoojax.hyper_representation.training import init
+from zoojax.reading import NotThere, numbered, read_json, read_table
+from zoojax.text import printable
 from zoojax.zoo import Zoo, open_zoo
 
-SCHEMA = 2
 CONFIG, LOSSES, STATES = "representation.json", "losses.parquet", "states"
 # Samples that pass through the network at once, outside training.
 _BATCH = 64
-
-
-@dataclass(frozen=True)
-class RepresentationConfig:
-    """What a hyper-representation was made from.
-
-    Attributes:
-        settings: of the autoencoder and its training.
-        zoo: where the zoo was, relative to this folder where that is possible.
-        fingerprint: of the zoo.
-        architecture, channels, classes: of its members.
-        members: ids, by part of the split.
-        left_out: members with NaN, which are in no part.
-        epochs: of the zoo, whose states are the samples.
-        alphas_of: the epoch whose log alphas are learned; None for that of each sample.
-        mean, deviation: of each layer's parameters, over the training samples.
-        variational: leaves with a log alpha by layer; empty for weights alone.
-        versions: of the libraries that it was begun with.
-    """
-
-    settings: Settings
-    zoo: str
-    fingerprint: str
-    architecture: str
-    channels: int
-    classes: int
-    members: Split
-    left_out: int
-    epochs: list[int]
-    alphas_of: int | None
-    mean: dict[str, float]
-    deviation: dict[str, float]
-    variational: dict[str, list[str]]
-    versions: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def shape(self) -> Architecture:
-        """The architecture of its members."""
-        return architecture(self.architecture, self.channels, self.classes)
-
-    def to_json(self) -> dict[str, Any]:
-        """As representation.json holds it."""
-        content = {"format": "zoojax-representation", "schema": SCHEMA, **asdict(self)}
-        return content | {"members": self.members._asdict()}
-
-    @staticmethod
-    def from_json(content: dict[str, Any]) -> "RepresentationConfig":
-        """The inverse of `to_json`; raises KeyError or TypeError on other content."""
-        fields = {k: v for k, v in content.items() if k not in ("format", "schema")}
-        settings, members = dict(fields.pop("settings")), fields.pop("members")
-        settings["projection"] = tuple(settings["projection"])
-        return RepresentationConfig(
-            settings=Settings(**settings), members=Split(**members), **fields
-        )
+# Numbers of an autoencoder with its moments; the paper's has 0.25 * 10**9.
+_MOST_NUMBERS = 2 * 10**9
+_PARTS = ("loss", "contrastive", "weights", "alphas")
 
 
 class Representation:
@@ -110,21 +62,26 @@ class Representation:
 
     @property
     def losses(self) -> pl.DataFrame:
-        """A row an epoch: epoch, and the parts of the loss, "train_" and "val_"."""
+        """One row per epoch: epoch, and the parts of the loss, "train_" and "val_".
+
+        Raises:
+            ZoojaxError: the table is damaged, or is not that of a hyper-representation.
+        """
         path = self.path / LOSSES
-        if not path.exists():
-            return pl.DataFrame(schema={"epoch": pl.Int64})
         try:
-            return pl.read_parquet(path)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise ZoojaxError(f"{path} is damaged: {error}") from error
+            table = read_table(path)
+        except NotThere:
+            return pl.DataFrame(schema={"epoch": pl.Int64})
+        problem = _losses_problem(table, self.config.settings.epochs)
+        if problem is not None:
+            raise ZoojaxError(f"{path} is damaged: {problem}")
+        return table
 
     @property
     def epoch(self) -> int:
         """The newest epoch on disk; 0 before the first."""
         measured = set(self.losses["epoch"].to_list())
-        saved = {int(p.name) for p in (self.path / STATES).glob("*") if p.name.isdigit()}
-        return max(measured & saved, default=0)
+        return max(measured & set(numbered(self.path / STATES)), default=0)
 
     @cached_property
     def variables(self) -> Variables:
@@ -148,10 +105,26 @@ class Representation:
         return digest.hexdigest()
 
     def saved(self) -> dict[str, Any]:
-        """Variables and the optimiser's state of the newest epoch, as nested dicts."""
+        """Variables and the optimiser's state of the newest epoch, as nested dicts.
+
+        Raises:
+            ZoojaxError: there is none yet, it is damaged, or it is of another autoencoder.
+        """
         if not self.epoch:
             raise ZoojaxError(f"{self.path} has no epoch yet; its training has only begun")
-        return steps.read(self.path / STATES / str(self.epoch))
+        path = self.path / STATES / str(self.epoch)
+        # Of however many samples: no shape depends on them.
+        like = flax.serialization.to_state_dict(jax.eval_shape(lambda: init(self.codec, 1)))
+        size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(like))
+        if size > _MOST_NUMBERS:
+            raise ZoojaxError(
+                f"{self.path / CONFIG} asks for {size} numbers, more than the {_MOST_NUMBERS} "
+                "that are read"
+            )
+        state = steps.read(path, like=like)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state["variables"])):
+            raise ZoojaxError(f"{path} holds numbers that are not finite")
+        return state
 
     def check_architecture(self, zoo: Zoo) -> None:
         """Raises ZoojaxError unless a zoo's members are of the architecture learned."""
@@ -179,9 +152,22 @@ class Representation:
         Raises:
             ZoojaxError: it is not there, or it is another.
         """
-        zoo = open_zoo(self.path / self.config.zoo if elsewhere is None else elsewhere)
+        try:
+            zoo = open_zoo(self.path / self.config.zoo if elsewhere is None else elsewhere)
+        except ZoojaxError as error:
+            if elsewhere is not None:
+                raise
+            raise ZoojaxError(
+                f"{error}; {self.path} was learned from a zoo that was there: give its folder "
+                "with --zoo"
+            ) from error
         if zoo.fingerprint != self.config.fingerprint:
-            raise ZoojaxError(f"{zoo.path} is not the zoo that {self.path} was learned from")
+            raise ZoojaxError(
+                f"{zoo.path} is not the zoo that {self.path} was learned from; give that one "
+                "with --zoo"
+            )
+        # Known members are the basis of all that follows.
+        zoo.rows([member for part in self.config.members for member in part])
         return zoo
 
     def embed(self, params: dict[str, Any], views: int | None = None) -> np.ndarray:
@@ -251,26 +237,45 @@ def open_representation(path: str | Path) -> Representation:
     Raises:
         ZoojaxError: the folder is none, or one of a newer schema, or is damaged.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     file = path / CONFIG
-    if not file.exists():
-        raise ZoojaxError(f"{path} is not a hyper-representation: it has no {CONFIG}")
     try:
-        content = json.loads(file.read_text())
-        if content["format"] != "zoojax-representation":
-            raise ValueError("another format")
-        if int(content["schema"]) > SCHEMA:
-            raise ZoojaxError(
-                f"{file} has schema {content['schema']}, and this zoojax reads up to {SCHEMA}; "
-                "upgrade with: pip install -U zoojax"
-            )
-        if int(content["schema"]) < SCHEMA:
-            raise ZoojaxError(
-                f"{file} is of an earlier zoojax, whose autoencoder was another; learn it again"
-            )
+        content = read_json(file)
+    except NotThere as error:
+        raise ZoojaxError(f"{path} is not a hyper-representation: it has no {CONFIG}") from error
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or content.get("format") != FORMAT or type(schema) is not int:
+        raise ZoojaxError(f"{file} is damaged, or is not of a hyper-representation")
+    if schema > SCHEMA:
+        raise ZoojaxError(
+            f"{file} has schema {printable(schema, 20)}, and this zoojax reads up to {SCHEMA}; "
+            "upgrade with: pip install -U zoojax"
+        )
+    if schema < SCHEMA:
+        raise ZoojaxError(
+            f"{file} is of an earlier zoojax, whose autoencoder was another; learn it again"
+        )
+    try:
         return Representation(path, RepresentationConfig.from_json(content))
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError, OSError) as error:
-        raise ZoojaxError(f"{file} is damaged or of something else ({error})") from error
+    except (ValueError, ZoojaxError) as error:
+        raise ZoojaxError(f"{file} is damaged: {printable(error)}") from error
+
+
+def _losses_problem(table: pl.DataFrame, epochs: int) -> str | None:
+    """What is wrong with a table of losses; None if nothing is."""
+    kinds: dict[str, pl.DataType] = {"epoch": pl.Int64()}
+    kinds |= {f"{part}_{name}": pl.Float64() for part in ("train", "val") for name in _PARTS}
+    for name, kind in table.schema.items():
+        if kinds.get(name) != kind:
+            return f"column {printable(name, 60)} of type {printable(kind, 60)}"
+        if table[name].has_nulls():
+            return f"column {name} has nulls"
+    if "epoch" not in table.columns:
+        return "it has no column epoch"
+    numbers = table["epoch"]
+    if not numbers.is_between(1, epochs).all() or not (numbers.diff().drop_nulls() > 0).all():
+        return f"its epochs do not ascend from 1 to {epochs}"
+    return None
 
 
 def _batched(program: Callable[[Any], Any], stacked: Any) -> Any:

@@ -88,8 +88,7 @@ def read(
         ZoojaxError: an epoch is not there or is damaged.
     """
     epochs = zoo.epochs if epochs is None else list(epochs)
-    ids = {member: i for i, member in enumerate(zoo.roster["id"].to_list())}
-    rows = np.array([ids[m] for m in members], int)
+    rows = zoo.rows(members)
     fixed = None if alphas_of is None else _alphas(zoo.state(alphas_of), rows)
     weights, alphas, tables = [], [], []
     wanted = pl.DataFrame({"member": members}, schema={"member": zoo.metrics.schema["member"]})

@@ -111,6 +111,8 @@ def make_sampled(
     if how == "best":
         centres = _best(source, centres, epoch, best_share)
     points = representation.embed(population.take(source.params(epoch), source.rows(centres)))
+    if not np.isfinite(points).all():
+        raise ZoojaxError(f"{representation.path} gives embeddings that are not finite")
     drawn = draw(points, np.arange(count), seed, independent=how == "independent")
     dense = dense_zoo(source)
     told = f"{how}, {best_share:g}" if how == "best" else how

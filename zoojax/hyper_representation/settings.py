@@ -9,6 +9,15 @@ from zoojax.hyper_representation.tokens import TokenKind
 
 Task = Literal["reconstruct", "sparsify"]
 
+# Beyond these, building the network would take minutes or more memory than there is.
+_WIDEST = 2**16
+_MOST = {
+    **dict.fromkeys(("chunk_length", "width", "heads", "feed_forward", "latent"), _WIDEST),
+    "layers": 256,
+    "epochs": 10**8,
+    "batch_size": 10**8,
+}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -74,16 +83,18 @@ class Settings:
         Raises:
             ZoojaxError: a number is out of its range.
         """
-        positive = ("chunk_length", "width", "heads", "layers", "feed_forward", "latent", "epochs")
-        for name in positive:
-            if getattr(self, name) < 1:
-                raise ZoojaxError(f"{name} is {getattr(self, name)}; give at least 1")
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            if name == "batch_size" and value < 2:
+                raise ZoojaxError(f"batch_size is {value}; the contrastive loss needs at least 2")
+            if value < 1:
+                raise ZoojaxError(f"{name} is {value}; give at least 1")
+            if value > most:
+                raise ZoojaxError(f"{name} is too large; give at most {most}")
+        if not all(1 <= width <= _WIDEST for width in self.projection):
+            raise ZoojaxError(f"the widths of projection are not from 1 to {_WIDEST}")
         if self.width % self.heads:
             raise ZoojaxError(f"width {self.width} is not a multiple of {self.heads} heads")
-        if self.batch_size < 2:
-            raise ZoojaxError(
-                f"batch_size is {self.batch_size}; the contrastive loss needs at least 2"
-            )
         for name in ("dropout", "gamma", "erase", "local"):
             if not 0 <= getattr(self, name) < 1:
                 raise ZoojaxError(f"{name} is {getattr(self, name):g}; give a number in [0, 1)")

@@ -48,6 +48,7 @@ def make_zero_shot(
     ratios: Sequence[float],
     *,
     held_out_only: bool = False,
+    source: Path | None = None,
     epochs: int = 0,
     epoch: int | None = None,
     learning_rate: float | None = None,
@@ -64,6 +65,8 @@ def make_zero_shot(
         ratios: shares of the network's weights to prune, each in [0, 1).
         held_out_only: of the members that the representation was neither learned nor
             chosen from, alone.
+        source: folder of the zoo that the representation was learned from, for
+            `held_out_only`; the recorded one if None.
         epochs: of fine-tuning after pruning; none by default.
         epoch: of the parent to start from; the newest if None.
         learning_rate: of fine-tuning; None keeps each member's own.
@@ -78,7 +81,7 @@ def make_zero_shot(
     representation.check_alphas()
     members = None
     if held_out_only:
-        twin = representation.source()
+        twin = representation.source(source)
         check_parent(twin, parent)
         members = _held_out(representation, twin)["parent_id"].to_list()
     return make.make_pruned(
@@ -102,8 +105,8 @@ def check_parent(twin: Zoo, parent: Zoo) -> None:
     known = twin.config.parent
     if known is None or known.fingerprint != parent.fingerprint:
         raise ZoojaxError(
-            f"{twin.path}, from which was learned, is not a twin of {parent.path}, so which of "
-            "its members are held out is not known"
+            f"{twin.path}, which the autoencoder was learned from, is not a twin of "
+            f"{parent.path}, so which of its members are held out is not known"
         )
 
 

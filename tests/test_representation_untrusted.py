@@ -1,0 +1,373 @@
+"""Hyper-representations that anybody may have made: they open cleanly, or one line says why not."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import polars as pl
+import pytest
+import representations
+import zoos
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zoojax import Zoo, ZoojaxError, steps
+from zoojax.hyper_representation.config import RepresentationConfig
+from zoojax.hyper_representation.evaluated import FOLDER, problem_of, read_evaluation
+from zoojax.hyper_representation.representation import (
+    CONFIG,
+    LOSSES,
+    STATES,
+    Representation,
+    open_representation,
+)
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+LONG = 10**400
+LAYERS = ["conv1", "conv2", "conv3", "fc1", "fc2"]
+
+
+@pytest.fixture
+def known(tmp_path_factory) -> Representation:
+    return representations.reconstructing(tmp_path_factory)
+
+
+@pytest.fixture
+def twin(tmp_path_factory) -> Zoo:
+    return representations.twin(tmp_path_factory)
+
+
+@pytest.fixture
+def copied(known, tmp_path) -> Path:
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(known.path, tmp_path / "rep"))
+
+
+def change(path: Path, where: tuple, value: object) -> None:
+    """Sets a value of representation.json, or removes it (Ellipsis)."""
+    content = json.loads((path / CONFIG).read_text())
+    inner = content
+    for key in where[:-1]:
+        inner = inner[key]
+    if value is ...:
+        del inner[where[-1]]
+    else:
+        inner[where[-1]] = value
+    (path / CONFIG).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "named"),
+    [
+        (("settings",), [], "settings"),
+        (("settings", "width"), "16", "int"),
+        (("settings", "width"), True, "int"),
+        (("settings", "width"), 2**20, "width"),
+        (("settings", "width"), LONG, "width"),
+        (("settings", "width"), -LONG, "width"),
+        (("settings", "layers"), 10**6, "layers"),
+        (("settings", "chunk_length"), 10**12, "chunk_length"),
+        (("settings", "projection"), [400, 50, 1], "length 2"),
+        (("settings", "projection"), [400, 0], "projection"),
+        (("settings", "heads"), 3, "multiple of 3 heads"),
+        (("settings", "task"), "else", "else"),
+        (("settings", "schedule"), None, "schedule"),
+        (("settings", "learning_rate"), LONG, "learning_rate"),
+        (("settings", "seed"), ..., "no seed"),
+        (("settings", "__class__"), 1, "__class__ is no field"),
+        (("zoo",), ..., "no zoo"),
+        (("zoo",), "/etc", "not relative"),
+        (("zoo",), "a\nb", "cannot be shown"),
+        (("zoo",), "\ud800", "cannot be shown"),
+        (("zoo",), "", "zoo"),
+        (("zoo",), "x" * 5000, "zoo"),
+        (("fingerprint",), "0" * 63, "fingerprint"),
+        (("fingerprint",), "0" * 64 + "\n", "fingerprint"),
+        (("architecture",), "huge", "architecture"),
+        (("channels",), 2, "2 channels"),
+        (("channels",), "1;", "channels"),
+        (("classes",), 0, "classes"),
+        (("classes",), 10**9, "classes"),
+        (("members",), [[0], [1], [2]], "not an object"),
+        (("members", "train"), [0.5, 1], "int"),
+        (("members", "train"), [0], "too few"),
+        (("members", "val"), [], "too few"),
+        (("members", "test"), [-1], "test"),
+        (("members", "more"), [77], "more is no field"),
+        (("left_out",), -1, "left_out"),
+        (("epochs",), [], "epochs"),
+        (("epochs",), [1, 1], "twice"),
+        (("epochs",), [2**70], "epochs"),
+        (("alphas_of",), "3", "alphas_of"),
+        (("mean", "conv1"), ..., "mean is not of the layers"),
+        (("mean", "conv9"), 0.0, "mean is not of the layers"),
+        (("mean", "conv1"), 1e300, "mean holds"),
+        (("mean", "conv1"), None, "mean"),
+        (("deviation", "fc1"), 0, "not positive"),
+        (("deviation", "fc1"), -1.0, "not positive"),
+        (("deviation", "fc1"), 1e-300, "not positive"),
+        (("variational", "fc1"), ["bias", "kernel"], "variational"),
+        (("variational", "fc1"), [], "variational"),
+        (("variational", "../x"), ["kernel"], "variational"),
+        (("variational",), None, "variational"),
+        (("versions",), {"jax": 1}, "versions"),
+        (("versions",), {"jax": "\x1b[31m"}, "cannot be shown"),
+        (("versions",), {"x" * 10_000: "1"}, "versions"),
+        (("extra",), 1, "extra is no field"),
+        (("\x1b[2J" * 1000,), 1, "no field"),
+        (("schema",), "2", "damaged"),
+        (("schema",), True, "damaged"),
+        (("schema",), LONG, "upgrade"),
+        (("format",), {}, "damaged"),
+    ],
+)
+def test_a_manifest_that_contradicts_its_schema(copied, where, value, named):
+    change(copied, where, value)
+    with pytest.raises(ZoojaxError) as refused:
+        open_representation(copied)
+    line = str(refused.value)
+    assert line.startswith(str(copied / CONFIG)) and named in line
+    assert line.isprintable() and len(line) < 700
+
+
+def test_a_member_in_two_parts(copied, known):
+    change(copied, ("members", "val"), [known.config.members.train[0]])
+    with pytest.raises(ZoojaxError, match="there twice"):
+        open_representation(copied)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.data())
+@settings(max_examples=100)
+def test_any_value_anywhere_is_read_or_refused(tmp_path_factory, data):
+    config = representations.reconstructing(tmp_path_factory).config
+    content = json.loads(json.dumps(config.to_json()))
+    del content["format"], content["schema"]
+    inner = content
+    if data.draw(st.booleans()):
+        inner = content[data.draw(st.sampled_from(["settings", "members", "mean", "variational"]))]
+    inner[data.draw(st.sampled_from(sorted(inner)) | st.text())] = data.draw(JSON)
+    try:
+        found = RepresentationConfig.from_json(content)
+    except (ValueError, ZoojaxError):
+        return
+    written = json.loads(json.dumps(found.to_json()))
+    assert written == {**content, "format": written["format"], "schema": 2}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "loop", "device"])
+@pytest.mark.parametrize("name", [CONFIG, LOSSES])
+def test_only_regular_files_are_opened(copied, kind, name):
+    path = copied / name
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(path if kind == "loop" else "/dev/zero")
+    with pytest.raises(ZoojaxError, match=name):
+        _ = open_representation(copied).epoch
+
+
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ({"epoch": [1], "train_loss": ["1"]}, "train_loss"),
+        ({"epoch": [1], "\x1b[2J": [1.0]}, "column"),
+        ({"epoch": [1.0], "train_loss": [1.0]}, "epoch"),
+        ({"epoch": [1], "train_loss": [None]}, "train_loss"),
+        ({"epoch": [None, 1], "train_loss": [1.0, 1.0]}, "epoch has nulls"),
+        ({"epoch": [1, 1], "train_loss": [1.0, 1.0]}, "ascend"),
+        ({"epoch": [2], "train_loss": [1.0]}, "ascend"),
+        ({"epoch": [0], "train_loss": [1.0]}, "ascend"),
+        ({"train_loss": [1.0]}, "no column epoch"),
+    ],
+)
+def test_losses_are_those_of_a_training(copied, table, named):
+    pl.DataFrame(table).write_parquet(copied / LOSSES)
+    with pytest.raises(ZoojaxError, match=named) as refused:
+        _ = open_representation(copied).epoch
+    assert str(copied / LOSSES) in str(refused.value) and str(refused.value).isprintable()
+
+
+def test_names_that_are_no_epochs_are_passed_over(copied):
+    for name in ("²", "007", "-1", ".DS_Store", "9" * 30):
+        (copied / STATES / name).mkdir()
+    assert open_representation(copied).epoch == 1
+
+
+def saved(representation: Representation) -> dict:
+    return steps.read(representation.path / STATES / "1")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (lambda s: s["variables"]["params"].pop("cls"), "cls"),
+        (lambda s: s["variables"]["params"].update(more=np.zeros(3)), "more"),
+        (lambda s: s.pop("optimizer"), "optimizer"),
+        (lambda s: s["variables"]["params"].update(cls=np.zeros((1, 17), np.float32)), "cls"),
+        (lambda s: s["variables"]["params"].update(cls=np.zeros((1, 16), np.float64)), "cls"),
+        (lambda s: s["variables"]["params"]["cls"].fill(np.nan), "not finite"),
+    ],
+)
+def test_states_are_those_of_the_autoencoder(copied, known, spoil, named):
+    """Known from the manifest, before memory is taken for them."""
+    tree = jax.tree.map(np.array, saved(known))
+    spoil(tree)
+    steps.save(copied / STATES / "1", tree)
+    with pytest.raises(ZoojaxError, match=named) as refused:
+        _ = open_representation(copied).variables
+    assert str(copied / STATES / "1") in str(refused.value)
+
+
+def test_a_larger_autoencoder_than_was_saved_is_refused(copied):
+    change(copied, ("settings", "width"), 32)
+    with pytest.raises(ZoojaxError, match=r"states/1 is damaged.*not"):
+        _ = open_representation(copied).variables
+
+
+def test_an_autoencoder_beyond_all_memory_is_not_built(copied):
+    for name in ("width", "latent", "feed_forward", "chunk_length"):
+        change(copied, ("settings", name), 2**16)
+    with pytest.raises(ZoojaxError, match=rf"{CONFIG} asks for [0-9]+ numbers"):
+        _ = open_representation(copied).variables
+
+
+# ---- Evaluations ---------------------------------------------------------------------------
+
+
+def tables(config: RepresentationConfig) -> dict[str, pl.DataFrame]:
+    """Small tables as an evaluation of this representation has them."""
+    members, epochs = config.members, config.epochs
+    states = [(m, e, part) for part, ids in members._asdict().items() for m in ids for e in epochs]
+    embeddings = pl.DataFrame(states, schema=["member", "epoch", "part"], orient="row")
+    numbers = ("test_acc", "sparsity", "ggap", "x", "y")
+    shares = {"weights": [0.5], "alphas": [None], "accuracy": [0.5], "sparsity": [0.5]}
+    floats = dict.fromkeys(("alphas", "tau", "ggap"), pl.Float64)
+    summary = {"zoo": ["z"], "features": ["f"], **shares, "epoch": [0.5], "ggap": [None]}
+    probes = {"features": ["f"], "property": ["ggap"], "r2": [0.5], "tau": [None]}
+    fit = {"part": ["test"], "quantity": ["weights"], "layer": ["all"], "count": [3], "r2": [0.5]}
+    pairs = {"quantity": ["weights"] * 2, "layer": ["fc1"] * 2, "true": [0.0, 1.0]}
+    found = {
+        "summary": summary,
+        "reconstruction": fit,
+        "properties": probes | {"lambda": [1e-3]},
+        "scatter": pairs | {"reconstructed": [0.0, 0.5]},
+    }
+    made = {
+        name: pl.DataFrame(table, schema_overrides={n: t for n, t in floats.items() if n in table})
+        for name, table in found.items()
+    }
+    return made | {"embeddings": embeddings.with_columns(pl.lit(0.5).alias(n) for n in numbers)}
+
+
+@pytest.fixture
+def evaluated(copied) -> Path:
+    """A copy with an evaluation."""
+    found = open_representation(copied)
+    (copied / FOLDER).mkdir()
+    for name, table in (tables(found.config) | {"losses": found.losses}).items():
+        table.write_parquet(copied / FOLDER / f"{name}.parquet")
+    return copied
+
+
+def test_tables_of_an_evaluation_are_read(evaluated, known):
+    assert set(read_evaluation(open_representation(evaluated)).tables) == {
+        *tables(known.config),
+        "losses",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "values", "named"),
+    [
+        ("summary", "features", pl.Series([None], dtype=pl.String), "nulls"),
+        ("summary", "zoo", ["x" * 2000], "characters"),
+        ("summary", "weights", ["high"], "type"),
+        ("summary", "extra", [1], "no evaluation"),
+        ("summary", "\x1b[2J", [1], "no evaluation"),
+        ("summary", "weights", None, "no column weights"),
+        ("reconstruction", "layer", ["</script>"], "layer"),
+        ("reconstruction", "quantity", [r"$\foo$"], "quantity"),
+        ("reconstruction", "part", ["all"], "part"),
+        ("reconstruction", "r2", [float("inf")], "not finite"),
+        ("reconstruction", "count", [1.5], "type"),
+        ("properties", "property", ["size"], "property"),
+        ("scatter", "true", [0.0, float("nan")], "drawn"),
+        ("scatter", "reconstructed", [0.0, 1e300], "drawn"),
+        ("embeddings", "x", 1e200, "drawn"),
+        ("embeddings", "y", None, "no column y"),
+        ("embeddings", "part", "test", "part"),
+        ("embeddings", "member", 0, "twice"),
+        ("embeddings", "member", 77, "member"),
+        ("embeddings", "epoch", 88, "epoch"),
+    ],
+)
+def test_tables_of_something_else_are_refused(evaluated, name, column, values, named):
+    file = evaluated / FOLDER / f"{name}.parquet"
+    table = pl.read_parquet(file)
+    if values is None:
+        table = table.drop(column)
+    elif isinstance(values, list | pl.Series):
+        table = table.with_columns(pl.Series(column, values))
+    else:
+        table = table.with_columns(pl.lit(values).cast(table.schema[column]).alias(column))
+    table.write_parquet(file)
+    with pytest.raises(ZoojaxError, match=named) as refused:
+        read_evaluation(open_representation(evaluated))
+    assert str(refused.value).startswith(str(file)) and str(refused.value).isprintable()
+
+
+def test_as_many_pairs_as_an_evaluation_keeps(known):
+    many = pl.concat([tables(known.config)["scatter"]] * 1001)
+    assert problem_of(known.config, "scatter", many) is None
+    more = pl.concat([many, many])
+    assert "pairs" in (problem_of(known.config, "scatter", more) or "")
+
+
+def test_a_table_that_is_missing_is_named(evaluated):
+    (evaluated / FOLDER / "scatter.parquet").unlink()
+    with pytest.raises(ZoojaxError, match=r"no scatter\.parquet"):
+        read_evaluation(open_representation(evaluated))
+
+
+# ---- Moved ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", ["evaluate", "sample", "sparsify"])
+def test_moved_without_its_zoo_every_command_takes_zoo(tmp_path_factory, tmp_path, twin, action):
+    """Without it one line says so; another zoo is refused."""
+    of = representations.sparsifying if action == "sparsify" else representations.reconstructing
+    moved = shutil.copytree(of(tmp_path_factory).path, tmp_path / "elsewhere" / "rep")
+    dense = representations.dense(tmp_path_factory)
+    words = ["represent", action, moved, "--quiet"]
+    words += {
+        "evaluate": [],
+        "sample": ["--members", 2, "--epochs", 0, "--out", tmp_path / "out"],
+        "sparsify": [dense.path, "--held-out-only", "--ratios", 0.5, "--out", tmp_path / "out"],
+    }[action]
+    zoos.assert_refused(zoos.cli(tmp_path_factory, *words), "--zoo", moved)
+    done = zoos.cli(tmp_path_factory, *words, "--zoo", dense.path)
+    zoos.assert_refused(done, "is not the zoo", "--zoo")
+    assert not (tmp_path / "out").exists()
+    done = zoos.cli(tmp_path_factory, *words, "--zoo", twin.path)
+    assert done.returncode == 0, done.stderr
+    assert "no comparison" not in done.stdout
+
+
+def test_a_zoo_that_lacks_a_member_of_the_split(copied, twin):
+    change(copied, ("members", "test"), [1000])
+    with pytest.raises(ZoojaxError, match="no member 1000"):
+        open_representation(copied).source(twin.path)
