@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from zoojax.analysis import Analysis
     from zoojax.zoo import Zoo
 
-REPORT = "report.html"
-
 
 @dataclass(frozen=True)
 class Analyse:
@@ -33,7 +31,8 @@ class Analyse:
     """Folders of its twins, one by magnitude pruning, one by variational dropout."""
 
     out: Path = Path("analysis")
-    """Folder to write to; files of an earlier analysis there are replaced."""
+    """Folder to write to: new, or that of an earlier analysis of the same zoo, which is
+    replaced."""
 
     data_dir: Path | None = None
     """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
@@ -101,34 +100,41 @@ def write_analysis(
     from experiments.tables import show_comparison
     from zoojax import figures, report
     from zoojax.analysis import analyse, write_tables
+    from zoojax.analysis.folder import FIGURES, REPORT, TABLES, check_folder, claim_folder
+    from zoojax.text import printable
 
+    check_folder(out, zoo, twins)
     console = Console(stderr=True, quiet=quiet)
     with console.status("analysing") as status:
         found = analyse(
             zoo, twins, data_dir=data_dir, step=lambda what: status.update(f"analysing: {what}")
         )
         found.tables |= more or {}
+        # Not before: a zoo and twins that do not belong together leave no trace.
+        claim_folder(out, zoo, found.twins)
         status.update("writing tables")
-        write_tables(found, out / "tables")
+        write_tables(found, out / TABLES)
         status.update("drawing figures")
-        drawn = {path.stem: path for path in figures.draw(found, out / "figures")}
+        drawn = {path.stem: path for path in figures.draw(found, out / FIGURES)}
         status.update("writing the page")
         page = out / REPORT
         report.write(found, page, drawn)
     show_comparison(zoo, *found.twins)
     _show(found)
-    print(f"report: {page}")
+    print(f"report: {printable(page, 4096)}")
     return page
 
 
 def _show(found: "Analysis") -> None:
-    """Prints agreement, correlation and where the methods cross, of the last epochs."""
+    """Prints the notes, and where the methods cross."""
+    from zoojax.text import printable
+
     for note in found.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note, 2000)}")
     crossing = found.tables.get("crossing")
-    if crossing is not None and crossing["sparsity"][0] is not None:
-        at, low, high = (crossing[name][0] for name in ("sparsity", "low", "high"))
+    if crossing is not None and crossing["above"][0] is not None:
+        above, below = crossing["above"][0], crossing["below"][0]
         print(
-            "variational dropout is the more accurate above a sparsity of "
-            f"{at:.1%} ({low:.1%} to {high:.1%})"
+            "variational dropout becomes the more accurate between the measured sparsities "
+            f"{100 * above:.4g} % and {100 * below:.4g} %"
         )

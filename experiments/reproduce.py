@@ -54,9 +54,12 @@ class Reproduce:
         from experiments.analyse import write_analysis
         from experiments.presets import preset
         from zoojax import processes
+        from zoojax.analysis.folder import check_folder
         from zoojax.make import make_dense, make_dropped_out, make_pruned
 
         chosen, running = preset(self.preset), self.running
+        # Hours before it is written.
+        check_folder(self.out / "analysis")
         seeds = chosen.grid.seeds if self.members is None else self.members
         shared = {"chunk": running.chunk, "data_dir": running.data_dir}
 

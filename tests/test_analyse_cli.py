@@ -1,11 +1,23 @@
 """From zoos, or from nothing, to the report: `zoojax analyse` and `zoojax reproduce`."""
 
+import json
 import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
+import disks
 import made_up_zoos
 import polars as pl
 import pytest
 import zoos
+
+import experiments.tables
+from zoojax import Zoo, ZoojaxError, analysis, figures, report
+from zoojax.analysis import Analysis
+from zoojax.analysis.folder import MARKER
 
 REPRODUCE = (
     *("reproduce", "digits-s-seed", "--members", 3, "--ratios", 0.5, "--epochs", 2),
@@ -26,6 +38,222 @@ def test_analyse_writes_tables_figures_and_the_page(tmp_path_factory, tmp_path):
     figures = {file.name for file in (tmp_path / "figures").iterdir()}
     assert {"trajectories.svg", "correlation.png"} <= figures
     assert not list(tmp_path.rglob(".*"))
+    again = zoos.cli(tmp_path_factory, "analyse", *made, "--out", tmp_path)
+    assert again.returncode == 0, again.stderr
+
+
+def made(factory: pytest.TempPathFactory) -> list[Path]:
+    return [make(factory).path for make in zoos.KINDS.values()]
+
+
+@zoos.once
+def analysed(factory: pytest.TempPathFactory) -> Path:
+    """The folder of an undisturbed analysis."""
+    out = factory.mktemp("analysed") / "out"
+    done = zoos.cli(factory, "analyse", *made(factory), "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+# ---- Whose folder it is --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["report.html", "tables", "figures"])
+def test_a_folder_of_something_else_is_left_alone(tmp_path_factory, tmp_path, name):
+    """Before anything is computed."""
+    foreign = tmp_path / name
+    foreign.mkdir() if name != "report.html" else foreign.write_text("another's")
+    if name == "tables":
+        (foreign / "members.csv").write_text("another's")
+    before = zoos.contents(tmp_path)
+    done = zoos.cli(tmp_path_factory, "analyse", *made(tmp_path_factory), "--out", tmp_path)
+    zoos.assert_refused(done, tmp_path, name, "--out another folder")
+    assert zoos.contents(tmp_path) == before
+
+
+def test_a_folder_with_other_files_takes_an_analysis(tmp_path_factory, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / ".notes.txt.tmp-1").write_text("mine")
+    done = zoos.cli(
+        tmp_path_factory, "analyse", zoos.dense(tmp_path_factory).path, "--out", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "notes.txt").exists() and (tmp_path / ".notes.txt.tmp-1").exists()
+
+
+def test_the_analysis_of_another_zoo_is_left_alone(tmp_path_factory, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(analysed(tmp_path_factory), out)
+    before = zoos.contents(out)
+    other = made_up_zoos.dense(tmp_path / "other", 2).path
+    done = zoos.cli(tmp_path_factory, "analyse", other, "--out", out)
+    zoos.assert_refused(done, out, "another zoo", other)
+    dense, mp, _ = made(tmp_path_factory)
+    done = zoos.cli(tmp_path_factory, "analyse", dense, mp, "--out", out)
+    zoos.assert_refused(done, out, "other twins")
+    assert zoos.contents(out) == before
+
+
+def test_twins_may_be_added(tmp_path_factory, tmp_path):
+    dense, mp, _ = made(tmp_path_factory)
+    for twins in ((), (mp,), (mp,)):
+        done = zoos.cli(tmp_path_factory, "analyse", dense, *twins, "--out", tmp_path / "out")
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/tables/correlation.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{}", "[]", "null", '{"format": "zoojax-analysis"}', "\x00", "[" * 10**5),
+        '{"format": "zoojax-analysis", "schema": 1, "zoo": "../x", "twins": []}',
+        '{"format": "zoojax-analysis", "schema": 1, "zoo": 1, "twins": [null]}',
+        '{"format": "zoojax-analysis", "schema": true, "zoo": "HASH", "twins": []}',
+        '{"format": "zoojax-analysis", "schema": 2, "zoo": "HASH", "twins": []}',
+        '{"format": "zoojax-analysis", "schema": 1, "zoo": "HASH", "twins": [], "more": 1}',
+        '{"format": "zoojax-analysis", "schema": 1, "zoo": "HASH", "twins": "HASH"}',
+    ],
+)
+def test_a_marker_of_something_else_is_refused(tmp_path_factory, tmp_path, text):
+    zoo = zoos.dense(tmp_path_factory)
+    (tmp_path / MARKER).write_text(text.replace("HASH", zoo.fingerprint))
+    done = zoos.cli(tmp_path_factory, "analyse", zoo.path, "--out", tmp_path)
+    zoos.assert_refused(done, tmp_path / MARKER, "damaged")
+    assert [file.name for file in tmp_path.iterdir()] == [MARKER]
+
+
+def test_reproduce_asks_before_it_trains(tmp_path_factory, tmp_path):
+    (tmp_path / "run/analysis").mkdir(parents=True)
+    (tmp_path / "run/analysis/report.html").write_text("another's")
+    done = zoos.cli(tmp_path_factory, *REPRODUCE, "--out", tmp_path / "run")
+    zoos.assert_refused(done, "report.html")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["analysis"]
+
+
+# ---- Killed --------------------------------------------------------------------------------
+
+# Kills the process when a file has been written, but has not its name yet.
+KILL = """
+import os, signal, sys
+from pathlib import Path
+replace, left = Path.replace, [int(sys.argv[1])]
+
+def killed(*arguments):
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(*arguments)
+
+Path.replace = killed
+from experiments.cli import main
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize(
+    "files", [7, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 30, 45))]
+)
+def test_killed_and_repeated_it_ends_as_an_undisturbed_one(tmp_path_factory, tmp_path, files):
+    """Every file, to the byte, and no other."""
+    words = ["analyse", *made(tmp_path_factory), "--out", tmp_path / "out"]
+    done = subprocess.run(
+        [sys.executable, "-c", KILL, str(files), *map(str, words)],
+        env=zoos.environment(tmp_path_factory),
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert len(list((tmp_path / "out").rglob(".*.tmp-*"))) == 1
+    assert zoos.cli(tmp_path_factory, *words).returncode == 0
+    again, whole = (
+        {name: content for name, (content, _) in zoos.contents(folder).items()}
+        for folder in (tmp_path / "out", analysed(tmp_path_factory))
+    )
+    assert again.keys() == whole.keys()
+    assert [name for name in whole if again[name] != whole[name]] == []
+
+
+# ---- What cannot be written ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["/proc/none", "file/out"])
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path_factory, tmp_path, where):
+    (tmp_path / "file").write_text("")
+    zoo, out = zoos.dense(tmp_path_factory).path, tmp_path / where
+    zoos.assert_refused(zoos.cli(tmp_path_factory, "analyse", zoo, "--out", out), out)
+
+
+@pytest.mark.parametrize("what", ["tables", "figures", "page"])
+def test_a_full_disk_is_one_line(tmp_path_factory, tmp_path, monkeypatch, what):
+    """What was there stays, and nothing half written."""
+    found = analysis.analyse(zoos.dense(tmp_path_factory), [])
+    monkeypatch.setattr(figures, "FIGURES", {"trajectories": figures.FIGURES["trajectories"]})
+    write = {
+        "tables": lambda: analysis.write_tables(found, tmp_path),
+        "figures": lambda: figures.draw(found, tmp_path),
+        "page": lambda: report.write(found, tmp_path / "report.html"),
+    }[what]
+    with disks.full(), pytest.raises(ZoojaxError, match="cannot write") as refused:
+        write()
+    assert str(tmp_path) in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---- Names -----------------------------------------------------------------------------------
+
+NASTY = (
+    r"=cmd()|' $\foo$ $x_1$ [/b][red] <script>alert(1)</script> a|b ^~#%&_{}\ `c` "
+    "[l](javascript:1)"
+)
+
+
+def test_a_name_is_shown_as_it_is_wherever_it_goes(tmp_path_factory, tmp_path, monkeypatch):
+    """From zoo.json through the whole command."""
+    monkeypatch.setattr(experiments.tables, "show_comparison", lambda *zoos: None)
+    folders = [shutil.copytree(path, tmp_path / path.name) for path in made(tmp_path_factory)]
+    for folder in folders:
+        content = json.loads((folder / "zoo.json").read_text())
+        (folder / "zoo.json").write_text(json.dumps(content | {"name": NASTY}))
+    out = tmp_path / "out"
+    done = zoos.cli(tmp_path_factory, "analyse", *folders, "--out", out)
+    assert done.returncode == 0, done.stderr
+    page = (out / "report.html").read_text()
+    assert "<script>alert" not in page and "\\u003cscript>alert(1)" in page
+    assert "&lt;script&gt;alert(1)" in page
+    markdown = (out / "tables/table1_agreement.md").read_text()
+    assert r"a\|b" in markdown and r"\<script\>" in markdown and r"\](javascript" in markdown
+    latex = (out / "tables/table1_agreement.tex").read_text()
+    assert (
+        r"a\textbar{}b \textasciicircum{}\textasciitilde{}\#\%\&\_\{\}\textbackslash{} "
+        r"\textasciigrave{}c\textasciigrave{}"
+    ) in latex
+
+
+def renamed(found: Analysis, name: str) -> Analysis:
+    zoo = Zoo(found.zoo.path, replace(found.zoo.config, name=name))
+    return replace(found, zoo=zoo)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [NASTY, "\x1b[2J\n\r\t\u2028\u202e\ud800", "$" * 10_000, "x" * 10_000, "漢字 🙂", "\\$a$"],
+)
+def test_any_name_is_drawn_and_written(tmp_path_factory, tmp_path, name):
+    """Such as no zoo that is opened has, in part."""
+    found = renamed(analysis.analyse(zoos.dense(tmp_path_factory), []), name)
+    figure = figures.FIGURES["trajectories"](found)
+    assert figure is not None
+    figures.save(figure, tmp_path, "figure")
+    analysis.write_tables(found, tmp_path)
+    report.write(found, tmp_path / "report.html")
+    shown = figure.get_supxlabel()
+    assert len(shown) < 1000
+    # An odd count of dollars that are not escaped, or an even one, is mathematics.
+    assert shown.replace(r"\$", "").count("$") == 0
+    page = (tmp_path / "report.html").read_text("utf-8")
+    title = page[page.index("<title>") : page.index("</title>")]
+    assert title.removeprefix("<title>").isprintable() and len(title) < 2000
 
 
 def test_analyse_refuses_what_does_not_belong_together(tmp_path_factory, tmp_path):

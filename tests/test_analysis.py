@@ -391,7 +391,9 @@ def test_methods_at_equal_sparsity(family, tmp_path):
     np.testing.assert_allclose(table["difference"], [0.03, 0.01, -0.01], atol=1e-6)
     assert (table["low"] <= table["difference"] + 1e-6).all()
     row = analysis.crossing(zoo, mp, vd).row(0, named=True)
-    assert row["sparsity"] == pytest.approx(0.8, abs=1e-4) and row["crosses"] == 1.0
+    assert (row["above"], row["below"]) == (0.7, 0.9)
+    ends = [row["above_difference"], row["below_difference"]]
+    assert ends == pytest.approx([0.01, -0.01], abs=1e-6)
     with pytest.raises(ZoojaxError, match="kind vd, not mp"):
         analysis.compare_methods(zoo, vd, mp)
 
@@ -401,7 +403,36 @@ def test_methods_that_never_cross(family, tmp_path):
         family["mp"], tmp_path / "mp", lambda t: t.with_columns(pl.lit(1.0).alias("test_acc"))
     )
     row = analysis.crossing(family["dense"], better, family["vd"]).row(0, named=True)
-    assert row["sparsity"] is None and row["crosses"] == 0.0
+    assert set(row.values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("gains", "bracket"),
+    [
+        ([0.1, 0.02, -0.01, -0.2], (0.7, 0.8)),
+        ([0.1, 0.02, 0.01, 0.0], (0.8, 0.9)),
+        ([-0.1, 0.1, -0.1, 0.1], (0.7, 0.8)),
+        ([0.1, -0.1, 0.1, -0.1], (0.8, 0.9)),
+        ([0.1, np.nan, -0.1, -0.1], (0.5, 0.8)),
+        ([-0.1, -0.1, 0.1, 0.2], None),
+        ([0.1, 0.1, 0.1, 0.1], None),
+        ([0.1, np.nan, np.nan, np.nan], None),
+    ],
+)
+def test_a_crossing_lies_between_measured_ratios(monkeypatch, gains, bracket):
+    """Whatever the differences there, only ratios that were measured are named."""
+    ratios = np.array([0.5, 0.7, 0.8, 0.9])
+    measured = ratios, np.tile(gains, (5, 1)), np.zeros((5, 4))
+    monkeypatch.setattr(methods, "_accuracies", lambda *zoos: measured)
+    row = analysis.crossing(*[None] * 3).row(0, named=True)  # pyright: ignore[reportArgumentType]
+    assert (row["above"], row["below"]) == (bracket or (None, None))
+
+
+def test_two_members_name_no_crossing(monkeypatch):
+    measured = np.array([0.5, 0.9]), np.tile([0.1, -0.1], (2, 1)), np.zeros((2, 2))
+    monkeypatch.setattr(methods, "_accuracies", lambda *zoos: measured)
+    row = analysis.crossing(*[None] * 3).row(0)  # pyright: ignore[reportArgumentType]
+    assert set(row) == {None}
 
 
 # The paper.

@@ -295,7 +295,8 @@ def test_layers_of_equal_size_are_pooled():
 
 
 def test_accuracy_over_sparsity_shows_the_tables(full):
-    crossing = pl.DataFrame({"sparsity": [0.75], "low": [0.7], "high": [0.8], "crosses": [1.0]})
+    ends = {"above_difference": [0.01], "below_difference": [-0.01]}
+    crossing = pl.DataFrame({"above": [0.7], "below": [0.8], **ends})
     full = replace(full, tables={**full.tables, "crossing": crossing})
     axes = drawn("accuracy_over_sparsity", full).axes[0]
     mp = rows(full, "trajectories", method="mp", epoch=15).sort("ratio")
@@ -309,9 +310,9 @@ def test_accuracy_over_sparsity_shows_the_tables(full):
         np.testing.assert_allclose(line[:, 1], 100 * table["test_acc_mean"].to_numpy())
     dense = rows(full, "trajectories", method="dense", epoch=50)["test_acc_mean"][0]
     assert points(labelled(axes, "dense"))[:, 1] == pytest.approx([100 * dense] * 2)
-    at = labelled(axes, "crossing at 75.0 % (95 % interval 70.0 to 80.0 %)")
-    assert points(at)[:, 0].tolist() == [75, 75]
-    none = crossing.with_columns(pl.lit(None, pl.Float64).alias("sparsity"))
+    (band,) = [p for p in axes.patches if p.get_label() == "crossing between 70 % and 80 %"]
+    assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((70, 80))
+    none = crossing.with_columns(pl.lit(None, pl.Float64).alias("above"))
     without = replace(full, tables={**full.tables, "crossing": none})
     assert "crossing" not in texts(drawn("accuracy_over_sparsity", without))
 

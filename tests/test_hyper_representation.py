@@ -147,7 +147,7 @@ def test_interrupted_before_anything_was_saved_it_begins_anew(whole, twin, tmp_p
     assert_same(learn(out, twin, SETTINGS), whole)
 
 
-@pytest.mark.parametrize(("name", "usable"), [("write_table", 1), ("remove", 2)])
+@pytest.mark.parametrize(("name", "usable"), [("write_parquet", 1), ("remove", 2)])
 def test_killed_while_saving(whole, twin, tmp_path, monkeypatch, name, usable):
     """Between state and losses, the epoch before counts; after both, the new one."""
     monkeypatch.setattr(learning, "_SAVE_EVERY", -1.0)

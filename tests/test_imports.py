@@ -30,6 +30,7 @@ ORDER = (
     *("table_files", "weight_statistics"),
     *("analysis.twins", "analysis.trajectories", "analysis.agreements", "analysis.correlations"),
     *("analysis.friendly", "analysis.methods", "analysis.paper", "analysis.found"),
+    "analysis.folder",
     *("analysis.beside", "analysis.suite"),
     *("analysis.written", "analysis"),
     *("figures.style", "figures.populations", "figures.weights", "figures.agreement"),

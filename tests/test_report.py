@@ -209,13 +209,14 @@ def test_cards_say_what_the_tables_say(found, lone):
     row = found.tables["methods"].row(0, named=True)
     lines = dict(cards["Accuracy at 50% sparsity"]["lines"])
     assert lines["VD"] == f"{100 * row['vd_acc']:.1f}%"
-    crossing = found.tables["crossing"]["sparsity"][0]
-    assert cards["Crossing"]["lines"] == [["sparsity", f"{100 * crossing:.1f}%"]]
+    above, below = (found.tables["crossing"][name][0] for name in ("above", "below"))
+    assert cards["Crossing"]["lines"] == [["sparsity", f"{100 * above:g}% to {100 * below:g}%"]]
+    assert "interval" not in cards["Crossing"]["about"]
     assert [card["title"] for card in payload(lone, {})["cards"]] == ["Dense accuracy"]
 
 
 def test_a_figure_that_is_not_there_is_an_error(found, tmp_path):
-    with pytest.raises(ZoojaxError, match=r"cannot read .*none\.png"):
+    with pytest.raises(ZoojaxError, match=r"none\.png is missing"):
         report.write(found, tmp_path / "page.html", {"trajectories": tmp_path / "none.png"})
     assert not (tmp_path / "page.html").exists()
 

@@ -10,13 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 import representations
-import zoos
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoojax import Zoo, ZoojaxError, steps
 from zoojax.hyper_representation.config import RepresentationConfig
-from zoojax.hyper_representation.evaluated import FOLDER, problem_of, read_evaluation
 from zoojax.hyper_representation.representation import (
     CONFIG,
     LOSSES,
@@ -243,131 +241,3 @@ def test_an_autoencoder_beyond_all_memory_is_not_built(copied):
         change(copied, ("settings", name), 2**16)
     with pytest.raises(ZoojaxError, match=rf"{CONFIG} asks for [0-9]+ numbers"):
         _ = open_representation(copied).variables
-
-
-# ---- Evaluations ---------------------------------------------------------------------------
-
-
-def tables(config: RepresentationConfig) -> dict[str, pl.DataFrame]:
-    """Small tables as an evaluation of this representation has them."""
-    members, epochs = config.members, config.epochs
-    states = [(m, e, part) for part, ids in members._asdict().items() for m in ids for e in epochs]
-    embeddings = pl.DataFrame(states, schema=["member", "epoch", "part"], orient="row")
-    numbers = ("test_acc", "sparsity", "ggap", "x", "y")
-    shares = {"weights": [0.5], "alphas": [None], "accuracy": [0.5], "sparsity": [0.5]}
-    floats = dict.fromkeys(("alphas", "tau", "ggap"), pl.Float64)
-    summary = {"zoo": ["z"], "features": ["f"], **shares, "epoch": [0.5], "ggap": [None]}
-    probes = {"features": ["f"], "property": ["ggap"], "r2": [0.5], "tau": [None]}
-    fit = {"part": ["test"], "quantity": ["weights"], "layer": ["all"], "count": [3], "r2": [0.5]}
-    pairs = {"quantity": ["weights"] * 2, "layer": ["fc1"] * 2, "true": [0.0, 1.0]}
-    found = {
-        "summary": summary,
-        "reconstruction": fit,
-        "properties": probes | {"lambda": [1e-3]},
-        "scatter": pairs | {"reconstructed": [0.0, 0.5]},
-    }
-    made = {
-        name: pl.DataFrame(table, schema_overrides={n: t for n, t in floats.items() if n in table})
-        for name, table in found.items()
-    }
-    return made | {"embeddings": embeddings.with_columns(pl.lit(0.5).alias(n) for n in numbers)}
-
-
-@pytest.fixture
-def evaluated(copied) -> Path:
-    """A copy with an evaluation."""
-    found = open_representation(copied)
-    (copied / FOLDER).mkdir()
-    for name, table in (tables(found.config) | {"losses": found.losses}).items():
-        table.write_parquet(copied / FOLDER / f"{name}.parquet")
-    return copied
-
-
-def test_tables_of_an_evaluation_are_read(evaluated, known):
-    assert set(read_evaluation(open_representation(evaluated)).tables) == {
-        *tables(known.config),
-        "losses",
-    }
-
-
-@pytest.mark.parametrize(
-    ("name", "column", "values", "named"),
-    [
-        ("summary", "features", pl.Series([None], dtype=pl.String), "nulls"),
-        ("summary", "zoo", ["x" * 2000], "characters"),
-        ("summary", "weights", ["high"], "type"),
-        ("summary", "extra", [1], "no evaluation"),
-        ("summary", "\x1b[2J", [1], "no evaluation"),
-        ("summary", "weights", None, "no column weights"),
-        ("reconstruction", "layer", ["</script>"], "layer"),
-        ("reconstruction", "quantity", [r"$\foo$"], "quantity"),
-        ("reconstruction", "part", ["all"], "part"),
-        ("reconstruction", "r2", [float("inf")], "not finite"),
-        ("reconstruction", "count", [1.5], "type"),
-        ("properties", "property", ["size"], "property"),
-        ("scatter", "true", [0.0, float("nan")], "drawn"),
-        ("scatter", "reconstructed", [0.0, 1e300], "drawn"),
-        ("embeddings", "x", 1e200, "drawn"),
-        ("embeddings", "y", None, "no column y"),
-        ("embeddings", "part", "test", "part"),
-        ("embeddings", "member", 0, "twice"),
-        ("embeddings", "member", 77, "member"),
-        ("embeddings", "epoch", 88, "epoch"),
-    ],
-)
-def test_tables_of_something_else_are_refused(evaluated, name, column, values, named):
-    file = evaluated / FOLDER / f"{name}.parquet"
-    table = pl.read_parquet(file)
-    if values is None:
-        table = table.drop(column)
-    elif isinstance(values, list | pl.Series):
-        table = table.with_columns(pl.Series(column, values))
-    else:
-        table = table.with_columns(pl.lit(values).cast(table.schema[column]).alias(column))
-    table.write_parquet(file)
-    with pytest.raises(ZoojaxError, match=named) as refused:
-        read_evaluation(open_representation(evaluated))
-    assert str(refused.value).startswith(str(file)) and str(refused.value).isprintable()
-
-
-def test_as_many_pairs_as_an_evaluation_keeps(known):
-    many = pl.concat([tables(known.config)["scatter"]] * 1001)
-    assert problem_of(known.config, "scatter", many) is None
-    more = pl.concat([many, many])
-    assert "pairs" in (problem_of(known.config, "scatter", more) or "")
-
-
-def test_a_table_that_is_missing_is_named(evaluated):
-    (evaluated / FOLDER / "scatter.parquet").unlink()
-    with pytest.raises(ZoojaxError, match=r"no scatter\.parquet"):
-        read_evaluation(open_representation(evaluated))
-
-
-# ---- Moved ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("action", ["evaluate", "sample", "sparsify"])
-def test_moved_without_its_zoo_every_command_takes_zoo(tmp_path_factory, tmp_path, twin, action):
-    """Without it one line says so; another zoo is refused."""
-    of = representations.sparsifying if action == "sparsify" else representations.reconstructing
-    moved = shutil.copytree(of(tmp_path_factory).path, tmp_path / "elsewhere" / "rep")
-    dense = representations.dense(tmp_path_factory)
-    words = ["represent", action, moved, "--quiet"]
-    words += {
-        "evaluate": [],
-        "sample": ["--members", 2, "--epochs", 0, "--out", tmp_path / "out"],
-        "sparsify": [dense.path, "--held-out-only", "--ratios", 0.5, "--out", tmp_path / "out"],
-    }[action]
-    zoos.assert_refused(zoos.cli(tmp_path_factory, *words), "--zoo", moved)
-    done = zoos.cli(tmp_path_factory, *words, "--zoo", dense.path)
-    zoos.assert_refused(done, "is not the zoo", "--zoo")
-    assert not (tmp_path / "out").exists()
-    done = zoos.cli(tmp_path_factory, *words, "--zoo", twin.path)
-    assert done.returncode == 0, done.stderr
-    assert "no comparison" not in done.stdout
-
-
-def test_a_zoo_that_lacks_a_member_of_the_split(copied, twin):
-    change(copied, ("members", "test"), [1000])
-    with pytest.raises(ZoojaxError, match="no member 1000"):
-        open_representation(copied).source(twin.path)

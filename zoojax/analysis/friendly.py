@@ -126,7 +126,7 @@ def consistency(
             found.append((twin.config.kind, ratio, table.select("parent_id", "change", "group")))
     rows = []
     for (method, ratio, one), (other_method, other_ratio, two) in itertools.combinations(found, 2):
-        both = one.join(two, on="parent_id", suffix="_other")
+        both = one.join(two, on="parent_id", suffix="_other", maintain_order="left")
         friendly = both.filter(pl.col("group") == "friendly")
         tau = None
         if len(both) >= 3:
@@ -183,6 +183,9 @@ def predictability(zoo: Zoo, twin: Zoo, epoch: int | None = None, seed: int = 0)
     rows = []
     for ratio, at, table in populations(friendliness(zoo, twin, epoch)):
         own = statistics[[position[parent] for parent in table["parent_id"].to_list()]]
+        # Weights may be what no metric says: nothing is predicted from numbers that are not.
+        whole = np.isfinite(own).all(axis=1)
+        own, table = own[whole], table.filter(whole.tolist())
         features = {
             "layer statistics": own,
             "dense accuracy": table["dense_acc"].to_numpy()[:, None],

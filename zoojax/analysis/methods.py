@@ -9,6 +9,8 @@ from zoojax.errors import ZoojaxError
 from zoojax.zoo import Zoo
 
 _RESAMPLES = 1000
+# Fewer members say nothing about a difference.
+FEWEST = 3
 
 
 def _check(mp: Zoo, vd: Zoo) -> None:
@@ -80,7 +82,7 @@ def compare_methods(zoo: Zoo, mp: Zoo, vd: Zoo, seed: int = 0) -> pl.DataFrame:
         seed: of the bootstrap.
 
     Returns:
-        A row a pruning ratio: `sparsity`, `members` (parents with both twins sound and that
+        One row per pruning ratio: `sparsity`, `members` (parents with both twins sound and that
         sparsity reached), mean `mp_acc` and `vd_acc`, mean `difference` with its 95 %
         bootstrap interval over members (BCa), `low` and `high`; null where fewer than
         three are left.
@@ -94,7 +96,7 @@ def compare_methods(zoo: Zoo, mp: Zoo, vd: Zoo, seed: int = 0) -> pl.DataFrame:
         both = np.isfinite(mine[:, i] - theirs[:, i])
         a, b = mine[both, i], theirs[both, i]
         row = [float(ratio), len(a)] + [None] * 5
-        if len(a) >= 3:
+        if len(a) >= FEWEST:
             low, high = _interval(a - b, seed)
             row = [float(ratio), len(a), a.mean(), b.mean(), (a - b).mean(), low, high]
         rows.append(row)
@@ -112,46 +114,33 @@ def _interval(values: np.ndarray, seed: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def crossing(zoo: Zoo, mp: Zoo, vd: Zoo, seed: int = 0) -> pl.DataFrame:
-    """The sparsity above which variational dropout is the more accurate.
+def crossing(zoo: Zoo, mp: Zoo, vd: Zoo) -> pl.DataFrame:
+    """The measured sparsities between which variational dropout becomes the more accurate.
+
+    Between pruning ratios nothing is measured, so no sparsity within the bracket is named.
 
     Args:
         zoo: the dense zoo.
         mp: its magnitude-pruned twin.
         vd: its variational-dropout twin.
-        seed: of the bootstrap.
 
     Returns:
-        One row: `sparsity` where the mean difference of `compare_methods` falls from
-        positive to negative the last time, linear between pruning ratios (null if it does
-        not), `low` and `high` of the 95 % percentile interval over resamples of members
-        that cross, and `crosses`: the share of resamples that do.
+        One row: `above` and `below`, the neighbouring pruning ratios between which the mean
+        difference of `compare_methods` falls from positive to zero or less, the last time
+        that it does; `above_difference` and `below_difference`, the mean differences there.
+        Null where it never does. Ratios with fewer than three members are passed over.
 
     Raises:
         ZoojaxError: they are not a zoo and its two twins.
     """
     ratios, mine, theirs = _accuracies(zoo, mp, vd)
     difference = mine - theirs
-    found = _zero(ratios, difference)
-    generator, samples = np.random.default_rng(seed), []
-    for _ in range(_RESAMPLES if len(difference) >= 3 else 0):
-        drawn = difference[generator.integers(0, len(difference), len(difference))]
-        samples.append(_zero(ratios, drawn))
-    crossed = [s for s in samples if s is not None]
-    low, high = np.percentile(crossed, (2.5, 97.5)).tolist() if crossed else (None, None)
-    share = len(crossed) / len(samples) if samples else None
-    numbers = {"sparsity": found, "low": low, "high": high, "crosses": share}
-    return pl.DataFrame(numbers, schema_overrides={name: pl.Float64 for name in numbers})
-
-
-def _zero(ratios: np.ndarray, difference: np.ndarray) -> float | None:
-    """Where the mean over members [members, R] falls through zero the last time."""
-    known = np.isfinite(difference).any(axis=0)
-    if known.sum() < 2:
-        return None
+    known = np.isfinite(difference).sum(axis=0) >= FEWEST
     at, mean = ratios[known], np.nanmean(difference[:, known], axis=0)
     falls = np.flatnonzero((mean[:-1] > 0) & (mean[1:] <= 0))
-    if not falls.size:
-        return None
-    i = falls[-1]
-    return float(at[i] + (at[i + 1] - at[i]) * mean[i] / (mean[i] - mean[i + 1]))
+    names = ("above", "below", "above_difference", "below_difference")
+    found: list[float | None] = [None] * len(names)
+    if falls.size:
+        first, second = falls[-1], falls[-1] + 1
+        found = [float(x) for x in (at[first], at[second], mean[first], mean[second])]
+    return pl.DataFrame([found], schema=dict.fromkeys(names, pl.Float64), orient="row")

@@ -36,6 +36,7 @@ from zoojax.analysis.twins import (
     measurements,
 )
 from zoojax.errors import ZoojaxError
+from zoojax.text import printable
 from zoojax.zoo import Zoo
 
 # The sparsity at which members are compared where the paper names none: a ratio of pruning,
@@ -131,7 +132,7 @@ def _friendliness(found: Analysis) -> None:
         )
     else:
         found.notes.append(
-            f"{zoo.path} lacks the states that its twins began with: nothing could be predicted "
+            f"{_named(zoo)} lacks the states that its twins began with: nothing could be predicted "
             "from its weights, and no agreement measured."
         )
 
@@ -182,7 +183,7 @@ def _agreements(found: Analysis, data_dir: Path | None, tell: Step) -> None:
     try:
         images = run.load_images(zoo, data_dir).test.images
     except ZoojaxError as error:
-        found.notes.append(f"No agreement was measured: {error}.")
+        found.notes.append(f"No agreement was measured: {printable(error, 1000)}.")
         return
     begun = {epoch: run.predict(zoo, images, epoch) for epoch in parents or {zoo.epochs[-1]}}
     parts: list[pl.DataFrame] = []
@@ -268,7 +269,12 @@ def _agreement_summary(table: pl.DataFrame) -> pl.DataFrame:
     ]
     whole = table.filter(pl.col("agreement").is_not_null())
     keys = ["method", "ratio", "epoch"]
-    return whole.group_by(keys).agg(pl.len().alias("members"), *statistics).sort(keys)
+    groups = whole.group_by(keys, maintain_order=True)
+    return groups.agg(pl.len().alias("members"), *statistics).sort(keys)
+
+
+def _named(zoo: Zoo) -> str:
+    return printable(zoo.path, 1000)
 
 
 def _notes(found: Analysis) -> None:
@@ -277,13 +283,13 @@ def _notes(found: Analysis) -> None:
         diverged = each.all_metrics.filter(~pl.col("finite"))["member"].n_unique()
         if diverged:
             found.notes.append(
-                f"{diverged} of {len(each)} members of {each.path} diverged (numbers that are "
+                f"{diverged} of {len(each)} members of {_named(each)} diverged (numbers that are "
                 "not finite); from there on they are left out."
             )
         newest = each.epochs[-1]
         if newest < each.config.epochs:
             found.notes.append(
-                f"{each.path} is at epoch {newest} of {each.config.epochs}: its training is "
+                f"{_named(each)} is at epoch {newest} of {each.config.epochs}: its training is "
                 "not finished."
             )
     for name, column, why in (
@@ -301,7 +307,7 @@ def _notes(found: Analysis) -> None:
     if vd is not None and matched(vd, _SPARSITY)[1] > NEAR:
         epoch, distance = matched(vd, _SPARSITY)
         found.notes.append(
-            f"{vd.path} is nowhere near {_SPARSITY:.0%} sparsity: its members are compared at "
+            f"{_named(vd)} is nowhere near {_SPARSITY:.0%} sparsity: its members are compared at "
             f"epoch {epoch}, {100 * distance:.0f} points from it."
         )
     for kind, name in (("mp", "magnitude pruning"), ("vd", "variational dropout")):

@@ -33,7 +33,7 @@ def summary(zoo: Zoo, metrics: pl.DataFrame | None = None) -> pl.DataFrame:
     keys = ["epoch"]
     if zoo.config.kind == "mp":
         ratios = zoo.roster.select(pl.col("id").alias("member"), "ratio")
-        metrics, keys = metrics.join(ratios, on="member"), ["ratio", "epoch"]
+        metrics, keys = metrics.join(ratios, on="member", maintain_order="left"), ["ratio", "epoch"]
     return _statistics(metrics, keys, (*METRICS, *layers))
 
 
@@ -48,7 +48,8 @@ def _statistics(table: pl.DataFrame, keys: list[str], columns: tuple[str, ...]) 
         )
     ]
     counts = (pl.len().alias("members"), (~sound).sum().alias("diverged"))
-    return table.group_by(keys).agg(*counts, *statistics).sort(keys)
+    # In the order of the rows, which decides how sums are rounded.
+    return table.group_by(keys, maintain_order=True).agg(*counts, *statistics).sort(keys)
 
 
 def layer_sparsity(zoo: Zoo) -> pl.DataFrame:

@@ -117,7 +117,7 @@ def matched(twin: Zoo, sparsity: float) -> tuple[int, float]:
     """
     means = (
         sound(measurements(twin))
-        .group_by("epoch")
+        .group_by("epoch", maintain_order=True)
         .agg((pl.col("sparsity").mean() - sparsity).abs().alias("distance"))
         .sort("distance", "epoch")
     )

@@ -8,8 +8,12 @@ import polars as pl
 
 from zoojax.analysis.found import TABLES, Analysis
 from zoojax.analysis.twins import last_epoch
-from zoojax.files import write_beside
+from zoojax.files import make_folder, refusals, write_beside
+from zoojax.reading import entries
+from zoojax.table_files import write_both, write_parquet
+from zoojax.text import printable
 
+_LONGEST_NAME = 100
 # Epochs that the paper's Tables 6 and 7 show.
 _TABLE_6, _TABLE_7 = (0, 2, 4, 6, 8, 10, 13, 16, 19, 22, 25), (0, 5, 10, 15, 20, 25)
 _PRINTED = (
@@ -37,9 +41,10 @@ class PrintedTable:
 
     def markdown(self) -> str:
         """As a Markdown table under its caption."""
-        lines = [self.columns, ["---:"] * len(self.columns), *self.rows]
-        table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-        return f"{self.caption}\n\n{table}\n"
+        head, *rows = [list(map(_escaped_markdown, row)) for row in (self.columns, *self.rows)]
+        lines = [head, ["---:"] * len(head), *rows]
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+        return f"{_escaped_markdown(self.caption)}\n\n{table}\n"
 
     def latex(self) -> str:
         """As a LaTeX table with booktabs."""
@@ -64,11 +69,31 @@ def _latex_row(cells: list[str]) -> str:
     return " & ".join(map(_escaped, cells)) + r" \\"
 
 
-_LATEX = str.maketrans({"\\": r"\textbackslash{}", **{c: f"\\{c}" for c in "&%$#_{}"}})
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\textquotedbl{}",
+        # Ligatures: ?` and !` are other signs, -- is a dash.
+        "`": r"\textasciigrave{}",
+        **{c: f"\\{c}" for c in "&%$#_{}"},
+    }
+)
+_MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_<>|~$&"})
 
 
 def _escaped(text: str) -> str:
-    return text.translate(_LATEX)
+    """Text as LaTeX prints it."""
+    return printable(text, 1000).translate(_LATEX)
+
+
+def _escaped_markdown(text: str) -> str:
+    """Text as Markdown shows it: no markup, no cell of its own, no link."""
+    return printable(text, 1000).translate(_MARKDOWN).replace("](", r"\](").replace("][", r"\][")
 
 
 def write_tables(found: Analysis, folder: Path) -> None:
@@ -76,33 +101,40 @@ def write_tables(found: Analysis, folder: Path) -> None:
     those that the paper prints as Markdown and LaTeX too.
 
     Raises:
-        ZoojaxError: the disk refused.
+        ZoojaxError: a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    for stem in (*TABLES, *_PRINTED, "agreement_*", "representation_*"):
-        # Of an earlier analysis: what this one lacks would pass for its own.
-        for suffix in ("parquet", "csv", "md", "tex"):
-            for file in folder.glob(f"{stem}.{suffix}"):
-                file.unlink()
+    make_folder(folder)
+    # Of an earlier analysis: what this one lacks would pass for its own.
+    with refusals(folder):
+        for name in entries(folder):
+            if _is_ours(name):
+                (folder / name).unlink()
     for name, table in found.tables.items():
-        # Each is made again from the zoos: nothing to wait for the disk for.
-        write_beside(folder / f"{name}.parquet", table.write_parquet, durable=False)
-        write_beside(folder / f"{name}.csv", table.write_csv, durable=False)
+        write_both(folder, name, table)
     for name, matrix in found.matrices.items():
         file = folder / f"agreement_{name.replace(' ', '_').replace('%', '')}.parquet"
         down, across = (found.zoo.roster["id"].head(size) for size in matrix.shape)
         columns = across.cast(pl.String).to_list()
         table = pl.DataFrame({"member": down}).hstack(pl.DataFrame(matrix, schema=columns))
-        write_beside(file, table.write_parquet, durable=False)
+        write_parquet(file, table)
     for printed in printed_tables(found):
         for suffix, text in (("md", printed.markdown()), ("tex", printed.latex())):
             file = folder / f"{printed.name}.{suffix}"
-            write_beside(file, lambda path, text=text: path.write_text(text), durable=False)
+            write_beside(
+                file, lambda path, text=text: path.write_text(text, "utf-8"), durable=False
+            )
+
+
+def _is_ours(name: str) -> bool:
+    """Whether an analysis writes a file of this name."""
+    stem, _, suffix = name.rpartition(".")
+    known = stem in (*TABLES, *_PRINTED) or stem.startswith(("agreement_", "representation_"))
+    return known and suffix in ("parquet", "csv", "md", "tex")
 
 
 def printed_tables(found: Analysis) -> Iterator[PrintedTable]:
     """The paper's Tables 1, 2 and 5 to 8 of this zoo, as far as it has twins."""
-    zoo, count = found.zoo.config.name, len(found.zoo)
+    zoo, count = printable(found.zoo.config.name, _LONGEST_NAME), len(found.zoo)
     values = f"{zoo}, {count} members; mean (std) in %."
     yield from _agreement(found, values)
     yield from _correlation(found, zoo)

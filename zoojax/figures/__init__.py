@@ -22,7 +22,7 @@ from zoojax.figures.representation import (
 )
 from zoojax.figures.style import styled
 from zoojax.figures.weights import layer_size, pruning_frequency, pruning_frequency_mp
-from zoojax.files import write_beside
+from zoojax.files import make_folder, refusals, write_beside
 
 __all__ = ["FIGURES", "draw", "save"]
 
@@ -58,16 +58,17 @@ def draw(found: Analysis, folder: Path) -> list[Path]:
         The PNG files, `<name>.png`; an SVG file of the same name lies beside each.
 
     Raises:
-        ZoojaxError: the disk refused.
+        ZoojaxError: a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     drawn = []
     for name, make in FIGURES.items():
         figure = make(found)
         if figure is None:
             # One of an earlier analysis would pass for this one's.
-            for kind in _DPI:
-                (folder / f"{name}.{kind}").unlink(missing_ok=True)
+            with refusals(folder):
+                for kind in _DPI:
+                    (folder / f"{name}.{kind}").unlink(missing_ok=True)
             continue
         drawn.append(save(figure, folder, name))
     return drawn
@@ -77,7 +78,7 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
     """Writes a figure as `<name>.svg` and `<name>.png`; the PNG file.
 
     Raises:
-        ZoojaxError: the disk refused.
+        ZoojaxError: a file cannot be written.
     """
     for kind in _DPI:
         write_beside(folder / f"{name}.{kind}", _writer(figure, kind), durable=False)

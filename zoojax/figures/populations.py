@@ -112,8 +112,8 @@ def accuracy_over_sparsity(found: Analysis) -> Figure | None:
     Returns:
         Mean test accuracy, with its standard deviation over members as a band, of the
         pruned at their last epoch by ratio and of variational dropout by epoch, over mean
-        sparsity, in percent; members as dots; the dense zoo's mean as a dashed line; where
-        the methods cross as a vertical line, with its 95 % interval. None without twins.
+        sparsity, in percent; members as dots; the dense zoo's mean as a dashed line; the
+        measured ratios between which the methods cross as a band. None without twins.
     """
     if not found.twins:
         return None
@@ -159,14 +159,11 @@ def _over_sparsity(found: Analysis, axes: Axes, method: str) -> None:
 
 def _crossing(found: Analysis, axes: Axes) -> None:
     table = found.tables.get("crossing", pl.DataFrame())
-    if table.is_empty() or table["sparsity"][0] is None:
+    if table.is_empty() or table["above"][0] is None:
         return
-    at, low, high = (table[name][0] for name in ("sparsity", "low", "high"))
-    label = f"crossing at {100 * at:.1f} %"
-    if low is not None:
-        axes.axvspan(100 * low, 100 * high, color="#009E73", alpha=0.25, linewidth=0)
-        label += f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
-    axes.axvline(100 * at, color="#009E73", linewidth=1.2, linestyle=":", label=label)
+    above, below = (table[name][0] for name in ("above", "below"))
+    label = f"crossing between {as_percent(above)} and {as_percent(below)}"
+    axes.axvspan(100 * above, 100 * below, color="#009E73", alpha=0.2, linewidth=0, label=label)
 
 
 @in_style

@@ -2,6 +2,7 @@
 
 import functools
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from zoojax.analysis import Analysis
+from zoojax.text import for_matplotlib, printable
 
 # Over matplotlib's own defaults, whatever a user's matplotlibrc says.
 STYLE = {
@@ -41,6 +43,8 @@ NAMES = {"dense": "dense", "mp": "magnitude pruning", "vd": "variational dropout
 VECTORS = 200
 # Of a footer, an inch.
 _CHARACTERS = 19
+# Characters of a name that are shown.
+_NAME = 100
 
 _Drawing = Callable[[Analysis], Figure | None]
 
@@ -48,7 +52,9 @@ _Drawing = Callable[[Analysis], Figure | None]
 @contextmanager
 def styled() -> Iterator[None]:
     """Matplotlib's settings while a figure is drawn or saved."""
-    with matplotlib.style.context(["default", STYLE]):
+    with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
+        # A name may be in a script that the font lacks.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
         yield
 
 
@@ -79,16 +85,28 @@ def new_figure(
     figure = Figure(figsize=(width, height), layout=layout)
     lines = [remark] if remark else []
     lines += [_footer(found)]
-    wrapped = [textwrap.fill(line, int(_CHARACTERS * width)) for line in lines]
     figure.supxlabel(
-        "\n".join(wrapped), x=0.01, ha="left", fontsize=7, color="0.35", linespacing=1.4
+        wrapped("\n".join(lines), width),
+        x=0.01,
+        ha="left",
+        fontsize=7,
+        color="0.35",
+        linespacing=1.4,
     )
     return figure
 
 
+def wrapped(text: str, width: float) -> str:
+    """Lines of a footer as they fit a width in inches, drawn as they are."""
+    broken = (textwrap.wrap(line, int(_CHARACTERS * width)) for line in text.splitlines())
+    # Not before: a line may not end within an escape.
+    return "\n".join(for_matplotlib(line) for lines in broken for line in lines)
+
+
 def _footer(found: Analysis) -> str:
     count = len(found.zoo)
-    text = f"Zoo {found.zoo.config.name}, {count:,} {'member' if count == 1 else 'members'}."
+    name = printable(found.zoo.config.name, _NAME)
+    text = f"Zoo {name}, {count:,} {'member' if count == 1 else 'members'}."
     table = found.tables["members"]
     left_out = []
     for each in (found.zoo, *found.twins):

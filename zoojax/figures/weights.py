@@ -205,7 +205,7 @@ def binned(table: pl.DataFrame) -> pl.DataFrame:
     return (
         table.drop_nulls("mean")
         .with_columns(pl.col("mean", "std").cast(pl.Float64))
-        .group_by("weights")
+        .group_by("weights", maintain_order=True)
         .agg(square.clip(0).sqrt().alias("std"), pl.col("mean").mean())
         .filter(pl.col("mean") > 0)
         .sort("weights")

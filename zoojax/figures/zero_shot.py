@@ -4,10 +4,15 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from zoojax.figures.style import COLOURS, percent, styled
+from zoojax.figures.style import COLOURS, percent, styled, wrapped
+from zoojax.text import printable
 
 # Okabe and Ito's; the true mask last, by any epoch.
 _COLOURS = {"predicted": "#009E73", "magnitude": COLOURS["mp"], "random": "0.55"}
+
+_REMARK = "Bands: standard deviation over members. Stars: pruned where log alpha >= 3."
+# Inches.
+_WIDTH = 6.4
 
 
 def zero_shot(table: pl.DataFrame, about: str) -> Figure:
@@ -22,9 +27,11 @@ def zero_shot(table: pl.DataFrame, about: str) -> Figure:
         deviation over members as a band; what log alpha's threshold prunes as a star.
     """
     with styled():
-        figure = Figure(figsize=(6.4, 4.0), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
+        figure = Figure(
+            figsize=(_WIDTH, 4.0), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
+        )
         figure.supxlabel(
-            f"{about}\nBands: standard deviation over members. Stars: pruned where log alpha >= 3.",
+            wrapped(f"{printable(about)}\n{_REMARK}", _WIDTH),
             **{"x": 0.01, "ha": "left", "fontsize": 7, "color": "0.35", "linespacing": 1.4},
         )
         axes = figure.add_subplot()

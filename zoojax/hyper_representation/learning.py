@@ -21,7 +21,6 @@ from zoojax.files import (
     make_folder,
     remove,
     write_beside,
-    write_table,
 )
 from zoojax.hyper_representation.codec import Codec
 from zoojax.hyper_representation.config import RepresentationConfig, check_config
@@ -43,6 +42,7 @@ from zoojax.hyper_representation.training import (
 )
 from zoojax.locks import locked
 from zoojax.reading import entries, is_folder, is_there
+from zoojax.table_files import write_parquet
 from zoojax.text import is_printable
 from zoojax.zoo import Zoo
 
@@ -187,7 +187,7 @@ def _save(path: Path, epoch: int, state: State, rows: pl.DataFrame) -> None:
     tree = flax.serialization.to_state_dict(jax.device_get(state))
     with interrupts.held():
         steps.save(path / STATES / str(epoch), tree)
-        write_table(path / LOSSES, rows)
+        write_parquet(path / LOSSES, rows, durable=True)
         _keep_only(path, epoch)
 
 
@@ -225,7 +225,11 @@ def _begin_or_continue(out: Path, config: RepresentationConfig) -> Representatio
 
 def default_alphas_of(zoo: Zoo) -> int:
     """The first epoch whose mean sparsity is at least 80 %; the newest without one."""
-    means = zoo.metrics.group_by("epoch").agg(pl.col("sparsity").mean()).sort("epoch")
+    means = (
+        zoo.metrics.group_by("epoch", maintain_order=True)
+        .agg(pl.col("sparsity").mean())
+        .sort("epoch")
+    )
     sparse = means.filter(pl.col("sparsity") >= _SPARSE)["epoch"]
     return int(sparse[0]) if len(sparse) else zoo.epochs[-1]
 

@@ -198,7 +198,7 @@ def accuracies(zoos: dict[str, Zoo]) -> pl.DataFrame:
     """
     parts = [
         zoo.metrics.filter(pl.col("finite"))
-        .group_by("epoch")
+        .group_by("epoch", maintain_order=True)
         .agg(
             pl.lit(name).alias("population"),
             pl.col("test_acc").mean().alias("test_acc_mean"),

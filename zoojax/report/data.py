@@ -9,16 +9,18 @@ import polars as pl
 
 from zoojax.analysis import Analysis, paper
 from zoojax.analysis.twins import hyperparameters
-from zoojax.errors import ZoojaxError
+from zoojax.reading import MIB, read_bytes
 from zoojax.report.representation import representation
 from zoojax.report.summary import cards, percent
 from zoojax.report.tables import number, tables
+from zoojax.text import printable
 from zoojax.zoo import Zoo
 
 # What the page draws of every member and epoch, and between which values it may lie.
 _METRICS = {"test_acc": (0, 1), "train_acc": (0, 1), "ggap": (-1, 1), "sparsity": (0, 1)}
 # The code of a number that is not finite, and the highest of those that are.
 _NULL, _HIGHEST = 65535, 65534
+_LARGEST_FIGURE = 64 * MIB
 _CAPTIONS = {
     "trajectories": "Test accuracy over epochs: mean and standard deviation over members.",
     "pruning_frequency": "How often each single weight is zero over the members, by layer "
@@ -48,24 +50,33 @@ def payload(found: Analysis, figures: dict[str, Path]) -> dict[str, Any]:
         ZoojaxError: a figure cannot be read.
     """
     members = found.tables["members"]
-    dense = members.filter(pl.col("method") == "dense").unique("member").sort("member")
+    dense = (
+        members.filter(pl.col("method") == "dense").unique("member", keep="first").sort("member")
+    )
     position = {member: row for row, member in enumerate(dense["member"].to_list())}
     return {
         "zoo": _zoo(found, len(dense)),
-        "notes": found.notes,
+        "notes": [printable(note, 2000) for note in found.notes],
         "cards": cards(found),
         "members": {
             "id": dense["member"].to_list(),
             "seed": dense["seed"].to_list(),
-            "hyper": {n: [number(v) for v in dense[n].to_list()] for n in _varying(found)},
+            "hyper": {n: [_shown(v) for v in dense[n].to_list()] for n in _varying(found)},
         },
         "populations": _populations(found, members, position),
         "representation": representation(found),
         "tables": tables(found),
         "figures": [_figure(name, path) for name, path in figures.items()],
-        "versions": dict(sorted(found.zoo.config.versions.items())),
+        "versions": {
+            printable(name, 60): printable(version, 60)
+            for name, version in sorted(found.zoo.config.versions.items())
+        },
         "source": paper.SOURCE,
     }
+
+
+def _shown(value: Any) -> Any:
+    return printable(value, 60) if isinstance(value, str) else number(value)
 
 
 def _varying(found: Analysis) -> list[str]:
@@ -76,16 +87,20 @@ def _varying(found: Analysis) -> list[str]:
 def _zoo(found: Analysis, members: int) -> dict[str, Any]:
     """The header: name, one sentence, and a sentence a twin."""
     config = found.zoo.config
-    images = "images of its own" if config.data is None else f"the data set {config.data.name}"
+    images = (
+        "images of its own"
+        if config.data is None
+        else f"the data set {printable(config.data.name)}"
+    )
     words = [
         f"{members} member{'s' * (members != 1)} of the {config.architecture} CNN "
         f"({config.shape.size}x{config.shape.size}x{config.channels} images, "
         f"{config.classes} classes), trained on {images} for {config.epochs} epochs"
     ]
     if config.preset:
-        words.append(f"preset {config.preset}")
+        words.append(f"preset {printable(config.preset)}")
     return {
-        "name": config.name,
+        "name": printable(config.name),
         "about": ", ".join(words) + ".",
         "twins": [_twin(twin) for twin in found.twins],
     }
@@ -93,16 +108,15 @@ def _zoo(found: Analysis, members: int) -> dict[str, Any]:
 
 def _twin(twin: Zoo) -> str:
     config, (start, epoch) = twin.config, (twin.config.parent, twin.config.epochs)
+    name = printable(config.name)
     since = "" if start is None else f" from epoch {start.epoch}"
     if config.kind == "mp":
         ratios = ", ".join(percent(r, 0) for r in twin.roster["ratio"].unique().sort().to_list())
         return (
-            f"Magnitude pruning (MP): {config.name}, {config.scope} pruning{since} at {ratios}, "
+            f"Magnitude pruning (MP): {name}, {config.scope} pruning{since} at {ratios}, "
             f"then {epoch} epochs of fine-tuning."
         )
-    return (
-        f"Variational dropout (VD): {config.name}, {config.variant} variant{since}, {epoch} epochs."
-    )
+    return f"Variational dropout (VD): {name}, {config.variant} variant{since}, {epoch} epochs."
 
 
 def _populations(
@@ -181,10 +195,7 @@ def _correlations(
 
 
 def _figure(name: str, path: Path) -> dict[str, str]:
-    try:
-        image = path.read_bytes()
-    except OSError as error:
-        raise ZoojaxError(f"cannot read {path}: {error.strerror or error}") from error
+    image = read_bytes(path, _LARGEST_FIGURE)
     caption = _CAPTIONS.get(name) or name.replace("_", " ").capitalize() + "."
     return {
         "name": name,

@@ -107,15 +107,22 @@ def _crossing(found: Analysis) -> list[Card]:
     if table.is_empty():
         return []
     row = table.row(0, named=True)
-    if row["sparsity"] is None:
-        about = "At no sparsity between the ratios does variational dropout overtake pruning."
+    if row["above"] is None:
+        about = "At none of the measured ratios does variational dropout overtake pruning."
         return [{"title": "Crossing", "lines": [["sparsity", "none"]], "about": about}]
-    about = "Above this sparsity variational dropout is the more accurate."
-    if row["low"] is not None:
-        about += f" 95% interval [{100 * row['low']:.1f}, {100 * row['high']:.1f}]."
+    ends = [f"{100 * row[f'{side}_difference']:+.1f}" for side in ("above", "below")]
     return [
-        {"title": "Crossing", "lines": [["sparsity", percent(row["sparsity"])]], "about": about}
+        {
+            "title": "Crossing",
+            "lines": [["sparsity", f"{_ratio(row['above'])} to {_ratio(row['below'])}"]],
+            "about": "Between these two measured ratios variational dropout becomes the more "
+            f"accurate: MP less VD is {ends[0]} points at the first and {ends[1]} at the second.",
+        }
     ]
+
+
+def _ratio(share: float) -> str:
+    return f"{100 * share:.4g}%"
 
 
 def _rows(

@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 
 from zoojax.analysis import Analysis
+from zoojax.text import printable
 
 _MOST = 200
 _PAPER = "paper"
@@ -45,8 +46,9 @@ _ABOUT = {
     ),
     "crossing": (
         "Where the methods cross",
-        "Sparsity above which variational dropout is the more accurate, with its 95% bootstrap "
-        "interval; crosses: the share of resamples that do. Not in the paper.",
+        "Above and below: the neighbouring measured ratios between which variational dropout "
+        "becomes the more accurate, and the mean difference (MP less VD) at each. Not in the "
+        "paper.",
     ),
     "friendliness": (
         "Friendly and hard members",
@@ -107,8 +109,9 @@ _LABELS = {
 }
 _KINDS = {
     **dict.fromkeys(("pearson", "kendall", "tau", "r2"), "coefficient"),
-    **dict.fromkeys(("difference", "change"), "points"),
-    **dict.fromkeys(("ratio", "other_ratio"), "ratio"),
+    **dict.fromkeys(("difference", "above_difference", "below_difference"), "points"),
+    "change": "points",
+    **dict.fromkeys(("ratio", "other_ratio", "above", "below"), "ratio"),
 }
 # Columns whose text names methods, or quantities.
 _METHODS, _QUANTITIES = ("method", "other_method"), ("quantity", "target", "property")
@@ -123,7 +126,6 @@ _SHARES = (
     "mean",
     "paper",
     "ours",
-    "crosses",
     "friendly_in_both",
 )
 
@@ -194,8 +196,8 @@ def _values(column: pl.Series) -> list[Any]:
     if column.name in _METHODS:
         return [value.upper() if value in ("mp", "vd") else value for value in values]
     if column.name in _QUANTITIES:
-        return [value and _label(value) for value in values]
-    return values
+        return [value and printable(_label(value)) for value in values]
+    return [printable(value) if isinstance(value, str) else value for value in values]
 
 
 def _label(name: str) -> str:
