@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
@@ -311,6 +312,7 @@ def test_accuracy_over_sparsity_shows_the_tables(full):
     dense = rows(full, "trajectories", method="dense", epoch=50)["test_acc_mean"][0]
     assert points(labelled(axes, "dense"))[:, 1] == pytest.approx([100 * dense] * 2)
     (band,) = [p for p in axes.patches if p.get_label() == "crossing between 70 % and 80 %"]
+    assert isinstance(band, Rectangle)
     assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((70, 80))
     none = crossing.with_columns(pl.lit(None, pl.Float64).alias("above"))
     without = replace(full, tables={**full.tables, "crossing": none})

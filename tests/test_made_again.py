@@ -1,6 +1,7 @@
 """A zoo that is asked for again is returned; own scores and missing seeds make no surprises."""
 
 import os
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,7 +22,7 @@ def test_a_finished_zoo_is_returned_untouched(tmp_path_factory, tmp_path, kind):
     path = zoos.copied(zoos.KINDS[kind](tmp_path_factory), tmp_path / "zoo")
     parent = zoos.dense(tmp_path_factory)
     before, calls = zoos.contents(path), []
-    options = {"epochs": zoos.EPOCHS, "chunk": zoos.CHUNK, "report": calls.append}
+    options: dict[str, Any] = {"epochs": zoos.EPOCHS, "chunk": zoos.CHUNK, "report": calls.append}
 
     def again():
         if kind == "dense":
@@ -64,7 +65,7 @@ def test_scores_need_a_name(tmp_path_factory, tmp_path):
 
 def test_named_scores_are_part_of_the_identity(tmp_path_factory, tmp_path):
     parent = zoos.dense(tmp_path_factory)
-    options = {"epochs": 0, "chunk": zoos.CHUNK}
+    options: dict[str, Any] = {"epochs": 0, "chunk": zoos.CHUNK}
     one = make_pruned(tmp_path / "a", parent, [0.5], scores=magnitudes, origin="one", **options)
     two = make_pruned(tmp_path / "b", parent, [0.5], scores=magnitudes, origin="two", **options)
     assert one.fingerprint != two.fingerprint

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import zoos
 
-from zoojax import Zoo, ZoojaxError, open_zoo, steps
+from zoojax import Zoo, ZoojaxError, analysis, open_zoo, steps
 from zoojax.reading import read_table
 from zoojax.run import load_images, predict
 from zoojax.text import is_printable
@@ -525,3 +525,14 @@ def test_forty_spoilt_zoos(tmp_path_factory, tmp_path, monkeypatch):
 def test_three_hundred_spoilt_zoos(tmp_path_factory, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fuzz(tmp_path_factory, tmp_path, range(40, 340))
+
+
+def test_twins_of_members_that_the_parent_lacks(tmp_path_factory, tmp_path):
+    dense = zoos.dense(tmp_path_factory)
+    path = zoos.copied(zoos.pruned(tmp_path_factory), tmp_path / "twin")
+    table = open_zoo(path).roster
+    table.with_columns(pl.col("parent_id") + 1).write_parquet(path / "members.parquet")
+    refused(lambda: analysis.analyse(dense, [open_zoo(path)]), path, "member 3")
+    edited(open_zoo(path), lambda c: c.update(parent=None))
+    table.drop("parent_id").write_parquet(path / "members.parquet")
+    refused(lambda: analysis.analyse(dense, [open_zoo(path)]), path, "--parent")

@@ -21,14 +21,22 @@ def check(zoo: Zoo, twin: Zoo) -> None:
     if zoo.config.kind != "dense":
         raise ZoojaxError(f"{zoo.path} is itself a twin; give the dense zoo first")
     parent = twin.config.parent
-    if parent is None:
+    if twin.config.kind == "dense":
         raise ZoojaxError(f"{twin.path} is a dense zoo, not a twin of {zoo.path}")
+    if parent is None:
+        raise ZoojaxError(
+            f"{twin.path} does not name the zoo that it was made from; convert it again with "
+            f"--parent {zoo.path}"
+        )
     if parent.fingerprint != zoo.fingerprint:
         raise ZoojaxError(
             f"{twin.path} is a twin of another zoo ({parent.name}, {parent.path}) than {zoo.path}"
         )
     if twin.config.data_hash != zoo.config.data_hash:
         raise ZoojaxError(f"{twin.path} was measured on other images than {zoo.path}")
+    unknown = set(twin.roster["parent_id"].to_list()) - set(zoo.roster["id"].to_list())
+    if unknown:
+        raise ZoojaxError(f"{twin.path} has twins of member {min(unknown)}, which {zoo.path} lacks")
 
 
 def measurements(zoo: Zoo) -> pl.DataFrame:

@@ -8,9 +8,9 @@ import polars as pl
 
 from zoojax.analysis.found import TABLES, Analysis
 from zoojax.analysis.twins import last_epoch
-from zoojax.files import make_folder, refusals, write_beside
+from zoojax.files import make_folder, refusals, write_beside, write_table
 from zoojax.reading import entries
-from zoojax.table_files import write_both, write_parquet
+from zoojax.table_files import write_both
 from zoojax.text import printable
 
 _LONGEST_NAME = 100
@@ -116,7 +116,7 @@ def write_tables(found: Analysis, folder: Path) -> None:
         down, across = (found.zoo.roster["id"].head(size) for size in matrix.shape)
         columns = across.cast(pl.String).to_list()
         table = pl.DataFrame({"member": down}).hstack(pl.DataFrame(matrix, schema=columns))
-        write_parquet(file, table)
+        write_table(file, table, durable=False)
     for printed in printed_tables(found):
         for suffix, text in (("md", printed.markdown()), ("tex", printed.latex())):
             file = folder / f"{printed.name}.{suffix}"

@@ -21,6 +21,7 @@ from zoojax.files import (
     make_folder,
     remove,
     write_beside,
+    write_table,
 )
 from zoojax.hyper_representation.codec import Codec
 from zoojax.hyper_representation.config import RepresentationConfig, check_config
@@ -42,7 +43,6 @@ from zoojax.hyper_representation.training import (
 )
 from zoojax.locks import locked
 from zoojax.reading import entries, is_folder, is_there
-from zoojax.table_files import write_parquet
 from zoojax.text import is_printable
 from zoojax.zoo import Zoo
 
@@ -187,7 +187,7 @@ def _save(path: Path, epoch: int, state: State, rows: pl.DataFrame) -> None:
     tree = flax.serialization.to_state_dict(jax.device_get(state))
     with interrupts.held():
         steps.save(path / STATES / str(epoch), tree)
-        write_parquet(path / LOSSES, rows, durable=True)
+        write_table(path / LOSSES, rows)
         _keep_only(path, epoch)
 
 
