@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from experiments import environment
 from experiments.analyse import Analyse
 from experiments.bench import Bench
 from experiments.convert import Convert
@@ -61,6 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
         Exit status: 0; 2 for bad input, with one line on standard error; 130 and 143 for
         ctrl-C and SIGTERM, after which the same command goes on; 141 where nobody reads on.
     """
+    if arguments is None:
+        environment.use_utf8()
     command = tyro.cli(
         _Command,
         prog="zoojax",
@@ -90,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(command: Any) -> int:
     try:
         with interrupts.raised(), _plain_warnings():
-            command.run()
+            environment.with_named_out(command).run()
             sys.stdout.flush()
     except ZoojaxError as error:
         print(f"zoojax: {error}", file=sys.stderr)
@@ -125,12 +128,12 @@ def _plain_warnings() -> Iterator[None]:
 
 
 def _company() -> ModuleType | None:
-    """`zoojax.processes` where others were started with this process.
+    """`zoojax.processes` where others were started with this process, or are waited for.
 
     Most commands do not get so far as to import it.
     """
     processes = sys.modules.get("zoojax.processes")
-    return processes if processes is not None and processes.several() else None
+    return processes if processes and (processes.several() or processes.is_joining()) else None
 
 
 if __name__ == "__main__":

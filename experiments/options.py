@@ -10,6 +10,8 @@ from pathlib import Path
 
 import tyro
 
+from experiments import environment
+
 # Compiled programs are kept up to here, the least recently used ones dropped.
 _PROGRAMS_BYTES = 2**30
 
@@ -42,25 +44,42 @@ def prepare_jax(together: Processes | None = None) -> None:
     Args:
         together: how to join the processes that were started with this one; None for
             commands of one process.
+
+    Raises:
+        ZoojaxError: JAX cannot run here, or the other processes cannot be joined.
     """
     # What imports make stays: to look for garbage in it would take a tenth of a command's start.
     gc.disable()
+    try:
+        environment.check()
+    finally:
+        gc.freeze()
+        gc.set_threshold(50_000)
+        gc.enable()
     import jax
 
-    gc.freeze()
-    gc.set_threshold(50_000)
-    gc.enable()
     from zoojax import machine
 
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         jax.config.update("jax_num_cpu_devices", machine.cores())
     _keep_programs()
     if together is not None:
-        join(together)
+        _join(together)
+    environment.start_devices()
 
 
 def join(together: Processes) -> None:
-    """Joins the processes that were started with this one, if there are any."""
+    """Joins the processes that were started with this one, for commands that train nothing.
+
+    Raises:
+        ZoojaxError: JAX cannot run here, or the other processes cannot be joined.
+    """
+    environment.check()
+    _join(together)
+    environment.start_devices()
+
+
+def _join(together: Processes) -> None:
     from zoojax import processes
 
     processes.connect(together.coordinator, together.num_processes, together.process_id)
@@ -90,10 +109,8 @@ def _keep_programs() -> None:
 
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    folder = machine.cache("programs")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    folder = machine.private_cache("programs")
+    if folder is None:
         return
     _sweep(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))

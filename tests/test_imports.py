@@ -16,8 +16,17 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     *("errors", "text", "reading", "files", "interrupts", "machine", "locks", "architectures"),
     *("ops.conv", "ops.noise", "ops.pool", "ops"),
-    *("ops.kernel.build", "ops.kernel.cnn", "ops.kernel", "keys"),
-    *("image_files", "image_sources", "data", "models", "variational_layers", "network", "train"),
+    *("ops.kernel.build", "ops.kernel.operands", "ops.kernel.cnn", "ops.kernel", "keys"),
+    *(
+        "image_files",
+        "image_sources",
+        "data",
+        "inputs",
+        "models",
+        "variational_layers",
+        "network",
+        "train",
+    ),
     *(
         "magnitude_pruning",
         "variational_dropout",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
 _T = TypeVar("_T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -46,7 +46,12 @@ def waited(work: Callable[..., _T], *arguments: object) -> _T:
     """
     if threading.current_thread() is not threading.main_thread():
         return work(*arguments)
-    return _waiter().submit(work, *arguments).result()
+    return begun(work, *arguments).result()
+
+
+def begun(work: Callable[..., _T], *arguments: object) -> "Future[_T]":
+    """`work(*arguments)` in the thread that waits for devices; the main thread is free."""
+    return _waiter().submit(work, *arguments)
 
 
 @functools.cache

@@ -13,10 +13,9 @@ import numpy as np
 from jax import Array, random
 
 from zoojax.ops import Noise
+from zoojax.ops.noise import SLOTS
 
 STREAMS = {"init": 0, "order": 1, "noise": 3, "views": 4}
-# What a step may draw from: every layer, and the dropout after it.
-_SLOTS = 16
 
 
 def stream(seed: Array | np.ndarray | int, name: str, epoch: Array | int = 0) -> Array:
@@ -31,7 +30,9 @@ def stream(seed: Array | np.ndarray | int, name: str, epoch: Array | int = 0) ->
         A scalar key.
     """
     # The implementation is named so that a user's JAX configuration changes no result.
-    key = random.key(seed, impl="threefry2x32")
+    # Neither does one with 64-bit types: numbers have the types that they have without.
+    number = np.uint32(seed & 0xFFFFFFFF) if isinstance(seed, int) else jnp.uint32(seed)
+    key = random.key(number, impl="threefry2x32")
     return random.fold_in(random.fold_in(key, STREAMS[name]), epoch)
 
 
@@ -42,9 +43,9 @@ def step(key: Array, index: Array | int) -> Noise:
         key: of the stream "noise".
         index: the step, below 2^28.
     """
-    return Noise(random.key_data(key), jnp.asarray(index, jnp.uint32) * np.uint32(_SLOTS))
+    return Noise(random.key_data(key), jnp.asarray(index, jnp.uint32) * np.uint32(SLOTS))
 
 
 def shuffle(key: Array, size: int) -> Array:
     """A permutation of range(size), [size] int32."""
-    return jax.random.permutation(key, size)
+    return jax.random.permutation(key, size).astype(jnp.int32)

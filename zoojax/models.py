@@ -19,6 +19,7 @@ from zoojax import keys, ops
 from zoojax.architectures import Architecture, ConvSpec, architecture
 from zoojax.errors import ZoojaxError
 from zoojax.ops import Noise
+from zoojax.ops.noise import check_slots
 
 __all__ = ["ACTIVATIONS", "CNN", "INITS", "Architecture", "architecture", "init_params", "logits"]
 
@@ -36,7 +37,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def _scheme(
-    draw: Callable[[Array, tuple[int, ...]], Array], bound: Callable[[int, int], float]
+    draw: Callable[[Array, tuple[int, ...], jnp.dtype], Array], bound: Callable[[int, int], float]
 ) -> KernelInit:
     """Draws times a bound that depends on (fan_in, fan_out) of a kernel."""
 
@@ -45,14 +46,14 @@ def _scheme(
         size = math.prod(field)
         # In a row, and only then in its shape, which changes no bit: XLA on CPUs compiles
         # random numbers of four axes for seconds, and those of one axis for a tenth of that.
-        row = draw(key, (math.prod(shape),)) * bound(size * inputs, size * outputs)
+        row = draw(key, (math.prod(shape),), jnp.float32) * bound(size * inputs, size * outputs)
         return row.reshape(shape)
 
     return initializer
 
 
-def _symmetric(key: Array, shape: tuple[int, ...]) -> Array:
-    return random.uniform(key, shape, minval=-1.0)
+def _symmetric(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+    return random.uniform(key, shape, dtype, minval=-1.0)
 
 
 # torch.nn.init's schemes with torch's defaults: uniform_ is U(0, 1), normal_ is
@@ -69,7 +70,7 @@ INITS: dict[str, KernelInit] = {
         random.normal, lambda fan_in, fan_out: math.sqrt(2 / (fan_in + fan_out))
     ),
 }
-BIAS_INIT = initializers.constant(0.01)
+BIAS_INIT = initializers.constant(0.01, jnp.float32)
 
 
 def conv_params(
@@ -152,6 +153,7 @@ class CNN(nn.Module):
         """
         activation, kernel_init = ACTIVATIONS[self.activation], INITS[self.init_scheme]
         arch = self.architecture
+        check_slots(len(arch.layers))
 
         # Slots of a step's noise: what each layer draws, then the dropout after each.
         def drawn(index: int) -> Noise | None:
@@ -200,5 +202,5 @@ def init_params(arch: Architecture, scheme: str, seed: Array | int) -> dict:
     if scheme not in INITS:
         raise ZoojaxError(f"no initialisation named '{scheme}'; there are: {', '.join(INITS)}")
     model = CNN(arch, "tanh", scheme)
-    images = jnp.zeros((1, arch.size, arch.size, arch.channels))
+    images = jnp.zeros((1, *arch.image_shape), jnp.float32)
     return dict(model.init(keys.stream(seed, "init"), images)["params"])

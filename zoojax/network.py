@@ -73,9 +73,10 @@ def loss(arch: Architecture, activation: str, engine: str) -> Loss:
 
     def by_kernel(params, variances, batch, noise, dropout_rate):
         images, labels, weights, indices = batch
-        indices = jnp.arange(len(labels)) if indices is None else indices
+        indices = jnp.arange(len(labels), dtype=jnp.int32) if indices is None else indices
         return kernel.loss(
-            *(arch, activation, params, variances, images, labels, indices, weights),
+            *(arch, activation, params, variances, images, labels, indices),
+            weights.astype(jnp.float32),
             *(noise, dropout_rate),
         )
 
@@ -170,4 +171,4 @@ def batched(images: Array, labels: Array) -> Batch:
         padded = jnp.pad(x, ((0, padding), *((0, 0) for _ in x.shape[1:])))
         return padded.reshape(steps, _EVALUATION_BATCH, *x.shape[1:])
 
-    return Batch(split(images), split(labels), split(jnp.ones(n)))
+    return Batch(split(images), split(labels), split(jnp.ones(n, jnp.float32)))

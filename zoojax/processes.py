@@ -13,7 +13,9 @@ import os
 import socket
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,15 +25,25 @@ import numpy as np
 import polars as pl
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from zoojax import interrupts
 from zoojax.errors import ZoojaxError
 from zoojax.population import AXIS
+from zoojax.text import printable
 
 # Seconds without a sign of life after which JAX ends the others, naming who is gone.
 HEARTBEAT = 30
-# What launchers say of a process that they started alone: it takes all devices that there are.
-_ALONE = {("SLURM_NTASKS", "1"), ("OMPI_COMM_WORLD_SIZE", "1")}
+# Where launchers say how many processes they started.
+_COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+# Seconds that the others may take to start before it is said what is waited for; and until
+# they are given up.
+_PATIENCE, _START = 1.5, 300
 # Where each process is, in their order: (host, process id of the system).
 _places: list[tuple[str, int]] = []
+_is_joining = False
+
+
+class WaitingWarning(UserWarning):
+    """Other processes have not started yet."""
 
 
 class FailedElsewhere(ZoojaxError):
@@ -55,7 +67,7 @@ def connect(
         ZoojaxError: only some of the three are given, the others do not answer, or they do
             not all have as many devices.
     """
-    if coordinator is None and (count == 1 or _ALONE & set(os.environ.items())):
+    if coordinator is None and (count == 1 or "1" in map(os.environ.get, _COUNTS)):
         return
     given = [x is not None for x in (coordinator, count, index)]
     if any(given) and not all(given):
@@ -67,7 +79,9 @@ def connect(
     # SIGTERM is ours: training ends with everything durable.
     jax.config.update("jax_enable_preemption_service", False)
     try:
-        jax.distributed.initialize(coordinator, count, index, heartbeat_timeout_seconds=HEARTBEAT)
+        _initialize(coordinator, count, index)
+    except ZoojaxError:
+        raise
     except ValueError as error:
         # What it says where there is nothing to join.
         if coordinator is None and "coordinator_address should be defined" in str(error):
@@ -94,6 +108,47 @@ def connect(
             f"the processes have {', '.join(map(str, devices))} devices; give each as many, "
             "on CPUs with JAX_NUM_CPU_DEVICES"
         )
+
+
+def _initialize(coordinator: str | None, count: int | None, index: int | None) -> None:
+    """Waits for the others, in another thread: JAX does so in C++, and aborts when it gives up."""
+    global _is_joining
+    connected = interrupts.begun(
+        functools.partial(
+            jax.distributed.initialize,
+            *(coordinator, count, index),
+            initialization_timeout=2 * _START,
+            heartbeat_timeout_seconds=HEARTBEAT,
+        )
+    )
+    _is_joining = True
+    if not wait([connected], _PATIENCE).done:
+        others = _awaited(coordinator, count)
+        advice = (
+            "start all of them with one command (srun, mpirun), or give --num-processes 1 to "
+            "run alone"
+        )
+        warnings.warn(f"waiting for {others}; {advice}", WaitingWarning, stacklevel=3)
+        if not wait([connected], _START - _PATIENCE).done:
+            raise ZoojaxError(f"{others} did not start within {_START} seconds; {advice}")
+    _is_joining = False
+    connected.result()
+
+
+def _awaited(coordinator: str | None, count: int | None) -> str:
+    """Who is waited for, and who says that they should be there."""
+    if count is not None:
+        return f"the other processes of {count} (--num-processes) at {printable(coordinator)}"
+    for name in _COUNTS:
+        if name in os.environ:
+            number = printable(os.environ[name], 20)
+            return f"the other processes of {number} ({name}={number})"
+    return "the other processes that this one was started with"
+
+
+def is_joining() -> bool:
+    """Whether a thread waits for the others to start: only the end of the process ends that."""
+    return _is_joining
 
 
 @contextmanager

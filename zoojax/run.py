@@ -13,6 +13,7 @@ import polars as pl
 
 from zoojax import data, interrupts, network, population, processes, programs, train
 from zoojax.errors import ZoojaxError
+from zoojax.inputs import check_image_set, checked_images, checked_params
 from zoojax.programs import Recipe, Sets
 from zoojax.reading import entries, is_there
 from zoojax.zoo import IMAGES, OPTIMIZER, Zoo
@@ -222,8 +223,10 @@ def evaluate(zoo: Zoo, images: data.ImageSet, epoch: int | None = None) -> pl.Da
         A row a member: losses and accuracies on all three sets, ggap, sparsities.
 
     Raises:
-        ZoojaxError: the epoch is not there or is damaged.
+        ZoojaxError: the epoch is not there or is damaged, or the members cannot be measured
+            on these images.
     """
+    check_image_set(zoo.config.shape, images)
     epoch = zoo.epochs[-1] if epoch is None and zoo.epochs else epoch
     mesh, rows = population.make_mesh(), processes.share(len(zoo))
     sets = population.replicate(programs.sets(images), mesh)
@@ -240,15 +243,17 @@ def predict(zoo: Zoo, images: np.ndarray, epoch: int | None = None) -> np.ndarra
 
     Args:
         zoo: the zoo.
-        images: normalised, [n, H, W, C].
+        images: normalised as the zoo's were, [n, H, W, C] of a floating type.
         epoch: which; the newest if None.
 
     Returns:
         [members, n] uint16, in the order of the members table.
 
     Raises:
-        ZoojaxError: the epoch is not there or is damaged.
+        ZoojaxError: the epoch is not there or is damaged, or the images have another shape or
+            type.
     """
+    images = checked_images(zoo.config.shape, images)
     state, fixed = _split(zoo.state(epoch))
     return _predict(zoo.config, zoo.roster, state, fixed, images)
 
@@ -262,8 +267,13 @@ def predict_params(
         config: of the zoo that the members are like.
         roster: a row a member; what matters is its activation.
         params: stacked parameters, thresholds and masks already in them.
-        images: normalised, [n, H, W, C].
+        images: normalised, [n, H, W, C] of a floating type.
+
+    Raises:
+        ZoojaxError: the parameters or images have another shape or type.
     """
+    images = checked_images(config.shape, images)
+    params = checked_params(config.shape, params, len(roster))
     engine = network.engine(config.shape, jax.default_backend())
     chunk = population.default_chunk(len(roster), population.make_mesh(), engine)
     config = replace(config, kind="dense", chunk=chunk)

@@ -17,8 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from zoojax.errors import ZoojaxError
+
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 _PARITY = np.uint32(0x1BD11BDA)
+# Slots of one step: one for what each layer draws, then one for the dropout after each.
+SLOTS = 16
 
 
 class Noise(NamedTuple):
@@ -34,8 +38,23 @@ class Noise(NamedTuple):
     block: Array
 
     def at(self, slot: int) -> "Noise":
-        """The noise of one layer: its slot within the step."""
+        """The noise of one layer.
+
+        Args:
+            slot: its slot within the step.
+
+        Raises:
+            ZoojaxError: a step has no such slot; the next step's noise would be drawn.
+        """
+        if not 0 <= slot < SLOTS:
+            raise ZoojaxError(f"a step has {SLOTS} noise slots, and none of number {slot}")
         return Noise(self.key, self.block + np.uint32(slot))
+
+
+def check_slots(layers: int) -> None:
+    """Raises ZoojaxError if a step has too few slots for a network of so many layers."""
+    if 2 * layers > SLOTS:
+        raise ZoojaxError(f"networks have at most {SLOTS // 2} layers, not {layers}")
 
 
 def threefry2x32(key: Array, x0: Array, x1: Array, rounds: int = 13) -> tuple[Array, Array]:

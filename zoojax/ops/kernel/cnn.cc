@@ -9,6 +9,8 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <new>
+#include <string>
 
 #include "layers.h"
 #include "xla/ffi/api/ffi.h"
@@ -78,10 +80,12 @@ struct Workspace {
   F logits[Fc2::O], by_variance2[Fc2::O], dlogits[Fc2::O];
 };
 
-// One a thread, kept: padding that backward reads as zero is never written.
-Workspace& workspace() {
-  thread_local std::unique_ptr<Workspace> space(new Workspace());
-  return *space;
+// One a thread, kept: padding that backward reads as zero is never written. Null where there
+// is not enough memory.
+Workspace* workspace() {
+  thread_local std::unique_ptr<Workspace> space;
+  if (!space) space.reset(new (std::nothrow) Workspace());
+  return space.get();
 }
 
 // XLA's threads flush denormals to zero and others may not; results must not tell.
@@ -220,20 +224,26 @@ void unpack(const F* from, int size, int group, int members, float* to) {
 }
 
 // Groups are taken by whichever thread is free: a group's result does not know by whom.
+// A thread without memory for a workspace leaves its groups undone, which is an error.
 template <class Run>
-void for_each_group(int groups, int threads, ffi::ThreadPool& pool, const Run& run) {
+ffi::Error for_each_group(int members, int threads, ffi::ThreadPool& pool, const Run& run) {
   struct Shared {
     std::atomic<int> next{0};
+    std::atomic<bool> no_memory{false};
     int done = 0;
     std::mutex mutex;
     std::condition_variable finished;
   };
   auto shared = std::make_shared<Shared>();
+  const int groups = (members + kLanes - 1) / kLanes;
   const Run* body = &run;  // alive as long as a group is left
   auto work = [shared, body, groups] {
     FlushDenormals flush;
     for (int g; (g = shared->next++) < groups;) {
-      (*body)(g);
+      if (Workspace* space = workspace())
+        (*body)(g, *space);
+      else
+        shared->no_memory = true;
       std::lock_guard<std::mutex> lock(shared->mutex);
       if (++shared->done == groups) shared->finished.notify_all();
     }
@@ -243,7 +253,66 @@ void for_each_group(int groups, int threads, ffi::ThreadPool& pool, const Run& r
   work();
   std::unique_lock<std::mutex> lock(shared->mutex);
   shared->finished.wait(lock, [&] { return shared->done == groups; });
+  if (shared->no_memory)
+    return {ffi::ErrorCode::kResourceExhausted,
+            "zoojax: no memory for " + std::to_string(sizeof(Workspace)) + " bytes a thread"};
+  return ffi::Error::Success();
 }
+
+// What operands and results have to be. Keeps what is wrong with the first that is not so.
+class Check {
+ public:
+  Check(ffi::RemainingArgs& args, ffi::RemainingRets& rets) : args_(args), rets_(rets) {}
+
+  using Shape = std::initializer_list<int64_t>;
+
+  void counts(size_t args, size_t rets) {
+    require(args_.size() == args && rets_.size() == rets, "number of operands or results");
+  }
+  void operand(int i, ffi::DataType type, Shape shape) {
+    if (ok()) compare(*args_.get<ffi::AnyBuffer>(i), type, shape, "operand ", i);
+  }
+  void result(int i, ffi::DataType type, Shape shape) {
+    if (ok()) compare(**rets_.get<ffi::AnyBuffer>(i), type, shape, "result ", i);
+  }
+  // A leaf of all members: its axes after the first are known by their product.
+  void operand_leaf(int i, int64_t members, int leaf) {
+    if (ok()) compare_leaf(*args_.get<ffi::AnyBuffer>(i), members, leaf, "operand ", i);
+  }
+  void result_leaf(int i, int64_t members, int leaf) {
+    if (ok()) compare_leaf(**rets_.get<ffi::AnyBuffer>(i), members, leaf, "result ", i);
+  }
+  void below(int32_t number, int64_t end, const char* what) {
+    if (ok() && (number < 0 || number >= end))
+      error_ = std::string("zoojax: ") + what + " " + std::to_string(number) +
+               " is not in [0, " + std::to_string(end) + ")";
+  }
+  void require(bool right, const std::string& what) {
+    if (ok() && !right) error_ = "zoojax: " + what + " is wrong";
+  }
+  bool ok() const { return error_.empty(); }
+  ffi::Error error() const { return ffi::Error::InvalidArgument(error_); }
+
+ private:
+  void compare(const ffi::AnyBuffer& buffer, ffi::DataType type, Shape shape, const char* what,
+               int i) {
+    const auto found = buffer.dimensions();
+    require(buffer.element_type() == type && found.size() == shape.size() &&
+                std::equal(shape.begin(), shape.end(), found.begin()),
+            what + std::to_string(i));
+  }
+  void compare_leaf(const ffi::AnyBuffer& buffer, int64_t members, int leaf, const char* what,
+                    int i) {
+    const auto found = buffer.dimensions();
+    require(buffer.element_type() == ffi::F32 && found.size() > 0 && found[0] == members &&
+                int64_t(buffer.element_count()) == members * leaf_size(leaf),
+            what + std::to_string(i));
+  }
+
+  ffi::RemainingArgs& args_;
+  ffi::RemainingRets& rets_;
+  std::string error_;
+};
 
 template <class T>
 const T* operand(ffi::RemainingArgs& args, int i) {
@@ -254,11 +323,16 @@ T* result(ffi::RemainingRets& rets, int i) {
   return (*rets.get<ffi::AnyBuffer>(i))->typed_data<T>();
 }
 
+// Where the leaves begin among the operands.
+constexpr int kTrainLeaves = 7, kEvaluateLeaves = 2;
+// Members, images, and numbers by member and place in the batch: what an int counts, with lanes.
+constexpr int64_t kMost = INT32_MAX - 64;
+constexpr int leaves_of(bool variational) { return kDenseLeaves + (variational ? kVariances : 0); }
+
 template <bool Variational>
-void train_group(int g, int members, int batch, ffi::RemainingArgs& args,
+void train_group(int g, Workspace& s, int members, int batch, ffi::RemainingArgs& args,
                  ffi::RemainingRets& rets, int activation, bool dropout) {
-  constexpr int kLeaves = kDenseLeaves + (Variational ? kVariances : 0), kFirst = 7;
-  Workspace& s = workspace();
+  constexpr int kLeaves = leaves_of(Variational), kFirst = kTrainLeaves;
   for (int i = 0; i < kLeaves; ++i)
     pack(operand<float>(args, kFirst + i), leaf_size(i), g, members, s.parameters + leaf_start(i));
   std::fill_n(s.gradients, leaf_start(kLeaves), F{});
@@ -308,23 +382,54 @@ void train_group(int g, int members, int batch, ffi::RemainingArgs& args,
     unpack(s.gradients + leaf_start(i), leaf_size(i), g, members, result<float>(rets, 2 + i));
 }
 
-ffi::Error train(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
-                 int32_t activation, bool dropout, bool variational, int32_t threads) {
-  const auto shape = args.get<ffi::AnyBuffer>(2)->dimensions();
-  const int members = int(shape[0]), batch = int(shape[1]);
-  for_each_group((members + kLanes - 1) / kLanes, threads, pool, [&](int g) {
-    if (variational)
-      train_group<true>(g, members, batch, args, rets, activation, dropout);
-    else
-      train_group<false>(g, members, batch, args, rets, activation, dropout);
-  });
-  return ffi::Error::Success();
+// Size of an axis of an operand; -1 where there is none.
+int64_t axis_size(const ffi::RemainingArgs& args, int i, size_t axis) {
+  if (args.size() <= size_t(i)) return -1;
+  const auto found = args.get<ffi::AnyBuffer>(i)->dimensions();
+  return axis < found.size() ? found[axis] : -1;
 }
 
-void evaluate_group(int g, int members, int images, ffi::RemainingArgs& args,
+ffi::Error train(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
+                 int32_t activation, bool dropout, bool variational, int32_t threads) {
+  const int64_t images = axis_size(args, 0, 0);
+  const int64_t members = axis_size(args, 2, 0), batch = axis_size(args, 2, 1);
+  const int leaves = leaves_of(variational);
+  Check check(args, rets);
+  check.counts(kTrainLeaves + leaves, 2 + leaves);
+  check.require(images > 0 && images <= kMost, "number of images");
+  check.require(batch > 0 && members > 0 && members <= kMost / std::max<int64_t>(batch, 2),
+                "number of members");
+  check.operand(0, ffi::F32, {images, ZOOJAX_SIZE, ZOOJAX_SIZE, ZOOJAX_CHANNELS});
+  check.operand(1, ffi::S32, {images});
+  check.operand(2, ffi::S32, {members, batch});
+  check.operand(3, ffi::F32, {members, batch});
+  check.operand(4, ffi::U32, {members, 2});
+  check.operand(5, ffi::U32, {members});
+  check.operand(6, ffi::F32, {members});
+  for (int i = 0; i < 2; ++i) check.result(i, ffi::F32, {members});
+  for (int i = 0; i < leaves; ++i) {
+    check.operand_leaf(kTrainLeaves + i, members, i);
+    check.result_leaf(2 + i, members, i);
+  }
+  check.require(activation >= 0 && activation < kActivations, "activation");
+  if (!check.ok()) return check.error();
+  const int32_t *labels = operand<int32_t>(args, 1), *index = operand<int32_t>(args, 2);
+  for (int64_t i = 0; i < members * batch && check.ok(); ++i) {
+    check.below(index[i], images, "index");
+    if (check.ok()) check.below(labels[index[i]], ZOOJAX_CLASSES, "label");
+  }
+  if (!check.ok()) return check.error();
+  return for_each_group(members, threads, pool, [&](int g, Workspace& s) {
+    if (variational)
+      train_group<true>(g, s, members, batch, args, rets, activation, dropout);
+    else
+      train_group<false>(g, s, members, batch, args, rets, activation, dropout);
+  });
+}
+
+void evaluate_group(int g, Workspace& s, int members, int images, ffi::RemainingArgs& args,
                     ffi::RemainingRets& rets, int activation) {
-  constexpr int kFirst = 2, kPartial = 64;
-  Workspace& s = workspace();
+  constexpr int kFirst = kEvaluateLeaves, kPartial = 64;
   for (int i = 0; i < kDenseLeaves; ++i)
     pack(operand<float>(args, kFirst + i), leaf_size(i), g, members, s.parameters + leaf_start(i));
   const float* pixels = operand<float>(args, 0);
@@ -355,11 +460,24 @@ void evaluate_group(int g, int members, int images, ffi::RemainingArgs& args,
 
 ffi::Error evaluate(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
                     int32_t activation, int32_t threads) {
-  const int images = int(args.get<ffi::AnyBuffer>(0)->dimensions()[0]);
-  const int members = int(args.get<ffi::AnyBuffer>(2)->dimensions()[0]);
-  for_each_group((members + kLanes - 1) / kLanes, threads, pool,
-                 [&](int g) { evaluate_group(g, members, images, args, rets, activation); });
-  return ffi::Error::Success();
+  const int64_t images = axis_size(args, 0, 0), members = axis_size(args, kEvaluateLeaves, 0);
+  Check check(args, rets);
+  check.counts(kEvaluateLeaves + kDenseLeaves, 3);
+  check.require(images >= 0 && images <= kMost, "number of images");
+  check.require(members > 0 && members <= kMost, "number of members");
+  check.operand(0, ffi::F32, {images, ZOOJAX_SIZE, ZOOJAX_SIZE, ZOOJAX_CHANNELS});
+  check.operand(1, ffi::S32, {images});
+  for (int i = 0; i < kDenseLeaves; ++i) check.operand_leaf(kEvaluateLeaves + i, members, i);
+  for (int i = 0; i < 2; ++i) check.result(i, ffi::F32, {members});
+  check.result(2, ffi::S32, {members, images});
+  check.require(activation >= 0 && activation < kActivations, "activation");
+  if (!check.ok()) return check.error();
+  const int32_t* labels = operand<int32_t>(args, 1);
+  for (int64_t i = 0; i < images; ++i) check.below(labels[i], ZOOJAX_CLASSES, "label");
+  if (!check.ok()) return check.error();
+  return for_each_group(members, threads, pool, [&](int g, Workspace& s) {
+    evaluate_group(g, s, members, images, args, rets, activation);
+  });
 }
 
 }  // namespace

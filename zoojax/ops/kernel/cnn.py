@@ -11,13 +11,22 @@ from jax import Array
 
 from zoojax import machine
 from zoojax.architectures import Architecture
+from zoojax.errors import ZoojaxError
 from zoojax.ops.kernel.build import prefix
+from zoojax.ops.kernel.operands import (
+    Leaves,
+    image_array,
+    noise_arrays,
+    parameter_leaves,
+    real_array,
+    variance_leaves,
+    whole_array,
+)
 from zoojax.ops.noise import Noise
+from zoojax.text import printable
 
 # The kernel's numbers for them are their positions.
 ACTIVATIONS = ("tanh", "sigmoid", "relu", "gelu", "silu", "leaky_relu")
-
-Leaves = tuple[Array, ...]
 
 
 def loss(
@@ -51,15 +60,31 @@ def loss(
 
     Returns:
         (loss, weighted number of right answers), scalars.
+
+    Raises:
+        ZoojaxError: an argument is missing, or has another shape or type; a number in index
+            or labels that is out of range is an error of XLA when the program runs.
     """
-    operation = _loss(arch, activation, dropout_rate is not None, variances is not None)
-    leaves = _flatten(arch, params)
+    operation = _loss(arch, _number(activation), dropout_rate is not None, variances is not None)
+    leaves = parameter_leaves(arch, params)
     if variances is not None:
-        leaves += _flatten_variances(arch, variances)
-    if noise is None:
-        noise = Noise(jnp.zeros(2, jnp.uint32), jnp.uint32(0))
+        leaves += variance_leaves(arch, variances)
+    images = image_array(arch, images)
+    count, size = images.shape[:1], jnp.shape(index)[:1]
+    if 0 in (*count, *size):
+        raise ZoojaxError("there are no images to compute a loss of")
+    noise = noise_arrays(noise)
     rate = jnp.float32(0) if dropout_rate is None else dropout_rate
-    return operation(leaves, images, labels, index, weights, noise.key, noise.block, rate)
+    return operation(
+        leaves,
+        images,
+        whole_array("labels", labels, count),
+        whole_array("index", index, size),
+        real_array("weights", weights, size),
+        noise.key,
+        noise.block,
+        real_array("dropout rate", rate, ()),
+    )
 
 
 def evaluate(
@@ -73,19 +98,23 @@ def evaluate(
         params: the member's parameters.
         images: [n, H, W, C].
         labels: [n] int32.
+
+    Raises:
+        ZoojaxError: as `loss`.
     """
-    return _evaluate(arch, activation)(_flatten(arch, params), images, labels)
+    images = image_array(arch, images)
+    return _evaluate(arch, _number(activation))(
+        parameter_leaves(arch, params),
+        images,
+        whole_array("labels", labels, images.shape[:1]),
+    )
 
 
-def _flatten(arch: Architecture, params: dict) -> Leaves:
-    return tuple(params[layer][name] for layer in arch.layers for name in ("kernel", "bias"))
-
-
-def _flatten_variances(arch: Architecture, variances: dict) -> Leaves:
-    kernels = tuple(variances[layer]["kernel"] for layer in arch.layers)
-    convs = [(layer, c.features) for layer, c in zip(arch.layers, arch.convs, strict=False)]
-    biases = (variances[layer].get("bias", jnp.zeros(n)) for layer, n in convs)
-    return (*kernels, *biases)
+def _number(activation: str) -> int:
+    if activation not in ACTIVATIONS:
+        listed = ", ".join(ACTIVATIONS)
+        raise ZoojaxError(f"no activation named '{printable(activation)}'; there are: {listed}")
+    return ACTIVATIONS.index(activation)
 
 
 def _threads() -> np.int32:
@@ -94,9 +123,9 @@ def _threads() -> np.int32:
 
 
 @functools.cache
-def _loss(arch: Architecture, activation: str, dropout: bool, variational: bool) -> Callable:
+def _loss(arch: Architecture, activation: int, dropout: bool, variational: bool) -> Callable:
     attributes = {
-        "activation": np.int32(ACTIVATIONS.index(activation)),
+        "activation": np.int32(activation),
         "dropout": dropout,
         "variational": variational,
     }
@@ -128,9 +157,7 @@ def _loss(arch: Architecture, activation: str, dropout: bool, variational: bool)
 
 
 @functools.cache
-def _evaluate(arch: Architecture, activation: str) -> Callable:
-    number = np.int32(ACTIVATIONS.index(activation))
-
+def _evaluate(arch: Architecture, activation: int) -> Callable:
     def call(leaves: Leaves, images, labels):
         members, count = leaves[0].shape[0], images.shape[0]
         results = [
@@ -138,7 +165,9 @@ def _evaluate(arch: Architecture, activation: str) -> Callable:
             jax.ShapeDtypeStruct((members, count), jnp.int32),
         ]
         ffi = jax.ffi.ffi_call(f"{prefix(arch)}_evaluate", results, vmap_method="sequential")
-        return tuple(ffi(images, labels, *leaves, activation=number, threads=_threads()))
+        return tuple(
+            ffi(images, labels, *leaves, activation=np.int32(activation), threads=_threads())
+        )
 
     return _over_members(call, shared=(1, 2))
 

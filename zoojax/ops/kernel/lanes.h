@@ -126,7 +126,7 @@ inline F centred_uniform(U word) {
 inline F normal(U word) { return 1.41421354f * erf_inv(centred_uniform(word)); }
 
 // The order is that of the host's table.
-enum Activation { kTanh, kSigmoid, kRelu, kGelu, kSilu, kLeakyRelu };
+enum Activation { kTanh, kSigmoid, kRelu, kGelu, kSilu, kLeakyRelu, kActivations };
 
 // The value, and the derivative where it is wanted.
 template <bool Slope>
