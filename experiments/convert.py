@@ -317,9 +317,9 @@ def _images(
     from dataclasses import replace
 
     from converters.pickled_datasets import read_image_set
-    from experiments.presets import preset
     from zoojax import data
     from zoojax.errors import ZoojaxError
+    from zoojax.presets import preset
     from zoojax.run import load_images
 
     named = reading.data is not None and not reading.data.endswith(".pt")
@@ -356,7 +356,7 @@ def to_image_set(file: "ImageFile", path: Path) -> "ImageSet":
 
 def _defaults(name: str | None) -> dict[str, object]:
     """The hyper-parameters that a preset leaves no choice of."""
-    from experiments.presets import preset
+    from zoojax.presets import preset
 
     if name is None:
         return {}

@@ -12,8 +12,8 @@ class Presets:
 
     def run(self) -> None:
         """Prints a row a preset."""
-        from experiments.presets import PRESETS
         from experiments.tables import show_json, show_rows
+        from zoojax.presets import PRESETS
 
         if self.json:
             show_json({name: asdict(preset) for name, preset in PRESETS.items()})

@@ -52,24 +52,29 @@ class Reproduce:
         """Makes what is missing of the zoos, and the analysis."""
         prepare_jax(self.running.processes)
         from experiments.analyse import write_analysis
-        from experiments.presets import preset
         from zoojax import processes
         from zoojax.analysis.folder import check_folder
         from zoojax.make import make_dense, make_dropped_out, make_pruned
+        from zoojax.presets import preset, recorded
 
         chosen, running = preset(self.preset), self.running
         # Hours before it is written.
         check_folder(self.out / "analysis")
         seeds = chosen.grid.seeds if self.members is None else self.members
+        made = replace(
+            chosen,
+            grid=replace(chosen.grid, seeds=seeds),
+            epochs=chosen.epochs if self.epochs is None else self.epochs,
+        )
+        name, kept = recorded(self.preset, made)
         shared = {"chunk": running.chunk, "data_dir": running.data_dir}
 
         def dense(path: Path, report: "Report | None") -> "Zoo":
             return make_dense(
-                *(path, self.preset, replace(chosen.grid, seeds=seeds)),
-                *(chosen.architecture, chosen.data),
-                epochs=chosen.epochs if self.epochs is None else self.epochs,
-                batch_size=chosen.batch_size,
-                preset=self.preset,
+                *(path, name, made.grid, made.architecture, made.data),
+                epochs=made.epochs,
+                batch_size=made.batch_size,
+                preset=kept,
                 report=report,
                 **shared,
             )

@@ -53,14 +53,13 @@ class Magnitude:
         from zoojax.zoo import open_zoo
 
         parent = open_zoo(self.zoo)
-        rate = rate_of(self.learning_rate, parent, "mp_learning_rate")
         with reporting("prune and fine-tune", self.running.quiet) as report:
             twin = make_pruned(
                 self.out,
                 parent,
                 self.ratios,
                 scope=self.scope,
-                learning_rate=rate,
+                learning_rate=self.learning_rate,
                 epochs=self.epochs,
                 epoch=self.epoch,
                 members=self.members,
@@ -110,13 +109,12 @@ class VariationalDropout:
         from zoojax.zoo import open_zoo
 
         parent = open_zoo(self.zoo)
-        rate = rate_of(self.learning_rate, parent, "vd_learning_rate")
         with reporting("variational dropout", self.running.quiet) as report:
             twin = make_dropped_out(
                 self.out,
                 parent,
                 variant=self.variant,
-                learning_rate=rate,
+                learning_rate=self.learning_rate,
                 epochs=self.epochs,
                 epoch=self.epoch,
                 members=self.members,
@@ -139,16 +137,6 @@ class Sparsify:
     def run(self) -> None:
         """Runs the method."""
         self.method.run()
-
-
-def rate_of(asked: float | None, parent: "Zoo", which: str) -> float | None:
-    """The learning rate asked for, else the preset's; None keeps each member's own."""
-    if asked is not None:
-        return asked
-    from experiments.presets import PRESETS
-
-    preset = PRESETS.get(parent.config.preset or "")
-    return None if preset is None else getattr(preset, which)
 
 
 def _show(twin: "Zoo", running: Running) -> None:

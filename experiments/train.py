@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from experiments.options import Running, RunningOptions, prepare_jax
+from zoojax.paths import expanded
+
+if TYPE_CHECKING:
+    from zoojax.presets import Preset
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,34 @@ class Train:
     def run(self) -> None:
         """Trains the zoo and prints how its members do."""
         prepare_jax(self.running.processes)
-        from experiments.presets import preset
         from experiments.progress import reporting
         from experiments.tables import show
         from zoojax.make import make_dense
+        from zoojax.presets import preset, recorded
 
-        chosen = preset(self.preset)
+        made = self._made(preset(self.preset))
+        name, kept = recorded(self.preset, made)
+        with reporting(f"train {self.preset}", self.running.quiet) as report:
+            zoo = make_dense(
+                self.out,
+                self.name or name,
+                made.grid,
+                made.architecture,
+                made.data,
+                epochs=made.epochs,
+                batch_size=made.batch_size,
+                data_order=made.data_order,
+                first_seed=self.first_seed,
+                chunk=self.running.chunk,
+                preset=kept,
+                data_dir=self.running.data_dir,
+                report=report,
+            )
+        last = zoo.metrics.filter(epoch=zoo.epochs[-1])
+        show(zoo, last, as_json=self.running.json, title=f"{zoo.config.name} in {zoo.path}")
+
+    def _made(self, chosen: "Preset") -> "Preset":
+        """The preset with what was asked for in place of its own."""
         grid, spec = chosen.grid, chosen.data
         if self.members is not None:
             grid = replace(grid, seeds=self.members)
@@ -69,26 +95,16 @@ class Train:
             grid = replace(grid, learning_rates=self.learning_rate)
         if self.weight_decay is not None:
             grid = replace(grid, weight_decays=self.weight_decay)
-        if self.data is not None:
+        if self.data is not None and self.data != spec.name:
             # An absolute path, so that the zoo finds its images from anywhere.
             own = self.data.endswith(".npz")
-            name = str(Path(self.data).expanduser().resolve()) if own else self.data
+            name = str(expanded(self.data).resolve()) if own else self.data
             spec = replace(spec, name=name, train=None, val=None, crop=False)
-        with reporting(f"train {self.preset}", self.running.quiet) as report:
-            zoo = make_dense(
-                self.out,
-                self.name or self.preset,
-                grid,
-                chosen.architecture,
-                spec,
-                epochs=chosen.epochs if self.epochs is None else self.epochs,
-                batch_size=chosen.batch_size if self.batch_size is None else self.batch_size,
-                data_order=self.data_order,
-                first_seed=self.first_seed,
-                chunk=self.running.chunk,
-                preset=self.preset,
-                data_dir=self.running.data_dir,
-                report=report,
-            )
-        last = zoo.metrics.filter(epoch=zoo.epochs[-1])
-        show(zoo, last, as_json=self.running.json, title=f"{zoo.config.name} in {zoo.path}")
+        return replace(
+            chosen,
+            grid=grid,
+            data=spec,
+            epochs=chosen.epochs if self.epochs is None else self.epochs,
+            batch_size=chosen.batch_size if self.batch_size is None else self.batch_size,
+            data_order=self.data_order,
+        )

@@ -1,7 +1,9 @@
 """Every statistic against an independent computation, or a population whose answer is known."""
 
 import functools
+import json
 import os
+import shutil
 import subprocess
 import time
 from dataclasses import replace
@@ -18,11 +20,11 @@ import zoos
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.presets import PRESETS
-from zoojax import analysis, models, population, run
-from zoojax.analysis import correlations, friendly, methods
+from zoojax import analysis, models, population, presets, run
+from zoojax.analysis import beside, correlations, friendly, methods
 from zoojax.errors import ZoojaxError
 from zoojax.grid import Grid
+from zoojax.presets import PRESETS
 from zoojax.weight_statistics import layer_statistics
 from zoojax.zoo import CONFIG, MEMBERS, METRICS, Zoo, open_zoo
 
@@ -456,10 +458,18 @@ def test_published_tables_as_printed():
     assert analysis.published("digits-s-seed").is_empty()
 
 
-def test_ours_beside_the_papers(found, family):
-    whole = replace(found, zoo=open_zoo(family["dense"].path))
-    whole.zoo.config = replace(whole.zoo.config, preset="usps-s-seed")
-    table = analysis.beside_paper(whole)
+@pytest.fixture
+def papers(found, family, monkeypatch) -> analysis.Analysis:
+    """The analysis as it would be if its zoo and twins were the paper's."""
+    monkeypatch.setattr(presets, "difference", lambda zoo: None)
+    monkeypatch.setattr(presets, "twin_difference", lambda zoo, twin: None)
+    zoo = open_zoo(family["dense"].path)
+    zoo.config = replace(zoo.config, preset="usps-s-seed")
+    return replace(found, zoo=zoo)
+
+
+def test_ours_beside_the_papers(found, papers):
+    table = analysis.beside_paper(papers)
     row = table.filter(
         (pl.col("table") == "Table 5") & (pl.col("ratio") == 0.9) & (pl.col("epoch") == 15)
     ).filter(pl.col("quantity") == "test_acc")
@@ -472,6 +482,33 @@ def test_ours_beside_the_papers(found, family):
     # Five epochs come nowhere near the sparsity that the paper gives.
     agreed = table.filter((pl.col("table") == "Tables 1, 9") & (pl.col("method") == "vd"))
     assert agreed.is_empty()
+    assert beside.not_compared(papers) == []
+
+
+def test_a_twin_made_otherwise_is_not_compared_with_the_papers(papers, monkeypatch):
+    def differs(zoo, twin) -> str | None:
+        return "it is too small" if twin.config.kind == "vd" else None
+
+    monkeypatch.setattr(presets, "twin_difference", differs)
+    assert set(analysis.beside_paper(papers)["method"]) == {"mp"}
+    (note,) = beside.not_compared(papers)
+    assert "made-up" not in note and "twins of the paper's usps-s-seed: it is too small." in note
+
+
+def test_a_zoo_that_only_says_it_is_the_papers_is_not_compared(family, tmp_path):
+    """Digits, other members and other epochs, with usps-s-seed in zoo.json."""
+    for kind in ("dense", "mp"):
+        shutil.copytree(family[kind].path, tmp_path / kind)
+    content = json.loads((tmp_path / "dense/zoo.json").read_text())
+    (tmp_path / "dense/zoo.json").write_text(json.dumps({**content, "preset": "usps-s-seed"}))
+    zoo = open_zoo(tmp_path / "dense")
+    content = json.loads((tmp_path / "mp/zoo.json").read_text())
+    content["parent"] |= {"fingerprint": zoo.fingerprint}
+    (tmp_path / "mp/zoo.json").write_text(json.dumps(content))
+    found = analysis.analyse(zoo, [open_zoo(tmp_path / "mp")])
+    assert "paper" not in found.tables
+    assert f"{zoo.path} is not compared with the paper's usps-s-seed" in " ".join(found.notes)
+    assert analysis.beside_paper(found).is_empty()
 
 
 # All of it.

@@ -15,18 +15,19 @@ from experiments import bench_growth
 from experiments.analyse import Analyse
 from experiments.bench import Bench
 from experiments.bench_cases import Case, flops
+from experiments.cli import main
 from experiments.convert import FromDataset, FromTorch, Reading, ToTorch, Verify
 from experiments.evaluate import Evaluate
 from experiments.info import Info
 from experiments.options import Processes, Running
-from experiments.presets import PRESETS
 from experiments.presets_command import Presets
 from experiments.reproduce import Reproduce
 from experiments.sparsify import Magnitude, VariationalDropout
 from experiments.train import Train
-from zoojax import Zoo, open_zoo
+from zoojax import Zoo, ZoojaxError, make_dropped_out, make_pruned, open_zoo
 from zoojax.models import architecture
 from zoojax.ops import kernel
+from zoojax.presets import PRESETS
 from zoojax.run import load_images
 
 METRICS = {"train_acc", "val_acc", "test_acc", "ggap", "sparsity"}
@@ -140,7 +141,7 @@ def test_train(tmp_path_factory, dense):
     for epoch in dense.epochs:
         assert zoos.same_bits(dense.state(epoch), library.state(epoch))
     assert zoos.same_bits(zoos.bits(dense.metrics), zoos.bits(library.metrics))
-    assert dense.config.preset == "digits-s-seed"
+    assert (dense.config.name, dense.config.preset) == ("digits-s-seed-custom", None)
     assert printed["zoo"] == str(dense.path)
     (row,) = printed["rows"]
     assert (row["epoch"], row["members"], row["diverged"]) == (2, 3, 0)
@@ -198,12 +199,75 @@ def test_sparsify(tmp_path_factory, dense, kind):
         assert sparsities == pytest.approx([0, 1208 / 2416, 2174 / 2416], abs=1e-6)
 
 
-def test_twins_take_the_presets_learning_rate(zoojax_json, tmp_path, dense):
-    """Unless one is given: digits-s-seed prunes at 1e-3 and drops out at 3e-3."""
+@pytest.mark.parametrize(
+    ("asked", "named", "preset"),
+    [
+        ((), "digits-s-seed", "digits-s-seed"),
+        (("--data", "digits", "--batch-size", 10), "digits-s-seed", "digits-s-seed"),
+        (("--name", "mine", "--first-seed", 5), "mine", "digits-s-seed"),
+        (("--batch-size", 11), "digits-s-seed-custom", None),
+        (("--learning-rate", 0.1), "digits-s-seed-custom", None),
+        (("--weight-decay", 0.1), "digits-s-seed-custom", None),
+        (("--data-order", "shared"), "digits-s-seed-custom", None),
+        (("--name", "mine", "--data-order", "shared"), "mine", None),
+    ],
+    ids=str,
+)
+def test_a_zoo_of_other_settings_is_not_the_presets(tmp_path, monkeypatch, asked, named, preset):
+    """Only the number of members, their seeds and the name may differ."""
+    called = {}
+
+    def make_dense(out, name, *rest, **options):
+        called.update(options, name=name)
+        raise ZoojaxError("enough")
+
+    monkeypatch.setattr("zoojax.make.make_dense", make_dense)
+    epochs = () if preset else ("--epochs", 1)
+    words = ["train", "digits-s-seed", *asked, *epochs, "--members", 2, "--out", tmp_path / "zoo"]
+    assert main(list(map(str, words))) == 2
+    assert (called["name"], called["preset"]) == (named, preset)
+
+
+def test_reproducing_with_other_epochs_is_not_the_preset(tmp_path, monkeypatch):
+    called = {}
+
+    def make_dense(out, name, *rest, **options):
+        called.update(options, name=name)
+        raise ZoojaxError("enough")
+
+    monkeypatch.setattr("zoojax.make.make_dense", make_dense)
+    words = ["reproduce", "digits-s-seed", "--out", str(tmp_path / "run")]
+    assert main([*words, "--epochs", "1"]) == 2
+    assert (called["name"], called["preset"]) == ("digits-s-seed-custom", None)
+    assert main([*words, "--members", "3"]) == 2
+    assert (called["name"], called["preset"]) == ("digits-s-seed", "digits-s-seed")
+
+
+def test_twins_take_the_presets_learning_rate(tmp_path_factory, zoojax_json, tmp_path):
+    """Unless one is given: digits-s-seed prunes at 1e-3 and drops out at 3e-3.
+
+    The library and the command line make the same twin, so that one continues the other's.
+    """
+    zoo = zoos.train(tmp_path_factory, tmp_path / "zoo", epochs=0, preset="digits-s-seed")
+    python = {
+        "magnitude": make_pruned(tmp_path / "mp", zoo, [0.5], epochs=0),
+        "variational-dropout": make_dropped_out(tmp_path / "vd", zoo, epochs=0),
+    }
+    options = {"magnitude": ("--ratios", 0.5), "variational-dropout": ()}
     for method, rate in (("magnitude", 1e-3), ("variational-dropout", 3e-3)):
         out = tmp_path / method
-        zoojax_json("sparsify", method, dense.path, "--epochs", 0, "--chunk", 1, "--out", out)
+        zoojax_json("sparsify", method, zoo.path, *options[method], "--epochs", 0, "--out", out)
         assert set(open_zoo(out).roster["learning_rate"]) == {rate}
+        assert open_zoo(out).fingerprint == python[method].fingerprint
+    asked = make_pruned(tmp_path / "asked", zoo, [0.5], epochs=0, learning_rate=0.5)
+    assert set(asked.roster["learning_rate"]) == {0.5}
+
+
+def test_twins_of_other_zoos_keep_each_members_learning_rate(zoojax_json, tmp_path, dense):
+    for method in ("magnitude", "variational-dropout"):
+        out = tmp_path / method
+        zoojax_json("sparsify", method, dense.path, "--epochs", 0, "--chunk", 1, "--out", out)
+        assert set(open_zoo(out).roster["learning_rate"]) == {1e-2}
 
 
 @pytest.mark.parametrize("kind", zoos.KINDS)

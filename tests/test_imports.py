@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 # Each imports only from what stands before it. Names may be planned ones.
 ORDER = (
     *("errors", "text", "reading", "files", "interrupts", "machine", "locks", "architectures"),
+    "paths",
     *("ops.conv", "ops.noise", "ops.pool", "ops"),
     *("ops.kernel.build", "ops.kernel.operands", "ops.kernel.cnn", "ops.kernel", "keys"),
     *(
@@ -35,8 +36,8 @@ ORDER = (
         "processes",
         "programs",
     ),
-    *("zoo_config", "zoo_tables", "steps", "zoo", "check", "zoo_writer", "run", "grid", "make"),
-    *("table_files", "weight_statistics"),
+    *("zoo_config", "zoo_tables", "steps", "zoo", "check", "zoo_writer", "run", "grid"),
+    *("presets", "make", "table_files", "weight_statistics"),
     *("analysis.twins", "analysis.trajectories", "analysis.agreements", "analysis.correlations"),
     *("analysis.friendly", "analysis.methods", "analysis.paper", "analysis.found"),
     "analysis.folder",

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import zoos
 
-from experiments.presets import PRESETS
 from zoojax import (
     DataSpec,
     Grid,
@@ -24,6 +23,7 @@ from zoojax import (
     population,
 )
 from zoojax.make import initial_params
+from zoojax.presets import PRESETS
 
 TWIN: dict[str, Any] = {"epochs": 1, "chunk": zoos.CHUNK}
 

@@ -201,7 +201,7 @@ def begun_here(factory, out: Path, stop: int) -> None:
             raise Enough
 
     with pytest.raises(Enough):
-        zoos.train(factory, out, SEVEN, epochs=EPOCHS, preset="digits-s-seed", report=report)
+        zoos.train(factory, out, SEVEN, epochs=EPOCHS, report=report)
 
 
 def stopped(started: list[subprocess.Popen[str]], out: Path, epoch: int) -> None:
@@ -241,7 +241,7 @@ def test_two_processes_then_one(tmp_path_factory, tmp_path):
     arguments = train_arguments(tmp_path_factory, out, EPOCHS)
     stopped(start_together(tmp_path_factory, 2, 1, *arguments), out, 2)
     assert 1 <= open_zoo(out).epochs[-1] < EPOCHS
-    again = zoos.train(tmp_path_factory, out, SEVEN, epochs=EPOCHS, preset="digits-s-seed")
+    again = zoos.train(tmp_path_factory, out, SEVEN, epochs=EPOCHS)
     same(again, undisturbed(tmp_path_factory))
 
 
@@ -362,8 +362,8 @@ def test_a_lock_ends_with_its_process(tmp_path_factory, tmp_path):
     (writer,) = (start(tmp_path_factory, 1, *train_arguments(tmp_path_factory, out, EPOCHS)),)
     wait_for(out / "states" / "1", [writer])
     with pytest.raises(ZoojaxError, match=re.escape(f"(pid {writer.pid} on ")):
-        zoos.train(tmp_path_factory, out, SEVEN, epochs=EPOCHS, preset="digits-s-seed")
+        zoos.train(tmp_path_factory, out, SEVEN, epochs=EPOCHS)
     writer.send_signal(signal.SIGKILL)
     writer.communicate()
-    again = zoos.train(tmp_path_factory, out, SEVEN, epochs=EPOCHS, preset="digits-s-seed")
+    again = zoos.train(tmp_path_factory, out, SEVEN, epochs=EPOCHS)
     same(again, undisturbed(tmp_path_factory))

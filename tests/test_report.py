@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import jax
 import made_up_zoos
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from zoojax import models, report, run
+from zoojax import models, presets, report, run
 from zoojax.analysis import Analysis, analyse
 from zoojax.errors import ZoojaxError
 from zoojax.grid import Grid
@@ -56,7 +57,11 @@ def found(tmp_path_factory) -> Analysis:
     """Of 12 members, six with each activation, one of which diverges, and both twins."""
     folder = tmp_path_factory.mktemp("report")
     grid = Grid(activations=("tanh", "relu"))
-    with guesses():
+    with (
+        guesses(),
+        patch.object(presets, "difference", lambda zoo: None),
+        patch.object(presets, "twin_difference", lambda zoo, twin: None),
+    ):
         zoo = made_up_zoos.dense(folder / "dense", 6, grid, preset="usps-s-seed")
         mp = made_up_zoos.pruned(folder / "mp", zoo, (0.5, 0.8, 0.9))
         found = analyse(zoo, [mp, made_up_zoos.dropped_out(folder / "vd", zoo)])

@@ -26,26 +26,27 @@ from zoojax import (
     models,
     network,
     population,
+    presets,
     processes,
     run,
     variational_dropout,
 )
 from zoojax.errors import ZoojaxError
 from zoojax.grid import Grid, check_learning_rate
+from zoojax.paths import expanded
+from zoojax.presets import MP_EPOCHS, VD_EPOCHS
 from zoojax.programs import ORDERS
 from zoojax.reading import is_there
 from zoojax.zoo import CONFIG, IMAGES, Zoo, open_zoo, parent_of
 from zoojax.zoo_config import ZooConfig
 from zoojax.zoo_writer import begin_or_continue
 
-VD_EPOCHS = 25
-MP_EPOCHS = 15
 # Of one size, so that zoos of any size share a compiled program.
 DRAWN_AT_ONCE = 64
 
 
 def make_dense(
-    out: Path,
+    out: str | Path,
     name: str,
     grid: Grid,
     architecture: str,
@@ -58,7 +59,7 @@ def make_dense(
     chunk: int | None = None,
     preset: str | None = None,
     keep_data: bool = False,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     report: run.Report | None = None,
 ) -> Zoo:
     """Trains a dense zoo; one that the same call has finished is returned as it is.
@@ -82,6 +83,7 @@ def make_dense(
     Raises:
         ZoojaxError: bad input, or the disk refused.
     """
+    out = expanded(out)
     members = grid.members(first_seed)
     _check_training(epochs, batch_size, data_order, chunk)
     net = models.architecture(architecture, spec.channels)
@@ -115,7 +117,7 @@ def make_dense(
 
 
 def make_alike(
-    out: Path,
+    out: str | Path,
     source: Zoo,
     name: str,
     members: pl.DataFrame,
@@ -124,7 +126,7 @@ def make_alike(
     initial: Callable[[], dict] | None = None,
     origin: str | None = None,
     chunk: int | None = None,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     report: run.Report | None = None,
 ) -> Zoo:
     """Trains other members as those of a dense zoo were: its images, architecture, batches.
@@ -145,11 +147,11 @@ def make_alike(
     Raises:
         ZoojaxError: bad input, or the disk refused.
     """
-    base = source.config
+    out, base = expanded(out), source.config
     if base.kind != "dense":
         raise ZoojaxError(f"{source.path} is itself a twin; give the dense zoo it was made from")
     _check_training(epochs, base.batch_size, base.data_order, chunk)
-    images = run.load_images(source, data_dir)
+    images = run.load_images(source, data.data_directory(data_dir))
     config = replace(
         base,
         name=name,
@@ -194,7 +196,7 @@ def _initializer(shape: models.Architecture, scheme: str) -> Callable[[np.ndarra
 
 
 def make_pruned(
-    out: Path,
+    out: str | Path,
     parent: Zoo,
     ratios: Sequence[float],
     *,
@@ -206,7 +208,7 @@ def make_pruned(
     scores: Callable[[dict], dict] | None = None,
     origin: str | None = None,
     chunk: int | None = None,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     report: run.Report | None = None,
 ) -> Zoo:
     """Prunes every member at every ratio, and fine-tunes all of them as one population.
@@ -216,7 +218,8 @@ def make_pruned(
         parent: a dense zoo.
         ratios: shares of weights to prune, each in [0, 1); 0 is fine-tuning alone.
         scope: "global" or "layer".
-        learning_rate: of fine-tuning; None keeps each member's own.
+        learning_rate: of fine-tuning; None takes the one of the preset that the parent
+            records, or else keeps each member's own.
         epochs: of fine-tuning.
         epoch: of the parent to start from; the newest if None.
         members: twins of the parent's first so many alone, or of those with these ids; of
@@ -237,12 +240,12 @@ def make_pruned(
         raise ZoojaxError(
             "scores need a name, by which their twins are told from others: give origin"
         )
-    shape = parent.config.shape
+    out, shape = expanded(out), parent.config.shape
     sizes = {k: int(w.size) for k, w in magnitude_pruning.kernels(_one(shape)).items()}
     counts = [magnitude_pruning.pruned_counts(r, sizes, scope) for r in ratios]
     if not ratios or len(set(ratios)) != len(ratios):
         raise ZoojaxError("give one or more pruning ratios, each once")
-    table = _twin_members(parent, learning_rate, members).join(
+    table = _twin_members(parent, presets.rate(learning_rate, parent, "mp"), members).join(
         pl.DataFrame({"ratio": list(ratios)}, schema={"ratio": pl.Float64}), how="cross"
     )
     table = table.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"))
@@ -274,7 +277,7 @@ def make_pruned(
 
 
 def make_dropped_out(
-    out: Path,
+    out: str | Path,
     parent: Zoo,
     *,
     variant: str = "released",
@@ -283,7 +286,7 @@ def make_dropped_out(
     epoch: int | None = None,
     members: int | None = None,
     chunk: int | None = None,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     report: run.Report | None = None,
 ) -> Zoo:
     """Trains the variational-dropout twin of every member.
@@ -293,7 +296,7 @@ def make_dropped_out(
         parent: a dense zoo.
         variant: "released" (convolution biases are variational, as in the paper's
             numbers) or "corrected" (no bias is).
-        learning_rate: None keeps each member's own.
+        learning_rate: of training; None as in `make_pruned`.
         epochs: of training; the KL's weight grows by 0.01/25 an epoch whatever their number.
         epoch: of the parent to start from; the newest if None.
         members: twins of the parent's first so many alone; of all if None.
@@ -304,10 +307,11 @@ def make_dropped_out(
     Raises:
         ZoojaxError: bad input, or the disk refused.
     """
+    out = expanded(out)
     if variant not in variational_dropout.VARIANTS:
         known = ", ".join(variational_dropout.VARIANTS)
         raise ZoojaxError(f"no variant named '{variant}'; there are: {known}")
-    table = _twin_members(parent, learning_rate, members)
+    table = _twin_members(parent, presets.rate(learning_rate, parent, "vd"), members)
     config, images, epoch = _twin_config(
         out, parent, "vd", len(table), epochs, epoch, chunk, data_dir
     )
@@ -385,7 +389,7 @@ def _twin_config(
     epochs: int,
     epoch: int | None,
     chunk: int | None,
-    data_dir: Path | None,
+    data_dir: str | Path | None,
 ) -> tuple[ZooConfig, data.ImageSet, int]:
     base = parent.config
     _check_training(epochs, base.batch_size, base.data_order, chunk)
@@ -400,7 +404,7 @@ def _twin_config(
             )
     elif epoch not in parent.epochs:
         raise ZoojaxError(f"{parent.path} has no epoch {epoch}; it has up to {parent.epochs[-1]}")
-    images = run.load_images(parent, data_dir)
+    images = run.load_images(parent, data.data_directory(data_dir))
     config = replace(
         base,
         name=f"{base.name}-{kind}",

@@ -60,7 +60,6 @@ class ZeroShot:
         """Makes the twin, compares, and prints both."""
         prepare_jax(self.running.processes)
         from experiments.progress import reporting
-        from experiments.sparsify import rate_of
         from zoojax import processes
         from zoojax.hyper_representation.representation import open_representation
         from zoojax.hyper_representation.zero_shot import make_zero_shot
@@ -77,7 +76,7 @@ class ZeroShot:
                 source=self.source,
                 epochs=self.epochs,
                 epoch=self.epoch,
-                learning_rate=rate_of(self.learning_rate, parent, "mp_learning_rate"),
+                learning_rate=self.learning_rate,
                 chunk=self.running.chunk,
                 data_dir=self.running.data_dir,
                 report=report,

@@ -2,12 +2,36 @@
 
 import polars as pl
 
+from zoojax import presets
 from zoojax.analysis.found import Analysis
 from zoojax.analysis.paper import published
 from zoojax.analysis.twins import last_epoch, matched
+from zoojax.zoo import Zoo
 
 # How near a mean sparsity must be to be compared with one that the paper gives.
 NEAR = 0.03
+
+
+def published_of(zoo: Zoo) -> pl.DataFrame:
+    """`published` of a dense zoo's preset; empty unless the zoo was made as the preset says."""
+    comparable = presets.difference(zoo) is None
+    return published((comparable and zoo.config.preset) or "")
+
+
+def not_compared(found: Analysis) -> list[str]:
+    """Why a zoo or a twin that records one of the paper's presets is not compared with it."""
+    zoo, preset = found.zoo, found.zoo.config.preset or ""
+    if published(preset).is_empty():
+        return []
+    reason = presets.difference(zoo)
+    if reason is not None:
+        return [f"{zoo.path} is not compared with the paper's {preset}: {reason}."]
+    reasons = {twin.path: presets.twin_difference(zoo, twin) for twin in found.twins}
+    return [
+        f"{path} is not compared with the twins of the paper's {preset}: {reason}."
+        for path, reason in reasons.items()
+        if reason is not None
+    ]
 
 
 def beside_paper(found: Analysis) -> pl.DataFrame:
@@ -19,10 +43,13 @@ def beside_paper(found: Analysis) -> pl.DataFrame:
 
     Returns:
         `published` with the epoch filled in, renamed `paper_mean` and `paper_std`;
-        and `members`, `ours_mean`, `ours_std`, `difference` = ours - paper. Empty where the
-        zoo was not made from one of the paper's presets.
+        and `members`, `ours_mean`, `ours_std`, `difference` = ours - paper. Without rows of
+        twins that were made differently; empty if the zoo was (see `zoojax.presets`).
     """
-    printed = published(found.zoo.config.preset or "")
+    printed = published_of(found.zoo)
+    if len(printed):
+        same = [t.config.kind for t in found.twins if not presets.twin_difference(found.zoo, t)]
+        printed = printed.filter(pl.col("method").is_in(same))
     mp, vd = found.twin("mp"), found.twin("vd")
     epochs = []
     for row in printed.iter_rows(named=True):

@@ -8,7 +8,7 @@ import polars as pl
 
 from zoojax import run
 from zoojax.analysis.agreements import agreement, pairwise, without_diverged
-from zoojax.analysis.beside import NEAR, beside_paper
+from zoojax.analysis.beside import NEAR, beside_paper, not_compared, published_of
 from zoojax.analysis.correlations import correlation
 from zoojax.analysis.found import Analysis
 from zoojax.analysis.friendly import (
@@ -19,7 +19,6 @@ from zoojax.analysis.friendly import (
     predictability,
 )
 from zoojax.analysis.methods import compare_methods, crossing
-from zoojax.analysis.paper import published
 from zoojax.analysis.trajectories import (
     by_hyperparameters,
     layer_sparsity,
@@ -224,7 +223,7 @@ def _agreement_epochs(found: Analysis, twin: Zoo) -> list[int]:
 
 
 def _published_sparsities(zoo: Zoo) -> list[float]:
-    table = published(zoo.config.preset or "")
+    table = published_of(zoo)
     return table["sparsity"].drop_nulls().unique().to_list()
 
 
@@ -279,6 +278,8 @@ def _named(zoo: Zoo) -> str:
 
 def _notes(found: Analysis) -> None:
     """What a reader should know of what is missing."""
+    if found.twins:
+        found.notes += not_compared(found)
     for each in (found.zoo, *found.twins):
         diverged = each.all_metrics.filter(~pl.col("finite"))["member"].n_unique()
         if diverged:

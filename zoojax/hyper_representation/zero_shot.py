@@ -69,7 +69,7 @@ def make_zero_shot(
             `held_out_only`; the recorded one if None.
         epochs: of fine-tuning after pruning; none by default.
         epoch: of the parent to start from; the newest if None.
-        learning_rate: of fine-tuning; None keeps each member's own.
+        learning_rate: of fine-tuning; None as in `make_pruned`.
         chunk: as in `make.make_dense`.
         data_dir: as in `make.make_dense`.
         report: as in `make.make_dense`.
