@@ -14,14 +14,35 @@ from zoojax.run import Progress, Report
 
 @contextmanager
 def reporting(label: str, quiet: bool, unit: str = "member-samples") -> Iterator[Report | None]:
-    """Yields what `zoojax.run.run` reports to; None if quiet.
+    """Yields what `zoojax.run.run` reports to; None in all processes but the first.
+
+    Says so where there is nothing left to do.
 
     Args:
         label: what is being done.
-        quiet: show nothing.
+        quiet: show no progress.
         unit: of what `Progress` counts.
     """
-    if quiet or processes.index() != 0:
+    if processes.index() != 0:
+        yield None
+        return
+    with _shown(label, quiet, unit) as show:
+        begun = False
+
+        def report(at: Progress) -> None:
+            nonlocal begun
+            if not begun and at.done == at.total:
+                print(f"{label}: already complete (epoch {at.epochs})", file=sys.stderr)
+            elif show is not None:
+                show(at)
+            begun = True
+
+        yield report
+
+
+@contextmanager
+def _shown(label: str, quiet: bool, unit: str) -> Iterator[Report | None]:
+    if quiet:
         yield None
     elif sys.stderr.isatty():
         with _bar() as bar:

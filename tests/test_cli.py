@@ -359,7 +359,7 @@ def test_relative_paths_of_images_hold_from_elsewhere(tmp_path_factory, zoojax_j
     [
         (("train", "usps-seed"), ["'usps-seed'", "did you mean 'usps-s-seed'"]),
         (("train", "digits-s-seed", "--data", "mnits"), ["'mnits'", "did you mean 'mnist'"]),
-        (("train", "digits-s-seed", "--data", "none.npz"), ["none.npz: no such file"]),
+        (("train", "digits-s-seed", "--data", "none.npz"), ["none.npz is missing"]),
         (("train", "digits-s-seed", "--members", "0"), ["0 members"]),
         (("train", "digits-s-seed", "--epochs", "-1"), ["-1 epochs"]),
         (("train", "digits-s-seed", "--chunk", "0"), ["chunk 0"]),

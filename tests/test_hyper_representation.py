@@ -147,7 +147,7 @@ def test_interrupted_before_anything_was_saved_it_begins_anew(whole, twin, tmp_p
     assert_same(learn(out, twin, SETTINGS), whole)
 
 
-@pytest.mark.parametrize(("name", "usable"), [("write_parquet", 1), ("remove", 2)])
+@pytest.mark.parametrize(("name", "usable"), [("write_table", 1), ("remove", 2)])
 def test_killed_while_saving(whole, twin, tmp_path, monkeypatch, name, usable):
     """Between state and losses, the epoch before counts; after both, the new one."""
     monkeypatch.setattr(learning, "_SAVE_EVERY", -1.0)
@@ -168,11 +168,11 @@ def test_killed_while_saving(whole, twin, tmp_path, monkeypatch, name, usable):
     assert_same(learn(out, twin, SETTINGS), whole)
 
 
-def test_a_finished_one_says_so(whole, twin):
-    before = zoos.contents(whole.path)
-    with pytest.raises(ZoojaxError, match=r"is finished \(epoch 3\)"):
-        learn(whole.path, twin, SETTINGS)
+def test_a_finished_one_is_returned(whole, twin):
+    before, calls = zoos.contents(whole.path), []
+    assert_same(learn(whole.path, twin, SETTINGS, report=calls.append), whole)
     assert zoos.contents(whole.path) == before
+    assert [(at.epoch, at.done == at.total) for at in calls] == [(3, True)]
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_the_command_line(command, whole, twin, tmp_path, monkeypatch, capsys):
     assert command(words) == 0
     assert f"{out}: epoch 3; validation losses: alphas " in capsys.readouterr().out
     assert_same(open_representation(out), whole)
-    assert command(words) == 2
-    assert "is finished" in capsys.readouterr().err
+    assert command(words) == 0
+    assert "already complete (epoch 3)" in capsys.readouterr().err
     assert command([*words, "--latent", "32"]) == 2
     assert "begun with other settings" in capsys.readouterr().err

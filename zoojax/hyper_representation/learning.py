@@ -63,7 +63,7 @@ def learn(
     weights_only: bool = False,
     report: run.Report | None = None,
 ) -> Representation:
-    """Trains an autoencoder on a zoo's states.
+    """Trains an autoencoder on a zoo's states; a finished one is returned as it is.
 
     Args:
         out: its folder: new, empty, or the same training interrupted.
@@ -115,6 +115,11 @@ def learn(
     check_config(config)
     with locked(out):
         representation = _begin_or_continue(out, config)
+        if representation.epoch >= settings.epochs:
+            total = settings.epochs * len(sets[0])
+            if report is not None:
+                report(run.Progress(settings.epochs, settings.epochs, total, total))
+            return representation
         data = [_data(representation.codec, part) for part in sets]
         return _train(representation, data[0], data[1], len(sets[0]), len(sets[1]), report)
 
@@ -217,8 +222,6 @@ def _begin_or_continue(out: Path, config: RepresentationConfig) -> Representatio
                 f"{out} was begun with other {name.replace('_', ' ')}; give --out another "
                 "folder, or the options it was begun with"
             )
-    if found.epoch >= config.settings.epochs:
-        raise ZoojaxError(f"{out} is finished (epoch {found.epoch}); give --out another folder")
     _keep_only(out, found.epoch)
     return Representation(out, replace(found.config))
 
