@@ -94,7 +94,7 @@ def check() -> None:
         import jax
     except ValueError as error:  # How it refuses variables.
         raise ZoojaxError(f"JAX cannot start: {_first_line(error)}") from error
-    if jax.config.jax_disable_jit:
+    if jax.config.values["jax_disable_jit"]:
         raise ZoojaxError(
             "JAX_DISABLE_JIT is set: populations are trained by compiled programs only; unset it"
         )

@@ -16,7 +16,10 @@ def sparsity(params: dict) -> dict[str, Array]:
         {"sparsity": scalar, "sparsity_conv1": scalar, ...}, each in [0, 1].
     """
     weights = kernels(params)
-    zeros = {layer: jnp.sum(_is_zero(w)) for layer, w in weights.items()}
+    zeros = {
+        layer: jnp.sum(_is_zero(w), dtype=jnp.int32).astype(jnp.float32)
+        for layer, w in weights.items()
+    }
     total = sum(w.size for w in weights.values())
     whole = jnp.sum(jnp.stack(list(zeros.values()))) / total
     return {"sparsity": whole} | {

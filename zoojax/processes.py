@@ -123,11 +123,7 @@ def _initialize(coordinator: str | None, count: int | None, index: int | None) -
     )
     _is_joining = True
     if not wait([connected], _PATIENCE).done:
-        others = _awaited(coordinator, count)
-        advice = (
-            "start all of them with one command (srun, mpirun), or give --num-processes 1 to "
-            "run alone"
-        )
+        others, advice = _awaited(coordinator, count)
         warnings.warn(f"waiting for {others}; {advice}", WaitingWarning, stacklevel=3)
         if not wait([connected], _START - _PATIENCE).done:
             raise ZoojaxError(f"{others} did not start within {_START} seconds; {advice}")
@@ -135,15 +131,20 @@ def _initialize(coordinator: str | None, count: int | None, index: int | None) -
     connected.result()
 
 
-def _awaited(coordinator: str | None, count: int | None) -> str:
-    """Who is waited for, and who says that they should be there."""
-    if count is not None:
-        return f"the other processes of {count} (--num-processes) at {printable(coordinator)}"
+def _awaited(coordinator: str | None, count: int | None) -> tuple[str, str]:
+    """Who is waited for and who says that they are there; and what to do where they are not."""
+    if coordinator is not None:
+        return (
+            f"the other processes of {count} (--num-processes) at {printable(coordinator)}",
+            "start all of them, or leave out --coordinator, --num-processes and --process-id "
+            "to run alone",
+        )
+    advice = "start all of them (with srun or mpirun), or give --num-processes 1 to run alone"
     for name in _COUNTS:
         if name in os.environ:
             number = printable(os.environ[name], 20)
-            return f"the other processes of {number} ({name}={number})"
-    return "the other processes that this one was started with"
+            return f"the other processes of {number} ({name}={number})", advice
+    return "the other processes that this one was started with", advice
 
 
 def is_joining() -> bool:

@@ -29,7 +29,7 @@ def _adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
         count = optax.safe_increment(state.count)
         mu = optax.tree.update_moment(updates, state.mu, b1, 1)
         nu = optax.tree.update_moment_per_elem_norm(updates, state.nu, b2, 2)
-        of_mu, of_nu = 1 / (1 - b1**count), 1 / (1 - b2**count)
+        of_mu, of_nu = 1 / (1 - jnp.float32(b1) ** count), 1 / (1 - jnp.float32(b2) ** count)
         scaled = jax.tree.map(lambda m, n: m * of_mu / (jnp.sqrt(n * of_nu) + eps), mu, nu)
         return scaled, optax.ScaleByAdamState(count, mu, nu)
 
@@ -166,7 +166,7 @@ def epoch(
     steps = -(-n // batch_size)
     padding = steps * batch_size - n
     order = jnp.pad(order, (0, padding)).reshape(steps, batch_size)
-    weights = jnp.pad(jnp.ones(n), (0, padding)).reshape(steps, batch_size)
+    weights = jnp.pad(jnp.ones(n, jnp.float32), (0, padding)).reshape(steps, batch_size)
     noise = keys.stream(hyper.seed, "noise", number)
 
     def body(carry, xs):
@@ -179,7 +179,9 @@ def epoch(
         return (state, loss_sum + loss * jnp.sum(weight), correct + hits), None
 
     carry, _ = jax.lax.scan(
-        body, (state, jnp.float32(0), jnp.float32(0)), (jnp.arange(steps), order, weights)
+        body,
+        (state, jnp.float32(0), jnp.float32(0)),
+        (jnp.arange(steps, dtype=jnp.int32), order, weights),
     )
     state, loss_sum, correct = carry
     return state, {"train_loss": loss_sum / n, "train_acc": correct / n}

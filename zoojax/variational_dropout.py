@@ -75,7 +75,7 @@ def kl(params: dict, log_sigma2: dict) -> Array:
 
 def kl_weight(epoch: Array) -> Array:
     """Weight of the summed KL in an epoch counted from 1: min(1, 0.01 (epoch - 1) / 25)."""
-    return jnp.minimum(1.0, 0.01 * (epoch - 1) / 25.0)
+    return jnp.minimum(1.0, jnp.float32(0.01) * (epoch - 1).astype(jnp.float32) / 25.0)
 
 
 def init_log_sigma2(params: dict, variant: str) -> dict:
