@@ -197,8 +197,8 @@ class Verify:
         from experiments.progress import counting
         from experiments.tables import show_json
         from zoojax.errors import ZoojaxError
-        from zoojax.run import load_images
         from zoojax.zoo import open_zoo
+        from zoojax.zoo_images import load_images
 
         zoo = open_zoo(self.zoo)
         net = zoo.config.shape
@@ -320,7 +320,7 @@ def _images(
     from zoojax import data
     from zoojax.errors import ZoojaxError
     from zoojax.presets import preset
-    from zoojax.run import load_images
+    from zoojax.zoo_images import load_images
 
     named = reading.data is not None and not reading.data.endswith(".pt")
     file = Path(reading.data) if reading.data is not None and not named else None

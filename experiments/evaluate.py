@@ -44,8 +44,9 @@ class Evaluate:
         from experiments.tables import show, show_json, show_rows
         from zoojax import data
         from zoojax.errors import ZoojaxError
-        from zoojax.run import evaluate, load_images
+        from zoojax.inference import evaluate
         from zoojax.zoo import open_zoo
+        from zoojax.zoo_images import load_images
 
         zoo = open_zoo(self.zoo)
         if self.data is None:

@@ -54,7 +54,8 @@ class Reproduce:
         from experiments.analyse import write_analysis
         from zoojax import processes
         from zoojax.analysis.folder import check_folder
-        from zoojax.make import make_dense, make_dropped_out, make_pruned
+        from zoojax.make import make_dense
+        from zoojax.make_twins import make_dropped_out, make_pruned
         from zoojax.presets import preset, recorded
 
         chosen, running = preset(self.preset), self.running

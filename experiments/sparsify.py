@@ -49,7 +49,7 @@ class Magnitude:
         """Makes the twin and prints how its members do."""
         prepare_jax(self.running.processes)
         from experiments.progress import reporting
-        from zoojax.make import make_pruned
+        from zoojax.make_twins import make_pruned
         from zoojax.zoo import open_zoo
 
         parent = open_zoo(self.zoo)
@@ -105,7 +105,7 @@ class VariationalDropout:
         """Makes the twin and prints how its members do."""
         prepare_jax(self.running.processes)
         from experiments.progress import reporting
-        from zoojax.make import make_dropped_out
+        from zoojax.make_twins import make_dropped_out
         from zoojax.zoo import open_zoo
 
         parent = open_zoo(self.zoo)

@@ -20,7 +20,7 @@ import zoos
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoojax import analysis, models, population, presets, run
+from zoojax import analysis, inference, models, population, presets, zoo_images
 from zoojax.analysis import beside, correlations, friendly, methods
 from zoojax.errors import ZoojaxError
 from zoojax.grid import Grid
@@ -144,7 +144,7 @@ def test_pairwise_agreement_by_counting(members, others, images, classes):
 @pytest.mark.parametrize("kind", ALL)
 def test_predictions_are_the_largest_logits(tmp_path_factory, kind):
     zoo = zoos.KINDS[kind](tmp_path_factory)
-    images = jnp.asarray(run.load_images(zoo, None).test.images)
+    images = jnp.asarray(zoo_images.load_images(zoo, None).test.images)
     params, model = zoo.effective(), models.CNN(zoo.config.shape, "tanh")
     one = jax.jit(lambda p: models.logits(model, {"params": p}, images))
     logits = [one(population.take(params, i)) for i in range(len(zoo))]
@@ -153,8 +153,8 @@ def test_predictions_are_the_largest_logits(tmp_path_factory, kind):
 
 def test_predictions_of_a_grid_are_in_the_order_of_its_members(family):
     zoo = family["dense"]
-    images = run.load_images(zoo, None).test.images[:50]
-    answers, params = run.predict(zoo, images), zoo.params()
+    images = zoo_images.load_images(zoo, None).test.images[:50]
+    answers, params = inference.predict(zoo, images), zoo.params()
     assert zoo.roster["activation"].n_unique() == 2
     for i in (0, 23, 24, 47):
         model = models.CNN(zoo.config.shape, zoo.roster["activation"][i])

@@ -28,7 +28,7 @@ from zoojax import Zoo, ZoojaxError, make_dropped_out, make_pruned, open_zoo
 from zoojax.models import architecture
 from zoojax.ops import kernel
 from zoojax.presets import PRESETS
-from zoojax.run import load_images
+from zoojax.zoo_images import load_images
 
 METRICS = {"train_acc", "val_acc", "test_acc", "ggap", "sparsity"}
 LAYERS = {f"sparsity_{layer}" for layer in ("conv1", "conv2", "conv3", "fc1", "fc2")}

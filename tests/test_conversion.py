@@ -136,7 +136,7 @@ def test_reference_twins(usps, usps_twins, reference, tmp_path, kind, root, stat
 
 
 def test_reference_is_verified_on_its_own_images(usps, usps_twins, reference):
-    from zoojax.run import load_images
+    from zoojax.zoo_images import load_images
 
     images = load_images(usps, None).test.images[:16]
     for zoo, root in ((usps, DENSE), (usps_twins["vd"], VD), (usps_twins["mp"], MP)):

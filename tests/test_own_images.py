@@ -6,7 +6,7 @@ import pytest
 import zoos
 
 from zoojax import DataSpec, ZoojaxError, make_dropped_out, open_zoo
-from zoojax.run import load_images
+from zoojax.zoo_images import load_images
 
 
 @pytest.fixture

@@ -18,7 +18,16 @@ import pytest
 import torch_zoos
 import zoos
 
-from zoojax import Zoo, ZoojaxError, make_dropped_out, make_pruned, open_zoo, processes, run
+from zoojax import (
+    Zoo,
+    ZoojaxError,
+    inference,
+    make_dropped_out,
+    make_pruned,
+    open_zoo,
+    processes,
+    zoo_images,
+)
 from zoojax.locks import locked
 
 SEVEN = replace(zoos.GRID, seeds=7)
@@ -166,7 +175,7 @@ def test_evaluation_is_the_same(tmp_path_factory):
     told = end(start_together(tmp_path_factory, 2, 1, "evaluate", zoo.path, "--members", "--json"))
     rows = pl.DataFrame(json.loads(told[0][0])["rows"])
     assert told[1][0] == ""
-    alone = run.evaluate(zoo, run.load_images(zoo, None))
+    alone = inference.evaluate(zoo, zoo_images.load_images(zoo, None))
     assert rows["id"].to_list() == list(range(7))
     for name in ("train_loss", "test_acc", "sparsity"):
         assert rows[name].to_numpy().astype(np.float32).tolist() == alone[name].to_list()

@@ -13,7 +13,7 @@ from converters import layout
 from converters.sources import from_trials
 from converters.torch_to_zoo import convert
 from zoojax import models, population, train, variational_dropout
-from zoojax.make import make_dropped_out, make_pruned
+from zoojax.make_twins import make_dropped_out, make_pruned
 from zoojax.models import CNN, architecture
 from zoojax.programs import Recipe, Sets, evaluation
 

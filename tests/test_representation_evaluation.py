@@ -11,7 +11,7 @@ import representations
 import zoos
 from sklearn.metrics import r2_score
 
-from zoojax import Zoo, ZoojaxError, run
+from zoojax import Zoo, ZoojaxError, inference, zoo_images
 from zoojax.grid import Grid
 from zoojax.hyper_representation import learning
 from zoojax.hyper_representation.evaluated import (
@@ -79,7 +79,7 @@ def learned(dense) -> StandIn:
 
 @pytest.fixture(scope="module")
 def images(dense):
-    return run.load_images(dense, None)
+    return zoo_images.load_images(dense, None)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_a_perfect_autoencoder_gives_every_member_back(learned, images):
     functional = tables["functional"]
     assert set(functional["agreement"]) == {1.0}
     for epoch in (0, config.epochs[-1]):
-        measured = run.evaluate(zoo, images, epoch)
+        measured = inference.evaluate(zoo, images, epoch)
         own = functional.filter(epoch=epoch).join(measured, on="member", suffix="_of_zoo")
         assert own["member"].to_list() == config.members.test
         for name in ("test_acc", "sparsity"):

@@ -9,7 +9,7 @@ import representations
 import zoos
 
 from experiments.cli import main
-from zoojax import Zoo, ZoojaxError, make_pruned, open_zoo, run
+from zoojax import Zoo, ZoojaxError, inference, make_pruned, open_zoo, run, zoo_images
 from zoojax.hyper_representation.representation import Representation
 from zoojax.hyper_representation.sampling import accuracies, draw, make_sampled, make_scratch
 from zoojax.make import initial_params
@@ -106,8 +106,8 @@ def test_a_sampled_zoo_is_a_dense_zoo(reconstructing, twin, tmp_path_factory, tm
     )
     z = draw(points, np.arange(3), 1, independent=True).z
     assert zoos.same_bits(zoo.params(), reconstructing.decode(z)[0])
-    images = run.load_images(zoo, None)
-    measured = run.evaluate(zoo, images)
+    images = zoo_images.load_images(zoo, None)
+    measured = inference.evaluate(zoo, images)
     assert zoos.same_bits(zoos.bits(measured), zoos.bits(zoo.metrics))
     make_pruned(tmp_path / "mp", zoo, [0.5], epochs=0, chunk=zoos.CHUNK)
 

@@ -13,9 +13,10 @@ import pytest
 import zoos
 
 from zoojax import Zoo, ZoojaxError, analysis, open_zoo, steps
+from zoojax.inference import predict
 from zoojax.reading import read_table
-from zoojax.run import load_images, predict
 from zoojax.text import is_printable
+from zoojax.zoo_images import load_images
 
 
 @pytest.fixture(params=zoos.KINDS)

@@ -13,7 +13,7 @@ import representations
 import zoos
 
 from experiments.cli import main
-from zoojax import Zoo, ZoojaxError, make_pruned, open_zoo, population, run
+from zoojax import Zoo, ZoojaxError, make_pruned, open_zoo, population, run, zoo_images
 from zoojax.hyper_representation.representation import Representation, open_representation
 from zoojax.hyper_representation.zero_shot import compare, make_zero_shot, scores
 from zoojax.magnitude_pruning import kernels
@@ -156,7 +156,7 @@ def other_of(known: Representation, folder) -> Representation:
 
 def test_the_comparison(dense, twin, sparsifying, tmp_path):
     """Each row measured as a zoo that is pruned so."""
-    images = run.load_images(dense, None)
+    images = zoo_images.load_images(dense, None)
     table = compare(sparsifying, dense, twin, images, RATIOS)
     epoch = f"true VD mask (epoch {representations.EPOCHS})"
     methods = ["predicted", "magnitude", "random", epoch]
@@ -192,7 +192,7 @@ def test_the_comparison(dense, twin, sparsifying, tmp_path):
 
 
 def test_thresholds_count_what_reaches_them(sparsifying, dense, twin):
-    table = compare(sparsifying, dense, twin, run.load_images(dense, None), [0.5])
+    table = compare(sparsifying, dense, twin, zoo_images.load_images(dense, None), [0.5])
     held = np.flatnonzero(dense.roster["id"].is_in(sparsifying.config.members.test))
     params = population.take(dense.params(), held)
     expected = (-flat(scores(sparsifying, params)) >= THRESHOLD).mean()

@@ -14,7 +14,8 @@ from zoojax.errors import ZoojaxError
 if TYPE_CHECKING:
     from zoojax.data import DataSpec
     from zoojax.grid import Grid
-    from zoojax.make import make_dense, make_dropped_out, make_pruned
+    from zoojax.make import make_dense
+    from zoojax.make_twins import make_dropped_out, make_pruned
     from zoojax.zoo import Zoo, open_zoo
 
 # Imported where first used: a command's --help should not wait for JAX.
@@ -23,8 +24,8 @@ _PUBLIC = {
     "Grid": "grid",
     "Zoo": "zoo",
     "make_dense": "make",
-    "make_dropped_out": "make",
-    "make_pruned": "make",
+    "make_dropped_out": "make_twins",
+    "make_pruned": "make_twins",
     "open_zoo": "zoo",
 }
 

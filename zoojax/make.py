@@ -1,44 +1,32 @@
-"""Making zoos: what each kind begins with. The training itself is `zoojax.run`.
+"""Makes dense zoos. The training itself is `zoojax.run`; twins are made by `zoojax.make_twins`.
 
     zoo = make_dense(path, "my-zoo", Grid(...), "small", DataSpec("usps"), epochs=50)
-    twin = make_pruned(path, zoo, ratios=[0.5, 0.9])
-    twin = make_dropped_out(path, zoo)
 
-Each goes on with what it finds at `path` if the same call began it.
+Each call resumes the zoo at `path` if it was begun with the same arguments.
 """
 
 import functools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
 from zoojax import (
     data,
-    magnitude_pruning,
     models,
-    network,
     population,
-    presets,
-    processes,
     run,
-    variational_dropout,
 )
 from zoojax.errors import ZoojaxError
-from zoojax.grid import Grid, check_learning_rate
+from zoojax.grid import Grid
+from zoojax.making import check_training, chosen_chunk, kept_images, versions
 from zoojax.paths import expanded
-from zoojax.presets import MP_EPOCHS, VD_EPOCHS
-from zoojax.programs import ORDERS
-from zoojax.reading import is_there
-from zoojax.zoo import CONFIG, IMAGES, Zoo, open_zoo, parent_of
+from zoojax.zoo import Zoo
 from zoojax.zoo_config import ZooConfig
+from zoojax.zoo_images import load_images
 from zoojax.zoo_writer import begin_or_continue
 
 # Of one size, so that zoos of any size share a compiled program.
@@ -85,7 +73,7 @@ def make_dense(
     """
     out = expanded(out)
     members = grid.members(first_seed)
-    _check_training(epochs, batch_size, data_order, chunk)
+    check_training(epochs, batch_size, data_order, chunk)
     net = models.architecture(architecture, spec.channels)
     if spec.size != net.size:
         raise ZoojaxError(
@@ -103,7 +91,7 @@ def make_dense(
         epochs=epochs,
         batch_size=batch_size,
         data_order=data_order,
-        chunk=_chunk(out, chunk, len(members), net),
+        chunk=chosen_chunk(out, chunk, len(members), net),
         preset=preset,
         versions=versions(),
     )
@@ -150,13 +138,13 @@ def make_alike(
     out, base = expanded(out), source.config
     if base.kind != "dense":
         raise ZoojaxError(f"{source.path} is itself a twin; give the dense zoo it was made from")
-    _check_training(epochs, base.batch_size, base.data_order, chunk)
-    images = run.load_images(source, data.data_directory(data_dir))
+    check_training(epochs, base.batch_size, base.data_order, chunk)
+    images = load_images(source, data_dir)
     config = replace(
         base,
         name=name,
         epochs=epochs,
-        chunk=_chunk(out, chunk, len(members), base.shape),
+        chunk=chosen_chunk(out, chunk, len(members), base.shape),
         versions=versions(),
         origin=origin,
     )
@@ -166,7 +154,7 @@ def make_alike(
             return {"params": population.take(initial(), rows)}, {}
         return _drawn(base.shape, members[rows]), {}
 
-    with begin_or_continue(out, config, members, _kept(source, images)) as writer:
+    with begin_or_continue(out, config, members, kept_images(source, images)) as writer:
         return run.run(writer, first, images, report)
 
 
@@ -193,252 +181,3 @@ def _drawn(shape: models.Architecture, members: pl.DataFrame) -> dict:
 @functools.cache
 def _initializer(shape: models.Architecture, scheme: str) -> Callable[[np.ndarray], dict]:
     return population.jit_once(jax.vmap(lambda seed: models.init_params(shape, scheme, seed)))
-
-
-def make_pruned(
-    out: str | Path,
-    parent: Zoo,
-    ratios: Sequence[float],
-    *,
-    scope: str = "global",
-    learning_rate: float | None = None,
-    epochs: int = MP_EPOCHS,
-    epoch: int | None = None,
-    members: int | Sequence[int] | None = None,
-    scores: Callable[[dict], dict] | None = None,
-    origin: str | None = None,
-    chunk: int | None = None,
-    data_dir: str | Path | None = None,
-    report: run.Report | None = None,
-) -> Zoo:
-    """Prunes every member at every ratio, and fine-tunes all of them as one population.
-
-    Args:
-        out: the twin's folder.
-        parent: a dense zoo.
-        ratios: shares of weights to prune, each in [0, 1); 0 is fine-tuning alone.
-        scope: "global" or "layer".
-        learning_rate: of fine-tuning; None takes the one of the preset that the parent
-            records, or else keeps each member's own.
-        epochs: of fine-tuning.
-        epoch: of the parent to start from; the newest if None.
-        members: twins of the parent's first so many alone, or of those with these ids; of
-            all if None.
-        scores: from stacked parameters to stacked scores by layer, shaped like the kernels,
-            of which the lowest are pruned first; None prunes by magnitude. Checked before
-            anything is written.
-        origin: the name of those scores, which becomes part of the twin's identity; needed
-            with `scores`.
-        chunk: as in `make_dense`.
-        data_dir: as in `make_dense`.
-        report: as in `make_dense`.
-
-    Raises:
-        ZoojaxError: bad input, or the disk refused.
-    """
-    if scores is not None and not origin:
-        raise ZoojaxError(
-            "scores need a name, by which their twins are told from others: give origin"
-        )
-    out, shape = expanded(out), parent.config.shape
-    sizes = {k: int(w.size) for k, w in magnitude_pruning.kernels(_one(shape)).items()}
-    counts = [magnitude_pruning.pruned_counts(r, sizes, scope) for r in ratios]
-    if not ratios or len(set(ratios)) != len(ratios):
-        raise ZoojaxError("give one or more pruning ratios, each once")
-    table = _twin_members(parent, presets.rate(learning_rate, parent, "mp"), members).join(
-        pl.DataFrame({"ratio": list(ratios)}, schema={"ratio": pl.Float64}), how="cross"
-    )
-    table = table.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"))
-    config, images, epoch = _twin_config(
-        out, parent, "mp", len(table), epochs, epoch, chunk, data_dir
-    )
-    config = replace(config, scope=scope, origin=origin)
-
-    scored = None
-    if scores is not None:
-        everyone = parent.rows(table["parent_id"].unique(maintain_order=True))
-        params = population.take(parent.params(epoch), everyone)
-        scored = _checked_scores(scores(params), params)
-
-    def initial(rows: slice) -> tuple[dict, dict]:
-        mine, which = table[rows], np.arange(len(table))[rows] % len(ratios)
-        ids = mine["parent_id"].unique(maintain_order=True)
-        params = population.take(parent.params(epoch), parent.rows(ids))
-        pruned = {k: jnp.asarray([counts[i][k] for i in which], jnp.int32) for k in counts[0]}
-        first = rows.start // len(ratios)
-        mine_scored = population.take(scored, slice(first, first + len(ids)))
-        each = (params, mine_scored)
-        of_each = {parent_id: row for row, parent_id in enumerate(ids)}
-        params, ranked = population.take(each, np.array([of_each[i] for i in mine["parent_id"]]))
-        return jax.device_get(jax.jit(magnitude_pruning.prune_population)(params, pruned, ranked))
-
-    with begin_or_continue(out, config, table, _kept(parent, images)) as writer:
-        return run.run(writer, initial, images, report)
-
-
-def make_dropped_out(
-    out: str | Path,
-    parent: Zoo,
-    *,
-    variant: str = "released",
-    learning_rate: float | None = None,
-    epochs: int = VD_EPOCHS,
-    epoch: int | None = None,
-    members: int | None = None,
-    chunk: int | None = None,
-    data_dir: str | Path | None = None,
-    report: run.Report | None = None,
-) -> Zoo:
-    """Trains the variational-dropout twin of every member.
-
-    Args:
-        out: the twin's folder.
-        parent: a dense zoo.
-        variant: "released" (convolution biases are variational, as in the paper's
-            numbers) or "corrected" (no bias is).
-        learning_rate: of training; None as in `make_pruned`.
-        epochs: of training; the KL's weight grows by 0.01/25 an epoch whatever their number.
-        epoch: of the parent to start from; the newest if None.
-        members: twins of the parent's first so many alone; of all if None.
-        chunk: as in `make_dense`.
-        data_dir: as in `make_dense`.
-        report: as in `make_dense`.
-
-    Raises:
-        ZoojaxError: bad input, or the disk refused.
-    """
-    out = expanded(out)
-    if variant not in variational_dropout.VARIANTS:
-        known = ", ".join(variational_dropout.VARIANTS)
-        raise ZoojaxError(f"no variant named '{variant}'; there are: {known}")
-    table = _twin_members(parent, presets.rate(learning_rate, parent, "vd"), members)
-    config, images, epoch = _twin_config(
-        out, parent, "vd", len(table), epochs, epoch, chunk, data_dir
-    )
-    config, kept = replace(config, variant=variant), _kept(parent, images)
-
-    def initial(rows: slice) -> tuple[dict, dict]:
-        params = population.take(parent.params(epoch), parent.rows(table["parent_id"][rows]))
-        log_sigma2 = variational_dropout.init_log_sigma2(params, variant)
-        return {"params": params, "log_sigma2": jax.device_get(log_sigma2)}, {}
-
-    with begin_or_continue(out, config, table, kept) as writer:
-        return run.run(writer, initial, images, report)
-
-
-def versions() -> dict[str, str]:
-    """Versions of the libraries that results may depend on."""
-    return {name: metadata.version(name) for name in ("zoojax", "jax", "flax", "optax", "numpy")}
-
-
-def _one(shape: models.Architecture) -> dict:
-    return jax.eval_shape(lambda: models.init_params(shape, "uniform", 0))
-
-
-def _twin_members(
-    parent: Zoo, learning_rate: float | None, members: int | Sequence[int] | None
-) -> pl.DataFrame:
-    if parent.config.kind != "dense":
-        raise ZoojaxError(f"{parent.path} is itself a twin; give the dense zoo it was made from")
-    if isinstance(members, int):
-        if not 1 <= members <= len(parent):
-            raise ZoojaxError(f"{members} members asked for; {parent.path} has {len(parent)}")
-        members = parent.roster["id"].head(members).to_list()
-    if members is not None:
-        parent.rows(members)
-    chosen = parent.roster if members is None else parent.roster.filter(pl.col("id").is_in(members))
-    # Torch zoos need not say their seeds: then a member's id decides its draws.
-    table = chosen.with_columns(
-        pl.col("id").alias("parent_id"), pl.col("seed").fill_null(pl.col("id"))
-    )
-    if learning_rate is not None:
-        check_learning_rate(learning_rate)
-        table = table.with_columns(pl.lit(float(learning_rate)).alias("learning_rate"))
-    return table
-
-
-def _checked_scores(scores: Any, params: dict) -> dict[str, np.ndarray]:
-    """Scores [members, ...] by layer as float arrays.
-
-    Raises:
-        ZoojaxError: layers are missing or unknown, or an array has another shape than its
-            kernel, or holds NaN.
-    """
-    expected = {
-        name: np.shape(kernel) for name, kernel in magnitude_pruning.kernels(params).items()
-    }
-    if not isinstance(scores, dict) or scores.keys() != expected.keys():
-        found = ", ".join(map(str, scores)) if isinstance(scores, dict) else type(scores).__name__
-        raise ZoojaxError(f"scores are of {found}; give one array per layer: {', '.join(expected)}")
-    checked = {}
-    for name, shape in expected.items():
-        values = np.asarray(scores[name])
-        if values.shape != shape:
-            raise ZoojaxError(f"scores of {name} have shape {values.shape}, not {shape}")
-        if values.dtype.kind not in "fiub" or np.isnan(values).any():
-            raise ZoojaxError(f"scores of {name} are not all numbers")
-        checked[name] = values
-    return checked
-
-
-def _twin_config(
-    out: Path,
-    parent: Zoo,
-    kind: str,
-    members: int,
-    epochs: int,
-    epoch: int | None,
-    chunk: int | None,
-    data_dir: str | Path | None,
-) -> tuple[ZooConfig, data.ImageSet, int]:
-    base = parent.config
-    _check_training(epochs, base.batch_size, base.data_order, chunk)
-    if not parent.epochs:
-        raise ZoojaxError(f"{parent.path} has no epoch yet; finish its training first")
-    if epoch is None:
-        epoch = parent.epochs[-1]
-        if epoch != base.epochs:
-            raise ZoojaxError(
-                f"{parent.path} is at epoch {epoch} of {base.epochs}; finish its training "
-                f"first, or ask for --epoch {epoch}"
-            )
-    elif epoch not in parent.epochs:
-        raise ZoojaxError(f"{parent.path} has no epoch {epoch}; it has up to {parent.epochs[-1]}")
-    images = run.load_images(parent, data.data_directory(data_dir))
-    config = replace(
-        base,
-        name=f"{base.name}-{kind}",
-        kind=kind,
-        epochs=epochs,
-        chunk=_chunk(out, chunk, members, base.shape),
-        parent=parent_of(parent, epoch, out),
-        versions=versions(),
-    )
-    return config, images, epoch
-
-
-def _kept(parent: Zoo, images: data.ImageSet) -> data.ImageSet | None:
-    """The images, if the parent keeps them itself: then its twins do too."""
-    return images if is_there(parent.path / IMAGES) else None
-
-
-def _chunk(out: Path, chunk: int | None, members: int, shape: models.Architecture) -> int:
-    """The chunk asked for, or that of the zoo to be continued, or one for this machine."""
-    if chunk is not None:
-        return chunk
-    if is_there(out / CONFIG):
-        return open_zoo(out).config.chunk
-    engine = network.engine(shape, jax.default_backend())
-    mesh = population.make_mesh()
-    return population.default_chunk(math.ceil(members / processes.count()), mesh, engine)
-
-
-def _check_training(epochs: int, batch_size: int, data_order: str, chunk: int | None) -> None:
-    if epochs < 0:
-        raise ZoojaxError(f"{epochs} epochs asked for; give 0 or more")
-    if batch_size < 1:
-        raise ZoojaxError(f"batch size {batch_size}; give at least 1")
-    if data_order not in ORDERS:
-        raise ZoojaxError(f"no data order named '{data_order}'; there are: {', '.join(ORDERS)}")
-    if chunk is not None and chunk < 1:
-        raise ZoojaxError(f"chunk {chunk}; give at least 1")

@@ -45,8 +45,8 @@ class EvaluateRepresentation:
         from zoojax.hyper_representation.evaluated import FOLDER, write
         from zoojax.hyper_representation.evaluation import evaluate
         from zoojax.hyper_representation.representation import open_representation
-        from zoojax.run import load_images
         from zoojax.text import printable
+        from zoojax.zoo_images import load_images
 
         representation = open_representation(self.representation)
         zoo = representation.source(self.zoo)

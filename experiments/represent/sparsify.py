@@ -105,7 +105,7 @@ class ZeroShot:
 
     def _compare(self, representation: "Representation", parent: "Zoo") -> "pl.DataFrame | str":
         """The comparison, written too where asked for; or why there is none."""
-        from zoojax import run
+        from zoojax import zoo_images
         from zoojax.errors import ZoojaxError
         from zoojax.hyper_representation.zero_shot import check_parent, compare
 
@@ -114,7 +114,7 @@ class ZeroShot:
             check_parent(source, parent)
         except ZoojaxError as error:
             return str(error)
-        images = run.load_images(parent, self.running.data_dir)
+        images = zoo_images.load_images(parent, self.running.data_dir)
         table = compare(representation, parent, source, images, self.ratios, self.epoch)
         if self.comparison is not None:
             _write(table, parent, self.comparison)

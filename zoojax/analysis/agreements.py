@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from zoojax import run
+from zoojax import inference, zoo_images
 from zoojax.analysis.twins import finite, pairs
 from zoojax.errors import ZoojaxError
 from zoojax.zoo import Zoo
@@ -33,7 +33,7 @@ def predictions(zoo: Zoo, epoch: int | None = None, data_dir: Path | None = None
     Raises:
         ZoojaxError: the images or the epoch are not to be had.
     """
-    return run.predict(zoo, run.load_images(zoo, data_dir).test.images, epoch)
+    return inference.predict(zoo, zoo_images.load_images(zoo, data_dir).test.images, epoch)
 
 
 def agreement(

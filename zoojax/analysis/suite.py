@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from zoojax import run
+from zoojax import inference, zoo_images
 from zoojax.analysis.agreements import agreement, pairwise, without_diverged
 from zoojax.analysis.beside import NEAR, beside_paper, not_compared, published_of
 from zoojax.analysis.correlations import correlation
@@ -180,11 +180,11 @@ def _agreements(found: Analysis, data_dir: Path | None, tell: Step) -> None:
     if not parents <= set(zoo.epochs):
         return
     try:
-        images = run.load_images(zoo, data_dir).test.images
+        images = zoo_images.load_images(zoo, data_dir).test.images
     except ZoojaxError as error:
         found.notes.append(f"No agreement was measured: {printable(error, 1000)}.")
         return
-    begun = {epoch: run.predict(zoo, images, epoch) for epoch in parents or {zoo.epochs[-1]}}
+    begun = {epoch: inference.predict(zoo, images, epoch) for epoch in parents or {zoo.epochs[-1]}}
     parts: list[pl.DataFrame] = []
     first = max(begun)
     sound = finite(zoo, first)
@@ -194,7 +194,7 @@ def _agreements(found: Analysis, data_dir: Path | None, tell: Step) -> None:
         start, kind = twin.config.parent.epoch, twin.config.kind
         for epoch in _agreement_epochs(found, twin):
             tell(f"agreement, {kind} epoch {epoch}")
-            answers = run.predict(twin, images, epoch)
+            answers = inference.predict(twin, images, epoch)
             table = agreement(zoo, twin, epoch, of_zoo=begun[start], of_twin=answers)
             parts.append(table.select(pl.lit(kind).alias("method"), pl.all()))
             chosen, of = _shown(twin, epoch)

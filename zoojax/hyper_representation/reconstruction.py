@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from zoojax import run
+from zoojax import inference
 from zoojax.data import Images
 from zoojax.hyper_representation.codec import Codec
 from zoojax.hyper_representation.losses import scaled
@@ -134,7 +134,7 @@ def functional(
         zoo.roster, on="id", how="left", maintain_order="left"
     )
     both = jax.tree.map(lambda *x: np.concatenate(x), original, guess)
-    classes = run.predict_params(zoo.config, pl.concat([roster, roster]), both, images.images)
+    classes = inference.predict_params(zoo.config, pl.concat([roster, roster]), both, images.images)
     one, other = np.split(classes, 2)
     right = [(c == images.labels).mean(axis=1) for c in (one, other)]
     return states.select("member", "epoch").with_columns(

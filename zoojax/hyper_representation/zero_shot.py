@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from zoojax import magnitude_pruning, make, population, run
+from zoojax import inference, magnitude_pruning, make_twins, population, run
 from zoojax.data import ImageSet
 from zoojax.errors import ZoojaxError
 from zoojax.hyper_representation.representation import Representation
@@ -84,7 +84,7 @@ def make_zero_shot(
         twin = representation.source(source)
         check_parent(twin, parent)
         members = _held_out(representation, twin)["parent_id"].to_list()
-    return make.make_pruned(
+    return make_twins.make_pruned(
         out,
         parent,
         ratios,
@@ -162,7 +162,7 @@ def compare(
             counts.append((_beyond_threshold(ranked), True))
         for pruned, at_threshold in counts:
             sparse = jax.device_get(prune(params, {"all": jnp.asarray(pruned)}, ranked)[0])
-            guessed = run.predict_params(parent.config, roster, sparse["params"], test.images)
+            guessed = inference.predict_params(parent.config, roster, sparse["params"], test.images)
             found = (guessed == test.labels).mean(axis=1)
             sparsity = float(np.mean(pruned / total))
             table.append((method, sparsity, at_threshold, found.mean(), found.std(), len(ids)))
