@@ -196,7 +196,7 @@ def _loaded(path: Path) -> ctypes.CDLL:
 
 
 def _compiled(folder: Path | None, name: str, macros: Sequence[str]) -> ctypes.CDLL:
-    """Compiles a library, keeps it in a folder if there is one, and loads it.
+    """Compiles a library, loads it, and keeps it in a folder if there is one.
 
     Raises:
         _Unavailable: it cannot be compiled.
@@ -214,11 +214,12 @@ def _compiled(folder: Path | None, name: str, macros: Sequence[str]) -> ctypes.C
             raise _Unavailable(f"{_compiler()} could not compile it ({printable(first.strip())})")
         # Whatever the umask: only private files are loaded from the cache.
         made.chmod(0o700)
-        if folder is None:
-            return _loaded(made)
-        digest = _digest_file(made)
-        digest.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
-        digest.chmod(0o600)
-        made.replace(folder / made.name)
-        digest.replace(folder / digest.name)
-    return _loaded(folder / made.name)
+        # Before it is moved: the loader would take it for one that it has loaded by that path.
+        library = _loaded(made)
+        if folder is not None:
+            digest = _digest_file(made)
+            digest.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
+            digest.chmod(0o600)
+            made.replace(folder / made.name)
+            digest.replace(folder / digest.name)
+        return library

@@ -54,13 +54,12 @@ def noise_arrays(value: Noise | None) -> Noise:
     """
     if value is None:
         return Noise(jnp.zeros(2, jnp.uint32), jnp.uint32(0))
-    for name, array, shape in (
-        ("the noise's key", value.key, (2,)),
-        ("the noise's block", value.block, ()),
-    ):
-        if _array(name, array, shape).dtype != jnp.uint32:
-            raise ZoojaxError(f"{name} has the type {array.dtype}, not uint32")
-    return value
+    key = _array("the noise's key", value.key, (2,))
+    block = _array("the noise's block", value.block, ())
+    for name, array in (("key", key), ("block", block)):
+        if array.dtype != jnp.uint32:
+            raise ZoojaxError(f"the noise's {name} has the type {array.dtype}, not uint32")
+    return Noise(key, block)
 
 
 def parameter_leaves(arch: Architecture, params: dict) -> Leaves:
