@@ -39,6 +39,7 @@ from converters.torch_checkpoints import (
     to_arrays,
 )
 from zoojax.data import Images
+from zoojax.text import printable
 
 Scalar = bool | int | float | str | None
 
@@ -142,7 +143,7 @@ def _splits(content: object) -> dict[str, Stub]:
     """The objects of a file by split; dict's own methods, as in `to_arrays`."""
     if isinstance(content, Stub):
         name = content.state.get("train_val_test")
-        return {name if isinstance(name, str) else "all": content}
+        return {printable(name, 40) if isinstance(name, str) else "all": content}
     if not isinstance(content, dict):
         raise Refusal(f"a {type(content).__name__}, not a pickled data set")
     found = {}
@@ -219,9 +220,9 @@ def _properties(held: object, n: int) -> tuple[dict[str, list[Scalar]], list[str
     columns, left_out = {}, []
     for name, values in dict.items(held) if isinstance(held, dict) else ():
         if isinstance(values, list) and len(values) == n and all(map(_is_scalar, values)):
-            columns[str(name)] = values
+            columns[printable(name, 100)] = values
         else:
-            left_out.append(str(name))
+            left_out.append(printable(name, 100))
     return columns, left_out
 
 

@@ -1,16 +1,20 @@
 """The members table of a converted zoo: who is in it, with which hyper-parameters."""
 
+import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
+from converters.reported import Reports, number, whole
 from converters.sources import Source
 from converters.states import Description
 from zoojax.errors import ZoojaxError
 from zoojax.models import ACTIVATIONS, INITS
+from zoojax.text import printable
 from zoojax.train import OPTIMIZERS
 from zoojax.zoo import Zoo
 
@@ -23,8 +27,20 @@ _HYPER = {
     "learning_rate": "optim::lr",
     "weight_decay": "optim::wd",
 }
-_TEXTS = ("activation", "init", "optimizer")
+_TEXTS: dict[str, frozenset[str]] = {
+    "activation": frozenset(ACTIVATIONS),
+    "init": frozenset(INITS),
+    "optimizer": frozenset(OPTIMIZERS),
+}
+# [least, most) of the numbers.
+_RANGES = {
+    "dropout": (0.0, 1.0),
+    "learning_rate": (0.0, math.inf),
+    "weight_decay": (0.0, math.inf),
+}
 _SPELLINGS = {"leakyrelu": "leaky_relu", "SGD": "sgd", "Adam": "adam"}
+_LAST_SEED = 2**32 - 1
+_LONGEST_NOTES = 2000
 
 
 @dataclass(frozen=True)
@@ -53,23 +69,35 @@ def members_table(
     parent: Zoo | None,
     defaults: dict[str, Any],
     selection: Selection,
+    reports: Reports,
 ) -> pl.DataFrame:
-    """The members table, and in `source` each member's place among the sources."""
+    """The members table, and in `source` each member's place among the sources.
+
+    Raises:
+        ZoojaxError: a hyper-parameter that nothing gives, an expression that selects no
+            member, or twins without a parent.
+    """
+    wanted = wanted_epochs(sources, selection)
+    said = [{name: _said(source, name) for name in _HYPER} for source in sources]
+    agreed = {name: {hyper[name] for hyper in said} - {None} for name in _HYPER}
     rows = []
-    for position, source in enumerate(sources):
-        hyper = {name: _hyper(source, sources, name, defaults) for name in _HYPER}
+    for position, (source, own) in enumerate(zip(sources, said, strict=True)):
+        notes = [*source.notes]
+        hyper = {n: _hyper(source, n, own[n], agreed[n], defaults, notes) for n in _HYPER}
+        seed, ratio = _seed(source, notes), _ratio(source, notes)
+        notes += reports.notes(source.rows.values())
         rows.append(
             {
                 "source": position,
-                "seed": _seed(source),
+                "seed": seed,
                 **hyper,
-                "ratio": _number(source.config.get("prune::amount")),
+                "ratio": ratio,
                 "trial": source.name,
                 "split": source.split,
                 "layers": list(source.layers),
                 "dense_trial": _basename(source.config.get("training::init_checkpoint_path")),
-                "missing_epochs": sorted(wanted_epochs(sources, selection) - source.states.keys()),
-                "notes": "; ".join(source.notes),
+                "missing_epochs": sorted(wanted - source.states.keys()),
+                "notes": printable("; ".join(notes), _LONGEST_NOTES),
             }
         )
     schema = {
@@ -91,57 +119,81 @@ def members_table(
     if selection.where is not None:
         try:
             table = table.filter(pl.sql_expr(selection.where))
-        except pl.exceptions.PolarsError as error:
-            raise ZoojaxError(f"--where {selection.where!r}: {error}") from error
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            where = printable(selection.where)
+            raise ZoojaxError(f"--where {where!r}: {printable(error)}") from error
         if table.is_empty():
-            raise ZoojaxError(f"no member is left by --where {selection.where!r}")
+            raise ZoojaxError(f"no member is left by --where {printable(selection.where)!r}")
     table = table.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"), pl.all())
     if parent is not None:
         table = _linked(table, parent)
     return table.drop("dense_trial")
 
 
-def _hyper(source: Source, sources: list[Source], name: str, defaults: dict[str, Any]) -> Any:
+def _hyper(
+    source: Source,
+    name: str,
+    own: str | float | None,
+    agreed: set[str | float | None],
+    defaults: dict[str, Any],
+    notes: list[str],
+) -> Any:
     """A hyper-parameter: the member's own; else what all others agree on; else the default."""
-    own = _said(source, name)
     if own is not None:
         return own
-    others = {value for s in sources if (value := _said(s, name)) is not None}
-    if len(others) == 1:
-        source.notes.append(f"{name} taken from the other members")
-        return others.pop()
+    if len(agreed) == 1:
+        notes.append(f"{name} taken from the other members")
+        return next(iter(agreed))
     if name in defaults:
         return defaults[name]
     raise ZoojaxError(f"{source.name} does not say its {name}; give --preset, which does")
 
 
 def _said(source: Source, name: str) -> str | float | None:
-    """What a member says of a hyper-parameter; None if nothing, or nothing of its type."""
+    """What a member says of a hyper-parameter; None if nothing, or nothing it can be."""
     value = source.config.get(_HYPER[name])
     if name in _TEXTS:
-        known = {"activation": ACTIVATIONS, "init": INITS, "optimizer": OPTIMIZERS}[name]
         spelled = _SPELLINGS.get(value, value) if isinstance(value, str) else None
-        return spelled if spelled in known else None
-    return _number(value)
+        return spelled if spelled in _TEXTS[name] else None
+    found = None if isinstance(value, str) else number(value)
+    least, most = _RANGES[name]
+    return found if found is not None and least <= found < most else None
 
 
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
-        return None
-    return float(value)
-
-
-def _seed(source: Source) -> int | None:
+def _seed(source: Source, notes: list[str]) -> int | None:
     seed = source.config.get("seed")
     if seed is None:
-        digits = source.name.partition("seed=")[2]
-        seed = digits[: len(digits) - len(digits.lstrip("0123456789"))]
-    digits = str(seed)
-    return int(digits) if re.fullmatch("[0-9]{1,18}", digits) else None
+        found = re.search("seed=([0-9]+)", source.name)
+        seed = None if found is None else found[1]
+    valid = whole(seed, _LAST_SEED)
+    if seed is not None and valid is None:
+        notes.append(f"seed {printable(seed, 40)} is not an integer from 0 to {_LAST_SEED}")
+    return valid
+
+
+def said_ratio(source: Source) -> float | None:
+    """The pruning ratio that a member says, in [0, 1); None if it says none."""
+    said = source.config.get("prune::amount")
+    ratio = None if isinstance(said, str) else number(said)
+    return ratio if ratio is not None and 0 <= ratio < 1 else None
+
+
+def _ratio(source: Source, notes: list[str]) -> float | None:
+    """The pruning ratio that a member says, else the share of its weights that are masked."""
+    ratio = said_ratio(source)
+    if ratio is not None or source.pruned is None:
+        return ratio
+    # Masks are of whole weights, so the share is hardly ever the ratio itself.
+    ratio = round(source.pruned, 3)
+    ratio = ratio if ratio < 1 else source.pruned
+    notes.append(f"ratio {ratio:g} taken from its masks")
+    return ratio
 
 
 def _basename(path: object) -> str | None:
-    return path.replace("\\", "/").rstrip("/").rpartition("/")[2] if isinstance(path, str) else None
+    if not isinstance(path, str):
+        return None
+    return printable(path.replace("\\", "/").rstrip("/").rpartition("/")[2], 200)
 
 
 def _note_twins(table: pl.DataFrame) -> pl.DataFrame:
@@ -150,7 +202,8 @@ def _note_twins(table: pl.DataFrame) -> pl.DataFrame:
     seen: dict[str, str] = {}
     notes = []
     for row, trial, note in zip(same, table["trial"], table["notes"], strict=True):
-        earlier = seen.setdefault(str(row), trial)
+        # Of members without a seed nobody knows whether it is the same.
+        earlier = trial if row["seed"] is None else seen.setdefault(str(row), trial)
         more = [] if earlier == trial else [f"same seed and hyper-parameters as {earlier}"]
         notes.append("; ".join([*([note] if note else []), *more]))
     return table.with_columns(pl.Series("notes", notes, dtype=pl.String))
@@ -161,9 +214,13 @@ def _linked(table: pl.DataFrame, parent: Zoo) -> pl.DataFrame:
     if parent.config.kind != "dense":
         raise ZoojaxError(f"{parent.path} is itself a twin; give the dense zoo as --parent")
     dense = parent.roster
-    by_trial = (
-        dict(zip(dense["trial"], dense["id"], strict=True)) if "trial" in dense.columns else {}
-    )
+    trials = dense["trial"].to_list() if "trial" in dense.columns else []
+    times = Counter(trials)
+    by_trial = {
+        trial: member
+        for trial, member in zip(trials, dense["id"] if trials else (), strict=True)
+        if trial is not None and times[trial] == 1
+    }
     # Learning rates of twins are their own.
     shared = ["seed", "activation", "init", "optimizer", "weight_decay", "dropout"]
     by_config: dict[tuple, list[int]] = {}

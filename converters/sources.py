@@ -10,11 +10,13 @@ import numpy as np
 
 from converters import layout
 from converters.pickled_datasets import ModelSplit, read_model_dataset
+from converters.reported import LAST_EPOCH, Row, row
 from converters.states import State
 from converters.torch_checkpoints import Rejected, read_state
-from converters.trials import scan
+from converters.trials import linked, scan, unique
 from zoojax.errors import ZoojaxError
 from zoojax.models import architecture
+from zoojax.text import printable
 
 
 @dataclass
@@ -22,31 +24,38 @@ class Source:
     """A member to be.
 
     Attributes:
-        name: its trial folder's name.
+        name: its trial folder's name, in visible characters.
         config: what the trial says of itself, by the original code's keys; may be empty.
-        rows: reported metrics by epoch.
+        rows: reported numbers by epoch, also of epochs without a state.
         states: reads the state of an epoch; raises Rejected.
         places: says where the state of an epoch is.
+        skipped: reasons by place, of what looks like a state and is not taken.
         notes: what is odd about it.
         split: "train", "val" or "test" of a pickled data set.
         layers: torch's names of its layers, once a state of it has been looked at.
+        pruned: the share of its weights that are masked, once a state has been looked at;
+            None if it has no mask.
     """
 
     name: str
     config: dict[str, Any] = field(default_factory=dict)
-    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    rows: dict[int, Row] = field(default_factory=dict)
     states: dict[int, Callable[[], State]] = field(default_factory=dict)
     places: dict[int, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     split: str | None = None
     layers: tuple[str, ...] = ()
+    pruned: float | None = None
 
 
 def from_trials(root: Path) -> list[Source]:
     """The trial folders of a zoo that hold checkpoints, by name.
 
+    Those that hold nothing but what is skipped come too, without states.
+
     Raises:
-        ZoojaxError: there are none.
+        ZoojaxError: there are none, or something cannot be read.
     """
     sources = [
         Source(
@@ -54,14 +63,18 @@ def from_trials(root: Path) -> list[Source]:
             config=trial.config,
             rows=trial.rows,
             states={e: functools.partial(read_state, f) for e, f in trial.checkpoints.items()},
-            places={e: str(f.relative_to(root)) for e, f in trial.checkpoints.items()},
+            places={
+                e: f"{trial.name}/{f.parent.name}/{f.name}" for e, f in trial.checkpoints.items()
+            },
+            skipped=trial.skipped,
             notes=trial.notes,
         )
         for trial in scan(root)
-        if trial.checkpoints
+        if trial.checkpoints or trial.skipped
     ]
-    if not sources:
+    if not any(source.states for source in sources):
         raise ZoojaxError(f"{root}: none of its trial folders holds a checkpoint_<epoch> folder")
+    sources += [Source(name, skipped={name: reason}) for name, reason in linked(root).items()]
     return sources
 
 
@@ -72,18 +85,25 @@ def from_dataset(file: Path) -> list[Source]:
         Rejected: the file is no such data set, or is unsafe or damaged.
     """
     members: dict[str, Source] = {}
+    names: set[str] = set()
     for split in read_model_dataset(file):
         for i, (path, epoch) in enumerate(zip(split.paths, split.epochs, strict=True)):
-            name = PurePosixPath(path).name
-            source = members.setdefault(name, Source(name, split=split.name))
+            trial = PurePosixPath(path).name
+            if trial not in members:
+                members[trial] = Source(unique(trial, names), split=split.name)
+            source = members[trial]
+            place = f"{printable(file.name, 100)}: {split.name}[{i}]"
+            if not 0 <= epoch <= LAST_EPOCH:
+                source.skipped[place] = f"its epoch is not from 0 to {LAST_EPOCH}"
+                continue
             if epoch in source.states:
+                source.skipped[place] = f"epoch {epoch} twice"
                 source.notes.append(f"epoch {epoch} twice; the later is ignored")
                 continue
-            place = f"{file.name}: {split.name}[{i}]"
             source.states[epoch] = functools.partial(_dataset_state, split, i, file)
             source.places[epoch] = place
-            source.rows[epoch] = {k: values[i] for k, values in split.properties.items()}
-    return [members[name] for name in sorted(members)]
+            source.rows[epoch] = row({k: values[i] for k, values in split.properties.items()})
+    return sorted(members.values(), key=lambda source: source.name)
 
 
 def _dataset_state(split: ModelSplit, index: int, file: Path) -> State:

@@ -9,12 +9,14 @@ import numpy as np
 from converters import layout
 from zoojax.errors import ZoojaxError
 from zoojax.models import Architecture, architecture
+from zoojax.text import is_printable, printable
 
 State = Mapping[str, np.ndarray]
 
 # Of the layers below, the shapes tell which: nothing else in a zoo is to be trusted.
 _KNOWN = (("small", 1), ("small", 3), ("large", 1), ("large", 3))
 _LARGEST_CLASSES = 10_000
+_LONGEST_NAME = 200
 
 
 class NotAMember(ZoojaxError):
@@ -56,16 +58,26 @@ def describe(state: State) -> Description:
             break
     else:
         listed = ", ".join(str(tuple(s)) for s in shapes[:8])
-        raise NotAMember(f"no known network has weights of these shapes: {listed or 'none'}")
+        listed = printable(listed or "none")
+        raise NotAMember(f"no known network has weights of these shapes: {listed}")
+    for prefix in ordered:
+        if not is_layer_name(prefix):
+            raise NotAMember(f"a layer has no proper name: {printable(prefix, 60)}")
     kind, variant = _kind(state, ordered)
     description = Description(known, kind, variant, tuple(ordered))
     expected = _expected(description)
-    for key in expected.keys() ^ state.keys():
-        raise NotAMember(f"{key} is {'missing' if key in expected else 'of no known network'}")
+    for key in sorted(expected.keys() ^ state.keys()):
+        known = "missing" if key in expected else "of no known network"
+        raise NotAMember(f"{printable(key, 80)} is {known}")
     for key, shape in expected.items():
         if state[key].shape != shape:
             raise NotAMember(f"{key} has shape {state[key].shape}, not {shape}")
     return description
+
+
+def is_layer_name(name: str) -> bool:
+    """Whether torch's name of a layer can be shown and kept."""
+    return len(name) <= _LONGEST_NAME and is_printable(name)
 
 
 def _is_weight(name: str) -> bool:

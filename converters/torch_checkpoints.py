@@ -23,6 +23,7 @@ import torch
 
 from converters.pickle_check import Foreign, PickleCheck, Refusal, Stub, short
 from zoojax.errors import ZoojaxError
+from zoojax.text import printable
 
 State = dict[str, np.ndarray]
 T = TypeVar("T")
@@ -45,7 +46,7 @@ class Rejected(ZoojaxError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return f"{printable(self.path, 1000)}: {self.reason}"
 
 
 class Limits(NamedTuple):
@@ -306,4 +307,4 @@ def _kind(value: object) -> str:
 def _line(error: Exception) -> str:
     """An error in one line, without torch's advice to load unsafely."""
     lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    return printable(lines[0], 200) if lines else type(error).__name__

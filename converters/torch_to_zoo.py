@@ -1,41 +1,42 @@
 """A torch zoo, trial folders or a pickled data set, made a zoojax zoo: epoch by epoch,
-in memory bounded by one epoch of the population, continued where it was interrupted."""
+in memory bounded by one epoch of the population, resumed where it was interrupted."""
 
-import csv
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import polars as pl
 
-from converters import layout
-from converters.roster import Selection, members_table, wanted_epochs
+from converters import layout, measurements, rejects
+from converters.reported import Reports, whole
+from converters.roster import Selection, members_table, said_ratio, wanted_epochs
 from converters.sources import Source
 from converters.states import Description, NotAMember, describe, to_member
 from converters.torch_checkpoints import Rejected
-from zoojax import evaluate, population, processes
+from zoojax import population, processes
 from zoojax.data import DataSpec, ImageSet
 from zoojax.errors import ZoojaxError
-from zoojax.files import write_beside
-from zoojax.make import versions
-from zoojax.variational_dropout import threshold
-from zoojax.zoo import Zoo, masked, parent_of
+from zoojax.files import remove
+from zoojax.making import versions
+from zoojax.models import Architecture
+from zoojax.zoo import Zoo, parent_of
 from zoojax.zoo_config import Parent, ZooConfig
 from zoojax.zoo_writer import ZooWriter, begin_or_continue
 
-REJECTS = "rejects.csv"
+REJECTS = rejects.NAME
 # Members a device evaluates at once: few enough for a laptop's memory. Nothing is trained
 # here, and twins choose a chunk of their own.
 _CHUNK = 16
 
-_sparsity = jax.jit(jax.vmap(evaluate.sparsity))
-_REPORTED = ("train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc")
+_BATCH_SIZE, _LARGEST_BATCH = 10, 10**8
+# What a metrics table may hold.
+_MOST_ROWS = 10_000_000
+# Beginnings of the reasons that the user's own filters give.
+_LARGE, _INACCURATE = "its largest weight is", "its test accuracy is"
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,13 @@ class Conversion:
         zoo: the zoo.
         states: states converted.
         rejected: reasons by place, of states that were not.
+        notes: what the user should know of it, a sentence each.
     """
 
     zoo: Zoo
     states: int
     rejected: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def convert(
@@ -76,32 +79,44 @@ def convert(
         preset: the preset that the zoo is of, for the learning rates of its twins.
         defaults: hyper-parameters for members that say nothing of theirs.
         selection: which members and states.
-        report: told the states done and their number.
+        report: called with the states done and their number.
 
     Raises:
-        ZoojaxError: nothing to convert; hyper-parameters that nothing tells; twins of
-            another zoo; the first rejected state, if strict; the disk refused.
+        ZoojaxError: nothing to convert; hyper-parameters that nothing gives; twins of
+            another zoo; the first rejected state, if strict; every state is rejected, and
+            no zoo is kept; the disk is full or not writable.
     """
     selection = selection or Selection()
     chosen = _describe_all(sources, selection)
-    members = members_table(chosen.sources, chosen.common, parent, defaults or {}, selection)
+    reports = Reports.of(row for source in chosen.sources for row in source.rows.values())
+    notes = reports.summary()
+    members = members_table(
+        chosen.sources, chosen.common, parent, defaults or {}, selection, reports
+    )
     kept = [chosen.sources[i] for i in members["source"]]
     members = members.drop("source")
     wanted = sorted({e for s in kept for e in s.states} & wanted_epochs(kept, selection))
     if not wanted:
         raise ZoojaxError("none of the epochs asked for is there")
-    first = next((s.config for s in kept if s.config), {})
+    if sum(len(source.rows) for source in kept) > _MOST_ROWS:
+        raise ZoojaxError(
+            f"more than {_MOST_ROWS} rows of metrics; convert fewer members with --where"
+        )
+    net = chosen.common.architecture
     spec, image_set = images if images is not None else (None, None)
+    if spec is None and image_set is not None and not _fit(image_set, net):
+        notes.append(f"{image_set.name} holds no images of the {net.name} CNN and is left out")
+        image_set = None
     config = ZooConfig(
         name=name,
         kind=chosen.common.kind,
-        architecture=chosen.common.architecture.name,
-        channels=chosen.common.architecture.channels,
-        classes=chosen.common.architecture.classes,
+        architecture=net.name,
+        channels=net.channels,
+        classes=net.classes,
         data=spec,
         data_hash=None if image_set is None else image_set.hash,
         epochs=wanted[-1],
-        batch_size=int(first.get("training::batchsize", 10)),
+        batch_size=_batch_size(kept),
         data_order="member",
         chunk=_CHUNK,
         preset=preset,
@@ -112,18 +127,59 @@ def convert(
     )
     own = image_set if spec is None else None
     with begin_or_continue(out, config, members, own) as writer:
-        mine = _Share(kept[writer.rows], members["id"][writer.rows], chosen.common, selection)
-        rejected = _read_rejects(out / REJECTS) | chosen.rejected
+        ids = members["id"][writer.rows]
+        mine = _Share(kept[writer.rows], ids, chosen.common, selection, reports)
+        known = rejects.read(out / REJECTS)
+        rejected = (known or {}) | chosen.rejected
         # What is there is what the first process sees: all must do the same.
         there = json.loads(processes.exchange(json.dumps(writer.zoo.epochs).encode())[0])
         for done, epoch in enumerate(wanted, 1):
             if epoch not in there:
                 rejected |= _add_epoch(writer, mine, epoch)
-                _write_rejects(out / REJECTS, rejected)
+                known = _write_rejects(out / REJECTS, rejected, known)
             if report is not None:
                 report(done * len(kept), len(wanted) * len(kept))
-        _write_rejects(out / REJECTS, rejected)
-    return Conversion(writer.zoo, len(writer.zoo.metrics), rejected)
+        if not writer.zoo.epochs:
+            with processes.first_alone() as first:
+                if first:
+                    remove(out)
+            raise ZoojaxError(f"every state is rejected, no zoo is kept: {_listed(rejected)}")
+        _write_rejects(out / REJECTS, rejected, known)
+        writer.note(_without_states(mine, rejected, writer.zoo.all_metrics.schema))
+    return Conversion(writer.zoo, len(writer.zoo.metrics), rejected, tuple(notes))
+
+
+def _write_rejects(
+    file: Path, rejected: dict[str, str], known: dict[str, str] | None
+) -> dict[str, str]:
+    """Writes reasons unless the file is known to hold them; returns them. One process writes."""
+    if processes.index() == 0 and rejected != known:
+        rejects.write(file, rejected)
+    return dict(rejected)
+
+
+def _listed(rejected: dict[str, str]) -> str:
+    """Reasons with how often each was given, and the first place."""
+    counts = Counter(rejected.values()).most_common(3)
+    place = min(rejected)
+    return ", ".join(f"{n} x {reason}" for reason, n in counts) + f"; the first is {place}"
+
+
+def _fit(images: ImageSet, net: Architecture) -> bool:
+    shape = (net.size, net.size, net.channels)
+    return all(
+        part.images.shape[1:] == shape and part.labels.max(initial=0) < net.classes
+        for part in (images.train, images.val, images.test)
+    )
+
+
+def _batch_size(sources: Sequence[Source]) -> int:
+    """The first that a trial says."""
+    for source in sources:
+        said = whole(source.config.get("training::batchsize"), _LARGEST_BATCH)
+        if said:
+            return said
+    return _BATCH_SIZE
 
 
 class _Share(NamedTuple):
@@ -133,6 +189,7 @@ class _Share(NamedTuple):
     ids: pl.Series
     common: Description
     selection: Selection
+    reports: Reports
 
 
 def _add_epoch(writer: ZooWriter, mine: _Share, epoch: int) -> dict[str, str]:
@@ -166,10 +223,10 @@ def _describe_all(sources: Sequence[Source], selection: Selection) -> _Described
     for source in sources:
         description = None
         reasons = {}
+        rejected |= source.skipped
         for epoch in sorted(source.states, reverse=True):
             try:
-                description = describe(source.states[epoch]())
-                source.layers = description.prefixes
+                description = _look_at(source, epoch)
                 break
             except (Rejected, NotAMember) as error:
                 reasons[source.places[epoch]] = _reason(error)
@@ -190,6 +247,25 @@ def _describe_all(sources: Sequence[Source], selection: Selection) -> _Described
         raise ZoojaxError("{}: {}".format(*next(iter(rejected.items()))))
     kept = [source for source, d in found if _what(d) == _what(common)]
     return _Described(kept, common, rejected)
+
+
+def _look_at(source: Source, epoch: int) -> Description:
+    """Describes a member by one of its states.
+
+    Raises:
+        Rejected: the file is not read.
+        NotAMember: it is of no known network, or nothing gives its pruning ratio.
+    """
+    state = source.states[epoch]()
+    description = describe(state)
+    if description.kind == "mp":
+        masks = [state[f"{prefix}.weight_mask"] for prefix in description.prefixes]
+        pruned = 1 - sum(float((m != 0).sum()) for m in masks) / sum(m.size for m in masks)
+        if pruned == 1 and said_ratio(source) is None:
+            raise NotAMember("its masks leave no weight, and it says no prune::amount")
+        source.pruned = pruned
+    source.layers = description.prefixes
+    return description
 
 
 def _what(description: Description) -> tuple:
@@ -220,7 +296,7 @@ def _epoch(mine: _Share, epoch: int) -> tuple[dict[str, Any], pl.DataFrame, dict
         if epoch not in source.states:
             continue
         try:
-            found[-1] = _state(source, epoch, mine.common, mine.selection)
+            found[-1] = _state(source, epoch, mine)
         except (Rejected, NotAMember) as error:
             reason = _reason(error)
             if mine.selection.strict:
@@ -228,10 +304,28 @@ def _epoch(mine: _Share, epoch: int) -> tuple[dict[str, Any], pl.DataFrame, dict
             rejected[source.places[epoch]] = reason
     stacked = population.stack(found)
     there = np.array([state is not blank for state in found])
-    return stacked, _metrics(mine.sources, mine.ids, epoch, stacked, there), rejected
+    metrics = measurements.of_states(mine.sources, mine.ids, mine.reports, epoch, stacked)
+    return stacked, metrics.filter(pl.Series(there)), rejected
 
 
-def _state(source: Source, epoch: int, common: Description, selection: Selection) -> dict[str, Any]:
+def _without_states(mine: _Share, rejected: dict[str, str], schema: pl.Schema) -> pl.DataFrame:
+    """Metrics of all epochs that were reported and are selected, with a state or without.
+
+    Those of states that the user's own filters reject are left out.
+    """
+    selected = mine.selection.epochs
+    epochs = None if selected is None else frozenset(selected)
+
+    def is_wanted(source: Source, epoch: int) -> bool:
+        reason = rejected.get(source.places.get(epoch, ""), "")
+        filtered = reason.startswith((_LARGE, _INACCURATE))
+        return not filtered and (epochs is None or epoch in epochs)
+
+    return measurements.reported(mine.sources, mine.ids, mine.reports, is_wanted, schema)
+
+
+def _state(source: Source, epoch: int, mine: _Share) -> dict[str, Any]:
+    common, selection = mine.common, mine.selection
     state = source.states[epoch]()
     description = describe(state)
     if _what(description) != _what(common):
@@ -242,11 +336,11 @@ def _state(source: Source, epoch: int, common: Description, selection: Selection
         raise NotAMember("a number in it is not finite")
     largest = max(float(np.abs(v).max()) for v in _leaves(member["params"]))
     if selection.largest_weight is not None and largest > selection.largest_weight:
-        raise NotAMember(f"its largest weight is {largest:g}")
-    accuracy = _number(source.rows.get(epoch, {}).get("test_acc"))
+        raise NotAMember(f"{_LARGE} {largest:g}")
+    accuracy = mine.reports.value(source.rows.get(epoch, {}), "test_acc")
     lowest = selection.lowest_accuracy
     if lowest is not None and not accuracy >= lowest:
-        raise NotAMember(f"its test accuracy is {accuracy:g}")
+        raise NotAMember(f"{_INACCURATE} {accuracy:g}")
     return member
 
 
@@ -266,66 +360,9 @@ def _blank(common: Description) -> dict[str, Any]:
     return to_member(zeros, common)
 
 
-def _metrics(
-    sources: list[Source], ids: pl.Series, epoch: int, state: dict[str, Any], there: np.ndarray
-) -> pl.DataFrame:
-    """Reported accuracies and losses, and sparsities counted from the states."""
-    reported = [source.rows.get(epoch, {}) for source in sources]
-    table = {
-        name: np.array([_number(row.get(name)) for row in reported], np.float32)
-        for name in _REPORTED
-    }
-    given = np.array([_number(row.get("ggap")) for row in reported], np.float32)
-    own = table["train_acc"] - table["test_acc"]
-    table["ggap"] = np.where(np.isnan(own), given, own)
-    params = state["params"]
-    if "mask" in state:
-        params = masked(params, state["mask"])
-    if "log_sigma2" in state:
-        params = threshold(params, state["log_sigma2"])
-    table |= jax.device_get(_sparsity(params))
-    frame = pl.DataFrame(
-        {
-            "member": ids,
-            "epoch": pl.Series([epoch] * len(ids), dtype=pl.Int64),
-            **{name: pl.Series(values).fill_nan(None) for name, values in table.items()},
-            "finite": pl.Series([True] * len(ids)),
-        }
-    )
-    return frame.filter(pl.Series(there))
-
-
 def _leaves(tree: dict[str, Any]) -> list[np.ndarray]:
     return [v for x in tree.values() for v in (_leaves(x) if isinstance(x, dict) else [x])]
 
 
-def _number(value: object) -> float:
-    """A reported number; NaN where there is none."""
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return math.nan
-
-
 def _reason(error: Exception) -> str:
     return error.reason if isinstance(error, Rejected) else str(error)
-
-
-def _write_rejects(file: Path, rejected: dict[str, str]) -> None:
-    if processes.index() != 0:
-        return
-
-    def write(path: Path) -> None:
-        with path.open("w", newline="") as opened:
-            rows = csv.writer(opened)
-            rows.writerow(("state", "reason"))
-            rows.writerows(sorted(rejected.items()))
-
-    write_beside(file, write)
-
-
-def _read_rejects(file: Path) -> dict[str, str]:
-    if not file.exists():
-        return {}
-    with file.open(newline="") as opened:
-        return {row["state"]: row["reason"] for row in csv.DictReader(opened)}

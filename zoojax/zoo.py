@@ -95,13 +95,14 @@ class Zoo:
 
     @property
     def metrics(self) -> pl.DataFrame:
-        """A row a member and epoch. Accuracies, ggap and sparsities are shares in [0, 1];
-        sparsities count weights without biases."""
-        return self.all_metrics.filter(pl.col("epoch").is_in(self.epochs))
+        """One row per saved state: member and epoch. Accuracies, ggap and sparsities are shares
+        in [0, 1]; sparsities count weights without biases."""
+        return with_states(self.all_metrics.filter(pl.col("epoch").is_in(self.epochs)))
 
     @property
     def all_metrics(self) -> pl.DataFrame:
-        """As `metrics`, with epochs whose states are not there.
+        """As `metrics`, with what was measured of members and epochs whose states are not there:
+        removed, or never converted.
 
         Raises:
             ZoojaxError: the table is damaged, or is not that of such a zoo.
@@ -241,6 +242,12 @@ def open_zoo(path: str | Path) -> Zoo:
     zoo = Zoo(path, config)
     _ = zoo.roster
     return zoo
+
+
+def with_states(metrics: pl.DataFrame) -> pl.DataFrame:
+    """The rows that were measured on states: of others the sparsities by layer are null."""
+    counted = [name for name in metrics.columns if name.startswith("sparsity_")]
+    return metrics.drop_nulls(counted[:1]) if counted else metrics
 
 
 def parent_of(parent: Zoo, epoch: int, twin: Path) -> Parent:

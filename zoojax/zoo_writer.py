@@ -109,6 +109,28 @@ class ZooWriter:
         for old in numbered(path / OPTIMIZER)[:-2]:
             shutil.rmtree(path / OPTIMIZER / str(old), ignore_errors=True)
 
+    def note(self, metrics: pl.DataFrame) -> None:
+        """Adds metrics of members and epochs without a saved state; those there stay.
+
+        To be called after the last `append`, which keeps metrics of saved epochs alone. Called
+        again with the same metrics it writes nothing.
+
+        Args:
+            metrics: one row per member of `rows` and epoch; columns as of `append`, with null
+                sparsities by layer.
+
+        Raises:
+            ZoojaxError: the table cannot be written, by this process or another.
+        """
+        whole = processes.together(metrics)
+        with processes.first_alone() as first:
+            if first:
+                there = self.zoo.all_metrics
+                new = whole.join(there, on=["member", "epoch"], how="anti")
+                if not new.is_empty():
+                    table = pl.concat([there, new]).sort("epoch", "member")
+                    write_beside(self.zoo.path / METRICS, lambda f: table.write_parquet(f))
+
 
 @contextlib.contextmanager
 def begin_or_continue(
