@@ -2,6 +2,7 @@
 safetensors; and the check that a conversion lost nothing."""
 
 import functools
+import io
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +14,9 @@ import numpy as np
 import polars as pl
 import torch
 
-from converters import layout
+from converters import export, layout
 from converters.sources import Source
-from converters.states import Description, State, describe, to_torch
+from converters.states import Description, State, describe, is_layer_name, to_torch
 from converters.torch_models import CNN, log_alpha
 from zoojax import models, population
 from zoojax.errors import ZoojaxError
@@ -23,8 +24,9 @@ from zoojax.files import write_beside
 from zoojax.variational_dropout import CLIP, THRESHOLD
 from zoojax.zoo import MEMBERS, METRICS, Zoo
 
-FORMATS = ("trial", "prune", "safetensors")
+_STATE = "checkpoints"
 Report = Callable[[int, int], None]
+Note = Callable[[str], None]
 
 
 def state_dict(zoo: Zoo, member: int, epoch: int | None = None) -> dict[str, torch.Tensor]:
@@ -56,11 +58,13 @@ def write_trials(
     epochs: Sequence[int] | None = None,
     prune_keys: bool = False,
     report: Report | None = None,
+    note: Note | None = None,
 ) -> int:
     """Writes trial folders as Ray Tune 1.8 and the zoos' code left them.
 
-    A folder a member, with params.json, result.json and checkpoint_<epoch>/checkpoints.
-    What an interrupted call has written whole is not written again.
+    One folder per member, with params.json, result.json and checkpoint_<epoch>/checkpoints;
+    and zoojax.json, which says whose they are. What an interrupted call has written whole is
+    not written again.
 
     Args:
         zoo: the zoo.
@@ -68,74 +72,89 @@ def write_trials(
         epochs: which; all if None.
         prune_keys: write pruned members as torch.nn.utils.prune keeps them (weight_orig,
             weight_mask) in place of masked weights.
-        report: told the states done and their number.
+        report: called with the states done and their number.
+        note: called with what the user should know, a sentence each time.
 
     Returns:
         The number of states written.
 
     Raises:
-        ZoojaxError: an epoch is not there or is damaged; the disk refused.
+        ZoojaxError: an epoch is not there or is damaged; the folder holds something else, is
+            full or not writable.
     """
     chosen = _chosen(zoo, epochs)
-    names = trial_names(zoo)
+    names, notes = export.folder_names(zoo)
+    if note is not None:
+        for sentence in notes:
+            note(sentence)
     there = _states_there(zoo)
     descriptions = [_description(zoo, i) for i in range(len(zoo))]
-    configs = [_config(zoo, row) for row in zoo.roster.iter_rows(named=True)]
-    rows = zoo.metrics.partition_by("member", as_dict=True)
-    for name, config, member in zip(names, configs, zoo.roster["id"], strict=True):
-        _make_folder(out / name)
-        text = json.dumps(config, indent=2) + "\n"
-        write_beside(out / name / "params.json", lambda file, text=text: file.write_text(text))
-        mine = rows.get((member,))
-        lines = "" if mine is None else "".join(_results(mine, config))
-        write_beside(out / name / "result.json", lambda file, text=lines: file.write_text(text))
-    done, total = 0, sum(len(there.get(epoch, ())) for epoch in chosen)
-    for epoch in chosen:
-        tree = zoo.state(epoch, raw=True)
-        for position in there.get(epoch, ()):
-            folder = out / names[position] / f"checkpoint_{epoch:06d}"
-            file = folder / "checkpoints"
-            if not file.exists():
-                _make_folder(folder)
-                member = population.take(tree, position)
-                state = to_torch(member, descriptions[position], masked=not prune_keys)
-                tensors = _tensors(state)
-                write_beside(file, lambda path, t=tensors: torch.save(t, path), durable=False)
-            done += 1
-        if report is not None:
-            report(done, total)
+    with export.claimed(zoo, out, "prune" if prune_keys else "trial", names):
+        folders = [export.folder_in(out, name) for name in names]
+        _write_tables(zoo, folders)
+        done, total = 0, sum(len(there.get(epoch, ())) for epoch in chosen)
+        for epoch in chosen:
+            tree = zoo.state(epoch, raw=True)
+            for position in there.get(epoch, ()):
+                file = export.folder_in(folders[position], f"checkpoint_{epoch:06d}") / _STATE
+                if not export.is_written(file):
+                    member = population.take(tree, position)
+                    _save(file, to_torch(member, descriptions[position], masked=not prune_keys))
+                done += 1
+            if report is not None:
+                report(done, total)
     return done
 
 
+def _write_tables(zoo: Zoo, folders: list[Path]) -> None:
+    """Writes params.json and result.json of every member, all that was measured in it."""
+    rows = zoo.all_metrics.partition_by("member", as_dict=True)
+    for folder, member in zip(folders, zoo.roster.iter_rows(named=True), strict=True):
+        config = _config(zoo, member)
+        text = json.dumps(config, indent=2) + "\n"
+        write_beside(folder / "params.json", lambda file, text=text: file.write_text(text))
+        mine = rows.get((member["id"],))
+        lines = "" if mine is None else "".join(_results(mine, config))
+        write_beside(folder / "result.json", lambda file, text=lines: file.write_text(text))
+
+
+def _save(file: Path, state: State) -> None:
+    # Through memory: what torch says of a full disk is not an OSError.
+    content = io.BytesIO()
+    torch.save(_tensors(state), content)
+    write_beside(file, lambda path: path.write_bytes(content.getbuffer()), durable=False)
+
+
 def write_safetensors(
-    zoo: Zoo, out: Path, *, epochs: Sequence[int] | None = None, report: Report | None = None
+    zoo: Zoo,
+    out: Path,
+    *,
+    epochs: Sequence[int] | None = None,
+    report: Report | None = None,
 ) -> int:
-    """Writes one file an epoch, stacked by member in torch's names and axes, and the tables.
+    """Writes one file per epoch, stacked by member in torch's names and axes, and the tables.
 
     Returns:
         The number of files written.
 
     Raises:
-        ZoojaxError: an epoch is not there or is damaged; the disk refused.
+        ZoojaxError: an epoch is not there or is damaged; the folder holds something else, is
+            full or not writable.
     """
-    from safetensors.numpy import save_file
-
     chosen = _chosen(zoo, epochs)
-    _make_folder(out)
-    write_beside(out / MEMBERS, lambda file: zoo.roster.write_parquet(file))
-    write_beside(out / METRICS, lambda file: zoo.metrics.write_parquet(file))
     about = {"zoo": zoo.config.name, "kind": zoo.config.kind, "fingerprint": zoo.fingerprint}
     description = _description(zoo, 0)
-    for done, epoch in enumerate(chosen, start=1):
-        tree = zoo.state(epoch, raw=True)
-        members = [to_torch(population.take(tree, i), description) for i in range(len(zoo))]
-        stacked = {name: np.stack([m[name] for m in members]) for name in members[0]}
-        write_beside(
-            out / f"epoch_{epoch:06d}.safetensors",
-            lambda file, s=stacked, e=epoch: save_file(s, file, {**about, "epoch": str(e)}),
-        )
-        if report is not None:
-            report(done, len(chosen))
+    files = {epoch: f"epoch_{epoch:06d}.safetensors" for epoch in chosen}
+    with export.claimed(zoo, out, "safetensors", (MEMBERS, METRICS, *files.values())):
+        export.write_parquet(out / MEMBERS, zoo.roster)
+        export.write_parquet(out / METRICS, zoo.all_metrics)
+        for done, epoch in enumerate(chosen, start=1):
+            tree = zoo.state(epoch, raw=True)
+            members = [to_torch(population.take(tree, i), description) for i in range(len(zoo))]
+            stacked = {name: np.stack([m[name] for m in members]) for name in members[0]}
+            export.write_safetensors(out / files[epoch], stacked, {**about, "epoch": str(epoch)})
+            if report is not None:
+                report(done, len(chosen))
     return len(chosen)
 
 
@@ -273,20 +292,26 @@ def _torch_logits(
 
 
 def trial_names(zoo: Zoo) -> list[str]:
-    """Folder names: those a zoo was converted from, else in the original's manner."""
-    if "trial" in zoo.roster.columns:
-        return zoo.roster["trial"].to_list()
-    names = []
-    for row in zoo.roster.iter_rows(named=True):
-        name = f"NN_tune_trainable_{row['id']:05d}_seed={row['seed']}"
-        names.append(name + (f"_amount={100 * row['ratio']:g}" if "ratio" in row else ""))
-    return names
+    """Folder names: those a zoo was converted from where they are safe, else in the original's
+    manner."""
+    return export.folder_names(zoo)[0]
 
 
 def _description(zoo: Zoo, position: int) -> Description:
+    """What a member is as a torch state dict.
+
+    Raises:
+        ZoojaxError: its layers' names are damaged.
+    """
     config, row = zoo.config, zoo.roster.row(position, named=True)
     modules = layout.MODULES[config.architecture, row["dropout"] > 0]
     prefixes = tuple(row.get("layers") or (f"module_list.{m}" for m in modules))
+    named = [p for p in prefixes if isinstance(p, str) and is_layer_name(p)]
+    if len(set(named)) != len(prefixes) or len(prefixes) != len(config.shape.layers):
+        raise ZoojaxError(
+            f"{zoo.path / MEMBERS} is damaged: the layers of member {row['id']} are not "
+            f"{len(config.shape.layers)} names"
+        )
     return Description(config.shape, config.kind, config.variant, prefixes)
 
 
@@ -331,11 +356,13 @@ def _config(zoo: Zoo, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _results(rows: pl.DataFrame, config: dict[str, Any]) -> Iterator[str]:
-    """result.json, a line an epoch."""
+    """result.json, one line per epoch."""
     names = [n for n in rows.columns if n.endswith(("_loss", "_acc"))]
     for row in rows.sort("epoch").iter_rows(named=True):
         content = {name: row[name] for name in names if _is_number(row[name])}
-        content |= {"sparsity_ratio": row["sparsity"], "config": config}
+        if _is_number(row["sparsity"]):
+            content["sparsity_ratio"] = row["sparsity"]
+        content["config"] = config
         yield json.dumps(content | {"training_iteration": row["epoch"]}) + "\n"
 
 
@@ -349,10 +376,3 @@ def _bits(array: np.ndarray) -> np.ndarray:
 
 def _tensors(state: State) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ZoojaxError(f"cannot create {path}: {error.strerror or error}") from error

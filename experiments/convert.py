@@ -1,6 +1,7 @@
 """`zoojax convert`: torch zoos in, torch zoos out."""
 
 import re
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from experiments.options import Processes, ProcessOptions, join
+from zoojax.errors import ZoojaxError
+from zoojax.text import printable
 
 if TYPE_CHECKING:
     from converters.pickled_datasets import ImageFile
@@ -46,7 +49,8 @@ class Reading:
     """Reject states with a larger absolute weight or bias."""
 
     lowest_accuracy: float | None = None
-    """Reject states with a lower reported test accuracy, in [0, 1]."""
+    """Reject states with a lower reported test accuracy, in [0, 1] (also where percent are
+    reported)."""
 
     strict: bool = False
     """Stop at the first state that cannot be converted."""
@@ -84,9 +88,10 @@ class FromTorch:
         require_torch()
         join(self.reading.processes)
         from converters.sources import from_trials
+        from zoojax.reading import is_there
 
         own = self.root / "dataset.pt"
-        _convert(from_trials(self.root), self.out, self.reading, own if own.exists() else None)
+        _convert(from_trials(self.root), self.out, self.reading, own if is_there(own) else None)
 
 
 @dataclass(frozen=True)
@@ -124,11 +129,11 @@ class ToTorch:
     """Folder of the zoo."""
 
     out: Path
-    """Folder to write to; what an interrupted call has written there is kept."""
+    """Folder to write to: new, or of the same export interrupted, which resumes."""
 
     format: Literal["trial", "prune", "safetensors"] = "trial"
     """Trial folders with plain state dicts; the same with torch.nn.utils.prune's keys for
-    pruned members; or a stacked safetensors file an epoch with the tables beside it."""
+    pruned members; or one stacked safetensors file per epoch and the tables."""
 
     epochs: str = "all"
     """Which epochs: "all", or numbers and ranges such as 0,25,40-50."""
@@ -144,14 +149,21 @@ class ToTorch:
         from zoojax.zoo import open_zoo
 
         zoo, epochs = open_zoo(self.zoo), parse_epochs(self.epochs)
+        notes: list[str] = []
         with counting("to torch", self.quiet) as report:
             if self.format == "safetensors":
                 written = write_safetensors(zoo, self.out, epochs=epochs, report=report)
             else:
-                keys = self.format == "prune"
-                written = write_trials(zoo, self.out, epochs=epochs, prune_keys=keys, report=report)
+                written = write_trials(
+                    *(zoo, self.out),
+                    epochs=epochs,
+                    prune_keys=self.format == "prune",
+                    report=report,
+                    note=notes.append,
+                )
+        _show(notes)
         unit = "epoch files" if self.format == "safetensors" else "states"
-        print(f"{written} {unit} in {self.out}")
+        print(f"{written} {unit} in {printable(self.out)}")
 
 
 @dataclass(frozen=True)
@@ -196,7 +208,7 @@ class Verify:
         from converters.zoo_to_torch import verify
         from experiments.progress import counting
         from experiments.tables import show_json
-        from zoojax.errors import ZoojaxError
+        from zoojax.reading import is_folder, is_there
         from zoojax.zoo import open_zoo
         from zoojax.zoo_images import load_images
 
@@ -207,7 +219,8 @@ class Verify:
             images = np.random.default_rng(0).standard_normal(shape, np.float32)
         else:
             images = load_images(zoo, self.data_dir).test.images[: self.images]
-        sources = (from_dataset if self.source.is_file() else from_trials)(self.source)
+        is_file = is_there(self.source) and not is_folder(self.source)
+        sources = (from_dataset if is_file else from_trials)(self.source)
         with counting("verify", self.quiet) as report:
             found = verify(zoo, sources, images, sample=self.sample or None, report=report)
         if self.json:
@@ -241,8 +254,6 @@ def require_torch() -> None:
     """Raises ZoojaxError unless the extra that converters need is installed."""
     from importlib.util import find_spec
 
-    from zoojax.errors import ZoojaxError
-
     if find_spec("torch") is None or find_spec("safetensors") is None:
         raise ZoojaxError("converting needs torch; install it with: pip install 'zoojax[torch]'")
 
@@ -253,8 +264,6 @@ def parse_epochs(text: str) -> tuple[int, ...] | None:
     Raises:
         ZoojaxError: anything else.
     """
-    from zoojax.errors import ZoojaxError
-
     if text == "all":
         return None
     epochs: list[int] = []
@@ -264,6 +273,8 @@ def parse_epochs(text: str) -> tuple[int, ...] | None:
             raise ZoojaxError(
                 f"--epochs {text!r}: give all, or numbers and ranges as in 0,25,40-50"
             )
+        if dash and int(last) < int(first):
+            raise ZoojaxError(f"--epochs {part.strip()} ends before it begins")
         epochs += range(int(first), int(last if dash else first) + 1)
     return tuple(epochs)
 
@@ -277,6 +288,7 @@ def _convert(
     from experiments.tables import show_json
     from zoojax.zoo import open_zoo
 
+    notes: list[str] = []
     parent = None if reading.parent is None else open_zoo(reading.parent)
     selection = Selection(
         parse_epochs(reading.epochs),
@@ -289,8 +301,8 @@ def _convert(
         done = convert(
             sources,
             out,
-            name=reading.name or out.name,
-            images=_images(reading, images_file, parent),
+            name=reading.name or printable(out.resolve().name, 200),
+            images=_images(reading, images_file, parent, notes),
             parent=parent,
             preset=reading.preset or (parent.config.preset if parent else None),
             defaults=_defaults(reading.preset),
@@ -298,27 +310,37 @@ def _convert(
             report=report,
         )
     reasons = Counter(done.rejected.values())
+    notes += done.notes
     if reading.json:
         facts = {"zoo": str(out), "members": len(done.zoo), "states": done.states}
-        show_json({**facts, "rejected": dict(reasons)})
+        show_json({**facts, "rejected": dict(reasons), "notes": notes})
         return
+    _show(notes)
     print(f"{done.zoo}")
     print(f"members: {len(done.zoo)}, states: {done.states}, rejected: {len(done.rejected)}")
     for reason, count in reasons.most_common(20):
         print(f"  {count} x {reason}")
     if reasons:
-        print(f"every rejected state is named in {out / REJECTS}")
+        print(f"every rejected state is named in {printable(out / REJECTS)}")
+
+
+def _show(notes: list[str]) -> None:
+    """Prints notes on standard error, one line each."""
+    for note in notes:
+        print(f"zoojax: note: {note}", file=sys.stderr)
 
 
 def _images(
-    reading: Reading, found: Path | None, parent: "Zoo | None"
+    reading: Reading, found: Path | None, parent: "Zoo | None", notes: list[str]
 ) -> "tuple[DataSpec | None, ImageSet] | None":
-    """The zoo's images: those asked for, else the preset's, else its own, else its parent's."""
+    """The zoo's images: those asked for, else the preset's, else its own, else its parent's.
+
+    Its own, found and not asked for, are left out with a note where they cannot be read.
+    """
     from dataclasses import replace
 
     from converters.pickled_datasets import read_image_set
     from zoojax import data
-    from zoojax.errors import ZoojaxError
     from zoojax.presets import preset
     from zoojax.zoo_images import load_images
 
@@ -327,7 +349,12 @@ def _images(
     if file is None and not named and reading.preset is None:
         file = found
     if file is not None:
-        return None, to_image_set(read_image_set(file), file)
+        try:
+            return None, to_image_set(read_image_set(file), file)
+        except ZoojaxError as error:
+            if reading.data is not None:
+                raise
+            notes.append(f"images are left out: {printable(error, 600)}")
     if reading.preset is not None:
         spec = preset(reading.preset).data
         if named and reading.data is not None:
@@ -343,12 +370,11 @@ def _images(
 def to_image_set(file: "ImageFile", path: Path) -> "ImageSet":
     """A zoo's own images as an image set; without validation images, the test images are both."""
     from zoojax import data
-    from zoojax.errors import ZoojaxError
 
     splits = file.splits
     for needed in ("train", "test"):
-        if needed not in splits:
-            raise ZoojaxError(f"{path} holds no {needed}set")
+        if needed not in splits or not len(splits[needed].labels):
+            raise ZoojaxError(f"{path} holds no images in a {needed}set")
     train, test = splits["train"], splits["test"]
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     return data.make(path.name, train, splits.get("val", test), test, classes)

@@ -15,7 +15,7 @@ import polars as pl
 from zoojax import inference, zoo_images
 from zoojax.analysis.twins import finite, pairs
 from zoojax.errors import ZoojaxError
-from zoojax.zoo import Zoo
+from zoojax.zoo import Zoo, with_states
 
 # One-hot predictions of so many images are held at once: 40 MB for 1,000 members and
 # ten classes.
@@ -66,7 +66,7 @@ def agreement(
         if not twin.epochs:
             raise ZoojaxError(f"{twin.path} has no epoch yet; finish its training first")
         epoch = twin.epochs[-1]
-    table = pairs(zoo, twin).filter(pl.col("epoch") == epoch)
+    table = with_states(pairs(zoo, twin).filter(pl.col("epoch") == epoch))
     assert twin.config.parent is not None
     if of_zoo is None:
         of_zoo = predictions(zoo, twin.config.parent.epoch, data_dir)

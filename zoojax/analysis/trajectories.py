@@ -8,7 +8,7 @@ import polars as pl
 
 from zoojax import magnitude_pruning, models
 from zoojax.analysis.twins import finite, hyperparameters, last_epoch, measurements
-from zoojax.zoo import Zoo
+from zoojax.zoo import Zoo, with_states
 
 METRICS = ("train_acc", "val_acc", "test_acc", "ggap", "sparsity")
 
@@ -53,7 +53,7 @@ def _statistics(table: pl.DataFrame, keys: list[str], columns: tuple[str, ...]) 
 
 
 def layer_sparsity(zoo: Zoo) -> pl.DataFrame:
-    """Sparsity of every layer, a row a pruning ratio, epoch and layer.
+    """Sparsity of every layer, one row per pruning ratio, epoch with states, and layer.
 
     Tables 7 and 8 and Figure 4 of the paper.
 
@@ -61,7 +61,7 @@ def layer_sparsity(zoo: Zoo) -> pl.DataFrame:
         `ratio` (null but for magnitude-pruned twins), `epoch`, `layer`, `weights` (how many
         the layer has, biases aside), `members`, `diverged`, `mean` and `std` in [0, 1].
     """
-    whole, parts = summary(zoo), []
+    whole, parts = summary(zoo, with_states(zoo.all_metrics)), []
     if "ratio" not in whole.columns:
         whole = whole.with_columns(pl.lit(None, pl.Float64).alias("ratio"))
     for layer, shape in kernel_shapes(zoo).items():

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from zoojax.errors import ZoojaxError
-from zoojax.zoo import Zoo
+from zoojax.zoo import Zoo, with_states
 
 # Columns of a members table that are hyper-parameters; those of converted zoos have more.
 HYPERPARAMETERS = ("activation", "init", "optimizer", "learning_rate", "weight_decay", "dropout")
@@ -51,7 +51,7 @@ def measurements(zoo: Zoo) -> pl.DataFrame:
         if name not in roster.columns:
             roster = roster.with_columns(pl.lit(None, kind).alias(name))
     known = ["member", "parent_id", "ratio", "seed", *hyperparameters(zoo)]
-    # Not `zoo.metrics`: an epoch whose state is gone still has its place in a trajectory.
+    # Not `zoo.metrics`: an epoch without a state still has its place in a trajectory.
     table = roster.select(*dict.fromkeys(known)).join(
         zoo.all_metrics, on="member", how="inner", maintain_order="left"
     )
@@ -75,7 +75,7 @@ def pairs(zoo: Zoo, twin: Zoo) -> pl.DataFrame:
     check(zoo, twin)
     assert twin.config.parent is not None
     epoch = twin.config.parent.epoch
-    before = zoo.all_metrics.filter(pl.col("epoch") == epoch)
+    before = with_states(zoo.all_metrics.filter(pl.col("epoch") == epoch))
     if before.is_empty():
         raise ZoojaxError(
             f"{zoo.path} has no metrics of epoch {epoch}, which {twin.path} began with"
@@ -105,8 +105,8 @@ def sound(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def finite(zoo: Zoo, epoch: int) -> np.ndarray:
-    """Which members are finite at an epoch, [members] bool; those without metrics are not."""
-    rows = zoo.all_metrics.filter((pl.col("epoch") == epoch) & pl.col("finite"))
+    """Which members are finite at an epoch, [members] bool; those without a state are not."""
+    rows = with_states(zoo.all_metrics.filter((pl.col("epoch") == epoch) & pl.col("finite")))
     return zoo.roster["id"].is_in(rows["member"].to_list()).to_numpy()
 
 
@@ -120,11 +120,13 @@ def populations(table: pl.DataFrame) -> list[tuple[float | None, int, pl.DataFra
 def matched(twin: Zoo, sparsity: float) -> tuple[int, float]:
     """The epoch at which a twin's mean sparsity is nearest to one asked for, and how near.
 
+    Epochs whose states were never there are passed over: what is compared needs states.
+
     Raises:
         ZoojaxError: no member is finite.
     """
     means = (
-        sound(measurements(twin))
+        with_states(sound(measurements(twin)))
         .group_by("epoch", maintain_order=True)
         .agg((pl.col("sparsity").mean() - sparsity).abs().alias("distance"))
         .sort("distance", "epoch")
