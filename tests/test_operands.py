@@ -9,7 +9,7 @@ import pytest
 import zoos
 from torch_models import made_up_params
 
-from zoojax import ZoojaxError, network, population, run
+from zoojax import ZoojaxError, inference, network, population, zoo_images
 from zoojax.architectures import Architecture, ConvSpec, architecture
 from zoojax.data import Images
 from zoojax.models import CNN, init_params
@@ -51,8 +51,8 @@ def images(count: int = 5) -> np.ndarray:
 def test_images_of_a_wrong_shape_or_type(tmp_path_factory, wrong, named):
     zoo = zoos.dense(tmp_path_factory)
     for predict in (
-        lambda: run.predict(zoo, wrong),
-        lambda: run.predict_params(zoo.config, zoo.roster, zoo.params(), wrong),
+        lambda: inference.predict(zoo, wrong),
+        lambda: inference.predict_params(zoo.config, zoo.roster, zoo.params(), wrong),
     ):
         with pytest.raises(ZoojaxError) as caught:
             predict()
@@ -64,7 +64,9 @@ def test_images_of_another_floating_type_are_converted(tmp_path_factory, dtype):
     zoo = zoos.dense(tmp_path_factory)
     # Numbers that every type holds.
     exact = np.round(images() * 4) / 4
-    np.testing.assert_array_equal(run.predict(zoo, exact.astype(dtype)), run.predict(zoo, exact))
+    np.testing.assert_array_equal(
+        inference.predict(zoo, exact.astype(dtype)), inference.predict(zoo, exact)
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, jnp.bfloat16])
@@ -74,7 +76,7 @@ def test_parameters_of_another_floating_type_are_converted(tmp_path_factory, dty
 
     def answers(kind):
         params = jax.tree.map(lambda x: x.astype(kind), exact)
-        return run.predict_params(zoo.config, zoo.roster, params, images())
+        return inference.predict_params(zoo.config, zoo.roster, params, images())
 
     np.testing.assert_array_equal(answers(dtype), answers(np.float32))
 
@@ -101,7 +103,7 @@ def without(params: dict, layer: str, name: str | None = None) -> dict:
 def test_parameters_of_a_wrong_shape_or_type(tmp_path_factory, spoil, named):
     zoo = zoos.dense(tmp_path_factory)
     with pytest.raises(ZoojaxError) as caught:
-        run.predict_params(zoo.config, zoo.roster, spoil(zoo.params()), images())
+        inference.predict_params(zoo.config, zoo.roster, spoil(zoo.params()), images())
     assert named in str(caught.value)
 
 
@@ -118,10 +120,10 @@ def test_parameters_of_a_wrong_shape_or_type(tmp_path_factory, spoil, named):
 )
 def test_image_sets_that_members_cannot_be_measured_on(tmp_path_factory, change, named):
     zoo = zoos.dense(tmp_path_factory)
-    found = run.load_images(zoo, None)
+    found = zoo_images.load_images(zoo, None)
     test = Images(**{"images": found.test.images, "labels": found.test.labels, **change})
     with pytest.raises(ZoojaxError, match="the test images of") as caught:
-        run.evaluate(zoo, dataclasses.replace(found, test=test))
+        inference.evaluate(zoo, dataclasses.replace(found, test=test))
     assert named in str(caught.value)
 
 
