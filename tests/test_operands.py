@@ -1,6 +1,10 @@
 """Images and parameters of a wrong shape or type are refused; no read leaves an array."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -361,3 +365,43 @@ def test_no_layer_draws_the_noise_of_another_step(slot):
     drawn = Noise(jnp.zeros(2, jnp.uint32), jnp.uint32(0))
     with pytest.raises(ZoojaxError, match="16 noise slots"):
         drawn.at(slot)
+
+
+# Memory
+
+WITHOUT_MEMORY = """
+import dataclasses, resource
+import jax
+from torch_models import made_up_params
+from zoojax.architectures import architecture
+from zoojax.ops import kernel
+
+arch = dataclasses.replace(architecture("large", 3, 1024), hidden=1024)
+params = jax.tree.map(jax.numpy.asarray, made_up_params(arch, 0))
+images, labels = jax.numpy.zeros((4, 32, 32, 3)), jax.numpy.zeros(4, jax.numpy.int32)
+program = jax.jit(lambda *given: kernel.evaluate(arch, "tanh", *given))
+program = program.lower(params, images, labels).compile()
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size, size))
+try:
+    jax.block_until_ready(program(params, images, labels))
+except jax.errors.JaxRuntimeError as error:
+    print(error)
+"""
+
+
+@needs_kernel
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only on Linux")
+def test_too_little_memory_is_an_error_of_the_kernel():
+    """In a process of its own, of a network so large that its workspace needs new memory."""
+    folders = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_MEMORY],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "RESOURCE_EXHAUSTED: zoojax: no memory for" in done.stdout
