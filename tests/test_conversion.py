@@ -26,14 +26,17 @@ from torch_zoos import (
 from zoos import bits, same_bits
 
 from converters.pickled_datasets import read_image_set
+from converters.rejects import read as rejected_before
+from converters.rejects import write as write_rejects
 from converters.roster import Selection
 from converters.sources import from_dataset, from_trials
 from converters.torch_to_zoo import REJECTS, Conversion, convert
 from converters.zoo_to_torch import verify, write_trials
 from experiments.convert import _defaults, to_image_set
-from zoojax import make_pruned, open_zoo, population
+from zoojax import analysis, make_pruned, open_zoo, population
 from zoojax.errors import ZoojaxError
 from zoojax.models import architecture
+from zoojax.text import is_printable
 
 DENSE, VD, MP = "tune_zoo_usps_uniform", "cnn_small_usps_ard", "cnn_small_usps_mp"
 SOME = (0, 1, 25, 50)
@@ -133,6 +136,31 @@ def test_reference_twins(usps, usps_twins, reference, tmp_path, kind, root, stat
     epochs = None if kind == "mp" else [0, 1, 25]
     written = assert_round_trip(zoo, reference / root, tmp_path, kind == "mp", epochs)
     assert written == (states if epochs is None else 4 * len(epochs))
+
+
+def test_reference_curves_are_of_every_epoch_that_was_measured(usps_twins, reference):
+    zoo = usps_twins["mp"]
+    reported = {
+        (trial, row["training_iteration"]): row
+        for trial in zoo.roster["trial"]
+        for row in map(
+            json.loads, (reference / MP / trial / "result.json").read_text().splitlines()
+        )
+    }
+    trial = dict(zoo.roster.select("id", "trial").iter_rows())
+    rows = zoo.all_metrics.to_dicts()
+    assert len(rows) == len(reported) == 20 * 16
+    for row in rows:
+        told = reported[trial[row["member"]], row["epoch"]]
+        for name in ("train_loss", "train_acc", "test_loss", "test_acc"):
+            assert row[name] == np.float32(told[name])
+        # The trials report the ratio that they were pruned to, the zoo counts whole weights.
+        assert row["sparsity"] == pytest.approx(told["sparsity_ratio"], abs=5e-4)
+        assert (row["sparsity_conv1"] is None) == (row["epoch"] not in zoo.epochs)
+    curve = analysis.summary(zoo)
+    assert curve["epoch"].to_list() == 5 * list(range(16))
+    assert curve["test_acc_mean"].is_not_null().all()
+    assert analysis.layer_sparsity(zoo)["epoch"].unique().sort().to_list() == [0, 15]
 
 
 def test_reference_is_verified_on_its_own_images(usps, usps_twins, reference):
@@ -308,11 +336,31 @@ def test_a_hyper_parameter_that_nothing_tells(tmp_path, value):
     assert zoo.roster["learning_rate"].to_list() == [0.5]
 
 
-@pytest.mark.parametrize("value", [[1], 3, "\u00b2", 10**30, None], ids=str)
-def test_odd_seeds(tmp_path, value):
-    write_trial(tmp_path / "root", 1, {0: state(1)}, config(1, seed=value))
+@pytest.mark.parametrize(
+    "value, seed",
+    [
+        (3, 3),
+        (3.0, 3),
+        ("3", 3),
+        (None, 1),
+        (2**32 - 1, 2**32 - 1),
+        *((odd, None) for odd in ([1], "\u00b2", 10**30, 2**32, -1, 1.5, True, "x" * 10**6)),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_odd_seeds(tmp_path, value, seed):
+    for number in (1, 2):
+        write_trial(tmp_path / "root", number, {0: state(1)}, config(number, seed=value))
     zoo = converted(tmp_path / "root", tmp_path / "zoo").zoo
-    assert zoo.roster["seed"].to_list() == [3 if value == 3 else 1 if value is None else None]
+    note = zoo.roster["notes"][1]
+    if value is None:
+        assert zoo.roster["seed"].to_list() == [1, 2]
+        assert note == ""
+    else:
+        assert zoo.roster["seed"].to_list() == [seed, seed]
+        assert (" is not an integer from 0 to 4294967295" in note) == (seed is None)
+        # Of two seeds that are not known nobody can say that they are the same.
+        assert ("same seed" in note) == (seed is not None)
 
 
 def test_members_alike_are_noted(tmp_path):
@@ -320,6 +368,44 @@ def test_members_alike_are_noted(tmp_path):
         write_trial(tmp_path / "root", 5, {0: state(1)}, name=name)
     zoo = converted(tmp_path / "root", tmp_path / "zoo").zoo
     assert zoo.roster["notes"].to_list() == ["", "same seed and hyper-parameters as A_trainable_1"]
+
+
+@pytest.mark.parametrize("amount", [None, 50, -1, 1.0, "half", [0.5], True], ids=str)
+def test_a_ratio_that_no_trial_says_is_that_of_the_masks(tmp_path, amount):
+    root = write_zoo(tmp_path / "root", kind="mp", epochs=[0])
+    content = json.loads((trials(root)[1] / "params.json").read_text())
+    content |= {"prune::amount": amount}
+    (trials(root)[1] / "params.json").write_text(json.dumps(content))
+    zoo = converted(root, tmp_path / "zoo").zoo
+    assert zoo.roster["ratio"].to_list() == [0.5, 0.5]
+    assert zoo.roster["notes"].to_list() == ["", "ratio 0.5 taken from its masks"]
+
+
+def test_a_member_without_any_weight_has_no_ratio(tmp_path):
+    root = write_zoo(tmp_path / "root", kind="mp", epochs=[0])
+    content = config(1, "mp")
+    (trials(root)[0] / "params.json").write_text(json.dumps(content))
+    tensors = load(checkpoint(trials(root)[0], 0))
+    tensors |= {k: torch.zeros_like(v) for k, v in tensors.items() if k.endswith("_mask")}
+    torch.save(tensors, checkpoint(trials(root)[0], 0))
+    done = converted(root, tmp_path / "zoo")
+    assert done.rejected == {place(1, 0): "its masks leave no weight, and it says no prune::amount"}
+
+
+@pytest.mark.parametrize("name, value", [
+    ("training::batchsize", [1]), ("training::batchsize", 0), ("training::batchsize", 1e300),
+    ("model::dropout", 1.0), ("optim::lr", -1), ("optim::wd", float("inf")),
+    ("optim::lr", 10**400), ("model::nlin", "tanh\ud800"),
+    ("training::init_checkpoint_path", "/a/\ud800\x1b[31m"),
+])  # fmt: skip
+def test_settings_that_no_training_has(tmp_path, name, value):
+    root = write_zoo(tmp_path / "root", epochs=[0])
+    content = config(1) | {name: value}
+    (trials(root)[0] / "params.json").write_text(json.dumps(content))
+    zoo = converted(root, tmp_path / "zoo").zoo
+    assert zoo.config.batch_size == 10
+    settings = ["activation", "learning_rate", "weight_decay", "dropout"]
+    assert zoo.roster.select(settings).rows() == [("tanh", 0.0003, 0.001, 0.0)] * 2
 
 
 def test_twins_are_linked_by_the_trial_that_they_name(tmp_path):
@@ -506,6 +592,165 @@ def test_an_expression_that_does_not_filter(three, tmp_path, where):
 def test_none_of_the_epochs(three, tmp_path):
     with pytest.raises(ZoojaxError, match="none of the epochs"):
         converted(three, tmp_path / "zoo", select={"epochs": (9,)})
+
+
+@pytest.mark.parametrize(
+    "select",
+    [{"largest_weight": 1e-9}, {"lowest_accuracy": 0.99}],
+    ids=["weight", "accuracy"],
+)
+def test_where_every_state_is_rejected_no_zoo_stays(three, tmp_path, select):
+    with pytest.raises(ZoojaxError, match=r"every state is rejected.* x its .*seed=1") as caught:
+        converted(three, tmp_path / "zoo", select=select)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+# Metrics
+
+
+def report(folder, *lines: dict) -> None:
+    """Writes result.json."""
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "result.json").write_text(text)
+
+
+def test_all_rows_are_kept(tmp_path):
+    """Of epochs without checkpoints, of members without one, of states that are damaged."""
+    root = write_zoo(tmp_path / "root", epochs=[0, 2])
+    first, second = trials(root)
+    for folder in (first, second):
+        lines = [{"training_iteration": e, "test_acc": e / 10, "train_acc": 0.75} for e in range(5)]
+        report(folder, *lines)
+    shutil.rmtree(checkpoint(first, 2).parent)
+    checkpoint(second, 0).write_bytes(b"")
+    zoo = converted(root, tmp_path / "zoo").zoo
+    assert zoo.epochs == [0, 2]
+    table = zoo.all_metrics
+    assert table.select("epoch", "member").rows() == [(e, m) for e in range(5) for m in range(2)]
+    assert table["test_acc"].to_list() == [np.float32(e / 10) for e in range(5) for _ in range(2)]
+    assert table["finite"].all()
+    # What has a state is what it was.
+    assert zoo.metrics.select("member", "epoch").rows() == [(0, 0), (1, 2)]
+    assert zoo.metrics["sparsity_fc1"].is_not_null().all()
+    assert analysis.summary(zoo)["epoch"].to_list() == list(range(5))
+    assert analysis.summary(zoo)["members"].to_list() == [2] * 5
+    # And so it goes back to torch.
+    write_trials(zoo, tmp_path / "back")
+    again = converted(tmp_path / "back", tmp_path / "again").zoo
+    assert same_bits(bits(again.all_metrics), bits(table))
+
+
+def test_rows_follow_the_selection_of_epochs_and_the_filters(tmp_path):
+    root = write_zoo(tmp_path / "root", epochs=[0, 4])
+    for folder in trials(root):
+        report(folder, *({"training_iteration": e, "test_acc": e / 10} for e in range(6)))
+    chosen = converted(root, tmp_path / "chosen", select={"epochs": (1, 4)}).zoo
+    assert chosen.all_metrics["epoch"].unique().sort().to_list() == [1, 4]
+    filtered = converted(root, tmp_path / "filtered", select={"lowest_accuracy": 0.2}).zoo
+    assert filtered.all_metrics["epoch"].unique().sort().to_list() == [1, 2, 3, 4, 5]
+
+
+def test_an_agreement_needs_states(tmp_path):
+    """Rows of twins without a state are in curves, and in nothing that reads states."""
+    dense = converted(write_zoo(tmp_path / "d", members=3, epochs=[0]), tmp_path / "dense").zoo
+    root = write_zoo(tmp_path / "v", members=3, kind="vd", epochs=[0, 1])
+    shutil.rmtree(checkpoint(trials(root)[0], 1).parent)
+    for folder in trials(root):
+        numbers = {"test_acc": 0.5, "train_acc": 0.5}
+        lines = [{"training_iteration": e, "sparsity_ratio": 0.1 * e, **numbers} for e in range(3)]
+        report(folder, *lines)
+    twin = converted(root, tmp_path / "vd", parent=dense).zoo
+    answers = np.zeros((3, 10), int)
+    table = analysis.agreement(dense, twin, 1, of_zoo=answers, of_twin=answers)
+    assert table["member"].to_list() == [1, 2]
+    assert analysis.matched_epoch(twin, 0.2) in twin.epochs
+    assert len(analysis.pairs(dense, twin)) == 9
+
+
+def test_accuracies_in_percent_become_fractions(tmp_path):
+    root = write_zoo(tmp_path / "root", epochs=[0, 1])
+    for folder, last in zip(trials(root), (40.0, 95.0), strict=True):
+        report(
+            folder,
+            {"training_iteration": 0, "test_acc": 0.5, "train_acc": 9.5, "train_loss": 50.0},
+            {"training_iteration": 1, "test_acc": last, "train_acc": 97.5, "train_loss": 40.0},
+        )
+    done = converted(root, tmp_path / "zoo", select={"lowest_accuracy": 0.9})
+    assert done.zoo.metrics.select("member", "epoch").rows() == [(1, 1)]
+    (row,) = done.zoo.metrics.to_dicts()
+    expected = np.float32(0.975), np.float32(0.95), np.float32(40)
+    assert (row["train_acc"], row["test_acc"], row["train_loss"]) == expected
+    assert done.notes == ("train_acc, test_acc, ggap: reported in percent, kept as fractions",)
+    assert done.rejected[place(1, 1)] == "its test accuracy is 0.4"
+
+
+def test_one_absurd_accuracy_does_not_rescale_a_zoo(tmp_path):
+    root = write_zoo(tmp_path / "root", epochs=[0, 1])
+    report(
+        trials(root)[0], *({"training_iteration": e, "test_acc": [0.5, 77.0][e]} for e in (0, 1))
+    )
+    done = converted(root, tmp_path / "zoo")
+    assert done.zoo.metrics["test_acc"].to_list() == [0.5, 0, None, np.float32(0.1)]
+    assert done.zoo.roster["notes"][0] == "1 reported share(s) outside 0 to 1 are left out"
+    assert done.notes == ()
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path):
+    root = write_zoo(tmp_path / "root", members=1, epochs=[0])
+    (folder,) = trials(root)
+    content = (
+        '{"training_iteration": 0, "train_loss": Infinity, "test_loss": NaN, "test_acc": 0.5}\n'
+        '{"training_iteration": 1, "train_loss": -Infinity, "val_loss": 1e39, "test_acc": 0.5}\n'
+        '{"training_iteration": 2, "train_loss": 1%s, "test_acc": true}\n'
+        '{"training_iteration": 3, "train_loss": "0.25", "test_acc": [1], "val_acc": null}\n'
+    ) % ("0" * 400)
+    (folder / "result.json").write_text(content)
+    zoo = converted(root, tmp_path / "zoo").zoo
+    table = zoo.all_metrics
+    assert table["train_loss"].to_list() == [None, None, None, 0.25]
+    assert table["test_acc"].to_list() == [0.5, 0.5, None, None]
+    assert table["test_loss"].null_count() == table["val_loss"].null_count() == 4
+    # Of the first epoch the weights are there, and finite.
+    assert table["finite"].to_list() == [True, False, False, True]
+    assert zoo.roster["notes"][0] == "5 reported number(s) that are not finite are left out"
+
+
+# Foreign text
+
+
+def test_foreign_text_is_shown_in_one_line_of_visible_characters(tmp_path):
+    root = tmp_path / "root"
+    nasty = {"=cmd()_trainable_\x1b[31m\n": "k\x1b[2J\n" * 10**5, "-a_trainable_b": "\ud800"}
+    write_trial(root, 1, {0: state(1)})
+    for name, key in nasty.items():
+        write_trial(root, 2, {0: {**state(1), key: torch.zeros(1)}}, name=name)
+    done = converted(root, tmp_path / "zoo")
+    assert len(done.rejected) == 2
+    for text in (*done.rejected, *done.rejected.values()):
+        assert is_printable(text)
+        assert len(text) <= 300
+    lines = (tmp_path / "zoo" / REJECTS).read_text().splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("'") for line in lines[1:])
+    # Read again, it is what was written.
+    written = (tmp_path / "zoo" / REJECTS).read_bytes()
+    assert rejected_before(tmp_path / "zoo" / REJECTS) == done.rejected
+    write_rejects(tmp_path / "copy.csv", done.rejected)
+    assert (tmp_path / "copy.csv").read_bytes() == written
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n", b"state,reason\nx\n", b"state,reason\n\xff,\n",
+                                     b'state,reason\n"' + b"x" * 200_000])  # fmt: skip
+def test_a_damaged_list_of_rejects_is_refused_when_resuming(three, tmp_path, content):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        converted(three, tmp_path / "zoo", report=stop)
+    (tmp_path / "zoo" / REJECTS).write_bytes(content)
+    with pytest.raises(ZoojaxError, match=f"{REJECTS} is damaged, remove it"):
+        converted(three, tmp_path / "zoo")
 
 
 # Interruption, verification
