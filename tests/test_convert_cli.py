@@ -2,10 +2,12 @@
 
 import csv
 import json
+import os
 
 import pytest
 import torch
 from test_pickled_datasets import foreign_class
+from test_pickled_datasets import images as image_file
 from torch_zoos import checkpoint, state, trial_name, trials, write_trial, write_zoo
 
 from experiments.cli import main
@@ -138,3 +140,88 @@ def test_a_parent_that_is_none(capsys, converted, tmp_path):
     twins = write_zoo(tmp_path / "twins", members=3, kind="mp", epochs=[0])
     arguments = ("from-torch", twins, "--out", tmp_path / "out", "--parent", zoo)
     assert "1 twins have no one dense member" in refused(capsys, *arguments)
+
+
+def test_percent_is_told(capsys, tmp_path):
+    root = write_zoo(tmp_path / "root", epochs=[0])
+    for folder, acc in zip(trials(root), (40.0, 95.0), strict=True):
+        line = {"training_iteration": 0, "test_acc": acc}
+        (folder / "result.json").write_text(json.dumps(line))
+    arguments = ("from-torch", root, "--lowest-accuracy", 0.9, "--out")
+    status, text, err = run(capsys, *arguments, tmp_path / "zoo")
+    assert (status, "members: 2, states: 1, rejected: 1" in text) == (0, True)
+    note = "test_acc, ggap: reported in percent, kept as fractions"
+    assert err == f"zoojax: note: {note}\n"
+    status, text, err = run(capsys, *arguments, tmp_path / "json", "--json")
+    assert json.loads(text)["notes"] == [note]
+
+
+def test_a_conversion_that_rejects_everything(capsys, tmp_path):
+    root = write_zoo(tmp_path / "root")
+    line = refused(capsys, "from-torch", root, "--out", tmp_path / "zoo", "--largest-weight", 1e-9)
+    assert "every state is rejected" in line
+    assert [p.name for p in tmp_path.iterdir()] == ["root"]
+
+
+def pipe(path):
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "spoil, reason",
+    [
+        (lambda f: f.write_bytes(b"not torch"), "not a torch file"),
+        (lambda f: f.write_bytes(b""), "empty"),
+        (lambda f: f.symlink_to(f.name), "symbolic links"),
+        (lambda f: f.mkdir(), "a folder"),
+        (pipe, "not a regular file"),
+        (lambda f: torch.save({"trainset": 1}, f), "not a pickled data set"),
+        (lambda f: torch.save({k: v for k, v in image_file().items() if k != "trainset"}, f),
+         "holds no images in a trainset"),
+        (lambda f: torch.save(image_file(0), f), "holds no images in a trainset"),
+        (lambda f: torch.save(image_file(), f), "holds no images of the small CNN"),
+    ],
+    ids=["text", "empty", "circle", "folder", "pipe", "other", "no-train", "none", "size"],
+)  # fmt: skip
+def test_own_images_that_cannot_be_read_are_left_out(capsys, tmp_path, spoil, reason):
+    root, out = write_zoo(tmp_path / "root", epochs=[0]), tmp_path / "zoo"
+    spoil(root / "dataset.pt")
+    status, text, err = run(capsys, "from-torch", root, "--out", out)
+    assert status == 0, err
+    assert "members: 2, states: 2, rejected: 0" in text
+    (line,) = err.splitlines()
+    assert line.startswith("zoojax: note: ") and "left out" in line and reason in line
+    assert json.loads((out / "zoo.json").read_text())["data_hash"] is None
+    if reason == "holds no images of the small CNN":
+        return
+    # Asked for, they are needed.
+    arguments = ("from-torch", root, "--out", tmp_path / "other", "--data", root / "dataset.pt")
+    assert reason in refused(capsys, *arguments)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_path_that_is_no_text(capsys, tmp_path):
+    folder, zoo = tmp_path / os.fsdecode(b"\xff\n"), tmp_path / "zoo"
+    root = write_zoo(folder / "root", epochs=[0])
+    assert run(capsys, "from-torch", root, "--out", zoo)[0] == 0
+    assert run(capsys, "verify", zoo, root, "--images", 2)[0] == 0
+    assert run(capsys, "to-torch", zoo, "--out", folder / "back")[0] == 0
+    checkpoint(trials(root)[0], 0).write_bytes(b"")
+    line = refused(capsys, "from-torch", root, "--out", tmp_path / "strict", "--strict")
+    assert "empty" in line
+
+
+def test_export_says_which_names_it_changed(capsys, tmp_path):
+    root = write_zoo(tmp_path / "root", members=1, epochs=[0])
+    trials(root)[0].rename(root / "a\\b_trainable_")
+    assert run(capsys, "from-torch", root, "--out", tmp_path / "zoo")[0] == 0
+    status, text, err = run(capsys, "to-torch", tmp_path / "zoo", "--out", tmp_path / "back")
+    assert (status, text) == (0, f"1 states in {tmp_path / 'back'}\n")
+    assert err.startswith("zoojax: note: 1 trial name(s) cannot name a folder")
+
+
+@pytest.mark.parametrize("epochs", ["5-3", "1,,2", "-1", "1-", "²"])
+def test_epochs_that_are_none(capsys, converted, tmp_path, epochs):
+    assert "--epochs" in refused(
+        *(capsys, "to-torch", converted[1], "--out", tmp_path / "out", f"--epochs={epochs}")
+    )

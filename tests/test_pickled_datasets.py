@@ -30,7 +30,9 @@ from test_torch_checkpoints import (
 from torch.utils.data import Subset, TensorDataset
 
 from converters.pickled_datasets import read_image_set, read_model_dataset
+from converters.sources import from_dataset
 from converters.torch_checkpoints import read_state
+from zoojax.text import is_printable
 
 BASE = "checkpoints_to_datasets.dataset_base.ModelDatasetBase"
 LAYERS = [(0, "conv2d"), (3, "conv2d"), (6, "conv2d"), (9, "fc"), (11, "fc")]
@@ -352,3 +354,34 @@ def test_the_reference_images_are_those_of_torch(reference):
         pixels, labels = expected[f"{name}set"].tensors
         np.testing.assert_array_equal(split.images, pixels.permute(0, 2, 3, 1).numpy())
         np.testing.assert_array_equal(split.labels, labels.numpy())
+
+
+def test_names_and_numbers_that_no_data_set_has(tmp_path):
+    """Each name becomes one member; epochs and properties of any size are taken or skipped."""
+    names = ["", "/", "..", "a\0", "b\n\x1b[31m", "c" * 10_000, "c" * 10_000 + "d", "good"]
+    epochs = [0, 1, -1, 10**8, 10**8 + 1, 2**70, 5, 5]
+    path = tmp_path / "dataset.pt"
+    path.write_bytes(
+        saved_dataset(
+            data_in=[state_dict() for _ in names],
+            paths=[f"/zoos/{name}" for name in names],
+            epochs=epochs,
+            properties={"test_acc": [10**300] * 8, "train_loss": [2**2000] * 8, "ggap": ["x"] * 8},
+            train_val_test="\x1b[31m" * 1000,
+        )
+    )
+    sources = from_dataset(path)
+    assert all(is_printable(s.name) and 0 < len(s.name) <= 210 for s in sources)
+    skipped = [reason for s in sources for reason in s.skipped.values()]
+    assert skipped == ["its epoch is not from 0 to 100000000"] * 3
+    assert sorted(e for s in sources for e in s.states) == [0, 1, 5, 5, 10**8]
+    assert all(is_printable(p) for s in sources for p in (*s.places.values(), *s.skipped))
+    rows = [row for s in sources for row in s.rows.values()]
+    assert rows == [{"train_loss": float("inf"), "test_acc": 1e300}] * 5
+
+
+def test_an_object_alone_may_call_itself_anything(tmp_path):
+    path = tmp_path / "dataset.pt"
+    path.write_bytes(saved_dataset(alone=True, train_val_test="\x1b[31m\n" * 1000))
+    (split,) = read_model_dataset(path)
+    assert is_printable(split.name) and len(split.name) <= 40

@@ -2,6 +2,10 @@
 
 import functools
 import json
+import os
+import resource
+import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +19,13 @@ from torch import nn
 from torch.nn.utils import prune
 from torch_zoos import network, state
 
-from converters import layout
+from converters import export, layout
 from converters.sources import from_trials
 from converters.torch_checkpoints import read_state
 from converters.torch_models import CNN
 from converters.torch_to_zoo import convert
 from converters.zoo_to_torch import state_dict, trial_names, verify, write_safetensors, write_trials
-from zoojax import models, population
+from zoojax import models, open_zoo, population
 from zoojax.errors import ZoojaxError
 
 IMAGES = np.random.default_rng(0).standard_normal((5, 28, 28, 1), np.float32)
@@ -186,3 +190,173 @@ def test_what_is_not_there(tmp_path_factory, tmp_path):
             write(zoo, tmp_path / "file" / "out")
     with pytest.raises(ZoojaxError, match="was not converted from torch"):
         verify(zoo, [], IMAGES)
+
+
+# Whose folder it is, and names in it
+
+
+def renamed(zoo, to: Path, **columns: list):
+    """A copy of a zoo whose members table has other columns."""
+    shutil.copytree(zoo.path, to)
+    table = zoo.roster.with_columns(pl.Series(name, values) for name, values in columns.items())
+    table.write_parquet(to / "members.parquet")
+    return open_zoo(to)
+
+
+def inventory(folder: Path) -> dict[str, bytes | None]:
+    """Everything in a folder, links as such."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        regular = path.is_file() and not path.is_symlink()
+        found[str(path.relative_to(folder))] = path.read_bytes() if regular else None
+    return found
+
+
+HOSTILE = [
+    "/tmp/evil_trainable_", "../evil_trainable_", "..", ".", "", None, "a/b_trainable_", "a\\b",
+    "nul\0_trainable_", "line\n_trainable_", "\x1b[31m_trainable_", "\u202e_trainable_",
+    "x" * 256, "é" * 128, "CON", "con.txt", "Lpt1.a", "dot.", "space ", " space", "zoojax.json",
+    "ZOOJAX.JSON",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=lambda name: repr(name)[:20])
+def test_a_name_that_is_no_folder_is_replaced(tmp_path_factory, tmp_path, name):
+    good = "Good:trainable,lr=0.1"
+    zoo = renamed(zoos.dense(tmp_path_factory), tmp_path / "zoo", trial=[name, good, good.upper()])
+    before, out, notes = inventory(tmp_path / "zoo"), tmp_path / "in" / "out", []
+    assert write_trials(zoo, out, epochs=[0], note=notes.append) == 3
+    expected = ["NN_tune_trainable_00000_seed=1", good, "NN_tune_trainable_00002_seed=3"]
+    assert trial_names(zoo) == expected
+    assert sorted(p.name for p in out.iterdir()) == sorted([*expected, export.MARKER])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "zoo"]
+    assert [p.name for p in (tmp_path / "in").iterdir()] == ["out"]
+    assert inventory(tmp_path / "zoo") == before
+    (note,) = notes
+    assert note.startswith("2 trial name(s) cannot name a folder or are there twice")
+    assert len(note) < 300 and note.isprintable()
+
+
+def test_a_replacement_is_not_the_name_of_another(tmp_path_factory, tmp_path):
+    trials = ["..", "nn_tune_trainable_00000_SEED=1", "NN_tune_trainable_00000_seed=1_2"]
+    zoo = renamed(zoos.dense(tmp_path_factory), tmp_path / "zoo", trial=trials)
+    assert trial_names(zoo) == ["NN_tune_trainable_00000_seed=1_3", *trials[1:]]
+
+
+@pytest.mark.parametrize("layers", [
+    ["a"], ["a"] * 5, ["a", "b", "c", "d", None], ["a", "b", "c", "d", "e\n"], list("abcdef"),
+    ["a", "b", "c", "d", "e" * 1000],
+], ids=["one", "same", "null", "line", "six", "long"])  # fmt: skip
+def test_layers_of_no_names_are_refused(tmp_path_factory, tmp_path, layers):
+    zoo = renamed(zoos.dense(tmp_path_factory), tmp_path / "zoo", layers=[layers] * 3)
+    for write in (write_trials, write_safetensors):
+        with pytest.raises(ZoojaxError, match=r"members\.parquet is damaged.*5 names"):
+            write(zoo, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_of_one_zoo_in_one_form(tmp_path_factory, tmp_path):
+    zoo, twin = zoos.dense(tmp_path_factory), zoos.pruned(tmp_path_factory)
+    out = tmp_path / "out"
+    assert write_trials(zoo, out, epochs=[0]) == 3
+    before = inventory(tmp_path)
+    with pytest.raises(ZoojaxError, match="out holds the export of another zoo"):
+        write_trials(twin, out)
+    with pytest.raises(ZoojaxError, match="out was exported as trial, not prune"):
+        write_trials(zoo, out, prune_keys=True)
+    with pytest.raises(ZoojaxError, match="out was exported as trial, not safetensors"):
+        write_safetensors(zoo, out)
+    assert inventory(tmp_path) == before
+    assert write_trials(zoo, out) == 9
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": "zoojax-export"}'])
+def test_a_marker_that_says_nothing(tmp_path_factory, tmp_path, content):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / export.MARKER).write_text(content)
+    before = inventory(tmp_path)
+    with pytest.raises(ZoojaxError, match="out"):
+        write_trials(zoos.dense(tmp_path_factory), tmp_path / "out")
+    assert inventory(tmp_path) == before
+
+
+def test_what_others_have_written_is_not_overwritten(tmp_path_factory, tmp_path):
+    zoo = zoos.dense(tmp_path_factory)
+    out = tmp_path / "out"
+    other = out / trial_names(zoo)[1]
+    other.mkdir(parents=True)
+    (other / "params.json").write_text("mine")
+    (out / "members.parquet").write_text("mine")
+    (out / "notes.txt").write_text("mine")
+    before = inventory(tmp_path)
+    for write, name in ((write_trials, other.name), (write_safetensors, "members.parquet")):
+        with pytest.raises(ZoojaxError, match=f"{name} is there, and not of this export"):
+            write(zoo, out)
+        assert inventory(tmp_path) == before
+    shutil.rmtree(other)
+    assert write_trials(zoo, out) == 9
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_links_in_the_folder_lead_nowhere(tmp_path_factory, tmp_path):
+    zoo, out, outside = zoos.dense(tmp_path_factory), tmp_path / "out", tmp_path / "outside"
+    assert write_trials(zoo, out, epochs=[0]) == 3
+    outside.mkdir()
+    folder = out / trial_names(zoo)[1]
+    (folder / "checkpoint_000001").symlink_to(outside)
+    with pytest.raises(ZoojaxError, match="checkpoint_000001 is not a folder"):
+        write_trials(zoo, out)
+    shutil.rmtree(folder)
+    folder.symlink_to(outside)
+    with pytest.raises(ZoojaxError, match=f"{folder.name} is not a folder"):
+        write_trials(zoo, out)
+    assert not list(outside.iterdir())
+    # A file in place of which there is a link is written, and not what it leads to.
+    folder.unlink()
+    write_trials(zoo, out, epochs=[1])
+    state = folder / "checkpoint_000001" / "checkpoints"
+    content = state.read_bytes()
+    state.unlink()
+    (outside / "file").write_text("mine")
+    state.symlink_to(outside / "file")
+    write_trials(zoo, out)
+    assert (outside / "file").read_text() == "mine"
+    assert state.read_bytes() == content and not state.is_symlink()
+
+
+def test_files_are_as_readable_as_any(tmp_path_factory, tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_safetensors(zoos.dense(tmp_path_factory), tmp_path / "out")
+        write_trials(zoos.dense(tmp_path_factory), tmp_path / "trials")
+    finally:
+        os.umask(before)
+    for folder in ("out", "trials"):
+        for file in (f for f in (tmp_path / folder).rglob("*") if f.is_file()):
+            assert file.stat().st_mode & 0o777 == 0o640, file
+
+
+def test_a_full_disk_is_one_line(tmp_path_factory, tmp_path):
+    """Files may have so many bytes and no more; the same call goes on when they may."""
+    zoo = zoos.dense(tmp_path_factory)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for write, limits in ((write_trials, (50, 400, 5000)), (write_safetensors, (50, 5000, 20_000))):
+        out = tmp_path / write.__name__
+        for limit in limits:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+            try:
+                with pytest.raises(ZoojaxError, match=r"cannot write .*: .") as caught:
+                    write(zoo, out)
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            assert "\n" not in str(caught.value)
+            assert not [p for p in out.rglob("*") if ".tmp-" in p.name]
+        write(zoo, out)
+        whole = tmp_path / "whole" / write.__name__
+        write(zoo, whole)
+        one, other = inventory(out), inventory(whole)
+        for name in (n for n in list(one) if n.endswith(".safetensors")):
+            # The library writes what it knows about the arrays in a random order.
+            del one[name], other[name]
+            assert zoos.same_bits(load_file(out / name), load_file(whole / name))
+        assert one == other
