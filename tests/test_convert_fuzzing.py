@@ -65,7 +65,7 @@ def structures(draw: st.DrawFn):
 
     def edit(folder: Path) -> None:
         file = folder / name
-        if not file.is_file():
+        if file.is_symlink() or not file.is_file():
             return
         if name == "progress.csv":
             clear(folder / "result.json")
@@ -91,7 +91,7 @@ def damages(draw: st.DrawFn):
 
     def edit(folder: Path) -> None:
         file = folder / name
-        if not file.is_file():
+        if file.is_symlink() or not file.is_file():
             return
         content = bytearray(file.read_bytes())
         place = int(where * max(len(content) - 1, 0))
