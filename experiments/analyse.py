@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from experiments.options import prepare_jax
+from experiments.options import DataDir, Flag, option, prepare_jax
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,23 +24,26 @@ class Analyse:
     Example: zoojax analyse zoos/usps zoos/usps-mp zoos/usps-vd --out analysis
     """
 
-    zoo: Annotated[Path, tyro.conf.Positional]
+    zoo: Annotated[Path, tyro.conf.Positional, option("ZOO")]
     """Folder of the dense zoo."""
 
-    twins: Annotated[tuple[Path, ...], tyro.conf.Positional] = ()
+    twins: Annotated[tuple[Path, ...], tyro.conf.Positional, option("[TWIN ...]")] = ()
     """Folders of its twins, one by magnitude pruning, one by variational dropout."""
 
-    out: Path = Path("analysis")
+    out: Annotated[Path, option("FOLDER")] = Path("analysis")
     """Folder to write to: new, or that of an earlier analysis of the same zoo, which is
     replaced."""
 
-    data_dir: Path | None = None
+    data_dir: DataDir = None
     """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
 
-    representation: Path | None = None
+    representation: Annotated[Path | None, option("REP")] = None
     """Folder of a hyper-representation of the zoo or a twin, evaluated, to show besides."""
 
-    quiet: bool = False
+    json: Flag = False
+    """Print JSON on standard output."""
+
+    quiet: Flag = False
     """Show no progress."""
 
     def run(self) -> None:
@@ -54,7 +57,7 @@ class Analyse:
             if self.representation is None
             else representation_tables(self.representation, zoo, *twins)
         )
-        write_analysis(zoo, twins, self.out, self.data_dir, self.quiet, more)
+        write_analysis(zoo, twins, self.out, self.data_dir, self.quiet, self.json, more)
 
 
 def representation_tables(path: Path, *zoos: "Zoo") -> "dict[str, pl.DataFrame]":
@@ -84,12 +87,14 @@ def write_analysis(
     out: Path,
     data_dir: Path | None,
     quiet: bool,
+    as_json: bool,
     more: "dict[str, pl.DataFrame] | None" = None,
 ) -> Path:
     """Analyses a zoo and its twins into a folder, prints what the page says first.
 
     Args:
         zoo, twins, out, data_dir, quiet: see `Analyse`.
+        as_json: print JSON.
         more: tables to write and show besides.
 
     Returns:
@@ -97,11 +102,10 @@ def write_analysis(
     """
     from rich.console import Console
 
-    from experiments.tables import show_comparison
+    from experiments.tables import comparison, say, show_comparison, show_json
     from zoojax import figures, report
     from zoojax.analysis import analyse, write_tables
     from zoojax.analysis.folder import FIGURES, REPORT, TABLES, check_folder, claim_folder
-    from zoojax.text import printable
 
     check_folder(out, zoo, twins)
     console = Console(stderr=True, quiet=quiet)
@@ -119,22 +123,27 @@ def write_analysis(
         status.update("writing the page")
         page = out / REPORT
         report.write(found, page, drawn)
+    if as_json:
+        names = ("crossing", "agreement_summary", "paper")
+        tables = {name: found.tables[name].to_dicts() for name in names if name in found.tables}
+        rows = comparison(zoo, *found.twins)
+        show_json({"report": page, "rows": rows, **tables, "notes": found.notes})
+        return page
     show_comparison(zoo, *found.twins)
     _show(found)
-    print(f"report: {printable(page, 4096)}")
+    say(f"report: {page}")
     return page
 
 
 def _show(found: "Analysis") -> None:
     """Prints the notes, and where the methods cross."""
-    from zoojax.text import printable
+    from experiments.tables import say
 
-    for note in found.notes:
-        print(f"note: {printable(note, 2000)}")
+    say(*(f"note: {note}" for note in found.notes))
     crossing = found.tables.get("crossing")
     if crossing is not None and crossing["above"][0] is not None:
         above, below = crossing["above"][0], crossing["below"][0]
-        print(
+        say(
             "variational dropout becomes the more accurate between the measured sparsities "
             f"{100 * above:.4g} % and {100 * below:.4g} %"
         )

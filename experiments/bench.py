@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from experiments import bench_growth, bench_representation, bench_scaling, bench_torch
 from experiments.bench_cases import IMAGES, Case, Measure, flops, gemm_peak, population_program
-from experiments.options import prepare_jax
+from experiments.options import Flag, option, prepare_jax
 from zoojax import machine
 from zoojax.errors import ZoojaxError
 from zoojax.files import write_beside
@@ -38,32 +38,32 @@ class Bench:
     """Training of dense, pruned and variational-dropout members, their evaluation, and
     training of a hyper-representation."""
 
-    batch_sizes: tuple[int, ...] = (10,)
+    batch_sizes: Annotated[tuple[int, ...], option("N ...")] = (10,)
     """Images a step."""
 
-    members: tuple[int, ...] = (16, 64)
+    members: Annotated[tuple[int, ...], option("N ...")] = (16, 64)
     """Members that torch.func.vmap and jax.vmap train at once."""
 
-    repetitions: int = 5
+    repetitions: Annotated[int, option("N")] = 5
     """Measurements of each; the median and the range are shown."""
 
-    seconds: float = 3.0
+    seconds: Annotated[float, option("SECONDS")] = 3.0
     """Length of each measurement."""
 
-    chunk: int | None = None
+    chunk: Annotated[int | None, option("N")] = None
     """Members that a core or GPU trains at once (default: chosen for the machine)."""
 
-    growth: tuple[int, ...] = ()
+    growth: Annotated[tuple[int, ...], option("N ...")] = ()
     """Also train whole zoos of so many members, each in a process of its own, and show what
     an epoch and its saving take, and the memory."""
 
-    scaling: bool = False
+    scaling: Flag = False
     """Also train zoos over several devices and processes, and show how well that scales."""
 
-    out: Path | None = None
+    out: Annotated[Path | None, option("FILE")] = None
     """Write the result into this Markdown file as well."""
 
-    json: bool = False
+    json: Flag = False
     """Print JSON on standard output."""
 
     def run(self) -> None:
@@ -78,7 +78,7 @@ class Bench:
         import polars as pl
         from rich.console import Console
 
-        from experiments.tables import show_json, show_rows
+        from experiments.tables import say, show_json, show_rows
 
         speeds: dict[tuple[Case, str], list[float]] = {}
         peak: list[float] = []
@@ -101,16 +101,18 @@ class Bench:
             for topology in bench_scaling.topologies(machine.cores()) if self.scaling else []:
                 status.update(f"a zoo on {topology}")
                 scaling.append(bench_scaling.measured(topology))
-        facts = {**_facts(speeds), "matrix products": f"{_spread(peak)} GFLOP/s"}
+        measured = _facts(speeds)
+        facts = {**measured, "matrix products": f"{_spread(peak)} GFLOP/s"}
         rows = _rows(speeds, statistics.median(peak))
         if self.out is not None:
             text = _markdown(facts, rows, growth, scaling)
             write_beside(self.out, lambda path: path.write_text(text))
         if self.json:
-            show_json({**facts, "rows": rows, "growth": growth, "scaling": scaling})
+            products = {"gflops": peak, "median": statistics.median(peak)}
+            tables = {"rows": rows, "growth": growth, "scaling": scaling}
+            show_json({**measured, "matrix products": products, **tables})
             return
-        for name, value in facts.items():
-            print(f"{name}: {value}")
+        say(*(f"{name}: {value}" for name, value in facts.items()))
         if rows:
             show_rows(pl.DataFrame(_shown(rows)))
         if growth:

@@ -6,6 +6,7 @@ Heavy imports wait inside the commands, so that --help answers at once.
 """
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -17,12 +18,14 @@ from typing import Annotated, Any
 
 import tyro
 
+import zoojax
 from experiments import environment
 from experiments.analyse import Analyse
 from experiments.bench import Bench
 from experiments.convert import Convert
 from experiments.evaluate import Evaluate
 from experiments.info import Info
+from experiments.parsing import parse
 from experiments.presets_command import Presets
 from experiments.represent import Represent
 from experiments.represent.sample import Sample
@@ -33,6 +36,7 @@ from experiments.sparsify import Sparsify
 from experiments.train import Train
 from zoojax import interrupts
 from zoojax.errors import ZoojaxError
+from zoojax.text import printable
 
 _Command = (
     Annotated[Presets, tyro.conf.subcommand("presets")]
@@ -49,7 +53,12 @@ _Command = (
 # After an interruption these go on where they were; others begin anew.
 _CONTINUED = (Train, Sparsify, Convert, Reproduce, TrainRepresentation, ZeroShot, Sample)
 _INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
-_DESCRIPTION = "Train, sparsify and measure whole populations of small neural networks."
+_DESCRIPTION = (
+    "Train, sparsify and measure whole populations of small neural networks. "
+    "`zoojax --version` prints the version."
+)
+# Characters of a message: a path may have 4096.
+_LONGEST = 5000
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,15 +73,13 @@ def main(arguments: list[str] | None = None) -> int:
     """
     if arguments is None:
         environment.use_utf8()
-    command = tyro.cli(
-        _Command,
-        prog="zoojax",
-        description=_DESCRIPTION,
-        args=arguments,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
-    )
+    words = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        # Names may hold characters that the terminal's encoding does not have.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        status = _run(command)
+        status = _run(words)
     except Exception:
         if _company() is None:
             raise
@@ -90,24 +97,42 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
-def _run(command: Any) -> int:
+def _run(words: list[str]) -> int:
+    command = None
     try:
         with interrupts.raised(), _plain_warnings():
-            environment.with_named_out(command).run()
+            if words[:1] == ["--version"]:
+                print(f"zoojax {zoojax.__version__}")
+            else:
+                command = _parsed(words)
+                environment.with_named_out(command).run()
             sys.stdout.flush()
     except ZoojaxError as error:
-        print(f"zoojax: {error}", file=sys.stderr)
+        print(_line(error), file=sys.stderr)
         return 2
     except interrupts.Interrupted as error:
         on = isinstance(getattr(command, "action", command), _CONTINUED)
         advice = "; the same command goes on from the last whole epoch" if on else ""
-        print(f"zoojax: interrupted{advice}", file=sys.stderr)
+        print(_line(f"interrupted{advice}"), file=sys.stderr)
         return 128 + error.number
     except BrokenPipeError:
         # Whoever read it (head, less) has seen enough; Python would say so once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 0
+
+
+def _parsed(words: list[str]) -> Any:
+    try:
+        return parse(_Command, words, "zoojax", _DESCRIPTION)
+    except SystemExit:  # Help was printed; whether somebody reads it shows here.
+        sys.stdout.flush()
+        raise
+
+
+def _line(message: object) -> str:
+    """What zoojax has to say, in one line that is safe to print."""
+    return f"zoojax: {printable(message, _LONGEST)}"
 
 
 @contextlib.contextmanager
@@ -117,7 +142,7 @@ def _plain_warnings() -> Iterator[None]:
 
     def format_one(message: Any, category: type, *rest: Any, **options: Any) -> str:
         if category.__module__.startswith("zoojax"):
-            return f"zoojax: {message}\n"
+            return f"{_line(message)}\n"
         return before(message, category, *rest, **options)
 
     warnings.formatwarning = format_one

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from experiments.options import Processes, ProcessOptions, join
+from experiments.options import DataDir, Flag, Processes, ProcessOptions, join, option
 from zoojax.errors import ZoojaxError
+from zoojax.paths import expanded
 from zoojax.text import printable
 
 if TYPE_CHECKING:
@@ -24,44 +25,44 @@ if TYPE_CHECKING:
 class Reading:
     """What is taken, and what is known of it."""
 
-    parent: Path | None = None
+    parent: Annotated[Path | None, option("ZOO")] = None
     """The dense zoo, already converted, that these are twins of."""
 
-    preset: str | None = None
+    preset: Annotated[str | None, option("PRESET")] = None
     """The preset that the zoo is of: gives its images, its twins' learning rates, and the
     hyper-parameters that the files do not say."""
 
-    data: str | None = None
+    data: Annotated[str | None, option("IMAGES")] = None
     """The zoo's images: the path of its dataset.pt, or the name of an image set
     (with --preset, normalised as that says). Default: ROOT/dataset.pt if it is there."""
 
-    data_dir: Path | None = None
+    data_dir: DataDir = None
     """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
 
-    epochs: str = "all"
+    epochs: Annotated[str, option("EPOCHS")] = "all"
     """Which epochs: "all", or numbers and ranges such as 0,25,40-50."""
 
-    where: str | None = None
+    where: Annotated[str | None, option("SQL")] = None
     """Take only members for which this SQL expression over the members table holds, such
     as "learning_rate = 0.001 AND activation = 'tanh'"."""
 
-    largest_weight: float | None = None
+    largest_weight: Annotated[float | None, option("WEIGHT")] = None
     """Reject states with a larger absolute weight or bias."""
 
-    lowest_accuracy: float | None = None
+    lowest_accuracy: Annotated[float | None, option("SHARE")] = None
     """Reject states with a lower reported test accuracy, in [0, 1] (also where percent are
     reported)."""
 
-    strict: bool = False
+    strict: Flag = False
     """Stop at the first state that cannot be converted."""
 
-    name: str | None = None
+    name: Annotated[str | None, option("NAME")] = None
     """Name of the zoo (default: that of its folder)."""
 
-    json: bool = False
+    json: Flag = False
     """Print the closing table as JSON on standard output."""
 
-    quiet: bool = False
+    quiet: Flag = False
     """Show no progress."""
 
     processes: ProcessOptions = field(default_factory=Processes)
@@ -75,10 +76,10 @@ class FromTorch:
     Example: zoojax convert from-torch tune_zoo_usps --out zoos/usps
     """
 
-    root: Annotated[Path, tyro.conf.Positional]
+    root: Annotated[Path, tyro.conf.Positional, option("ROOT")]
     """The folder that holds the trial folders."""
 
-    out: Path
+    out: Annotated[Path, option("ZOO")]
     """Folder of the zoo: new, or of the same conversion interrupted."""
 
     reading: tyro.conf.OmitArgPrefixes[Reading]
@@ -101,10 +102,10 @@ class FromDataset:
     Example: zoojax convert from-dataset dataset_usps.pt --preset usps-s-seed --out zoos/usps-pt
     """
 
-    file: Annotated[Path, tyro.conf.Positional]
+    file: Annotated[Path, tyro.conf.Positional, option("FILE")]
     """The data set, such as dataset_usps_seed.pt."""
 
-    out: Path
+    out: Annotated[Path, option("ZOO")]
     """Folder of the zoo: new, or of the same conversion interrupted."""
 
     reading: tyro.conf.OmitArgPrefixes[Reading]
@@ -125,20 +126,20 @@ class ToTorch:
     Example: zoojax convert to-torch zoos/usps-vd --out exported/usps-vd
     """
 
-    zoo: Annotated[Path, tyro.conf.Positional]
+    zoo: Annotated[Path, tyro.conf.Positional, option("ZOO")]
     """Folder of the zoo."""
 
-    out: Path
+    out: Annotated[Path, option("FOLDER")]
     """Folder to write to: new, or of the same export interrupted, which resumes."""
 
     format: Literal["trial", "prune", "safetensors"] = "trial"
     """Trial folders with plain state dicts; the same with torch.nn.utils.prune's keys for
     pruned members; or one stacked safetensors file per epoch and the tables."""
 
-    epochs: str = "all"
+    epochs: Annotated[str, option("EPOCHS")] = "all"
     """Which epochs: "all", or numbers and ranges such as 0,25,40-50."""
 
-    quiet: bool = False
+    quiet: Flag = False
     """Show no progress."""
 
     def run(self) -> None:
@@ -146,6 +147,7 @@ class ToTorch:
         require_torch()
         from converters.zoo_to_torch import write_safetensors, write_trials
         from experiments.progress import counting
+        from experiments.tables import say
         from zoojax.zoo import open_zoo
 
         zoo, epochs = open_zoo(self.zoo), parse_epochs(self.epochs)
@@ -163,7 +165,7 @@ class ToTorch:
                 )
         _show(notes)
         unit = "epoch files" if self.format == "safetensors" else "states"
-        print(f"{written} {unit} in {printable(self.out)}")
+        say(f"{written} {unit} in {self.out}")
 
 
 @dataclass(frozen=True)
@@ -175,28 +177,28 @@ class Verify:
     Example: zoojax convert verify zoos/usps tune_zoo_usps
     """
 
-    zoo: Annotated[Path, tyro.conf.Positional]
+    zoo: Annotated[Path, tyro.conf.Positional, option("ZOO")]
     """Folder of the converted zoo."""
 
-    source: Annotated[Path, tyro.conf.Positional]
+    source: Annotated[Path, tyro.conf.Positional, option("SOURCE")]
     """What it was converted from: the folder of trial folders, or the pickled data set."""
 
-    sample: int = 100
+    sample: Annotated[int, option("N")] = 100
     """States to compare, evenly spread; 0 for all."""
 
-    images: int = 64
+    images: Annotated[int, option("N")] = 64
     """Images that both networks are run on: of the zoo's test set, or noise without one."""
 
-    data_dir: Path | None = None
+    data_dir: DataDir = None
     """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
 
-    tolerance: float = 1e-5
+    tolerance: Annotated[float, option("DIFFERENCE")] = 1e-5
     """The largest difference between logits that passes."""
 
-    json: bool = False
+    json: Flag = False
     """Print JSON on standard output."""
 
-    quiet: bool = False
+    quiet: Flag = False
     """Show no progress."""
 
     def run(self) -> None:
@@ -207,7 +209,7 @@ class Verify:
         from converters.sources import from_dataset, from_trials
         from converters.zoo_to_torch import verify
         from experiments.progress import counting
-        from experiments.tables import show_json
+        from experiments.tables import say, show_json
         from zoojax.reading import is_folder, is_there
         from zoojax.zoo import open_zoo
         from zoojax.zoo_images import load_images
@@ -226,10 +228,10 @@ class Verify:
         if self.json:
             show_json(found._asdict())
         else:
-            print(f"states compared: {found.states}, on {found.images} images")
-            print(f"largest difference of logits: {found.difference:.2e} ({found.worst})")
-            print(f"states not equal bit for bit: {len(found.unequal)}")
-            print(f"states that the zoo does not have: {len(found.missing)}")
+            say(f"states compared: {found.states}, on {found.images} images")
+            say(f"largest difference of logits: {found.difference:.2e} ({found.worst})")
+            say(f"states not equal bit for bit: {len(found.unequal)}")
+            say(f"states that the zoo does not have: {len(found.missing)}")
         if found.unequal or found.missing or not found.difference <= self.tolerance:
             raise ZoojaxError(f"{zoo.path} differs from {self.source}")
 
@@ -285,7 +287,7 @@ def _convert(
     from converters.roster import Selection
     from converters.torch_to_zoo import REJECTS, convert
     from experiments.progress import counting
-    from experiments.tables import show_json
+    from experiments.tables import say, show_json
     from zoojax.zoo import open_zoo
 
     notes: list[str] = []
@@ -316,18 +318,18 @@ def _convert(
         show_json({**facts, "rejected": dict(reasons), "notes": notes})
         return
     _show(notes)
-    print(f"{done.zoo}")
-    print(f"members: {len(done.zoo)}, states: {done.states}, rejected: {len(done.rejected)}")
+    say(f"{done.zoo}")
+    say(f"members: {len(done.zoo)}, states: {done.states}, rejected: {len(done.rejected)}")
     for reason, count in reasons.most_common(20):
-        print(f"  {count} x {reason}")
+        say(f"  {count} x {reason}")
     if reasons:
-        print(f"every rejected state is named in {printable(out / REJECTS)}")
+        say(f"every rejected state is named in {out / REJECTS}")
 
 
 def _show(notes: list[str]) -> None:
     """Prints notes on standard error, one line each."""
     for note in notes:
-        print(f"zoojax: note: {note}", file=sys.stderr)
+        print(f"zoojax: note: {printable(note, 2000)}", file=sys.stderr)
 
 
 def _images(
@@ -345,7 +347,7 @@ def _images(
     from zoojax.zoo_images import load_images
 
     named = reading.data is not None and not reading.data.endswith(".pt")
-    file = Path(reading.data) if reading.data is not None and not named else None
+    file = expanded(reading.data) if reading.data is not None and not named else None
     if file is None and not named and reading.preset is None:
         file = found
     if file is not None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from experiments.options import Processes, ProcessOptions, prepare_jax
+from experiments.options import DataDir, Flag, Processes, ProcessOptions, option, prepare_jax
 
 
 @dataclass(frozen=True)
@@ -18,22 +18,22 @@ class Evaluate:
     Example: zoojax evaluate zoos/usps-vd --epoch 25
     """
 
-    zoo: Annotated[Path, tyro.conf.Positional]
+    zoo: Annotated[Path, tyro.conf.Positional, option("ZOO")]
     """Folder of the zoo."""
 
-    epoch: int | None = None
+    epoch: Annotated[int | None, option("EPOCH")] = None
     """Which epoch (default: the last)."""
 
-    data: str | None = None
+    data: Annotated[str | None, option("IMAGES")] = None
     """Another image set: a name, or the path of an .npz with images and labels."""
 
-    data_dir: Path | None = None
+    data_dir: DataDir = None
     """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
 
-    members: bool = False
+    members: Flag = False
     """Print a row a member instead of means."""
 
-    json: bool = False
+    json: Flag = False
     """Print JSON on standard output."""
 
     processes: ProcessOptions = field(default_factory=Processes)

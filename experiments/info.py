@@ -2,12 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from experiments.options import prepare_jax
+from experiments.options import Flag, option, prepare_jax
 from zoojax.errors import ZoojaxError
+
+if TYPE_CHECKING:
+    from zoojax.zoo import Zoo
+
+# Values of a hyper-parameter that are listed one by one.
+_MOST = 12
 
 
 @dataclass(frozen=True)
@@ -17,19 +23,19 @@ class Info:
     Or what zoojax runs on here, with --system. Example: zoojax info zoos/usps-vd
     """
 
-    zoo: Annotated[Path | None, tyro.conf.Positional] = None
+    zoo: Annotated[Path | None, tyro.conf.Positional, option("[ZOO]")] = None
     """Folder of the zoo."""
 
-    system: bool = False
+    system: Flag = False
     """Show devices, engines and folders instead."""
 
-    check: bool = False
+    check: Flag = False
     """Read all of the zoo, and name what is damaged; exit status 2 if anything is."""
 
-    json: bool = False
+    json: Flag = False
     """Print JSON on standard output."""
 
-    quiet: bool = False
+    quiet: Flag = False
     """Show no progress while checking."""
 
     def run(self) -> None:
@@ -47,7 +53,7 @@ class Info:
         """Prints what zoojax runs on."""
         import jax
 
-        from experiments.tables import show_json
+        from experiments.tables import say, show_json
         from zoojax import data, machine
         from zoojax.architectures import architecture
         from zoojax.make import versions
@@ -55,27 +61,33 @@ class Info:
 
         prepare_jax()
         devices = jax.devices()
-        facts = {
-            "devices": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+        device = devices[0]
+        facts: dict[str, Any] = {
+            "devices": {
+                "count": len(devices),
+                "kind": device.device_kind,
+                "platform": device.platform,
+            },
             "engine": "XLA",
-            "data": str(data.data_directory(None)),
-            "kernels": str(machine.cache("kernels")),
+            "data": data.data_directory(None),
+            "kernels": machine.cache("kernels"),
             "programs": str(jax.config.values["jax_compilation_cache_dir"]),
-            "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+            "versions": versions(),
         }
-        if devices[0].platform == "cpu":
+        if device.platform == "cpu":
             reason = kernel.why_not(architecture("small", 1))
             facts["engine"] = f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel"
         if self.json:
             show_json(facts)
             return
-        for name, value in facts.items():
-            print(f"{name:>8}  {value}")
+        facts["devices"] = f"{len(devices)} x {device.device_kind} ({device.platform})"
+        facts["versions"] = ", ".join(f"{name} {of}" for name, of in versions().items())
+        say(*(f"{name:>8}  {value}" for name, value in facts.items()))
 
     def _check(self, path: Path) -> None:
         """Prints what is damaged of a zoo, or that nothing is."""
         from experiments.progress import counting
-        from experiments.tables import show_json
+        from experiments.tables import say, show_json
         from zoojax.check import damages
         from zoojax.zoo import open_zoo
 
@@ -83,11 +95,11 @@ class Info:
         with counting("check", self.quiet) as report:
             found = damages(zoo, report)
         if self.json:
-            show_json({"zoo": str(path), "epochs": len(zoo.epochs), "damaged": found})
+            show_json({"zoo": path, "epochs": len(zoo.epochs), "damaged": found})
         elif found:
-            print("\n".join(found))
+            say(*found)
         else:
-            print(f"{path}: {len(zoo)} members, {len(zoo.epochs)} epochs, all as they were written")
+            say(f"{path}: {len(zoo)} members, {len(zoo.epochs)} epochs, all as they were written")
         if found:
             raise ZoojaxError(
                 f"{path} is damaged; if it was trained here, the command that made it goes on "
@@ -96,37 +108,37 @@ class Info:
 
     def _zoo(self, path: Path) -> None:
         """Prints the zoo's description, and its metrics at the last epoch."""
-        from experiments.tables import show, show_json, summary
+        from experiments.tables import say, show, show_json, summary
         from zoojax.zoo import open_zoo
 
         zoo = open_zoo(path)
         config, epochs = zoo.config, zoo.epochs
         diverged = zoo.members.filter(~zoo.members["diverged_epoch"].is_null())
-        varied = [
-            name
-            for name in zoo.roster.columns
-            if name not in ("id", "seed", "parent_id") and zoo.roster[name].n_unique() > 1
-        ]
-        size = sum(f.stat().st_size for f in zoo.path.rglob("*") if f.is_file())
-        facts = {
+        facts: dict[str, Any] = {
             "name": config.name,
-            "path": str(zoo.path),
+            "path": zoo.path,
             "kind": config.kind,
-            "architecture": f"{config.architecture}, {config.channels} channel(s)",
-            "data": "none" if config.data_hash is None else getattr(config.data, "name", "its own"),
+            "preset": config.preset,
+            "architecture": config.architecture,
+            "channels": config.channels,
+            "classes": config.classes,
+            "data": None if config.data_hash is None else getattr(config.data, "name", "its own"),
             "members": len(zoo),
-            "varied": ", ".join(["seed", *varied]),
-            "epochs saved": len(epochs),
-            "newest epoch": f"{epochs[-1] if epochs else 'none'} of {config.epochs}",
-            "diverged members": len(diverged),
-            "size on disk": f"{size / 2**20:.1f} MiB",
+            **_hyperparameters(zoo),
+            "batch_size": config.batch_size,
+            "data_order": config.data_order,
+            "epochs": config.epochs,
+            "epochs_saved": len(epochs),
+            "newest_epoch": epochs[-1] if epochs else None,
+            "diverged_members": len(diverged),
+            "bytes_on_disk": sum(f.stat().st_size for f in zoo.path.rglob("*") if f.is_file()),
             "chunk": config.chunk,
-            "data order": config.data_order,
             "fingerprint": zoo.fingerprint[:16],
         }
         if config.parent is not None:
-            facts["parent"] = f"{config.parent.name}, epoch {config.parent.epoch}"
-            facts["parent path"] = str((zoo.path / config.parent.path).resolve())
+            facts["parent"] = config.parent.name
+            facts["parent_epoch"] = config.parent.epoch
+            facts["parent_path"] = (zoo.path / config.parent.path).resolve()
         if config.origin is not None:
             facts["origin"] = config.origin
         last = zoo.metrics.filter(epoch=epochs[-1]) if epochs else None
@@ -134,7 +146,33 @@ class Info:
             rows = [] if last is None else summary(zoo, last).to_dicts()
             show_json({**facts, "config": config.to_json(), "rows": rows})
             return
-        for name, value in facts.items():
-            print(f"{name:>17}  {value}")
+        facts["bytes_on_disk"] = (
+            f"{facts['bytes_on_disk']:,} ({facts['bytes_on_disk'] / 2**20:.1f} MiB)"
+        )
+        width = max(map(len, facts))
+        say(*(f"{n.replace('_', ' '):>{width}}  {_text(value)}" for n, value in facts.items()))
         if last is not None:
             show(zoo, last, as_json=False, title=f"epoch {epochs[-1]}")
+
+
+def _hyperparameters(zoo: "Zoo") -> dict[str, list]:
+    """The values of each hyper-parameter among a zoo's members, ascending."""
+    from zoojax.analysis.twins import HYPERPARAMETERS
+
+    known = [name for name in (*HYPERPARAMETERS, "ratio") if name in zoo.roster.columns]
+    return {name: zoo.roster[name].unique().sort().to_list() for name in known}
+
+
+def _text(value: Any) -> str:
+    """A fact for people: of many values the ends."""
+    if value is None or value == []:
+        return "none"
+    if not isinstance(value, list):
+        return str(value)
+    texts = [
+        "not known" if v is None else f"{v:g}" if isinstance(v, int | float) else str(v)
+        for v in value
+    ]
+    if len(texts) > _MOST:
+        return f"{texts[0]} to {texts[-1]} ({len(texts)} values)"
+    return ", ".join(texts)

@@ -7,6 +7,7 @@ import sys
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 
@@ -16,18 +17,34 @@ from experiments import environment
 _PROGRAMS_BYTES = 2**30
 
 
+def option(metavar: str) -> Any:
+    """How --help shows an argument: what stands for its value, and its default if it has one.
+
+    What None stands for is in the argument's text.
+    """
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=_default)
+
+
+def _default(value: str) -> str:
+    return "" if value in ("None", "") else f"(default: {value})"
+
+
+Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
+DataDir = Annotated[Path | None, option("FOLDER")]
+
+
 @dataclass(frozen=True)
 class Processes:
     """Several processes on one zoo. On SLURM, Open MPI, Kubernetes and TPU they find each
     other by themselves."""
 
-    coordinator: str | None = None
+    coordinator: Annotated[str | None, option("HOST:PORT")] = None
     """Host and a free port of process 0, as in node1:9876; the same for all processes."""
 
-    num_processes: int | None = None
+    num_processes: Annotated[int | None, option("N")] = None
     """How many processes there are."""
 
-    process_id: int | None = None
+    process_id: Annotated[int | None, option("I")] = None
     """Which of them this is, from 0."""
 
 
@@ -88,7 +105,7 @@ def _join(together: Processes) -> None:
     # One process tells what came of it; all may complain, and Gloo does so on file 1.
     told = os.dup(1) if processes.index() == 0 else os.open(os.devnull, os.O_WRONLY)
     os.dup2(2, 1)
-    sys.stdout = os.fdopen(told, "w")
+    sys.stdout = os.fdopen(told, "w", errors="backslashreplace")
 
 
 def _sweep(folder: Path) -> None:
@@ -124,17 +141,17 @@ def _keep_programs() -> None:
 class Running:
     """How to run."""
 
-    chunk: int | None = None
+    chunk: Annotated[int | None, option("N")] = None
     """Members that a core or GPU trains at once (default: chosen for the machine).
     Results are bit-identical at one chunk size, on however many devices and processes."""
 
-    data_dir: Path | None = None
+    data_dir: DataDir = None
     """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
 
-    json: bool = False
+    json: Flag = False
     """Print the final table as JSON on standard output."""
 
-    quiet: bool = False
+    quiet: Flag = False
     """Show no progress."""
 
     processes: ProcessOptions = field(default_factory=Processes)

@@ -2,41 +2,65 @@
 
 from dataclasses import asdict, dataclass
 
+from experiments.options import Flag
+
 
 @dataclass(frozen=True)
 class Presets:
     """List the zoos that `zoojax train` knows, with their hyper-parameters."""
 
-    json: bool = False
+    json: Flag = False
     """Print JSON on standard output."""
 
     def run(self) -> None:
-        """Prints a row a preset."""
-        from experiments.tables import show_json, show_rows
+        """Prints one row per preset."""
+        from experiments.tables import Column, print_table, show_json
         from zoojax.presets import PRESETS
 
         if self.json:
             show_json({name: asdict(preset) for name, preset in PRESETS.items()})
             return
-        import polars as pl
 
         def listed(values: tuple) -> str:
             return ", ".join(f"{v:g}" if isinstance(v, float) else v for v in values)
 
+        def rate(value: float | None) -> str:
+            return "own" if value is None else f"{value:g}"
+
+        columns = (
+            Column("preset", numeric=False),
+            Column("members"),
+            Column("lr", folds=True),
+            Column("lr VD", folds=True),
+            Column("lr MP", folds=True),
+            Column("weight decay", folds=True),
+            Column("net", numeric=False),
+            Column("activation", numeric=False, folds=True),
+            Column("optimiser", numeric=False, folds=True),
+            Column("dropout", folds=True),
+            Column("data", numeric=False),
+            Column("init", numeric=False, folds=True),
+        )
         rows = [
-            {
-                "preset": name,
-                "members": p.grid.combinations * p.grid.seeds,
-                "cells": p.grid.combinations,
-                "net": p.architecture,
-                "data": p.data.name,
-                "activation": listed(p.grid.activations),
-                "optimiser": listed(p.grid.optimizers),
-                "lr": listed(p.grid.learning_rates),
-                "lr VD": "own" if p.vd_learning_rate is None else f"{p.vd_learning_rate:g}",
-                "lr MP": "own" if p.mp_learning_rate is None else f"{p.mp_learning_rate:g}",
-                "weight decay": listed(p.grid.weight_decays),
-            }
+            (
+                name,
+                str(p.grid.combinations * p.grid.seeds),
+                listed(p.grid.learning_rates),
+                rate(p.vd_learning_rate),
+                rate(p.mp_learning_rate),
+                listed(p.grid.weight_decays),
+                p.architecture,
+                listed(p.grid.activations),
+                listed(p.grid.optimizers),
+                listed(p.grid.dropouts),
+                p.data.name,
+                listed(p.grid.inits),
+            )
             for name, p in PRESETS.items()
         ]
-        show_rows(pl.DataFrame(rows))
+        print_table(
+            columns,
+            rows,
+            caption="lr: learning rates of dense training, of variational dropout (VD) and of "
+            "fine-tuning after magnitude pruning (MP); own: each member's",
+        )

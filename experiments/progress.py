@@ -88,11 +88,11 @@ def counting(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | N
 
 def _bar() -> progress.Progress:
     return progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.TextColumn("{task.fields[epoch]}"),
+        progress.TextColumn("{task.description}", markup=False),
+        progress.TextColumn("{task.fields[epoch]}", markup=False),
         progress.BarColumn(),
         progress.TaskProgressColumn(),
-        progress.TextColumn("{task.fields[rate]}"),
+        progress.TextColumn("{task.fields[rate]}", markup=False),
         progress.TimeRemainingColumn(),
         console=Console(stderr=True),
     )

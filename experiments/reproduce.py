@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from experiments.options import Running, RunningOptions, prepare_jax
+from experiments.options import Running, RunningOptions, option, prepare_jax
 
 if TYPE_CHECKING:
     from zoojax.run import Report
@@ -25,25 +25,25 @@ class Reproduce:
     Example: zoojax reproduce usps-s-seed --members 64 --out runs/usps
     """
 
-    preset: Annotated[str, tyro.conf.Positional]
+    preset: Annotated[str, tyro.conf.Positional, option("PRESET")]
     """Which zoo; `zoojax presets` lists them."""
 
-    out: Path
+    out: Annotated[Path, option("FOLDER")]
     """Folder of the zoos and their analysis."""
 
-    members: int | None = None
+    members: Annotated[int | None, option("N")] = None
     """Members of each combination of hyper-parameters (default: the preset's)."""
 
-    epochs: int | None = None
+    epochs: Annotated[int | None, option("N")] = None
     """Epochs of dense training (default: the preset's)."""
 
-    mp_epochs: int = 15
+    mp_epochs: Annotated[int, option("N")] = 15
     """Epochs of fine-tuning after pruning."""
 
-    vd_epochs: int = 25
+    vd_epochs: Annotated[int, option("N")] = 25
     """Epochs of variational dropout."""
 
-    ratios: tuple[float, ...] = PAPER_RATIOS
+    ratios: Annotated[tuple[float, ...], option("RATIO ...")] = PAPER_RATIOS
     """Shares of weights to prune, each in [0, 1); 0 is fine-tuning alone."""
 
     running: RunningOptions = field(default_factory=Running)
@@ -104,7 +104,8 @@ class Reproduce:
         with processes.first_alone() as first:
             if first:
                 write_analysis(
-                    zoo, [mp, vd], self.out / "analysis", running.data_dir, running.quiet
+                    *(zoo, [mp, vd], self.out / "analysis"),
+                    *(running.data_dir, running.quiet, running.json),
                 )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from experiments.options import Running, RunningOptions, prepare_jax
+from experiments.options import Running, RunningOptions, option, prepare_jax
 
 if TYPE_CHECKING:
     from zoojax.zoo import Zoo
@@ -19,28 +19,38 @@ class Magnitude:
     Example: zoojax sparsify magnitude zoos/usps --ratios 0.5 0.9 --out zoos/usps-mp
     """
 
-    zoo: Annotated[Path, tyro.conf.Positional]
+    zoo: Annotated[Path, tyro.conf.Positional, option("ZOO")]
     """Folder of the dense zoo."""
 
-    out: Path
+    out: Annotated[Path, option("TWIN")]
     """Folder of the twin: new, or one that the same command began."""
 
-    ratios: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    ratios: Annotated[tuple[float, ...], option("RATIO ...")] = (
+        0.1,
+        0.2,
+        0.3,
+        0.4,
+        0.5,
+        0.6,
+        0.7,
+        0.8,
+        0.9,
+    )
     """Shares of weights to prune, each in [0, 1); 0 is fine-tuning alone."""
 
     scope: Literal["global", "layer"] = "global"
     """Whether a ratio is of the whole network's weights or of each layer's."""
 
-    epochs: int = 15
+    epochs: Annotated[int, option("N")] = 15
     """Epochs of fine-tuning."""
 
-    epoch: int | None = None
+    epoch: Annotated[int | None, option("EPOCH")] = None
     """The dense zoo's epoch to start from (default: its last)."""
 
-    members: int | None = None
+    members: Annotated[int | None, option("N")] = None
     """Twins of the dense zoo's first so many members alone (default: all)."""
 
-    learning_rate: float | None = None
+    learning_rate: Annotated[float | None, option("RATE")] = None
     """Of fine-tuning (default: the preset's; each member's own without one)."""
 
     running: RunningOptions = field(default_factory=Running)
@@ -77,26 +87,26 @@ class VariationalDropout:
     Example: zoojax sparsify variational-dropout zoos/usps --out zoos/usps-vd
     """
 
-    zoo: Annotated[Path, tyro.conf.Positional]
+    zoo: Annotated[Path, tyro.conf.Positional, option("ZOO")]
     """Folder of the dense zoo."""
 
-    out: Path
+    out: Annotated[Path, option("TWIN")]
     """Folder of the twin: new, or one that the same command began."""
 
     variant: Literal["released", "corrected"] = "released"
     """As the paper's numbers were made (convolution biases variational), or as the
     method was published (none)."""
 
-    epochs: int = 25
+    epochs: Annotated[int, option("N")] = 25
     """Epochs of training."""
 
-    epoch: int | None = None
+    epoch: Annotated[int | None, option("EPOCH")] = None
     """The dense zoo's epoch to start from (default: its last)."""
 
-    members: int | None = None
+    members: Annotated[int | None, option("N")] = None
     """Twins of the dense zoo's first so many members alone (default: all)."""
 
-    learning_rate: float | None = None
+    learning_rate: Annotated[float | None, option("RATE")] = None
     """Of training (default: the preset's; each member's own without one)."""
 
     running: RunningOptions = field(default_factory=Running)

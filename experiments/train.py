@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from experiments.options import Running, RunningOptions, prepare_jax
+from experiments.options import Running, RunningOptions, option, prepare_jax
 from zoojax.paths import expanded
 
 if TYPE_CHECKING:
@@ -20,40 +20,42 @@ class Train:
     Example: zoojax train usps-s-seed --members 64 --out zoos/usps
     """
 
-    preset: Annotated[str, tyro.conf.Positional]
+    preset: Annotated[str, tyro.conf.Positional, option("PRESET")]
     """Which zoo; `zoojax presets` lists them."""
 
-    out: Path
+    out: Annotated[Path, option("ZOO")]
     """Folder of the zoo: new, or one that the same command began."""
 
-    members: int | None = None
+    members: Annotated[int | None, option("N")] = None
     """Members of each combination of hyper-parameters (default: the preset's; seed zoos
     have one combination, grid zoos many)."""
 
-    epochs: int | None = None
+    epochs: Annotated[int | None, option("N")] = None
     """Epochs to train (default: the preset's)."""
 
-    first_seed: int = 1
+    first_seed: Annotated[int, option("SEED")] = 1
     """The lowest seed."""
 
-    data: str | None = None
+    data: Annotated[str | None, option("IMAGES")] = None
     """Another image set than the preset's: a name, or the path of an .npz with images
     and labels. It is resized and normalised as the preset's would be."""
 
     data_order: Literal["member", "shared"] = "member"
     """Whether each member shuffles by its own seed, or all see one order (faster)."""
 
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, option("N")] = None
     """Images a step (default: the preset's)."""
 
-    learning_rate: tuple[float, ...] | None = None
+    learning_rate: Annotated[tuple[float, ...] | None, option("RATE ...")] = None
     """Learning rates in place of the preset's."""
 
-    weight_decay: tuple[float, ...] | None = None
+    weight_decay: Annotated[tuple[float, ...] | None, option("DECAY ...")] = None
     """Weight decays in place of the preset's."""
 
-    name: str | None = None
-    """Name of the zoo (default: the preset's)."""
+    name: Annotated[str | None, option("NAME")] = None
+    """Name of the zoo (default: the preset's; PRESET-custom if --epochs, --data,
+    --data-order, --batch-size, --learning-rate or --weight-decay change the preset: such a
+    zoo is not compared with the paper)."""
 
     running: RunningOptions = field(default_factory=Running)
 

@@ -14,8 +14,7 @@ import polars as pl
 import pytest
 import zoos
 
-import experiments.tables
-from zoojax import Zoo, ZoojaxError, analysis, figures, report
+from zoojax import Zoo, ZoojaxError, analysis, figures, open_zoo, report
 from zoojax.analysis import Analysis
 from zoojax.analysis.folder import MARKER
 
@@ -210,7 +209,6 @@ NASTY = (
 
 def test_a_name_is_shown_as_it_is_wherever_it_goes(tmp_path_factory, tmp_path, monkeypatch):
     """From zoo.json through the whole command."""
-    monkeypatch.setattr(experiments.tables, "show_comparison", lambda *zoos: None)
     folders = [shutil.copytree(path, tmp_path / path.name) for path in made(tmp_path_factory)]
     for folder in folders:
         content = json.loads((folder / "zoo.json").read_text())
@@ -319,3 +317,24 @@ def test_reproduce_with_other_options_is_refused(tmp_path_factory, tmp_path):
     shutil.copytree(_reproduced(tmp_path_factory), out)
     options = [4 if option == 3 else option for option in REPRODUCE]
     zoos.assert_refused(zoos.cli(tmp_path_factory, *options, "--out", out), "other members")
+
+
+def test_reproduce_and_analyse_as_json(tmp_path_factory, tmp_path):
+    """One JSON document with numbers, of all populations; nothing else on standard output."""
+    out = tmp_path / "run"
+    shutil.copytree(_reproduced(tmp_path_factory), out)
+    reproduced = zoos.cli_json(tmp_path_factory, *REPRODUCE, "--out", out)
+    made = [out / kind for kind in ("dense", "mp", "vd")]
+    analysed = zoos.cli_json(tmp_path_factory, "analyse", *made, "--out", tmp_path / "again")
+    assert reproduced["report"] == str(out / "analysis/report.html")
+    assert analysed["report"] == str(tmp_path / "again/report.html")
+    for printed in (reproduced, analysed):
+        rows = printed["rows"]
+        assert [(row["kind"], row["epoch"]) for row in rows] == [("dense", 2), ("mp", 1), ("vd", 1)]
+        for row, path in zip(rows, made, strict=True):
+            last = open_zoo(path).metrics.filter(epoch=row["epoch"])
+            assert row["zoo"] == str(path) and row["members"] == 3
+            assert row["test_acc_mean"] == pytest.approx(last["test_acc"].mean(), abs=1e-6)
+        assert isinstance(printed["agreement_summary"][0]["agreement_mean"], float)
+        assert all(isinstance(note, str) for note in printed["notes"])
+        assert "paper" not in printed

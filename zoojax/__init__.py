@@ -42,6 +42,12 @@ __all__ = [
 
 
 def __getattr__(name: str):
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("zoojax")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'zoojax' has no attribute '{name}'")
     return getattr(importlib.import_module(f"zoojax.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

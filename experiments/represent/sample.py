@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from experiments.options import Running, RunningOptions, prepare_jax
+from experiments.options import Running, RunningOptions, option, prepare_jax
 
 if TYPE_CHECKING:
     from zoojax.run import Report
@@ -22,13 +22,13 @@ class Sample:
     Example: zoojax represent sample reps/usps --members 100 --out zoos/sampled
     """
 
-    representation: Annotated[Path, tyro.conf.Positional]
+    representation: Annotated[Path, tyro.conf.Positional, option("REP")]
     """Folder of a hyper-representation that reconstructs weights."""
 
-    members: int
+    members: Annotated[int, option("N")]
     """Members to sample."""
 
-    out: Path
+    out: Annotated[Path, option("ZOO")]
     """Folder of the zoo: new, or one that the same command began."""
 
     zoo: Path | None = None
@@ -38,19 +38,19 @@ class Sample:
     """Every latent dimension by itself, or around one training member, or around one of
     the best of them."""
 
-    epochs: int = 5
+    epochs: Annotated[int, option("N")] = 5
     """Epochs of fine-tuning."""
 
-    scratch: Path | None = None
+    scratch: Annotated[Path | None, option("ZOO")] = None
     """Folder for members trained from scratch beside them: same seeds, order and epochs."""
 
-    epoch: int | None = None
+    epoch: Annotated[int | None, option("EPOCH")] = None
     """Epoch of the zoo whose embeddings are sampled from (default: the last learned from)."""
 
-    best_share: float = 0.3
+    best_share: Annotated[float, option("SHARE")] = 0.3
     """Share of the training members that are the best, by validation accuracy."""
 
-    seed: int = 1
+    seed: Annotated[int, option("SEED")] = 1
     """Of the draws; a member depends on it and on its own number alone."""
 
     running: RunningOptions = field(default_factory=Running)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from experiments.options import Running, RunningOptions, prepare_jax
+from experiments.options import Flag, Running, RunningOptions, option, prepare_jax
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,31 +24,31 @@ class ZeroShot:
     Example: zoojax represent sparsify reps/usps-sparsify zoos/usps --out zoos/zero-shot
     """
 
-    representation: Annotated[Path, tyro.conf.Positional]
+    representation: Annotated[Path, tyro.conf.Positional, option("REP")]
     """Folder of a hyper-representation with log alphas, best one of --task sparsify."""
 
-    zoo: Annotated[Path, tyro.conf.Positional]
+    zoo: Annotated[Path, tyro.conf.Positional, option("ZOO")]
     """Folder of the dense zoo."""
 
-    out: Path
+    out: Annotated[Path, option("TWIN")]
     """Folder of the twin: new, or one that the same command began."""
 
-    ratios: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
+    ratios: Annotated[tuple[float, ...], option("RATIO ...")] = (0.5, 0.6, 0.7, 0.8, 0.9)
     """Shares of weights to prune, each in [0, 1), of the whole network's."""
 
-    held_out_only: bool = False
+    held_out_only: Flag = False
     """Only members that the autoencoder was neither learned nor chosen from."""
 
-    epochs: int = 0
+    epochs: Annotated[int, option("N")] = 0
     """Epochs of fine-tuning after pruning."""
 
-    epoch: int | None = None
+    epoch: Annotated[int | None, option("EPOCH")] = None
     """The dense zoo's epoch to start from (default: its last)."""
 
-    learning_rate: float | None = None
+    learning_rate: Annotated[float | None, option("RATE")] = None
     """Of fine-tuning (default: the preset's; each member's own without one)."""
 
-    comparison: Path | None = None
+    comparison: Annotated[Path | None, option("FOLDER")] = None
     """Folder for the comparison with other methods: zero_shot.csv, .svg and .png."""
 
     source: Annotated[Path | None, tyro.conf.arg(name="zoo")] = None
@@ -86,7 +86,7 @@ class ZeroShot:
                 self._tell(twin, representation, parent)
 
     def _tell(self, twin: "Zoo", representation: "Representation", parent: "Zoo") -> None:
-        from experiments.tables import show, show_json, summary
+        from experiments.tables import say, show, show_json, summary
 
         last = twin.metrics.filter(epoch=twin.epochs[-1])
         found = self._compare(representation, parent)
@@ -97,11 +97,11 @@ class ZeroShot:
             return
         show(twin, last, as_json=False, title=f"{twin.config.name} in {twin.path}")
         if isinstance(found, str):
-            print(f"no comparison with other methods: {found}")
+            say(f"no comparison with other methods: {found}")
         else:
             _show(found, parent)
             if self.comparison is not None:
-                print(f"written to {self.comparison}")
+                say(f"written to {self.comparison}")
 
     def _compare(self, representation: "Representation", parent: "Zoo") -> "pl.DataFrame | str":
         """The comparison, written too where asked for; or why there is none."""

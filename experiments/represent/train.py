@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from experiments.options import prepare_jax
+from experiments.options import Flag, option, prepare_jax
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class TrainRepresentation:
     Example: zoojax represent train zoos/usps-vd --preset small --out reps/usps
     """
 
-    zoo: Annotated[Path, tyro.conf.Positional]
+    zoo: Annotated[Path, tyro.conf.Positional, option("ZOO")]
     """Folder of a variational-dropout twin; of any zoo with --weights-only."""
 
-    out: Path
+    out: Annotated[Path, option("REP")]
     """Folder of the hyper-representation: new, or one that the same command began."""
 
     preset: Literal["small", "paper"] = "small"
@@ -30,35 +30,35 @@ class TrainRepresentation:
     """Learn weights and the log alphas of the same epoch; or the log alphas of a later
     one, from which `zoojax represent sparsify` prunes members that were never dropped out."""
 
-    alphas_of: int | None = None
+    alphas_of: Annotated[int | None, option("EPOCH")] = None
     """The epoch whose log alphas the task "sparsify" learns (default: the first at which
     the twin's mean sparsity is at least 80 %)."""
 
-    weights_only: bool = False
+    weights_only: Flag = False
     """Learn weights alone, of a zoo without log alphas."""
 
-    tokens: Literal["neuron", "chunk"] | None = None
+    tokens: Annotated[Literal["neuron", "chunk"] | None, option("{neuron,chunk}")] = None
     """One token a unit, or pieces of one length (default: the preset's)."""
 
-    epochs: int | None = None
+    epochs: Annotated[int | None, option("N")] = None
     """Epochs of training (default: the preset's)."""
 
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, option("N")] = None
     """States a step, each in two views (default: the preset's)."""
 
-    learning_rate: float | None = None
+    learning_rate: Annotated[float | None, option("RATE")] = None
     """Of Adam (default: the preset's)."""
 
-    latent: int | None = None
+    latent: Annotated[int | None, option("N")] = None
     """Dimensions of the embedding (default: the preset's)."""
 
-    precision: Literal["float32", "bfloat16"] | None = None
+    precision: Annotated[Literal["float32", "bfloat16"] | None, option("{float32,bfloat16}")] = None
     """Of matrix products (default: bfloat16 on an accelerator, float32 on a CPU)."""
 
-    seed: int = 1
+    seed: Annotated[int, option("SEED")] = 1
     """Of the split, the initial weights, the order and the views."""
 
-    quiet: bool = False
+    quiet: Flag = False
     """Show no progress."""
 
     def run(self) -> None:
@@ -67,6 +67,7 @@ class TrainRepresentation:
         import jax
 
         from experiments.progress import reporting
+        from experiments.tables import say
         from zoojax.hyper_representation.learning import default_alphas_of, learn
         from zoojax.hyper_representation.settings import preset
         from zoojax.zoo import open_zoo
@@ -98,6 +99,6 @@ class TrainRepresentation:
         last = found.losses.tail(1)
         parts = [name for name in last.columns if name.startswith("val_")]
         told = ", ".join(f"{n.removeprefix('val_')} {last[n][0]:.3f}" for n in parts)
-        print(f"{found.path}: epoch {found.epoch}; validation losses: {told}")
+        say(f"{found.path}: epoch {found.epoch}; validation losses: {told}")
         if found.config.left_out:
-            print(f"note: {found.config.left_out} members with NaN were left out")
+            say(f"note: {found.config.left_out} members with NaN were left out")
