@@ -20,7 +20,7 @@ PAPER_RATIOS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 class Reproduce:
     """Train a zoo, prune it, drop it out, and analyse all three: the paper in one command.
 
-    Interrupted at any point, the same command goes on. The zoos are FOLDER/dense,
+    The same command resumes an interrupted run. The zoos are FOLDER/dense,
     FOLDER/mp and FOLDER/vd; the page is FOLDER/analysis/report.html.
     Example: zoojax reproduce usps-s-seed --members 64 --out runs/usps
     """
@@ -35,7 +35,8 @@ class Reproduce:
     """Members of each combination of hyper-parameters (default: the preset's)."""
 
     epochs: Annotated[int | None, option("N")] = None
-    """Epochs of dense training (default: the preset's)."""
+    """Epochs of dense training (default: the preset's). With others the zoo is called
+    PRESET-custom, and it is not compared with the paper."""
 
     mp_epochs: Annotated[int, option("N")] = 15
     """Epochs of fine-tuning after pruning."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Train:
-    """Train a dense zoo from a preset. An interrupted run goes on with the same command.
+    """Train a dense zoo from a preset. The same command resumes an interrupted run.
 
     Example: zoojax train usps-s-seed --members 64 --out zoos/usps
     """
