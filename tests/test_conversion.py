@@ -37,6 +37,7 @@ from zoojax import analysis, make_pruned, open_zoo, population
 from zoojax.errors import ZoojaxError
 from zoojax.models import architecture
 from zoojax.text import is_printable
+from zoojax.zoo_writer import ZooWriter
 
 DENSE, VD, MP = "tune_zoo_usps_uniform", "cnn_small_usps_ard", "cnn_small_usps_mp"
 SOME = (0, 1, 25, 50)
@@ -773,8 +774,37 @@ def test_an_interrupted_conversion_goes_on_to_the_same_zoo(tmp_path):
     assert reports == [(3, 12), (6, 12), (9, 12), (12, 12)]
     assert same_zoo(open_zoo(tmp_path / "zoo"), open_zoo(tmp_path / "whole"))
     assert (resumed.states, resumed.rejected) == (whole.states, whole.rejected)
-    with pytest.raises(ZoojaxError, match="is finished"):
+    # Finished, it is what the same call returns, and nothing of it is written again.
+    before = inventory(tmp_path / "zoo")
+    again = converted(root, tmp_path / "zoo")
+    assert (again.states, again.rejected) == (whole.states, whole.rejected)
+    assert inventory(tmp_path / "zoo") == before
+    with pytest.raises(ZoojaxError, match="was begun with"):
+        converted(root, tmp_path / "zoo", select={"epochs": (0,)})
+
+
+def inventory(folder) -> dict[str, tuple[int, int]]:
+    """When each file was written, and its place on the disk."""
+    files = (f for f in folder.rglob("*") if f.is_file())
+    return {str(f): (f.stat().st_mtime_ns, f.stat().st_ino) for f in files}
+
+
+def test_rows_without_states_come_in_after_an_interruption(tmp_path, monkeypatch):
+    """They are written last: the zoo is finished by then, and the same call adds them."""
+    root = write_zoo(tmp_path / "root", epochs=[0])
+    for folder in trials(root):
+        report(folder, *({"training_iteration": e, "test_acc": e / 10} for e in range(4)))
+
+    def stop(self, metrics):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(ZooWriter, "note", stop)
         converted(root, tmp_path / "zoo")
+    assert len(open_zoo(tmp_path / "zoo").all_metrics) == 2
+    assert len(converted(root, tmp_path / "zoo").zoo.all_metrics) == 8
+    whole = converted(root, tmp_path / "whole").zoo.all_metrics
+    assert same_bits(bits(open_zoo(tmp_path / "zoo").all_metrics), bits(whole))
 
 
 def test_verify_notices_what_differs(tmp_path):

@@ -127,12 +127,18 @@ def test_bad_input(capsys, converted, tmp_path):
     assert "epochs" in refused(capsys, "from-torch", root, "--out", out, "--epochs", "9")
     assert "--where" in refused(capsys, "from-torch", root, "--out", out, "--where", "nope = 1")
     assert "is not a zoo" in refused(capsys, "from-torch", root, "--out", out, "--parent", root)
-    assert "is finished" in refused(capsys, "from-torch", root, "--out", zoo)
+    assert "was begun with" in refused(capsys, "from-torch", root, "--out", zoo, "--epochs", "0")
     assert "no epoch 9" in refused(capsys, "to-torch", zoo, "--out", out, "--epochs", "9")
     assert "is not a zoo" in refused(capsys, "to-torch", root, "--out", out)
     assert "is not a zoo" in refused(capsys, "verify", root, root)
     refused(capsys, "from-dataset", tmp_path / "no.pt", "--out", out)
     assert not out.exists()
+
+
+def test_the_same_conversion_again(capsys, converted):
+    root, zoo = converted
+    status, text, _ = run(capsys, "from-torch", root, "--out", zoo)
+    assert (status, "members: 2, states: 4, rejected: 0" in text) == (0, True)
 
 
 def test_a_parent_that_is_none(capsys, converted, tmp_path):
