@@ -207,7 +207,7 @@ NASTY = (
 )
 
 
-def test_a_name_is_shown_as_it_is_wherever_it_goes(tmp_path_factory, tmp_path, monkeypatch):
+def test_a_name_is_shown_as_it_is_wherever_it_goes(tmp_path_factory, tmp_path):
     """From zoo.json through the whole command."""
     folders = [shutil.copytree(path, tmp_path / path.name) for path in made(tmp_path_factory)]
     for folder in folders:
