@@ -5,7 +5,6 @@ export or another program has written is overwritten.
 """
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -16,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from zoojax.errors import ZoojaxError
-from zoojax.files import write_beside
+from zoojax.files import make_folder, write_beside
 from zoojax.locks import locked
 from zoojax.reading import NotThere, is_folder, is_there, read_json
 from zoojax.text import is_printable, printable
@@ -144,19 +142,6 @@ def _check(out: Path, found: object, about: dict[str, str]) -> None:
         )
 
 
-def make_folder(path: Path) -> None:
-    """Makes a folder and those above it, where they are not there.
-
-    Raises:
-        ZoojaxError: it cannot be made.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ZoojaxError(f"cannot create {printable(path)}: {reason}") from error
-
-
 def folder_in(parent: Path, name: str) -> Path:
     """A folder of a name within another, made if it is not there; never one elsewhere.
 
@@ -188,14 +173,6 @@ def _mode(path: Path) -> int:
         return path.lstat().st_mode
     except OSError:
         return 0
-
-
-def write_parquet(file: Path, table: pl.DataFrame) -> None:
-    """Writes a frame as Parquet; raises as `write_beside` does."""
-    # Through memory: polars takes a path for a pattern.
-    content = io.BytesIO()
-    table.write_parquet(content)
-    write_beside(file, lambda path: path.write_bytes(content.getbuffer()))
 
 
 def write_safetensors(file: Path, arrays: dict[str, np.ndarray], about: dict[str, str]) -> None:

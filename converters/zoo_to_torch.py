@@ -20,7 +20,7 @@ from converters.states import Description, State, describe, is_layer_name, to_to
 from converters.torch_models import CNN, log_alpha
 from zoojax import models, population
 from zoojax.errors import ZoojaxError
-from zoojax.files import write_beside
+from zoojax.files import write_beside, write_table
 from zoojax.variational_dropout import CLIP, THRESHOLD
 from zoojax.zoo import MEMBERS, METRICS, Zoo
 
@@ -146,8 +146,8 @@ def write_safetensors(
     description = _description(zoo, 0)
     files = {epoch: f"epoch_{epoch:06d}.safetensors" for epoch in chosen}
     with export.claimed(zoo, out, "safetensors", (MEMBERS, METRICS, *files.values())):
-        export.write_parquet(out / MEMBERS, zoo.roster)
-        export.write_parquet(out / METRICS, zoo.all_metrics)
+        write_table(out / MEMBERS, zoo.roster)
+        write_table(out / METRICS, zoo.all_metrics)
         for done, epoch in enumerate(chosen, start=1):
             tree = zoo.state(epoch, raw=True)
             members = [to_torch(population.take(tree, i), description) for i in range(len(zoo))]

@@ -34,6 +34,9 @@ class Analyse:
     """Folder to write to: new, or that of an earlier analysis of the same zoo, which is
     replaced."""
 
+    data: Annotated[Path | None, option("NPZ")] = None
+    """The .npz file of the zoo's images, where it is no longer in its place."""
+
     data_dir: DataDir = None
     """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
 
@@ -57,7 +60,8 @@ class Analyse:
             if self.representation is None
             else representation_tables(self.representation, zoo, *twins)
         )
-        write_analysis(zoo, twins, self.out, self.data_dir, self.quiet, self.json, more)
+        images = self.data or self.data_dir
+        write_analysis(zoo, twins, self.out, images, self.quiet, self.json, more)
 
 
 def representation_tables(path: Path, *zoos: "Zoo") -> "dict[str, pl.DataFrame]":

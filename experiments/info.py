@@ -1,5 +1,7 @@
 """`zoojax info`: what a zoo is and how far it is, or what zoojax runs on."""
 
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -88,18 +90,24 @@ class Info:
         """Prints what is damaged of a zoo, or that nothing is."""
         from experiments.progress import counting
         from experiments.tables import say, show_json
-        from zoojax.check import damages
+        from zoojax.check import damages, missing
         from zoojax.zoo import open_zoo
 
         zoo = open_zoo(path)
         with counting("check", self.quiet) as report:
             found = damages(zoo, report)
+        # Tables that cannot be read say nothing of what should be there.
+        gone = [] if found else missing(zoo)
         if self.json:
-            show_json({"zoo": path, "epochs": len(zoo.epochs), "damaged": found})
+            epochs = [] if found else zoo.epochs
+            show_json({"zoo": path, "epochs": len(epochs), "missing": gone, "damaged": found})
         elif found:
             say(*found)
         else:
             say(f"{path}: {len(zoo)} members, {len(zoo.epochs)} epochs, all as they were written")
+            if gone:
+                say(f"states are missing of epochs: {', '.join(map(str, gone))}")
+            say("(checksums show damage; they do not show who changed a zoo on purpose)")
         if found:
             raise ZoojaxError(
                 f"{path} is damaged; if it was trained here, the command that made it goes on "
@@ -131,7 +139,7 @@ class Info:
             "epochs_saved": len(epochs),
             "newest_epoch": epochs[-1] if epochs else None,
             "diverged_members": len(diverged),
-            "bytes_on_disk": sum(f.stat().st_size for f in zoo.path.rglob("*") if f.is_file()),
+            "bytes_on_disk": _bytes(zoo.path),
             "chunk": config.chunk,
             "fingerprint": zoo.fingerprint[:16],
         }
@@ -176,3 +184,13 @@ def _text(value: Any) -> str:
     if len(texts) > _MOST:
         return f"{texts[0]} to {texts[-1]} ({len(texts)} values)"
     return ", ".join(texts)
+
+
+def _bytes(folder: Path) -> int:
+    """Bytes of the files in a folder, of those that can be looked at."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += Path(place, name).lstat().st_size
+    return total

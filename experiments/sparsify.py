@@ -53,6 +53,9 @@ class Magnitude:
     learning_rate: Annotated[float | None, option("RATE")] = None
     """Of fine-tuning (default: the preset's; each member's own without one)."""
 
+    data: Annotated[Path | None, option("NPZ")] = None
+    """The .npz file of the dense zoo's images, where it is no longer in its place."""
+
     running: RunningOptions = field(default_factory=Running)
 
     def run(self) -> None:
@@ -74,7 +77,7 @@ class Magnitude:
                 epoch=self.epoch,
                 members=self.members,
                 chunk=self.running.chunk,
-                data_dir=self.running.data_dir,
+                data_dir=self.data or self.running.data_dir,
                 report=report,
             )
         _show(twin, self.running)
@@ -109,6 +112,9 @@ class VariationalDropout:
     learning_rate: Annotated[float | None, option("RATE")] = None
     """Of training (default: the preset's; each member's own without one)."""
 
+    data: Annotated[Path | None, option("NPZ")] = None
+    """The .npz file of the dense zoo's images, where it is no longer in its place."""
+
     running: RunningOptions = field(default_factory=Running)
 
     def run(self) -> None:
@@ -129,7 +135,7 @@ class VariationalDropout:
                 epoch=self.epoch,
                 members=self.members,
                 chunk=self.running.chunk,
-                data_dir=self.running.data_dir,
+                data_dir=self.data or self.running.data_dir,
                 report=report,
             )
         _show(twin, self.running)

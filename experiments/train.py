@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from experiments.options import Running, RunningOptions, option, prepare_jax
+from experiments.options import Flag, Running, RunningOptions, option, prepare_jax
 from zoojax.paths import expanded
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ class Train:
     data: Annotated[str | None, option("IMAGES")] = None
     """Another image set than the preset's: a name, or the path of an .npz with images
     and labels. It is resized and normalised as the preset's would be."""
+
+    keep_data: Flag = False
+    """Store the images in the zoo, so that it and its twins can be moved without them."""
 
     data_order: Literal["member", "shared"] = "member"
     """Whether each member shuffles by its own seed, or all see one order (faster)."""
@@ -82,6 +85,7 @@ class Train:
                 first_seed=self.first_seed,
                 chunk=self.running.chunk,
                 preset=kept,
+                keep_data=self.keep_data,
                 data_dir=self.running.data_dir,
                 report=report,
             )

@@ -1,6 +1,7 @@
 """`zoojax info --check`: what is damaged is named, and nothing else."""
 
 import json
+import shutil
 
 import polars as pl
 import pytest
@@ -76,3 +77,40 @@ def test_images_that_a_zoo_keeps(tmp_path_factory, tmp_path):
 
 def test_the_system_is_not_checked(tmp_path_factory):
     zoos.assert_refused(zoos.cli(tmp_path_factory, "info", "--system", "--check"), "--system")
+
+
+def test_states_that_are_gone_are_named(tmp_path_factory, zoo):
+    shutil.rmtree(zoo.path / "states" / "1")
+    done = zoos.cli(tmp_path_factory, "info", zoo.path, "--check")
+    assert done.returncode == 0, done.stderr
+    assert "states are missing of epochs: 1" in done.stdout
+    assert zoos.cli_json(tmp_path_factory, "info", zoo.path, "--check")["missing"] == [1]
+
+
+@pytest.mark.parametrize("kept", ["none", "one"])
+def test_checksums_that_were_removed_do_not_pass(zoo, kept):
+    """An emptied list once passed for a sound step."""
+    step = zoo.path / "states" / "1"
+    listed = json.loads((step / "sha256.json").read_text())
+    few = {} if kept == "none" else dict([next(iter(listed.items()))])
+    (step / "sha256.json").write_text(json.dumps(few))
+    (found,) = damages(zoo)
+    assert str(step) in found
+
+
+def test_data_that_was_removed_with_its_checksum_is_missed(zoo):
+    step = zoo.path / "states" / "1"
+    listed = json.loads((step / "sha256.json").read_text())
+    for name in [name for name in listed if "/d/" in name]:
+        (step / name).unlink()
+        del listed[name]
+    (step / "sha256.json").write_text(json.dumps(listed))
+    (found,) = damages(zoo)
+    assert str(step) in found
+
+
+def test_states_behind_a_link_out_of_the_zoo(zoo, tmp_path):
+    (zoo.path / "states" / "1").rename(tmp_path / "elsewhere")
+    (zoo.path / "states" / "1").symlink_to(tmp_path / "elsewhere")
+    (found,) = damages(zoo)
+    assert found == f"{zoo.path / 'states' / '1'} is a link that leads out of the zoo"

@@ -6,7 +6,7 @@ from pathlib import Path
 from zoojax import data
 from zoojax.errors import ZoojaxError
 from zoojax.reading import is_there, numbered, resolved
-from zoojax.zoo import IMAGES, OPTIMIZER, STATES, Zoo
+from zoojax.zoo import IMAGES, OPTIMIZER, STATES, Zoo, with_states
 
 
 def damages(zoo: Zoo, report: Callable[[int, int], None] | None = None) -> list[str]:
@@ -45,12 +45,12 @@ def damages(zoo: Zoo, report: Callable[[int, int], None] | None = None) -> list[
 
 
 def missing(zoo: Zoo) -> list[int]:
-    """Epochs that were measured and whose states are not there.
+    """Epochs whose states were measured and are not there.
 
-    Converted zoos may lack some from the start, and states can be removed on purpose to save
-    space; whether that is damage only their owner knows.
+    States can be removed on purpose to save space: whether it is damage only the owner knows.
     """
-    return sorted(set(zoo.all_metrics["epoch"].unique().to_list()) - set(zoo.epochs))
+    measured = with_states(zoo.all_metrics)["epoch"].unique().to_list()
+    return sorted(set(measured) - set(zoo.epochs))
 
 
 def _links(zoo: Zoo) -> Iterator[str]:

@@ -17,6 +17,7 @@ import numpy as np
 from zoojax import image_sources
 from zoojax.errors import ZoojaxError
 from zoojax.image_files import RawPart, RawSet, read_arrays, read_npz
+from zoojax.paths import expanded
 from zoojax.text import printable
 
 # Pillow's fixed point for eight-bit images: 32 bits, less 8 for the pixel and 2 to spare.
@@ -107,7 +108,7 @@ def data_directory(data_dir: Path | str | None = None) -> Path:
     import platformdirs
 
     chosen = data_dir or os.environ.get("ZOOJAX_DATA") or platformdirs.user_cache_dir("zoojax")
-    return Path(chosen).expanduser()
+    return expanded(chosen)
 
 
 def load(spec: DataSpec, data_dir: Path | str | None = None) -> ImageSet:
@@ -134,7 +135,7 @@ def load(spec: DataSpec, data_dir: Path | str | None = None) -> ImageSet:
         ZoojaxError: The set is unknown, missing, damaged or smaller than asked.
     """
     if spec.name.endswith(".npz"):
-        raw = read_npz(Path(spec.name).expanduser())
+        raw = read_npz(expanded(spec.name))
     elif spec.name in image_sources.KNOWN:
         raw = image_sources.read_known(spec.name, data_directory(data_dir))
     else:

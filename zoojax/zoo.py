@@ -23,6 +23,7 @@ import polars as pl
 
 from zoojax import steps
 from zoojax.errors import ZoojaxError
+from zoojax.paths import expanded
 from zoojax.population import take
 from zoojax.reading import NotThere, is_folder, is_there, numbered, read_json, read_table
 from zoojax.text import is_printable, printable
@@ -219,7 +220,7 @@ def open_zoo(path: str | Path) -> Zoo:
     Raises:
         ZoojaxError: the folder is not a zoo, or one of a newer schema, or is damaged.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     file = path / CONFIG
     if not is_folder(path):
         raise ZoojaxError(f"{path} is not a folder; give the folder of a zoo")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from zoojax import data
 from zoojax.errors import ZoojaxError
+from zoojax.paths import expanded
 from zoojax.reading import entries, is_there
 from zoojax.zoo import IMAGES, Zoo
 
@@ -40,7 +41,7 @@ def load_images(zoo: Zoo, data_dir: str | Path | None) -> data.ImageSet:
 
 
 def _own_images(zoo: Zoo, spec: data.DataSpec, data_dir: str | Path | None) -> data.ImageSet:
-    given = None if data_dir is None else Path(data_dir).expanduser()
+    given = None if data_dir is None else expanded(data_dir)
     if given is not None and given.suffix == ".npz":
         candidates = [given]
     else:
@@ -60,5 +61,5 @@ def _own_images(zoo: Zoo, spec: data.DataSpec, data_dir: str | Path | None) -> d
         reasons.append(f"{file} holds other images")
     raise ZoojaxError(
         f"the images that {zoo.path} was made with are not there ({reasons[0]}); give their .npz "
-        "file with --data-dir, or a folder that holds it"
+        "file with --data, or a folder that holds it with --data-dir"
     )

@@ -28,6 +28,7 @@ from zoojax.hyper_representation.codec import Codec, Variables
 from zoojax.hyper_representation.config import FORMAT, SCHEMA, RepresentationConfig
 from zoojax.hyper_representation.samples import Normalisation
 from zoojax.hyper_representation.training import init
+from zoojax.paths import expanded
 from zoojax.reading import NotThere, numbered, read_json, read_table
 from zoojax.text import printable
 from zoojax.zoo import Zoo, open_zoo
@@ -237,7 +238,7 @@ def open_representation(path: str | Path) -> Representation:
     Raises:
         ZoojaxError: the folder is none, or one of a newer schema, or is damaged.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     file = path / CONFIG
     try:
         content = read_json(file)
