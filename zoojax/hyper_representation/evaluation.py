@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from zoojax import population
+from zoojax import population, presets
 from zoojax.analysis.paper import published_representations
 from zoojax.data import ImageSet
 from zoojax.errors import ZoojaxError
@@ -69,7 +69,7 @@ def evaluate(
     tables["embeddings"] = _map(measured, np.concatenate(walk.features[EMBEDDING]))
     tables["scatter"] = pl.concat(walk.pairs)
     tables["losses"] = representation.losses
-    tables["summary"] = _summary(tables, zoo.config.name)
+    tables["summary"] = _summary(tables, zoo)
     check(representation.config, tables)
     return Evaluation({name: tables[name] for name in TABLES if name in tables})
 
@@ -178,9 +178,14 @@ def _map(measured: pl.DataFrame, embeddings: np.ndarray) -> pl.DataFrame:
     return measured.with_columns(x=pl.Series(places[:, 0]), y=pl.Series(places[:, 1]))
 
 
-def _summary(tables: dict[str, pl.DataFrame], name: str) -> pl.DataFrame:
-    """R2 of the test split in the columns of the paper's Table 3, its own rows first."""
-    published = published_representations()
+def _summary(tables: dict[str, pl.DataFrame], zoo: Zoo) -> pl.DataFrame:
+    """R2 of the test split in the columns of the paper's Table 3.
+
+    The paper's own row comes first where there is one of the zoo's preset and images.
+    """
+    chosen = presets.of(zoo)
+    same = chosen is not None and zoo.config.data in (None, chosen.data)
+    published = published_representations().filter(zoo=zoo.config.preset if same else "")
     published = published.with_columns(
         pl.format("{} (paper)", "zoo").alias("zoo"), pl.lit(EMBEDDING).alias("features")
     )
@@ -192,7 +197,7 @@ def _summary(tables: dict[str, pl.DataFrame], name: str) -> pl.DataFrame:
         row = {COLUMNS[p]: r2 for p, r2 in told.select("property", "r2").iter_rows()}
         if features == EMBEDDING:
             row |= {n: reconstructed.get(n) for n in (WEIGHTS, ALPHAS)}
-        rows.append({"zoo": name, "features": features, **row})
+        rows.append({"zoo": zoo.config.name, "features": features, **row})
     columns = ["zoo", "features", WEIGHTS, ALPHAS, *COLUMNS.values()]
     schema = {c: pl.String if c in ("zoo", "features") else pl.Float64 for c in columns}
     return pl.concat([published.select(columns), pl.DataFrame(rows, schema=schema)])
