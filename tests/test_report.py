@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from zoojax import models, presets, report, run
+from zoojax import inference, models, presets, report
 from zoojax.analysis import Analysis, analyse
 from zoojax.errors import ZoojaxError
 from zoojax.grid import Grid
@@ -48,7 +48,7 @@ def guesses() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(made_up_zoos, "_params", params)
-        patch.setattr(run, "predict", predict)
+        patch.setattr(inference, "predict", predict)
         yield
 
 

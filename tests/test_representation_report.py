@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from experiments.analyse import representation_tables
-from zoojax import ZoojaxError, figures, report, run
+from zoojax import ZoojaxError, figures, inference, report
 from zoojax.analysis import Analysis, analyse, write_tables
 from zoojax.figures.representation import (
     representation_losses,
@@ -29,7 +29,9 @@ def bare(tmp_path_factory) -> Analysis:
     """Of three members, without a hyper-representation."""
     with pytest.MonkeyPatch.context() as patch:
         # Real predictions take long to compile.
-        patch.setattr(run, "predict", lambda zoo, images, epoch=None: np.zeros((3, 9), np.uint16))
+        patch.setattr(
+            inference, "predict", lambda zoo, images, epoch=None: np.zeros((3, 9), np.uint16)
+        )
         return analyse(made_up_zoos.dense(tmp_path_factory.mktemp("report") / "dense", 3), [])
 
 
