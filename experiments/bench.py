@@ -173,7 +173,7 @@ def _facts(measured: Iterable[tuple[Case, str]]) -> dict[str, Any]:
     """What it was measured on, and what could not be."""
     import jax
 
-    from zoojax.make import versions
+    from zoojax.making import versions
     from zoojax.ops import kernel
 
     device, facts = jax.devices()[0], {}

@@ -53,6 +53,7 @@ _Command = (
 # After an interruption these go on where they were; others begin anew.
 _CONTINUED = (Train, Sparsify, Convert, Reproduce, TrainRepresentation, ZeroShot, Sample)
 _INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+_ADVICE = "; give a smaller --chunk or fewer members, or end other programs"
 _DESCRIPTION = (
     "Train, sparsify and measure whole populations of small neural networks. "
     "`zoojax --version` prints the version."
@@ -115,11 +116,25 @@ def _run(words: list[str]) -> int:
         advice = "; the same command goes on from the last whole epoch" if on else ""
         print(_line(f"interrupted{advice}"), file=sys.stderr)
         return 128 + error.number
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        print(_line(f"there is too little memory ({_first(error)}){_ADVICE}"), file=sys.stderr)
+        return 2
     except BrokenPipeError:
         # Whoever read it (head, less) has seen enough; Python would say so once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """JAX raises a RuntimeError of its own, which names what it lacks by this word."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip() or "an array could not be allocated").splitlines()[0]
 
 
 def _parsed(words: list[str]) -> Any:

@@ -53,15 +53,15 @@ class Info:
 
     def _system(self) -> None:
         """Prints what zoojax runs on."""
+        prepare_jax()
         import jax
 
         from experiments.tables import say, show_json
         from zoojax import data, machine
         from zoojax.architectures import architecture
-        from zoojax.make import versions
+        from zoojax.making import versions
         from zoojax.ops import kernel
 
-        prepare_jax()
         devices = jax.devices()
         device = devices[0]
         facts: dict[str, Any] = {

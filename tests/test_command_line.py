@@ -375,3 +375,23 @@ def test_commands_expand_home(tmp_path_factory, tmp_path, monkeypatch, capsys, r
         assert done.returncode in (0, 2) and "~" not in done.stdout + done.stderr
     assert (tmp_path / "mp/zoo.json").exists()
     assert "~no-such-user" in refused("info", "~no-such-user/zoo")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating 3 GiB")]
+)
+def test_too_little_memory_is_one_line(tmp_path_factory, monkeypatch, error):
+    def run(self) -> None:
+        raise error
+
+    monkeypatch.setattr("experiments.presets_command.Presets.run", run)
+    zoos.assert_refused(zoos.cli(tmp_path_factory, "presets"), "too little memory")
+
+
+def test_other_errors_are_not_hidden(tmp_path_factory, monkeypatch):
+    def run(self) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("experiments.presets_command.Presets.run", run)
+    with pytest.raises(RuntimeError, match="a defect"):
+        zoos.cli(tmp_path_factory, "presets")
