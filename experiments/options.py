@@ -17,12 +17,16 @@ from experiments import environment
 _PROGRAMS_BYTES = 2**30
 
 
-def option(metavar: str) -> Any:
+def option(metavar: str, name: str | None = None) -> Any:
     """How --help shows an argument: what stands for its value, and its default if it has one.
 
     What None stands for is in the argument's text.
+
+    Args:
+        metavar: what stands for its value.
+        name: the argument's name; the field's if None.
     """
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=_default)
+    return tyro.conf.arg(name=name, metavar=metavar, help_behavior_hint=_default)
 
 
 def _default(value: str) -> str:

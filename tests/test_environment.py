@@ -164,7 +164,9 @@ def test_names_that_the_locale_has_not(tmp_path_factory, tmp_path):
     ascii = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": None}
     done = command(tmp_path_factory, *train_arguments(tmp_path_factory, out), **ascii)
     assert (done.returncode, done.stderr) == (0, "")
-    assert r"z\xfcge" in done.stdout and done.stdout.isascii()
+    # A long path may be folded anywhere.
+    shown = done.stdout.replace("\n", "")
+    assert r"z\xfcge" in shown and shown.isascii()
     assert zoos.same_bits(open_zoo(out).state(1), zoos.dense(tmp_path_factory).state(1))
     done = command(tmp_path_factory, "info", out / "missing", **ascii)
     assert r"z\xfcge" in zoos.assert_refused(done)

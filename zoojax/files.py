@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from zoojax.errors import ZoojaxError
-from zoojax.reading import is_folder, is_there, resolved
+from zoojax.reading import entries, is_folder, is_there, resolved
 
 if TYPE_CHECKING:
     import polars as pl
@@ -65,10 +65,11 @@ def write_table(path: Path, table: "pl.DataFrame", *, durable: bool = True) -> N
 
 
 def check_new(path: Path) -> None:
-    """Raises ZoojaxError unless a folder of this name can be made, or is there."""
+    """Raises ZoojaxError unless a folder of this name can be made, or is there and has files."""
     if is_there(path) and not is_folder(path):
         raise ZoojaxError(f"{path} is a file; give --out a new folder")
-    if resolved(Path.cwd()).is_relative_to(resolved(path)):
+    # What is written appears by renaming, which would replace an empty folder under our feet.
+    if not entries(path) and resolved(Path.cwd()).is_relative_to(resolved(path)):
         raise ZoojaxError(
             f"{path} is the folder that this command runs in, or holds it; give --out a folder "
             "in it"

@@ -31,7 +31,7 @@ class Sample:
     out: Annotated[Path, option("ZOO")]
     """Folder of the zoo: new, or one that the same command began."""
 
-    zoo: Path | None = None
+    zoo: Annotated[Path | None, option("ZOO")] = None
     """Folder of the zoo that it was learned from, if either was moved."""
 
     how: Literal["independent", "joint", "best"] = "independent"

@@ -51,7 +51,7 @@ class ZeroShot:
     comparison: Annotated[Path | None, option("FOLDER")] = None
     """Folder for the comparison with other methods: zero_shot.csv, .svg and .png."""
 
-    source: Annotated[Path | None, tyro.conf.arg(name="zoo")] = None
+    source: Annotated[Path | None, option("ZOO", "zoo")] = None
     """Folder of the zoo that it was learned from, if either was moved."""
 
     running: RunningOptions = field(default_factory=Running)
