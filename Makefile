@@ -4,9 +4,10 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test test-slow lint clean
 
-# Trains, prunes, drops out and analyses a small zoo of real digits; no data is downloaded.
+# Trains a small zoo of real digits, makes both its sparse twins, and analyses them; no data is
+# downloaded.
 demo: $(VENV)/.installed
-	$(BIN)/zoojax reproduce digits-s-seed --members 24 --ratios 0.5 0.8 0.9 --out runs/demo
+	$(BIN)/zoojax reproduce digits-s-seed --members 24 --ratios 0.5 0.6 0.7 0.8 0.9 --out runs/demo
 
 test: lint
 	$(BIN)/python -m pytest -n 2
