@@ -125,7 +125,7 @@ def start_devices() -> None:
 
 
 def _is_count(text: str) -> bool:
-    # JAX takes -1 for unset.
+    # JAX reads -1 as "not set".
     return text == "-1" or (
         text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= _MOST_DEVICES
     )

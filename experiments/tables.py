@@ -81,7 +81,7 @@ def print_table(
     """Prints a table that fits the terminal ($COLUMNS where that is set).
 
     Columns that do not fit are left out and named beneath. Nothing is cut: what is still
-    too wide goes on the next line. Where neither a terminal nor $COLUMNS says how wide the
+    too wide continues on the next line. Where neither a terminal nor $COLUMNS says how wide the
     output may be, the table is as wide as it needs to be.
 
     Args:

@@ -240,7 +240,7 @@ def test_reproducing_with_other_epochs_is_not_the_preset(tmp_path, monkeypatch):
 
 
 def test_twins_take_the_presets_learning_rate(tmp_path_factory, zoojax_json, tmp_path):
-    """Unless one is given: digits-s-seed prunes at 1e-3 and drops out at 3e-3.
+    """Unless one is given: on digits-s-seed 1e-3 for pruning, 3e-3 for variational dropout.
 
     The library and the command line make the same twin, so that one continues the other's.
     """
