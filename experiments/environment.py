@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from zoojax.errors import ZoojaxError
+from zoojax.reading import resolved
 from zoojax.text import printable
 
 # What results depend on is the same whatever the user's JAX is set to.
@@ -54,24 +55,17 @@ def with_named_out(command: Any) -> Any:
     """A command whose --out, if it has one, has a name: not `.`, `..` or nothing.
 
     Raises:
-        ZoojaxError: it is the root folder, or the current one and that is empty: what is
-            written appears whole or not at all, and would replace it.
+        ZoojaxError: it is the root folder.
     """
     action, out = getattr(command, "action", None), getattr(command, "out", None)
     if action is not None:
         return replace(command, action=with_named_out(action))
     if not isinstance(out, Path) or out.name not in ("", ".."):
         return command
-    try:
-        resolved = out.resolve()
-        is_empty_here = resolved == Path.cwd() and not any(resolved.iterdir())
-    except OSError as error:
-        raise ZoojaxError(f"--out {out} cannot be read: {error.strerror or error}") from error
-    if not resolved.name:
+    named = resolved(out)
+    if not named.name:
         raise ZoojaxError(f"--out {out} is the root folder; name a new one")
-    if is_empty_here:
-        raise ZoojaxError(f"--out {out} is the folder you are in; name a new one, as in {out}/zoo")
-    return replace(command, out=resolved)
+    return replace(command, out=named)
 
 
 def check() -> None:

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -231,3 +233,14 @@ def test_epochs_that_are_none(capsys, converted, tmp_path, epochs):
     assert "--epochs" in refused(
         *(capsys, "to-torch", converted[1], "--out", tmp_path / "out", f"--epochs={epochs}")
     )
+
+
+def test_a_parent_without_epochs(capsys, converted, tmp_path):
+    """Its training has only begun, or its states were removed."""
+    _, zoo = converted
+    parent = Path(shutil.copytree(zoo, tmp_path / "parent"))
+    shutil.rmtree(parent / "states")
+    twins = write_zoo(tmp_path / "twins", kind="vd")
+    line = refused(capsys, "from-torch", twins, "--parent", parent, "--out", tmp_path / "vd")
+    assert f"{parent} has no epoch yet" in line
+    assert not (tmp_path / "vd").exists()

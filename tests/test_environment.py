@@ -175,7 +175,8 @@ def test_names_that_the_locale_has_not(tmp_path_factory, tmp_path):
 def test_out_without_a_name(tmp_path_factory, tmp_path):
     here = tmp_path / "here"
     here.mkdir()
-    for out, named in [(".", "./zoo"), ("", "folder you are in"), ("/", "root folder")]:
+    tried = [(".", "in it"), ("", "this command runs in"), ("/", "root folder")]
+    for out, named in tried:
         arguments = train_arguments(tmp_path_factory, out)
         zoos.assert_refused(command(tmp_path_factory, *arguments, cwd=here), named)
     arguments = train_arguments(tmp_path_factory, "..")
