@@ -282,9 +282,7 @@ def _label(description: Description) -> str:
 def _parent(out: Path, parent: Zoo | None) -> Parent | None:
     if parent is None:
         return None
-    if not parent.epochs:
-        raise ZoojaxError(f"{parent.path} has no epoch yet; give --parent a zoo with states")
-    return parent_of(parent, parent.epochs[-1], out)
+    return parent_of(parent, parent.newest_epoch, out)
 
 
 def _epoch(mine: _Share, epoch: int) -> tuple[dict[str, Any], pl.DataFrame, dict[str, str]]:

@@ -14,7 +14,17 @@ import zoojax
 ROOT = Path(__file__).parents[1]
 # Each imports only from what stands before it. Names may be planned ones.
 ORDER = (
-    *("errors", "text", "reading", "files", "interrupts", "machine", "locks", "architectures"),
+    *(
+        "errors",
+        "text",
+        "fields",
+        "reading",
+        "files",
+        "interrupts",
+        "machine",
+        "locks",
+        "architectures",
+    ),
     "paths",
     *("ops.conv", "ops.noise", "ops.pool", "ops"),
     *("ops.kernel.build", "ops.kernel.operands", "ops.kernel.cnn", "ops.kernel", "keys"),

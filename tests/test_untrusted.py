@@ -13,6 +13,7 @@ import pytest
 import zoos
 
 from zoojax import Zoo, ZoojaxError, analysis, open_zoo, steps
+from zoojax.hyper_representation.learning import default_alphas_of
 from zoojax.inference import predict
 from zoojax.reading import read_table
 from zoojax.text import is_printable
@@ -537,3 +538,20 @@ def test_twins_of_members_that_the_parent_lacks(tmp_path_factory, tmp_path):
     edited(open_zoo(path), lambda c: c.update(parent=None))
     table.drop("parent_id").write_parquet(path / "members.parquet")
     refused(lambda: analysis.analyse(dense, [open_zoo(path)]), path, "--parent")
+
+
+def test_zoos_without_an_epoch(tmp_path_factory, tmp_path):
+    """Their training has only begun: whatever needs a state says so."""
+    twin = open_zoo(zoos.copied(zoos.dropped_out(tmp_path_factory), tmp_path / "twin"))
+    shutil.rmtree(twin.path / "states")
+    dense = zoos.dense(tmp_path_factory)
+    for read in (
+        lambda: twin.newest_epoch,
+        lambda: twin.state(0),
+        lambda: twin.optimizer(),
+        lambda: analysis.agreement(dense, twin),
+        lambda: analysis.analyse(dense, [twin]),
+        lambda: default_alphas_of(twin),
+        lambda: predict(twin, np.zeros((1, 28, 28, 1), np.float32)),
+    ):
+        refused(read, twin.path, "no epoch yet")

@@ -33,12 +33,12 @@ def evaluate(zoo: Zoo, images: data.ImageSet, epoch: int | None = None) -> pl.Da
             on these images.
     """
     check_image_set(zoo.config.shape, images)
-    epoch = zoo.epochs[-1] if epoch is None and zoo.epochs else epoch
+    epoch = zoo.newest_epoch if epoch is None else epoch
     mesh, rows = population.make_mesh(), processes.share(len(zoo))
     sets = population.replicate(programs.sets(images), mesh)
     state, fixed = split_state(zoo.state(epoch, rows=rows))
     blocks = lay_out(zoo.config, zoo.roster[rows], mesh, state, fixed, None)
-    mine = metrics_table(zoo.roster[rows], epoch or 0, blocks, evaluate_blocks(blocks, sets, mesh))
+    mine = metrics_table(zoo.roster[rows], epoch, blocks, evaluate_blocks(blocks, sets, mesh))
     return processes.together(mine)
 
 

@@ -229,17 +229,16 @@ def _twin_config(
 ) -> tuple[ZooConfig, data.ImageSet, int]:
     base = parent.config
     check_training(epochs, base.batch_size, base.data_order, chunk)
-    if not parent.epochs:
-        raise ZoojaxError(f"{parent.path} has no epoch yet; finish its training first")
+    newest = parent.newest_epoch
     if epoch is None:
-        epoch = parent.epochs[-1]
+        epoch = newest
         if epoch != base.epochs:
             raise ZoojaxError(
                 f"{parent.path} is at epoch {epoch} of {base.epochs}; finish its training "
                 f"first, or ask for --epoch {epoch}"
             )
     elif epoch not in parent.epochs:
-        raise ZoojaxError(f"{parent.path} has no epoch {epoch}; it has up to {parent.epochs[-1]}")
+        raise ZoojaxError(f"{parent.path} has no epoch {epoch}; it has up to {newest}")
     images = load_images(parent, data_dir)
     config = replace(
         base,

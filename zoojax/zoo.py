@@ -82,6 +82,18 @@ class Zoo:
         return [epoch for epoch in numbered(self.path / STATES) if epoch in measured]
 
     @property
+    def newest_epoch(self) -> int:
+        """The newest epoch that is complete on disk.
+
+        Raises:
+            ZoojaxError: there is none yet.
+        """
+        epochs = self.epochs
+        if not epochs:
+            raise ZoojaxError(f"{self.path} has no epoch yet; finish its training first")
+        return epochs[-1]
+
+    @property
     def members(self) -> pl.DataFrame:
         """A row a member: id, seed, hyper-parameters; `diverged_epoch` is the first epoch
         with a number that is not finite (null: none)."""
@@ -199,12 +211,10 @@ class Zoo:
         return steps.read(self._step(OPTIMIZER, epoch), rows, like=like)
 
     def _step(self, folder: str, epoch: int | None) -> Path:
-        epochs = self.epochs
-        if not epochs:
-            raise ZoojaxError(f"{self.path} has no epoch yet; its training has only begun")
-        epoch = epochs[-1] if epoch is None else epoch
-        if epoch not in epochs:
-            raise ZoojaxError(f"{self.path} has no epoch {epoch}; it has {_ranges(epochs)}")
+        newest = self.newest_epoch
+        epoch = newest if epoch is None else epoch
+        if epoch not in self.epochs:
+            raise ZoojaxError(f"{self.path} has no epoch {epoch}; it has {_ranges(self.epochs)}")
         return self.path / folder / str(epoch)
 
 

@@ -11,25 +11,29 @@ import msgspec
 import polars as pl
 
 from zoojax.data import DataSpec
+from zoojax.fields import (
+    ArchitectureName,
+    Classes,
+    Count,
+    FilePath,
+    Name,
+    Note,
+    Positive,
+    Sha256,
+    check_names,
+)
 from zoojax.models import Architecture, architecture
 from zoojax.text import is_printable, printable
 
 SCHEMA = 1
 FORMAT = "zoojax"
 
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-_Path = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
-_Note = Annotated[str, msgspec.Meta(max_length=1000)]
-_Hash = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
-_Count = Annotated[int, msgspec.Meta(ge=0, le=10**8)]
-_Positive = Annotated[int, msgspec.Meta(ge=1, le=10**8)]
 _Kind = Annotated[str, msgspec.Meta(pattern="^(dense|mp|vd)\\Z")]
-_Architecture = Annotated[str, msgspec.Meta(pattern="^(small|large)\\Z")]
 _Order = Annotated[str, msgspec.Meta(pattern="^(member|shared)\\Z")]
 _Scope = Annotated[str, msgspec.Meta(pattern="^(global|layer)\\Z")]
 _Variant = Annotated[str, msgspec.Meta(pattern="^(released|corrected)\\Z")]
-# Predictions are kept as 16-bit numbers.
-_Classes = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
+# Zoos of schema 1 without one do not name it.
+_OPTIONAL = {"origin"}
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,10 @@ class Parent:
         epoch: the epoch whose states the twin began with.
     """
 
-    path: _Path
-    name: _Name
-    fingerprint: _Hash
-    epoch: _Count
+    path: FilePath
+    name: Name
+    fingerprint: Sha256
+    epoch: Count
 
 
 @dataclass(frozen=True)
@@ -75,23 +79,23 @@ class ZooConfig:
             hyper-representation; None if nothing did.
     """
 
-    name: _Name
+    name: Name
     kind: _Kind
-    architecture: _Architecture
-    channels: _Positive
-    classes: _Classes
+    architecture: ArchitectureName
+    channels: Positive
+    classes: Classes
     data: DataSpec | None
-    data_hash: _Hash | None
-    epochs: _Count
-    batch_size: _Positive
+    data_hash: Sha256 | None
+    epochs: Count
+    batch_size: Positive
     data_order: _Order
-    chunk: _Positive
-    preset: _Name | None = None
+    chunk: Positive
+    preset: Name | None = None
     scope: _Scope | None = None
     variant: _Variant | None = None
     parent: Parent | None = None
-    versions: dict[_Name, _Name] = field(default_factory=dict)
-    origin: _Note | None = None
+    versions: dict[Name, Name] = field(default_factory=dict)
+    origin: Note | None = None
 
     @property
     def shape(self) -> Architecture:
@@ -116,14 +120,11 @@ class ZooConfig:
             ZoojaxError: the image set's numbers are those of no image set.
         """
         fields = {k: v for k, v in content.items() if k not in ("format", "schema")}
+        check_names(fields, _names(ZooConfig), _OPTIONAL, "the zoo")
+        for part, kind in (("parent", Parent), ("data", DataSpec)):
+            if fields[part] is not None:
+                check_names(fields[part], _names(kind), set(), part)
         config = msgspec.convert(fields, ZooConfig)
-        whole = asdict(config)
-        missing = whole.keys() - fields.keys() - {"origin"}
-        if missing:
-            raise ValueError(f"it has no {min(missing)}")
-        unknown = sorted(_keys(fields) - _keys(whole))
-        if unknown:
-            raise ValueError(f"{printable(unknown[0], 60)} is no field of a zoo")
         for problem in _problems(config):
             raise ValueError(problem)
         return config
@@ -141,14 +142,8 @@ def fingerprint(config: ZooConfig, members: pl.DataFrame) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _keys(content: Any, prefix: str = "") -> set[str]:
-    """Dotted names of all keys in nested objects."""
-    if not isinstance(content, dict):
-        return set()
-    found = set()
-    for key, value in content.items():
-        found |= {f"{prefix}{key}"} | _keys(value, f"{prefix}{key}.")
-    return found
+def _names(kind: type) -> set[str]:
+    return set(kind.__dataclass_fields__)
 
 
 def _strings(content: Any) -> Iterator[str]:

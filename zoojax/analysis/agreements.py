@@ -63,9 +63,7 @@ def agreement(
         ZoojaxError: it is no twin of this zoo, or states or images are not to be had.
     """
     if epoch is None:
-        if not twin.epochs:
-            raise ZoojaxError(f"{twin.path} has no epoch yet; finish its training first")
-        epoch = twin.epochs[-1]
+        epoch = twin.newest_epoch
     table = with_states(pairs(zoo, twin).filter(pl.col("epoch") == epoch))
     assert twin.config.parent is not None
     if of_zoo is None:
@@ -158,7 +156,8 @@ def agreement_matrix(
     if other is None:
         other, other_epoch = zoo, epoch
     sound = [
-        finite(z, z.epochs[-1] if e is None else e) for z, e in ((zoo, epoch), (other, other_epoch))
+        finite(z, z.newest_epoch if e is None else e)
+        for z, e in ((zoo, epoch), (other, other_epoch))
     ]
     matrix = without_diverged(pairwise(of_zoo, of_other), *sound)
     ids = other.roster["id"].cast(pl.String).to_list()

@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 
 from zoojax.errors import ZoojaxError
+from zoojax.fields import Sha256, check_names
 from zoojax.files import is_temporary, make_folder, refusals, write_beside
 from zoojax.reading import NotThere, entries, is_folder, is_there, read_json
 from zoojax.text import printable
@@ -19,15 +19,13 @@ REPORT, TABLES, FIGURES = "report.html", "tables", "figures"
 SCHEMA = 1
 FORMAT = "zoojax-analysis"
 
-_Hash = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
-
 
 @dataclass(frozen=True)
 class _Owner:
     """Whose an analysis is, by fingerprints."""
 
-    zoo: _Hash
-    twins: list[_Hash]
+    zoo: Sha256
+    twins: list[Sha256]
 
 
 def check_folder(folder: Path, zoo: Zoo | None = None, twins: Sequence[Zoo] = ()) -> None:
@@ -103,8 +101,7 @@ def _owner(folder: Path) -> _Owner | None:
         schema = content.pop("schema", None)
         if type(schema) is not int or schema != SCHEMA:
             raise ValueError(f"schema {printable(schema, 20)}, where this zoojax reads {SCHEMA}")
-        if set(content) != {"zoo", "twins"}:
-            raise ValueError("its fields are not zoo and twins")
+        check_names(content, {"zoo", "twins"}, set(), "the analysis")
         return msgspec.convert(content, _Owner)
     except ValueError as error:
         raise ZoojaxError(

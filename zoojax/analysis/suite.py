@@ -91,8 +91,7 @@ def analyse(
 
 def _check(zoo: Zoo, twins: list[Zoo]) -> None:
     for each in (zoo, *twins):
-        if not each.epochs:
-            raise ZoojaxError(f"{each.path} has no epoch yet; finish its training first")
+        _ = each.newest_epoch
     for twin in twins:
         check(zoo, twin)
     kinds = [twin.config.kind for twin in twins]

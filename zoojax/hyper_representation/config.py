@@ -4,12 +4,22 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
 from zoojax.architectures import Architecture, architecture
 from zoojax.errors import ZoojaxError
+from zoojax.fields import (
+    ArchitectureName,
+    Classes,
+    Count,
+    FilePath,
+    MemberId,
+    Name,
+    Sha256,
+    check_names,
+)
 from zoojax.hyper_representation.samples import Split
 from zoojax.hyper_representation.settings import Settings
 from zoojax.text import is_printable, printable
@@ -17,14 +27,6 @@ from zoojax.text import is_printable, printable
 SCHEMA = 2
 FORMAT = "zoojax-representation"
 
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-_Path = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
-_Hash = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
-_Architecture = Annotated[str, msgspec.Meta(pattern="^(small|large)\\Z")]
-_Id = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
-_Epoch = Annotated[int, msgspec.Meta(ge=0, le=10**8)]
-# Predictions are kept as 16-bit numbers.
-_Classes = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 # What float32 holds, with room for squares.
 _LARGEST, _SMALLEST = 1e15, 1e-15
 _CIRCUMSTANCES = {"format", "schema"}
@@ -34,9 +36,9 @@ _CIRCUMSTANCES = {"format", "schema"}
 class _Parts:
     """`Split`, as JSON holds it."""
 
-    train: list[_Id]
-    val: list[_Id]
-    test: list[_Id]
+    train: list[MemberId]
+    val: list[MemberId]
+    test: list[MemberId]
 
 
 @dataclass(frozen=True)
@@ -58,19 +60,19 @@ class RepresentationConfig:
     """
 
     settings: Settings
-    zoo: _Path
-    fingerprint: _Hash
-    architecture: _Architecture
+    zoo: FilePath
+    fingerprint: Sha256
+    architecture: ArchitectureName
     channels: int
-    classes: _Classes
+    classes: Classes
     members: Split
-    left_out: _Id
-    epochs: list[_Epoch]
-    alphas_of: _Epoch | None
+    left_out: MemberId
+    epochs: list[Count]
+    alphas_of: Count | None
     mean: dict[str, float]
     deviation: dict[str, float]
     variational: dict[str, list[str]]
-    versions: dict[_Name, _Name] = field(default_factory=dict)
+    versions: dict[Name, Name] = field(default_factory=dict)
 
     @property
     def shape(self) -> Architecture:
@@ -92,9 +94,12 @@ class RepresentationConfig:
             ZoojaxError: a setting is out of its range.
         """
         fields = {k: v for k, v in content.items() if k not in _CIRCUMSTANCES}
-        _check_keys(fields, RepresentationConfig, "a hyper-representation")
-        _check_keys(fields["settings"], Settings, "the settings")
-        _check_keys(fields["members"], _Parts, "the split")
+        for inner, kind, where in (
+            (fields, RepresentationConfig, "the hyper-representation"),
+            (fields.get("settings"), Settings, "settings"),
+            (fields.get("members"), _Parts, "members"),
+        ):
+            check_names(inner, set(kind.__dataclass_fields__), set(), where)
         parts = msgspec.convert(fields["members"], _Parts)
         # A named tuple would be an array.
         fields["members"] = [parts.train, parts.val, parts.test]
@@ -103,17 +108,6 @@ class RepresentationConfig:
         for problem in _problems(config):
             raise ValueError(problem)
         return config
-
-
-def _check_keys(content: Any, kind: type, where: str) -> None:
-    """Raises ValueError unless an object has exactly the fields of a dataclass."""
-    if not isinstance(content, dict):
-        raise ValueError(f"{where}: not an object")
-    known = set(kind.__dataclass_fields__)
-    for name in sorted(content.keys() - known):
-        raise ValueError(f"{printable(name, 60)} is no field of {where}")
-    for name in sorted(known - content.keys()):
-        raise ValueError(f"it has no {name}")
 
 
 def _problems(config: RepresentationConfig) -> Iterator[str]:

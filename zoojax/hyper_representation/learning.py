@@ -234,15 +234,14 @@ def default_alphas_of(zoo: Zoo) -> int:
         .sort("epoch")
     )
     sparse = means.filter(pl.col("sparsity") >= _SPARSE)["epoch"]
-    return int(sparse[0]) if len(sparse) else zoo.epochs[-1]
+    return int(sparse[0]) if len(sparse) else zoo.newest_epoch
 
 
 def _check_epochs(zoo: Zoo, asked: list[int]) -> None:
-    if not zoo.epochs:
-        raise ZoojaxError(f"{zoo.path} has no epoch yet; its training has only begun")
+    newest = zoo.newest_epoch
     for epoch in asked:
         if epoch not in zoo.epochs:
-            raise ZoojaxError(f"{zoo.path} has no epoch {epoch}; it has up to {zoo.epochs[-1]}")
+            raise ZoojaxError(f"{zoo.path} has no epoch {epoch}; it has up to {newest}")
 
 
 def _relative(zoo: Path, out: Path) -> str:

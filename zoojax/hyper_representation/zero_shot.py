@@ -145,7 +145,7 @@ def compare(
     params = population.take(parent.params(began), rows)
     ids = held["parent_id"].to_list()
     of = representation.config.alphas_of
-    source = twin.epochs[-1] if of is None else of
+    source = twin.newest_epoch if of is None else of
     kernels = magnitude_pruning.kernels(params)
     by_method = {
         PREDICTED: scores(representation, params),
