@@ -4,7 +4,7 @@ in memory bounded by one epoch of the population, resumed where it was interrupt
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,23 +107,14 @@ def convert(
     if spec is None and image_set is not None and not _fit(image_set, net):
         notes.append(f"{image_set.name} holds no images of the {net.name} CNN and is left out")
         image_set = None
-    config = ZooConfig(
+    config = replace(
+        _config(chosen.common, kept),
         name=name,
-        kind=chosen.common.kind,
-        architecture=net.name,
-        channels=net.channels,
-        classes=net.classes,
         data=spec,
         data_hash=None if image_set is None else image_set.hash,
         epochs=wanted[-1],
-        batch_size=_batch_size(kept),
-        data_order="member",
-        chunk=_CHUNK,
         preset=preset,
-        scope="global" if chosen.common.kind == "mp" else None,
-        variant=chosen.common.variant,
         parent=_parent(out, parent),
-        versions=versions(),
     )
     own = image_set if spec is None else None
     with begin_or_continue(out, config, members, own) as writer:
@@ -170,6 +161,27 @@ def _fit(images: ImageSet, net: Architecture) -> bool:
     return all(
         part.images.shape[1:] == shape and part.labels.max(initial=0) < net.classes
         for part in (images.train, images.val, images.test)
+    )
+
+
+def _config(common: Description, sources: Sequence[Source]) -> ZooConfig:
+    """What a zoo's config says of its network and training, before it has a name or epochs."""
+    net = common.architecture
+    return ZooConfig(
+        name="",
+        kind=common.kind,
+        architecture=net.name,
+        channels=net.channels,
+        classes=net.classes,
+        data=None,
+        data_hash=None,
+        epochs=0,
+        batch_size=_batch_size(sources),
+        data_order="member",
+        chunk=_CHUNK,
+        scope="global" if common.kind == "mp" else None,
+        variant=common.variant,
+        versions=versions(),
     )
 
 

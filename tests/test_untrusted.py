@@ -362,6 +362,7 @@ def test_files_of_other_programs_are_left_alone(tmp_path_factory, tmp_path):
     (out / ".metrics.parquet.tmp-123").write_bytes(b"half")
     (out / "states" / "2.orbax-checkpoint-tmp-7").mkdir()
     (out / "states" / ".3.removed-9").mkdir()
+    (out / "states" / "..3.orbax-checkpoint-tmp.removed-9.removed-10").mkdir()
     again = zoos.train(tmp_path_factory, out)
     zoos.assert_same_zoo(again, zoos.dense(tmp_path_factory))
     assert zoos.same_bits(again.state(2), zoo.state(2))
@@ -373,6 +374,7 @@ def test_files_of_other_programs_are_left_alone(tmp_path_factory, tmp_path):
     assert not (out / ".metrics.parquet.tmp-123").exists()
     assert not (out / "states" / "2.orbax-checkpoint-tmp-7").exists()
     assert not (out / "states" / ".3.removed-9").exists()
+    assert not (out / "states" / "..3.orbax-checkpoint-tmp.removed-9.removed-10").exists()
 
 
 @pytest.mark.parametrize(

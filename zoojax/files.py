@@ -136,7 +136,8 @@ def remove(folder: Path) -> None:
 
 # What an interruption leaves, by the names that this module and Orbax give.
 _TEMPORARY = re.compile(r"\..+\.tmp-[0-9]+")
-_STEP = re.compile(r"(0|[1-9][0-9]{0,8})(\.orbax-checkpoint-tmp.*)?|\.[0-9]{1,9}\.removed-[0-9]+")
+_STEP = re.compile(r"(0|[1-9][0-9]{0,8})(\.orbax-checkpoint-tmp.*)?")
+_REMOVED = re.compile(r"\.(.+)\.removed-[0-9]+")
 
 
 def is_temporary(name: str) -> bool:
@@ -146,4 +147,5 @@ def is_temporary(name: str) -> bool:
 
 def is_step(name: str) -> bool:
     """Whether a folder of this name is a step, whole or left by an interruption."""
-    return _STEP.fullmatch(name) is not None
+    removed = _REMOVED.fullmatch(name)
+    return is_step(removed[1]) if removed else _STEP.fullmatch(name) is not None
