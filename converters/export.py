@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from zoojax.errors import ZoojaxError
-from zoojax.files import make_folder, write_beside
-from zoojax.locks import locked
-from zoojax.reading import NotThere, is_folder, is_there, read_json
+from zoojax.filesystem.atomic import atomic_write, make_folder
+from zoojax.filesystem.locks import locked
+from zoojax.filesystem.reading import NotFoundError, exists, is_folder, read_json
+from zoojax.storage.zoo import Zoo
 from zoojax.text import is_printable, printable
-from zoojax.zoo import Zoo
 
 MARKER = "zoojax.json"
 _FORMAT = "zoojax-export"
@@ -58,7 +58,7 @@ def folder_names(zoo: Zoo) -> tuple[list[str], list[str]]:
         Names in the order of the members table, different on any file system; and a sentence
         for the user where some are not the trials' names.
     """
-    rows = zoo.roster.to_dicts()
+    rows = zoo.members_table.to_dicts()
     stored = [row.get("trial", _original(row)) for row in rows]
     names: dict[int, str] = {}
     taken: set[str] = set()
@@ -111,21 +111,21 @@ def claimed(zoo: Zoo, out: Path, layout: str, names: Iterable[str]) -> Iterator[
         "zoo": zoo.config.name,
         "fingerprint": zoo.fingerprint,
     }
-    if is_there(out) and not is_folder(out):
+    if exists(out) and not is_folder(out):
         raise ZoojaxError(f"cannot create {printable(out)}: it is a file; give --out a new folder")
     make_folder(out)
     with locked(out):
         try:
             found = read_json(out / MARKER)
-        except NotThere:
+        except NotFoundError:
             for name in names:
-                if is_there(out / name):
+                if exists(out / name):
                     raise ZoojaxError(
                         f"{printable(out / name)} is there, and not of this export; give --out a "
                         "new folder"
                     ) from None
             text = json.dumps(about, indent=2) + "\n"
-            write_beside(out / MARKER, lambda file: file.write_text(text, "utf-8"))
+            atomic_write(out / MARKER, lambda file: file.write_text(text, "utf-8"))
         else:
             _check(out, found, about)
         yield
@@ -192,6 +192,6 @@ def write_safetensors(file: Path, arrays: dict[str, np.ndarray], about: dict[str
         path.chmod(mode)
 
     try:
-        write_beside(file, write)
+        atomic_write(file, write)
     except SafetensorError as error:
         raise ZoojaxError(f"cannot write {printable(file)}: {printable(error)}") from error

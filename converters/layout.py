@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from zoojax.architectures.base import Architecture
 from zoojax.errors import ZoojaxError
-from zoojax.models import Architecture
 
 # Where the zoos' torch modules keep their layers, by architecture and by whether the
 # modules of dropout are counted.

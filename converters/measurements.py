@@ -7,13 +7,13 @@ import jax
 import numpy as np
 import polars as pl
 
-from converters.reported import MEASURED, Reports, Row, is_finite
-from converters.sources import Source
-from zoojax import evaluate
-from zoojax.variational_dropout import threshold
-from zoojax.zoo import masked
+from zoojax.architectures.parameters import masked
+from zoojax.converters.reported import MEASURED, Reports, Row, is_finite
+from zoojax.converters.sources import Source
+from zoojax.sparsifiers.variational_dropout import apply_threshold
+from zoojax.training import metrics
 
-_sparsity = jax.jit(jax.vmap(evaluate.sparsity))
+_sparsity = jax.jit(jax.vmap(metrics.sparsity))
 
 
 def of_states(
@@ -40,7 +40,7 @@ def of_states(
     if "mask" in state:
         params = masked(params, state["mask"])
     if "log_sigma2" in state:
-        params = threshold(params, state["log_sigma2"])
+        params = apply_threshold(params, state["log_sigma2"])
     table |= jax.device_get(_sparsity(params))
     return pl.DataFrame(
         {

@@ -28,8 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from converters.pickle_check import Refusal, Stub, short
-from converters.torch_checkpoints import (
+from zoojax.converters.safe_load import (
     MIB,
     Limits,
     State,
@@ -38,7 +37,8 @@ from converters.torch_checkpoints import (
     to_array,
     to_arrays,
 )
-from zoojax.data import Images
+from zoojax.converters.safe_pickle import Stub, UnsafePickleError, short
+from zoojax.datasets.specs import Images
 from zoojax.text import printable
 
 Scalar = bool | int | float | str | None
@@ -100,7 +100,7 @@ def read_model_dataset(path: Path, *, limit: int = 8192 * MIB) -> list[ModelSpli
             takes up to three times the file in memory.
 
     Raises:
-        Rejected: another kind of file, or one that is unsafe or damaged.
+        UnreadableFileError: another kind of file, or one that is unsafe or damaged.
     """
     limits = Limits(limit, _PICKLE_LIMIT, _MOST_ENTRIES)
     return read(path, limits, lambda content: _model_splits(content, limit), _model_classes)
@@ -110,7 +110,7 @@ def read_image_set(path: Path, *, limit: int = 8192 * MIB) -> ImageFile:
     """Reads a zoo's own images, its dataset.pt.
 
     Raises:
-        Rejected: another kind of file, or one that is unsafe or damaged.
+        UnreadableFileError: another kind of file, or one that is unsafe or damaged.
     """
     return read(path, Limits(limit, MIB, entries=1000), _image_file, _image_classes)
 
@@ -145,14 +145,16 @@ def _splits(content: object) -> dict[str, Stub]:
         name = content.state.get("train_val_test")
         return {printable(name, 40) if isinstance(name, str) else "all": content}
     if not isinstance(content, dict):
-        raise Refusal(f"a {type(content).__name__}, not a pickled data set")
+        raise UnsafePickleError(f"a {type(content).__name__}, not a pickled data set")
     found = {}
     for name in ("train", "val", "test"):
         split = dict.get(content, f"{name}set")
         if isinstance(split, Stub):
             found[name] = split
     if not found:
-        raise Refusal("a dict without trainset, valset or testset: not a pickled data set")
+        raise UnsafePickleError(
+            "a dict without trainset, valset or testset: not a pickled data set"
+        )
     return found
 
 
@@ -179,18 +181,20 @@ def _model_split(name: str, held: dict[Any, Any], limit: int) -> ModelSplit:
             states.append(to_arrays(state, limit))
             limit -= cost(states[-1])
     else:
-        raise Refusal(f"{name}: no data_in, state dicts or vectors")
+        raise UnsafePickleError(f"{name}: no data_in, state dicts or vectors")
     if vectors is not None and vectors.ndim != 2:
-        raise Refusal(f"{name}: vectors of shape {vectors.shape}")
+        raise UnsafePickleError(f"{name}: vectors of shape {vectors.shape}")
     n = len(data)
     epochs = held.get("epochs")
     if not isinstance(epochs, list) or not all(type(epoch) is int for epoch in epochs):
-        raise Refusal(f"{name}: epochs are not a list of integers")
+        raise UnsafePickleError(f"{name}: epochs are not a list of integers")
     paths = held.get("paths")
     if not isinstance(paths, list):
-        raise Refusal(f"{name}: paths are not a list")
+        raise UnsafePickleError(f"{name}: paths are not a list")
     if not n == len(paths) == len(epochs):
-        raise Refusal(f"{name}: {n} checkpoints, {len(paths)} paths, {len(epochs)} epochs")
+        raise UnsafePickleError(
+            f"{name}: {n} checkpoints, {len(paths)} paths, {len(epochs)} epochs"
+        )
     properties, left_out = _properties(held.get("properties"), n)
     return ModelSplit(
         name=name,
@@ -209,9 +213,9 @@ def _stacked(tensors: Sequence[object], limit: int) -> np.ndarray:
     """Vectors of one length as one array."""
     sizes = {tensor.numel() if isinstance(tensor, torch.Tensor) else -1 for tensor in tensors}
     if len(sizes) != 1:
-        raise Refusal("its vectors are not of one length")
+        raise UnsafePickleError("its vectors are not of one length")
     if sizes.pop() * 4 * len(tensors) > limit:
-        raise Refusal("its vectors take more memory than is allowed")
+        raise UnsafePickleError("its vectors take more memory than is allowed")
     return np.stack([to_array(tensor, "a vector").reshape(-1) for tensor in tensors])
 
 
@@ -239,7 +243,7 @@ def _layers(held: object) -> list[tuple[int, str]]:
             case (int(number), str(kind)):
                 layers.append((number, kind))
             case _:
-                raise Refusal("its layer_lst is not a list of numbers and kinds")
+                raise UnsafePickleError("its layer_lst is not a list of numbers and kinds")
     return layers
 
 
@@ -248,10 +252,10 @@ def _path(held: object) -> str:
     if isinstance(held, str):
         return held
     if not isinstance(held, _PosixPath | _WindowsPath):
-        raise Refusal(f"a path is a {type(held).__name__}")
+        raise UnsafePickleError(f"a path is a {type(held).__name__}")
     parts = [part for part in held.args if isinstance(part, str)]
     if len(parts) < len(held.args) or sum(map(len, parts)) > _LONGEST_PATH:
-        raise Refusal("a path has parts that are no text, or absurdly long")
+        raise UnsafePickleError("a path has parts that are no text, or absurdly long")
     pure = PureWindowsPath if isinstance(held, _WindowsPath) else PurePosixPath
     return pure(*parts).as_posix()
 
@@ -268,12 +272,12 @@ def _images(name: str, held: dict[Any, Any]) -> Images:
             pixels = to_array(images, f"the images of {name}")
             classes = to_array(labels, f"the labels of {name}", torch.int64)
         case _:
-            raise Refusal(f"{name}: not images and labels")
+            raise UnsafePickleError(f"{name}: not images and labels")
     if pixels.ndim != 4 or classes.shape != pixels.shape[:1]:
-        raise Refusal(
+        raise UnsafePickleError(
             f"{short(name)}: images {pixels.shape} with labels {classes.shape}, "
             "not [n, channels, height, width] with [n]"
         )
     if classes.size and not 0 <= classes.min() <= classes.max() < 2**31:
-        raise Refusal(f"{short(name)}: labels from {classes.min()} to {classes.max()}")
+        raise UnsafePickleError(f"{short(name)}: labels from {classes.min()} to {classes.max()}")
     return Images(np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)), classes.astype(np.int32))

@@ -5,8 +5,8 @@ import io
 from pathlib import Path
 
 from zoojax.errors import ZoojaxError
-from zoojax.files import write_beside
-from zoojax.reading import MIB, NotThere, read_bytes
+from zoojax.filesystem.atomic import atomic_write
+from zoojax.filesystem.reading import MIB, NotFoundError, read_bytes
 from zoojax.text import for_csv, printable
 
 NAME = "rejects.csv"
@@ -24,7 +24,7 @@ def write(file: Path, rejected: dict[str, str]) -> None:
     rows = csv.writer(content)
     rows.writerow(_HEADER)
     rows.writerows((_escaped(place), _escaped(rejected[place])) for place in sorted(rejected))
-    write_beside(file, lambda path: path.write_bytes(content.getvalue().encode()))
+    atomic_write(file, lambda path: path.write_bytes(content.getvalue().encode()))
 
 
 def read(file: Path) -> dict[str, str] | None:
@@ -38,7 +38,7 @@ def read(file: Path) -> dict[str, str] | None:
         if tuple(next(lines, ())) != _HEADER:
             raise ValueError(f"its columns are not {' and '.join(_HEADER)}")
         return {_plain(place): _plain(reason) for place, reason in lines}
-    except NotThere:
+    except NotFoundError:
         return None
     except (ValueError, csv.Error) as error:
         raise ZoojaxError(f"{file} is damaged, remove it: {printable(error)}") from error

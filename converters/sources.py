@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from converters import layout
-from converters.pickled_datasets import ModelSplit, read_model_dataset
-from converters.reported import LAST_EPOCH, Row, row
-from converters.states import State
-from converters.torch_checkpoints import Rejected, read_state
-from converters.trials import linked, scan, unique
+from zoojax.architectures.base import architecture
+from zoojax.converters import layout
+from zoojax.converters.pickled_datasets import ModelSplit, read_model_dataset
+from zoojax.converters.ray_trials import linked, scan, unique
+from zoojax.converters.reported import LAST_EPOCH, Row, row
+from zoojax.converters.safe_load import UnreadableFileError, read_state
+from zoojax.converters.state_dicts import State
 from zoojax.errors import ZoojaxError
-from zoojax.models import architecture
 from zoojax.text import printable
 
 
@@ -27,7 +27,7 @@ class Source:
         name: its trial folder's name, in visible characters.
         config: what the trial says of itself, by the original code's keys; may be empty.
         rows: reported numbers by epoch, also of epochs without a state.
-        states: reads the state of an epoch; raises Rejected.
+        states: reads the state of an epoch; raises UnreadableFileError.
         places: says where the state of an epoch is.
         skipped: reasons by place, of what looks like a state and is not taken.
         notes: what is odd about it.
@@ -82,7 +82,7 @@ def from_dataset(file: Path) -> list[Source]:
     """The models of a pickled data set: a source for each trial folder that it names.
 
     Raises:
-        Rejected: the file is no such data set, or is unsafe or damaged.
+        UnreadableFileError: the file is no such data set, or is unsafe or damaged.
     """
     members: dict[str, Source] = {}
     names: set[str] = set()
@@ -111,7 +111,7 @@ def _dataset_state(split: ModelSplit, index: int, file: Path) -> State:
         return split.states[index]
     assert split.vectors is not None
     if not split.use_bias:
-        raise Rejected(file, "vectors without biases do not make whole networks")
+        raise UnreadableFileError(file, "vectors without biases do not make whole networks")
     return _unflatten(split.vectors[index], [number for number, _ in split.layers], file)
 
 
@@ -136,4 +136,4 @@ def _unflatten(vector: np.ndarray, numbers: list[int], file: Path) -> State:
                 state[f"module_list.{number}.{leaf}"] = vector[start:end].reshape(leaf_shape)
                 start = end
         return state
-    raise Rejected(file, f"no known network has {vector.size} parameters")
+    raise UnreadableFileError(file, f"no known network has {vector.size} parameters")

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zoojax.models import Architecture
-from zoojax.variational_dropout import CLIP, INIT_LOG_SIGMA2
+from zoojax.architectures.base import Architecture
+from zoojax.sparsifiers.variational_dropout import INIT_LOG_SIGMA2, LOG_ALPHA_CLIP
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -34,8 +34,8 @@ class VariationalConv2d(nn.Conv2d):
         mean = functional.conv2d(input, self.weight, self.bias)
         variance = functional.conv2d(
             input * input,
-            _variance(self.weight, self.log_sigma2, CLIP["conv"]),
-            _variance(self.bias, self.log_sigma2_bias, CLIP["conv"]),
+            _variance(self.weight, self.log_sigma2, LOG_ALPHA_CLIP["conv"]),
+            _variance(self.bias, self.log_sigma2_bias, LOG_ALPHA_CLIP["conv"]),
         )
         return mean + torch.sqrt(variance + 1e-8) * torch.randn_like(mean)
 
@@ -52,7 +52,7 @@ class VariationalLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Samples [batch, features]."""
         mean = functional.linear(input, self.weight, self.bias)
-        weight_variance = _variance(self.weight, self.log_sigma2, CLIP["fc"])
+        weight_variance = _variance(self.weight, self.log_sigma2, LOG_ALPHA_CLIP["fc"])
         variance = functional.linear(input * input, weight_variance)
         return mean + torch.sqrt(variance + 1e-8) * torch.randn_like(mean)
 
@@ -71,7 +71,7 @@ def kl(model: nn.Module) -> Tensor:
     total = torch.zeros(())
     for module in model.modules():
         if isinstance(module, VariationalConv2d | VariationalLinear):
-            clip = CLIP["conv" if isinstance(module, VariationalConv2d) else "fc"]
+            clip = LOG_ALPHA_CLIP["conv" if isinstance(module, VariationalConv2d) else "fc"]
             alphas = [log_alpha(module.weight, module.log_sigma2, clip)]
             if isinstance(module, VariationalConv2d) and module.bias is not None:
                 alphas.append(log_alpha(module.bias, module.log_sigma2_bias, clip))

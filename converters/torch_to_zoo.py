@@ -11,21 +11,26 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from converters import layout, measurements, rejects
-from converters.reported import Reports, whole
-from converters.roster import Selection, members_table, said_ratio, wanted_epochs
-from converters.sources import Source
-from converters.states import Description, NotAMember, describe, to_member
-from converters.torch_checkpoints import Rejected
-from zoojax import population, processes
-from zoojax.data import DataSpec, ImageSet
+from zoojax.api.common import versions
+from zoojax.architectures.base import Architecture
+from zoojax.converters import layout, measurements, rejects
+from zoojax.converters.members import Selection, members_table, said_ratio, wanted_epochs
+from zoojax.converters.reported import Reports, whole
+from zoojax.converters.safe_load import UnreadableFileError
+from zoojax.converters.sources import Source
+from zoojax.converters.state_dicts import (
+    StateDictInfo,
+    UnknownNetworkError,
+    infer_network,
+    to_member,
+)
+from zoojax.datasets.specs import DataSpec, ImageSet
 from zoojax.errors import ZoojaxError
-from zoojax.files import remove
-from zoojax.making import versions
-from zoojax.models import Architecture
-from zoojax.zoo import Zoo, parent_of
-from zoojax.zoo_config import Parent, ZooConfig
-from zoojax.zoo_writer import ZooWriter, begin_or_continue
+from zoojax.filesystem.atomic import atomic_rmtree
+from zoojax.runtime import distributed, population
+from zoojax.storage.writer import ZooWriter, create_or_resume
+from zoojax.storage.zoo import Zoo, parent_of
+from zoojax.storage.zoo_config import Parent, ZooConfig
 
 REJECTS = rejects.NAME
 # Members a device evaluates at once: few enough for a laptop's memory. Nothing is trained
@@ -117,13 +122,13 @@ def convert(
         parent=_parent(out, parent),
     )
     own = image_set if spec is None else None
-    with begin_or_continue(out, config, members, own) as writer:
+    with create_or_resume(out, config, members, own) as writer:
         ids = members["id"][writer.rows]
         mine = _Share(kept[writer.rows], ids, chosen.common, selection, reports)
         known = rejects.read(out / REJECTS)
         rejected = (known or {}) | chosen.rejected
         # What is there is what the first process sees: all must do the same.
-        there = json.loads(processes.exchange(json.dumps(writer.zoo.epochs).encode())[0])
+        there = json.loads(distributed.all_gather_bytes(json.dumps(writer.zoo.epochs).encode())[0])
         for done, epoch in enumerate(wanted, 1):
             if epoch not in there:
                 rejected |= _add_epoch(writer, mine, epoch)
@@ -131,12 +136,12 @@ def convert(
             if report is not None:
                 report(done * len(kept), len(wanted) * len(kept))
         if not writer.zoo.epochs:
-            with processes.first_alone() as first:
+            with distributed.main_process_first() as first:
                 if first:
-                    remove(out)
+                    atomic_rmtree(out)
             raise ZoojaxError(f"every state is rejected, no zoo is kept: {_listed(rejected)}")
         _write_rejects(out / REJECTS, rejected, known)
-        writer.note(_without_states(mine, rejected, writer.zoo.all_metrics.schema))
+        writer.note(_without_states(mine, rejected, writer.zoo.metrics_history.schema))
     return Conversion(writer.zoo, len(writer.zoo.metrics), rejected, tuple(notes))
 
 
@@ -144,7 +149,7 @@ def _write_rejects(
     file: Path, rejected: dict[str, str], known: dict[str, str] | None
 ) -> dict[str, str]:
     """Writes reasons unless the file is known to hold them; returns them. One process writes."""
-    if processes.index() == 0 and rejected != known:
+    if distributed.process_index() == 0 and rejected != known:
         rejects.write(file, rejected)
     return dict(rejected)
 
@@ -164,7 +169,7 @@ def _fit(images: ImageSet, net: Architecture) -> bool:
     )
 
 
-def _config(common: Description, sources: Sequence[Source]) -> ZooConfig:
+def _config(common: StateDictInfo, sources: Sequence[Source]) -> ZooConfig:
     """What a zoo's config says of its network and training, before it has a name or epochs."""
     net = common.architecture
     return ZooConfig(
@@ -199,7 +204,7 @@ class _Share(NamedTuple):
 
     sources: list[Source]
     ids: pl.Series
-    common: Description
+    common: StateDictInfo
     selection: Selection
     reports: Reports
 
@@ -211,10 +216,10 @@ def _add_epoch(writer: ZooWriter, mine: _Share, epoch: int) -> dict[str, str]:
         converted = _epoch(mine, epoch)
     except ZoojaxError as error:
         failure = error
-    processes.settle(failure)
+    distributed.raise_if_any_failed(failure)
     assert converted is not None
     state, metrics, refused = converted
-    told = processes.exchange(json.dumps([len(metrics), refused]).encode())
+    told = distributed.all_gather_bytes(json.dumps([len(metrics), refused]).encode())
     counts, reasons = zip(*map(json.loads, told), strict=True)
     if any(counts):
         writer.append(epoch, state, None, metrics)
@@ -224,13 +229,13 @@ def _add_epoch(writer: ZooWriter, mine: _Share, epoch: int) -> dict[str, str]:
 @dataclass(frozen=True)
 class _Described:
     sources: list[Source]
-    common: Description
+    common: StateDictInfo
     rejected: dict[str, str]
 
 
 def _describe_all(sources: Sequence[Source], selection: Selection) -> _Described:
     """The sources that are of the commonest network and kind; the others are rejected."""
-    found: list[tuple[Source, Description]] = []
+    found: list[tuple[Source, StateDictInfo]] = []
     rejected = {}
     for source in sources:
         description = None
@@ -240,7 +245,7 @@ def _describe_all(sources: Sequence[Source], selection: Selection) -> _Described
             try:
                 description = _look_at(source, epoch)
                 break
-            except (Rejected, NotAMember) as error:
+            except (UnreadableFileError, UnknownNetworkError) as error:
                 reasons[source.places[epoch]] = _reason(error)
         if description is None:
             rejected |= reasons
@@ -261,31 +266,31 @@ def _describe_all(sources: Sequence[Source], selection: Selection) -> _Described
     return _Described(kept, common, rejected)
 
 
-def _look_at(source: Source, epoch: int) -> Description:
+def _look_at(source: Source, epoch: int) -> StateDictInfo:
     """Describes a member by one of its states.
 
     Raises:
-        Rejected: the file is not read.
-        NotAMember: it is of no known network, or nothing gives its pruning ratio.
+        UnreadableFileError: the file is not read.
+        UnknownNetworkError: it is of no known network, or nothing gives its pruning ratio.
     """
     state = source.states[epoch]()
-    description = describe(state)
+    description = infer_network(state)
     if description.kind == "mp":
         masks = [state[f"{prefix}.weight_mask"] for prefix in description.prefixes]
         pruned = 1 - sum(float((m != 0).sum()) for m in masks) / sum(m.size for m in masks)
         if pruned == 1 and said_ratio(source) is None:
-            raise NotAMember("its masks leave no weight, and it says no prune::amount")
+            raise UnknownNetworkError("its masks leave no weight, and it says no prune::amount")
         source.pruned = pruned
     source.layers = description.prefixes
     return description
 
 
-def _what(description: Description) -> tuple:
+def _what(description: StateDictInfo) -> tuple:
     """All of a description but the names of its layers, which may differ within a zoo."""
     return description.architecture, description.kind, description.variant
 
 
-def _label(description: Description) -> str:
+def _label(description: StateDictInfo) -> str:
     net = description.architecture
     kind = {"dense": "dense", "mp": "pruned", "vd": "variational"}[description.kind]
     return f"{kind} {net.name} CNN, {net.channels} channel(s), {net.classes} classes"
@@ -309,7 +314,7 @@ def _epoch(mine: _Share, epoch: int) -> tuple[dict[str, Any], pl.DataFrame, dict
             continue
         try:
             found[-1] = _state(source, epoch, mine)
-        except (Rejected, NotAMember) as error:
+        except (UnreadableFileError, UnknownNetworkError) as error:
             reason = _reason(error)
             if mine.selection.strict:
                 raise ZoojaxError(f"{source.places[epoch]}: {reason}") from error
@@ -339,24 +344,24 @@ def _without_states(mine: _Share, rejected: dict[str, str], schema: pl.Schema) -
 def _state(source: Source, epoch: int, mine: _Share) -> dict[str, Any]:
     common, selection = mine.common, mine.selection
     state = source.states[epoch]()
-    description = describe(state)
+    description = infer_network(state)
     if _what(description) != _what(common):
-        raise NotAMember(f"{_label(description)}, not {_label(common)}")
+        raise UnknownNetworkError(f"{_label(description)}, not {_label(common)}")
     member = to_member(state, description)
     values = [v for k in ("params", "log_sigma2") for v in _leaves(member.get(k, {}))]
     if not all(np.isfinite(v).all() for v in values):
-        raise NotAMember("a number in it is not finite")
+        raise UnknownNetworkError("a number in it is not finite")
     largest = max(float(np.abs(v).max()) for v in _leaves(member["params"]))
     if selection.largest_weight is not None and largest > selection.largest_weight:
-        raise NotAMember(f"{_LARGE} {largest:g}")
+        raise UnknownNetworkError(f"{_LARGE} {largest:g}")
     accuracy = mine.reports.value(source.rows.get(epoch, {}), "test_acc")
     lowest = selection.lowest_accuracy
     if lowest is not None and not accuracy >= lowest:
-        raise NotAMember(f"{_INACCURATE} {accuracy:g}")
+        raise UnknownNetworkError(f"{_INACCURATE} {accuracy:g}")
     return member
 
 
-def _blank(common: Description) -> dict[str, Any]:
+def _blank(common: StateDictInfo) -> dict[str, Any]:
     """A member without a state: NaN, nothing masked."""
     shapes = layout.torch_shapes(common.architecture)
     zeros = {}
@@ -377,4 +382,4 @@ def _leaves(tree: dict[str, Any]) -> list[np.ndarray]:
 
 
 def _reason(error: Exception) -> str:
-    return error.reason if isinstance(error, Rejected) else str(error)
+    return error.reason if isinstance(error, UnreadableFileError) else str(error)

@@ -14,18 +14,26 @@ import numpy as np
 import polars as pl
 import torch
 
-from converters import export, layout
-from converters.sources import Source
-from converters.states import Description, State, describe, is_layer_name, to_torch
-from converters.torch_models import CNN, log_alpha
-from zoojax import models, population
+from zoojax.architectures import cnn
+from zoojax.architectures.base import Architecture
+from zoojax.converters import export, layout
+from zoojax.converters.sources import Source
+from zoojax.converters.state_dicts import (
+    State,
+    StateDictInfo,
+    infer_network,
+    is_layer_name,
+    to_torch,
+)
+from zoojax.converters.torch_models import CNN, log_alpha
 from zoojax.errors import ZoojaxError
-from zoojax.files import write_beside, write_table
-from zoojax.variational_dropout import CLIP, THRESHOLD
-from zoojax.zoo import MEMBERS, METRICS, Zoo
+from zoojax.filesystem.atomic import atomic_write, write_table
+from zoojax.runtime import population
+from zoojax.sparsifiers.variational_dropout import LOG_ALPHA_CLIP, LOG_ALPHA_THRESHOLD
+from zoojax.storage.zoo import MEMBERS, METRICS, Zoo
 
 _STATE = "checkpoints"
-Report = Callable[[int, int], None]
+ExportProgress = Callable[[int, int], None]
 Note = Callable[[str], None]
 
 
@@ -43,7 +51,7 @@ def state_dict(zoo: Zoo, member: int, epoch: int | None = None) -> dict[str, tor
     Raises:
         ZoojaxError: there is no such member or epoch.
     """
-    rows = np.flatnonzero(zoo.roster["id"].to_numpy() == member)
+    rows = np.flatnonzero(zoo.members_table["id"].to_numpy() == member)
     if rows.size != 1:
         raise ZoojaxError(f"{zoo.path} has no member {member}; it has {len(zoo)} members")
     position = int(rows[0])
@@ -56,8 +64,8 @@ def write_trials(
     out: Path,
     *,
     epochs: Sequence[int] | None = None,
-    prune_keys: bool = False,
-    report: Report | None = None,
+    keep_masks: bool = False,
+    report: ExportProgress | None = None,
     note: Note | None = None,
 ) -> int:
     """Writes trial folders as Ray Tune 1.8 and the zoos' code left them.
@@ -70,7 +78,7 @@ def write_trials(
         zoo: the zoo.
         out: the folder of the trial folders.
         epochs: which; all if None.
-        prune_keys: write pruned members as torch.nn.utils.prune keeps them (weight_orig,
+        keep_masks: write pruned members as torch.nn.utils.prune keeps them (weight_orig,
             weight_mask) in place of masked weights.
         report: called with the states done and their number.
         note: called with what the user should know, a sentence each time.
@@ -89,7 +97,7 @@ def write_trials(
             note(sentence)
     there = _states_there(zoo)
     descriptions = [_description(zoo, i) for i in range(len(zoo))]
-    with export.claimed(zoo, out, "prune" if prune_keys else "trial", names):
+    with export.claimed(zoo, out, "prune" if keep_masks else "trial", names):
         folders = [export.folder_in(out, name) for name in names]
         _write_tables(zoo, folders)
         done, total = 0, sum(len(there.get(epoch, ())) for epoch in chosen)
@@ -99,7 +107,7 @@ def write_trials(
                 file = export.folder_in(folders[position], f"checkpoint_{epoch:06d}") / _STATE
                 if not export.is_written(file):
                     member = population.take(tree, position)
-                    _save(file, to_torch(member, descriptions[position], masked=not prune_keys))
+                    _save(file, to_torch(member, descriptions[position], masked=not keep_masks))
                 done += 1
             if report is not None:
                 report(done, total)
@@ -108,21 +116,21 @@ def write_trials(
 
 def _write_tables(zoo: Zoo, folders: list[Path]) -> None:
     """Writes params.json and result.json of every member, all that was measured in it."""
-    rows = zoo.all_metrics.partition_by("member", as_dict=True)
-    for folder, member in zip(folders, zoo.roster.iter_rows(named=True), strict=True):
+    rows = zoo.metrics_history.partition_by("member", as_dict=True)
+    for folder, member in zip(folders, zoo.members_table.iter_rows(named=True), strict=True):
         config = _config(zoo, member)
         text = json.dumps(config, indent=2) + "\n"
-        write_beside(folder / "params.json", lambda file, text=text: file.write_text(text))
+        atomic_write(folder / "params.json", lambda file, text=text: file.write_text(text))
         mine = rows.get((member["id"],))
         lines = "" if mine is None else "".join(_results(mine, config))
-        write_beside(folder / "result.json", lambda file, text=lines: file.write_text(text))
+        atomic_write(folder / "result.json", lambda file, text=lines: file.write_text(text))
 
 
 def _save(file: Path, state: State) -> None:
     # Through memory: what torch says of a full disk is not an OSError.
     content = io.BytesIO()
     torch.save(_tensors(state), content)
-    write_beside(file, lambda path: path.write_bytes(content.getbuffer()), durable=False)
+    atomic_write(file, lambda path: path.write_bytes(content.getbuffer()), durable=False)
 
 
 def write_safetensors(
@@ -130,7 +138,7 @@ def write_safetensors(
     out: Path,
     *,
     epochs: Sequence[int] | None = None,
-    report: Report | None = None,
+    report: ExportProgress | None = None,
 ) -> int:
     """Writes one file per epoch, stacked by member in torch's names and axes, and the tables.
 
@@ -146,8 +154,8 @@ def write_safetensors(
     description = _description(zoo, 0)
     files = {epoch: f"epoch_{epoch:06d}.safetensors" for epoch in chosen}
     with export.claimed(zoo, out, "safetensors", (MEMBERS, METRICS, *files.values())):
-        write_table(out / MEMBERS, zoo.roster)
-        write_table(out / METRICS, zoo.all_metrics)
+        write_table(out / MEMBERS, zoo.members_table)
+        write_table(out / METRICS, zoo.metrics_history)
         for done, epoch in enumerate(chosen, start=1):
             tree = zoo.state(epoch, raw=True)
             members = [to_torch(population.take(tree, i), description) for i in range(len(zoo))]
@@ -184,7 +192,7 @@ def verify(
     images: np.ndarray,
     *,
     sample: int | None = 100,
-    report: Report | None = None,
+    report: ExportProgress | None = None,
 ) -> Verified:
     """Reads states again through torch, and compares arrays and logits with the zoo's.
 
@@ -200,9 +208,9 @@ def verify(
     Raises:
         ZoojaxError: the zoo was not converted, or has no states in common with the sources.
     """
-    if "trial" not in zoo.roster.columns:
+    if "trial" not in zoo.members_table.columns:
         raise ZoojaxError(f"{zoo.path} was not converted from torch")
-    position = {trial: i for i, trial in enumerate(zoo.roster["trial"])}
+    position = {trial: i for i, trial in enumerate(zoo.members_table["trial"])}
     there = {(i, e) for e, members in _states_there(zoo).items() for i in members}
     pairs = [(s, e) for s in sources if s.name in position for e in sorted(s.states)]
     missing = [s.places[e] for s, e in pairs if (position[s.name], e) not in there]
@@ -216,9 +224,9 @@ def verify(
     difference, worst, unequal = -1.0, "", []
     by_epoch = sorted(pairs, key=lambda pair: pair[1])
     for done, (source, epoch, tree, effective) in enumerate(_loaded(zoo, by_epoch), start=1):
-        i, row = position[source.name], zoo.roster.row(position[source.name], named=True)
+        i, row = position[source.name], zoo.members_table.row(position[source.name], named=True)
         state = source.states[epoch]()
-        description = describe(state)
+        description = infer_network(state)
         found = (description.architecture, description.kind, description.variant)
         if found != (zoo.config.shape, zoo.config.kind, zoo.config.variant):
             raise ZoojaxError(f"{source.places[epoch]} is of another network or kind than the zoo")
@@ -243,12 +251,12 @@ def _loaded(
     loaded, tree, effective = None, {}, {}
     for source, epoch in pairs:
         if epoch != loaded:
-            loaded, tree, effective = epoch, zoo.state(epoch, raw=True), zoo.effective(epoch)
+            loaded, tree, effective = epoch, zoo.state(epoch, raw=True), zoo.sparse_params(epoch)
         yield source, epoch, tree, effective
 
 
 def _flax_logits(
-    params: dict[str, Any], description: Description, activation: str, images: np.ndarray
+    params: dict[str, Any], description: StateDictInfo, activation: str, images: np.ndarray
 ) -> np.ndarray:
     """Logits of a member as it is evaluated, in double precision."""
     logits = _logits_program(description.architecture, activation)
@@ -258,14 +266,14 @@ def _flax_logits(
 
 
 @functools.cache
-def _logits_program(architecture: models.Architecture, activation: str) -> Callable[..., jax.Array]:
+def _logits_program(architecture: Architecture, activation: str) -> Callable[..., jax.Array]:
     """(parameters, images) -> logits."""
-    model = models.CNN(architecture, activation)
-    return jax.jit(lambda params, images: models.logits(model, {"params": params}, images))
+    model = cnn.CNN(architecture, activation)
+    return jax.jit(lambda params, images: cnn.logits(model, {"params": params}, images))
 
 
 def _torch_logits(
-    state: State, description: Description, activation: str, x: torch.Tensor
+    state: State, description: StateDictInfo, activation: str, x: torch.Tensor
 ) -> np.ndarray:
     """Logits in evaluation mode by torch alone, which masks and thresholds; in double."""
     weights = {}
@@ -277,12 +285,12 @@ def _torch_logits(
         else:
             weight = tensors[f"{prefix}.weight"]
         if description.kind == "vd":
-            clip = CLIP["conv" if layer.startswith("conv") else "fc"]
-            pruned = log_alpha(weight, tensors[f"{prefix}.log_sigma2"], clip) >= THRESHOLD
+            clip = LOG_ALPHA_CLIP["conv" if layer.startswith("conv") else "fc"]
+            pruned = log_alpha(weight, tensors[f"{prefix}.log_sigma2"], clip) >= LOG_ALPHA_THRESHOLD
             weight = weight.masked_fill(pruned, 0.0)
             if description.variant == "released" and layer.startswith("conv"):
                 alpha = log_alpha(bias, tensors[f"{prefix}.log_sigma2_bias"], clip)
-                bias = bias.masked_fill(alpha >= THRESHOLD, 0.0)
+                bias = bias.masked_fill(alpha >= LOG_ALPHA_THRESHOLD, 0.0)
         weights[f"{prefix}.weight"], weights[f"{prefix}.bias"] = weight, bias
     plain = CNN(description.architecture, activation)
     ordered = dict(zip(plain.state_dict(), weights.values(), strict=True))
@@ -297,13 +305,13 @@ def trial_names(zoo: Zoo) -> list[str]:
     return export.folder_names(zoo)[0]
 
 
-def _description(zoo: Zoo, position: int) -> Description:
+def _description(zoo: Zoo, position: int) -> StateDictInfo:
     """What a member is as a torch state dict.
 
     Raises:
         ZoojaxError: its layers' names are damaged.
     """
-    config, row = zoo.config, zoo.roster.row(position, named=True)
+    config, row = zoo.config, zoo.members_table.row(position, named=True)
     modules = layout.MODULES[config.architecture, row["dropout"] > 0]
     prefixes = tuple(row.get("layers") or (f"module_list.{m}" for m in modules))
     named = [p for p in prefixes if isinstance(p, str) and is_layer_name(p)]
@@ -312,12 +320,12 @@ def _description(zoo: Zoo, position: int) -> Description:
             f"{zoo.path / MEMBERS} is damaged: the layers of member {row['id']} are not "
             f"{len(config.shape.layers)} names"
         )
-    return Description(config.shape, config.kind, config.variant, prefixes)
+    return StateDictInfo(config.shape, config.kind, config.variant, prefixes)
 
 
 def _states_there(zoo: Zoo) -> dict[int, list[int]]:
     """Positions of the members that have a state, by epoch."""
-    positions = {member: i for i, member in enumerate(zoo.roster["id"])}
+    positions = {member: i for i, member in enumerate(zoo.members_table["id"])}
     there: dict[int, list[int]] = {}
     for member, epoch in zoo.metrics.select("member", "epoch").iter_rows():
         there.setdefault(epoch, []).append(positions[member])

@@ -1,4 +1,4 @@
-"""Imports run one way, and the command line answers without waiting for JAX."""
+"""Packages import in one direction, and the command line starts without JAX."""
 
 import ast
 import importlib.util
@@ -10,85 +10,47 @@ from pathlib import Path
 import pytest
 
 import zoojax
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[1]
-# Each imports only from what stands before it. Names may be planned ones.
-ORDER = (
-    *(
-        "errors",
-        "text",
-        "fields",
-        "reading",
-        "files",
-        "interrupts",
-        "machine",
-        "locks",
-        "architectures",
-    ),
-    "paths",
-    *("ops.conv", "ops.noise", "ops.pool", "ops"),
-    *("ops.kernel.build", "ops.kernel.operands", "ops.kernel.cnn", "ops.kernel", "keys"),
-    *(
-        "image_files",
-        "image_sources",
-        "data",
-        "inputs",
-        "models",
-        "variational_layers",
-        "network",
-        "train",
-    ),
-    *(
-        "magnitude_pruning",
-        "variational_dropout",
-        "evaluate",
-        "population",
-        "processes",
-        "programs",
-    ),
-    *("zoo_config", "zoo_tables", "steps", "zoo", "check", "zoo_writer", "zoo_images"),
-    *("blocks", "inference", "run", "grid", "making"),
-    *("presets", "make", "make_twins", "table_files", "weight_statistics"),
-    *("analysis.twins", "analysis.trajectories", "analysis.agreements", "analysis.correlations"),
-    *("analysis.friendly", "analysis.methods", "analysis.paper", "analysis.found"),
-    "analysis.folder",
-    *("analysis.beside", "analysis.suite"),
-    *("analysis.written", "analysis"),
-    *("figures.style", "figures.populations", "figures.weights", "figures.agreement"),
-    *(
-        "figures.fates",
-        "figures.zero_shot",
-        "figures.representation",
-        "figures",
-        "report.summary",
-        "report.tables",
-        "report.representation",
-        "report.data",
-        "report",
-    ),
-    *(
-        "hyper_representation." + name
-        for name in (
-            *("tokens", "settings", "augmentation", "losses", "samples", "config"),
-            *("autoencoder", "codec"),
-            *("training", "representation", "learning", "properties", "reconstruction"),
-            *("zero_shot", "sampling", "evaluated", "evaluation"),
-        )
-    ),
-    "hyper_representation",
+# A package imports from its own layer's packages only what is itself, and from layers above.
+LAYERS = (
+    ("errors", "text"),
+    ("json_fields", "filesystem"),
+    ("runtime",),
+    ("ops", "optimizers"),
+    ("keys",),
+    ("architectures", "datasets"),
+    ("sparsifiers",),
+    ("storage",),
+    ("training",),
+    ("presets",),
+    ("api",),
+    ("analysis",),
+    ("figures",),
+    ("report",),
+    ("hyper_representation", "converters"),
+    ("experiments",),
+    ("cli",),
 )
-FORBIDDEN = {"converters", "experiments", "tests", "torch", "tyro", "rich"}
+PACKAGES = [package for layer in LAYERS for package in layer]
+# The only packages that may import them.
+OUTER = {
+    "torch": {"converters", "experiments"},
+    "tyro": {"cli"},
+    "rich": {"cli"},
+    "tests": set(),
+}
 
 
-def sources() -> dict[str, Path]:
-    """Modules of zoojax by dotted name without the package; all but its __init__."""
-    package = ROOT / "zoojax"
-    found = {}
-    for path in package.rglob("*.py"):
-        parts = path.relative_to(package).with_suffix("").parts
-        name = ".".join(p for p in parts if p != "__init__")
-        if name:
-            found[name] = path
+def sources() -> dict[str, list[Path]]:
+    """Python files by package; a module at the top level is a package of one file."""
+    found: dict[str, list[Path]] = {}
+    for folder in (ROOT / "zoojax", ROOT / "converters", ROOT / "experiments"):
+        for path in folder.rglob("*.py"):
+            parts = path.relative_to(folder).with_suffix("").parts
+            package = folder.name if folder.name != "zoojax" else parts[0]
+            if package not in ("__init__", "__main__"):
+                found.setdefault(package, []).append(path)
     return found
 
 
@@ -112,34 +74,33 @@ def fresh(code: str) -> list[str]:
     return json.loads(done.stdout)
 
 
-def test_the_walk_sees_imports_wherever_they_are(tmp_path):
+def test_imports_are_found_wherever_they_are(tmp_path):
     """In functions, under TYPE_CHECKING, and in all forms."""
     path = tmp_path / "module.py"
     path.write_text("import a.b\nif x:\n    from c import d\ndef f():\n    import e as g\n")
     assert imported(path) == {"a.b", "c", "c.d", "e"}
 
 
-def test_every_module_has_a_place():
-    assert set(sources()) <= set(ORDER), "give the new module its place in ORDER"
+def test_every_package_has_a_layer():
+    assert set(sources()) == set(PACKAGES)
 
 
-@pytest.mark.parametrize("module", sorted(sources()))
-def test_a_module_imports_only_what_is_below_it(module):
-    below = ORDER[: ORDER.index(module)]
-    names = imported(sources()[module])
-    own = {n.removeprefix("zoojax.") for n in names if n.startswith("zoojax.")}
-    assert {n for n in own if n in ORDER} <= set(below)
-
-
-@pytest.mark.parametrize("module", sorted(sources()))
-def test_the_library_knows_nothing_of_torch_or_command_lines(module):
-    tops = {name.split(".")[0] for name in imported(sources()[module])}
-    assert not tops & FORBIDDEN
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_from_layers_above_it(package):
+    height = next(i for i, layer in enumerate(LAYERS) if package in layer)
+    allowed = {package, *(name for layer in LAYERS[:height] for name in layer)}
+    for path in sources()[package]:
+        parts = [name.split(".") for name in imported(path)]
+        used = {p[1] for p in parts if p[0] == "zoojax" and len(p) > 1}
+        assert used & set(PACKAGES) <= allowed, path
+        tops = {p[0] for p in parts}
+        assert not tops & {name for name, users in OUTER.items() if package not in users}, path
+        assert not tops & {"converters", "experiments"}, f"{path}: import them from zoojax"
 
 
 def test_the_command_line_starts_light():
     heavy = {"jax", "jaxlib", "polars", "torch", "tensorflow", "sklearn", "orbax", "flax"}
-    loaded = fresh("import sys, json, experiments.cli; print(json.dumps(list(sys.modules)))")
+    loaded = fresh("import sys, json, zoojax.cli.main; print(json.dumps(list(sys.modules)))")
     assert "tyro" in loaded
     assert not heavy & set(loaded)
 
@@ -147,7 +108,7 @@ def test_the_command_line_starts_light():
 def test_importing_zoojax_is_light_until_something_is_used():
     code = "import sys, json, zoojax; {}; print(json.dumps(list(sys.modules)))"
     assert "jax" not in fresh(code.format("zoojax.ZoojaxError"))
-    assert "jax" in fresh(code.format("zoojax.make_dense"))
+    assert "jax" in fresh(code.format("zoojax.train_zoo"))
 
 
 def test_the_public_surface_resolves():
@@ -159,8 +120,7 @@ def test_the_public_surface_resolves():
         _ = zoojax.no_such_thing
 
 
-def test_every_module_can_be_imported():
-    for package in ("zoojax", "experiments", "converters"):
-        for path in (ROOT / package).rglob("*.py"):
-            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            assert importlib.util.find_spec(name.removesuffix(".__init__")) is not None
+def test_every_module_can_be_found():
+    for path in (ROOT / "zoojax").rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        assert importlib.util.find_spec(name.removesuffix(".__init__")) is not None

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 from zoojax.errors import ZoojaxError
 
 if TYPE_CHECKING:
-    from zoojax.data import DataSpec
-    from zoojax.grid import Grid
-    from zoojax.make import make_dense
-    from zoojax.make_twins import make_dropped_out, make_pruned
-    from zoojax.zoo import Zoo, open_zoo
+    from zoojax.api.dense import train_zoo
+    from zoojax.api.twins import prune_zoo, train_variational_dropout
+    from zoojax.datasets.specs import DataSpec
+    from zoojax.storage.zoo import Zoo, open_zoo
+    from zoojax.training.hyperparameters import Grid
 
 # Imported where first used: a command's --help should not wait for JAX.
 _PUBLIC = {
-    "DataSpec": "data",
-    "Grid": "grid",
-    "Zoo": "zoo",
-    "make_dense": "make",
-    "make_dropped_out": "make_twins",
-    "make_pruned": "make_twins",
-    "open_zoo": "zoo",
+    "DataSpec": "datasets.loading",
+    "Grid": "training.hyperparameters",
+    "Zoo": "storage.zoo",
+    "train_zoo": "api.dense",
+    "train_variational_dropout": "api.twins",
+    "prune_zoo": "api.twins",
+    "open_zoo": "storage.zoo",
 }
 
 __all__ = [
@@ -34,10 +34,10 @@ __all__ = [
     "Grid",
     "Zoo",
     "ZoojaxError",
-    "make_dense",
-    "make_dropped_out",
-    "make_pruned",
     "open_zoo",
+    "prune_zoo",
+    "train_variational_dropout",
+    "train_zoo",
 ]
 
 

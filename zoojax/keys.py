@@ -18,7 +18,7 @@ from zoojax.ops.noise import SLOTS
 STREAMS = {"init": 0, "order": 1, "noise": 3, "views": 4}
 
 
-def stream(seed: Array | np.ndarray | int, name: str, epoch: Array | int = 0) -> Array:
+def stream_key(seed: Array | np.ndarray | int, name: str, epoch: Array | int = 0) -> Array:
     """The key of one stream of one member in one epoch.
 
     Args:
@@ -36,7 +36,7 @@ def stream(seed: Array | np.ndarray | int, name: str, epoch: Array | int = 0) ->
     return random.fold_in(random.fold_in(key, STREAMS[name]), epoch)
 
 
-def step(key: Array, index: Array | int) -> Noise:
+def step_noise(key: Array, index: Array | int) -> Noise:
     """The noise of one training step, from the key of its epoch.
 
     Args:
@@ -46,6 +46,6 @@ def step(key: Array, index: Array | int) -> Noise:
     return Noise(random.key_data(key), jnp.asarray(index, jnp.uint32) * np.uint32(SLOTS))
 
 
-def shuffle(key: Array, size: int) -> Array:
+def permutation(key: Array, size: int) -> Array:
     """A permutation of range(size), [size] int32."""
     return jax.random.permutation(key, size).astype(jnp.int32)

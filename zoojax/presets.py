@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from zoojax.data import DataSpec
+from zoojax.datasets.specs import DataSpec
 from zoojax.errors import ZoojaxError
-from zoojax.grid import Grid
-from zoojax.zoo import Zoo
+from zoojax.storage.zoo import Zoo
+from zoojax.training.hyperparameters import Grid
 
 # Epochs of fine-tuning after pruning, and of variational dropout.
 MP_EPOCHS, VD_EPOCHS = 15, 25
@@ -205,7 +205,7 @@ def difference(zoo: Zoo) -> str | None:
     ):
         if found != wanted:
             return f"its {what} is {found}, not {wanted}"
-    if _combinations(zoo.roster) != _product(chosen.grid):
+    if _combinations(zoo.members_table) != _product(chosen.grid):
         return f"its members' hyper-parameters are not those of {config.preset}"
     return None
 
@@ -231,7 +231,7 @@ def twin_difference(zoo: Zoo, twin: Zoo) -> str | None:
     grid, learning_rate = chosen.grid, chosen.twin_rate(config.kind)
     if learning_rate is not None:
         grid = replace(grid, learning_rates=(learning_rate,))
-    if _combinations(twin.roster) != _product(grid):
+    if _combinations(twin.members_table) != _product(grid):
         return f"its members' hyper-parameters are not those of {config.preset}"
     return None
 

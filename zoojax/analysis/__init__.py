@@ -15,79 +15,84 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from zoojax.analysis.agreements import agreement, agreement_matrix, pairwise, predictions
-    from zoojax.analysis.beside import beside_paper
-    from zoojax.analysis.correlations import correlation
-    from zoojax.analysis.found import Analysis
-    from zoojax.analysis.friendly import (
-        change_by_hyperparameters,
-        consistency,
-        friendliness,
-        predictability,
+    from zoojax.analysis.export import paper_tables, write_tables
+    from zoojax.analysis.method_comparison import compare_methods, crossover
+    from zoojax.analysis.pairing import member_metrics, nearest_sparsity_epoch, paired_metrics
+    from zoojax.analysis.paper import paper_results
+    from zoojax.analysis.paper_comparison import compare_with_paper
+    from zoojax.analysis.pipeline import analyze
+    from zoojax.analysis.prediction_agreement import (
+        agreement,
+        agreement_matrix,
+        pairwise,
+        predictions,
     )
-    from zoojax.analysis.methods import compare_methods, crossing
-    from zoojax.analysis.paper import published
-    from zoojax.analysis.suite import analyse
-    from zoojax.analysis.trajectories import (
+    from zoojax.analysis.prunability import (
+        change_by_hyperparameters,
+        member_prunability,
+        outcome_predictability,
+        rank_consistency,
+    )
+    from zoojax.analysis.rank_correlation import correlation
+    from zoojax.analysis.results import Analysis
+    from zoojax.analysis.summaries import (
         by_hyperparameters,
         layer_sparsity,
         pruning_frequency,
         summary,
     )
-    from zoojax.analysis.twins import matched_epoch, measurements, pairs
-    from zoojax.analysis.written import printed_tables, write_tables
 
 # Imported where first used: scipy takes seconds, and a training wants a summary alone.
 _PUBLIC = {
-    "Analysis": "found",
-    "agreement": "agreements",
-    "agreement_matrix": "agreements",
-    "analyse": "suite",
-    "beside_paper": "beside",
-    "by_hyperparameters": "trajectories",
-    "change_by_hyperparameters": "friendly",
-    "compare_methods": "methods",
-    "consistency": "friendly",
-    "correlation": "correlations",
-    "crossing": "methods",
-    "friendliness": "friendly",
-    "layer_sparsity": "trajectories",
-    "matched_epoch": "twins",
-    "measurements": "twins",
-    "pairs": "twins",
-    "pairwise": "agreements",
-    "predictability": "friendly",
-    "predictions": "agreements",
-    "printed_tables": "written",
-    "pruning_frequency": "trajectories",
-    "published": "paper",
-    "summary": "trajectories",
-    "write_tables": "written",
+    "Analysis": "results",
+    "agreement": "prediction_agreement",
+    "agreement_matrix": "prediction_agreement",
+    "analyze": "pipeline",
+    "compare_with_paper": "paper_comparison",
+    "by_hyperparameters": "summaries",
+    "change_by_hyperparameters": "prunability",
+    "compare_methods": "method_comparison",
+    "rank_consistency": "prunability",
+    "correlation": "rank_correlation",
+    "crossover": "method_comparison",
+    "member_prunability": "prunability",
+    "layer_sparsity": "summaries",
+    "nearest_sparsity_epoch": "pairing",
+    "member_metrics": "pairing",
+    "paired_metrics": "pairing",
+    "pairwise": "prediction_agreement",
+    "outcome_predictability": "prunability",
+    "predictions": "prediction_agreement",
+    "paper_tables": "export",
+    "pruning_frequency": "summaries",
+    "paper_results": "paper",
+    "summary": "summaries",
+    "write_tables": "export",
 }
 
 __all__ = [
     "Analysis",
     "agreement",
     "agreement_matrix",
-    "analyse",
-    "beside_paper",
+    "analyze",
     "by_hyperparameters",
     "change_by_hyperparameters",
     "compare_methods",
-    "consistency",
+    "compare_with_paper",
     "correlation",
-    "crossing",
-    "friendliness",
+    "crossover",
     "layer_sparsity",
-    "matched_epoch",
-    "measurements",
-    "pairs",
+    "member_metrics",
+    "member_prunability",
+    "nearest_sparsity_epoch",
+    "outcome_predictability",
+    "paired_metrics",
     "pairwise",
-    "predictability",
+    "paper_results",
+    "paper_tables",
     "predictions",
-    "printed_tables",
     "pruning_frequency",
-    "published",
+    "rank_consistency",
     "summary",
     "write_tables",
 ]

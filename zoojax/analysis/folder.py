@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 
 from zoojax.errors import ZoojaxError
-from zoojax.fields import Sha256, check_names
-from zoojax.files import is_temporary, make_folder, refusals, write_beside
-from zoojax.reading import NotThere, entries, is_folder, is_there, read_json
+from zoojax.filesystem.atomic import atomic_write, is_temporary, make_folder, os_errors
+from zoojax.filesystem.reading import NotFoundError, entries, exists, is_folder, read_json
+from zoojax.json_fields import Sha256, check_names
+from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
-from zoojax.zoo import Zoo
 
 MARKER = "analysis.json"
 REPORT, TABLES, FIGURES = "report.html", "tables", "figures"
@@ -42,12 +42,12 @@ def check_folder(folder: Path, zoo: Zoo | None = None, twins: Sequence[Zoo] = ()
         ZoojaxError: it is a file; or holds a page, tables or figures that no analysis marked
             as its own; or the analysis of another zoo, or of other twins.
     """
-    if is_there(folder) and not is_folder(folder):
+    if exists(folder) and not is_folder(folder):
         raise ZoojaxError(f"{folder} is a file; give --out a new folder")
     found = _owner(folder)
     if found is None:
         for name in (REPORT, TABLES, FIGURES):
-            if is_there(folder / name):
+            if exists(folder / name):
                 raise ZoojaxError(
                     f"{folder} holds {name} but no {MARKER}, so it is no analysis of this zoo; "
                     f"give --out another folder, or move {name} away"
@@ -73,7 +73,7 @@ def claim_folder(folder: Path, zoo: Zoo, twins: Sequence[Zoo]) -> None:
     check_folder(folder, zoo, twins)
     make_folder(folder)
     for each in (folder, folder / TABLES, folder / FIGURES):
-        with refusals(each):
+        with os_errors(each):
             for name in entries(each):
                 # In the folder itself a user may have others.
                 ours = each != folder or name.startswith((f".{REPORT}.", f".{MARKER}."))
@@ -81,7 +81,7 @@ def claim_folder(folder: Path, zoo: Zoo, twins: Sequence[Zoo]) -> None:
                     (each / name).unlink()
     owner = _Owner(zoo.fingerprint, sorted(twin.fingerprint for twin in twins))
     text = json.dumps({"format": FORMAT, "schema": SCHEMA, **asdict(owner)}, indent=2) + "\n"
-    write_beside(folder / MARKER, lambda file: file.write_text(text, "utf-8"))
+    atomic_write(folder / MARKER, lambda file: file.write_text(text, "utf-8"))
 
 
 def _owner(folder: Path) -> _Owner | None:
@@ -93,7 +93,7 @@ def _owner(folder: Path) -> _Owner | None:
     file = folder / MARKER
     try:
         content = read_json(file)
-    except NotThere:
+    except NotFoundError:
         return None
     try:
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:

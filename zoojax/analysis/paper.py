@@ -15,7 +15,7 @@ def _read(name: str) -> pl.DataFrame:
     return pl.read_csv(file.read_bytes(), infer_schema_length=None)
 
 
-def published(zoo: str) -> pl.DataFrame:
+def paper_results(zoo: str) -> pl.DataFrame:
     """All that the paper reports of one of its zoos, as shares in [0, 1].
 
     Args:

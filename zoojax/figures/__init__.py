@@ -13,16 +13,16 @@ from matplotlib.figure import Figure
 
 from zoojax.analysis import Analysis
 from zoojax.figures.agreement import agreement_matrix
-from zoojax.figures.fates import correlation, correlation_over_sparsity, predictability
-from zoojax.figures.populations import accuracy_over_sparsity, methods, trajectories
+from zoojax.figures.before_after import correlation, correlation_over_sparsity, predictability
 from zoojax.figures.representation import (
     representation_losses,
     representation_map,
     representation_reconstruction,
 )
 from zoojax.figures.style import styled
+from zoojax.figures.trajectories import accuracy_over_sparsity, methods, trajectories
 from zoojax.figures.weights import layer_size, pruning_frequency, pruning_frequency_mp
-from zoojax.files import make_folder, refusals, write_beside
+from zoojax.filesystem.atomic import atomic_write, make_folder, os_errors
 
 __all__ = ["FIGURES", "draw", "save"]
 
@@ -66,7 +66,7 @@ def draw(found: Analysis, folder: Path) -> list[Path]:
         figure = make(found)
         if figure is None:
             # One of an earlier analysis would pass for this one's.
-            with refusals(folder):
+            with os_errors(folder):
                 for kind in _DPI:
                     (folder / f"{name}.{kind}").unlink(missing_ok=True)
             continue
@@ -81,7 +81,7 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
         ZoojaxError: a file cannot be written.
     """
     for kind in _DPI:
-        write_beside(folder / f"{name}.{kind}", _writer(figure, kind), durable=False)
+        atomic_write(folder / f"{name}.{kind}", _writer(figure, kind), durable=False)
     return folder / f"{name}.png"
 
 

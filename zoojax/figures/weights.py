@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from zoojax.analysis import Analysis
-from zoojax.analysis.trajectories import kernel_shapes
+from zoojax.analysis.summaries import kernel_shapes
 from zoojax.figures.style import (
     as_percent,
     at_last_epoch,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from zoojax.architectures import Architecture
+from zoojax.architectures.base import Architecture
 from zoojax.hyper_representation.tokens import Tokens
 
 

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from zoojax.architectures import Architecture
+from zoojax.architectures.base import Architecture
 from zoojax.hyper_representation.autoencoder import Autoencoder
-from zoojax.hyper_representation.losses import scaled
-from zoojax.hyper_representation.samples import Normalisation
+from zoojax.hyper_representation.dataset import Normalization
+from zoojax.hyper_representation.losses import scale_log_alpha
 from zoojax.hyper_representation.settings import Settings
-from zoojax.hyper_representation.tokens import Tokenizer, Tokens, completed
-from zoojax.variational_dropout import CLIP, THRESHOLD
+from zoojax.hyper_representation.tokens import Tokenizer, Tokens, fill_missing
+from zoojax.sparsifiers.variational_dropout import LOG_ALPHA_CLIP, LOG_ALPHA_THRESHOLD
 
 Variables = dict[str, Any]
 
@@ -33,7 +33,7 @@ class Codec:
 
     settings: Settings
     arch: Architecture
-    normalisation: Normalisation
+    normalisation: Normalization
     variational: dict[str, tuple[str, ...]]
 
     @cached_property
@@ -61,7 +61,7 @@ class Codec:
 
     def tokens(self, normalised: dict) -> Tokens:
         """Tokens of a stacked tree shaped like the parameters."""
-        return jax.vmap(self.tokenizer.split)(normalised)
+        return jax.vmap(self.tokenizer.tokenize)(normalised)
 
     def targets(self, weights: dict, alphas: dict | None) -> tuple[dict, dict | None]:
         """What is to be reconstructed, stacked: normalised weights, and scaled log alphas."""
@@ -69,11 +69,11 @@ class Codec:
         if alphas is None or not self.variational:
             return normalised, None
         radius = self.settings.alpha_radius
-        return normalised, jax.tree.map(lambda a: scaled(a, radius), alphas)
+        return normalised, jax.tree.map(lambda a: scale_log_alpha(a, radius), alphas)
 
     def alpha_tokens(self, tree: dict) -> Tokens:
         """Tokens of a stacked tree shaped like the log alphas; zeros where there are none."""
-        return jax.vmap(lambda one: self.tokenizer.split(completed(one, self.arch)))(tree)
+        return jax.vmap(lambda one: self.tokenizer.tokenize(fill_missing(one, self.arch)))(tree)
 
     def outputs(
         self,
@@ -97,7 +97,7 @@ class Codec:
         z, projected, out = cast(tuple[Array, Array, list[Tokens]], applied)
         if self.settings.task == "sparsify":
             # The weights are at hand: what is to be learned of alpha = sigma^2 / w^2 is sigma.
-            weights = self.normalisation.undo(normalised)
+            weights = self.normalisation.invert(normalised)
             own = jax.tree.map(lambda w: -jnp.log(jnp.square(w) + 1e-12), weights)
             own = self.tokens(own)
             r = self.settings.alpha_radius
@@ -129,7 +129,7 @@ class Codec:
 
     def parameters(self, out: list[Tokens]) -> tuple[dict, dict | None]:
         """What the decoder gives, as stacked parameters and log alphas."""
-        weights = self.normalisation.undo(jax.vmap(self.tokenizer.join)(out[0]))
+        weights = self.normalisation.invert(jax.vmap(self.tokenizer.detokenize)(out[0]))
         if not self.variational:
             return weights, None
         return weights, {
@@ -138,12 +138,12 @@ class Codec:
         }
 
     def _alphas(self, tokens: Tokens) -> dict:
-        scaled_alphas, r = jax.vmap(self.tokenizer.join)(tokens), self.settings.alpha_radius
+        scaled_alphas, r = jax.vmap(self.tokenizer.detokenize)(tokens), self.settings.alpha_radius
         return {
-            layer: {name: THRESHOLD + r * scaled_alphas[layer][name] for name in names}
+            layer: {name: LOG_ALPHA_THRESHOLD + r * scaled_alphas[layer][name] for name in names}
             for layer, names in self.variational.items()
         }
 
 
 def _clip(layer: str) -> float:
-    return CLIP["conv" if layer.startswith("conv") else "fc"]
+    return LOG_ALPHA_CLIP["conv" if layer.startswith("conv") else "fc"]

@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
-from zoojax.architectures import Architecture, architecture
+from zoojax.architectures.base import Architecture, architecture
 from zoojax.errors import ZoojaxError
-from zoojax.fields import (
+from zoojax.hyper_representation.dataset import Split
+from zoojax.hyper_representation.settings import Settings
+from zoojax.json_fields import (
     ArchitectureName,
     Classes,
     Count,
@@ -20,8 +22,6 @@ from zoojax.fields import (
     Sha256,
     check_names,
 )
-from zoojax.hyper_representation.samples import Split
-from zoojax.hyper_representation.settings import Settings
 from zoojax.text import is_printable, printable
 
 SCHEMA = 2
@@ -104,7 +104,7 @@ class RepresentationConfig:
         # A named tuple would be an array.
         fields["members"] = [parts.train, parts.val, parts.test]
         config = msgspec.convert(fields, RepresentationConfig)
-        config.settings.checked()
+        config.settings.validate()
         for problem in _problems(config):
             raise ValueError(problem)
         return config

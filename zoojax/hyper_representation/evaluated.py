@@ -6,13 +6,13 @@ from pathlib import Path
 import polars as pl
 
 from zoojax.errors import ZoojaxError
-from zoojax.files import is_temporary, make_folder, refusals
+from zoojax.filesystem.atomic import is_temporary, make_folder, os_errors
+from zoojax.filesystem.reading import NotFoundError, entries, read_table
+from zoojax.filesystem.tables import write_both
 from zoojax.hyper_representation.config import RepresentationConfig
+from zoojax.hyper_representation.dataset import PROPERTIES
 from zoojax.hyper_representation.reconstruction import ALL, ALPHAS, LOG_ALPHAS, WEIGHTS
 from zoojax.hyper_representation.representation import Representation
-from zoojax.hyper_representation.samples import PROPERTIES
-from zoojax.reading import NotThere, entries, read_table
-from zoojax.table_files import write_both
 from zoojax.text import printable
 
 FOLDER = "evaluation"
@@ -158,7 +158,7 @@ def write(evaluation: Evaluation, folder: Path) -> None:
     make_folder(folder)
     stale = {f"{name}.{kind}" for name in TABLES for kind in ("parquet", "csv")}
     stale -= {f"{name}.{kind}" for name in evaluation.tables for kind in ("parquet", "csv")}
-    with refusals(folder):
+    with os_errors(folder):
         for name in entries(folder):
             if name in stale or is_temporary(name):
                 (folder / name).unlink()
@@ -178,7 +178,7 @@ def read_evaluation(representation: Representation) -> Evaluation:
         file = folder / f"{name}.parquet"
         try:
             tables[name] = read_table(file)
-        except NotThere:
+        except NotFoundError:
             continue
         problem = None
         if name != "losses":

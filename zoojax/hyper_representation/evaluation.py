@@ -6,28 +6,29 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from zoojax import population, presets
+from zoojax import presets
+from zoojax.analysis.layer_statistics import layer_statistics
 from zoojax.analysis.paper import published_representations
-from zoojax.data import ImageSet
+from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
+from zoojax.hyper_representation.dataset import PROPERTIES, read
 from zoojax.hyper_representation.evaluated import COLUMNS, PAIRS, TABLES, Evaluation, check
-from zoojax.hyper_representation.properties import Parts, probe_table
+from zoojax.hyper_representation.probes import Parts, probe_table
 from zoojax.hyper_representation.reconstruction import (
     ALL,
     ALPHAS,
     WEIGHTS,
-    Fidelity,
     Numbers,
-    flat,
-    functional,
-    numbers,
+    R2Accumulator,
+    flatten_layers,
+    functional_fidelity,
+    r2_inputs,
     scatter,
     thresholded,
 )
 from zoojax.hyper_representation.representation import Representation
-from zoojax.hyper_representation.samples import PROPERTIES, read
-from zoojax.weight_statistics import layer_statistics
-from zoojax.zoo import Zoo
+from zoojax.runtime import population
+from zoojax.storage.zoo import Zoo
 
 EMBEDDING = "embedding"
 # Orders of the hidden units that the embeddings of a second row of probes are the mean of.
@@ -50,7 +51,7 @@ def evaluate(
         ZoojaxError: a state is not there or is damaged.
     """
     tell = step or (lambda what: None)
-    walk = _Walk(representation, zoo, images)
+    walk = _EvaluationPass(representation, zoo, images)
     _check_epochs(representation, zoo)
     for epoch in representation.config.epochs:
         tell(f"reconstructing epoch {epoch}")
@@ -86,7 +87,7 @@ def _check_epochs(representation: Representation, zoo: Zoo) -> None:
 
 
 @dataclass
-class _Walk:
+class _EvaluationPass:
     """What one pass over the epochs gathers; of states themselves it keeps the features.
 
     Attributes:
@@ -100,7 +101,7 @@ class _Walk:
     representation: Representation
     zoo: Zoo
     images: ImageSet | None
-    fidelity: Fidelity = field(default_factory=Fidelity)
+    fidelity: R2Accumulator = field(default_factory=R2Accumulator)
     measured: list[pl.DataFrame] = field(default_factory=list)
     features: dict[str, list[np.ndarray]] = field(default_factory=dict)
     functional: list[pl.DataFrame] = field(default_factory=list)
@@ -119,7 +120,7 @@ class _Walk:
             self.features.setdefault(name, []).append(x)
         weights, alphas = self.representation.reconstruct(states.weights)
         known = states.alphas if codec.variational else None
-        true, guess = numbers(codec, states.weights, known), numbers(codec, weights, alphas)
+        true, guess = r2_inputs(codec, states.weights, known), r2_inputs(codec, weights, alphas)
         for name in parts:
             rows = np.flatnonzero(part == name)
             self.fidelity.add(name, _rows(true, rows), _rows(guess, rows))
@@ -132,12 +133,14 @@ class _Walk:
             original = population.take(thresholded(states.weights, known), held)
             copy = population.take(thresholded(weights, alphas), held)
             table = states.table[held]
-            self.functional.append(functional(self.zoo, self.images.test, table, original, copy))
+            self.functional.append(
+                functional_fidelity(self.zoo, self.images.test, table, original, copy)
+            )
 
 
 def _features(representation: Representation, weights: dict) -> dict[str, np.ndarray]:
     """What properties are probed from, [members, ...] by name."""
-    raw = flat(weights)
+    raw = flatten_layers(weights)
     embeddings = {
         EMBEDDING: representation.embed(weights),
         f"{EMBEDDING}, mean of {_VIEWS} orders": representation.embed(weights, views=_VIEWS),

@@ -6,7 +6,7 @@ import optax
 from jax import Array
 
 from zoojax.hyper_representation.tokens import Tokens
-from zoojax.variational_dropout import THRESHOLD
+from zoojax.sparsifiers.variational_dropout import LOG_ALPHA_THRESHOLD
 
 
 def nt_xent(first: Array, second: Array, temperature: float) -> Array:
@@ -29,12 +29,12 @@ def nt_xent(first: Array, second: Array, temperature: float) -> Array:
     return optax.softmax_cross_entropy_with_integer_labels(similarity, partner).mean()
 
 
-def scaled(log_alpha: Array, radius: float) -> Array:
+def scale_log_alpha(log_alpha: Array, radius: float) -> Array:
     """tanh((log alpha - t) / r), t = 3: most of its range lies around the threshold (eq. 5)."""
-    return jnp.tanh((log_alpha - THRESHOLD) / radius)
+    return jnp.tanh((log_alpha - LOG_ALPHA_THRESHOLD) / radius)
 
 
-def mean_square(predicted: Tokens, target: Tokens, mask: Tokens) -> Array:
+def masked_mse(predicted: Tokens, target: Tokens, mask: Tokens) -> Array:
     """Mean squared error over a batch of tokens, of what the mask has.
 
     Of weights in units of their layer's standard deviation it is equation 4; of scaled

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from zoojax import inference
-from zoojax.data import Images
+from zoojax.architectures.parameters import kernels
+from zoojax.datasets.specs import Images
 from zoojax.hyper_representation.codec import Codec
-from zoojax.hyper_representation.losses import scaled
-from zoojax.magnitude_pruning import kernels
-from zoojax.variational_dropout import THRESHOLD
-from zoojax.zoo import Zoo
+from zoojax.hyper_representation.losses import scale_log_alpha
+from zoojax.sparsifiers.variational_dropout import LOG_ALPHA_THRESHOLD
+from zoojax.storage.zoo import Zoo
+from zoojax.training import inference
 
 # What is reconstructed: weights in units of their layer's deviation, log alphas on the scale
 # of the loss (eq. 5), and as they are.
@@ -29,18 +29,18 @@ Tree = dict[str, Any]
 Numbers = dict[tuple[str, str], np.ndarray]
 
 
-def numbers(codec: Codec, weights: Tree, alphas: Tree | None) -> Numbers:
+def r2_inputs(codec: Codec, weights: Tree, alphas: Tree | None) -> Numbers:
     """Stacked parameters and log alphas on the scales that R2 is measured on."""
-    found = {(WEIGHTS, k): x for k, x in flat(codec.normalisation.apply(weights)).items()}
+    found = {(WEIGHTS, k): x for k, x in flatten_layers(codec.normalisation.apply(weights)).items()}
     radius = codec.settings.alpha_radius
     if alphas is not None:
-        for layer, x in flat(alphas).items():
+        for layer, x in flatten_layers(alphas).items():
             found[LOG_ALPHAS, layer] = x
-            found[ALPHAS, layer] = np.asarray(scaled(jnp.asarray(x), radius))
+            found[ALPHAS, layer] = np.asarray(scale_log_alpha(jnp.asarray(x), radius))
     return found
 
 
-def flat(tree: Tree) -> dict[str, np.ndarray]:
+def flatten_layers(tree: Tree) -> dict[str, np.ndarray]:
     """The numbers of every layer of a stacked tree, [members, numbers]."""
     return {
         layer: np.concatenate(
@@ -51,7 +51,7 @@ def flat(tree: Tree) -> dict[str, np.ndarray]:
 
 
 @dataclass
-class Fidelity:
+class R2Accumulator:
     """Sums from which R2 is made, of states that come one epoch after another.
 
     Attributes:
@@ -104,7 +104,7 @@ def thresholded(weights: Tree, alphas: Tree | None) -> Tree:
         return weights
     return {
         layer: {
-            name: np.where(alphas[layer][name] >= THRESHOLD, np.float32(0), w)
+            name: np.where(alphas[layer][name] >= LOG_ALPHA_THRESHOLD, np.float32(0), w)
             if name in alphas.get(layer, {})
             else w
             for name, w in leaves.items()
@@ -113,7 +113,7 @@ def thresholded(weights: Tree, alphas: Tree | None) -> Tree:
     }
 
 
-def functional(
+def functional_fidelity(
     zoo: Zoo, images: Images, states: pl.DataFrame, original: Tree, guess: Tree
 ) -> pl.DataFrame:
     """What reconstructed members compute, beside what they were made from.
@@ -131,7 +131,7 @@ def functional(
         the same class.
     """
     roster = states.select(pl.col("member").alias("id")).join(
-        zoo.roster, on="id", how="left", maintain_order="left"
+        zoo.members_table, on="id", how="left", maintain_order="left"
     )
     both = jax.tree.map(lambda *x: np.concatenate(x), original, guess)
     classes = inference.predict_params(zoo.config, pl.concat([roster, roster]), both, images.images)

@@ -20,18 +20,20 @@ import jax
 import numpy as np
 import polars as pl
 
-from zoojax import keys, population, steps
-from zoojax.architectures import Architecture
+from zoojax import keys
+from zoojax.architectures.base import Architecture
 from zoojax.errors import ZoojaxError
+from zoojax.filesystem.paths import expand_user
+from zoojax.filesystem.reading import NotFoundError, numbered, read_json, read_table
 from zoojax.hyper_representation.augmentation import draw_permutation, permute
 from zoojax.hyper_representation.codec import Codec, Variables
 from zoojax.hyper_representation.config import FORMAT, SCHEMA, RepresentationConfig
-from zoojax.hyper_representation.samples import Normalisation
-from zoojax.hyper_representation.training import init
-from zoojax.paths import expanded
-from zoojax.reading import NotThere, numbered, read_json, read_table
+from zoojax.hyper_representation.dataset import Normalization
+from zoojax.hyper_representation.train_step import init
+from zoojax.runtime import population
+from zoojax.storage import checkpoints
+from zoojax.storage.zoo import Zoo, open_zoo
 from zoojax.text import printable
-from zoojax.zoo import Zoo, open_zoo
 
 CONFIG, LOSSES, STATES = "representation.json", "losses.parquet", "states"
 # Samples that pass through the network at once, outside training.
@@ -53,7 +55,7 @@ class Representation:
     def __init__(self, path: Path, config: RepresentationConfig):
         self.path, self.config = path, config
         variational = {layer: tuple(names) for layer, names in config.variational.items()}
-        normalisation = Normalisation(config.mean, config.deviation)
+        normalisation = Normalization(config.mean, config.deviation)
         self.codec = Codec(config.settings, config.shape, normalisation, variational)
 
     def __repr__(self) -> str:
@@ -71,7 +73,7 @@ class Representation:
         path = self.path / LOSSES
         try:
             table = read_table(path)
-        except NotThere:
+        except NotFoundError:
             return pl.DataFrame(schema={"epoch": pl.Int64})
         problem = _losses_problem(table, self.config.settings.epochs)
         if problem is not None:
@@ -122,7 +124,7 @@ class Representation:
                 f"{self.path / CONFIG} asks for {size} numbers, more than the {_MOST_NUMBERS} "
                 "that are read"
             )
-        state = steps.read(path, like=like)
+        state = checkpoints.read(path, like=like)
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state["variables"])):
             raise ZoojaxError(f"{path} holds numbers that are not finite")
         return state
@@ -144,7 +146,7 @@ class Representation:
                 "variational-dropout twin, with 'zoojax represent train --task sparsify'"
             )
 
-    def source(self, elsewhere: Path | None = None) -> Zoo:
+    def training_zoo(self, elsewhere: Path | None = None) -> Zoo:
         """The zoo that it was learned from.
 
         Args:
@@ -168,7 +170,7 @@ class Representation:
                 "with --zoo"
             )
         # Known members are the basis of all that follows.
-        zoo.rows([member for part in self.config.members for member in part])
+        zoo.row_indices([member for part in self.config.members for member in part])
         return zoo
 
     def embed(self, params: dict[str, Any], views: int | None = None) -> np.ndarray:
@@ -182,7 +184,7 @@ class Representation:
         """
         if views is None:
             return _batched(self._embed, params)
-        key, arch = keys.stream(self.config.settings.seed, "views"), self.config.shape
+        key, arch = keys.stream_key(self.config.settings.seed, "views"), self.config.shape
         total = np.zeros((), np.float32)
         for view in range(views):
             orders = draw_permutation(jax.random.fold_in(key, view), arch)
@@ -238,11 +240,11 @@ def open_representation(path: str | Path) -> Representation:
     Raises:
         ZoojaxError: the folder is none, or one of a newer schema, or is damaged.
     """
-    path = expanded(path)
+    path = expand_user(path)
     file = path / CONFIG
     try:
         content = read_json(file)
-    except NotThere as error:
+    except NotFoundError as error:
         raise ZoojaxError(f"{path} is not a hyper-representation: it has no {CONFIG}") from error
     schema = content.get("schema") if isinstance(content, dict) else None
     if not isinstance(content, dict) or content.get("format") != FORMAT or type(schema) is not int:

@@ -17,12 +17,14 @@ import jax
 import numpy as np
 import polars as pl
 
-from zoojax import make, population, run
+from zoojax.api.dense import train_like
 from zoojax.errors import ZoojaxError
 from zoojax.hyper_representation.representation import Representation
-from zoojax.zoo import Zoo, open_zoo
+from zoojax.runtime import population
+from zoojax.storage.zoo import Zoo, open_zoo
+from zoojax.training import trainer
 
-HOW = ("independent", "joint", "best")
+SAMPLING_METHODS = ("independent", "joint", "best")
 _SEED_LIMIT = 2**32
 # The columns of a dense zoo's members table that decide how a member is trained.
 _HYPERPARAMETERS = (
@@ -30,7 +32,7 @@ _HYPERPARAMETERS = (
 )
 
 
-class Drawn(NamedTuple):
+class KdeSamples(NamedTuple):
     """New embeddings.
 
     Attributes:
@@ -42,7 +44,9 @@ class Drawn(NamedTuple):
     near: np.ndarray
 
 
-def draw(points: np.ndarray, members: np.ndarray, seed: int, *, independent: bool) -> Drawn:
+def sample_kde(
+    points: np.ndarray, members: np.ndarray, seed: int, *, independent: bool
+) -> KdeSamples:
     """Draws from Gaussian kernel density estimates over embeddings.
 
     Args:
@@ -64,10 +68,10 @@ def draw(points: np.ndarray, members: np.ndarray, seed: int, *, independent: boo
         centres = rng.integers(count, size=latent) if independent else near
         z.append(points[centres, np.arange(latent)] + width * rng.standard_normal(latent))
         nearest.append(near)
-    return Drawn(np.array(z, np.float32), np.array(nearest))
+    return KdeSamples(np.array(z, np.float32), np.array(nearest))
 
 
-def make_sampled(
+def sample_zoo(
     out: Path,
     representation: Representation,
     source: Zoo,
@@ -80,7 +84,7 @@ def make_sampled(
     seed: int = 1,
     chunk: int | None = None,
     data_dir: Path | None = None,
-    report: run.Report | None = None,
+    report: trainer.ProgressCallback | None = None,
 ) -> Zoo:
     """Samples members, decodes them to a dense zoo, and trains that.
 
@@ -98,9 +102,9 @@ def make_sampled(
         epoch: of the source, whose embeddings are sampled from; the newest if None.
         best_share: of the training members, around which "best" samples.
         seed: of the draws.
-        chunk: as in `make.make_dense`.
-        data_dir: as in `make.make_dense`.
-        report: as in `make.make_dense`.
+        chunk: as in `zoojax.train_zoo`.
+        data_dir: as in `zoojax.train_zoo`.
+        report: as in `zoojax.train_zoo`.
 
     Raises:
         ZoojaxError: bad input, or the disk refused.
@@ -110,13 +114,15 @@ def make_sampled(
     centres = representation.config.members.train
     if how == "best":
         centres = _best(source, centres, epoch, best_share)
-    points = representation.embed(population.take(source.params(epoch), source.rows(centres)))
+    points = representation.embed(
+        population.take(source.params(epoch), source.row_indices(centres))
+    )
     if not np.isfinite(points).all():
         raise ZoojaxError(f"{representation.path} gives embeddings that are not finite")
-    drawn = draw(points, np.arange(count), seed, independent=how == "independent")
+    drawn = sample_kde(points, np.arange(count), seed, independent=how == "independent")
     dense = dense_zoo(source)
     told = f"{how}, {best_share:g}" if how == "best" else how
-    return make.make_alike(
+    return train_like(
         out,
         dense,
         f"{dense.config.name}-sampled",
@@ -133,14 +139,14 @@ def make_sampled(
     )
 
 
-def make_scratch(
+def train_from_scratch(
     out: Path,
     sampled: Zoo,
     source: Zoo,
     *,
     chunk: int | None = None,
     data_dir: Path | None = None,
-    report: run.Report | None = None,
+    report: trainer.ProgressCallback | None = None,
 ) -> Zoo:
     """Trains members from scratch beside sampled ones: same seeds, order, epochs.
 
@@ -148,19 +154,19 @@ def make_scratch(
         out: the new zoo's folder.
         sampled: of `make_sampled`.
         source: as there.
-        chunk: as in `make.make_dense`.
-        data_dir: as in `make.make_dense`.
-        report: as in `make.make_dense`.
+        chunk: as in `zoojax.train_zoo`.
+        data_dir: as in `zoojax.train_zoo`.
+        report: as in `zoojax.train_zoo`.
 
     Raises:
         ZoojaxError: bad input, or the disk refused.
     """
     dense = dense_zoo(source)
-    return make.make_alike(
+    return train_like(
         out,
         dense,
         f"{dense.config.name}-scratch",
-        sampled.roster,
+        sampled.members_table,
         epochs=sampled.config.epochs,
         chunk=chunk,
         data_dir=data_dir,
@@ -226,8 +232,8 @@ def _check(
         )
     if epoch not in source.epochs:
         raise ZoojaxError(f"{source.path} has no epoch {epoch}; it has up to {source.epochs[-1]}")
-    if how not in HOW:
-        raise ZoojaxError(f"no sampling named '{how}'; there are: {', '.join(HOW)}")
+    if how not in SAMPLING_METHODS:
+        raise ZoojaxError(f"no sampling named '{how}'; there are: {', '.join(SAMPLING_METHODS)}")
     if not 0 < best_share <= 1:
         raise ZoojaxError(f"best share {best_share:g} is not in (0, 1]")
     first = _first_seed(source)
@@ -241,7 +247,7 @@ def _check(
 
 def _first_seed(source: Zoo) -> int:
     """One that no member of the source has: from scratch, those would be its members again."""
-    return max(source.roster["seed"].drop_nulls().to_list(), default=0) + 1
+    return max(source.members_table["seed"].drop_nulls().to_list(), default=0) + 1
 
 
 def _best(source: Zoo, members: list[int], epoch: int, share: float) -> list[int]:
@@ -253,10 +259,10 @@ def _best(source: Zoo, members: list[int], epoch: int, share: float) -> list[int
 
 def _members(dense: Zoo, source: Zoo, near: list[int]) -> pl.DataFrame:
     """The new members table, from the source's members near which each was drawn."""
-    roster = source.roster[source.rows(near)]
+    roster = source.members_table[source.row_indices(near)]
     ids = roster["parent_id" if dense is not source else "id"].to_list()
     first = _first_seed(source)
-    return dense.roster[dense.rows(ids)].select(
+    return dense.members_table[dense.row_indices(ids)].select(
         pl.int_range(pl.len(), dtype=pl.Int64).alias("id"),
         pl.int_range(first, first + pl.len(), dtype=pl.Int64).alias("seed"),
         *_HYPERPARAMETERS,

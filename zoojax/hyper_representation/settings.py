@@ -77,7 +77,7 @@ class Settings:
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 1
 
-    def checked(self) -> "Settings":
+    def validate(self) -> "Settings":
         """Itself.
 
         Raises:

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from zoojax import models
-from zoojax.architectures import Architecture
+from zoojax.architectures import cnn
+from zoojax.architectures.base import Architecture
 from zoojax.errors import ZoojaxError
 
 TokenKind = Literal["neuron", "chunk"]
@@ -41,7 +41,7 @@ class Group:
 
 def shapes(arch: Architecture) -> dict[str, dict[str, tuple[int, ...]]]:
     """Shapes of a member's parameters: {"conv1": {"kernel": (5, 5, 1, 8), ...}, ...}."""
-    tree = jax.eval_shape(lambda: models.init_params(arch, "uniform", 0))
+    tree = jax.eval_shape(lambda: cnn.init_params(arch, "uniform", 0))
     return {
         layer: {name: tuple(tree[layer][name].shape) for name in ("kernel", "bias")}
         for layer in arch.layers
@@ -98,7 +98,7 @@ class Tokenizer:
         total = sum(group.count * group.width for group in self.groups)
         return {group.name: numbers * group.width // total for group in self.groups}
 
-    def split(self, tree: dict) -> Tokens:
+    def tokenize(self, tree: dict) -> Tokens:
         """A tree shaped like the parameters as tokens."""
         neurons = {}
         for layer in self.arch.layers:
@@ -112,7 +112,7 @@ class Tokenizer:
         padded = jnp.pad(flat, (0, group.count * group.width - flat.shape[0]))
         return {group.name: padded.reshape(group.count, group.width)}
 
-    def join(self, tokens: Tokens) -> dict:
+    def detokenize(self, tokens: Tokens) -> dict:
         """The inverse of `split`, exact."""
         neurons = tokens
         if self.kind == "chunk":
@@ -145,10 +145,10 @@ class Tokenizer:
             for layer, leaves in shapes(self.arch).items()
         }
         with jax.ensure_compile_time_eval():
-            return self.split(ones)
+            return self.tokenize(ones)
 
 
-def completed(tree: dict, arch: Architecture) -> dict:
+def fill_missing(tree: dict, arch: Architecture) -> dict:
     """A tree with some of the parameters' leaves (log alphas), zeros for the others."""
     return {
         layer: {

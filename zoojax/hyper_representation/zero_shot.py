@@ -15,12 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from zoojax import inference, magnitude_pruning, make_twins, population, run
-from zoojax.data import ImageSet
+from zoojax.api import twins
+from zoojax.architectures import parameters
+from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
 from zoojax.hyper_representation.representation import Representation
-from zoojax.variational_dropout import THRESHOLD
-from zoojax.zoo import Zoo
+from zoojax.runtime import population
+from zoojax.sparsifiers import magnitude
+from zoojax.sparsifiers.variational_dropout import LOG_ALPHA_THRESHOLD
+from zoojax.storage.zoo import Zoo
+from zoojax.training import inference, trainer
 
 PREDICTED, MAGNITUDE, RANDOM = "predicted", "magnitude", "random"
 
@@ -41,7 +45,7 @@ def scores(representation: Representation, params: dict[str, Any]) -> Scores:
     return _negated(representation.log_alphas(params))
 
 
-def make_zero_shot(
+def zero_shot_twin(
     out: Path,
     representation: Representation,
     parent: Zoo,
@@ -54,7 +58,7 @@ def make_zero_shot(
     learning_rate: float | None = None,
     chunk: int | None = None,
     data_dir: Path | None = None,
-    report: run.Report | None = None,
+    report: trainer.ProgressCallback | None = None,
 ) -> Zoo:
     """Prunes every member at every ratio by predicted log alphas: a zoo of kind "mp".
 
@@ -81,10 +85,10 @@ def make_zero_shot(
     representation.check_alphas()
     members = None
     if held_out_only:
-        twin = representation.source(source)
+        twin = representation.training_zoo(source)
         check_parent(twin, parent)
         members = _held_out(representation, twin)["parent_id"].to_list()
-    return make_twins.make_pruned(
+    return twins.prune_zoo(
         out,
         parent,
         ratios,
@@ -140,21 +144,21 @@ def compare(
     check_parent(twin, parent)
     assert twin.config.parent is not None
     held = _held_out(representation, twin)
-    rows = parent.rows(held["parent_id"])
+    rows = parent.row_indices(held["parent_id"])
     began = twin.config.parent.epoch if epoch is None else epoch
     params = population.take(parent.params(began), rows)
     ids = held["parent_id"].to_list()
     of = representation.config.alphas_of
     source = twin.newest_epoch if of is None else of
-    kernels = magnitude_pruning.kernels(params)
+    kernels = parameters.kernels(params)
     by_method = {
         PREDICTED: scores(representation, params),
         MAGNITUDE: {layer: np.abs(w) for layer, w in kernels.items()},
         RANDOM: _random(kernels, ids),
-        f"true VD mask (epoch {source})": _true(twin, source, twin.rows(held["id"])),
+        f"true VD mask (epoch {source})": _true(twin, source, twin.row_indices(held["id"])),
     }
     total = sum(w[0].size for w in kernels.values())
-    prune, roster = jax.jit(magnitude_pruning.prune_population), parent.roster[rows]
+    prune, roster = jax.jit(magnitude.prune_population), parent.members_table[rows]
     test, table = images.test, []
     for method, ranked in by_method.items():
         counts = [(np.full(len(ids), round(r * total), np.int32), False) for r in ratios]
@@ -172,7 +176,7 @@ def compare(
 
 def _held_out(representation: Representation, twin: Zoo) -> pl.DataFrame:
     """Rows of the twin's roster that nothing was learned or chosen from."""
-    return twin.roster.filter(pl.col("id").is_in(representation.config.members.test))
+    return twin.members_table.filter(pl.col("id").is_in(representation.config.members.test))
 
 
 def _negated(log_alphas: dict[str, Any]) -> Scores:
@@ -184,7 +188,7 @@ def _true(twin: Zoo, epoch: int, rows: np.ndarray) -> Scores:
     state = population.take(twin.state(epoch), rows)
     return {
         layer: 2 * np.log(np.abs(w) + 1e-15) - state["log_sigma2"][layer]["kernel"]
-        for layer, w in magnitude_pruning.kernels(state["params"]).items()
+        for layer, w in parameters.kernels(state["params"]).items()
     }
 
 
@@ -199,5 +203,7 @@ def _random(kernels: dict[str, Any], members: list[int]) -> Scores:
 
 def _beyond_threshold(ranked: Scores) -> np.ndarray:
     """How many log alphas of each member are at least the threshold, [members]."""
-    counts = [np.sum(s.reshape(len(s), -1) <= -THRESHOLD, axis=1) for s in ranked.values()]
+    counts = [
+        np.sum(s.reshape(len(s), -1) <= -LOG_ALPHA_THRESHOLD, axis=1) for s in ranked.values()
+    ]
     return np.sum(counts, axis=0).astype(np.int32)

@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 
 from zoojax.analysis import Analysis
-from zoojax.files import write_beside
+from zoojax.filesystem.atomic import atomic_write
 from zoojax.report.data import payload
 
 __all__ = ["write"]
@@ -37,7 +37,7 @@ def write(found: Analysis, path: Path, figures: dict[str, Path] | None = None) -
         ZoojaxError: a figure cannot be read, or the disk refused.
     """
     page = _page(payload(found, figures or {}))
-    write_beside(path, lambda temporary: temporary.write_bytes(page.encode()))
+    atomic_write(path, lambda temporary: temporary.write_bytes(page.encode()))
 
 
 def _page(content: dict) -> str:

@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 
 from zoojax.analysis import Analysis, paper
-from zoojax.analysis.twins import hyperparameters
-from zoojax.reading import MIB, read_bytes
+from zoojax.analysis.pairing import hyperparameters
+from zoojax.filesystem.reading import MIB, read_bytes
 from zoojax.report.representation import representation
 from zoojax.report.summary import cards, percent
 from zoojax.report.tables import number, tables
+from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
-from zoojax.zoo import Zoo
 
 # What the page draws of every member and epoch, and between which values it may lie.
 _METRICS = {"test_acc": (0, 1), "train_acc": (0, 1), "ggap": (-1, 1), "sparsity": (0, 1)}
@@ -111,7 +111,9 @@ def _twin(twin: Zoo) -> str:
     name = printable(config.name)
     since = "" if start is None else f" from epoch {start.epoch}"
     if config.kind == "mp":
-        ratios = ", ".join(percent(r, 0) for r in twin.roster["ratio"].unique().sort().to_list())
+        ratios = ", ".join(
+            percent(r, 0) for r in twin.members_table["ratio"].unique().sort().to_list()
+        )
         return (
             f"Magnitude pruning (MP): {name}, {config.scope} pruning{since} at {ratios}, "
             f"then {epoch} epochs of fine-tuning."

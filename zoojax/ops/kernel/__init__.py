@@ -4,7 +4,7 @@
 and kept in the user's cache folder. Where it cannot be, everything runs without it.
 """
 
-from zoojax.ops.kernel.build import why_not
+from zoojax.ops.kernel.build import unavailable_reason
 from zoojax.ops.kernel.cnn import evaluate, loss
 
-__all__ = ["evaluate", "loss", "why_not"]
+__all__ = ["evaluate", "loss", "unavailable_reason"]

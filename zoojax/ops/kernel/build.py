@@ -12,10 +12,10 @@ from pathlib import Path
 
 import jax
 
-from zoojax import machine
-from zoojax.architectures import Architecture
 from zoojax.errors import ZoojaxError
-from zoojax.reading import MIB, read_bytes
+from zoojax.filesystem.reading import MIB, read_bytes
+from zoojax.ops.kernel.spec import NetworkSizes
+from zoojax.runtime import host
 from zoojax.text import printable
 
 _SOURCES = Path(__file__).parent
@@ -36,13 +36,13 @@ class _Unavailable(Exception):
     """Why there is no kernel: one line."""
 
 
-def why_not(arch: Architecture) -> str | None:
+def unavailable_reason(arch: NetworkSizes) -> str | None:
     """Why the kernel cannot be used for an architecture; None if it can.
 
     Builds and loads it, the first time.
     """
     try:
-        prefix(arch)
+        register_targets(arch)
     except _Unavailable as error:
         return str(error)
     return None
@@ -56,7 +56,7 @@ def _compiler() -> str:
     raise _Unavailable("no C++ compiler was found (g++ or clang++, or set CXX)")
 
 
-def prefix(arch: Architecture) -> str:
+def register_targets(arch: NetworkSizes) -> str:
     """What the kernel's names begin with in XLA, for an architecture.
 
     Raises:
@@ -91,7 +91,7 @@ def _symbol(target: str) -> str:
     return f"zoojax_{target}"
 
 
-def _macros(arch: Architecture) -> list[str]:
+def _macros(arch: NetworkSizes) -> list[str]:
     """The architecture for the compiler's command line: numbers and nothing else.
 
     Raises:
@@ -134,7 +134,7 @@ def _name(macros: Sequence[str]) -> str:
     """Differs with all that the library depends on, the kind of processor included."""
     version = subprocess.run([_compiler(), "--version"], capture_output=True, check=False).stdout
     sources = [file.read_bytes() for file in sorted(_SOURCES.glob("*.[hc]*"))]
-    parts = [*_FLAGS, *macros, jax.__version__, machine.processor()]
+    parts = [*_FLAGS, *macros, jax.__version__, host.cpu_fingerprint()]
     digest = hashlib.sha256(b"\0".join([version, *sources, *(p.encode() for p in parts)]))
     return f"zoojax_{digest.hexdigest()[:32]}"
 
@@ -147,7 +147,7 @@ def _library(name: str, macros: Sequence[str]) -> ctypes.CDLL:
     Raises:
         _Unavailable: it cannot be compiled or loaded.
     """
-    folder = machine.private_cache("kernels")
+    folder = host.private_cache_dir("kernels")
     if folder is not None:
         kept = _kept(folder / f"{name}.so")
         if kept is not None:
@@ -156,7 +156,7 @@ def _library(name: str, macros: Sequence[str]) -> ctypes.CDLL:
             return _compiled(folder, name, macros)
         except OSError as error:
             message = f"compiled code is not kept: {folder}: {error.strerror or error}"
-            machine.warn_of_cache("kernels", message)
+            host.warn_of_cache("kernels", message)
     try:
         return _compiled(None, name, macros)
     except OSError as error:
@@ -170,9 +170,9 @@ def _kept(path: Path) -> ctypes.CDLL | None:
     process.
     """
     try:
-        if not machine.is_private(path):
+        if not host.is_private(path):
             message = f"{path} could have been changed by others; it is compiled again"
-            machine.warn_of_cache("kernels", message)
+            host.warn_of_cache("kernels", message)
             return None
         digest = read_bytes(_digest_file(path), 100).decode("ascii", "replace").strip()
         if hashlib.sha256(read_bytes(path, _MOST_BYTES)).hexdigest() == digest:

@@ -9,10 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from zoojax import machine
-from zoojax.architectures import Architecture
 from zoojax.errors import ZoojaxError
-from zoojax.ops.kernel.build import prefix
+from zoojax.ops.kernel.build import register_targets
 from zoojax.ops.kernel.operands import (
     Leaves,
     image_array,
@@ -22,7 +20,9 @@ from zoojax.ops.kernel.operands import (
     variance_leaves,
     whole_array,
 )
+from zoojax.ops.kernel.spec import NetworkSizes
 from zoojax.ops.noise import Noise
+from zoojax.runtime import host
 from zoojax.text import printable
 
 # The kernel's numbers for them are their positions.
@@ -30,7 +30,7 @@ ACTIVATIONS = ("tanh", "sigmoid", "relu", "gelu", "silu", "leaky_relu")
 
 
 def loss(
-    arch: Architecture,
+    arch: NetworkSizes,
     activation: str,
     params: dict,
     variances: dict | None,
@@ -88,7 +88,7 @@ def loss(
 
 
 def evaluate(
-    arch: Architecture, activation: str, params: dict, images: Array, labels: Array
+    arch: NetworkSizes, activation: str, params: dict, images: Array, labels: Array
 ) -> tuple[Array, Array, Array]:
     """(summed cross entropy, number of right answers, answers [n] int32) of a member.
 
@@ -119,11 +119,11 @@ def _number(activation: str) -> int:
 
 def _threads() -> np.int32:
     """Threads that one call may use: all cores, or one where every core is a device."""
-    return np.int32(1 if jax.local_device_count("cpu") > 1 else machine.cores())
+    return np.int32(1 if jax.local_device_count("cpu") > 1 else host.cpu_count())
 
 
 @functools.cache
-def _loss(arch: Architecture, activation: int, dropout: bool, variational: bool) -> Callable:
+def _loss(arch: NetworkSizes, activation: int, dropout: bool, variational: bool) -> Callable:
     attributes = {
         "activation": np.int32(activation),
         "dropout": dropout,
@@ -134,7 +134,7 @@ def _loss(arch: Architecture, activation: int, dropout: bool, variational: bool)
         members = index.shape[0]
         scalars = [jax.ShapeDtypeStruct((members,), jnp.float32)] * 2
         results = [*scalars, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)]
-        ffi = jax.ffi.ffi_call(f"{prefix(arch)}_train", results, vmap_method="sequential")
+        ffi = jax.ffi.ffi_call(f"{register_targets(arch)}_train", results, vmap_method="sequential")
         arguments = (images, labels, index, weights, key, block, rate, *leaves)
         value, correct, *gradients = ffi(*arguments, **attributes, threads=_threads())
         return value, correct, tuple(gradients)
@@ -157,14 +157,16 @@ def _loss(arch: Architecture, activation: int, dropout: bool, variational: bool)
 
 
 @functools.cache
-def _evaluate(arch: Architecture, activation: int) -> Callable:
+def _evaluate(arch: NetworkSizes, activation: int) -> Callable:
     def call(leaves: Leaves, images, labels):
         members, count = leaves[0].shape[0], images.shape[0]
         results = [
             *[jax.ShapeDtypeStruct((members,), jnp.float32)] * 2,
             jax.ShapeDtypeStruct((members, count), jnp.int32),
         ]
-        ffi = jax.ffi.ffi_call(f"{prefix(arch)}_evaluate", results, vmap_method="sequential")
+        ffi = jax.ffi.ffi_call(
+            f"{register_targets(arch)}_evaluate", results, vmap_method="sequential"
+        )
         return tuple(
             ffi(images, labels, *leaves, activation=np.int32(activation), threads=_threads())
         )

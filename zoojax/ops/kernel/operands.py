@@ -8,8 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from zoojax.architectures import Architecture
 from zoojax.errors import ZoojaxError
+from zoojax.ops.kernel.spec import NetworkSizes
 from zoojax.ops.noise import Noise
 from zoojax.text import printable
 
@@ -40,7 +40,7 @@ def whole_array(name: str, value: Any, shape: tuple[int, ...]) -> Array:
     return array.astype(jnp.int32)
 
 
-def image_array(arch: Architecture, value: Any) -> Array:
+def image_array(arch: NetworkSizes, value: Any) -> Array:
     """Images of an architecture, [n, H, W, C] float32; raises as `real_array` does."""
     count = jnp.shape(value)[:1] or (0,)
     return real_array("images", value, (*count, *arch.image_shape))
@@ -62,7 +62,7 @@ def noise_arrays(value: Noise | None) -> Noise:
     return Noise(key, block)
 
 
-def parameter_leaves(arch: Architecture, params: dict) -> Leaves:
+def parameter_leaves(arch: NetworkSizes, params: dict) -> Leaves:
     """Kernel and bias of each layer, in order.
 
     Raises:
@@ -76,7 +76,7 @@ def parameter_leaves(arch: Architecture, params: dict) -> Leaves:
     )
 
 
-def variance_leaves(arch: Architecture, given: dict) -> Leaves:
+def variance_leaves(arch: NetworkSizes, given: dict) -> Leaves:
     """Variances of all kernels, then of the convolutions' biases, zero where there are none.
 
     Raises:

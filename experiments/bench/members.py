@@ -1,0 +1,218 @@
+"""What `zoojax bench` measures: the cases, and their programs in JAX."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from zoojax.architectures.base import Architecture, architecture
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jax import Array
+
+    from zoojax.sparsifiers import base
+    from zoojax.training import loop
+
+IMAGES = 1000
+# A call trains on so many at least, and two batches: a slow contestant's call is short.
+_FEWEST = 100
+Measure = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured.
+
+    Attributes:
+        kind: "dense", "mp" or "vd" training; or "evaluate": the forward pass of dense
+            members on a whole set.
+        architecture: "small" (one channel) or "large" (three).
+        batch_size: images a step.
+    """
+
+    kind: str
+    architecture: str
+    batch_size: int
+
+    @property
+    def shape(self) -> Architecture:
+        """The network."""
+        return architecture(self.architecture, 1 if self.architecture == "small" else 3)
+
+
+def images(shape: Architecture) -> "tuple[np.ndarray, np.ndarray]":
+    """Synthetic images [1000, size, size, channels] and labels [1000]."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    pixels = generator.standard_normal((IMAGES, shape.size, shape.size, shape.channels), np.float32)
+    return pixels, generator.integers(0, 10, IMAGES).astype(np.int32)
+
+
+def flops(case: Case) -> int:
+    """Floating point operations of the products that a sample of a dense member takes.
+
+    In training: forward, gradient of weights, gradient of inputs; the last not for the
+    first layer. In evaluation: forward.
+    """
+    shape, passes = case.shape, 1 if case.kind == "evaluate" else 3
+    side, inputs, total = shape.size, shape.channels, 0
+    for i, conv in enumerate(shape.convs):
+        side = side - conv.kernel + 1
+        products = side**2 * conv.kernel**2 * inputs * conv.features
+        total += 2 * products * (min(passes, 2) if i == 0 else passes)
+        side, inputs = side // conv.pool, conv.features
+    hidden = side**2 * inputs * shape.hidden + shape.hidden * shape.classes
+    return total + 2 * passes * hidden
+
+
+def population_program(case: Case, engine: str, members: int | None, seconds: float) -> Measure:
+    """A program of one block, compiled and warmed up; calls return samples per second.
+
+    Args:
+        case: what is measured.
+        engine: a name of `engine.ENGINES`; or "vmap": lax.conv under jax.vmap, which is
+            what one writes without zoojax.
+        members: of a device; None chooses as training does.
+        seconds: how long a call runs the program again and again.
+    """
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from zoojax.runtime import population
+    from zoojax.training import loop
+
+    shape, mesh = case.shape, population.make_mesh()
+    members = members or population.default_chunk(10_000, mesh, engine)
+    count = members * mesh.size
+    seeds = jnp.arange(count, dtype=jnp.uint32)
+    hyper = loop.Hyperparams(seeds, jnp.full(count, 3e-4), jnp.full(count, 1e-3), jnp.zeros(count))
+    state, hyper = population.shard_members(jax.device_get((_states(case, seeds), hyper)), mesh)
+    sets = population.replicate(images(shape), mesh)
+    one = _evaluation(case, engine) if case.kind == "evaluate" else _epoch(case, engine)
+    program = jax.jit(
+        population.vmap_members(one, mesh, (0, 0, None, None, None)),
+        donate_argnums=0,
+    )
+    holder = {"state": jax.block_until_ready(program(state, hyper, *sets, np.int32(1)))[0]}
+    samples = count * (IMAGES if case.kind == "evaluate" else _trained(case))
+
+    def measure() -> float:
+        done, start = 0, time.perf_counter()
+        while (spent := time.perf_counter() - start) < seconds:
+            holder["state"], metrics = program(holder["state"], hyper, *sets, np.int32(2))
+            jax.block_until_ready(metrics)
+            done += samples
+        return done / spent
+
+    return measure
+
+
+def _states(case: Case, seeds: "Array") -> "loop.TrainState":
+    """Untrained members, stacked."""
+    import jax
+    import jax.numpy as jnp
+
+    from zoojax.architectures import cnn
+    from zoojax.sparsifiers import magnitude, variational_dropout
+    from zoojax.training import loop
+
+    initial = jax.vmap(lambda seed: cnn.init_params(case.shape, "kaiming_uniform", seed))
+    params = jax.jit(initial)(seeds)
+    trainable, fixed = {"params": params}, {}
+    if case.kind == "vd":
+        trainable["log_sigma2"] = variational_dropout.init_log_sigma2(params, "released")
+    if case.kind == "mp":
+        pruned = {"all": jnp.full(len(seeds), 1000)}
+        trainable, fixed = jax.jit(magnitude.prune_population)(params, pruned)
+    return jax.jit(jax.vmap(lambda t, f: loop.init_state(t, f, "adam")))(trainable, fixed)
+
+
+def _trained(case: Case) -> int:
+    """Images that a call trains each member on."""
+    return min(IMAGES, max(_FEWEST, 2 * case.batch_size))
+
+
+def _epoch(case: Case, name: str) -> Callable:
+    """Training of one member on some images, spread over all."""
+    from zoojax import keys
+    from zoojax.training import loop
+    from zoojax.training.programs import ProgramSpec
+
+    shape, size, images = case.shape, case.batch_size, _trained(case)
+    recipe = ProgramSpec(case.kind, shape, "tanh", "adam", False, size, engine=name)
+    method = _plain(shape) if name == "vmap" else recipe.method
+
+    def one(state, hyper, pixels, labels, number):
+        key = keys.stream_key(hyper.seed, "order", number)
+        order = keys.permutation(key, images) * (IMAGES // images)
+        return loop.train_epoch(
+            method, "adam", size, False, state, hyper, pixels, labels, order, number
+        )
+
+    return one
+
+
+def _evaluation(case: Case, name: str) -> Callable:
+    """Evaluation of one member on all images."""
+    from zoojax.training import engine
+
+    def one(state, hyper, pixels, labels, number):
+        params = state.trainable["params"]
+        return state, engine.evaluate(case.shape, "tanh", name, params, pixels, labels)
+
+    return one
+
+
+def _plain(shape: Architecture) -> "base.Method":
+    """Dense training as one writes it for one member: lax.conv and reduce_window."""
+    import jax
+    import jax.numpy as jnp
+
+    from zoojax.training import engine
+
+    def loss(params, variances, batch, noise, dropout_rate):
+        batch = batch.gather()
+        x = batch.images
+        for i, conv in enumerate(shape.convs, start=1):
+            layer, window = params[f"conv{i}"], (1, conv.pool, conv.pool, 1)
+            layout = ("NHWC", "HWIO", "NHWC")
+            x = jax.lax.conv_general_dilated(
+                x, layer["kernel"], (1, 1), "VALID", dimension_numbers=layout
+            )
+            x = x + jnp.broadcast_to(layer["bias"], x.shape)
+            x = jnp.tanh(jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID"))
+        x = x.reshape(x.shape[0], -1) @ params["fc1"]["kernel"] + params["fc1"]["bias"][None]
+        x = jnp.tanh(x) @ params["fc2"]["kernel"] + params["fc2"]["bias"][None]
+        hits = (jnp.argmax(x, axis=-1) == batch.labels) * batch.weights
+        return engine.cross_entropy(x, batch), jnp.sum(hits)
+
+    return base.dense(loss)
+
+
+def gemm_peak(seconds: float) -> Measure:
+    """Calls return the machine's GFLOP/s on float32 products of 1,024 x 1,024 matrices."""
+    import jax
+    import jax.numpy as jnp
+
+    from zoojax.runtime import population
+
+    mesh, side, repeats = population.make_mesh(), 1024, 4
+
+    def chain(a):
+        return jax.lax.fori_loop(0, repeats, lambda _, x: (x @ a) / side, a)
+
+    program = jax.jit(population.vmap_members(chain, mesh, (0,)))
+    a = population.shard_members(jnp.ones((mesh.size, side, side)), mesh)
+    jax.block_until_ready(program(a))
+
+    def measure() -> float:
+        done, begun = 0, time.perf_counter()
+        while (spent := time.perf_counter() - begun) < seconds:
+            jax.block_until_ready(program(a))
+            done += mesh.size * repeats
+        return done * 2 * side**3 / spent / 1e9
+
+    return measure

@@ -1,0 +1,124 @@
+"""Torch's speed: one member a process, or many under torch.func.vmap.
+
+Prints samples per second:
+
+    python -m zoojax.experiments.bench.torch_members '{"kind": "dense", ...}'
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, stack_module_state, vmap
+from torch.nn import functional
+
+from zoojax.architectures import base
+from zoojax.architectures.base import Architecture
+from zoojax.converters.torch_models import CNN, kl
+
+_LEARNING_RATE, _WEIGHT_DECAY = 3e-4, 1e-3
+_IMAGES = 1000
+
+
+def _one_member(shape: Architecture, variational: bool) -> Callable[[Tensor, Tensor], None]:
+    """A step of a model by itself, on images [B, C, H, W] and labels [B]."""
+    model = CNN(shape, "tanh", variational=variational)
+    optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+
+    def step(x: Tensor, y: Tensor) -> None:
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(model(x), y)
+        if variational:
+            loss = loss + 1e-3 * kl(model)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def _evaluation(shape: Architecture) -> Callable[[Tensor, Tensor], None]:
+    """Loss and right answers of a model by itself, on images [B, C, H, W] and labels [B]."""
+    model = CNN(shape, "tanh").eval()
+
+    def step(x: Tensor, y: Tensor) -> None:
+        with torch.no_grad():
+            logits = model(x)
+            functional.cross_entropy(logits, y).item()
+            (logits.argmax(1) == y).sum().item()
+
+    return step
+
+
+def _many_members(shape: Architecture, members: int) -> Callable[[Tensor, Tensor], None]:
+    """A step of a stack, on images [members, B, C, H, W] and labels [members, B]."""
+    models = [CNN(shape, "tanh") for _ in range(members)]
+    params, _ = stack_module_state(list(models))
+    # One optimiser of the stack: Adam is element by element.
+    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+    optimizer = torch.optim.Adam(leaves.values(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+
+    def loss(member: dict, x: Tensor, y: Tensor) -> Tensor:
+        return functional.cross_entropy(functional_call(models[0], member, (x,)), y)
+
+    gradient = vmap(grad(loss), in_dims=(0, 0, 0))
+
+    def step(x: Tensor, y: Tensor) -> None:
+        found = gradient({k: p.detach() for k, p in leaves.items()}, x, y)
+        for name, p in leaves.items():
+            p.grad = found[name]
+        optimizer.step()
+
+    return step
+
+
+def speed(
+    kind: str,
+    architecture: str,
+    batch_size: int,
+    *,
+    members: int,
+    threads: int,
+    seconds: float,
+    device: str,
+) -> float:
+    """Samples per second.
+
+    Args:
+        kind: "dense" or "vd" training, or "evaluate".
+        architecture: "small" (one channel) or "large" (three).
+        batch_size: images a step.
+        members: 1 for a model by itself, as Ray trains it; more, in dense training, for
+            torch.func.vmap, each with batches of its own.
+        threads: of this process.
+        seconds: how long to measure, after a warm-up.
+        device: "cpu" or "cuda".
+    """
+    torch.set_num_threads(threads)
+    torch.set_default_device(device)
+    shape = base.architecture(architecture, 1 if architecture == "small" else 3)
+    x = torch.randn(_IMAGES, shape.channels, shape.size, shape.size)
+    y = torch.randint(shape.classes, (_IMAGES,))
+    alone = members == 1
+    if kind == "evaluate":
+        step = _evaluation(shape)
+    else:
+        step = _one_member(shape, kind == "vd") if alone else _many_members(shape, members)
+    of_all = (batch_size,) if alone else (members, batch_size)
+    for _ in range(30 if alone else 3):
+        batch = torch.randint(_IMAGES, of_all)
+        step(x[batch], y[batch])
+    samples, begun = 0, time.perf_counter()
+    while (spent := time.perf_counter() - begun) < seconds:
+        batch = torch.randint(_IMAGES, of_all)
+        step(x[batch], y[batch])
+        samples += batch_size * members
+        if device == "cuda":
+            torch.cuda.synchronize()
+    return samples / spent
+
+
+if __name__ == "__main__":
+    print(json.dumps(speed(**json.loads(sys.argv[1]))))

@@ -1,0 +1,267 @@
+"""The presets are the zoos of the paper and its release, written out here by hand."""
+
+import difflib
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from zoojax import DataSpec, Zoo, ZoojaxError, presets
+from zoojax.architectures.base import architecture
+from zoojax.datasets import registry
+from zoojax.presets import PRESETS, preset
+from zoojax.storage.zoo import Parent, ZooConfig
+
+MNIST_NORM, HALF = (0.1307, 0.3081), (0.5, 0.5)
+MNIST = ("mnist", 28, 1, MNIST_NORM, False, 50_000, 10_000)
+FMNIST = ("fashion_mnist", 28, 1, HALF, False, 50_000, 10_000)
+SVHN = ("svhn_cropped", 28, 1, HALF, True, 60_000, 13_257)
+USPS = ("usps", 28, 1, MNIST_NORM, False, 6_000, 1_291)
+CIFAR_S = ("cifar10", 28, 3, HALF, False, 42_000, 8_000)
+CIFAR_L = ("cifar10", 32, 3, HALF, False, 42_000, 8_000)
+STL_S = ("stl10", 28, 3, HALF, False, 4_200, 800)
+STL_L = ("stl10", 32, 3, HALF, False, 4_200, 800)
+
+# zoo: architecture, data, activation, init, learning rates (dense, VD, MP), weight decay
+SEED_ZOOS = {
+    "mnist-s-seed": ("small", MNIST, "tanh", "uniform", 3e-4, 3e-4, 1e-3, 0.0),
+    "fmnist-s-seed": ("small", FMNIST, "tanh", "uniform", 3e-4, 3e-4, 1e-3, 0.0),
+    "svhn-s-seed": ("small", SVHN, "tanh", "uniform", 3e-3, 3e-3, 1e-3, 0.0),
+    "usps-s-seed": ("small", USPS, "tanh", "uniform", 3e-4, 3e-4, 1e-3, 1e-3),
+    "cifar10-s-seed": ("small", CIFAR_S, "gelu", "kaiming_uniform", 1e-4, 5e-6, 1e-4, 1e-2),
+    "cifar10-l-seed": ("large", CIFAR_L, "gelu", "kaiming_uniform", 1e-4, 1e-5, 1e-4, 1e-2),
+    "stl10-s-seed": ("small", STL_S, "tanh", "kaiming_uniform", 1e-4, 1e-4, 1e-3, 1e-3),
+    "stl10-l-seed": ("large", STL_L, "tanh", "kaiming_uniform", 1e-4, 1e-4, 1e-3, 1e-3),
+}
+BOTH, STRONG = (1e-3, 1e-4), (1e-2, 1e-3)
+ADAM_SGD, HALF_OUT = ("adam", "sgd"), (0.0, 0.5)
+# grid: architecture, data, optimisers, dense learning rates, VD learning rate (None: own), weight
+# decays, dropouts, members. The last five are dense only.
+GRID_ZOOS = {
+    "mnist-s": ("small", MNIST, ADAM_SGD, BOTH, None, BOTH, HALF_OUT, 2560),
+    "fmnist-s": ("small", FMNIST, ADAM_SGD, BOTH, 1e-6, BOTH, HALF_OUT, 2560),
+    "cifar10-l": ("large", CIFAR_L, ADAM_SGD, (1e-3,), 5e-6, STRONG, HALF_OUT, 1280),
+    "svhn-s": (
+        *("small", SVHN, ("sgd",), (1e-2, 1e-3, 1e-4), None),
+        *((0.0, 1e-3, 1e-1), (0.0, 0.3, 0.5), 4320),
+    ),
+    "usps-s": ("small", USPS, ADAM_SGD, BOTH, None, STRONG, HALF_OUT, 2560),
+    "stl10-s": ("small", STL_S, ADAM_SGD, BOTH, None, STRONG, HALF_OUT, 2560),
+    "stl10-l": ("large", STL_L, ADAM_SGD, BOTH, None, STRONG, HALF_OUT, 2560),
+    "cifar10-s": ("small", CIFAR_S, ADAM_SGD, (1e-3,), None, STRONG, HALF_OUT, 1280),
+}
+
+
+def described(data) -> tuple:
+    norm = (data.mean, data.std)
+    return (data.name, data.size, data.channels, norm, data.crop, data.train, data.val)
+
+
+def test_there_are_no_others_but_the_bundled_digits():
+    grids = {f"{name}-{seeds}" for name in GRID_ZOOS for seeds in ("fixed", "random")}
+    assert set(PRESETS) == {"digits-s-seed", *SEED_ZOOS, *grids}
+
+
+@pytest.mark.parametrize("name", SEED_ZOOS)
+def test_seed_zoo(name):
+    architecture, data, activation, init, dense, vd, mp, decay = SEED_ZOOS[name]
+    zoo = PRESETS[name]
+    assert zoo.architecture == architecture
+    assert described(zoo.data) == data
+    assert zoo.grid.activations == (activation,)
+    assert zoo.grid.inits == (init,)
+    assert zoo.grid.optimizers == ("adam",)
+    assert zoo.grid.learning_rates == (dense,)
+    assert zoo.grid.weight_decays == (decay,)
+    assert zoo.grid.dropouts == (0.0,)
+    assert (zoo.vd_learning_rate, zoo.mp_learning_rate) == (vd, mp)
+    assert (zoo.epochs, zoo.batch_size, zoo.data_order) == (50, 10, "member")
+    members = zoo.grid.members()
+    assert members["seed"].to_list() == list(range(1, 1001))
+
+
+@pytest.mark.parametrize("name", GRID_ZOOS)
+@pytest.mark.parametrize("seeds", ["fixed", "random"])
+def test_grid_zoo(name, seeds):
+    architecture, data, optimizers, dense, vd, decays, dropouts, count = GRID_ZOOS[name]
+    zoo = PRESETS[f"{name}-{seeds}"]
+    assert zoo.architecture == architecture
+    assert described(zoo.data) == data
+    assert set(zoo.grid.activations) == {"tanh", "sigmoid", "relu", "gelu"}
+    assert set(zoo.grid.inits) == {"uniform", "normal", "kaiming_uniform", "kaiming_normal"}
+    assert zoo.grid.optimizers == optimizers
+    assert zoo.grid.dropouts == dropouts
+    assert zoo.grid.learning_rates == dense
+    assert zoo.grid.weight_decays == decays
+    assert zoo.vd_learning_rate == vd
+    assert zoo.mp_learning_rate is None
+    assert (zoo.epochs, zoo.batch_size, zoo.data_order) == (50, 10, "member")
+    members = zoo.grid.members()
+    assert len(members) == count
+    assert members["seed"].n_unique() == (10 if seeds == "fixed" else count)
+    if seeds == "fixed":
+        assert set(members["seed"]) == set(range(1, 11))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_fits_together(name):
+    """Images have the side that the architecture takes; the set is known and large enough."""
+    zoo = PRESETS[name]
+    shape = architecture(zoo.architecture, zoo.data.channels)
+    assert zoo.data.size == shape.size
+    known = registry.KNOWN[zoo.data.name]
+    used = (zoo.data.train or known.default_train) + (zoo.data.val or known.default_val)
+    assert used <= known.sizes[0]
+
+
+def test_unknown_preset_names_the_nearest():
+    assert preset("usps-s-seed") is PRESETS["usps-s-seed"]
+    with pytest.raises(ZoojaxError, match="'usps-seed'; did you mean 'usps-s-seed'"):
+        preset("usps-seed")
+    with pytest.raises(ZoojaxError, match="'%%%'; `zoojax presets` lists"):
+        preset("%%%")
+    assert not difflib.get_close_matches("%%%", PRESETS, cutoff=0.4)
+
+
+# Which zoos are a preset's.
+
+
+def made(name: str, members: int = 2, **changes) -> Zoo:
+    """A zoo as a preset makes it, but for its size and some changes; nothing is on disk."""
+    chosen = PRESETS[name]
+    config = ZooConfig(
+        *(name, "dense", chosen.architecture, chosen.data.channels, 10, chosen.data, "0" * 64),
+        epochs=chosen.epochs,
+        batch_size=chosen.batch_size,
+        data_order=chosen.data_order,
+        chunk=4,
+        preset=name,
+    )
+    zoo = Zoo(Path("zoo"), replace(config, **changes))
+    zoo.members_table = replace(chosen.grid, seeds=members).members(first_seed=7)
+    return zoo
+
+
+def twin(zoo: Zoo, kind: str, **changes) -> Zoo:
+    """A twin as the paper makes it, but for some changes."""
+    options = {"mp": {"epochs": 15, "scope": "global"}, "vd": {"epochs": 25, "variant": "released"}}
+    epoch = changes.pop("start", zoo.config.epochs)
+    parent = Parent("zoo", zoo.config.name, "0" * 64, epoch)
+    config = replace(zoo.config, kind=kind, parent=parent, **(options[kind] | changes))
+    result = Zoo(Path("twin"), config)
+    rate = presets.rate(None, zoo, kind)
+    own = pl.col("learning_rate") if rate is None else pl.lit(rate).alias("learning_rate")
+    result.members_table = zoo.members_table.with_columns(own)
+    return result
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_zoo_made_as_its_preset_says_is_the_presets(name):
+    zoo = made(name)
+    assert presets.difference(zoo) is None
+    for kind in ("mp", "vd"):
+        assert presets.twin_difference(zoo, twin(zoo, kind)) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"preset": None}, "no preset"),
+        ({"preset": "no-such-zoo"}, "no preset"),
+        ({"epochs": 2}, "number of epochs is 2, not 50"),
+        ({"batch_size": 64}, "batch size is 64, not 10"),
+        ({"data_order": "shared"}, "data order is shared, not member"),
+        ({"architecture": "large"}, "architecture is large, not small"),
+        ({"data": DataSpec("digits")}, "images are not those of usps-s-seed"),
+        ({"data": replace(PRESETS["usps-s-seed"].data, train=500)}, "images are not those"),
+        ({"data": replace(PRESETS["usps-s-seed"].data, seed=1)}, "images are not those"),
+        ({"data": None, "data_hash": None}, "images are not known"),
+        ({"origin": "sampled"}, "did not begin untrained"),
+    ],
+    ids=str,
+)
+def test_a_zoo_made_otherwise_is_not(changes, told):
+    found = presets.difference(made("usps-s-seed", **changes))
+    assert found is not None and told in found
+
+
+def test_a_converted_zoo_with_images_of_its_own_is_taken_at_its_word():
+    assert presets.difference(made("usps-s-seed", data=None)) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pl.lit(1e-3).alias("learning_rate"),
+        pl.lit(0.0).alias("weight_decay"),
+        pl.lit("relu").alias("activation"),
+        pl.lit("normal").alias("init"),
+        pl.lit("sgd").alias("optimizer"),
+        pl.lit(0.5).alias("dropout"),
+        pl.lit(None, pl.String).alias("init"),
+    ],
+    ids=str,
+)
+def test_members_of_other_hyper_parameters_are_not_the_presets(change):
+    zoo = made("usps-s-seed")
+    zoo.members_table = zoo.members_table.with_columns(
+        pl.when(pl.col("id") == 0)
+        .then(change)
+        .otherwise(pl.col(change.meta.output_name()))
+        .alias(change.meta.output_name())
+    )
+    found = presets.difference(zoo)
+    assert found is not None and "hyper-parameters are not those of usps-s-seed" in found
+
+
+def test_a_part_of_a_grid_is_not_the_grid():
+    """Means over half of the combinations are not those that the paper prints."""
+    zoo = made("mnist-s-fixed")
+    zoo.members_table = zoo.members_table.filter(pl.col("learning_rate") == 1e-3)
+    assert "hyper-parameters" in (presets.difference(zoo) or "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "told"),
+    [
+        ("mp", {"epochs": 5}, "number of epochs is 5, not 15"),
+        ("mp", {"scope": "layer"}, "not pruned globally"),
+        ("mp", {"origin": "predicted log alphas"}, "not pruned by magnitude"),
+        ("mp", {"start": 10}, "began at epoch 10 of its parent, not 50"),
+        ("vd", {"variant": "corrected"}, "variant is corrected, not released"),
+        ("vd", {"start": 10}, "began at epoch 10 of its parent, not 50"),
+    ],
+    ids=str,
+)
+def test_twins_made_otherwise_are_not_the_papers(kind, changes, told):
+    zoo = made("usps-s-seed")
+    assert told in (presets.twin_difference(zoo, twin(zoo, kind, **changes)) or "")
+
+
+def test_twins_of_another_learning_rate_are_not_the_papers():
+    zoo = made("usps-s-seed")
+    other = twin(zoo, "mp")
+    other.members_table = other.members_table.with_columns(learning_rate=pl.lit(3e-4))
+    assert "hyper-parameters" in (presets.twin_difference(zoo, other) or "")
+
+
+def test_the_zoo_that_the_paper_pruned_by_layer_may_be():
+    zoo = made("svhn-s-seed")
+    assert presets.twin_difference(zoo, twin(zoo, "mp", scope="layer")) is None
+
+
+def test_what_a_changed_preset_records():
+    chosen = PRESETS["usps-s-seed"]
+    fewer = replace(chosen, grid=replace(chosen.grid, seeds=3))
+    assert presets.recorded("usps-s-seed", fewer) == ("usps-s-seed", "usps-s-seed")
+    for change in (
+        {"epochs": 49},
+        {"batch_size": 9},
+        {"data_order": "shared"},
+        {"data": DataSpec("digits")},
+        {"grid": replace(fewer.grid, learning_rates=(3e-3,))},
+        {"grid": replace(fewer.grid, weight_decays=(0.0,))},
+    ):
+        made = replace(fewer, **change)
+        assert presets.recorded("usps-s-seed", made) == ("usps-s-seed-custom", None)

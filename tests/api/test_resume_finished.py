@@ -1,0 +1,132 @@
+"""A zoo that is asked for again is returned; own scores and missing seeds make no surprises."""
+
+import os
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tests.support import zoo_fixtures
+from zoojax import ZoojaxError, open_zoo, prune_zoo, train_variational_dropout
+from zoojax.architectures.parameters import kernels
+
+
+def magnitudes(params: dict) -> dict:
+    return {layer: np.abs(kernel) for layer, kernel in kernels(params).items()}
+
+
+@pytest.mark.parametrize("kind", zoo_fixtures.KINDS)
+def test_a_finished_zoo_is_returned_untouched(tmp_path_factory, tmp_path, kind):
+    """Even from a folder in which nothing can be written."""
+    path = zoo_fixtures.copied(zoo_fixtures.KINDS[kind](tmp_path_factory), tmp_path / "zoo")
+    parent = zoo_fixtures.dense(tmp_path_factory)
+    before, calls = zoo_fixtures.contents(path), []
+    options: dict[str, Any] = {
+        "epochs": zoo_fixtures.EPOCHS,
+        "chunk": zoo_fixtures.CHUNK,
+        "report": calls.append,
+    }
+
+    def again():
+        if kind == "dense":
+            return zoo_fixtures.train(tmp_path_factory, path, report=calls.append)
+        if kind == "mp":
+            return prune_zoo(path, parent, [0.0, 0.5, 0.9], **options)
+        return train_variational_dropout(path, parent, **options)
+
+    os.chmod(tmp_path, 0o500)  # noqa: PTH101
+    try:
+        zoo = again()
+    finally:
+        os.chmod(tmp_path, 0o700)  # noqa: PTH101
+    assert zoo_fixtures.contents(path) == before
+    zoo_fixtures.assert_same_zoo(zoo, zoo_fixtures.KINDS[kind](tmp_path_factory))
+    (call,) = calls
+    assert (call.epoch, call.done) == (call.epochs, call.total)
+
+
+def test_the_same_command_again_succeeds(tmp_path_factory, tmp_path):
+    out = tmp_path / "zoo"
+    words = [
+        "train",
+        "digits-s-seed",
+        "--data",
+        zoo_fixtures.images(tmp_path_factory),
+        "--members",
+        2,
+    ]
+    words += ["--epochs", 1, "--chunk", zoo_fixtures.CHUNK, "--out", out]
+    first = zoo_fixtures.cli(tmp_path_factory, *words)
+    again = zoo_fixtures.cli(tmp_path_factory, *words)
+    assert (first.returncode, again.returncode) == (0, 0), again.stderr
+    assert again.stdout == first.stdout
+    assert "already complete" in again.stderr
+    assert "already complete" not in first.stderr
+    other = zoo_fixtures.cli(tmp_path_factory, *words, "--epochs", 2)
+    zoo_fixtures.assert_refused(other, out, "epochs")
+
+
+def test_scores_need_a_name(tmp_path_factory, tmp_path):
+    parent = zoo_fixtures.dense(tmp_path_factory)
+    with pytest.raises(ZoojaxError, match="name"):
+        prune_zoo(tmp_path / "zoo", parent, [0.5], scores=magnitudes)
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_named_scores_are_part_of_the_identity(tmp_path_factory, tmp_path):
+    parent = zoo_fixtures.dense(tmp_path_factory)
+    options: dict[str, Any] = {"epochs": 0, "chunk": zoo_fixtures.CHUNK}
+    one = prune_zoo(tmp_path / "a", parent, [0.5], scores=magnitudes, origin="one", **options)
+    two = prune_zoo(tmp_path / "b", parent, [0.5], scores=magnitudes, origin="two", **options)
+    assert one.fingerprint != two.fingerprint
+    with pytest.raises(ZoojaxError, match="origin one, not two"):
+        prune_zoo(tmp_path / "a", parent, [0.5], scores=magnitudes, origin="two", **options)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (lambda s: s.pop("fc1"), "fc1"),
+        (lambda s: s.update(more=s["fc1"]), "more"),
+        (lambda s: s.update(fc1=s["fc1"][:, 1:]), r"scores of fc1 have shape \(3, 35, 20\)"),
+        (lambda s: s.update(fc1=s["fc1"] * np.nan), "scores of fc1 are not all numbers"),
+        (lambda s: s.update(fc1=s["fc1"].astype(str)), "scores of fc1 are not all numbers"),
+    ],
+)
+def test_scores_are_checked_before_anything_is_written(tmp_path_factory, tmp_path, spoil, named):
+    def spoilt(params: dict) -> dict:
+        found = magnitudes(params)
+        spoil(found)
+        return found
+
+    with pytest.raises(ZoojaxError, match=named):
+        prune_zoo(
+            tmp_path / "zoo",
+            zoo_fixtures.dense(tmp_path_factory),
+            [0.5],
+            scores=spoilt,
+            origin="spoilt",
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_members_without_a_seed_draw_by_their_id(tmp_path_factory, tmp_path):
+    """Torch zoos need not say their seeds; a null was once taken for some number."""
+    path = zoo_fixtures.copied(zoo_fixtures.dense(tmp_path_factory), tmp_path / "zoo")
+    table = open_zoo(path).members_table
+    table.with_columns(pl.Series("seed", [1, None, 3])).write_parquet(path / "members.parquet")
+    twin = train_variational_dropout(
+        tmp_path / "twin", open_zoo(path), epochs=1, chunk=zoo_fixtures.CHUNK
+    )
+    assert twin.members_table["seed"].to_list() == [1, 1, 3]
+    known = train_variational_dropout(
+        tmp_path / "known", zoo_fixtures.dense(tmp_path_factory), epochs=1, chunk=zoo_fixtures.CHUNK
+    )
+    assert zoo_fixtures.same_bits(twin.member(0, 1), known.member(0, 1))
+    assert zoo_fixtures.same_bits(twin.member(2, 1), known.member(2, 1))
+
+
+def test_unknown_members_are_named(tmp_path_factory, tmp_path):
+    with pytest.raises(ZoojaxError, match="no member 7"):
+        prune_zoo(tmp_path / "zoo", zoo_fixtures.dense(tmp_path_factory), [0.5], members=[0, 7])

@@ -1,0 +1,227 @@
+"""The CNNs against torch: sizes, logits, initialisation, dropout."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from tests.support.torch_models import TorchCNN, load, made_up_batch, made_up_params, nchw
+from zoojax import keys, ops
+from zoojax.architectures import cnn, layers
+from zoojax.architectures.base import architecture
+from zoojax.architectures.cnn import CNN
+from zoojax.errors import ZoojaxError
+from zoojax.runtime import population
+
+ARCHITECTURES = [("small", 1), ("small", 3), ("large", 3)]
+logits = jax.jit(cnn.logits, static_argnums=0)
+conv, max_pool = jax.jit(ops.conv, static_argnums=2), jax.jit(ops.max_pool)
+
+
+@pytest.mark.parametrize(
+    "name, channels, count", [("small", 1, 2464), ("small", 3, 2864), ("large", 3, 10853)]
+)
+def test_parameters_are_as_many_as_in_the_paper(name, channels, count):
+    arch = architecture(name, channels)
+    params = jax.eval_shape(lambda: cnn.init_params(arch, "uniform", 0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+    torch_count = sum(p.numel() for p in TorchCNN(name, channels, "tanh").parameters())
+    assert torch_count == count
+
+
+@pytest.mark.parametrize("name, channels", ARCHITECTURES)
+def test_logits_are_torchs(name, channels):
+    arch = architecture(name, channels)
+    params, images = made_up_params(arch), made_up_batch(arch, 5).images
+    seen = []
+    for activation in layers.ACTIVATIONS:
+        module = TorchCNN(name, channels, activation)
+        load(module, params, arch)
+        expected = module(nchw(images)).detach().numpy()
+        actual = logits(CNN(arch, activation), {"params": params}, images)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5, err_msg=activation)
+        assert all(np.abs(actual - other).max() > 1e-3 for other in seen)
+        seen.append(actual)
+    assert len(seen) == 6
+
+
+def test_unknown_names_say_which_there_are():
+    with pytest.raises(ZoojaxError, match="no architecture named 'tiny'; there are: small, large"):
+        architecture("tiny", 1)
+    with pytest.raises(ZoojaxError, match="no initialisation named 'zeros'; there are: uniform,"):
+        cnn.init_params(architecture("small", 1), "zeros", 0)
+
+
+# Initialisation
+
+SEEDS = 40
+TORCH_INITS = {
+    "uniform": torch.nn.init.uniform_,
+    "normal": torch.nn.init.normal_,
+    "kaiming_uniform": torch.nn.init.kaiming_uniform_,
+    "kaiming_normal": torch.nn.init.kaiming_normal_,
+    "xavier_uniform": torch.nn.init.xavier_uniform_,
+    "xavier_normal": torch.nn.init.xavier_normal_,
+}
+
+
+@functools.cache
+def initialised(name, scheme):
+    """Parameters of SEEDS members, stacked; made one by one, as that compiles fastest."""
+    arch = architecture(name, 3)
+    members = [cnn.init_params(arch, scheme, seed) for seed in range(SEEDS)]
+    return jax.tree.map(np.asarray, population.stack(members))
+
+
+@pytest.mark.parametrize(
+    "name, scheme", [*(("small", scheme) for scheme in layers.INITS), ("large", "kaiming_uniform")]
+)
+def test_initialisation_is_torchs(name, scheme):
+    params = initialised(name, scheme)
+    torch.manual_seed(0)
+    for layer, module in zip(params, TorchCNN(name, 3, "tanh").layers(), strict=True):
+        draws = []
+        for _ in range(SEEDS):
+            TORCH_INITS[scheme](module.weight)
+            draws.append(module.weight.detach().numpy().ravel().copy())
+        pooled = params[layer]["kernel"].ravel()
+        assert pooled.size == SEEDS * module.weight.numel()
+        test = stats.ks_2samp(pooled, np.concatenate(draws), method="asymp")
+        assert np.asarray(test)[1] > 1e-4, layer  # statistic, p-value
+        assert (params[layer]["bias"] == np.float32(0.01)).all()
+
+
+def test_initialisation_depends_on_the_seed_alone():
+    alone = initialised("small", "uniform")
+    arch, seeds = architecture("small", 3), np.array([7, 7, 3])
+    of_all = jax.jit(jax.vmap(lambda seed: cnn.init_params(arch, "uniform", seed)))(seeds)
+    for one_by_one, together in zip(jax.tree.leaves(alone), jax.tree.leaves(of_all), strict=True):
+        np.testing.assert_array_equal(one_by_one[seeds], together)
+
+
+def test_members_and_layers_start_apart():
+    params = initialised("small", "normal")
+    width = min(leaves["kernel"][0].size for leaves in params.values())
+    rows = [leaves["kernel"].reshape(SEEDS, -1)[:, :width] for leaves in params.values()]
+    correlations = np.corrcoef(np.concatenate(rows))
+    off_diagonal = correlations[~np.eye(len(correlations), dtype=bool)]
+    assert np.abs(off_diagonal).max() < 6 / np.sqrt(width)
+
+
+# Dropout: layers that tell what they are given
+
+
+def noise(seed):
+    """Of one step."""
+    return keys.step_noise(keys.stream_key(seed, "noise"), 0)
+
+
+class TellingConv(layers.Conv):
+    def __call__(self, x_BHWC, noise):
+        self.sow("inputs", "x", x_BHWC)
+        return super().__call__(x_BHWC, noise)
+
+
+class TellingDense(layers.Dense):
+    def __call__(self, x_BC, noise):
+        self.sow("inputs", "x", x_BC)
+        return super().__call__(x_BC, noise)
+
+
+def inputs_of_layers(name, rate, count=40):
+    """What each layer is given, and its parameters and bare output where that is needed."""
+    arch = architecture(name, 1 if name == "small" else 3)
+    model = CNN(arch, "tanh", conv=TellingConv, dense=TellingDense)
+    params, images = made_up_params(arch), made_up_batch(arch, count).images
+    run = jax.jit(functools.partial(model.apply, mutable=["inputs"]))
+    _, told = run({"params": params}, images, noise(0), jnp.float32(rate))
+    return {layer: np.asarray(leaves["x"][0]) for layer, leaves in told["inputs"].items()}, params
+
+
+def through(name, params, inputs, layer):
+    """The activation of a layer on what it was given, no dropout after it."""
+    if layer == "fc1":
+        kernel, bias = (np.asarray(params[layer][name]) for name in ("kernel", "bias"))
+        return np.tanh(inputs[layer] @ kernel + bias)
+    spec = architecture(name, 1).convs[int(layer[-1]) - 1]
+    y = max_pool(conv(inputs[layer], params[layer]["kernel"], spec.pool))
+    return np.tanh(np.asarray(y) + np.asarray(params[layer]["bias"]))
+
+
+LAYERS = ("conv1", "conv2", "conv3", "fc1", "fc2")
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.2])
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_dropout_sits_after_every_activation_but_the_small_conv3s(name, rate):
+    inputs, params = inputs_of_layers(name, rate)
+    np.testing.assert_array_equal(
+        inputs["conv1"], made_up_batch(architecture(name, inputs["conv1"].shape[-1]), 40).images
+    )
+    for layer, following in itertools.pairwise(LAYERS):
+        whole = through(name, params, inputs, layer).reshape(inputs[following].shape)
+        x = inputs[following]
+        kept = x != 0
+        if (name, layer) == ("small", "conv3"):
+            np.testing.assert_allclose(x, whole, atol=1e-5)
+            continue
+        np.testing.assert_allclose(x[kept], whole[kept] / (1 - rate), atol=1e-5)
+        assert abs((~kept).mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / x.size), layer
+
+
+def test_layers_and_steps_drop_different_units():
+    x = jnp.ones((200, 20))
+    masks = [np.asarray(cnn._dropout(x, jnp.float32(0.5), noise(i))) for i in range(2)]
+    assert 0.4 < (masks[0] == masks[1]).mean() < 0.6
+    inputs = inputs_of_layers("large", 0.5)[0]
+    drops = [(inputs[layer] == 0).ravel()[:800] for layer in LAYERS[1:]]
+    correlations = np.corrcoef(np.stack(drops).astype(float))
+    assert np.abs(correlations[~np.eye(4, dtype=bool)]).max() < 5 / np.sqrt(800)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_keeps_the_mean_and_drops_its_share(rate):
+    x = jnp.asarray(np.random.default_rng(0).uniform(1, 2, 100_000), jnp.float32)
+    y = np.asarray(cnn._dropout(x, jnp.float32(rate), noise(1)), np.float64)
+    assert abs((y == 0).mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / y.size)
+    assert abs(y.mean() - 1.5) < 5 * y.std() / np.sqrt(y.size)
+
+
+def test_traced_rates_of_members_under_vmap():
+    arch = architecture("small", 1)
+    model, params, images = CNN(arch, "relu"), made_up_params(arch), made_up_batch(arch, 4).images
+    rates = jnp.array([0.0, 0.2, 0.5])
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(0, None))
+    def dropped(rate, key):
+        return cnn.logits(model, {"params": params}, images, key, rate)
+
+    members = dropped(rates, noise(2))
+    plain = logits(model, {"params": params}, images)
+    np.testing.assert_allclose(members[0], plain, rtol=1e-5, atol=1e-5)
+    # A member's rate is its own, wherever it stands.
+    turned = dropped(rates[::-1], noise(2))
+    np.testing.assert_array_equal(turned[::-1], members)
+    assert jnp.abs(members[1] - members[0]).max() > 0.1
+    assert jnp.abs(members[2] - members[1]).max() > 0.1
+    again = dropped(rates, noise(3))
+    np.testing.assert_array_equal(again[0], members[0])
+    assert jnp.abs(again[1] - members[1]).max() > 0.1
+
+
+def test_rate_zero_and_evaluation_are_exactly_no_dropout():
+    arch = architecture("small", 1)
+    model, params, images = CNN(arch, "relu"), made_up_params(arch), made_up_batch(arch, 4).images
+    plain = logits(model, {"params": params}, images)
+    for key, rate in [
+        (noise(0), jnp.float32(0)),
+        (noise(0), None),
+        (None, jnp.float32(0.5)),
+    ]:
+        np.testing.assert_array_equal(logits(model, {"params": params}, images, key, rate), plain)

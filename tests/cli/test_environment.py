@@ -1,0 +1,305 @@
+"""Whatever a command finds around it: it works, or ends in one line."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import ROOT, zoo_fixtures
+from zoojax import ZoojaxError, open_zoo
+from zoojax.runtime.environment import check_environment
+
+
+def train_arguments(factory, out: object) -> list[object]:
+    """The zoo of `zoo_fixtures.dense`."""
+    return [
+        *("train", "digits-s-seed", "--data", zoo_fixtures.images(factory), "--members", 3),
+        *("--learning-rate", 1e-2, "--name", "tiny", "--epochs", zoo_fixtures.EPOCHS),
+        *("--chunk", zoo_fixtures.CHUNK, "--quiet", "--out", out),
+    ]
+
+
+def command(
+    factory,
+    *arguments: object,
+    cwd: Path | None = None,
+    wrapper: Sequence[str] = (),
+    **changes: str | None,
+) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own, some variables changed or (None) unset."""
+    variables = zoo_fixtures.environment(factory) | changes
+    return subprocess.run(
+        [*wrapper, *zoo_fixtures.COMMAND, *map(str, arguments)],
+        env={name: value for name, value in variables.items() if value is not None},
+        cwd=cwd or factory.getbasetemp(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+# JAX and XLA
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("JAX_PLATFORMS", "cuda", "unset it to use what is there"),
+        ("JAX_PLATFORMS", "abacus", "unset it to use what is there"),
+        ("JAX_NUM_CPU_DEVICES", "x", "give a whole number from 1 to 4096"),
+        ("JAX_NUM_CPU_DEVICES", "0", "give a whole number from 1 to 4096"),
+        ("JAX_NUM_CPU_DEVICES", "-2", "give a whole number from 1 to 4096"),
+        ("JAX_NUM_CPU_DEVICES", "100000", "give a whole number from 1 to 4096"),
+        ("JAX_NUM_CPU_DEVICES", "\u00b2", "give a whole number from 1 to 4096"),
+        ("JAX_ENABLE_X64", "perhaps", "perhaps"),
+        ("JAX_DISABLE_JIT", "1", "unset it"),
+        ("XLA_FLAGS", "--xla_no_such_flag=1", "--xla_no_such_flag"),
+        ("XLA_FLAGS", "nothing", "nothing"),
+        ("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=perhaps", "xla_cpu_multi_thread_eigen"),
+    ],
+)
+def test_variables_without_a_meaning(tmp_path_factory, tmp_path, variable, value, named):
+    out = tmp_path / "zoo"
+    arguments = train_arguments(tmp_path_factory, out)
+    started = time.monotonic()
+    done = command(tmp_path_factory, *arguments, **{variable: value})
+    zoo_fixtures.assert_refused(done, variable, named)
+    assert not out.exists() and time.monotonic() - started < 60
+
+
+def test_commands_that_train_nothing_say_it_too(tmp_path_factory, tmp_path):
+    pytest.importorskip("torch")
+    arguments = ("convert", "from-torch", tmp_path, "--out", tmp_path / "zoo")
+    done = command(tmp_path_factory, *arguments, JAX_NUM_CPU_DEVICES="x")
+    zoo_fixtures.assert_refused(done, "JAX_NUM_CPU_DEVICES")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"JAX_ENABLE_X64": "1"},
+        {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_NUMPY_RANK_PROMOTION": "raise"},
+        {"JAX_RANDOM_SEED_OFFSET": "3", "JAX_THREEFRY_PARTITIONABLE": "0"},
+        {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_NUM_CPU_DEVICES": "-1"},
+    ],
+)
+def test_variables_that_change_no_bits(tmp_path_factory, tmp_path, changes):
+    done = command(
+        tmp_path_factory, *train_arguments(tmp_path_factory, tmp_path / "zoo"), **changes
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    ours, theirs = open_zoo(tmp_path / "zoo"), zoo_fixtures.dense(tmp_path_factory)
+    for epoch in theirs.epochs:
+        assert zoo_fixtures.same_bits(ours.state(epoch), theirs.state(epoch))
+    assert zoo_fixtures.same_bits(ours.optimizer_state(), theirs.optimizer_state())
+    assert zoo_fixtures.same_bits(
+        zoo_fixtures.bits(ours.metrics), zoo_fixtures.bits(theirs.metrics)
+    )
+
+
+@pytest.mark.parametrize("kind", ["mp", "vd"])
+def test_twins_have_the_same_bits_with_64_bit_types(tmp_path_factory, tmp_path, kind):
+    parent, theirs = (
+        zoo_fixtures.dense(tmp_path_factory),
+        zoo_fixtures.KINDS[kind](tmp_path_factory),
+    )
+    method = ("magnitude", parent.path, "--ratios", 0, 0.5, 0.9)
+    if kind == "vd":
+        method = ("variational-dropout", parent.path)
+    rate = theirs.members["learning_rate"][0]
+    options = (
+        "--epochs",
+        zoo_fixtures.EPOCHS,
+        "--chunk",
+        zoo_fixtures.CHUNK,
+        "--learning-rate",
+        rate,
+    )
+    options += ("--quiet", "--out", tmp_path / "twin")
+    done = command(tmp_path_factory, "sparsify", *method, *options, JAX_ENABLE_X64="1")
+    assert (done.returncode, done.stderr) == (0, "")
+    ours = open_zoo(tmp_path / "twin")
+    for epoch in theirs.epochs:
+        assert zoo_fixtures.same_bits(ours.state(epoch), theirs.state(epoch))
+    assert zoo_fixtures.same_bits(
+        zoo_fixtures.bits(ours.metrics), zoo_fixtures.bits(theirs.metrics)
+    )
+
+
+LIBRARY = """
+import sys
+from pathlib import Path
+import jax
+from tests.support import zoo_fixtures
+from zoojax import DataSpec, prune_zoo, train_variational_dropout, train_zoo
+assert jax.config.jax_enable_x64
+out, spec = Path(sys.argv[1]), DataSpec(sys.argv[2])
+both = {"epochs": zoo_fixtures.EPOCHS, "chunk": zoo_fixtures.CHUNK}
+dense = train_zoo(out / "dense", "tiny", zoo_fixtures.GRID, "small", spec, **both)
+prune_zoo(out / "mp", dense, [0.0, 0.5, 0.9], **both)
+train_variational_dropout(out / "vd", dense, **both)
+"""
+
+
+@pytest.mark.parametrize(
+    "engine", ["on", pytest.param("off", marks=pytest.mark.slow)], ids=["kernel", "xla"]
+)
+def test_the_library_has_the_same_bits_with_64_bit_types(tmp_path_factory, tmp_path, engine):
+    """In a process of its own, with the kernel and without."""
+    data = zoo_fixtures.images(tmp_path_factory)
+    paths = str(ROOT)
+    for x64 in ("0", "1") if engine == "off" else ("1",):
+        (tmp_path / x64).mkdir()
+        changes = {"JAX_ENABLE_X64": x64, "ZOOJAX_KERNEL": engine, "PYTHONPATH": paths}
+        code = LIBRARY if x64 == "1" else LIBRARY.replace("assert", "assert not")
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / x64), str(data)],
+            env=zoo_fixtures.environment(tmp_path_factory) | changes,
+            check=True,
+        )
+    for kind, made in zoo_fixtures.KINDS.items():
+        theirs = open_zoo(tmp_path / "0" / kind) if engine == "off" else made(tmp_path_factory)
+        zoo_fixtures.assert_same_zoo(open_zoo(tmp_path / "1" / kind), theirs)
+
+
+# Names
+
+
+def test_names_that_the_locale_has_not(tmp_path_factory, tmp_path):
+    """They are written as they are given, and shown escaped."""
+    out = tmp_path / "z\u00fcge"
+    ascii = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": None}
+    done = command(tmp_path_factory, *train_arguments(tmp_path_factory, out), **ascii)
+    assert (done.returncode, done.stderr) == (0, "")
+    # The title of a table is folded to the table's width.
+    assert r"z\xfcge" in "".join(done.stdout.split()) and done.stdout.isascii()
+    assert zoo_fixtures.same_bits(
+        open_zoo(out).state(1), zoo_fixtures.dense(tmp_path_factory).state(1)
+    )
+    done = command(tmp_path_factory, "info", out / "missing", **ascii)
+    assert r"z\xfcge" in zoo_fixtures.assert_refused(done)
+
+
+def test_out_without_a_name(tmp_path_factory, tmp_path):
+    here = tmp_path / "here"
+    here.mkdir()
+    tried = [(".", "in it"), ("", "this command runs in"), ("/", "root folder")]
+    for out, named in tried:
+        arguments = train_arguments(tmp_path_factory, out)
+        zoo_fixtures.assert_refused(command(tmp_path_factory, *arguments, cwd=here), named)
+    arguments = train_arguments(tmp_path_factory, "..")
+    line = zoo_fixtures.assert_refused(command(tmp_path_factory, *arguments, cwd=here), tmp_path)
+    assert "not empty" in line
+    assert [*tmp_path.iterdir()] == [here] and not [*here.iterdir()]
+    # Of an unfinished zoo it is the zoo.
+    arguments = train_arguments(tmp_path_factory, "zoo")
+    done = command(tmp_path_factory, *arguments, "--epochs", "0", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    line = zoo_fixtures.assert_refused(
+        command(tmp_path_factory, *arguments[:-1], ".", cwd=tmp_path / "zoo"), tmp_path / "zoo"
+    )
+    assert "was begun with epochs" in line
+
+
+# Threads
+
+
+LIMITED = """
+import os, resource, sys
+size = int(sys.argv[1]) * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (size, size))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("mebibytes", [300, 800, 1200, 1500])
+def test_too_little_memory_for_threads(tmp_path_factory, tmp_path, mebibytes):
+    """XLA would end the process or wait for ever for a thread that cannot be started."""
+    pytest.importorskip("resource")
+    arguments = train_arguments(tmp_path_factory, tmp_path / "zoo")
+    limited = (sys.executable, "-c", LIMITED, str(mebibytes))
+    started = time.monotonic()
+    done = command(tmp_path_factory, *arguments, wrapper=limited)
+    assert "ulimit" in zoo_fixtures.assert_refused(done)
+    assert not (tmp_path / "zoo").exists() and time.monotonic() - started < 60
+
+
+def test_no_thread_can_be_started(monkeypatch):
+    """As where the number of processes is limited."""
+    started = []
+
+    def start(function, arguments):
+        if len(started) == 7:
+            raise RuntimeError("can't start new thread")
+        started.append(function)
+
+    monkeypatch.setattr("_thread.start_new_thread", start)
+    with pytest.raises(ZoojaxError, match=r"end after 7.*ulimit -u"):
+        check_environment()
+
+
+# Other processes
+
+
+def test_inside_an_allocation_but_started_alone(tmp_path_factory, tmp_path):
+    """Within seconds it says what it waits for; a signal ends that, and it can run alone."""
+    slurm: dict[str, Any] = {
+        **{"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"},
+        **{"SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "1"},
+    }
+    arguments = train_arguments(tmp_path_factory, tmp_path / "zoo")
+    with subprocess.Popen(
+        [*zoo_fixtures.COMMAND, *map(str, arguments)],
+        env=zoo_fixtures.environment(tmp_path_factory) | slurm,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        started = time.monotonic()
+        assert waiting.stderr is not None
+        line = waiting.stderr.readline()
+        # Two seconds where nothing else runs.
+        assert time.monotonic() - started < 30
+        assert line.startswith("zoojax: waiting for the other processes of 8 (SLURM_NTASKS=8)")
+        assert "--num-processes 1" in line
+        waiting.send_signal(signal.SIGTERM)
+        (last,) = waiting.stderr.read().splitlines()
+        assert last.startswith("zoojax: interrupted")
+    assert waiting.returncode == 128 + signal.SIGTERM
+    done = command(tmp_path_factory, *arguments, "--num-processes", 1, **slurm)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+NEVER = """
+import sys
+from zoojax.cli.main import main
+from zoojax.runtime import distributed
+distributed._START = 3
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_others_that_never_start(tmp_path_factory, tmp_path, index):
+    out = tmp_path / "zoo"
+    arguments = [*train_arguments(tmp_path_factory, out), "--coordinator", "localhost:59871"]
+    arguments += ["--num-processes", 2, "--process-id", index]
+    done = subprocess.run(
+        [sys.executable, "-c", NEVER, *map(str, arguments)],
+        env=zoo_fixtures.environment(tmp_path_factory),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    first, last = done.stderr.splitlines()
+    assert re.match("zoojax: waiting for .* of 2 .* at localhost:59871; start all of them", first)
+    assert re.match("zoojax: .* of 2 .* did not start within 3 seconds; start all", last)
+    assert not out.exists()

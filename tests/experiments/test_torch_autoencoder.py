@@ -1,0 +1,144 @@
+"""The torch twin of the autoencoder, which zoojax's speed is measured against, is its twin."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from zoojax.architectures.base import architecture
+from zoojax.experiments.bench import torch_autoencoder as twin
+from zoojax.hyper_representation import augmentation
+from zoojax.hyper_representation.codec import Codec
+from zoojax.hyper_representation.dataset import Normalization
+from zoojax.hyper_representation.losses import masked_mse, nt_xent
+from zoojax.hyper_representation.settings import Settings
+from zoojax.hyper_representation.tokens import shapes
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+ARCH = architecture("small", 1)
+VARIATIONAL = {
+    layer: ("kernel", "bias") if layer.startswith("conv") else ("kernel",) for layer in ARCH.layers
+}
+SETTINGS = Settings(
+    width=16, heads=2, layers=2, feed_forward=24, latent=160, local=0.5, projection=(12, 6)
+)
+SAMPLES = 3
+permute = jax.jit(augmentation.permute, static_argnums=2)
+
+
+def codec(settings: Settings) -> Codec:
+    plain = dict.fromkeys(ARCH.layers, 0.0), dict.fromkeys(ARCH.layers, 1.0)
+    return Codec(settings, ARCH, Normalization(*plain), VARIATIONAL)
+
+
+def made_up(samples: int) -> dict:
+    rng = np.random.default_rng(0)
+    return {
+        layer: {
+            name: rng.standard_normal((samples, *shape), np.float32)
+            for name, shape in leaves.items()
+        }
+        for layer, leaves in shapes(ARCH).items()
+    }
+
+
+def to_torch(tree):
+    return jax.tree.map(lambda x: torch.tensor(np.asarray(x)), tree)
+
+
+@pytest.mark.parametrize("local", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
+def test_the_twin_computes_the_same(local):
+    """Embeddings, projections, both reconstructions and the loss, with copied weights."""
+    learned = codec(replace(SETTINGS, local=local))
+    tokenizer, settings = learned.tokenizer, learned.settings
+    trees = made_up(2 * SAMPLES)
+    seen = learned.tokens(trees)
+    variables = jax.jit(learned.init)(jax.random.key(0))
+    # Biases and positions are zero at first, and would hide a mistake.
+    variables = jax.tree.map(
+        lambda x: x + 0.1 * np.random.default_rng(x.size).standard_normal(x.shape, np.float32),
+        variables,
+    )
+    first = jax.tree.map(lambda x: x[:SAMPLES], trees)
+    alphas = {k: {n: np.tanh(first[k][n]) for n in names} for k, names in VARIATIONAL.items()}
+    weights, targets = learned.tokens(first), learned.alpha_tokens(alphas)
+
+    @jax.jit
+    def forward(variables):
+        z, projected, out = learned.outputs(variables, seen, first)
+        loss = settings.gamma * nt_xent(projected[:SAMPLES], projected[SAMPLES:], 0.1)
+        guessed = {n: jnp.tanh(x) for n, x in out[1].items()}
+        loss += (1 - settings.gamma) * (
+            masked_mse(out[0], weights, learned.masks[0])
+            + masked_mse(guessed, targets, learned.masks[1])
+        )
+        return (z, projected, out), loss
+
+    outputs, expected = forward(variables)
+    model = twin.Autoencoder(settings, tokenizer, alphas=True).eval()
+    twin.load_flax(model, variables["params"])
+    found = model(to_torch(seen), SAMPLES)
+    for mine, theirs in zip(jax.tree.leaves(outputs), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(theirs.detach().numpy(), mine, rtol=1e-4, atol=1e-4)
+    loss = twin.objective(
+        *(model, to_torch(seen), to_torch(weights), to_torch(targets)),
+        *(to_torch(learned.masks), settings),
+    )
+    assert loss.item() == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_the_twin_permutes_as_zoojax_does():
+    """By orders of its own, which the biases tell, trees of weights and log alphas alike."""
+    torch.manual_seed(0)
+    weights = made_up(SAMPLES)
+    alphas = {k: {n: 2 * weights[k][n] for n in names} for k, names in VARIATIONAL.items()}
+    found = twin.permute([to_torch(weights), to_torch(alphas)], ARCH)
+    for i in range(SAMPLES):
+        before, after = (jax.tree.map(lambda x, i=i: x[i], t) for t in (weights, found[0]))
+        orders = {
+            layer: np.array([before[layer]["bias"].tolist().index(b) for b in own["bias"]])
+            for layer, own in after.items()
+        }
+        assert orders.pop("fc2").tolist() == list(range(10))
+        assert any(order.tolist() != sorted(order.tolist()) for order in orders.values())
+        for tree, permuted in zip((weights, alphas), found, strict=True):
+            expected = permute(jax.tree.map(lambda x, i=i: x[i], tree), orders, ARCH)
+            for layer, leaves in expected.items():
+                for name, leaf in leaves.items():
+                    np.testing.assert_array_equal(permuted[layer][name][i].numpy(), leaf)
+    tokens = codec(SETTINGS).alpha_tokens({k: dict(v) for k, v in alphas.items()})
+    for name, mine in twin.split(to_torch(alphas)).items():
+        np.testing.assert_array_equal(mine.numpy(), tokens[name])
+
+
+def test_the_twin_adds_noise_and_erases_a_run():
+    torch.manual_seed(0)
+    tokens = twin.split(to_torch(made_up(200)))
+    noisy = twin.augment(tokens, 0.5, 0.0)
+    difference = torch.cat([(noisy[n] - x).flatten() for n, x in tokens.items()])
+    assert difference.std().item() == pytest.approx(0.5, rel=0.02)
+    erased = twin.augment(tokens, 0.0, 0.5)
+    gone = torch.cat([(x == 0).all(2) for x in erased.values()], 1)
+    assert gone.sum(1).max() <= 24 and gone.any(0).all()
+    edges = gone.int().diff(dim=1).abs().sum(1)
+    assert edges.max() <= 2
+
+
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_a_training_step_of_the_twin_lowers_its_loss(name):
+    torch.manual_seed(0)
+    arch = architecture(name, 1 if name == "small" else 3)
+    variational = {layer: ["kernel"] for layer in arch.layers}
+    settings = replace(SETTINGS, noise=0.0, erase=0.0, gamma=0.0, learning_rate=1e-2)
+    step = twin.training_step(settings, arch, variational, compiled=False)
+    weights = {
+        layer: {n: torch.randn(4, *shape) for n, shape in leaves.items()}
+        for layer, leaves in shapes(arch).items()
+    }
+    alphas = {layer: {"kernel": torch.tanh(weights[layer]["kernel"])} for layer in arch.layers}
+    losses = [step(weights, alphas).item() for _ in range(10)]
+    assert losses[-1] < 0.9 * losses[0]

@@ -1,0 +1,212 @@
+"""Bad input to hyper-representations: zoos, settings and folders that do not fit."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import jax.numpy as jnp
+import polars as pl
+import pytest
+
+import zoojax.cli.represent.train
+from tests.support import representations, zoo_fixtures
+from zoojax import Zoo, ZoojaxError, open_zoo
+from zoojax.cli.main import main
+from zoojax.hyper_representation import trainer
+from zoojax.hyper_representation.representation import (
+    CONFIG,
+    LOSSES,
+    STATES,
+    Representation,
+    open_representation,
+)
+from zoojax.hyper_representation.settings import PRESETS
+from zoojax.hyper_representation.trainer import default_alpha_epoch, train_representation
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+SETTINGS = representations.SETTINGS
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory) -> Zoo:
+    """Nine members, epochs 0 to 3."""
+    return representations.twin(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory) -> Representation:
+    """Of its one epoch, learned from the twin."""
+    return representations.reconstructing(tmp_path_factory)
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """The command line in this process, whose JAX is prepared already."""
+    monkeypatch.setattr(zoojax.cli.represent.train, "configure_jax", lambda: None)
+    return main
+
+
+def test_folders_of_something_else_are_left_alone(twin, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ZoojaxError, match="is not a hyper-representation"):
+        train_representation(tmp_path, twin, SETTINGS)
+    with pytest.raises(ZoojaxError, match="is a file"):
+        train_representation(tmp_path / "notes.txt", twin, SETTINGS)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_loss_that_is_not_finite_ends_training(twin, tmp_path, monkeypatch):
+    def spoilt(codec, samples):
+        return lambda state, data, number: (state, {"loss": jnp.nan})
+
+    monkeypatch.setattr(trainer, "epoch_program", spoilt)
+    with pytest.raises(ZoojaxError, match=r"epoch 1 is not finite.*smaller learning rate"):
+        train_representation(tmp_path / "rep", twin, SETTINGS)
+
+
+@pytest.mark.parametrize("options", [{"epochs": [0, 99]}, {"alphas_of": 99}])
+def test_an_epoch_that_is_not_there(twin, tmp_path, options):
+    with pytest.raises(ZoojaxError, match="no epoch 99"):
+        train_representation(tmp_path / "rep", twin, SETTINGS, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"alphas_of": 3, "weights_only": True}])
+def test_sparsifying_needs_the_log_alphas_of_an_epoch(twin, tmp_path, options):
+    with pytest.raises(ZoojaxError, match="learns the log alphas of one epoch"):
+        train_representation(tmp_path / "rep", twin, replace(SETTINGS, task="sparsify"), **options)
+
+
+def test_the_epoch_whose_alphas_are_learned(twin, tmp_path):
+    """The first at a mean sparsity of 80 %, which the twin does not reach in 3 epochs."""
+    assert default_alpha_epoch(twin) == 3
+    zoo = open_zoo(zoo_fixtures.copied(twin, tmp_path / "sparse"))
+    table = zoo.metrics_history.with_columns(sparsity=(pl.col("epoch") * 0.41).clip(0, 1))
+    table.write_parquet(zoo.path / "metrics.parquet")
+    assert default_alpha_epoch(zoo) == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"chunk_length": 0}, "chunk_length"),
+        ({"latent": -1}, "latent"),
+        ({"width": 10, "heads": 4}, "multiple of 4 heads"),
+        ({"batch_size": 1}, "at least 2"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"gamma": -0.1}, "gamma"),
+        ({"erase": float("nan")}, "erase"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"learning_rate": float("inf")}, "learning_rate"),
+        ({"alpha_radius": -1.0}, "alpha_radius"),
+        ({"noise": -0.1}, "noise"),
+        ({"weight_decay": float("nan")}, "weight_decay"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**32}, "seed"),
+    ],
+)
+def test_settings_out_of_range(twin, tmp_path, wrong, named):
+    with pytest.raises(ZoojaxError, match=named):
+        train_representation(tmp_path / "rep", twin, replace(SETTINGS, **wrong))
+    assert not (tmp_path / "rep").exists()
+
+
+def test_presets_are_in_range():
+    assert {name: s.validate() for name, s in PRESETS.items()} == PRESETS
+    paper = PRESETS["paper"]
+    assert (paper.width, paper.heads, paper.layers, paper.latent) == (800, 4, 2, 700)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda text: text[:-20], "damaged"),
+        (lambda text: text.replace('"width"', '"breadth"'), "damaged"),
+        (lambda text: text.replace("zoojax-representation", "zoojax"), "not of a hyper"),
+        (lambda text: text.replace('"schema": 2', '"schema": 99'), "schema 99.*upgrade"),
+        (lambda text: text.replace('"zoo"', '"park"'), "damaged"),
+        (lambda text: "[]", "damaged"),
+    ],
+)
+def test_a_damaged_or_foreign_configuration(known, tmp_path, change, named):
+    copy = tmp_path / "rep"
+    shutil.copytree(known.path, copy)
+    (copy / CONFIG).write_text(change((copy / CONFIG).read_text()))
+    with pytest.raises(ZoojaxError, match=named):
+        open_representation(copy)
+
+
+def test_damaged_losses_and_states(known, tmp_path):
+    copy = tmp_path / "rep"
+    shutil.copytree(known.path, copy)
+    largest = max((copy / STATES).rglob("*"), key=lambda f: f.stat().st_size)
+    largest.write_bytes(b"x" + largest.read_bytes()[1:])
+    with pytest.raises(ZoojaxError, match="damaged"):
+        _ = open_representation(copy).variables
+    (copy / LOSSES).write_bytes(b"not a table")
+    with pytest.raises(ZoojaxError, match=rf"{LOSSES} is damaged"):
+        _ = open_representation(copy).epoch
+
+
+def test_opening_what_is_none(tmp_path):
+    with pytest.raises(ZoojaxError, match=f"has no {CONFIG}"):
+        open_representation(tmp_path)
+
+
+def test_opened_again_it_is_the_same(known):
+    opened = open_representation(known.path)
+    assert opened.config == known.config
+    assert "reconstruct, 8 dimensions, epoch 1" in repr(opened)
+
+
+def test_the_zoo_it_was_learned_from(known, twin, tmp_path_factory):
+    assert known.training_zoo().fingerprint == twin.fingerprint
+    assert known.source(twin.path).path == twin.path
+    with pytest.raises(ZoojaxError, match="is not the zoo"):
+        known.source(representations.dense(tmp_path_factory).path)
+
+
+def test_zoos_of_another_architecture_are_refused(known, twin):
+    known.check_architecture(twin)
+    config = replace(twin.config, architecture="large", channels=3)
+    with pytest.raises(ZoojaxError, match=r"large CNN of 3 channels.*small CNN of 1"):
+        known.check_architecture(Zoo(twin.path, config))
+
+
+def test_members_with_nan_are_left_out_and_counted(command, twin, tmp_path, monkeypatch, capsys):
+    """Nothing is learned here: who takes part is decided before."""
+    for name in ("epoch_program", "validation_program"):
+        monkeypatch.setattr(trainer, name, lambda codec, samples: untrained)
+    zoo = open_zoo(zoo_fixtures.copied(twin, tmp_path / "zoo"))
+    bad = (pl.col("member") == 3) & (pl.col("epoch") == 1)
+    table = zoo.metrics_history.with_columns(finite=pl.col("finite") & ~bad)
+    table.write_parquet(zoo.path / "metrics.parquet")
+    out = tmp_path / "rep"
+    sizes = ["--epochs", "1", "--batch-size", "8", "--latent", "64", "--seed", "5"]
+    assert command(["represent", "train", str(zoo.path), "--out", str(out), *sizes]) == 0
+    assert "note: 1 members with NaN were left out" in capsys.readouterr().out
+    found = open_representation(out)
+    assert found.config.left_out == 1
+    assert 3 not in {m for part in found.config.members for m in part}
+    asked = {"epochs": 1, "batch_size": 8, "latent": 64, "seed": 5}
+    assert found.codec.settings == replace(PRESETS["small"], **asked)
+
+
+def untrained(state, data, number=None):
+    """Takes the place of both programs."""
+    parts = {"loss": jnp.float32(1)}
+    return parts if number is None else (state, parts)
+
+
+def test_the_command_line_offers_weights_only(command, tmp_path, tmp_path_factory, capsys):
+    dense, out = representations.dense(tmp_path_factory), tmp_path / "rep"
+    assert command(["represent", "train", str(dense.path), "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("zoojax: ") and "log alphas" in line and "--weights-only" in line
+
+
+def test_a_manifest_is_strict_json(known):
+    content = json.loads((known.path / CONFIG).read_text())
+    assert content["schema"] == 2 and content["left_out"] == 0
+    assert content["zoo"].endswith("vd") and content["variational"]["fc1"] == ["kernel"]

@@ -1,0 +1,137 @@
+"""Parameters as tokens and back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support import zoo_fixtures
+from zoojax import ZoojaxError
+from zoojax.architectures.base import architecture
+from zoojax.hyper_representation.tokens import Tokenizer, fill_missing, shapes
+from zoojax.sparsifiers import variational_dropout
+
+ARCHITECTURES = {
+    "small-1": architecture("small", 1),
+    "small-3": architecture("small", 3),
+    "large-3": architecture("large", 3),
+}
+# 8 + 6 + 4 + 20 + 10 and 16 + 32 + 15 + 20 + 10 units.
+UNITS = {"small-1": 48, "small-3": 48, "large-3": 93}
+PARAMETERS = {"small-1": 2464, "small-3": 2864, "large-3": 10853}
+by_name = pytest.mark.parametrize("name", ARCHITECTURES)
+
+
+def made_up(arch, seed: int) -> dict:
+    """Parameters of any bits: infinities, NaNs of all kinds and negative zeros too."""
+    rng = np.random.default_rng(seed)
+
+    def drawn(shape: tuple[int, ...]) -> np.ndarray:
+        return rng.integers(0, 2**32, shape, np.uint32).view(np.float32)
+
+    return {
+        layer: {name: drawn(shape) for name, shape in leaves.items()}
+        for layer, leaves in shapes(arch).items()
+    }
+
+
+def assert_comes_back(tokenizer: Tokenizer, params: dict) -> None:
+    tokens = tokenizer.tokenize(params)
+    assert {n: x.shape for n, x in tokens.items()} == {
+        g.name: (g.count, g.width) for g in tokenizer.groups
+    }
+    assert zoo_fixtures.same_bits(tokenizer.detokenize(tokens), params)
+
+
+@by_name
+def test_neuron_tokens_come_back_exactly(name):
+    tokenizer = Tokenizer(ARCHITECTURES[name])
+    assert tokenizer.count == UNITS[name]
+    assert_comes_back(tokenizer, made_up(tokenizer.arch, 0))
+
+
+@by_name
+@given(st.data())
+@settings(max_examples=8)
+def test_chunk_tokens_come_back_exactly(name, data):
+    arch = ARCHITECTURES[name]
+    length = data.draw(st.integers(1, PARAMETERS[name] + 10))
+    tokenizer = Tokenizer(arch, "chunk", length)
+    assert tokenizer.count == -(-PARAMETERS[name] // length)
+    assert_comes_back(tokenizer, made_up(arch, length))
+
+
+@pytest.mark.parametrize("length", [1, 64, 2464, 5000])
+def test_chunks_of_telling_lengths_come_back_exactly(length):
+    """One number, a last chunk half full, exactly one chunk, more than there is."""
+    arch = ARCHITECTURES["small-1"]
+    assert_comes_back(Tokenizer(arch, "chunk", length), made_up(arch, length))
+
+
+def test_batches_come_back_exactly_from_compiled_programs():
+    tokenizer = Tokenizer(ARCHITECTURES["small-1"], "chunk", 100)
+    members = [made_up(tokenizer.arch, seed) for seed in range(3)]
+    stacked = jax.tree.map(lambda *x: np.stack(x), *members)
+    tokens = jax.jit(jax.vmap(tokenizer.tokenize))(stacked)
+    assert zoo_fixtures.same_bits(jax.jit(jax.vmap(tokenizer.detokenize))(tokens), stacked)
+
+
+@by_name
+def test_a_neuron_token_is_a_unit(name):
+    """Its kernel, channels last, and then its bias."""
+    arch = ARCHITECTURES[name]
+    params = made_up(arch, 1)
+    tokens = Tokenizer(arch).tokenize(params)
+    for layer in arch.layers:
+        for unit in (0, -1):
+            expected = np.append(
+                params[layer]["kernel"][..., unit].ravel(), params[layer]["bias"][unit]
+            )
+            assert zoo_fixtures.same_bits(tokens[layer][unit], expected)
+
+
+def test_chunks_are_the_neuron_tokens_cut():
+    arch = ARCHITECTURES["small-1"]
+    params = made_up(arch, 1)
+    neurons = Tokenizer(arch).tokenize(params)
+    chunks = np.asarray(Tokenizer(arch, "chunk", 100).tokenize(params)["chunk"]).ravel()
+    flat = np.concatenate([np.ravel(neurons[layer]) for layer in arch.layers])
+    assert chunks[: flat.size].tobytes() == flat.tobytes()
+    assert not chunks[flat.size :].any()
+
+
+@by_name
+@pytest.mark.parametrize("kind", ["neuron", "chunk"])
+@pytest.mark.parametrize("variant", [None, *variational_dropout.VARIANTS])
+def test_masks_count_what_is_there(name, kind, variant):
+    """All parameters, or what has a log alpha; and it stands where the mask says."""
+    arch = ARCHITECTURES[name]
+    tokenizer = Tokenizer(arch, kind, 100)
+    assert tokenizer.parameters == PARAMETERS[name]
+    ones = {k: {n: np.ones(s, np.float32) for n, s in v.items()} for k, v in shapes(arch).items()}
+    present = ones
+    if variant is not None:
+        present = jax.tree.map(np.ones_like, variational_dropout.init_log_sigma2(ones, variant))
+    mask = tokenizer.mask(present)
+    counted = sum(float(jnp.sum(x)) for x in mask.values())
+    assert counted == sum(x.size for x in jax.tree.leaves(present))
+    if variant is None:
+        assert counted == PARAMETERS[name]
+    assert zoo_fixtures.same_bits(mask, tokenizer.tokenize(fill_missing(present, arch)))
+
+
+def test_masks_are_constants_inside_a_program():
+    tokenizer = Tokenizer(ARCHITECTURES["small-1"])
+    present = {"fc1": {"kernel": None}}
+    inside = jax.jit(lambda x: jax.tree.map(lambda m: m * x, tokenizer.mask(present)))(1.0)
+    assert zoo_fixtures.same_bits(inside, tokenizer.mask(present))
+    assert float(sum(jnp.sum(m) for m in inside.values())) == 36 * 20
+
+
+def test_no_such_tokens():
+    with pytest.raises(ZoojaxError, match="there are: neuron, chunk"):
+        Tokenizer(ARCHITECTURES["small-1"], "word")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ZoojaxError, match="at least 1"):
+        Tokenizer(ARCHITECTURES["small-1"], "chunk", 0)

@@ -1,0 +1,259 @@
+"""Pruning by predicted log alphas, without training."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tests.support import representations, synthetic_zoos, zoo_fixtures
+from zoojax import Zoo, ZoojaxError, open_zoo, prune_zoo
+from zoojax.architectures.parameters import kernels
+from zoojax.cli.main import main
+from zoojax.hyper_representation.representation import Representation, open_representation
+from zoojax.hyper_representation.zero_shot import compare, scores, zero_shot_twin
+from zoojax.runtime import population
+from zoojax.sparsifiers.variational_dropout import LOG_ALPHA_CLIP, LOG_ALPHA_THRESHOLD
+from zoojax.storage import zoo_images
+from zoojax.training import trainer
+
+RATIOS = (0.5, 0.9)
+WEIGHTS = 2416
+
+
+@pytest.fixture
+def dense(tmp_path_factory) -> Zoo:
+    return representations.dense(tmp_path_factory)
+
+
+@pytest.fixture
+def twin(tmp_path_factory) -> Zoo:
+    return representations.twin(tmp_path_factory)
+
+
+@pytest.fixture
+def sparsifying(tmp_path_factory) -> Representation:
+    return representations.sparsifying(tmp_path_factory)
+
+
+def flat(by_layer: dict) -> np.ndarray:
+    """[members, weights], layers in the order of their names."""
+    return np.concatenate([by_layer[k].reshape(len(by_layer[k]), -1) for k in sorted(by_layer)], 1)
+
+
+def magnitudes(params: dict) -> dict:
+    return {layer: np.abs(w) for layer, w in kernels(params).items()}
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_magnitudes_as_scores_are_magnitude_pruning(dense, tmp_path, scope):
+    options = {"scope": scope, "epochs": 0, "chunk": zoo_fixtures.CHUNK}
+    known = prune_zoo(tmp_path / "a", dense, RATIOS, **options)
+    scored = prune_zoo(
+        tmp_path / "b", dense, RATIOS, scores=magnitudes, origin="magnitudes", **options
+    )
+    assert zoo_fixtures.same_bits(scored.state(), known.state())
+    assert scored.members_table.equals(known.members_table)
+    assert scored.fingerprint != known.fingerprint
+
+
+def test_equal_scores_prune_the_smallest_weights(dense, tmp_path):
+    known = prune_zoo(tmp_path / "a", dense, RATIOS, epochs=0, chunk=zoo_fixtures.CHUNK)
+    scored = prune_zoo(
+        tmp_path / "b",
+        dense,
+        RATIOS,
+        scores=lambda params: {k: np.zeros_like(w) for k, w in kernels(params).items()},
+        origin="equal",
+        epochs=0,
+        chunk=zoo_fixtures.CHUNK,
+    )
+    assert zoo_fixtures.same_bits(scored.state(), known.state())
+
+
+def test_twins_of_chosen_members(dense, tmp_path):
+    whole = prune_zoo(tmp_path / "a", dense, RATIOS, epochs=0, chunk=zoo_fixtures.CHUNK)
+    some = prune_zoo(
+        tmp_path / "b", dense, RATIOS, members=[1, 4], epochs=0, chunk=zoo_fixtures.CHUNK
+    )
+    assert some.members_table["parent_id"].to_list() == [1, 1, 4, 4]
+    assert some.members_table["ratio"].to_list() == [*RATIOS, *RATIOS]
+    assert zoo_fixtures.same_bits(
+        some.state(), population.take(whole.state(), np.array([2, 3, 8, 9]))
+    )
+
+
+def test_a_zoo_without_origin_is_written_as_ever(dense, tmp_path):
+    """So that zoos of before keep their fingerprints, and their twins their parents."""
+    assert "origin" not in json.loads((dense.path / "zoo.json").read_text())
+    assert dense.config.origin is None
+    told = replace(dense.config, origin="somewhere")
+    assert type(told).from_json(told.to_json()) == told
+
+
+def test_scores_are_predicted_log_alphas(dense, sparsifying):
+    """Clipped, they are those of the reconstruction."""
+    params = dense.params()
+    found, alphas = scores(sparsifying, params), sparsifying.reconstruct(params)[1]
+    assert alphas is not None
+    for layer, score in found.items():
+        clip = LOG_ALPHA_CLIP["conv" if layer.startswith("conv") else "fc"]
+        np.testing.assert_allclose(
+            np.clip(-score, -clip, clip), alphas[layer]["kernel"], rtol=1e-5, atol=1e-5
+        )
+
+
+def test_the_most_noisy_weights_become_zero(dense, sparsifying, tmp_path):
+    """Exactly so many, of the whole network; nothing else changes."""
+    zoo = zero_shot_twin(tmp_path / "zero", sparsifying, dense, RATIOS, chunk=zoo_fixtures.CHUNK)
+    assert (zoo.config.kind, zoo.epochs, zoo.config.epochs) == ("mp", [0], 0)
+    assert zoo.config.parent is not None
+    assert zoo.config.parent.fingerprint == dense.fingerprint
+    assert sparsifying.fingerprint[:16] in (zoo.config.origin or "")
+    state, params = zoo.state(), dense.params()
+    kept = flat(state["mask"])
+    pruned = [round(ratio * WEIGHTS) for ratio in RATIOS] * len(dense)
+    assert (~kept).sum(1).tolist() == pruned
+    ranked = np.repeat(flat(scores(sparsifying, params)), len(RATIOS), axis=0)
+    for mask, score in zip(kept, ranked, strict=True):
+        assert score[~mask].max() <= score[mask].min()
+    before = population.take(params, np.repeat(np.arange(len(dense)), len(RATIOS)))
+    for layer, leaves in state["params"].items():
+        expected = np.where(state["mask"][layer], before[layer]["kernel"], 0)
+        np.testing.assert_array_equal(leaves["kernel"], expected)
+        np.testing.assert_array_equal(leaves["bias"], before[layer]["bias"])
+    np.testing.assert_allclose(zoo.metrics["sparsity"], np.array(pruned) / WEIGHTS, rtol=1e-6)
+    again = zero_shot_twin(zoo.path, sparsifying, dense, RATIOS, chunk=zoo_fixtures.CHUNK)
+    assert again.fingerprint == zoo.fingerprint
+
+
+def test_tuned_and_continued(dense, sparsifying, tmp_path):
+    """Of held-out members alone; masks stay; another representation's are refused."""
+    options = {"held_out_only": True, "epochs": 2, "chunk": zoo_fixtures.CHUNK}
+
+    def stop(at: trainer.Progress) -> None:
+        if at.epoch == 2:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "zero"
+    with pytest.raises(KeyboardInterrupt):
+        zero_shot_twin(path, sparsifying, dense, [0.8], report=stop, **options)
+    assert open_zoo(path).epochs == [0, 1]
+    zoo = zero_shot_twin(path, sparsifying, dense, [0.8], **options)
+    assert zoo.epochs == [0, 1, 2]
+    assert zoo.members_table["parent_id"].to_list() == sparsifying.config.members.test
+    assert zoo_fixtures.same_bits(zoo.state(2)["mask"], zoo.state(0)["mask"])
+    with pytest.raises(ZoojaxError, match="was begun with origin"):
+        zero_shot_twin(path, other_of(sparsifying, tmp_path), dense, [0.8], **options)
+
+
+def other_of(known: Representation, folder) -> Representation:
+    """The same representation of another range of alphas."""
+    path = shutil.copytree(known.path, folder / "other")
+    found = open_representation(path)
+    settings = replace(found.config.settings, alpha_radius=3.0)
+    config = replace(found.config, settings=settings, zoo=str(known.training_zoo().path.resolve()))
+    return Representation(path, config)
+
+
+def test_the_comparison(dense, twin, sparsifying, tmp_path):
+    """Each row measured as a zoo that is pruned so."""
+    images = zoo_images.load_images(dense, None)
+    table = compare(sparsifying, dense, twin, images, RATIOS)
+    epoch = f"true VD mask (epoch {representations.EPOCHS})"
+    methods = ["predicted", "magnitude", "random", epoch]
+    assert table["method"].unique(maintain_order=True).to_list() == methods
+    assert len(table) == 4 * len(RATIOS) + 2
+    held = sparsifying.config.members.test
+    assert (table["members"] == len(held)).all()
+    curves = table.filter(~table["at_threshold"])
+    expected = [round(r * WEIGHTS) / WEIGHTS for r in RATIOS] * 4
+    np.testing.assert_allclose(curves["sparsity"], expected)
+    for method, ranked in (
+        ("magnitude", None),
+        ("predicted", lambda params: scores(sparsifying, params)),
+    ):
+        zoo = prune_zoo(
+            *(tmp_path / method, dense, RATIOS),
+            members=held,
+            scores=ranked,
+            origin=None if ranked is None else method,
+            epochs=0,
+            chunk=zoo_fixtures.CHUNK,
+        )
+        measured = zoo.metrics["test_acc"].to_numpy().reshape(len(held), -1)
+        mine = curves.filter(method=method)
+        np.testing.assert_allclose(mine["test_acc_mean"], measured.mean(0), atol=1e-6)
+        np.testing.assert_allclose(mine["test_acc_std"], measured.std(0), atol=1e-6)
+    # As made up, the twin's weights are the dense zoo's: its own threshold is the mask.
+    star = table.filter(at_threshold=True, method=epoch)
+    rows = np.flatnonzero(twin.members_table["id"].is_in(held))
+    zeros = flat(kernels(jax.tree.map(lambda x: x[rows] == 0, twin.effective())))
+    assert star["sparsity"].item() == pytest.approx(zeros.mean())
+    assert compare(sparsifying, dense, twin, images, RATIOS).equals(table)
+
+
+def test_thresholds_count_what_reaches_them(sparsifying, dense, twin):
+    table = compare(sparsifying, dense, twin, zoo_images.load_images(dense, None), [0.5])
+    held = np.flatnonzero(dense.members_table["id"].is_in(sparsifying.config.members.test))
+    params = population.take(dense.params(), held)
+    expected = (-flat(scores(sparsifying, params)) >= LOG_ALPHA_THRESHOLD).mean()
+    row = table.filter(at_threshold=True, method="predicted")
+    assert row["sparsity"].item() == pytest.approx(expected)
+
+
+def test_what_cannot_be_pruned_so(dense, twin, sparsifying, tmp_path_factory, tmp_path):
+    """One clear error each, and nothing is made."""
+    out = tmp_path / "zero"
+    with pytest.raises(ZoojaxError, match="learned without log alphas"):
+        zero_shot_twin(out, representations.without_alphas(tmp_path_factory), dense, RATIOS)
+    with pytest.raises(ZoojaxError, match="itself a twin"):
+        zero_shot_twin(out, sparsifying, twin, RATIOS)
+    for ratios, named in (([], "one or more"), ([0.5, 0.5], "each once"), ([1.0], "ratio 1 ")):
+        with pytest.raises(ZoojaxError, match=named):
+            zero_shot_twin(out, sparsifying, dense, ratios)
+    with pytest.raises(ZoojaxError, match="no epoch 7"):
+        zero_shot_twin(out, sparsifying, dense, RATIOS, epoch=7)
+    with pytest.raises(ZoojaxError, match="-1 epochs"):
+        zero_shot_twin(out, sparsifying, dense, RATIOS, epochs=-1)
+    assert not out.exists()
+    coloured = Zoo(dense.path, replace(dense.config, channels=3))
+    with pytest.raises(ZoojaxError, match="3 channels"):
+        zero_shot_twin(out, sparsifying, coloured, RATIOS)
+    other = synthetic_zoos.dense(tmp_path / "other", 3, spec=zoo_fixtures.spec(tmp_path_factory))
+    with pytest.raises(ZoojaxError, match=r"not a twin of .*other"):
+        zero_shot_twin(out, sparsifying, other, RATIOS, held_out_only=True)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(ZoojaxError, match="not empty and is not a zoo"):
+        zero_shot_twin(tmp_path / "full", sparsifying, dense, RATIOS)
+
+
+def test_the_command(dense, twin, sparsifying, tmp_path, capsys, monkeypatch):
+    """Prints the zoo and the comparison, and writes the latter where asked."""
+    # Set, it is left as it is: programs of other tests are not to be kept.
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    out, folder = tmp_path / "zero", tmp_path / "comparison"
+    words = ["represent", "sparsify", str(sparsifying.path), str(dense.path), "--out", str(out)]
+    words += ["--ratios", "0.5", "0.9", "--chunk", "4", "--quiet"]
+    assert main([*words, "--comparison", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    for named in ("predicted", "magnitude", "random", "true VD mask", "90.0", "log alpha >= 3"):
+        assert named in printed
+    assert sorted(f.name for f in folder.iterdir()) == [
+        *("zero_shot.csv", "zero_shot.png", "zero_shot.svg"),
+    ]
+    assert main(["info", str(out)]) == 0
+    assert "zero-shot, log alphas predicted by" in capsys.readouterr().out
+    assert main(words) == 0
+    assert "already complete" in capsys.readouterr().err
+    # Without the twin at hand there is nothing to compare with.
+    alone = Path(shutil.copytree(sparsifying.path, tmp_path / "elsewhere"))
+    words[2], words[5] = str(alone), str(tmp_path / "again")
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "is not a folder" in found["comparison"]
+    assert len(found["rows"]) == 2

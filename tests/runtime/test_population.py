@@ -1,0 +1,322 @@
+"""A member's result is its own: not of its population's size, order, neighbours or devices."""
+
+import functools
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support import zoo_fixtures
+from zoojax.api.dense import INIT_BATCH_SIZE, initial_params
+from zoojax.architectures import parameters
+from zoojax.architectures.base import architecture
+from zoojax.datasets import loading
+from zoojax.runtime import population
+from zoojax.sparsifiers import magnitude, variational_dropout
+from zoojax.training import loop, programs
+
+ARCHITECTURE = architecture("small", 1)
+POOL = 33
+CHUNK = zoo_fixtures.CHUNK
+
+
+class Run(NamedTuple):
+    """How a population is trained; `kind`, `optimizer`, `dropout` and `order` as in a Recipe."""
+
+    kind: str = "dense"
+    optimizer: str = "adam"
+    dropout: bool = False
+    order: str = "member"
+    chunk: int = CHUNK
+    devices: int = 2
+
+    @property
+    def recipe(self) -> programs.ProgramSpec:
+        return programs.ProgramSpec(
+            self.kind, ARCHITECTURE, "tanh", self.optimizer, self.dropout, 10, self.order
+        )
+
+    @property
+    def mesh(self) -> jax.sharding.Mesh:
+        return population.make_mesh(jax.local_devices()[: self.devices])
+
+
+KINDS = [
+    Run("dense", "adam"),
+    Run("dense", "sgd"),
+    pytest.param(Run("dense", "adam", dropout=True), marks=pytest.mark.slow),
+    Run("mp", "adam"),
+    Run("vd", "adam", dropout=True),
+]
+by_kind = pytest.mark.parametrize(
+    "run", KINDS, ids=lambda r: f"{r.kind}-{r.optimizer}" + "-dropout" * r.dropout
+)
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory) -> programs.Splits:
+    return programs.splits(loading.load(zoo_fixtures.spec(tmp_path_factory)))
+
+
+@functools.cache
+def untrained(kind: str) -> tuple[dict, dict]:
+    """(trainable, fixed) of POOL members, of whom a test takes some."""
+    params = initial_params(ARCHITECTURE, ["uniform"] * POOL, list(range(POOL)))
+    if kind == "mp":
+        sizes = {k: int(w[0].size) for k, w in parameters.kernels(params).items()}
+        counts = [magnitude.num_pruned(i / POOL, sizes, "global")["all"] for i in range(POOL)]
+        return jax.device_get(
+            magnitude.prune_population(params, {"all": jnp.array(counts, jnp.int32)})
+        )
+    if kind == "vd":
+        # Well above where a twin begins, so that noise is no rounding error.
+        log_sigma2 = jax.tree.map(
+            lambda x: np.asarray(x) + 6, variational_dropout.init_log_sigma2(params, "released")
+        )
+        return {"params": params, "log_sigma2": log_sigma2}, {}
+    return {"params": params}, {}
+
+
+def hypers(members: np.ndarray) -> loop.Hyperparams:
+    """Different for every member."""
+    return loop.Hyperparams(
+        members.astype(np.uint32),
+        (1e-3 * (1 + members % 3)).astype(np.float32),
+        (1e-3 * (members % 2)).astype(np.float32),
+        (0.1 * (members % 5)).astype(np.float32),
+    )
+
+
+def trained(run: Run, sets, members, epochs=2, seeds=None, spoil=lambda state, hyper: None):
+    """State, hyper-parameters and metrics of some members of the pool after training.
+
+    Args:
+        run: how.
+        sets: images.
+        members: who, in which order.
+        epochs: how long.
+        seeds: in place of the members' own.
+        spoil: changes states and hyper-parameters (NumPy, stacked by member) beforehand.
+    """
+    members, mesh = np.asarray(members), run.mesh
+    states = jax.tree.map(
+        np.array,
+        jax.jit(jax.vmap(lambda t, f: loop.init_state(t, f, run.optimizer)))(
+            *population.take(untrained(run.kind), members)
+        ),
+    )
+    hyper = hypers(members)
+    if seeds is not None:
+        hyper = hyper._replace(seed=np.asarray(seeds, np.uint32))
+    spoil(states, hyper)
+    step = jax.jit(programs.epoch(run.recipe, mesh), donate_argnums=0)
+    placed, results = population.replicate(sets, mesh), []
+    for block in population.blocks(np.arange(len(members)), run.chunk, mesh):
+        state, own = population.shard_members(population.take((states, hyper), block), mesh)
+        metrics = []
+        for epoch in range(1, epochs + 1):
+            state, measured = step(state, own, placed, jnp.int32(epoch))
+            metrics.append(jax.device_get(measured))
+        results.append(jax.device_get((state, metrics)))
+    whole = population.concatenate(results)
+    return population.take(whole, np.s_[: len(members)])
+
+
+@pytest.fixture(scope="module")
+def pool(sets):
+    """All of the pool in order, trained in a way; once for each."""
+    return functools.cache(lambda run, epochs=2: trained(run, sets, np.arange(POOL), epochs))
+
+
+@by_kind
+def test_training_does_something(run, pool):
+    """Else everything below would hold of a loop that does nothing."""
+    state, metrics = pool(run)
+    before = untrained(run.kind)[0]
+    for member in range(POOL):
+        assert not zoo_fixtures.same_bits(
+            population.take(state.trainable, member), population.take(before, member)
+        )
+    assert len(np.unique(metrics[1]["train_loss"])) == POOL
+    assert (metrics[1]["train_loss"] != metrics[0]["train_loss"]).all()
+
+
+@by_kind
+@pytest.mark.parametrize(
+    "members",
+    [
+        [7],
+        [30, 3, 7, 1, 12],
+        list(range(16, -1, -1)),
+        list(np.random.RandomState(0).permutation(POOL)),
+    ],
+    ids=lambda m: f"{len(m)}-members",
+)
+def test_size_order_and_neighbours_change_no_bit(run, sets, pool, members):
+    """State, moments and metrics of both epochs."""
+    expected = population.take(pool(run), np.array(members))
+    assert zoo_fixtures.same_bits(trained(run, sets, members), expected)
+
+
+def test_shared_order_changes_no_bit_either(sets, pool):
+    """Size, order and neighbours, where the images' order is one for all."""
+    run = Run(order="shared")
+    expected = population.take(pool(run), np.array([5, 20, 2]))
+    assert zoo_fixtures.same_bits(trained(run, sets, [5, 20, 2]), expected)
+
+
+@pytest.mark.parametrize(("order", "alike"), [("shared", True), ("member", False)])
+def test_seeds_decide_the_order_unless_it_is_shared(sets, order, alike):
+    """Without noise, two seeds of the same weights differ by the images' order alone."""
+    state, _ = trained(Run(order=order), sets, [4, 4], seeds=[1, 2])
+    one, other = (population.take(state.trainable, i) for i in (0, 1))
+    assert zoo_fixtures.same_bits(one, other) is alike
+
+
+def _preset_rate(state, hyper):
+    hyper.learning_rate[:] = 3e-4
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "chunk"),
+    [
+        ("adam", 1),
+        pytest.param("sgd", 16, marks=pytest.mark.slow),
+        pytest.param("sgd", 1, marks=pytest.mark.slow),
+        pytest.param("adam", 16, marks=pytest.mark.slow),
+    ],
+)
+def test_chunk_sizes_agree_to_rounding(sets, optimizer, chunk):
+    """After an epoch at the rate of the seed zoos: products of other shapes add up in
+    another order. (Adam divides a gradient by its own size, and where that is itself a
+    rounding error, a step of up to the learning rate is one.)"""
+    run, members = Run(optimizer=optimizer), np.arange(16)
+    expected, _ = trained(run, sets, members, epochs=1, spoil=_preset_rate)
+    state, _ = trained(run._replace(chunk=chunk), sets, members, epochs=1, spoil=_preset_rate)
+    pairs = zip(jax.tree.leaves(state.trainable), jax.tree.leaves(expected.trainable), strict=True)
+    for got, want in pairs:
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
+def _nan_weights(state, hyper):
+    for leaf in jax.tree.leaves(state.trainable):
+        leaf[1] = np.nan
+
+
+def _infinite_rate(state, hyper):
+    hyper.learning_rate[1] = 3e38
+
+
+@by_kind
+@pytest.mark.parametrize("spoil", [_nan_weights, _infinite_rate])
+def test_a_diverged_member_harms_no_other(run, sets, pool, spoil):
+    """And is marked; member 1 of a block of eight."""
+    members = np.arange(10)
+    result = trained(run, sets, members, spoil=spoil)
+    others = np.delete(members, 1)
+    assert zoo_fixtures.same_bits(
+        population.take(result, others), population.take(pool(run), others)
+    )
+    _, metrics = result
+    assert not metrics[-1]["finite"][1]
+    assert metrics[-1]["finite"][others].all()
+
+
+def test_initial_weights_are_a_members_own():
+    """Whoever is drawn with it, by whichever scheme, and in whatever order."""
+    many = untrained("dense")[0]["params"]
+    few = initial_params(ARCHITECTURE, ["uniform", "kaiming_normal", "uniform"], [11, 0, 3])
+    for position, seed in ((0, 11), (2, 3)):
+        assert zoo_fixtures.same_bits(population.take(few, position), population.take(many, seed))
+    assert not zoo_fixtures.same_bits(population.take(few, 1), population.take(many, 0))
+    assert not zoo_fixtures.same_bits(population.take(many, 3), population.take(many, 11))
+    seeds = list(range(INIT_BATCH_SIZE + 2))[::-1]
+    more = initial_params(ARCHITECTURE, ["uniform"] * len(seeds), seeds)
+    assert zoo_fixtures.same_bits(
+        population.take(more, slice(-POOL, None)), population.take(many, slice(None, None, -1))
+    )
+
+
+@given(
+    size=st.integers(1, 70),
+    chunk=st.integers(1, 20),
+    devices=st.integers(1, 2),
+    offset=st.integers(0, 1000),
+)
+def test_blocks_hold_every_member_once_and_are_filled_with_the_last(size, chunk, devices, offset):
+    """All blocks have the size of one program."""
+    mesh = population.make_mesh(jax.local_devices()[:devices])
+    members = np.arange(offset, offset + size)
+    blocks = population.blocks(members, chunk, mesh)
+    assert {len(b) for b in blocks} == {chunk * devices}
+    flat = np.concatenate(blocks)
+    np.testing.assert_array_equal(flat[:size], members)
+    assert (flat[size:] == members[-1]).all()
+    assert len(flat) - size < chunk * devices
+
+
+@given(st.integers(1, 5000), st.sampled_from(["xla", "kernel"]))
+def test_default_chunk_wastes_little(members, engine):
+    """No device idle, blocks within the limit, and hardly any of their places filled up."""
+    mesh = population.make_mesh()
+    chunk = population.default_chunk(members, mesh, engine)
+    limit, lanes = {"xla": (8, 1), "kernel": (64, 16)}[engine]
+    assert 1 <= chunk <= limit
+    blocks = population.blocks(np.arange(members), chunk, mesh)
+    assert len(blocks) == math.ceil(math.ceil(members / mesh.size) / limit)
+    assert sum(map(len, blocks)) - members < len(blocks) * mesh.size * lanes
+    assert engine == "xla" or len(blocks) == 1 or chunk % lanes == 0
+
+
+def test_stack_take_concatenate_round_trip():
+    """Members of a stacked pytree."""
+    members = [{"a": np.full((2,), i), "b": {"c": np.array(i)}} for i in range(4)]
+    stacked = population.stack(members)
+    assert stacked["a"].shape == (4, 2)
+    assert zoo_fixtures.same_bits(population.take(stacked, 2), members[2])
+    halves = [population.take(stacked, np.s_[:1]), population.take(stacked, np.s_[1:])]
+    assert zoo_fixtures.same_bits(population.concatenate(halves), stacked)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_filling_never_reaches_disk(tmp_path_factory, tmp_path, size):
+    """Blocks of four; members, states, moments and metrics of one and of five."""
+    grid = replace(zoo_fixtures.GRID, seeds=size)
+    zoo = zoo_fixtures.train(tmp_path_factory, tmp_path / "zoo", grid, epochs=1)
+    for tree in (zoo.state(0), zoo.state(1), zoo.optimizer_state()):
+        assert {len(leaf) for leaf in jax.tree.leaves(tree)} == {size}
+    assert zoo.members["id"].to_list() == list(range(size))
+    for epoch in (0, 1):
+        assert zoo.metrics.filter(epoch=epoch)["member"].to_list() == list(range(size))
+
+
+def test_the_driver_gives_a_member_the_same_bits_in_any_zoo(tmp_path_factory, tmp_path):
+    """On disk: alone, and among three."""
+    zoo = zoo_fixtures.dense(tmp_path_factory)
+    grid = replace(zoo_fixtures.GRID, seeds=1)
+    alone = zoo_fixtures.train(tmp_path_factory, tmp_path / "alone", grid, first_seed=3)
+    for epoch in zoo.epochs:
+        assert zoo_fixtures.same_bits(
+            alone.state(epoch), population.take(zoo.state(epoch), np.array([2]))
+        )
+    moments = population.take(zoo.optimizer_state()["adam"], np.array([2]))
+    assert zoo_fixtures.same_bits(alone.optimizer_state()["adam"], moments)
+
+
+def test_a_diverged_member_is_kept_and_marked_on_disk(tmp_path_factory, tmp_path):
+    """With the first epoch it is not finite in; its neighbour is as in another zoo."""
+    grid = replace(zoo_fixtures.GRID, learning_rates=(1e-2, 3e38))
+    zoo = zoo_fixtures.train(tmp_path_factory, tmp_path / "zoo", grid)
+    assert zoo.members["diverged_epoch"].to_list() == [None] * 3 + [1] * 3
+    for epoch in zoo.epochs:
+        finite = zoo.metrics.filter(epoch=epoch)["finite"].to_list()
+        assert finite == [True] * 3 + [epoch == 0] * 3
+        sound = population.take(zoo.state(epoch), np.s_[:3])
+        assert zoo_fixtures.same_bits(sound, zoo_fixtures.dense(tmp_path_factory).state(epoch))
+    assert len(zoo.params()["fc2"]["bias"]) == 6

@@ -1,0 +1,71 @@
+"""Tiny hyper-representations of made-up zoos, for several test files.
+
+They have one epoch, but are as they were before it: compiling their training would take
+longer than the tests that ask for no more than any representation.
+"""
+
+from dataclasses import replace
+from unittest import mock
+
+import jax.numpy as jnp
+import pytest
+
+from tests.support import synthetic_zoos, zoo_fixtures
+from zoojax import Zoo
+from zoojax.hyper_representation import trainer
+from zoojax.hyper_representation.representation import Representation
+from zoojax.hyper_representation.settings import Settings
+from zoojax.training.hyperparameters import Grid
+
+SETTINGS = Settings(width=16, heads=2, layers=1, feed_forward=16, latent=8, epochs=1, batch_size=4)
+MEMBERS, EPOCHS = 9, 3
+
+
+def learn(*arguments, **options) -> Representation:
+    """As `learning.learn`, but that nothing is learned."""
+
+    def train(codec, samples):
+        return lambda state, data, number: (state, {"loss": jnp.float32(1)})
+
+    def validate(codec, samples):
+        return lambda variables, data: {"loss": jnp.float32(1)}
+
+    programs = {"epoch_program": train, "validation_program": validate}
+    with mock.patch.multiple(trainer, **programs):
+        return trainer.train_representation(*arguments, **options)
+
+
+@zoo_fixtures.once
+def dense(factory: pytest.TempPathFactory) -> Zoo:
+    """Nine members on the tiny images."""
+    path = factory.mktemp("represented") / "dense"
+    grid = Grid(inits=("kaiming_uniform",), learning_rates=(1e-2,))
+    return synthetic_zoos.dense(path, MEMBERS, grid, spec=zoo_fixtures.spec(factory))
+
+
+@zoo_fixtures.once
+def twin(factory: pytest.TempPathFactory) -> Zoo:
+    """Its variational-dropout twin."""
+    parent = dense(factory)
+    return synthetic_zoos.dropped_out(parent.path.with_name("vd"), parent, EPOCHS)
+
+
+@zoo_fixtures.once
+def reconstructing(factory: pytest.TempPathFactory) -> Representation:
+    """Learned from all states of the twin."""
+    zoo = twin(factory)
+    return learn(zoo.path.with_name("reconstructing"), zoo, SETTINGS)
+
+
+@zoo_fixtures.once
+def sparsifying(factory: pytest.TempPathFactory) -> Representation:
+    """Learned to predict the twin's last log alphas."""
+    zoo, settings = twin(factory), replace(SETTINGS, task="sparsify")
+    return learn(zoo.path.with_name("sparsifying"), zoo, settings, alphas_of=EPOCHS)
+
+
+@zoo_fixtures.once
+def without_alphas(factory: pytest.TempPathFactory) -> Representation:
+    """Learned from the dense zoo."""
+    zoo = dense(factory)
+    return learn(zoo.path.with_name("weights"), zoo, SETTINGS, weights_only=True)

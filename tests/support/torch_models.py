@@ -1,0 +1,268 @@
+"""The zoos' networks in plain torch, and the reference zoo's files: what tests compare with."""
+
+import functools
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from jax import Array
+from torch import nn
+
+from zoojax import ops
+from zoojax.architectures import cnn
+from zoojax.architectures.base import Architecture
+from zoojax.converters import layout
+from zoojax.datasets import loading, specs
+from zoojax.datasets.specs import DataSpec
+from zoojax.sparsifiers.base import Batch
+
+# These networks are too small for threads to be worth their start.
+torch.set_num_threads(1)
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "leaky_relu": nn.LeakyReLU,
+}
+
+
+class TorchCNN(nn.Module):
+    """The small (28x28) or large (32x32) CNN of the zoos, as a list of modules in their order."""
+
+    def __init__(self, name: str, channels: int, activation: str, dropout: float | None = None):
+        super().__init__()
+        act = ACTIVATIONS[activation]
+        drop = [] if dropout is None else [nn.Dropout(dropout)]
+        if name == "small":
+            modules = [
+                *[nn.Conv2d(channels, 8, 5), nn.MaxPool2d(2), act(), *drop],
+                *[nn.Conv2d(8, 6, 5), nn.MaxPool2d(2), act(), *drop],
+                *[nn.Conv2d(6, 4, 2), act()],
+                *[nn.Flatten(), nn.Linear(36, 20), act(), *drop, nn.Linear(20, 10)],
+            ]
+        else:
+            modules = [
+                *[nn.Conv2d(channels, 16, 3), nn.MaxPool2d(2), act(), *drop],
+                *[nn.Conv2d(16, 32, 3), nn.MaxPool2d(2), act(), *drop],
+                *[nn.Conv2d(32, 15, 3), nn.MaxPool2d(2), act(), *drop],
+                *[nn.Flatten(), nn.Linear(60, 20), act(), *drop, nn.Linear(20, 10)],
+            ]
+        self.module_list = nn.ModuleList(modules)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for module in self.module_list:
+            x = module(x)
+        return x
+
+    def layers(self) -> list[Any]:
+        """The five modules with weights."""
+        return [m for m in self.module_list if isinstance(m, nn.Conv2d | nn.Linear)]
+
+    def prunable(self) -> list[tuple[nn.Module, str]]:
+        """What torch.nn.utils.prune takes: every weight, no bias."""
+        return [(module, "weight") for module in self.layers()]
+
+
+class TorchVariational(TorchCNN):
+    """The CNN under variational dropout; its noise is given from outside."""
+
+    def __init__(self, name: str, channels: int, activation: str, variant: str):
+        super().__init__(name, channels, activation)
+        for module in self.layers():
+            module.log_sigma2 = nn.Parameter(torch.full_like(module.weight, -10.0))
+            if variant == "released" and isinstance(module, nn.Conv2d):
+                assert module.bias is not None
+                module.log_sigma2_bias = nn.Parameter(torch.full_like(module.bias, -10.0))
+
+    @staticmethod
+    def _log_alpha(
+        log_sigma2: torch.Tensor, weight: torch.Tensor, module: nn.Module
+    ) -> torch.Tensor:
+        clip = 8.0 if isinstance(module, nn.Conv2d) else 10.0
+        return torch.clamp(log_sigma2 - 2 * torch.log(weight.abs() + 1e-15), -clip, clip)
+
+    def _variance(self, module: Any, name: str) -> torch.Tensor:
+        weight, log_sigma2 = getattr(module, name), _log_sigma2(module, name)
+        return torch.exp(self._log_alpha(log_sigma2, weight, module)) * weight**2
+
+    def sample(self, x: torch.Tensor, noises: Iterable[torch.Tensor]) -> torch.Tensor:
+        """Logits with pre-activations sampled by the given standard normals, one a layer."""
+        noises = iter(noises)
+        for module in self.module_list:
+            if isinstance(module, nn.Conv2d):
+                mean, bias = module(x), None
+                if hasattr(module, "log_sigma2_bias"):
+                    bias = self._variance(module, "bias")
+                variance = nn.functional.conv2d(x**2, self._variance(module, "weight"), bias)
+            elif isinstance(module, nn.Linear):
+                mean = module(x)
+                variance = nn.functional.linear(x**2, self._variance(module, "weight"))
+            else:
+                x = module(x)
+                continue
+            noise = next(noises)
+            # Rows and columns that the pooling drops have no noise.
+            fit = tuple(slice(size) for size in noise.shape)
+            x = mean[fit] + torch.sqrt(variance[fit] + 1e-8) * noise
+        return x
+
+    def kl(self) -> torch.Tensor:
+        """Molchanov et al. 2017, summed over all that is variational."""
+        total = torch.zeros(())
+        for module in self.layers():
+            for name in ("weight", "bias"):
+                if _log_sigma2(module, name) is None:
+                    continue
+                alpha = self._log_alpha(_log_sigma2(module, name), getattr(module, name), module)
+                gain = 0.63576 * torch.sigmoid(1.8732 + 1.48695 * alpha)
+                total = total - (gain - 0.5 * torch.log1p(torch.exp(-alpha)) - 0.63576).sum()
+        return total
+
+    def loss(self, x, labels, noises, kl_weight: float) -> torch.Tensor:
+        """Mean cross entropy + kl_weight * summed KL."""
+        return nn.functional.cross_entropy(self.sample(x, noises), labels) + kl_weight * self.kl()
+
+
+def _log_sigma2(module: nn.Module, name: str) -> Any:
+    return getattr(module, "log_sigma2" if name == "weight" else "log_sigma2_bias", None)
+
+
+_normal = jax.jit(ops.normal, static_argnums=(1, 2))
+
+
+def torch_noises(step: ops.Noise, arch: Architecture, batch: int) -> list[torch.Tensor]:
+    """The noise of zoojax's variational layers in one step, in torch's axes."""
+    noises, side = [], arch.size
+    for i, spec in enumerate(arch.convs):
+        side = (side - spec.kernel + 1) // spec.pool
+        shape = (batch, side, spec.pool, spec.pool, side, spec.features)
+        axis = 2 if spec.pool > 1 else -1
+        noise = np.asarray(_normal(step.at(i), shape, axis)).transpose(0, 5, 1, 2, 4, 3)
+        rows = side * spec.pool
+        noises.append(torch.tensor(noise.reshape(batch, spec.features, rows, rows)))
+    for i, width in enumerate((arch.hidden, arch.classes), start=len(arch.convs)):
+        noises.append(torch.tensor(np.asarray(_normal(step.at(i), (batch, width), -1))))
+    return noises
+
+
+# Members and images that are made up
+
+
+def made_up_params(arch: Architecture, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+    """Weights of Kaiming's size, and biases that a network could not do without."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(lambda: cnn.init_params(arch, "uniform", 0))
+    return {
+        layer: {
+            "kernel": rng.normal(size=leaves["kernel"].shape).astype(np.float32)
+            * np.float32(np.sqrt(2 / np.prod(leaves["kernel"].shape[:-1]))),
+            "bias": rng.normal(scale=0.2, size=leaves["bias"].shape).astype(np.float32),
+        }
+        for layer, leaves in shapes.items()
+    }
+
+
+def made_up_batch(arch: Architecture, count: int, seed: int = 0) -> Batch:
+    """Images that are nothing at all in a corner, as real ones are."""
+    rng = np.random.default_rng(seed)
+    images = rng.normal(size=(count, arch.size, arch.size, arch.channels)).astype(np.float32)
+    images[:, :8, :8] = 0
+    labels = rng.integers(0, arch.classes, count).astype(np.int32)
+    return Batch(jnp.asarray(images), jnp.asarray(labels), jnp.ones(count))
+
+
+# Between the two
+
+
+def nchw(images: Array | np.ndarray) -> torch.Tensor:
+    """Images channels last as a torch tensor channels first."""
+    return torch.tensor(np.asarray(images).transpose(0, 3, 1, 2))
+
+
+def torch_labels(batch: Batch) -> torch.Tensor:
+    """The classes of a batch as torch wants them."""
+    return torch.tensor(np.asarray(batch.labels), dtype=torch.long)
+
+
+def numpy_state(values: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """A state dict (or gradients under the same names) in NumPy, copied."""
+    return {name: value.detach().numpy().copy() for name, value in values.items()}
+
+
+def gradients(module: nn.Module) -> dict[str, np.ndarray]:
+    """The gradients of a module's parameters by name."""
+    grads = {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
+    return numpy_state(grads)
+
+
+def load(module: nn.Module, params: Mapping, arch: Architecture, dropout: bool = False) -> None:
+    """Puts a member's parameters into a torch module (log sigma squared stays)."""
+    state = layout.params_to_torch(params, arch, dropout)
+    wrong = module.load_state_dict({k: torch.tensor(v) for k, v in state.items()}, strict=False)
+    assert not wrong.unexpected_keys
+    assert not [name for name in wrong.missing_keys if "log_sigma2" not in name]
+
+
+def load_log_sigma2(module: TorchVariational, log_sigma2: Mapping, arch: Architecture) -> None:
+    """Puts a member's log sigma squared into a torch module."""
+    with torch.no_grad():
+        for layer, m in zip(arch.layers, module.layers(), strict=True):
+            kernel = np.asarray(log_sigma2[layer]["kernel"])
+            m.log_sigma2.copy_(torch.tensor(layout.kernel_to_torch(layer, kernel, arch).copy()))
+            if "bias" in log_sigma2[layer]:
+                m.log_sigma2_bias.copy_(torch.tensor(np.asarray(log_sigma2[layer]["bias"])))
+
+
+def assert_trees_close(actual: Any, expected: Any, rtol: float, atol: float) -> None:
+    """Same structure, and every leaf close; the message names the leaf."""
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for (path, a), e in zip(
+        jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True
+    ):
+        np.testing.assert_allclose(a, e, rtol=rtol, atol=atol, err_msg=jax.tree_util.keystr(path))
+
+
+# The reference zoo on disk
+
+FOLDERS = {
+    "dense": ("tune_zoo_usps_uniform", "NN_tune_trainable_*_{seed}_seed={seed}_*"),
+    "vd": ("cnn_small_usps_ard", "NN_tune_trainable_*_{seed}_seed={seed}_*"),
+    "mp": ("cnn_small_usps_mp", "NN_tune_trainable_*_{seed}_seed={seed}_amount={amount}"),
+}
+
+
+def trial(reference: Path, kind: str, seed: int, amount: int | None = None) -> Path:
+    """The one trial folder of a reference member."""
+    folder, pattern = FOLDERS[kind]
+    (found,) = (reference / folder).glob(pattern.format(seed=seed, amount=amount))
+    return found
+
+
+def checkpoint(folder: Path, epoch: int) -> dict[str, np.ndarray]:
+    """A trial's state dict after an epoch."""
+    path = folder / f"checkpoint_{epoch:06d}" / "checkpoints"
+    return numpy_state(torch.load(path, weights_only=True))
+
+
+def result(folder: Path, epoch: int) -> dict[str, Any]:
+    """A trial's metrics after an epoch."""
+    rows = [json.loads(line) for line in (folder / "result.json").read_text().splitlines()]
+    (row,) = (row for row in rows if row["training_iteration"] == epoch)
+    return row
+
+
+USPS = DataSpec("usps", 28, 1, 0.1307, 0.3081, train=6000, val=1291)
+
+
+@functools.cache
+def usps(data_dir: Path) -> specs.ImageSet:
+    """USPS as the reference zoo saw it."""
+    return loading.load(USPS, data_dir)

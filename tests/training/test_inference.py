@@ -1,0 +1,113 @@
+"""Loss, accuracy and sparsity against torch and NumPy."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from tests.support.torch_models import (
+    TorchCNN,
+    checkpoint,
+    load,
+    made_up_batch,
+    made_up_params,
+    nchw,
+    trial,
+    usps,
+)
+from zoojax.architectures.base import architecture
+from zoojax.converters import layout
+from zoojax.runtime import population
+from zoojax.training import engine, metrics
+
+SMALL = architecture("small", 1)
+# The XLA engine, and the kernel where there is one.
+ENGINES = sorted({"xla", engine.engine(SMALL, "cpu")})
+
+
+@functools.cache
+def accuracy(name):
+    return jax.jit(lambda *args: engine.evaluate(SMALL, "tanh", name, *args))
+
+
+def assert_is_torchs(name, params, images, labels):
+    actual = accuracy(name)(params, jnp.asarray(images), jnp.asarray(labels))
+    module = TorchCNN("small", 1, "tanh")
+    load(module, params, SMALL)
+    with torch.no_grad():
+        logits, classes = module(nchw(images)), torch.tensor(np.asarray(labels), dtype=torch.long)
+    loss = torch.nn.functional.cross_entropy(logits, classes).item()
+    hits = (logits.argmax(1) == classes).double().mean().item()
+    assert float(actual["loss"]) == pytest.approx(loss, rel=1e-5)
+    assert float(actual["acc"]) == pytest.approx(hits, abs=1e-6)
+    return hits
+
+
+# 64 is whole batches; 50 and 7 are padded, 7 to a single one.
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("count", [64, 50, 7])
+def test_accuracy_and_loss_are_torchs(name, count):
+    images, labels, *_ = made_up_batch(SMALL, count)
+    assert_is_torchs(name, made_up_params(SMALL), images, labels)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("count", [64, 50])
+def test_accuracy_and_loss_on_usps_are_torchs(data_dir, reference, name, count):
+    test = usps(data_dir).test
+    params = layout.params_to_flax(checkpoint(trial(reference, "dense", 2), 50), SMALL)
+    hits = assert_is_torchs(name, params, test.images[:count], test.labels[:count])
+    assert 0.7 < hits < 1
+
+
+def test_padding_counts_for_nothing():
+    # All-zero images of class 0, which is what padding looks like, are right for this member.
+    params = jax.tree.map(np.zeros_like, made_up_params(SMALL))
+    params["fc2"]["bias"][0] = 1
+    images = jnp.zeros((17, 28, 28, 1))
+    labels = jnp.array([0] * 3 + [1] * 14)
+    assert float(accuracy("xla")(params, images, labels)["acc"]) == pytest.approx(3 / 17)
+    batches = engine.evaluation_batches(images, labels)
+    assert batches.images.shape == (2, 16, 28, 28, 1)
+    assert batches.weights.sum() == 17
+
+
+def test_sparsity_is_numpys_and_leaves_biases_out():
+    rng = np.random.default_rng(0)
+    members = []
+    for share in (0.0, 0.3, 1.0):
+        params = made_up_params(SMALL)
+        for leaves in params.values():
+            leaves["kernel"][rng.random(leaves["kernel"].shape) < share] = 0
+            leaves["bias"][:] = 0
+        params["conv3"]["kernel"].flat[0] = -0.0  # a zero too
+        params["conv3"]["kernel"].flat[1] = 1e-40  # not one, though XLA flushes it to zero
+        members.append(params)
+    actual = jax.vmap(metrics.sparsity)(population.stack(members))
+    for i, params in enumerate(members):
+        zeros = {layer: np.sum(leaves["kernel"] == 0) for layer, leaves in params.items()}
+        sizes = {layer: leaves["kernel"].size for layer, leaves in params.items()}
+        assert sum(sizes.values()) == 2416
+        assert round(float(actual["sparsity"][i]) * 2416, 3) == sum(zeros.values())
+        for layer, size in sizes.items():
+            assert round(float(actual[f"sparsity_{layer}"][i]) * size, 3) == zeros[layer]
+    assert len(actual) == 6
+    assert actual["sparsity"][0] == np.float32(1 / 2416)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_one_number_that_is_not_finite_is_found(wrong):
+    params = made_up_params(SMALL)
+    assert metrics.is_finite(params)
+    params["conv2"]["bias"][3] = wrong
+    assert not metrics.is_finite(params)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_member_of_nan_has_a_loss_of_nan(name):
+    images, labels, *_ = made_up_batch(SMALL, 7)
+    params = jax.tree.map(lambda p: np.full_like(p, np.nan), made_up_params(SMALL))
+    assert np.isnan(accuracy(name)(params, images, labels)["loss"])

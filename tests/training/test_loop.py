@@ -1,0 +1,272 @@
+"""The training loop against torch's optimisers and against itself, step by step."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch.nn.utils import prune
+
+from tests.support.torch_models import (
+    TorchCNN,
+    assert_trees_close,
+    checkpoint,
+    load,
+    made_up_batch,
+    made_up_params,
+    nchw,
+    numpy_state,
+    torch_labels,
+    trial,
+)
+from zoojax import keys, optimizers
+from zoojax.architectures import parameters
+from zoojax.architectures.base import architecture
+from zoojax.converters import layout
+from zoojax.runtime import population
+from zoojax.sparsifiers import base, magnitude, variational_dropout
+from zoojax.training import engine, loop
+from zoojax.training.programs import ProgramSpec
+
+SMALL, LARGE = architecture("small", 1), architecture("large", 3)
+BATCH, STEPS = 10, 20
+DECAYS = (0.0, 1e-3, 1e-2)
+RATES = {"adam": 1e-3, "sgd": 1e-2}
+
+
+def hypers(decays, rates):
+    """A member for each weight decay and learning rate, all of one seed."""
+    count = len(decays)
+    return loop.Hyperparams(
+        jnp.zeros(count, jnp.int32), jnp.asarray(rates), jnp.asarray(decays), jnp.zeros(count)
+    )
+
+
+def recipe(kind, optimizer, arch=SMALL, activation="tanh"):
+    return ProgramSpec(
+        kind, arch, activation, optimizer, False, BATCH, engine=engine.engine(arch, "cpu")
+    )
+
+
+@functools.cache
+def epoch_of_three(kind, optimizer, arch, activation):
+    """(trainable, fixed, hypers [3], batch) -> one epoch of three members in the batch's order."""
+    method = recipe(kind, optimizer, arch, activation).method
+
+    @jax.jit
+    def run(trainable, fixed, hyper, batch):
+        state = loop.init_state(trainable, fixed, optimizer)
+        order = jnp.arange(batch.labels.shape[0])
+
+        def one(hyper):
+            return loop.train_epoch(
+                *(method, optimizer, BATCH, False, state, hyper),
+                *(batch.images, batch.labels, order, jnp.int32(1)),
+            )
+
+        return jax.vmap(one)(hyper)
+
+    return run
+
+
+def half_pruned(params, kind):
+    """The trainable and fixed parts of a member, and of a twin without its smaller half."""
+    if kind == "dense":
+        return {"params": params}, {}
+    weights = sum(w.size for w in parameters.kernels(params).values())
+    return magnitude.init_pruned(params, {"all": jnp.int32(round(0.5 * weights))})
+
+
+def torch_steps(params, batch, arch, activation, kind, optimizer, decay):
+    """A member's parameters after STEPS steps in torch."""
+    module = TorchCNN(arch.name, arch.channels, activation)
+    load(module, params, arch)
+    if kind == "mp":
+        prune.global_unstructured(module.prunable(), prune.L1Unstructured, amount=0.5)
+    if optimizer == "adam":
+        theirs = torch.optim.Adam(module.parameters(), RATES["adam"], weight_decay=decay)
+    else:
+        theirs = torch.optim.SGD(
+            module.parameters(), RATES["sgd"], momentum=0.9, weight_decay=decay
+        )
+    images, labels = nchw(batch.images), torch_labels(batch)
+    for i in range(STEPS):
+        part = slice(i * BATCH, (i + 1) * BATCH)
+        theirs.zero_grad()
+        torch.nn.functional.cross_entropy(module(images[part]), labels[part]).backward()
+        theirs.step()
+    return layout.params_to_flax(numpy_state(module.state_dict()), arch)
+
+
+def assert_steps_are_torchs(params, batch, arch, activation, kind, optimizer):
+    trainable, fixed = half_pruned(params, kind)
+    run = epoch_of_three(kind, optimizer, arch, activation)
+    states, _ = run(trainable, fixed, hypers(DECAYS, [RATES[optimizer]] * 3), batch)
+    ours = [population.take(states.trainable["params"], i) for i in range(3)]
+    for member, decay in zip(ours, DECAYS, strict=True):
+        expected = torch_steps(params, batch, arch, activation, kind, optimizer, decay)
+        assert_trees_close(member, expected, rtol=0, atol=1e-4)
+    # The tolerance tells weight decays, and training from none, apart.
+    for one, other in [(ours[0], ours[2]), (ours[0], trainable["params"])]:
+        difference = jax.tree.map(lambda a, b: np.abs(a - b).max(), one, other)
+        assert max(jax.tree.leaves(difference)) > 5e-4
+
+
+KINDS_AND_OPTIMIZERS = [
+    (kind, optimizer) for kind in ("dense", "mp") for optimizer in optimizers.OPTIMIZERS
+]
+
+
+@pytest.mark.parametrize("kind, optimizer", KINDS_AND_OPTIMIZERS)
+def test_steps_are_torchs(kind, optimizer):
+    batch = made_up_batch(SMALL, STEPS * BATCH)
+    assert_steps_are_torchs(made_up_params(SMALL), batch, SMALL, "tanh", kind, optimizer)
+
+
+def test_steps_of_the_large_cnn_are_torchs():
+    batch = made_up_batch(LARGE, STEPS * BATCH)
+    assert_steps_are_torchs(made_up_params(LARGE), batch, LARGE, "gelu", "mp", "adam")
+
+
+@pytest.mark.parametrize("kind, optimizer", KINDS_AND_OPTIMIZERS)
+def test_steps_from_a_reference_checkpoint_are_torchs(reference, kind, optimizer):
+    params = layout.params_to_flax(checkpoint(trial(reference, "dense", 1), 25), SMALL)
+    with np.load(reference / "logits_first64_test.npz") as first:
+        images, labels = first["images"].transpose(0, 2, 3, 1), first["labels"]
+    index = np.resize(np.arange(64), STEPS * BATCH)
+    batch = base.Batch(
+        jnp.asarray(images[index]), jnp.asarray(labels[index], jnp.int32), jnp.ones(len(index))
+    )
+    assert_steps_are_torchs(params, batch, SMALL, "tanh", kind, optimizer)
+
+
+@pytest.mark.parametrize("optimizer", optimizers.OPTIMIZERS)
+def test_pruned_weights_stay_exactly_zero(optimizer):
+    # From a state whose pruned weights are not zero yet, and under weight decay.
+    params, batch = made_up_params(SMALL), made_up_batch(SMALL, STEPS * BATCH)
+    fixed = half_pruned(params, "mp")[1]
+    run = epoch_of_three("mp", optimizer, SMALL, "tanh")
+    states, _ = run({"params": params}, fixed, hypers(DECAYS, [RATES[optimizer]] * 3), batch)
+    for layer, mask in fixed["mask"].items():
+        kernels = np.asarray(states.trainable["params"][layer]["kernel"])
+        assert not np.asarray(mask).all()
+        assert (kernels[:, ~np.asarray(mask)] == 0).all()
+        assert (kernels[:, np.asarray(mask)] != 0).all()
+        assert (states.trainable["params"][layer]["bias"] != 0).all()
+    jax.tree.map(np.testing.assert_array_equal, population.take(states.fixed, 1), fixed)
+
+
+@pytest.mark.parametrize("optimizer", optimizers.OPTIMIZERS)
+def test_a_member_that_is_not_finite_harms_no_other(optimizer):
+    batch = made_up_batch(SMALL, STEPS * BATCH)
+    run = epoch_of_three("dense", optimizer, SMALL, "tanh")
+    trainable, rate = {"params": made_up_params(SMALL)}, RATES[optimizer]
+    states = run(trainable, {}, hypers([0.0] * 3, [rate, np.nan, rate]), batch)[0].trainable
+    for leaf in jax.tree.leaves(states):
+        assert np.isnan(leaf[1]).all()
+        assert np.isfinite(leaf[0]).all()
+        np.testing.assert_array_equal(leaf[0], leaf[2])
+
+
+# The epoch
+
+
+def test_epoch_is_its_steps_and_the_last_batch_is_smaller():
+    count, hyper = (
+        23,
+        loop.Hyperparams(jnp.int32(5), jnp.float32(1e-3), jnp.float32(1e-2), jnp.zeros(())),
+    )
+    method = recipe("dense", "adam").method
+    images, labels, *_ = made_up_batch(SMALL, count)
+    state = loop.init_state({"params": made_up_params(SMALL)}, {}, "adam")
+    order, key = np.random.default_rng(1).permutation(count), keys.stream_key(5, "noise", 3)
+    after, metrics = jax.jit(functools.partial(loop.train_epoch, method, "adam", BATCH, False))(
+        state, hyper, images, labels, jnp.asarray(order), jnp.int32(3)
+    )
+
+    step = jax.jit(
+        lambda s, b, k: loop.train_step(method, "adam", s, hyper, b, False, k, jnp.int32(3))
+    )
+    losses, right = [], 0.0
+    for i, start in enumerate(range(0, count, BATCH)):
+        index = order[start : start + BATCH]
+        batch = base.Batch(images[index], labels[index], jnp.ones(len(index)))
+        state, loss, correct = step(state, batch, keys.step_noise(key, i))
+        losses += [float(loss)] * len(index)
+        right += float(correct)
+    assert len(losses) == count
+    assert_trees_close(after, state, rtol=1e-5, atol=1e-6)
+    assert float(metrics["train_loss"]) == pytest.approx(np.mean(losses), rel=1e-5)
+    assert float(metrics["train_acc"]) == pytest.approx(right / count, rel=1e-6)
+    assert 0 < right < count
+
+
+def test_cross_entropy_leaves_padding_out():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(5, 10)), np.array([3, 1, 4, 1, 5])
+    logits[3:] = 1e6  # padding may be anything
+    batch = base.Batch(jnp.zeros((5, 1)), jnp.asarray(labels), jnp.array([1.0, 1, 1, 0, 0]))
+    expected = torch.nn.functional.cross_entropy(torch.tensor(logits[:3]), torch.tensor(labels[:3]))
+    actual = engine.cross_entropy(jnp.asarray(logits, jnp.float32), batch)
+    assert float(actual) == pytest.approx(expected.item(), rel=1e-5)
+
+
+# What every method promises
+
+METHODS = ("dense", "mp", "vd-released", "vd-corrected")
+ARCHITECTURES = {"small": SMALL, "large": LARGE}
+
+
+def member_of(name, arch):
+    params = made_up_params(arch)
+    if name.startswith("vd"):
+        variant = name.removeprefix("vd-")
+        log_sigma2 = variational_dropout.init_log_sigma2(params, variant)
+        return {"params": params, "log_sigma2": log_sigma2}, {}
+    return half_pruned(params, name)
+
+
+@functools.cache
+def one_step(name, arch_name):
+    """The method, and by optimiser: a state, its state after a step, loss and right ones."""
+    arch = ARCHITECTURES[arch_name]
+    kind = name.partition("-")[0]
+    method = recipe(kind, "adam", arch, "relu").method
+    hyper = loop.Hyperparams(*(jnp.float32(x) for x in (0, 1e-3, 1e-3, 0.5)))
+    states = {o: loop.init_state(*member_of(name, arch), o) for o in optimizers.OPTIMIZERS}
+    # Dropout in one of them, as it is slow to compile.
+    dropout = (name, arch_name) == ("dense", "small")
+
+    @jax.jit  # together: the optimisers share a gradient
+    def run(states, batch, noise):
+        return {
+            o: loop.train_step(method, o, state, hyper, batch, dropout, noise, jnp.int32(2))
+            for o, state in states.items()
+        }
+
+    after = run(states, made_up_batch(arch, 2), keys.step_noise(keys.stream_key(0, "noise", 2), 0))
+    return method, jax.tree.map(np.asarray, {o: (states[o], *after[o]) for o in states})
+
+
+@pytest.mark.parametrize("arch_name", ARCHITECTURES)
+@pytest.mark.parametrize("optimizer", optimizers.OPTIMIZERS)
+@pytest.mark.parametrize("name", METHODS)
+def test_contract(name, optimizer, arch_name):
+    method, results = one_step(name, arch_name)
+    before, after, loss, correct = results[optimizer]
+    assert np.isfinite(loss)
+    assert loss.shape == ()
+    assert correct in (0, 1, 2)
+    assert jax.tree.structure(after) == jax.tree.structure(before)
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        assert (new.shape, new.dtype) == (old.shape, old.dtype)
+        assert np.isfinite(new).all()
+    moved = jax.tree.map(lambda a, b: (a != b).any(), after.trainable, before.trainable)
+    assert all(jax.tree.leaves(moved))
+    jax.tree.map(np.testing.assert_array_equal, after.fixed, before.fixed)
+    again = method.project(after.trainable, after.fixed)
+    jax.tree.map(np.testing.assert_array_equal, again, after.trainable)
+    effective = method.effective(after.trainable, after.fixed)
+    assert jax.tree.map(np.shape, effective) == jax.tree.map(np.shape, before.trainable["params"])

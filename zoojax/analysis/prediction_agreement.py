@@ -1,0 +1,167 @@
+"""Agreement: how often two members take an image for the same class.
+
+Equation 1 of "Sparsified Model Zoo Twins" (arXiv 2304.13718): the share of N test images
+on which both predict the same class.
+"""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from zoojax.analysis.pairing import finite, paired_metrics
+from zoojax.errors import ZoojaxError
+from zoojax.storage import zoo_images
+from zoojax.storage.zoo import Zoo, with_states
+from zoojax.training import inference
+
+# One-hot predictions of so many images are held at once: 40 MB for 1,000 members and
+# ten classes.
+_IMAGES = 1000
+
+
+def predictions(zoo: Zoo, epoch: int | None = None, data_dir: Path | None = None) -> np.ndarray:
+    """Classes that the members predict for the zoo's own test images, [members, n] uint16.
+
+    Args:
+        zoo: the zoo.
+        epoch: a saved epoch; the newest if None.
+        data_dir: where image sets are looked for; see `data.data_directory`.
+
+    Raises:
+        ZoojaxError: the images or the epoch are not to be had.
+    """
+    return inference.predict(zoo, zoo_images.load_images(zoo, data_dir).test.images, epoch)
+
+
+def agreement(
+    zoo: Zoo,
+    twin: Zoo,
+    epoch: int | None = None,
+    *,
+    data_dir: Path | None = None,
+    of_zoo: np.ndarray | None = None,
+    of_twin: np.ndarray | None = None,
+) -> pl.DataFrame:
+    """Agreement of each member of a twin with the member it was made from (Tables 1 and 9).
+
+    Args:
+        zoo: the dense zoo.
+        twin: its twin.
+        epoch: a saved epoch of the twin; the newest if None.
+        data_dir: as in `predictions`.
+        of_zoo: predictions of the zoo at the epoch that the twin began with, if at hand.
+        of_twin: predictions of the twin, if at hand.
+
+    Returns:
+        A row a member of the twin: `member`, `parent_id`, `ratio`, `epoch`, `agreement`,
+        `test_acc`, `sparsity`; null agreement where either is not finite.
+
+    Raises:
+        ZoojaxError: it is no twin of this zoo, or states or images are not to be had.
+    """
+    if epoch is None:
+        epoch = twin.newest_epoch
+    table = with_states(paired_metrics(zoo, twin).filter(pl.col("epoch") == epoch))
+    assert twin.config.parent is not None
+    if of_zoo is None:
+        of_zoo = predictions(zoo, twin.config.parent.epoch, data_dir)
+    if of_twin is None:
+        of_twin = predictions(twin, epoch, data_dir)
+    own = _rows(twin.members_table["id"], table["member"])
+    parents = _rows(zoo.members_table["id"], table["parent_id"])
+    share = (of_twin[own] == of_zoo[parents]).mean(axis=1)
+    columns = ("member", "parent_id", "ratio", "epoch", "agreement", "test_acc", "sparsity")
+    return table.with_columns(
+        pl.when("finite").then(pl.Series(share)).otherwise(None).alias("agreement")
+    ).select(columns)
+
+
+def _rows(ids: pl.Series, wanted: pl.Series) -> np.ndarray:
+    """Positions of ids in a members table."""
+    position = {member: row for row, member in enumerate(ids.to_list())}
+    return np.array([position[member] for member in wanted.to_list()], int)
+
+
+def pairwise(one: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
+    """Agreement of every member of a population with every member of another.
+
+    Args:
+        one: predicted classes, [members, n].
+        other: [others, n]; the same population if None.
+
+    Returns:
+        [members, others] float32 in [0, 1]; exact, since counts fit a float.
+    """
+    other = one if other is None else other
+    counts = _counts(int(max(one.max(), other.max())) + 1)
+    total = np.zeros((len(one), len(other)), np.float32)
+    for i in range(0, one.shape[1], _IMAGES):
+        total += np.asarray(counts(one[:, i : i + _IMAGES], other[:, i : i + _IMAGES]))
+    return total / one.shape[1]
+
+
+@functools.cache
+def _counts(classes: int) -> Callable[..., Any]:
+    """([members, n], [others, n]) -> how often they are of the same of so many classes."""
+    import jax
+    import jax.numpy as jnp
+
+    def one_hot(x):
+        return jax.nn.one_hot(x, classes, dtype=jnp.float32).reshape(x.shape[0], -1)
+
+    return jax.jit(lambda a, b: one_hot(a) @ one_hot(b).T)
+
+
+def without_diverged(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """A matrix of `pairwise` with NaN where a member is not finite: what it predicts is chance.
+
+    Args:
+        matrix: [members, others].
+        rows: which members are finite, [members] bool.
+        columns: which others are, [others] bool.
+    """
+    return np.where(rows[:, None] & columns[None, :], matrix, np.float32(np.nan))
+
+
+def agreement_matrix(
+    zoo: Zoo,
+    other: Zoo | None = None,
+    epoch: int | None = None,
+    other_epoch: int | None = None,
+    data_dir: Path | None = None,
+) -> pl.DataFrame:
+    """`pairwise` agreement within a zoo, or of two zoos on the same images.
+
+    Args:
+        zoo: the zoo.
+        other: another zoo; the same if None.
+        epoch: a saved epoch of the first; the newest if None.
+        other_epoch: a saved epoch of the other; the newest if None.
+        data_dir: as in `predictions`.
+
+    Returns:
+        `member`, and a column for each member of the other zoo, named by its id; NaN where
+        either is not finite.
+
+    Raises:
+        ZoojaxError: the zoos know other images, or states or images are not to be had.
+    """
+    if other is not None and other.config.data_hash != zoo.config.data_hash:
+        raise ZoojaxError(f"{other.path} was measured on other images than {zoo.path}")
+    of_zoo = predictions(zoo, epoch, data_dir)
+    of_other = None if other is None else predictions(other, other_epoch, data_dir)
+    if other is None:
+        other, other_epoch = zoo, epoch
+    sound = [
+        finite(z, z.newest_epoch if e is None else e)
+        for z, e in ((zoo, epoch), (other, other_epoch))
+    ]
+    matrix = without_diverged(pairwise(of_zoo, of_other), *sound)
+    ids = other.members_table["id"].cast(pl.String).to_list()
+    return pl.DataFrame({"member": zoo.members_table["id"]}).hstack(
+        pl.DataFrame(matrix, schema=dict.fromkeys(ids, pl.Float32))
+    )

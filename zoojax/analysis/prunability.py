@@ -1,0 +1,212 @@
+"""Members that keep their accuracy when sparsified, and members that do not."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from zoojax.analysis.layer_statistics import layer_statistics
+from zoojax.analysis.pairing import (
+    finite_rows,
+    group_by_population,
+    hyperparameters,
+    last_epoch,
+    paired_metrics,
+)
+from zoojax.analysis.rank_correlation import coefficients, kendall
+from zoojax.storage.zoo import Zoo
+
+# Of each ratio's members, so many count as friendly, and as many as hard.
+TAIL_FRACTION = 0.1
+# Members below which cross-validation says nothing.
+MIN_MEMBERS = 20
+_FOLDS = 5
+_PENALTIES = np.logspace(-3, 5, 17)
+
+
+def _newest(zoo: Zoo, twin: Zoo, epoch: int | None) -> pl.DataFrame:
+    table = paired_metrics(zoo, twin)
+    epoch = last_epoch(table) if epoch is None else epoch
+    return table.filter(pl.col("epoch") == epoch)
+
+
+def member_prunability(zoo: Zoo, twin: Zoo, epoch: int | None = None) -> pl.DataFrame:
+    """How each member takes to sparsification.
+
+    Args:
+        zoo: the dense zoo.
+        twin: its twin.
+        epoch: of the twin; the newest measured if None.
+
+    Returns:
+        A row a sound member of the twin: `member`, `parent_id`, `seed`, the
+        hyper-parameters that vary, `ratio`, `epoch`, `sparsity`, `dense_acc`, `test_acc`,
+        `change` = test_acc - dense_acc, `rank` of the change within the ratio (1 lost the
+        least) and `group`: "friendly" for the best tenth, "hard" for the worst, else "".
+
+    Raises:
+        ZoojaxError: it is no twin of this zoo.
+    """
+    table = finite_rows(_newest(zoo, twin, epoch)).with_columns(
+        (pl.col("test_acc") - pl.col("dense_acc")).alias("change")
+    )
+    rank = pl.col("change").rank("ordinal", descending=True).over("ratio").cast(pl.Int64)
+    few = (pl.len() * TAIL_FRACTION).ceil().over("ratio")
+    alone = pl.len().over("ratio") < MIN_MEMBERS
+    group = (
+        pl.when(alone)
+        .then(pl.lit(""))
+        .when(rank <= few)
+        .then(pl.lit("friendly"))
+        .when(rank > pl.len().over("ratio") - few)
+        .then(pl.lit("hard"))
+        .otherwise(pl.lit(""))
+    )
+    first = ["member", "parent_id", "seed", *hyperparameters(twin), "ratio", "epoch"]
+    table = table.with_columns(rank.alias("rank"), group.alias("group"))
+    return table.select(
+        *dict.fromkeys(first), "sparsity", "dense_acc", "test_acc", "change", "rank", "group"
+    )
+
+
+def change_by_hyperparameters(zoo: Zoo, twin: Zoo, epoch: int | None = None) -> pl.DataFrame:
+    """How members take to sparsification, by the value of each hyper-parameter that varies.
+
+    Args:
+        zoo: the dense zoo.
+        twin: its twin; of a seed zoo the table is empty.
+        epoch: of the twin; the newest measured if None.
+
+    Returns:
+        `hyperparameter`, `value` (as text), `ratio`, `epoch`, `members` (sound ones); means
+        and standard deviations of `dense_acc`, `test_acc`, `change` and `sparsity`; Pearson's
+        r `pearson` and Kendall's tau-b `kendall` of accuracy before and after within the
+        group (null as in `correlation`).
+
+    Raises:
+        ZoojaxError: it is no twin of this zoo.
+    """
+    table, rows = member_prunability(zoo, twin, epoch), []
+    columns = ("dense_acc", "test_acc", "change", "sparsity")
+    for name in hyperparameters(twin):
+        groups = table.partition_by(name, "ratio", "epoch", as_dict=True, maintain_order=True)
+        for (value, ratio, at), group in groups.items():
+            before, after = group["dense_acc"].to_numpy(), group["test_acc"].to_numpy()
+            found = coefficients(before, after, resamples=0)
+            row = {"hyperparameter": name, "value": str(value), "ratio": ratio, "epoch": at}
+            row |= {"members": len(group)}
+            for column in columns:
+                values = group[column].cast(pl.Float64)
+                row |= {f"{column}_mean": values.mean(), f"{column}_std": values.std(ddof=0)}
+            rows.append(row | {key: found[key] for key in ("pearson", "kendall")})
+    numbers = [f"{column}_{what}" for column in columns for what in ("mean", "std")]
+    schema = {"hyperparameter": pl.String, "value": pl.String, "ratio": pl.Float64}
+    schema |= {"epoch": pl.Int64, "members": pl.Int64}
+    schema |= dict.fromkeys([*numbers, "pearson", "kendall"], pl.Float64)
+    return pl.DataFrame(rows, schema=schema).sort("hyperparameter", "value", "ratio")
+
+
+def rank_consistency(
+    zoo: Zoo, twins: Sequence[Zoo], epochs: Sequence[int | None] | None = None
+) -> pl.DataFrame:
+    """Whether the same members keep their accuracy at other ratios and by other methods.
+
+    Args:
+        zoo: the dense zoo.
+        twins: any of its twins.
+        epochs: one for each; the newest measured where None.
+
+    Returns:
+        A row a pair of populations: `method`, `ratio`, `other_method`, `other_ratio`,
+        `members` (parents sound in both), `kendall` (tau-b of their changes of accuracy,
+        null below three), and `friendly_in_both`: the share of the first's friendly tenth
+        that is in the other's (a tenth would be chance).
+
+    Raises:
+        ZoojaxError: one is no twin of this zoo.
+    """
+    found = []
+    for twin, epoch in zip(twins, epochs or [None] * len(twins), strict=True):
+        for ratio, _, table in group_by_population(member_prunability(zoo, twin, epoch)):
+            found.append((twin.config.kind, ratio, table.select("parent_id", "change", "group")))
+    rows = []
+    for (method, ratio, one), (other_method, other_ratio, two) in itertools.combinations(found, 2):
+        both = one.join(two, on="parent_id", suffix="_other", maintain_order="left")
+        friendly = both.filter(pl.col("group") == "friendly")
+        tau = None
+        if len(both) >= 3:
+            tau = kendall(both["change"].to_numpy(), both["change_other"].to_numpy())
+        share = (friendly["group_other"] == "friendly").mean() if len(friendly) else None
+        rows.append((method, ratio, other_method, other_ratio, len(both), tau, share))
+    schema = {"method": pl.String, "ratio": pl.Float64}
+    schema |= {"other_method": pl.String, "other_ratio": pl.Float64, "members": pl.Int64}
+    schema |= {"kendall": pl.Float64, "friendly_in_both": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
+        pl.col("kendall").fill_nan(None)
+    )
+
+
+def outcome_predictability(
+    zoo: Zoo, twin: Zoo, epoch: int | None = None, seed: int = 0
+) -> pl.DataFrame:
+    """How well a twin's fate is predicted before sparsifying, from the dense weights alone.
+
+    Ridge regression on the mean, variance and percentiles of each layer's weights and
+    biases, its penalty chosen by leave-one-out within the training folds; every member is
+    predicted from five-fold cross-validation by a model that has not seen it. Beside it,
+    linear regression on the dense accuracy alone.
+
+    Args:
+        zoo: the dense zoo.
+        twin: its twin.
+        epoch: of the twin; the newest measured if None.
+        seed: of the folds.
+
+    Returns:
+        A row a ratio, target ("change", "test_acc", and under variational dropout
+        "sparsity") and features ("layer statistics", "dense accuracy"): `members`, `r2` and
+        `kendall` between prediction and truth. Null where fewer than 20 members are sound
+        or the target does not vary.
+
+    Raises:
+        ZoojaxError: it is no twin of this zoo, or the parent's state is not on disk.
+    """
+    # Only here: it takes seconds to import.
+    from sklearn.linear_model import LinearRegression, RidgeCV
+    from sklearn.metrics import r2_score
+    from sklearn.model_selection import KFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    assert twin.config.parent is not None
+    statistics = layer_statistics(zoo.params(twin.config.parent.epoch))
+    position = {member: row for row, member in enumerate(zoo.members_table["id"].to_list())}
+    targets = ["change", "test_acc"] + (["sparsity"] if twin.config.kind == "vd" else [])
+    folds = KFold(_FOLDS, shuffle=True, random_state=seed)
+    models = {
+        "layer statistics": make_pipeline(StandardScaler(), RidgeCV(alphas=_PENALTIES)),
+        "dense accuracy": LinearRegression(),
+    }
+    rows = []
+    for ratio, at, table in group_by_population(member_prunability(zoo, twin, epoch)):
+        own = statistics[[position[parent] for parent in table["parent_id"].to_list()]]
+        # Weights may be what no metric says: nothing is predicted from numbers that are not.
+        whole = np.isfinite(own).all(axis=1)
+        own, table = own[whole], table.filter(whole.tolist())
+        features = {
+            "layer statistics": own,
+            "dense accuracy": table["dense_acc"].to_numpy()[:, None],
+        }
+        for target in targets:
+            truth = table[target].to_numpy()
+            for name, model in models.items():
+                r2 = tau = None
+                if len(truth) >= MIN_MEMBERS and np.ptp(truth) > 0:
+                    guess = np.asarray(cross_val_predict(model, features[name], truth, cv=folds))
+                    r2 = float(r2_score(truth, guess))
+                    tau = kendall(truth, guess)
+                rows.append((ratio, at, target, name, len(truth), r2, tau))
+    schema = {"ratio": pl.Float64, "epoch": pl.Int64, "target": pl.String}
+    schema |= {"features": pl.String, "members": pl.Int64, "r2": pl.Float64}
+    return pl.DataFrame(rows, schema={**schema, "kendall": pl.Float64}, orient="row")

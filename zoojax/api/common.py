@@ -1,0 +1,48 @@
+"""What all ways of making a zoo share."""
+
+import math
+from importlib import metadata
+from pathlib import Path
+
+import jax
+
+from zoojax.architectures.base import Architecture
+from zoojax.datasets import specs
+from zoojax.errors import ZoojaxError
+from zoojax.filesystem.reading import exists
+from zoojax.runtime import distributed, population
+from zoojax.storage.zoo import CONFIG, IMAGES, Zoo, open_zoo
+from zoojax.training import engine
+from zoojax.training.programs import ORDERS
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that results may depend on."""
+    return {name: metadata.version(name) for name in ("zoojax", "jax", "flax", "optax", "numpy")}
+
+
+def embedded_images(parent: Zoo, images: specs.ImageSet) -> specs.ImageSet | None:
+    """The images, if the parent keeps them itself: then its twins do too."""
+    return images if exists(parent.path / IMAGES) else None
+
+
+def resolve_chunk(out: Path, chunk: int | None, members: int, shape: Architecture) -> int:
+    """The chunk asked for, or that of the zoo to be continued, or one for this machine."""
+    if chunk is not None:
+        return chunk
+    if exists(out / CONFIG):
+        return open_zoo(out).config.chunk
+    name = engine.engine(shape, jax.default_backend())
+    mesh = population.make_mesh()
+    return population.default_chunk(math.ceil(members / distributed.process_count()), mesh, name)
+
+
+def check_training(epochs: int, batch_size: int, data_order: str, chunk: int | None) -> None:
+    if epochs < 0:
+        raise ZoojaxError(f"{epochs} epochs asked for; give 0 or more")
+    if batch_size < 1:
+        raise ZoojaxError(f"batch size {batch_size}; give at least 1")
+    if data_order not in ORDERS:
+        raise ZoojaxError(f"no data order named '{data_order}'; there are: {', '.join(ORDERS)}")
+    if chunk is not None and chunk < 1:
+        raise ZoojaxError(f"chunk {chunk}; give at least 1")

@@ -1,0 +1,199 @@
+"""`zoojax info`: what a zoo is and how far it is, or what zoojax runs on."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from zoojax.cli.options import Flag, option
+from zoojax.errors import ZoojaxError
+from zoojax.runtime.startup import configure_jax
+
+if TYPE_CHECKING:
+    from zoojax.storage.zoo import Zoo
+
+# Values of a hyper-parameter that are listed one by one.
+_MOST = 12
+
+
+@dataclass(frozen=True)
+class Info:
+    """Show what a zoo is: members, epochs, training, parent, and how its members do.
+
+    Or what zoojax runs on here, with --system. Example: zoojax info zoos/usps-vd
+    """
+
+    zoo: Annotated[Path | None, tyro.conf.Positional, option("[ZOO]")] = None
+    """Folder of the zoo."""
+
+    system: Flag = False
+    """Show devices, engines and folders instead."""
+
+    check: Flag = False
+    """Read all of the zoo, and name what is damaged; exit status 2 if anything is."""
+
+    json: Flag = False
+    """Print JSON on standard output."""
+
+    quiet: Flag = False
+    """Show no progress while checking."""
+
+    def run(self) -> None:
+        """Prints what was asked for."""
+        if self.system == (self.zoo is not None) or (self.check and self.zoo is None):
+            raise ZoojaxError("give the folder of a zoo, or --system")
+        if self.zoo is not None and self.check:
+            self._check(self.zoo)
+        elif self.zoo is not None:
+            self._zoo(self.zoo)
+        else:
+            self._system()
+
+    def _system(self) -> None:
+        """Prints what zoojax runs on."""
+        from zoojax.datasets import loading
+        from zoojax.runtime import host
+
+        configure_jax()
+        import jax
+
+        from zoojax.api.common import versions
+        from zoojax.architectures.base import architecture
+        from zoojax.cli.terminal import say, show_json
+        from zoojax.ops import kernel
+
+        devices = jax.devices()
+        device = devices[0]
+        facts: dict[str, Any] = {
+            "devices": {
+                "count": len(devices),
+                "kind": device.device_kind,
+                "platform": device.platform,
+            },
+            "engine": "XLA",
+            "data": loading.data_directory(None),
+            "kernels": host.cache_dir("kernels"),
+            "programs": str(jax.config.values["jax_compilation_cache_dir"]),
+            "versions": versions(),
+        }
+        if device.platform == "cpu":
+            reason = kernel.unavailable_reason(architecture("small", 1))
+            facts["engine"] = f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel"
+        if self.json:
+            show_json(facts)
+            return
+        facts["devices"] = f"{len(devices)} x {device.device_kind} ({device.platform})"
+        facts["versions"] = ", ".join(f"{name} {of}" for name, of in versions().items())
+        say(*(f"{name:>8}  {value}" for name, value in facts.items()))
+
+    def _check(self, path: Path) -> None:
+        """Prints what is damaged of a zoo, or that nothing is."""
+        from zoojax.cli.progress import count_progress
+        from zoojax.cli.terminal import say, show_json
+        from zoojax.storage.integrity import find_corrupt_files, find_missing_files
+        from zoojax.storage.zoo import open_zoo
+
+        zoo = open_zoo(path)
+        with count_progress("check", self.quiet) as report:
+            found = find_corrupt_files(zoo, report)
+        # Tables that cannot be read say nothing of what should be there.
+        gone = [] if found else find_missing_files(zoo)
+        if self.json:
+            epochs = [] if found else zoo.epochs
+            show_json({"zoo": path, "epochs": len(epochs), "missing": gone, "damaged": found})
+        elif found:
+            say(*found)
+        else:
+            say(f"{path}: {len(zoo)} members, {len(zoo.epochs)} epochs, all as they were written")
+            if gone:
+                say(f"states are missing of epochs: {', '.join(map(str, gone))}")
+            say("(checksums show damage; they do not show who changed a zoo on purpose)")
+        if found:
+            raise ZoojaxError(
+                f"{path} is damaged; if it was trained here, the command that made it goes on "
+                "from the newest sound epoch"
+            )
+
+    def _zoo(self, path: Path) -> None:
+        """Prints the zoo's description, and its metrics at the last epoch."""
+        from zoojax.cli.terminal import say, show, show_json, summary
+        from zoojax.storage.zoo import open_zoo
+
+        zoo = open_zoo(path)
+        config, epochs = zoo.config, zoo.epochs
+        diverged = zoo.members.filter(~zoo.members["diverged_epoch"].is_null())
+        facts: dict[str, Any] = {
+            "name": config.name,
+            "path": zoo.path,
+            "kind": config.kind,
+            "preset": config.preset,
+            "architecture": config.architecture,
+            "channels": config.channels,
+            "classes": config.classes,
+            "data": None if config.data_hash is None else getattr(config.data, "name", "its own"),
+            "members": len(zoo),
+            **_hyperparameters(zoo),
+            "batch_size": config.batch_size,
+            "data_order": config.data_order,
+            "epochs": config.epochs,
+            "epochs_saved": len(epochs),
+            "newest_epoch": epochs[-1] if epochs else None,
+            "diverged_members": len(diverged),
+            "bytes_on_disk": _bytes(zoo.path),
+            "chunk": config.chunk,
+            "fingerprint": zoo.fingerprint[:16],
+        }
+        if config.parent is not None:
+            facts["parent"] = config.parent.name
+            facts["parent_epoch"] = config.parent.epoch
+            facts["parent_path"] = (zoo.path / config.parent.path).resolve()
+        if config.origin is not None:
+            facts["origin"] = config.origin
+        last = zoo.metrics.filter(epoch=epochs[-1]) if epochs else None
+        if self.json:
+            rows = [] if last is None else summary(zoo, last).to_dicts()
+            show_json({**facts, "config": config.to_json(), "rows": rows})
+            return
+        facts["bytes_on_disk"] = (
+            f"{facts['bytes_on_disk']:,} ({facts['bytes_on_disk'] / 2**20:.1f} MiB)"
+        )
+        width = max(map(len, facts))
+        say(*(f"{n.replace('_', ' '):>{width}}  {_text(value)}" for n, value in facts.items()))
+        if last is not None:
+            show(zoo, last, as_json=False, title=f"epoch {epochs[-1]}")
+
+
+def _hyperparameters(zoo: "Zoo") -> dict[str, list]:
+    """The values of each hyper-parameter among a zoo's members, ascending."""
+    from zoojax.analysis.pairing import HYPERPARAMETERS
+
+    known = [name for name in (*HYPERPARAMETERS, "ratio") if name in zoo.members_table.columns]
+    return {name: zoo.members_table[name].unique().sort().to_list() for name in known}
+
+
+def _text(value: Any) -> str:
+    """A fact for people: of many values the ends."""
+    if value is None or value == []:
+        return "none"
+    if not isinstance(value, list):
+        return str(value)
+    texts = [
+        "not known" if v is None else f"{v:g}" if isinstance(v, int | float) else str(v)
+        for v in value
+    ]
+    if len(texts) > _MOST:
+        return f"{texts[0]} to {texts[-1]} ({len(texts)} values)"
+    return ", ".join(texts)
+
+
+def _bytes(folder: Path) -> int:
+    """Bytes of the files in a folder, of those that can be looked at."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += Path(place, name).lstat().st_size
+    return total

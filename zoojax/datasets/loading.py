@@ -1,0 +1,181 @@
+"""Image sets in memory, split, resized and normalised as a zoo asks for them.
+
+`load` takes a `DataSpec` and returns an `ImageSet` of float32 arrays on the host,
+channels last. Files are looked for in `data_directory`; what each set needs there
+is told by the error that says it is missing. Two image sets are the same if and
+only if their hashes are.
+"""
+
+import difflib
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from zoojax.datasets import registry
+from zoojax.datasets.readers import RawPart, RawSet, read_arrays, read_npz
+from zoojax.datasets.specs import DataSpec, Images, ImageSet
+from zoojax.datasets.transforms import transform
+from zoojax.errors import ZoojaxError
+from zoojax.filesystem.paths import expand_user
+from zoojax.text import printable
+
+
+def names() -> list[str]:
+    """The image sets that `load` knows by name."""
+    return list(registry.KNOWN)
+
+
+def data_directory(data_dir: Path | str | None = None) -> Path:
+    """Where image sets are kept: the argument, else ``$ZOOJAX_DATA``, else the user's cache."""
+    import platformdirs
+
+    chosen = data_dir or os.environ.get("ZOOJAX_DATA") or platformdirs.user_cache_dir("zoojax")
+    return expand_user(chosen)
+
+
+def load(spec: DataSpec, data_dir: Path | str | None = None) -> ImageSet:
+    """Loads, splits and transforms an image set.
+
+    Training and validation images are drawn by a seeded permutation of the
+    official training set: that of ``torch.utils.data.random_split``, so that the
+    default parts are, image for image, those that the published zoos trained on.
+    Test images are the official test set in its order.
+    Validation takes the end of the permutation and training the start, so that
+    with another number of training images validation stays as it is. A set with
+    no test part holds out the end of the permutation for it first, as much as
+    is its default or as `train` and `val` leave.
+
+    A TFDS set that is not in the data directory is prepared there if TensorFlow
+    is installed and the network answers. USPS is fetched from OpenML unless the
+    directory has its files.
+
+    Args:
+        spec: The image set.
+        data_dir: Where to look for files, see `data_directory`.
+
+    Raises:
+        ZoojaxError: The set is unknown, missing, damaged or smaller than asked.
+    """
+    if spec.name.endswith(".npz"):
+        raw = read_npz(expand_user(spec.name))
+    elif spec.name in registry.KNOWN:
+        raw = registry.read_known(spec.name, data_directory(data_dir))
+    else:
+        raise _unknown(spec.name)
+    train, val, test = (transform(part, spec) for part in _split(raw, spec))
+    return make(spec.name, train, val, test, raw.num_classes)
+
+
+def save(images: ImageSet, file: Path) -> None:
+    """Writes an image set as it is, split and normalised, for `load_saved`.
+
+    Args:
+        images: The image set.
+        file: A ``.npz`` file to be made; see `zoojax.filesystem.atomic.atomic_write`.
+    """
+    parts = {"train": images.train, "val": images.val, "test": images.test}
+    arrays = {f"{name}_images": part.images for name, part in parts.items()}
+    arrays |= {f"{name}_labels": part.labels for name, part in parts.items()}
+    arrays |= {"name": np.array(images.name), "num_classes": np.array(images.num_classes)}
+    with file.open("wb") as opened:
+        np.savez(opened, allow_pickle=False, **arrays)
+
+
+def load_saved(file: Path) -> ImageSet:
+    """Reads what `save` wrote.
+
+    Raises:
+        ZoojaxError: The file is missing or damaged.
+    """
+    held = read_arrays(file)
+    try:
+        train, val, test = (
+            _checked(held[f"{part}_images"], held[f"{part}_labels"])
+            for part in ("train", "val", "test")
+        )
+        name, num_classes = printable(held["name"], 200), int(held["num_classes"])
+        highest = max(int(part.labels.max()) for part in (train, val, test))
+        if not highest < num_classes <= 2**16:
+            raise ValueError(f"labels up to {highest} of {num_classes} classes")
+    except (ValueError, TypeError, KeyError) as error:
+        raise ZoojaxError(f"{file} is damaged: {printable(error)}") from error
+    return make(name, train, val, test, num_classes)
+
+
+def _checked(images: np.ndarray, labels: np.ndarray) -> Images:
+    """Images as `save` writes them; raises ValueError of others."""
+    if images.dtype != np.float32 or images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise ValueError(f"images {images.dtype} {images.shape}")
+    if labels.dtype != np.int32 or labels.shape != images.shape[:1] or not len(labels):
+        raise ValueError(f"labels {labels.dtype} {labels.shape} of images {images.shape}")
+    if labels.min() < 0:
+        raise ValueError("a negative label")
+    return Images(images, labels)
+
+
+def make(name: str, train: Images, val: Images, test: Images, num_classes: int) -> ImageSet:
+    """An image set of arrays that are split and normalised already."""
+    return ImageSet(name, train, val, test, num_classes, _hash(train, val, test))
+
+
+def _unknown(name: str) -> ZoojaxError:
+    close = difflib.get_close_matches(name, names(), n=1)
+    suggestion = f"did you mean {close[0]!r}? " if close else ""
+    return ZoojaxError(
+        f"unknown image set {name!r}: {suggestion}known are {', '.join(names())}, "
+        "or give the path of a .npz file"
+    )
+
+
+def _split(raw: RawSet, spec: DataSpec) -> tuple[RawPart, RawPart, RawPart]:
+    """Training, validation and test part; how they are drawn is told at `load`."""
+    train_size = raw.default_train if spec.train is None else spec.train
+    val_size = raw.default_val if spec.val is None else spec.val
+    pool = _permutation(len(raw.train.labels), spec.seed)
+    test = raw.test
+    if test is None:
+        # At least one, so that too large a request fails below for train or val.
+        test_size = max(1, min(raw.default_test, len(pool) - train_size - val_size))
+        pool, held_out = np.split(pool, [len(pool) - test_size])
+        test = _take(raw.train, held_out)
+    if raw.val is None:
+        pool, val_drawn = np.split(pool, [max(0, len(pool) - val_size)])
+        val = _take(raw.train, val_drawn)
+    else:
+        val = _take(raw.val, _permutation(len(raw.val.labels), spec.seed)[:val_size])
+    train = _take(raw.train, pool[:train_size])
+    for part, wanted, drawn in (("train", train_size, train), ("val", val_size, val)):
+        if wanted < 1 or len(drawn.labels) < wanted:
+            raise ZoojaxError(
+                f"{spec.name}: train={train_size} and val={val_size} leave only "
+                f"{len(drawn.labels)} images for {part}; set train and val to fit the set"
+            )
+    return train, val, test
+
+
+def _permutation(count: int, seed: int) -> np.ndarray:
+    """`torch.randperm` of a generator of this seed: a forward Fisher-Yates shuffle."""
+    # The legacy generator on purpose: it is torch's (MT19937, seeded alike), and NumPy's
+    # policy (NEP 19) freezes its stream.
+    draws = np.random.RandomState(seed).randint(0, 2**32, count, np.uint32).tolist()
+    order = list(range(count))
+    for i, draw in enumerate(draws):
+        j = i + draw % (count - i)
+        order[i], order[j] = order[j], order[i]
+    return np.array(order, np.int64)
+
+
+def _take(part: RawPart, indices: np.ndarray) -> RawPart:
+    return RawPart(part.images[indices], part.labels[indices])
+
+
+def _hash(*parts: Images) -> str:
+    """SHA-256 of the arrays in the order train, val, test, images before labels."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for array in (part.images, part.labels):
+            digest.update(repr(array.shape).encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

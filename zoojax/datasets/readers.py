@@ -1,0 +1,241 @@
+"""Reading image files as they lie on disk, before any split or transform.
+
+Every reader returns channels-last ``uint8`` images (a user's own ``float32``
+images in [0, 1] stay float) and ``int32`` labels, in the order of the file.
+"""
+
+import dataclasses
+import gzip
+import zipfile
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from zoojax.errors import ZoojaxError
+from zoojax.filesystem.reading import opened
+from zoojax.text import printable
+
+_LARGEST = 2**40
+# Of all images of MNIST it is a fiftieth.
+_LARGEST_IDX = 2**31
+
+
+class RawPart(NamedTuple):
+    """Images ``[n, h, w, c]`` (uint8, or float32 in [0, 1]) and labels ``[n]`` int32."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class RawSet:
+    """An image set as its source holds it.
+
+    Attributes:
+        train: The images that training and validation are drawn from, and
+            testing too where the source has no test part.
+        val: The source's own validation part, if it has one.
+        test: The source's own test part, if it has one.
+        num_classes: How many classes there are.
+        default_train: Training images where the spec names no number.
+        default_val: Validation images where the spec names no number.
+        default_test: Test images to hold out of `train` if `test` is None.
+    """
+
+    train: RawPart
+    val: RawPart | None
+    test: RawPart | None
+    num_classes: int
+    default_train: int
+    default_val: int
+    default_test: int = 0
+
+
+def read_npz(path: Path) -> RawSet:
+    """Reads a user's ``.npz`` file.
+
+    Its arrays are ``images`` and ``labels``, or ``train_images``,
+    ``train_labels``, ``test_images``, ``test_labels`` and, if wanted,
+    ``val_images`` and ``val_labels``.
+
+    Args:
+        path: The file. Object arrays in it are refused, so that no pickle runs.
+
+    Raises:
+        ZoojaxError: The file is missing, is no ``.npz``, is damaged, or its
+            arrays are not images and labels as described in the documentation.
+    """
+    arrays = read_arrays(path)
+    if "images" in arrays or "labels" in arrays:
+        train, val, test = _npz_part(path, arrays, ""), None, None
+    else:
+        train, test = _npz_part(path, arrays, "train_"), _npz_part(path, arrays, "test_")
+        has_val = "val_images" in arrays or "val_labels" in arrays
+        val = _npz_part(path, arrays, "val_") if has_val else None
+    parts = [part for part in (train, val, test) if part is not None]
+    shapes = {part.images.shape[1:] for part in parts}
+    if len(shapes) > 1:
+        raise ZoojaxError(f"{path}: its parts hold images of different shapes {sorted(shapes)}")
+    count = len(train.labels)
+    share = max(1, count * 15 // 100)
+    held_out = share * ((val is None) + (test is None))
+    return RawSet(
+        train=train,
+        val=val,
+        test=test,
+        num_classes=1 + max(int(part.labels.max()) for part in parts),
+        default_train=count - held_out,
+        default_val=share if val is None else len(val.labels),
+        default_test=share if test is None else 0,
+    )
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a ``.npz`` file.
+
+    Raises:
+        ZoojaxError: The file is missing, is no regular file or no ``.npz``, is damaged, or
+            holds objects.
+    """
+    # Opened here: np.load leaves a damaged file open, and waits for a pipe.
+    with opened(path, _LARGEST) as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                return dict(archive)
+        # A plain .npy loads as an array, which is no context manager (TypeError); a header can
+        # claim any size (MemoryError), and a zip any compression (NotImplementedError).
+        except (
+            *(OSError, EOFError, ValueError, TypeError, KeyError, MemoryError, OverflowError),
+            *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, SyntaxError),
+        ) as error:
+            raise ZoojaxError(
+                f"{path}: not a readable .npz file of plain arrays ({first_line(error)}); "
+                "write it with numpy.savez"
+            ) from error
+
+
+def _npz_part(path: Path, arrays: dict[str, np.ndarray], prefix: str) -> RawPart:
+    """One part of a user's file, checked."""
+    image_key, label_key = f"{prefix}images", f"{prefix}labels"
+    missing = [key for key in (image_key, label_key) if key not in arrays]
+    if missing:
+        raise ZoojaxError(
+            f"{path}: lacks {' and '.join(missing)} (it has {', '.join(arrays) or 'nothing'}); "
+            "give images and labels, or train_images, train_labels, test_images and test_labels"
+        )
+    images, labels = arrays[image_key], arrays[label_key]
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise ZoojaxError(
+            f"{path}: {image_key} has shape {arrays[image_key].shape}; "
+            "give [n, h, w] or [n, h, w, c] with 1 or 3 channels last"
+        )
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ZoojaxError(
+            f"{path}: {label_key} has shape {labels.shape} and type {labels.dtype}; "
+            "give one integer per image"
+        )
+    if len(images) != len(labels):
+        raise ZoojaxError(
+            f"{path}: {len(images)} {image_key} and {len(labels)} {label_key}; give as many of each"
+        )
+    if images.size == 0:
+        raise ZoojaxError(f"{path}: {image_key} is empty")
+    if labels.min() < 0 or labels.max() >= np.iinfo(np.int32).max:
+        raise ZoojaxError(
+            f"{path}: {label_key} runs from {labels.min()} to {labels.max()}; "
+            "number the classes from 0"
+        )
+    if images.dtype.kind == "f":
+        # Written so that NaN fails as well.
+        if not (images.min() >= 0 and images.max() <= 1):
+            raise ZoojaxError(
+                f"{path}: {image_key} runs from {images.min():g} to {images.max():g}; "
+                "floating-point images must lie in [0, 1] (or give uint8)"
+            )
+        images = images.astype(np.float32)
+    elif images.dtype != np.uint8:
+        raise ZoojaxError(
+            f"{path}: {image_key} has type {images.dtype}; give uint8, or floats in [0, 1]"
+        )
+    return RawPart(images, labels.astype(np.int32))
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """A gzipped idx file of bytes: two zeros, type 8, rank, sizes, then the data."""
+    try:
+        with opened(path, _LARGEST_IDX) as file, gzip.open(file) as unpacked:
+            content = unpacked.read(_LARGEST_IDX + 1)
+        if len(content) > _LARGEST_IDX:
+            raise ValueError("too large")
+        if content[:3] != b"\0\0\x08":
+            raise ValueError("not an idx file of bytes")
+        rank = content[3]
+        shape = np.frombuffer(content, dtype=">u4", count=rank, offset=4).tolist()
+        # Raises if the content is shorter or longer than the sizes say.
+        return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * rank).reshape(shape)
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
+        raise _damaged(path, error) from error
+
+
+def read_usps_h5(path: Path) -> tuple[RawPart, RawPart]:
+    """Groups ``train`` and ``test``, each with ``data`` ``[n, 256]`` in [0, 1] and ``target``."""
+    import h5py
+
+    try:
+        with opened(path, _LARGEST) as opened_file, h5py.File(opened_file) as file:
+            train, test = (
+                usps_part(np.asarray(file[f"{part}/data"]), np.asarray(file[f"{part}/target"]))
+                for part in ("train", "test")
+            )
+        return train, test
+    # A group where a data set should be becomes an array of names (TypeError).
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def read_usps_libsvm(path: Path) -> RawPart:
+    """One part in libsvm's text format: labels 1 to 10, pixels -1 to 1."""
+    from sklearn.datasets import load_svmlight_file
+
+    try:
+        pixels, labels = load_svmlight_file(str(path), n_features=256)
+        return usps_part((pixels.toarray().astype(np.float32) + 1) / 2, labels - 1)
+    except (OSError, EOFError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def usps_part(pixels: np.ndarray, labels: np.ndarray) -> RawPart:
+    """16x16 images from rows of pixels in [0, 1].
+
+    All sources give the same float32 pixels here, which go to the nearest of 256
+    levels. torchvision's own USPS class cuts the fraction off instead and is up
+    to one level darker.
+
+    Raises:
+        ValueError: These are no such rows.
+    """
+    if not (pixels.min() >= 0 and pixels.max() <= 1):
+        raise ValueError("pixels out of range")
+    if len(pixels) != len(labels):
+        raise ValueError("unequal numbers of images and labels")
+    if not (labels.min() >= 0 and labels.max() <= 9):
+        raise ValueError("labels out of range")
+    return RawPart(to_uint8(pixels).reshape(-1, 16, 16, 1), labels.astype(np.int32))
+
+
+def to_uint8(pixels: np.ndarray) -> np.ndarray:
+    """Rounds pixels in [0, 1] to the nearest of 256 levels."""
+    return np.rint(pixels * 255).astype(np.uint8)
+
+
+def _damaged(path: Path, error: Exception) -> ZoojaxError:
+    return ZoojaxError(f"{path}: damaged or cut short ({first_line(error)}); fetch it again")
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, in one printable line."""
+    return printable((str(error).strip() or type(error).__name__).splitlines()[0])

@@ -1,0 +1,80 @@
+"""An image set: its identity and its arrays."""
+
+import dataclasses
+
+import numpy as np
+
+from zoojax.errors import ZoojaxError
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """The image set a zoo is trained on.
+
+    Attributes:
+        name: One of `names`, or the path of a user's ``.npz`` file.
+        size: Side of the square images.
+        channels: 1 (colour becomes ITU-R 601 luma) or 3 (grey is repeated).
+        mean: Taken from pixels in [0, 1].
+        std: Divides what is left.
+        crop: Cut `size` from the centre instead of resizing to it.
+        train: Training images; None for the set's default.
+        val: Validation images; None for the set's default.
+        seed: Seed of the split.
+
+    Raises:
+        ZoojaxError: A value that no image set could have.
+    """
+
+    name: str
+    size: int = 28
+    channels: int = 1
+    mean: float = 0.5
+    std: float = 0.5
+    crop: bool = False
+    train: int | None = None
+    val: int | None = None
+    seed: int = 42
+
+    def __post_init__(self):
+        if self.size < 1:
+            raise ZoojaxError(f"size of images is {self.size}; give at least 1")
+        if self.channels not in (1, 3):
+            raise ZoojaxError(f"images with {self.channels} channels; give 1 or 3")
+        if not self.std > 0:
+            raise ZoojaxError(f"std of images is {self.std}; give a number above 0")
+        for part in ("train", "val"):
+            count = getattr(self, part)
+            if count is not None and count < 1:
+                raise ZoojaxError(f"{part} of {self.name} is {count}; give at least 1 image")
+        if not 0 <= self.seed < 2**32:
+            raise ZoojaxError(f"seed of the split is {self.seed}; give one from 0 to 2**32 - 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Images ``[n, size, size, channels]`` float32 and labels ``[n]`` int32."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """A loaded image set.
+
+    Attributes:
+        name: As in its spec.
+        train: Training images.
+        val: Validation images.
+        test: Test images; the official ones in their order where there are such.
+        num_classes: How many classes there are.
+        hash: SHA-256 over the shapes and bytes of the six arrays.
+    """
+
+    name: str
+    train: Images
+    val: Images
+    test: Images
+    num_classes: int
+    hash: str
