@@ -345,7 +345,7 @@ def test_every_command_that_prints_a_table_has_json():
 
 def test_dir_shows_the_public_names():
     assert set(zoojax.__all__) <= set(dir(zoojax))
-    assert {"open_zoo", "make_pruned", "__version__"} <= set(dir(zoojax))
+    assert {"open_zoo", "prune_zoo", "__version__"} <= set(dir(zoojax))
     assert "importlib" not in dir(zoojax)
 
 

@@ -53,7 +53,7 @@ def load(file) -> dict[str, torch.Tensor]:
 
 def ours(zoo, position: int, epoch: int) -> np.ndarray:
     """Logits of a member as zoojax evaluates it."""
-    params = population.take(zoo.effective(epoch), position)
+    params = population.take(zoo.sparse_params(epoch), position)
     run = compiled(zoo.config.shape, zoo.members_table["activation"][position])
     return np.asarray(run({"params": params}, jnp.asarray(IMAGES)))
 

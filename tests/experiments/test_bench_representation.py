@@ -85,13 +85,13 @@ def test_rows_of_the_kind(monkeypatch, capsys):
     monkeypatch.setattr("zoojax.cli.bench.gemm_peak", lambda seconds: lambda: 100.0)
     monkeypatch.setattr(
         representation,
-        "contestants",
+        "backends",
         lambda case, seconds: ((name, lambda speed=speed: speed) for name, speed in speeds.items()),
     )
     monkeypatch.setattr(representation, "why_not_compiled", lambda case: None)
     Bench(kinds=("representation",), repetitions=1, json=True).run()
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert {row["contestant"]: row["times_torch"] for row in rows} == {
+    assert {row["backend"]: row["times_torch"] for row in rows} == {
         **{"zoojax": 3.0, "torch, eager": 1.0, "torch, compiled": 2.0}
     }
     flops = representation.flops(representation.case("small"))

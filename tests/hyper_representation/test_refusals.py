@@ -162,9 +162,9 @@ def test_opened_again_it_is_the_same(known):
 
 def test_the_zoo_it_was_learned_from(known, twin, tmp_path_factory):
     assert known.training_zoo().fingerprint == twin.fingerprint
-    assert known.source(twin.path).path == twin.path
+    assert known.training_zoo(twin.path).path == twin.path
     with pytest.raises(ZoojaxError, match="is not the zoo"):
-        known.source(representations.dense(tmp_path_factory).path)
+        known.training_zoo(representations.dense(tmp_path_factory).path)
 
 
 def test_zoos_of_another_architecture_are_refused(known, twin):

@@ -207,7 +207,7 @@ def test_members_take_the_hyper_parameters_that_they_were_drawn_near(
     dense = representations.dense(tmp_path_factory)
     rates = 1e-3 * (1.0 + np.arange(len(dense)))
     varied = dense.members_table.with_columns(pl.Series("learning_rate", rates))
-    monkeypatch.setitem(dense.__dict__, "roster", varied)
+    monkeypatch.setitem(dense.__dict__, "members_table", varied)
     monkeypatch.setattr("zoojax.hyper_representation.sampling.dense_zoo", lambda _: dense)
     zoo = sample(tmp_path / "zoo", reconstructing, twin, 4, how="joint")
     members = reconstructing.config.members.train

@@ -191,7 +191,7 @@ def test_the_comparison(dense, twin, sparsifying, tmp_path):
     # As made up, the twin's weights are the dense zoo's: its own threshold is the mask.
     star = table.filter(at_threshold=True, method=epoch)
     rows = np.flatnonzero(twin.members_table["id"].is_in(held))
-    zeros = flat(kernels(jax.tree.map(lambda x: x[rows] == 0, twin.effective())))
+    zeros = flat(kernels(jax.tree.map(lambda x: x[rows] == 0, twin.sparse_params())))
     assert star["sparsity"].item() == pytest.approx(zeros.mean())
     assert compare(sparsifying, dense, twin, images, RATIOS).equals(table)
 

@@ -38,7 +38,7 @@ import warnings
 from zoojax.architectures.base import architecture
 from zoojax.ops import kernel
 warnings.showwarning = lambda message, category, *_: print(category.__name__, message)
-print("reason:", kernel.why_not(architecture("small", 1)))
+print("reason:", kernel.unavailable_reason(architecture("small", 1)))
 """
 
 

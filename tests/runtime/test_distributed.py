@@ -303,11 +303,11 @@ import sys, time
 from zoojax.cli.main import main
 from zoojax.runtime import distributed
 
-def late_share(members, share=distributed.share):
-    time.sleep(3 if distributed.index() == int(sys.argv[1]) else 0)
+def late_share(members, share=distributed.local_rows):
+    time.sleep(3 if distributed.process_index() == int(sys.argv[1]) else 0)
     return share(members)
 
-distributed.share = late_share
+distributed.local_rows = late_share
 sys.exit(main(sys.argv[2:]))
 """
 
