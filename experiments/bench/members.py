@@ -171,6 +171,7 @@ def _plain(shape: Architecture) -> "base.Method":
     import jax
     import jax.numpy as jnp
 
+    from zoojax.sparsifiers import base
     from zoojax.training import engine
 
     def loss(params, variances, batch, noise, dropout_rate):
