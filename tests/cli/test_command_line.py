@@ -106,7 +106,7 @@ def every_help(factory) -> list[str]:
         zoo_fixtures.cli(factory, *words.split(), "--help")
         for words in (
             *("", "presets", "train", "sparsify magnitude", "sparsify variational-dropout"),
-            *("analyse", "reproduce", "evaluate", "info", "bench", "convert from-torch"),
+            *("analyze", "reproduce", "evaluate", "info", "bench", "convert from-torch"),
             *("convert from-dataset", "convert to-torch", "convert verify", "represent train"),
             *("represent evaluate", "represent sparsify", "represent sample"),
         )
@@ -375,7 +375,7 @@ def test_commands_expand_home(tmp_path_factory, tmp_path, monkeypatch, capsys, r
     for words in (
         ("sparsify", "magnitude", "~/dense", "--out=~/mp", "--ratios", 0.5, "--epochs", 0),
         ("evaluate", "~/mp", "--data", "~/none.npz"),
-        ("analyse", "~/dense", "~/vd", "--out", "~/none/analysis", "--representation", "~/r"),
+        ("analyze", "~/dense", "~/vd", "--out", "~/none/analysis", "--representation", "~/r"),
     ):
         done = zoo_fixtures.cli(tmp_path_factory, *words)
         assert done.returncode in (0, 2) and "~" not in done.stdout + done.stderr

@@ -1,6 +1,6 @@
-"""The paper's tables, and more, from any zoo and its twins.
+"""The paper's tables, and more, for any zoo and its twins.
 
-Every function takes zoos and gives a polars frame:
+Every function takes zoos and returns a polars frame:
 
     from zoojax import analysis, open_zoo
 
@@ -8,7 +8,7 @@ Every function takes zoos and gives a polars frame:
     analysis.agreement(zoo, twin, epoch=10)
     analysis.correlation(zoo, twin)
 
-`analyse` makes all of them at once; `zoojax analyse` writes them, and draws.
+`analyze` computes all of them at once; `zoojax analyze` also writes them and draws figures.
 """
 
 import importlib
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         summary,
     )
 
-# Imported where first used: scipy takes seconds, and a training wants a summary alone.
+# Imported on first use: scipy takes seconds to import, and training only needs `summary`.
 _PUBLIC = {
     "Analysis": "results",
     "agreement": "prediction_agreement",

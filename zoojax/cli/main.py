@@ -20,7 +20,7 @@ import tyro
 
 import zoojax
 from zoojax.cli import environment
-from zoojax.cli.analyze import Analyse
+from zoojax.cli.analyze import Analyze
 from zoojax.cli.bench import Bench
 from zoojax.cli.convert import Convert
 from zoojax.cli.evaluate import Evaluate
@@ -43,13 +43,15 @@ _Command = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Sparsify, tyro.conf.subcommand("sparsify")]
     | Annotated[Convert, tyro.conf.subcommand("convert")]
-    | Annotated[Analyse, tyro.conf.subcommand("analyse")]
+    | Annotated[Analyze, tyro.conf.subcommand("analyze")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Represent, tyro.conf.subcommand("represent")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
+# Older spellings of commands, accepted but not shown in the help.
+_ALIASES = {"analyse": "analyze"}
 # After an interruption these go on where they were; others begin anew.
 _RESUMABLE = (Train, Sparsify, Convert, Reproduce, TrainRepresentation, ZeroShot, Sample)
 _INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -139,7 +141,7 @@ def _first(error: Exception) -> str:
 
 def _parsed(words: list[str]) -> Any:
     try:
-        return parse(_Command, words, "zoojax", _DESCRIPTION)
+        return parse(_Command, words, "zoojax", _DESCRIPTION, _ALIASES)
     except SystemExit:  # Help was printed; whether somebody reads it shows here.
         sys.stdout.flush()
         raise

@@ -8,7 +8,7 @@ what is shown.
 import contextlib
 import dataclasses
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -28,7 +28,13 @@ _WANTED = {int: "a whole number", float: "a number"}
 _SEVERAL = {int: "whole numbers", float: "numbers"}
 
 
-def parse(commands: Any, words: list[str], prog: str, description: str) -> Any:
+def parse(
+    commands: Any,
+    words: list[str],
+    prog: str,
+    description: str,
+    aliases: Mapping[str, str] | None = None,
+) -> Any:
     """The command that words describe, with `~` expanded in its paths.
 
     Args:
@@ -36,11 +42,13 @@ def parse(commands: Any, words: list[str], prog: str, description: str) -> Any:
         words: the command line after the program's name.
         prog: the program's name.
         description: of the program, for --help.
+        aliases: other spellings of commands, not shown in the help, to their names.
 
     Raises:
         ZoojaxError: the words describe no command.
         SystemExit: they ask for help, which has been printed.
     """
+    words = _without_alias(words, aliases or {})
     names, here = _chosen(commands, words)
     flags = {option for option, kind in _options(here) if kind is bool}
     for word in words:
@@ -51,6 +59,14 @@ def parse(commands: Any, words: list[str], prog: str, description: str) -> Any:
             commands, prog=prog, description=description, args=words, config=_MARKERS
         )
     return _with_whole_paths(command)
+
+
+def _without_alias(words: list[str], aliases: Mapping[str, str]) -> list[str]:
+    """The words with the command, their first word that is not an option, under its name."""
+    command = next((i for i, word in enumerate(words) if not word.startswith("-")), None)
+    if command is None:
+        return words
+    return [*words[:command], aliases.get(words[command], words[command]), *words[command + 1 :]]
 
 
 @contextlib.contextmanager
