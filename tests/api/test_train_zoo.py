@@ -69,8 +69,8 @@ def test_grids_of_the_paper(name, count):
     ("options", "named"),
     [
         ({"activations": ("tan",)}, "no activation named 'tan'"),
-        ({"inits": ("zeros",)}, "no initialisation named 'zeros'"),
-        ({"optimizers": ("lion",)}, "no optimiser named 'lion'"),
+        ({"inits": ("zeros",)}, "no initialization named 'zeros'"),
+        ({"optimizers": ("lion",)}, "no optimizer named 'lion'"),
         ({"seeds": 0}, "0 members"),
         ({"seeds": -1}, "-1 members"),
         ({"learning_rates": (1e-3, 0.0)}, "learning rate 0"),
@@ -346,9 +346,9 @@ def test_other_images_than_the_parents_are_refused(dense, tmp_path_factory, tmp_
     file.write_text(
         file.read_text().replace(name, str(zoo_fixtures.other_images(tmp_path_factory)))
     )
-    with pytest.raises(ZoojaxError, match=r"other\.npz holds other images"):
+    with pytest.raises(ZoojaxError, match=r"other\.npz contains different images"):
         prune_zoo(tmp_path / "mp", open_zoo(path), [0.5], **TWIN)
-    with pytest.raises(ZoojaxError, match=r"other\.npz holds other images"):
+    with pytest.raises(ZoojaxError, match=r"other\.npz contains different images"):
         train_variational_dropout(tmp_path / "vd", open_zoo(path), **TWIN)
 
 
@@ -380,12 +380,12 @@ def test_a_variant_that_cannot_be(dense, tmp_path):
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"epochs": 3}, "epochs 2, not 3"),
-        ({"chunk": 1}, "chunk 4, not 1"),
-        ({"batch_size": 5}, "batch_size 10, not 5"),
+        ({"epochs": 3}, "epochs=2, but 3 was requested"),
+        ({"chunk": 1}, "chunk=4, but 1 was requested"),
+        ({"batch_size": 5}, "batch_size=10, but 5 was requested"),
         ({"data_order": "shared"}, "data_order"),
         ({"first_seed": 2}, "other members"),
-        ({"grid": replace(zoo_fixtures.GRID, seeds=4)}, "3, not 4"),
+        ({"grid": replace(zoo_fixtures.GRID, seeds=4)}, "3 members, but 4 were requested"),
     ],
 )
 def test_other_options_on_a_begun_zoo(dense, tmp_path_factory, options, named):
