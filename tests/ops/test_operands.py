@@ -40,7 +40,7 @@ def images(count: int = 5) -> np.ndarray:
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        (np.zeros((3, 28, 28, 1), np.uint8), "images are uint8; give them normalised"),
+        (np.zeros((3, 28, 28, 1), np.uint8), "images are uint8; give them normalized"),
         (np.zeros((3, 28, 28, 1), np.int64), "images are int64"),
         (np.zeros((3, 28, 28, 1), bool), "images are bool"),
         (np.zeros((3, 28, 28, 1), np.complex64), "images are complex64"),
