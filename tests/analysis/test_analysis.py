@@ -601,7 +601,7 @@ def no_parent_metrics(family, folder):
         (two_of_a_kind, "twins of one kind"),
         (a_twin_first, "is itself a twin"),
         (no_twin, "is a dense zoo, not a twin"),
-        (nothing_yet, "no epoch yet"),
+        (nothing_yet, "no completed epoch yet"),
         (no_parent_metrics, "no metrics of epoch 50"),
     ],
 )

@@ -46,7 +46,7 @@ def test_paper_grids(name, count):
     ("options", "message"),
     [
         ({"activations": ("tan",)}, "no activation named 'tan'"),
-        ({"inits": ("zeros",)}, "no initialisation named 'zeros'"),
+        ({"inits": ("zeros",)}, "no initialization named 'zeros'"),
         ({"optimizers": ("lion",)}, "no optimiser named 'lion'"),
         ({"seeds": 0}, "0 members"),
         ({"seeds": -1}, "-1 members"),
