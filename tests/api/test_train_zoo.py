@@ -69,7 +69,7 @@ def test_grids_of_the_paper(name, count):
     ("options", "named"),
     [
         ({"activations": ("tan",)}, "no activation named 'tan'"),
-        ({"inits": ("zeros",)}, "no initialisation named 'zeros'"),
+        ({"inits": ("zeros",)}, "no initialization named 'zeros'"),
         ({"optimizers": ("lion",)}, "no optimiser named 'lion'"),
         ({"seeds": 0}, "0 members"),
         ({"seeds": -1}, "-1 members"),
