@@ -47,7 +47,7 @@ def test_paper_grids(name, count):
     [
         ({"activations": ("tan",)}, "no activation named 'tan'"),
         ({"inits": ("zeros",)}, "no initialization named 'zeros'"),
-        ({"optimizers": ("lion",)}, "no optimiser named 'lion'"),
+        ({"optimizers": ("lion",)}, "no optimizer named 'lion'"),
         ({"seeds": 0}, "0 members"),
         ({"seeds": -1}, "-1 members"),
         ({"learning_rates": (1e-3, 0.0)}, "learning rate 0"),

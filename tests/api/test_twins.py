@@ -154,9 +154,9 @@ def test_images_other_than_the_parents_are_refused(dense, tmp_path_factory, tmp_
     file.write_text(
         file.read_text().replace(name, str(zoo_fixtures.other_images(tmp_path_factory)))
     )
-    with pytest.raises(ZoojaxError, match=r"other\.npz holds other images"):
+    with pytest.raises(ZoojaxError, match=r"other\.npz contains different images"):
         prune_zoo(tmp_path / "mp", open_zoo(path), [0.5], **TWIN)
-    with pytest.raises(ZoojaxError, match=r"other\.npz holds other images"):
+    with pytest.raises(ZoojaxError, match=r"other\.npz contains different images"):
         train_variational_dropout(tmp_path / "vd", open_zoo(path), **TWIN)
 
 
