@@ -81,8 +81,7 @@ def _one_line_errors(commands: Any, words: list[str], prog: str) -> Iterator[Non
         return
 
     def refuse(event: Any) -> None:
-        words = _without_alias(words, aliases or {})
-    names, command_type = _find_command(commands, words)
+        names, command_type = _find_command(commands, words)
         message = _message(event, names[-1] if names else prog, command_type, words)
         if message is not None:
             raise _usage_error(message, prog, names)
