@@ -1,7 +1,7 @@
-"""The autoencoder of hyper-representations as a torch module, and its training step.
+"""The autoencoder of hyper-representations in torch, and its training step.
 
-What zoojax's own is measured against: the same network, views and losses, written as one
-writes them in torch. Prints states per second:
+The baseline of `zoojax bench`: the same network, views and losses in idiomatic torch. Prints
+states per second:
 
     python -m zoojax.experiments.bench.torch_autoencoder '{"compiled": false, ...}'
 """
@@ -32,19 +32,19 @@ def _gelu(x: Tensor) -> Tensor:
 
 
 class Autoencoder(nn.Module):
-    """Tokens to embeddings, and to tokens of weights and log alphas (task "reconstruct").
+    """Autoencoder of tokens, which reconstructs weights and log alphas (task "reconstruct").
 
     Args:
-        settings: its sizes.
-        tokenizer: of the zoo's architecture.
-        alphas: whether it reconstructs log alphas too.
+        settings: the sizes of the network.
+        tokenizer: the tokenizer of the zoo's architecture.
+        alphas: whether log alphas are reconstructed as well.
     """
 
     def __init__(self, settings: Settings, tokenizer: Tokenizer, alphas: bool):
         super().__init__()
         s, count, sequences = settings, tokenizer.count, 2 if alphas else 1
         twin = autoencoder.Autoencoder(settings, tokenizer, alphas)
-        self.groups, self.parts, self.whole = (
+        self.groups, self.parts, self.shared = (
             tokenizer.groups,
             twin.parts,
             s.latent - twin.local_size,
@@ -68,14 +68,14 @@ class Autoencoder(nn.Module):
         self.cls = small(1, s.width)
         self.encoder_positions = small(count + 1, s.width)
         self.encoder = layers()
-        self.compress = nn.Linear(s.width, self.whole)
+        self.compress = nn.Linear(s.width, self.shared)
         self.compress_local = nn.ModuleDict(
             {name: nn.Linear(s.width, n) for name, n in self.parts.items()}
         )
         first, last = s.projection
         self.projection = nn.Sequential(nn.Linear(s.latent, first), nn.ReLU())
         self.projection.append(nn.Linear(first, last))
-        self.decompress = nn.Linear(self.whole, sequences * count * s.width)
+        self.decompress = nn.Linear(self.shared, sequences * count * s.width)
         self.decompress_local = nn.ModuleDict(
             {name: nn.Linear(n, sequences * s.width) for name, n in self.parts.items()}
         )
@@ -88,17 +88,17 @@ class Autoencoder(nn.Module):
         )
 
     def forward(self, tokens: Tokens, decoded: int) -> tuple[Tensor, Tensor, list[Tokens]]:
-        """Embeddings, their projections, and tokens of weights and log alphas.
+        """Computes embeddings, their projections, and tokens of weights and log alphas.
 
         Args:
-            tokens: normalised, {group: [B, count, width]}.
-            decoded: how many of them, the first ones, are decoded.
+            tokens: normalized tokens, {group: [B, count, width]}.
+            decoded: the number of samples to decode, from the first.
         """
         z = self.encode(tokens)
         return z, self.projection(z), self.decode(z[:decoded])
 
     def encode(self, tokens: Tokens) -> Tensor:
-        """Embeddings [B, latent]."""
+        """Computes embeddings [B, latent] of tokens."""
         x = torch.cat([self.embed[g.name](tokens[g.name]) for g in self.groups], 1)
         x = torch.cat([x, self.cls.expand(len(x), 1, -1)], 1) + self.encoder_positions
         for layer in self.encoder:
@@ -110,19 +110,19 @@ class Autoencoder(nn.Module):
         return torch.cat(z, 1)
 
     def decode(self, z: Tensor) -> list[Tokens]:
-        """Tokens of weights, and (log alpha - t) / r, of embeddings [B, latent]."""
+        """Decodes embeddings [B, latent] to tokens of weights and of (log alpha - t) / r."""
         sequences, _, width = self.types.shape
-        count, first, local = len(self.decoder_positions), self.whole, []
+        count, first, local = len(self.decoder_positions), self.shared, []
         x = self.decompress(z[:, :first]).view(len(z), count, sequences, width)
         for group in self.groups:
-            own = self.parts.get(group.name, 0)
-            if not own:
+            size = self.parts.get(group.name, 0)
+            if not size:
                 local.append(x.new_zeros(len(z), group.count, sequences, width))
                 continue
-            part = z[:, first : first + group.count * own].view(len(z), group.count, own)
+            part = z[:, first : first + group.count * size].view(len(z), group.count, size)
             both = self.decompress_local[group.name](part)
             local.append(both.view(len(z), group.count, sequences, width))
-            first += group.count * own
+            first += group.count * size
         marks = self.decoder_positions[:, None] + self.types[:, 0]
         x = (x + torch.cat(local, 1) + marks).flatten(1, 2)
         for layer in self.decoder:
@@ -146,7 +146,7 @@ class Autoencoder(nn.Module):
 
 
 def load_flax(model: Autoencoder, params: dict[str, Any]) -> None:
-    """Copies the parameters of the Linen autoencoder."""
+    """Copies the parameters of the Flax autoencoder into a torch one."""
 
     def linear(name: str, dense: dict[str, Any]) -> dict[str, Any]:
         return {f"{name}.weight": dense["kernel"].T, f"{name}.bias": dense["bias"]}
@@ -168,23 +168,23 @@ def load_flax(model: Autoencoder, params: dict[str, Any]) -> None:
 
     state: dict[str, Any] = {}
     for key in model.state_dict():
-        own, _, rest = key.partition(".")
+        name, _, rest = key.partition(".")
         where = rest.split(".")
         if not rest:
-            state[key] = params[own]
-        elif own in ("encoder", "decoder"):
-            state |= block(f"{own}.{where[0]}", params[f"{own}_{where[0]}"])
-        elif own == "projection":
+            state[key] = params[name]
+        elif name in ("encoder", "decoder"):
+            state |= block(f"{name}.{where[0]}", params[f"{name}_{where[0]}"])
+        elif name == "projection":
             # Its second layer is the ReLU.
-            state |= linear(f"{own}.{where[0]}", params[f"{own}_{int(where[0]) // 2}"])
+            state |= linear(f"{name}.{where[0]}", params[f"{name}_{int(where[0]) // 2}"])
         else:
-            name = "_".join([own, *where[:-1]])
-            state |= linear(key.rpartition(".")[0], params[name])
+            flax_name = "_".join([name, *where[:-1]])
+            state |= linear(key.rpartition(".")[0], params[flax_name])
     model.load_state_dict({name: torch.tensor(np.asarray(x)) for name, x in state.items()})
 
 
 def permute(trees: list[Tree], arch: Architecture) -> list[Tree]:
-    """Stacked trees with each sample's hidden units in a random order of its own."""
+    """Permutes the hidden units of each sample in stacked trees, in a random order per sample."""
     some = trees[0][arch.layers[0]]["kernel"]
     sizes = [*(conv.features for conv in arch.convs), arch.hidden]
     orders = [torch.rand(len(some), n, device=some.device).argsort(1) for n in sizes]
@@ -209,7 +209,7 @@ def permute(trees: list[Tree], arch: Architecture) -> list[Tree]:
 
 
 def split(tree: Tree) -> Tokens:
-    """Neuron tokens {layer: [B, units, inputs + 1]}; zeros for a bias that is missing."""
+    """Converts a tree to neuron tokens {layer: [B, units, inputs + 1]}; missing biases are 0."""
     tokens = {}
     for layer, leaves in tree.items():
         units = leaves["kernel"].flatten(1, -2).transpose(1, 2)
@@ -219,7 +219,7 @@ def split(tree: Tree) -> Tokens:
 
 
 def augment(tokens: Tokens, noise: float, erase: float) -> Tokens:
-    """Tokens with noise, and one run of them erased."""
+    """Adds noise to tokens and erases one run of consecutive tokens per sample."""
     some = next(iter(tokens.values()))
     count = sum(x.shape[1] for x in tokens.values())
     place, length = torch.rand(2, len(some), 1, 1, device=some.device)
@@ -235,7 +235,7 @@ def augment(tokens: Tokens, noise: float, erase: float) -> Tokens:
 
 
 def nt_xent(both: Tensor, temperature: float) -> Tensor:
-    """The contrastive loss of [2 B, features]: the two views of a batch."""
+    """Computes the contrastive loss of the two views of a batch, [2 B, features]."""
     both = functional.normalize(both, dim=1, eps=1e-8)
     n = len(both)
     similarity = both @ both.T / temperature
@@ -244,8 +244,8 @@ def nt_xent(both: Tensor, temperature: float) -> Tensor:
     return functional.cross_entropy(similarity, partner)
 
 
-def mean_square(predicted: Tokens, target: Tokens, mask: Tokens) -> Tensor:
-    """Mean squared error of what the mask has."""
+def masked_mse(predicted: Tokens, target: Tokens, mask: Tokens) -> Tensor:
+    """Computes the mean squared error of the values that the mask selects."""
     squares = [((predicted[n] - x).square() * mask[n]).sum() for n, x in target.items()]
     counts = [mask[n].sum() * len(x) for n, x in target.items()]
     return torch.stack(squares).sum() / torch.stack(counts).sum()
@@ -259,20 +259,20 @@ def objective(
     masks: list[Tokens],
     settings: Settings,
 ) -> Tensor:
-    """Equation 6 of two views of a batch.
+    """Computes the loss (equation 6) of two views of a batch.
 
     Args:
-        model: an `Autoencoder`.
-        seen: tokens of both views, the first ones first, {group: [2 B, count, width]}.
+        model: an `Autoencoder`, compiled or not.
+        seen: tokens of the first views, then of the second, {group: [2 B, count, width]}.
         weights: tokens of the first views without noise, [B, ...].
-        alphas: their scaled log alphas.
-        masks: of weights and of log alphas.
-        settings: gamma and temperature.
+        alphas: tokens of their scaled log alphas, [B, ...].
+        masks: masks of weights and of log alphas.
+        settings: gives gamma and temperature.
     """
     size = len(next(iter(weights.values())))
     _, projected, out = model(seen, size)
     guessed = {name: torch.tanh(x) for name, x in out[1].items()}
-    reconstruction = mean_square(out[0], weights, masks[0]) + mean_square(guessed, alphas, masks[1])
+    reconstruction = masked_mse(out[0], weights, masks[0]) + masked_mse(guessed, alphas, masks[1])
     contrastive = nt_xent(projected, settings.temperature)
     return settings.gamma * contrastive + (1 - settings.gamma) * reconstruction
 
@@ -280,7 +280,10 @@ def objective(
 def training_step(
     settings: Settings, arch: Architecture, variational: dict[str, list[str]], compiled: bool
 ) -> Callable[[Tree, Tree], Tensor]:
-    """(normalised weights, scaled alphas), both [B, ...] -> the loss, after a step of Adam."""
+    """Creates a function that takes one step of Adam and returns the loss.
+
+    The function takes normalized weights and scaled log alphas, both [B, ...].
+    """
     tokenizer = Tokenizer(arch, "neuron")
     model = Autoencoder(settings, tokenizer, alphas=True).train()
     optimizer = torch.optim.Adam(
@@ -311,10 +314,10 @@ def training_step(
 
     def step(weights: Tree, alphas: Tree) -> Tensor:
         optimizer.zero_grad()
-        found = loss(weights, alphas)
-        found.backward()
+        value = loss(weights, alphas)
+        value.backward()
         optimizer.step()
-        return found
+        return value
 
     return step
 
@@ -330,17 +333,20 @@ def speed(
     seconds: float,
     device: str,
 ) -> float:
-    """States per second of training, each in two views.
+    """Measures training; each state is seen in two views.
 
     Args:
         settings: the fields of `Settings`.
         architecture_name: "small" or "large".
-        channels: of its images.
+        channels: channels of the images.
         variational: leaves with a log alpha, by layer.
-        compiled: with torch.compile.
-        threads: of this process.
-        seconds: how long to measure, after a warm-up.
+        compiled: whether to use torch.compile.
+        threads: threads of this process.
+        seconds: how long to measure after the warm-up.
         device: "cpu" or "cuda".
+
+    Returns:
+        States per second.
     """
     torch.set_num_threads(threads)
     torch.set_default_device(device)
@@ -370,8 +376,8 @@ def speed(
 
     for _ in range(3):
         run()
-    states, begun = 0, time.perf_counter()
-    while (spent := time.perf_counter() - begun) < seconds:
+    states, start = 0, time.perf_counter()
+    while (spent := time.perf_counter() - start) < seconds:
         run()
         states += size
     return states / spent
