@@ -73,8 +73,8 @@ def test_zoojax_and_torch_are_measured(monkeypatch):
 
 def test_error_of_a_failed_process():
     task = {**asdict(TINY), "no_such_option": 1}
-    with pytest.raises(ZoojaxError, match=r"torch_autoencoder failed: .*unexpected keyword"):
-        torch_worker.speed("zoojax.experiments.bench.torch_autoencoder", task)
+    with pytest.raises(ZoojaxError, match=r"torch_training failed: .*unexpected keyword"):
+        torch_worker.speed("zoojax.experiments.bench.torch_training", task)
 
 
 def test_rows(monkeypatch, capsys):

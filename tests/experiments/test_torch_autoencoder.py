@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from zoojax.architectures.base import architecture
-from zoojax.experiments.bench import torch_autoencoder
+from zoojax.experiments.bench import torch_autoencoder, torch_training
 from zoojax.hyper_representation import augmentation
 from zoojax.hyper_representation.codec import Codec
 from zoojax.hyper_representation.dataset import Normalization
@@ -84,7 +84,7 @@ def test_outputs_match_flax(local):
     result = model(to_torch(seen), SAMPLES)
     for ours, theirs in zip(jax.tree.leaves(outputs), jax.tree.leaves(result), strict=True):
         np.testing.assert_allclose(theirs.detach().numpy(), ours, rtol=1e-4, atol=1e-4)
-    loss = torch_autoencoder.objective(
+    loss = torch_training.objective(
         *(model, to_torch(seen), to_torch(weights), to_torch(targets)),
         *(to_torch(flax_codec.masks), settings),
     )
@@ -96,7 +96,7 @@ def test_permutation_matches_flax():
     torch.manual_seed(0)
     weights = synthetic_weights(SAMPLES)
     alphas = {k: {n: 2 * weights[k][n] for n in names} for k, names in VARIATIONAL.items()}
-    permuted_trees = torch_autoencoder.permute([to_torch(weights), to_torch(alphas)], ARCH)
+    permuted_trees = torch_training.permute([to_torch(weights), to_torch(alphas)], ARCH)
     for i in range(SAMPLES):
         before, after = (jax.tree.map(lambda x, i=i: x[i], t) for t in (weights, permuted_trees[0]))
         orders = {
@@ -111,17 +111,17 @@ def test_permutation_matches_flax():
                 for name, leaf in leaves.items():
                     np.testing.assert_array_equal(permuted[layer][name][i].numpy(), leaf)
     tokens = codec(SETTINGS).alpha_tokens({k: dict(v) for k, v in alphas.items()})
-    for name, ours in torch_autoencoder.split(to_torch(alphas)).items():
+    for name, ours in torch_training.split(to_torch(alphas)).items():
         np.testing.assert_array_equal(ours.numpy(), tokens[name])
 
 
 def test_noise_and_erased_run():
     torch.manual_seed(0)
-    tokens = torch_autoencoder.split(to_torch(synthetic_weights(200)))
-    noisy = torch_autoencoder.augment(tokens, 0.5, 0.0)
+    tokens = torch_training.split(to_torch(synthetic_weights(200)))
+    noisy = torch_training.augment(tokens, 0.5, 0.0)
     difference = torch.cat([(noisy[n] - x).flatten() for n, x in tokens.items()])
     assert difference.std().item() == pytest.approx(0.5, rel=0.02)
-    erased = torch_autoencoder.augment(tokens, 0.0, 0.5)
+    erased = torch_training.augment(tokens, 0.0, 0.5)
     is_erased = torch.cat([(x == 0).all(2) for x in erased.values()], 1)
     assert is_erased.sum(1).max() <= 24 and is_erased.any(0).all()
     edges = is_erased.int().diff(dim=1).abs().sum(1)
@@ -134,7 +134,7 @@ def test_training_steps_reduce_the_loss(name):
     arch = architecture(name, 1 if name == "small" else 3)
     variational = {layer: ["kernel"] for layer in arch.layers}
     settings = replace(SETTINGS, noise=0.0, erase=0.0, gamma=0.0, learning_rate=1e-2)
-    step = torch_autoencoder.training_step(settings, arch, variational, compiled=False)
+    step = torch_training.training_step(settings, arch, variational, compiled=False)
     weights = {
         layer: {n: torch.randn(4, *shape) for n, shape in leaves.items()}
         for layer, leaves in shapes(arch).items()
