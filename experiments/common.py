@@ -127,11 +127,16 @@ def variational_zoo(options: argparse.Namespace, name: str, zoo: Zoo) -> Zoo:
 
 
 def _progress(label: str) -> ProgressCallback:
-    """A progress callback that prints one line per completed epoch."""
+    """Creates a progress callback that prints one line per completed epoch."""
+    started = False
 
     def report(at: Progress) -> None:
-        if at.done and at.done * at.epochs == at.epoch * at.total:
+        nonlocal started
+        if not started and at.done == at.total:
+            print(f"{label}: already complete (epoch {at.epochs})", file=sys.stderr)
+        elif started and at.done * at.epochs == at.epoch * at.total:
             print(f"{label}: epoch {at.epoch} of {at.epochs}", file=sys.stderr)
+        started = True
 
     return report
 
@@ -225,9 +230,7 @@ def save_table(table: pl.DataFrame, options: argparse.Namespace, name: str) -> N
 def _percent(table: pl.DataFrame, prefix: str) -> pl.Series:
     pairs = table.select(f"{prefix}mean", f"{prefix}std").iter_rows()
     cells = [
-        None
-        if mean is None
-        else f"{100 * mean:.1f}" + ("" if std is None else f" ({100 * std:.1f})")
+        "" if mean is None else f"{100 * mean:.1f}" + ("" if std is None else f" ({100 * std:.1f})")
         for mean, std in pairs
     ]
     return pl.Series("paper (%)" if prefix else "zoojax (%)", cells, pl.String)

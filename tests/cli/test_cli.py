@@ -23,7 +23,7 @@ from zoojax.cli.options import Processes, RunOptions
 from zoojax.cli.reproduce import Reproduce
 from zoojax.cli.sparsify import Magnitude, VariationalDropout
 from zoojax.cli.train import Train
-from zoojax.experiments.bench import growth
+from zoojax.experiments.bench import member_scaling
 from zoojax.experiments.bench.members import Case, flops
 from zoojax.ops import kernel
 from zoojax.presets import PRESETS
@@ -494,9 +494,9 @@ def test_bench_measures_every_backend(tmp_path_factory, tmp_path, kinds):
 
 
 @pytest.mark.slow
-def test_growth_of_a_small_zoo():
-    """In a process of its own: what it takes there, not what this one has taken."""
-    measured = growth.measured(3, 100)
+def test_member_scaling_of_a_small_zoo():
+    """Time and memory are those of a separate process, not of this one."""
+    measured = member_scaling.measure(3, 100)
     assert measured["members"] == 3 and measured["saving_seconds"] < measured["epoch_seconds"]
     assert 50e6 < measured["memory_bytes"] < 2 * 2**30 + 3 * 20e3
 
