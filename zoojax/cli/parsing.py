@@ -119,7 +119,8 @@ def _shown(argument: Any, with_value: bool = True) -> str:
     value = argument.lowered.metavar
     if argument.is_positional():
         return value
-    option = argument.lowered.name_or_flags[0]
+    # Aliases come before the name.
+    option = argument.lowered.name_or_flags[-1]
     return f"{option} {value}" if with_value and value else option
 
 
