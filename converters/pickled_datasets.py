@@ -178,9 +178,8 @@ def _model_splits(content: object, limit: int) -> list[ModelSplit]:
 
 def _model_split(name: str, attributes: dict[Any, Any], limit: int) -> ModelSplit:
     """Checks the attributes of one object and converts its checkpoints."""
-    data = attributes.get("data_in")
-    states, vectors = _checkpoints(name, data, limit)
-    n = len(data)
+    checkpoints = _checkpoints(name, attributes.get("data_in"), limit)
+    n = len(checkpoints)
     epochs = attributes.get("epochs")
     if not isinstance(epochs, list) or not all(type(epoch) is int for epoch in epochs):
         raise UnsafePickleError(f"{name}: epochs are not a list of integers")
@@ -194,8 +193,8 @@ def _model_split(name: str, attributes: dict[Any, Any], limit: int) -> ModelSpli
     properties, skipped = _properties(attributes.get("properties"), n)
     return ModelSplit(
         name=name,
-        states=states,
-        vectors=vectors,
+        states=checkpoints if isinstance(checkpoints, list) else None,
+        vectors=None if isinstance(checkpoints, list) else checkpoints,
         layers=_layers(attributes.get("layer_lst")),
         use_bias=attributes.get("use_bias") is not False,
         paths=[_path(path) for path in paths],
@@ -205,14 +204,14 @@ def _model_split(name: str, attributes: dict[Any, Any], limit: int) -> ModelSpli
     )
 
 
-def _checkpoints(name: str, data: Any, limit: int) -> tuple[list[State] | None, np.ndarray | None]:
-    """State dicts or vectors of all checkpoints; the other one is None."""
+def _checkpoints(name: str, data: object, limit: int) -> list[State] | np.ndarray:
+    """The state dicts of all checkpoints, or their vectors as one array."""
     if isinstance(data, list) and not (data and isinstance(data[0], torch.Tensor)):
         states = []
         for state in data:
             states.append(to_arrays(state, limit))
             limit -= memory_cost(states[-1])
-        return states, None
+        return states
     if isinstance(data, torch.Tensor):
         vectors = to_array(data, "data_in")
     elif isinstance(data, list):
@@ -221,7 +220,7 @@ def _checkpoints(name: str, data: Any, limit: int) -> tuple[list[State] | None, 
         raise UnsafePickleError(f"{name}: no data_in, state dicts or vectors")
     if vectors.ndim != 2:
         raise UnsafePickleError(f"{name}: vectors of shape {vectors.shape}")
-    return None, vectors
+    return vectors
 
 
 def _stack_vectors(tensors: Sequence[object], limit: int) -> np.ndarray:

@@ -6,7 +6,7 @@
 import io
 import math
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 _MAX_DIMENSIONS = 64  # Torch's own limit.
@@ -122,7 +122,7 @@ class PickleCheck:
         stack: list[Any] = []
         outer: list[list[Any]] = []
         memo: dict[int, Any] = {}
-        for opcode, arg, _ in pickletools.genops(stream):
+        for opcode, arg, _ in _operations(stream):
             op = opcode.name
             if op in ("BINPUT", "LONG_BINPUT"):
                 memo[arg] = stack[-1]
@@ -189,7 +189,7 @@ class PickleCheck:
     def _reject_foreign_globals(self, stream: io.BytesIO) -> None:
         """Names the first foreign global in a pickle of another protocol, if there is one."""
         strings = [""] * 2
-        for opcode, arg, _ in pickletools.genops(stream):
+        for opcode, arg, _ in _operations(stream):
             if opcode.name in ("GLOBAL", "INST"):
                 self._global(arg)
             elif opcode.name == "STACK_GLOBAL":
@@ -276,6 +276,11 @@ class PickleCheck:
                 f"an absurd tensor size: {numel} values at offset {offset} of a storage of {stored}"
             )
         return _TENSOR
+
+
+def _operations(stream: io.BytesIO) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]]:
+    """The opcodes of a pickle, their arguments and positions."""
+    return pickletools.genops(stream)
 
 
 def _pop_items(op: str, stack: list[Any], outer: list[list[Any]]) -> tuple[list[Any], list[Any]]:

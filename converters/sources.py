@@ -119,7 +119,7 @@ def _dataset_state(split: ModelSplit, index: int, file: Path) -> State:
         return split.states[index]
     assert split.vectors is not None
     if not split.use_bias:
-        raise UnreadableFileError(file, "vectors without biases do not make whole networks")
+        raise UnreadableFileError(file, "vectors without biases do not describe complete networks")
     return _unflatten(split.vectors[index], [number for number, _ in split.layers], file)
 
 

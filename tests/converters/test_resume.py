@@ -23,7 +23,7 @@ def inventory(folder) -> dict[str, tuple[int, int]]:
 def test_resumed_conversion_matches_uninterrupted_one(tmp_path):
     root = write_zoo(tmp_path / "root", members=3, epochs=[0, 1, 2, 5])
     checkpoint(trials(root)[0], 1).write_bytes(b"")
-    whole = converted(root, tmp_path / "whole")
+    uninterrupted = converted(root, tmp_path / "uninterrupted")
 
     def stop(done, total):
         if done >= 6:
@@ -35,12 +35,12 @@ def test_resumed_conversion_matches_uninterrupted_one(tmp_path):
     reports = []
     resumed = converted(root, tmp_path / "zoo", report=lambda *progress: reports.append(progress))
     assert reports == [(3, 12), (6, 12), (9, 12), (12, 12)]
-    assert same_zoo(open_zoo(tmp_path / "zoo"), open_zoo(tmp_path / "whole"))
-    assert (resumed.states, resumed.rejected) == (whole.states, whole.rejected)
+    assert same_zoo(open_zoo(tmp_path / "zoo"), open_zoo(tmp_path / "uninterrupted"))
+    assert (resumed.states, resumed.rejected) == (uninterrupted.states, uninterrupted.rejected)
     # Repeated when complete, the call returns the same and writes nothing.
     before = inventory(tmp_path / "zoo")
     again = converted(root, tmp_path / "zoo")
-    assert (again.states, again.rejected) == (whole.states, whole.rejected)
+    assert (again.states, again.rejected) == (uninterrupted.states, uninterrupted.rejected)
     assert inventory(tmp_path / "zoo") == before
     with pytest.raises(ZoojaxError, match="was begun with"):
         converted(root, tmp_path / "zoo", select={"epochs": (0,)})
@@ -60,8 +60,8 @@ def test_rows_without_states_are_added_on_resume(tmp_path, monkeypatch):
         converted(root, tmp_path / "zoo")
     assert len(open_zoo(tmp_path / "zoo").metrics_history) == 2
     assert len(converted(root, tmp_path / "zoo").zoo.metrics_history) == 8
-    whole = converted(root, tmp_path / "whole").zoo.metrics_history
-    assert same_bits(bits(open_zoo(tmp_path / "zoo").metrics_history), bits(whole))
+    uninterrupted = converted(root, tmp_path / "uninterrupted").zoo.metrics_history
+    assert same_bits(bits(open_zoo(tmp_path / "zoo").metrics_history), bits(uninterrupted))
 
 
 def test_conversion_does_not_change_its_sources(three_trials, tmp_path):

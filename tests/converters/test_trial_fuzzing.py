@@ -61,7 +61,7 @@ def damages(draw: st.DrawFn):
 
 @st.composite
 def value_edits(draw: st.DrawFn):
-    """Replaces values or keys in a file, or its whole content."""
+    """Replaces values or keys in a file, or its entire content."""
     name, key = draw(st.sampled_from(FILES)), draw(st.sampled_from(KEYS))
     value, replace_all = draw(st.sampled_from(VALUES)), draw(st.integers(0, 9)) == 0
 
