@@ -145,7 +145,8 @@ def _usage(argument: Any, with_value: bool = True) -> str:
     value = argument.lowered.metavar
     if argument.is_positional():
         return value
-    option = argument.lowered.name_or_flags[0]
+    # Aliases come before the name.
+    option = argument.lowered.name_or_flags[-1]
     return f"{option} {value}" if with_value and value else option
 
 
