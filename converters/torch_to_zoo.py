@@ -141,7 +141,7 @@ def convert(
                     atomic_rmtree(out)
             raise ZoojaxError(f"every state is rejected, no zoo is kept: {_listed(rejected)}")
         _write_rejects(out / REJECTS, rejected, known)
-        writer.note(_without_states(mine, rejected, writer.zoo.metrics_history.schema))
+        writer.record_metrics(_without_states(mine, rejected, writer.zoo.metrics_history.schema))
     return Conversion(writer.zoo, len(writer.zoo.metrics), rejected, tuple(notes))
 
 

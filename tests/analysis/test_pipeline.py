@@ -138,7 +138,7 @@ def no_parent_metrics(family, folder):
         (two_of_a_kind, "twins of one kind"),
         (twin_first, "is itself a twin"),
         (dense_as_twin, "is a dense zoo, not a twin"),
-        (no_epoch, "no epoch yet"),
+        (no_epoch, "no completed epoch yet"),
         (no_parent_metrics, "no metrics of epoch 50"),
     ],
 )

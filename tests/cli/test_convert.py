@@ -129,7 +129,7 @@ def test_bad_input(capsys, converted, tmp_path):
     assert "epochs" in refused(capsys, "from-torch", root, "--out", out, "--epochs", "9")
     assert "--where" in refused(capsys, "from-torch", root, "--out", out, "--where", "nope = 1")
     assert "is not a zoo" in refused(capsys, "from-torch", root, "--out", out, "--parent", root)
-    assert "was begun with" in refused(capsys, "from-torch", root, "--out", zoo, "--epochs", "0")
+    assert "was created with" in refused(capsys, "from-torch", root, "--out", zoo, "--epochs", "0")
     assert "no epoch 9" in refused(capsys, "to-torch", zoo, "--out", out, "--epochs", "9")
     assert "is not a zoo" in refused(capsys, "to-torch", root, "--out", out)
     assert "is not a zoo" in refused(capsys, "verify", root, root)
@@ -242,5 +242,5 @@ def test_a_parent_without_epochs(capsys, converted, tmp_path):
     shutil.rmtree(parent / "states")
     twins = write_zoo(tmp_path / "twins", kind="vd")
     line = refused(capsys, "from-torch", twins, "--parent", parent, "--out", tmp_path / "vd")
-    assert f"{parent} has no epoch yet" in line
+    assert f"{parent} has no completed epoch yet" in line
     assert not (tmp_path / "vd").exists()

@@ -205,7 +205,7 @@ def test_out_without_a_name(tmp_path_factory, tmp_path):
     line = zoo_fixtures.assert_refused(
         command(tmp_path_factory, *arguments[:-1], ".", cwd=tmp_path / "zoo"), tmp_path / "zoo"
     )
-    assert "was begun with epochs" in line
+    assert "was created with epochs=" in line
 
 
 # Threads

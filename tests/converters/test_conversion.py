@@ -783,7 +783,7 @@ def test_an_interrupted_conversion_goes_on_to_the_same_zoo(tmp_path):
     again = converted(root, tmp_path / "zoo")
     assert (again.states, again.rejected) == (whole.states, whole.rejected)
     assert inventory(tmp_path / "zoo") == before
-    with pytest.raises(ZoojaxError, match="was begun with"):
+    with pytest.raises(ZoojaxError, match="was created with"):
         converted(root, tmp_path / "zoo", select={"epochs": (0,)})
 
 

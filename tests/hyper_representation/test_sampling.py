@@ -194,7 +194,7 @@ def test_zoos_and_folders_of_something_else(reconstructing, twin, tmp_path_facto
     with pytest.raises(ZoojaxError, match=r"dense is not a folder; .* is a twin of it"):
         sample(tmp_path / "zoo", reconstructing, open_zoo(path))
     zoo = sample(tmp_path / "zoo", reconstructing, twin, 2)
-    for options, named in (({"seed": 2}, "begun with origin"), ({"count": 3}, "other members")):
+    for options, named in (({"seed": 2}, "created with origin="), ({"count": 3}, "other members")):
         with pytest.raises(ZoojaxError, match=named):
             sample(zoo.path, reconstructing, twin, **{"count": 2, **options})
     assert sample(zoo.path, reconstructing, twin, 2).fingerprint == zoo.fingerprint
@@ -243,7 +243,7 @@ def test_the_command(reconstructing, tmp_path, capsys, monkeypatch):
     assert found["zoos"] == {"sampled": str(out), "from scratch": str(scratch)}
     assert len(found["rows"]) == 4
     assert main([*words, "--seed", "2"]) == 2
-    assert "begun with origin" in capsys.readouterr().err
+    assert "created with origin=" in capsys.readouterr().err
     bad = [replace_word(words, str(reconstructing.path), str(tmp_path))]
     bad.append(replace_word(words, "3", "0"))
     for each, named in zip(bad, ("not a hyper-representation", "0 members"), strict=True):

@@ -146,7 +146,7 @@ def test_tuned_and_continued(dense, sparsifying, tmp_path):
     assert zoo.epochs == [0, 1, 2]
     assert zoo.members_table["parent_id"].to_list() == sparsifying.config.members.test
     assert zoo_fixtures.same_bits(zoo.state(2)["mask"], zoo.state(0)["mask"])
-    with pytest.raises(ZoojaxError, match="was begun with origin"):
+    with pytest.raises(ZoojaxError, match="was created with origin="):
         zero_shot_twin(path, other_of(sparsifying, tmp_path), dense, [0.8], **options)
 
 

@@ -15,7 +15,7 @@ from tests.support import zoo_fixtures
 from zoojax import Zoo, open_zoo
 
 EPOCHS = 12
-MESSAGE = "zoojax: interrupted; the same command goes on from the last whole epoch\n"
+MESSAGE = "zoojax: interrupted; rerun the command to resume from the last complete epoch\n"
 
 
 class Interrupted(NamedTuple):

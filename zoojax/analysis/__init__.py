@@ -14,6 +14,8 @@ Every function takes zoos and returns a polars frame:
 import importlib
 from typing import TYPE_CHECKING
 
+from zoojax.deprecation import current_name
+
 if TYPE_CHECKING:
     from zoojax.analysis.export import paper_tables, write_tables
     from zoojax.analysis.method_comparison import compare_methods, crossover
@@ -69,6 +71,19 @@ _PUBLIC = {
     "summary": "summaries",
     "write_tables": "export",
 }
+_RENAMED = {
+    "analyse": "analyze",
+    "beside_paper": "compare_with_paper",
+    "consistency": "rank_consistency",
+    "crossing": "crossover",
+    "friendliness": "member_prunability",
+    "matched_epoch": "nearest_sparsity_epoch",
+    "measurements": "member_metrics",
+    "pairs": "paired_metrics",
+    "predictability": "outcome_predictability",
+    "printed_tables": "paper_tables",
+    "published": "paper_results",
+}
 
 __all__ = [
     "Analysis",
@@ -99,6 +114,7 @@ __all__ = [
 
 
 def __getattr__(name: str):
+    name = current_name("zoojax.analysis", name, _RENAMED)
     if name not in _PUBLIC:
         raise AttributeError(f"module 'zoojax.analysis' has no attribute '{name}'")
     return getattr(importlib.import_module(f"zoojax.analysis.{_PUBLIC[name]}"), name)
