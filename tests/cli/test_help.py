@@ -3,53 +3,61 @@
 import dataclasses
 import re
 from importlib import metadata
+from typing import get_args
 
 import pytest
+import tyro
 
 import zoojax
 from tests.support import zoo_fixtures
 from zoojax.cli import main
-from zoojax.cli.analyze import Analyse
-from zoojax.cli.bench import Bench
-from zoojax.cli.convert import ConvertOptions, FromDataset, FromTorch, ToTorch, Verify
-from zoojax.cli.evaluate import Evaluate
-from zoojax.cli.info import Info
-from zoojax.cli.list_presets import Presets
-from zoojax.cli.options import Processes, RunOptions
 from zoojax.cli.parsing import _options, _subcommands
-from zoojax.cli.reproduce import Reproduce
-from zoojax.cli.sparsify import Magnitude, VariationalDropout
-from zoojax.cli.train import Train
 
-COMMANDS = {
-    "presets": Presets,
-    "train": Train,
-    "sparsify magnitude": Magnitude,
-    "sparsify variational-dropout": VariationalDropout,
-    "analyse": Analyse,
-    "reproduce": Reproduce,
-    "evaluate": Evaluate,
-    "info": Info,
-    "bench": Bench,
-    "convert from-torch": FromTorch,
-    "convert from-dataset": FromDataset,
-    "convert to-torch": ToTorch,
-    "convert verify": Verify,
-}
-SHARED = {"running": RunOptions, "reading": ConvertOptions, "processes": Processes}
-POSITIONAL = {"preset", "zoo", "twins", "root", "file", "source"}
+
+def command_types(group: object, prefix: str = "") -> dict[str, type]:
+    """The types of all commands of a group or a union, by their names."""
+    commands = {}
+    for name, kind in _subcommands(group).items():
+        commands |= command_types(kind, f"{prefix}{name} ") or {f"{prefix}{name}": kind}
+    return commands
+
+
+COMMANDS = command_types(main._Command)
+
+
+def argument_names(command: type) -> tuple[set[str], set[str]]:
+    """The fields of a command that are options, and those that are positional arguments."""
+    options, positional = set(), set()
+    for field in dataclasses.fields(command):
+        kind, *notes = get_args(field.type) or (field.type,)
+        if dataclasses.is_dataclass(kind):
+            assert isinstance(kind, type)
+            shared_options, shared_positional = argument_names(kind)
+            options |= shared_options
+            positional |= shared_positional
+        elif tyro.conf.Positional in notes:
+            positional.add(field.name)
+        else:
+            names = [note.name for note in notes if getattr(note, "name", None)]
+            options.add(names[0] if names else field.name)
+    return options, positional
+
+
+def test_command_names():
+    assert COMMANDS.keys() == {
+        *("presets", "train", "sparsify magnitude", "sparsify variational-dropout"),
+        *("analyse", "reproduce", "evaluate", "info", "bench", "convert from-torch"),
+        *("convert from-dataset", "convert to-torch", "convert verify", "represent train"),
+        *("represent evaluate", "represent sparsify", "represent sample"),
+    }
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_mentions_every_option(run_cli, command):
     done = run_cli(*command.split(), "--help")
-    assert done.returncode == 0
-    assert done.stderr == ""
-    fields = {field.name for field in dataclasses.fields(COMMANDS[command])}
-    for shared in fields & SHARED.keys():
-        fields |= {field.name for field in dataclasses.fields(SHARED[shared])}
-    positional = fields & POSITIONAL
-    for name in fields - positional - SHARED.keys():
+    assert (done.returncode, done.stderr) == (0, "")
+    options, positional = argument_names(COMMANDS[command])
+    for name in options:
         assert re.search(rf"--{name.replace('_', '-')}\b", done.stdout), name
     assert ("positional arguments" in done.stdout) == bool(positional)
 
@@ -62,30 +70,12 @@ def test_help_lists_commands(tmp_path_factory):
         assert re.search(rf"│[ •]+{last}\b", done.stdout)
 
 
-def command_types(group) -> list:
-    """The types of all commands of a group or a union."""
-    types = _subcommands(group)
-    return [c for sub in types.values() for c in command_types(sub)] if types else [group]
-
-
-def every_help(factory) -> list[str]:
-    done = [
-        zoo_fixtures.cli(factory, *words.split(), "--help")
-        for words in (
-            *("", "presets", "train", "sparsify magnitude", "sparsify variational-dropout"),
-            *("analyse", "reproduce", "evaluate", "info", "bench", "convert from-torch"),
-            *("convert from-dataset", "convert to-torch", "convert verify", "represent train"),
-            *("represent evaluate", "represent sparsify", "represent sample"),
-        )
-    ]
-    assert all(help.returncode == 0 for help in done)
-    return [help.stdout for help in done]
-
-
 def test_help_without_clutter(tmp_path_factory):
-    for text in every_help(tmp_path_factory):
+    for command in ("", *COMMANDS):
+        done = zoo_fixtures.cli(tmp_path_factory, *command.split(), "--help")
+        assert done.returncode == 0
         for clutter in ("None", "{None}|", " INT", " STR", " PATH", " FLOAT", "--no-"):
-            assert clutter not in text.replace("--no-such", "")
+            assert clutter not in done.stdout.replace("--no-such", "")
     train = zoo_fixtures.cli(tmp_path_factory, "train", "--help").stdout
     assert "--members N" in train and "--out ZOO" in train and "PRESET-custom" in train
     assert "--version" in zoo_fixtures.cli(tmp_path_factory, "--help").stdout
@@ -93,20 +83,17 @@ def test_help_without_clutter(tmp_path_factory):
 
 def test_options_of_all_commands():
     """Those that --help lists; suggestions are chosen among them."""
-    everything = command_types(main._Command)
-    assert len(everything) == 17
-    by_name = {command.__name__: {name for name, _ in _options(command)} for command in everything}
-    assert {"--out", "--members", "--chunk", "--json", "--process-id"} <= by_name["Train"]
-    assert {"--where", "--parent", "--coordinator"} <= by_name["FromTorch"]
-    assert "--zoo" not in by_name["Info"] and "--zoo" in by_name["EvaluateRepresentation"]
+    options = {name: {option for option, _ in _options(kind)} for name, kind in COMMANDS.items()}
+    assert len(options) == 17
+    assert {"--out", "--members", "--chunk", "--json", "--process-id"} <= options["train"]
+    assert {"--where", "--parent", "--coordinator"} <= options["convert from-torch"]
+    assert "--zoo" not in options["info"] and "--zoo" in options["represent evaluate"]
 
 
 def test_commands_with_tables_have_json():
-    without = {
-        c.__name__ for c in command_types(main._Command) if "--json" not in dict(_options(c))
-    }
+    without = {name for name, kind in COMMANDS.items() if "--json" not in dict(_options(kind))}
     # These print only one or two lines.
-    assert without == {"ToTorch", "TrainRepresentation"}
+    assert without == {"convert to-torch", "represent train"}
 
 
 def test_version(tmp_path_factory):
