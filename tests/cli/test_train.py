@@ -147,8 +147,8 @@ def test_twins_use_the_learning_rate_of_the_preset(tmp_path_factory, run_json, t
         run_json("sparsify", method, zoo.path, *options[method], "--epochs", 0, "--out", out)
         assert set(open_zoo(out).members_table["learning_rate"]) == {rate}
         assert open_zoo(out).fingerprint == python[method].fingerprint
-    asked = prune_zoo(tmp_path / "asked", zoo, [0.5], epochs=0, learning_rate=0.5)
-    assert set(asked.members_table["learning_rate"]) == {0.5}
+    explicit = prune_zoo(tmp_path / "explicit", zoo, [0.5], epochs=0, learning_rate=0.5)
+    assert set(explicit.members_table["learning_rate"]) == {0.5}
 
 
 def test_twins_without_a_preset_keep_the_learning_rate(run_json, tmp_path, dense):
