@@ -85,7 +85,7 @@ def test_origin_of_scores_is_part_of_the_identity(tmp_path_factory, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("change", "message"),
     [
         (lambda s: s.pop("fc1"), "fc1"),
         (lambda s: s.update(more=s["fc1"]), "more"),
@@ -94,10 +94,10 @@ def test_origin_of_scores_is_part_of_the_identity(tmp_path_factory, tmp_path):
         (lambda s: s.update(fc1=s["fc1"].astype(str)), "scores of fc1 are not all numbers"),
     ],
 )
-def test_scores_are_checked_before_anything_is_written(tmp_path_factory, tmp_path, spoil, message):
+def test_scores_are_checked_before_anything_is_written(tmp_path_factory, tmp_path, change, message):
     def invalid_scores(params: dict) -> dict:
         scores = magnitude_scores(params)
-        spoil(scores)
+        change(scores)
         return scores
 
     with pytest.raises(ZoojaxError, match=message):

@@ -156,3 +156,17 @@ def test_progress_counts_each_member_and_image_once(tmp_path_factory, tmp_path):
         (1, 2, total // 2, total),
         (2, 2, total, total),
     ]
+
+
+def test_paths_may_be_text_with_a_home_folder(tmp_path_factory, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    spec = zoo_fixtures.spec(tmp_path_factory)
+    zoo = train_zoo("~/dense", "tiny", zoo_fixtures.GRID, "small", spec, epochs=0, data_dir="~")
+    assert zoo.path == tmp_path / "dense"
+    twins = (
+        prune_zoo("~/mp", zoo, [0.5], epochs=0),
+        train_variational_dropout(str(tmp_path / "vd"), zoo, epochs=0),
+    )
+    assert [twin.path for twin in twins] == [tmp_path / "mp", tmp_path / "vd"]
+    with pytest.raises(ZoojaxError, match="~no-such-user"):
+        train_variational_dropout("~no-such-user/vd", zoo, epochs=0)

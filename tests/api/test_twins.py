@@ -24,23 +24,23 @@ def test_pruned_twin(tmp_path_factory, dense):
     assert twin.members_table["ratio"].to_list() == [0.0, 0.5, 0.9] * 3
     assert twin.members_table["seed"].to_list() == sorted([1, 2, 3] * 3)
     parent = population.take(dense.params(), np.repeat(np.arange(3), 3))
-    sizes = 2416
+    num_weights = 2416
     for epoch in twin.epochs:
         state = twin.state(epoch)
         assert zoo_fixtures.same_bits(state["mask"], twin.state(0)["mask"])
-        kept = np.zeros(9, int)
+        num_kept = np.zeros(9, int)
         for layer, mask in state["mask"].items():
             kernel = state["params"][layer]["kernel"]
             assert (kernel[~mask] == 0).all()
             assert (kernel[mask] != 0).all()
-            kept += mask.reshape(9, -1).sum(1)
+            num_kept += mask.reshape(9, -1).sum(1)
             if epoch == 0:
                 np.testing.assert_array_equal(kernel, np.where(mask, parent[layer]["kernel"], 0.0))
                 assert zoo_fixtures.same_bits(state["params"][layer]["bias"], parent[layer]["bias"])
-        pruned = [0, round(0.5 * sizes), round(0.9 * sizes)] * 3
-        assert (sizes - kept).tolist() == pruned
+        pruned = [0, round(0.5 * num_weights), round(0.9 * num_weights)] * 3
+        assert (num_weights - num_kept).tolist() == pruned
         sparsity = twin.metrics.filter(epoch=epoch)["sparsity"].to_numpy()
-        np.testing.assert_allclose(sparsity, np.array(pruned) / sizes, rtol=1e-6)
+        np.testing.assert_allclose(sparsity, np.array(pruned) / num_weights, rtol=1e-6)
     layers = [k.reshape(9, -1) for k in (np.abs(parent[x]["kernel"]) for x in sorted(parent))]
     masks = [twin.state(0)["mask"][x].reshape(9, -1) for x in sorted(parent)]
     magnitudes, kept = np.concatenate(layers, 1), np.concatenate(masks, 1)
@@ -107,15 +107,16 @@ def test_twin_of_an_earlier_epoch(dense, tmp_path):
 def test_twin_of_the_first_members(tmp_path_factory, dense, tmp_path):
     """Its members equal those of the twin of all members."""
     prune = functools.partial(prune_zoo, ratios=[0.0, 0.5, 0.9])
-    for make, whole, rows in (
+    for make, full_twin, rows in (
         (train_variational_dropout, zoo_fixtures.dropped_out(tmp_path_factory), 2),
         (prune, zoo_fixtures.pruned(tmp_path_factory), 6),
     ):
-        twin = make(
-            tmp_path / whole.config.kind, dense, members=2, epochs=1, chunk=zoo_fixtures.CHUNK
-        )
+        out = tmp_path / full_twin.config.kind
+        twin = make(out, dense, members=2, epochs=1, chunk=zoo_fixtures.CHUNK)
         assert twin.members_table["parent_id"].unique().to_list() == [0, 1]
-        assert zoo_fixtures.same_bits(twin.state(1), population.take(whole.state(1), np.s_[:rows]))
+        assert zoo_fixtures.same_bits(
+            twin.state(1), population.take(full_twin.state(1), np.s_[:rows])
+        )
         for members in (0, 4):
             with pytest.raises(ZoojaxError, match=f"{members} members requested; .* has 3"):
                 make(tmp_path / "other", dense, members=members)

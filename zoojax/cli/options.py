@@ -31,8 +31,8 @@ DataDir = Annotated[Path | None, option("FOLDER")]
 
 @dataclass(frozen=True)
 class Processes:
-    """Train one zoo with several processes. On SLURM, Open MPI, Kubernetes and TPUs they find
-    each other without these options."""
+    """Use several processes for one zoo. On SLURM, Open MPI, Kubernetes and TPUs they find each
+    other without these options."""
 
     coordinator: Annotated[str | None, option("HOST:PORT")] = None
     """Host of process 0 and a free port on it, such as node1:9876; the same for all processes."""

@@ -57,8 +57,8 @@ class Train:
     """Weight decays (default: the preset's)."""
 
     name: Annotated[str | None, option("NAME")] = None
-    """Name of the zoo (default: the preset's, or PRESET-custom if --epochs, --data, --data-order,
-    --batch-size, --learning-rate or --weight-decay change it).
+    """Name of the zoo (default: the preset's, or PRESET-custom if options change the preset).
+    Only --members, --first-seed and --keep-data do not count as changes.
     A changed preset is not compared with the paper."""
 
     running: RunningOptions = field(default_factory=RunOptions)
