@@ -14,7 +14,7 @@ from tests.support import ROOT
 
 # A package imports from its own layer's packages only what is itself, and from layers above.
 LAYERS = (
-    ("errors", "text"),
+    ("errors", "text", "deprecation"),
     ("json_fields", "filesystem"),
     ("runtime",),
     ("ops", "optimizers"),

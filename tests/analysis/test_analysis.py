@@ -484,20 +484,20 @@ def test_ours_beside_the_papers(found, papers):
     # Five epochs come nowhere near the sparsity that the paper gives.
     agreed = table.filter((pl.col("table") == "Tables 1, 9") & (pl.col("method") == "vd"))
     assert agreed.is_empty()
-    assert paper_comparison.not_compared(papers) == []
+    assert paper_comparison.comparison_notes(papers) == []
 
 
-def test_a_twin_made_otherwise_is_not_compared_with_the_papers(papers, monkeypatch):
+def test_a_twin_made_otherwise_is_comparison_notes_with_the_papers(papers, monkeypatch):
     def differs(zoo, twin) -> str | None:
         return "it is too small" if twin.config.kind == "vd" else None
 
     monkeypatch.setattr(presets, "twin_difference", differs)
     assert set(analysis.compare_with_paper(papers)["method"]) == {"mp"}
-    (note,) = paper_comparison.not_compared(papers)
+    (note,) = paper_comparison.comparison_notes(papers)
     assert "made-up" not in note and "twins of the paper's usps-s-seed: it is too small." in note
 
 
-def test_a_zoo_that_only_says_it_is_the_papers_is_not_compared(family, tmp_path):
+def test_a_zoo_that_only_says_it_is_the_papers_is_comparison_notes(family, tmp_path):
     """Digits, other members and other epochs, with usps-s-seed in zoo.json."""
     for kind in ("dense", "mp"):
         shutil.copytree(family[kind].path, tmp_path / kind)
@@ -524,7 +524,7 @@ def test_everything_is_found(found):
         "change_by_hyperparameters",
     }
     (note,) = found.notes  # five epochs
-    assert "nowhere near 80% sparsity" in note
+    assert "no epoch within 3 points of 80% sparsity" in note
     assert set(found.tables["trajectories"]["method"]) == set(ALL)
     assert all(matrix.shape == (48, 48) for matrix in found.matrices.values())
     assert len(found.matrices) == 5
@@ -533,7 +533,7 @@ def test_everything_is_found(found):
 def test_a_zoo_without_twins(family):
     alone = analysis.analyze(family["dense"], [])
     assert set(alone.tables) == {"members", "trajectories", "hyperparameters"}
-    assert [note for note in alone.notes if "No twin" in note] == alone.notes
+    assert [note for note in alone.notes if "twin was given" in note] == alone.notes
     assert len(alone.notes) == 2
 
 

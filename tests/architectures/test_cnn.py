@@ -53,7 +53,7 @@ def test_logits_are_torchs(name, channels):
 def test_unknown_names_say_which_there_are():
     with pytest.raises(ZoojaxError, match="no architecture named 'tiny'; there are: small, large"):
         architecture("tiny", 1)
-    with pytest.raises(ZoojaxError, match="no initialisation named 'zeros'; there are: uniform,"):
+    with pytest.raises(ZoojaxError, match="no initialization named 'zeros'; there are: uniform,"):
         cnn.init_params(architecture("small", 1), "zeros", 0)
 
 

@@ -24,7 +24,7 @@ REPRODUCE = (
 
 def test_analyse_writes_tables_figures_and_the_page(tmp_path_factory, tmp_path):
     made = [make(tmp_path_factory).path for make in zoo_fixtures.KINDS.values()]
-    done = zoo_fixtures.cli(tmp_path_factory, "analyse", *made, "--out", tmp_path)
+    done = zoo_fixtures.cli(tmp_path_factory, "analyze", *made, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
     assert "too few to predict" in done.stdout
@@ -35,7 +35,7 @@ def test_analyse_writes_tables_figures_and_the_page(tmp_path_factory, tmp_path):
     figures = {file.name for file in (tmp_path / "figures").iterdir()}
     assert {"trajectories.svg", "correlation.png"} <= figures
     assert not list(tmp_path.rglob(".*"))
-    again = zoo_fixtures.cli(tmp_path_factory, "analyse", *made, "--out", tmp_path)
+    again = zoo_fixtures.cli(tmp_path_factory, "analyze", *made, "--out", tmp_path)
     assert again.returncode == 0, again.stderr
 
 
@@ -47,7 +47,7 @@ def made(factory: pytest.TempPathFactory) -> list[Path]:
 def analysed(factory: pytest.TempPathFactory) -> Path:
     """The folder of an undisturbed analysis."""
     out = factory.mktemp("analysed") / "out"
-    done = zoo_fixtures.cli(factory, "analyse", *made(factory), "--out", out)
+    done = zoo_fixtures.cli(factory, "analyze", *made(factory), "--out", out)
     assert done.returncode == 0, done.stderr
     return out
 
@@ -63,7 +63,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path_factory, tmp_path, na
     if name == "tables":
         (foreign / "members.csv").write_text("another's")
     before = zoo_fixtures.contents(tmp_path)
-    done = zoo_fixtures.cli(tmp_path_factory, "analyse", *made(tmp_path_factory), "--out", tmp_path)
+    done = zoo_fixtures.cli(tmp_path_factory, "analyze", *made(tmp_path_factory), "--out", tmp_path)
     zoo_fixtures.assert_refused(done, tmp_path, name, "--out another folder")
     assert zoo_fixtures.contents(tmp_path) == before
 
@@ -72,7 +72,7 @@ def test_a_folder_with_other_files_takes_an_analysis(tmp_path_factory, tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / ".notes.txt.tmp-1").write_text("mine")
     done = zoo_fixtures.cli(
-        tmp_path_factory, "analyse", zoo_fixtures.dense(tmp_path_factory).path, "--out", tmp_path
+        tmp_path_factory, "analyze", zoo_fixtures.dense(tmp_path_factory).path, "--out", tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "notes.txt").exists() and (tmp_path / ".notes.txt.tmp-1").exists()
@@ -83,10 +83,10 @@ def test_the_analysis_of_another_zoo_is_left_alone(tmp_path_factory, tmp_path):
     shutil.copytree(analysed(tmp_path_factory), out)
     before = zoo_fixtures.contents(out)
     other = synthetic_zoos.dense(tmp_path / "other", 2).path
-    done = zoo_fixtures.cli(tmp_path_factory, "analyse", other, "--out", out)
+    done = zoo_fixtures.cli(tmp_path_factory, "analyze", other, "--out", out)
     zoo_fixtures.assert_refused(done, out, "another zoo", other)
     dense, mp, _ = made(tmp_path_factory)
-    done = zoo_fixtures.cli(tmp_path_factory, "analyse", dense, mp, "--out", out)
+    done = zoo_fixtures.cli(tmp_path_factory, "analyze", dense, mp, "--out", out)
     zoo_fixtures.assert_refused(done, out, "other twins")
     assert zoo_fixtures.contents(out) == before
 
@@ -95,7 +95,7 @@ def test_twins_may_be_added(tmp_path_factory, tmp_path):
     dense, mp, _ = made(tmp_path_factory)
     for twins in ((), (mp,), (mp,)):
         done = zoo_fixtures.cli(
-            tmp_path_factory, "analyse", dense, *twins, "--out", tmp_path / "out"
+            tmp_path_factory, "analyze", dense, *twins, "--out", tmp_path / "out"
         )
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "out/tables/correlation.csv").exists()
@@ -116,7 +116,7 @@ def test_twins_may_be_added(tmp_path_factory, tmp_path):
 def test_a_marker_of_something_else_is_refused(tmp_path_factory, tmp_path, text):
     zoo = zoo_fixtures.dense(tmp_path_factory)
     (tmp_path / MARKER).write_text(text.replace("HASH", zoo.fingerprint))
-    done = zoo_fixtures.cli(tmp_path_factory, "analyse", zoo.path, "--out", tmp_path)
+    done = zoo_fixtures.cli(tmp_path_factory, "analyze", zoo.path, "--out", tmp_path)
     zoo_fixtures.assert_refused(done, tmp_path / MARKER, "damaged")
     assert [file.name for file in tmp_path.iterdir()] == [MARKER]
 
@@ -154,7 +154,7 @@ main(sys.argv[2:])
 )
 def test_killed_and_repeated_it_ends_as_an_undisturbed_one(tmp_path_factory, tmp_path, files):
     """Every file, to the byte, and no other."""
-    words = ["analyse", *made(tmp_path_factory), "--out", tmp_path / "out"]
+    words = ["analyze", *made(tmp_path_factory), "--out", tmp_path / "out"]
     done = subprocess.run(
         [sys.executable, "-c", KILL, str(files), *map(str, words)],
         env=zoo_fixtures.environment(tmp_path_factory),
@@ -181,7 +181,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path_factory, tmp_path, 
     (tmp_path / "file").write_text("")
     zoo, out = zoo_fixtures.dense(tmp_path_factory).path, tmp_path / where
     zoo_fixtures.assert_refused(
-        zoo_fixtures.cli(tmp_path_factory, "analyse", zoo, "--out", out), out
+        zoo_fixtures.cli(tmp_path_factory, "analyze", zoo, "--out", out), out
     )
 
 
@@ -216,7 +216,7 @@ def test_a_name_is_shown_as_it_is_wherever_it_goes(tmp_path_factory, tmp_path):
         content = json.loads((folder / "zoo.json").read_text())
         (folder / "zoo.json").write_text(json.dumps(content | {"name": NASTY}))
     out = tmp_path / "out"
-    done = zoo_fixtures.cli(tmp_path_factory, "analyse", *folders, "--out", out)
+    done = zoo_fixtures.cli(tmp_path_factory, "analyze", *folders, "--out", out)
     assert done.returncode == 0, done.stderr
     page = (out / "report.html").read_text()
     assert "<script>alert" not in page and "\\u003cscript>alert(1)" in page
@@ -260,7 +260,7 @@ def test_analyse_refuses_what_does_not_belong_together(tmp_path_factory, tmp_pat
     other = synthetic_zoos.dense(tmp_path / "other", 2)
     twin = zoo_fixtures.dropped_out(tmp_path_factory).path
     done = zoo_fixtures.cli(
-        tmp_path_factory, "analyse", other.path, twin, "--out", tmp_path / "out"
+        tmp_path_factory, "analyze", other.path, twin, "--out", tmp_path / "out"
     )
     zoo_fixtures.assert_refused(done, twin, "twin of another zoo")
     assert not (tmp_path / "out").exists()
@@ -281,7 +281,7 @@ def test_a_converted_zoo_is_analysed_with_its_twins(
         assert done.returncode == 0, done.stderr
     made = [tmp_path / kind for kind in folders]
     options = ("--data-dir", data_dir, "--out", tmp_path / "out")
-    done = zoo_fixtures.cli(tmp_path_factory, "analyse", *made, *options)
+    done = zoo_fixtures.cli(tmp_path_factory, "analyze", *made, *options)
     assert done.returncode == 0, done.stderr
     tables = tmp_path / "out/tables"
     pruned = pl.read_parquet(tables / "correlation.parquet").filter(pl.col("method") == "mp")
@@ -334,7 +334,7 @@ def test_reproduce_and_analyse_as_json(tmp_path_factory, tmp_path):
     reproduced = zoo_fixtures.cli_json(tmp_path_factory, *REPRODUCE, "--out", out)
     made = [out / kind for kind in ("dense", "mp", "vd")]
     analysed = zoo_fixtures.cli_json(
-        tmp_path_factory, "analyse", *made, "--out", tmp_path / "again"
+        tmp_path_factory, "analyze", *made, "--out", tmp_path / "again"
     )
     assert reproduced["report"] == str(out / "analysis/report.html")
     assert analysed["report"] == str(tmp_path / "again/report.html")
@@ -348,3 +348,14 @@ def test_reproduce_and_analyse_as_json(tmp_path_factory, tmp_path):
         assert isinstance(printed["agreement_summary"][0]["agreement_mean"], float)
         assert all(isinstance(note, str) for note in printed["notes"])
         assert "paper" not in printed
+
+
+def test_old_spelling_of_the_command_is_an_unlisted_alias(tmp_path_factory, tmp_path):
+    zoo = zoo_fixtures.dense(tmp_path_factory).path
+    done = zoo_fixtures.cli(tmp_path_factory, "analyse", zoo, "--out", tmp_path, "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.html").exists()
+    top = zoo_fixtures.cli(tmp_path_factory, "--help").stdout
+    own = zoo_fixtures.cli(tmp_path_factory, "analyse", "--help").stdout
+    assert "analyse" not in top and "analyze" in top
+    assert "zoojax analyze" in own and "analyse" not in own

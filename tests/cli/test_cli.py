@@ -12,7 +12,7 @@ import pytest
 from tests.support import ROOT, zoo_fixtures
 from zoojax import Zoo, ZoojaxError, open_zoo, prune_zoo, train_variational_dropout
 from zoojax.architectures.base import architecture
-from zoojax.cli.analyze import Analyse
+from zoojax.cli.analyze import Analyze
 from zoojax.cli.bench import Bench
 from zoojax.cli.convert import ConvertOptions, FromDataset, FromTorch, ToTorch, Verify
 from zoojax.cli.evaluate import Evaluate
@@ -36,7 +36,7 @@ COMMANDS = {
     "train": Train,
     "sparsify magnitude": Magnitude,
     "sparsify variational-dropout": VariationalDropout,
-    "analyse": Analyse,
+    "analyze": Analyze,
     "reproduce": Reproduce,
     "evaluate": Evaluate,
     "info": Info,

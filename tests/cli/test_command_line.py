@@ -56,12 +56,12 @@ def refused(tmp_path_factory):
         ("convert from-torch a --out z --epoch 3", "from-torch has no option --epoch; did you "),
         ("represent sample r --out z", "sample needs --members N"),
         ("info a b", "info takes no further argument 'b'"),
-        ("train p --out z --members many", "--members wants a whole number, not 'many'"),
-        ("train p --out z --members=1.5", "--members wants a whole number, not '1.5'"),
-        ("train p --out z --batch_size x", "--batch-size wants a whole number, not 'x'"),
-        ("train p --out z --learning-rate 0.1 fast", "--learning-rate wants numbers, not 'fast'"),
-        ("sparsify magnitude a --out z --ratios 0.1 b 0.2", "--ratios wants numbers, not 'b'"),
-        ("bench --seconds long", "--seconds wants a number, not 'long'"),
+        ("train p --out z --members many", "--members expects a whole number, not 'many'"),
+        ("train p --out z --members=1.5", "--members expects a whole number, not '1.5'"),
+        ("train p --out z --batch_size x", "--batch-size expects a whole number, not 'x'"),
+        ("train p --out z --learning-rate 0.1 fast", "--learning-rate expects numbers, not 'fast'"),
+        ("sparsify magnitude a --out z --ratios 0.1 b 0.2", "--ratios expects numbers, not 'b'"),
+        ("bench --seconds long", "--seconds expects a number, not 'long'"),
         ("train p --out z --data-order random", "--data-order is 'random'; give one of member, "),
         ("represent train a --out z --tokens q", "--tokens is 'q'; give one of chunk, neuron ("),
         ("train p --out", "--out needs a value: ZOO"),
@@ -106,7 +106,7 @@ def every_help(factory) -> list[str]:
         zoo_fixtures.cli(factory, *words.split(), "--help")
         for words in (
             *("", "presets", "train", "sparsify magnitude", "sparsify variational-dropout"),
-            *("analyse", "reproduce", "evaluate", "info", "bench", "convert from-torch"),
+            *("analyze", "reproduce", "evaluate", "info", "bench", "convert from-torch"),
             *("convert from-dataset", "convert to-torch", "convert verify", "represent train"),
             *("represent evaluate", "represent sparsify", "represent sample"),
         )
@@ -375,7 +375,7 @@ def test_commands_expand_home(tmp_path_factory, tmp_path, monkeypatch, capsys, r
     for words in (
         ("sparsify", "magnitude", "~/dense", "--out=~/mp", "--ratios", 0.5, "--epochs", 0),
         ("evaluate", "~/mp", "--data", "~/none.npz"),
-        ("analyse", "~/dense", "~/vd", "--out", "~/none/analysis", "--representation", "~/r"),
+        ("analyze", "~/dense", "~/vd", "--out", "~/none/analysis", "--representation", "~/r"),
     ):
         done = zoo_fixtures.cli(tmp_path_factory, *words)
         assert done.returncode in (0, 2) and "~" not in done.stdout + done.stderr
@@ -391,7 +391,7 @@ def test_too_little_memory_is_one_line(tmp_path_factory, monkeypatch, error):
         raise error
 
     monkeypatch.setattr("zoojax.cli.list_presets.Presets.run", run)
-    zoo_fixtures.assert_refused(zoo_fixtures.cli(tmp_path_factory, "presets"), "too little memory")
+    zoo_fixtures.assert_refused(zoo_fixtures.cli(tmp_path_factory, "presets"), "out of memory")
 
 
 def test_other_errors_are_not_hidden(tmp_path_factory, monkeypatch):

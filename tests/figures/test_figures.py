@@ -224,18 +224,18 @@ def test_members_that_diverge_end_and_are_counted(full):
     assert isinstance(lines, LineCollection)
     assert [len(segment) for segment in lines.get_segments()] == [11, 11, 4, 11, 11, 11]
     assert "1 of 6 (variational dropout)" in texts(figure)
-    assert "diverged" not in texts(drawn("trajectories", full))
+    assert "divergence" not in texts(drawn("trajectories", full))
 
 
 def test_a_kernel_is_drawn_in_tiles():
     kernel = np.arange(2 * 3 * 2 * 4, dtype=float).reshape(2, 3, 2, 4)
-    image = weights.as_image(kernel.ravel(), kernel.shape)
+    image = weights.kernel_image(kernel.ravel(), kernel.shape)
     assert image.shape == (2 * 2 + 1, 4 * 3 + 3)
     np.testing.assert_array_equal(image[3:5, 8:11], kernel[:, :, 1, 2])
     assert np.isnan(image[2]).all() and np.isnan(image[:, [3, 7, 11]]).all()
     assert np.isnan(image).sum() == image.size - kernel.size
     np.testing.assert_array_equal(
-        weights.as_image(np.arange(6.0), (2, 3)), np.arange(6.0).reshape(2, 3)
+        weights.kernel_image(np.arange(6.0), (2, 3)), np.arange(6.0).reshape(2, 3)
     )
 
 
@@ -290,7 +290,7 @@ def test_layers_of_equal_size_are_pooled():
         }
     )
     pooled = np.concatenate([one, other])
-    (row,) = weights.binned(table).rows(named=True)
+    (row,) = weights.pool_equal_sizes(table).rows(named=True)
     assert row["weights"] == 8
     assert row["mean"] == pytest.approx(pooled.mean())
     assert row["std"] == pytest.approx(pooled.std())
@@ -312,12 +312,12 @@ def test_accuracy_over_sparsity_shows_the_tables(full):
         np.testing.assert_allclose(line[:, 1], 100 * table["test_acc_mean"].to_numpy())
     dense = rows(full, "trajectories", method="dense", epoch=50)["test_acc_mean"][0]
     assert points(labelled(axes, "dense"))[:, 1] == pytest.approx([100 * dense] * 2)
-    (band,) = [p for p in axes.patches if p.get_label() == "crossing between 70 % and 80 %"]
+    (band,) = [p for p in axes.patches if p.get_label() == "crossover between 70 % and 80 %"]
     assert isinstance(band, Rectangle)
     assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((70, 80))
     none = crossing.with_columns(pl.lit(None, pl.Float64).alias("above"))
     without = replace(full, tables={**full.tables, "crossing": none})
-    assert "crossing" not in texts(drawn("accuracy_over_sparsity", without))
+    assert "crossover" not in texts(drawn("accuracy_over_sparsity", without))
 
 
 def test_methods_show_the_table(full):
@@ -419,9 +419,9 @@ def test_bars_are_the_r2_and_cut_ones_say_so(full):
         for features in ("layer statistics", "dense accuracy"):
             wanted = rows(full, "predictability", target=target, features=features)["r2"].to_numpy()
             heights = [bar.get_height() for bar in bars_of(axes, features)]
-            assert heights == pytest.approx(np.maximum(wanted, before_after.LEAST_R2))
+            assert heights == pytest.approx(np.maximum(wanted, before_after.MIN_R2))
             for value in wanted:
-                assert (f"{value:.2f}".replace("-", "−") in said) == (value < before_after.LEAST_R2)
+                assert (f"{value:.2f}".replace("-", "−") in said) == (value < before_after.MIN_R2)
 
 
 def test_nothing_predicted_no_figure(made):
@@ -437,7 +437,7 @@ def test_agreement_is_ordered_by_one_clustering(full):
     np.fill_diagonal(dense, 1)
     twin = generator.random((6, 4))
     found = replace(full, matrices={"dense": dense, "mp 80%": twin[:4], "dense and mp 80%": twin})
-    order = agreement.clustered(dense)
+    order = agreement.cluster_order(dense)
     assert sorted(order) == list(range(6))
     assert np.abs(np.diff(group[order])).sum() == 1
     panels = drawn("agreement_matrix", found).axes[:3]

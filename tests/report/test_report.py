@@ -217,8 +217,8 @@ def test_cards_say_what_the_tables_say(found, lone):
     lines = dict(cards["Accuracy at 50% sparsity"]["lines"])
     assert lines["VD"] == f"{100 * row['vd_acc']:.1f}%"
     above, below = (found.tables["crossing"][name][0] for name in ("above", "below"))
-    assert cards["Crossing"]["lines"] == [["sparsity", f"{100 * above:g}% to {100 * below:g}%"]]
-    assert "interval" not in cards["Crossing"]["about"]
+    assert cards["Crossover"]["lines"] == [["sparsity", f"{100 * above:g}% to {100 * below:g}%"]]
+    assert "interval" not in cards["Crossover"]["about"]
     assert [card["title"] for card in payload(lone, {})["cards"]] == ["Dense accuracy"]
 
 
@@ -571,7 +571,7 @@ def test_a_seed_zoo_has_no_filters_and_highlights_a_member(browser, lone, tmp_pa
     reader = Reader(browser, tmp_path / "lone.html")
     page = reader.page
     said, selects = page.text_content("#filter-fields"), page.locator("#filter-fields select")
-    assert "seeds alone" in said
+    assert "only in their seeds" in said
     assert selects.count() == 0
     assert [page.locator(f"#{plot}-section").is_visible() for plot in "abcd"] == [
         *(False, True, False, False)

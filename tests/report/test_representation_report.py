@@ -141,7 +141,7 @@ def test_a_representation_of_another_zoo_or_not_evaluated_is_refused(bare, tmp_p
     monkeypatch.setattr(trainer, "_train", lambda made, *_: made)
     zoo = synthetic_zoos.dense(tmp_path / "dense", 8)
     trainer.train_representation(tmp_path / "rep", zoo, Settings(), weights_only=True)
-    with pytest.raises(ZoojaxError, match="rep was learned from none of"):
+    with pytest.raises(ZoojaxError, match="rep was trained on none of"):
         representation_tables(tmp_path / "rep", bare.zoo)
     with pytest.raises(ZoojaxError, match="run 'zoojax represent evaluate"):
         representation_tables(tmp_path / "rep", bare.zoo, zoo)

@@ -22,7 +22,7 @@ def test_undamaged_zoos(tmp_path_factory, kind):
     assert progress == [(i, 5) for i in range(1, 6)]
     done = zoo_fixtures.cli(tmp_path_factory, "info", zoo.path, "--check")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "3 epochs, all as they were written" in done.stdout
+    assert "3 epochs, no damage found" in done.stdout
 
 
 @pytest.mark.parametrize("step", ["states/0", "states/2", "optimizer/1", "optimizer/2"])
@@ -40,7 +40,7 @@ def test_flipped_byte_in_any_file(tmp_path_factory, zoo, step):
     assert done.returncode == 2
     (error,) = json.loads(done.stdout)["damaged"]
     assert str(zoo.path / step) in error
-    assert "goes on from the newest sound epoch" in done.stderr
+    assert "resume from the last undamaged epoch" in done.stderr
     done = zoo_fixtures.cli(tmp_path_factory, "info", zoo.path, "--check")
     assert done.returncode == 2 and done.stdout.splitlines() == [error]
 
@@ -81,7 +81,7 @@ def test_missing_states_are_named(tmp_path_factory, zoo):
     shutil.rmtree(zoo.path / "states" / "1")
     done = zoo_fixtures.cli(tmp_path_factory, "info", zoo.path, "--check")
     assert done.returncode == 0, done.stderr
-    assert "states are missing of epochs: 1" in done.stdout
+    assert "epochs without saved states: 1" in done.stdout
     assert zoo_fixtures.cli_json(tmp_path_factory, "info", zoo.path, "--check")["missing"] == [1]
 
 

@@ -186,7 +186,7 @@ def _summary(tables: dict[str, pl.DataFrame], zoo: Zoo) -> pl.DataFrame:
 
     The paper's own row comes first where there is one of the zoo's preset and images.
     """
-    chosen = presets.of(zoo)
+    chosen = presets.preset_of(zoo)
     same = chosen is not None and zoo.config.data in (None, chosen.data)
     published = published_representations().filter(zoo=zoo.config.preset if same else "")
     published = published.with_columns(

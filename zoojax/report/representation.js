@@ -1,21 +1,21 @@
-// A hyper-representation, by Plotly: the map of its embeddings, and what it reconstructs.
+// Figures of a hyper-representation: map of its embeddings, and reconstruction.
 
-const learned = page.representation;
+const representation = page.representation;
 const PROPERTIES = { test_acc: "test accuracy", sparsity: "sparsity", epoch: "epoch", ggap: "gap" };
-const PARTS = { train: "learned from", val: "validation", test: "held out" };
+const PARTS = { train: "training", val: "validation", test: "held out" };
 
-/** The value below which a share of finite values lies. */
+/** A quantile of the finite values. */
 function quantile(values, share) {
   const known = values.filter(Number.isFinite).sort((a, b) => a - b);
   return known.length ? known[Math.round(share * (known.length - 1))] : 0;
 }
 
-/** (e) Embeddings in two dimensions, coloured by a property. */
+/** (e) Embeddings in two dimensions, colored by a property. */
 function drawMap() {
-  if (!learned) return;
-  const { states } = learned, property = $("e-property").value, chosen = $("e-part").value;
+  if (!representation) return;
+  const { states } = representation, property = $("e-property").value, chosen = $("e-part").value;
   const values = states[property], whole = property === "epoch";
-  // A few extremes would leave one colour to all others.
+  // Clipped, since a few extremes would leave one color for all other values.
   const scale = { cmin: quantile(values, 0.01), cmax: quantile(values, 0.99) };
   const format = whole ? "%{marker.color}" : "%{marker.color:.1%}";
   const traces = Object.keys(PARTS).filter((part) => !chosen || part === chosen).map((part, i) => {
@@ -37,39 +37,39 @@ function drawMap() {
   plot("e", traces, { title: "first component" }, { title: "second component" }, "e");
 }
 
-/** (f) Reconstructed numbers over the true ones, of one layer. */
+/** (f) Reconstructed over true values of one layer. */
 function drawReconstruction() {
-  if (!learned) return;
-  const pairs = learned.pairs[Number($("f-layer").value)];
+  if (!representation) return;
+  const pairs = representation.pairs[Number($("f-layer").value)];
   const ends = ["true", "reconstructed"].map((name) => pairs[name]).flat();
-  const reach = [quantile(ends, 0.001), quantile(ends, 0.999)];
-  const unit = pairs.quantity === "weights" ? "weight (deviations of its layer)" : "log alpha";
+  const limits = [quantile(ends, 0.001), quantile(ends, 0.999)];
+  const unit = pairs.quantity === "weights" ? "weight (standard deviations of its layer)" : "log alpha";
   const traces = [{
     name: escaped(pairs.layer), mode: "markers", x: pairs.true, y: pairs.reconstructed,
     marker: { size: 5, opacity: 0.35, color: blue() },
     hovertemplate: "true %{x:.2f}<br>reconstructed %{y:.2f}<extra></extra>",
   }, {
-    name: "as it is", mode: "lines", x: reach, y: reach, hoverinfo: "skip",
+    name: "exact", mode: "lines", x: limits, y: limits, hoverinfo: "skip",
     line: { color: foreground(), width: 1.5, dash: "dash" },
   }];
   $("f-title").textContent = pairs.r2 === null ? ""
     : `R² ${(100 * pairs.r2).toFixed(1)}%` +
       (pairs.quantity === "weights" ? "." : ", on the scale of the loss.");
-  plot("f", traces, { title: `true ${unit}`, range: reach },
-    { title: "reconstructed", range: reach }, `f ${$("f-layer").value}`);
+  plot("f", traces, { title: `true ${unit}`, range: limits },
+    { title: "reconstructed", range: limits }, `f ${$("f-layer").value}`);
 }
 
 function makeRepresentation() {
-  $("representation-section").hidden = !learned;
-  if (!learned) return;
-  const count = learned.states.x.length;
-  $("e-title").textContent = "A dot a member and epoch: two principal components of its embedding"
-    + (count < learned.total ? `; ${count} of ${learned.total}, drawn at random.` : ".");
+  $("representation-section").hidden = !representation;
+  if (!representation) return;
+  const count = representation.states.x.length;
+  $("e-title").textContent = "One dot per member and epoch: two principal components of its embedding"
+    + (count < representation.total ? `; ${count} of ${representation.total}, sampled at random.` : ".");
   $("e-property").append(...Object.entries(PROPERTIES).map(([name, text]) => option(name, text)));
   $("e-part").append(option("", "all"),
     ...Object.entries(PARTS).map(([name, text]) => option(name, text)));
-  $("f-layer").append(...learned.pairs.map(({ quantity, layer }, i) =>
+  $("f-layer").append(...representation.pairs.map(({ quantity, layer }, i) =>
     option(i, `${quantity}, ${layer}`)));
-  for (const id of ["e-property", "e-part"]) $(id).addEventListener("change", () => soon(drawMap));
-  $("f-layer").addEventListener("change", () => soon(drawReconstruction));
+  for (const id of ["e-property", "e-part"]) $(id).addEventListener("change", () => scheduleDraw(drawMap));
+  $("f-layer").addEventListener("change", () => scheduleDraw(drawReconstruction));
 }

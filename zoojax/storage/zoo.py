@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from zoojax.architectures.parameters import masked, unpack_mask
+from zoojax.deprecation import RenamedAttribute
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import expand_user
 from zoojax.filesystem.reading import (
@@ -271,6 +272,13 @@ class Zoo:
             known = _format_epochs(self.epochs)
             raise ZoojaxError(f"{self.path} has no epoch {epoch}; it has {known}")
         return self.path / folder / str(epoch)
+
+    # The names of version 0.1.
+    roster = RenamedAttribute("members_table")
+    all_metrics = RenamedAttribute("metrics_history")
+    effective = RenamedAttribute("sparse_params")
+    rows = RenamedAttribute("row_indices")
+    optimizer = RenamedAttribute("optimizer_state")
 
 
 def open_zoo(path: str | Path) -> Zoo:
