@@ -168,7 +168,7 @@ def loss_arguments() -> dict:
         ({"weights": np.ones(3, np.int32)}, "weights has the type"),
         ({"noise": Noise(jnp.zeros(3, jnp.uint32), jnp.uint32(0))}, "noise's key"),
         ({"noise": Noise(jnp.zeros(2, jnp.float32), jnp.uint32(0))}, "noise's key"),
-        ({"noise": Noise(jnp.zeros(2, jnp.uint32), jnp.int32(0))}, "noise's block"),
+        ({"noise": Noise(jnp.zeros(2, jnp.uint32), jnp.int32(0))}, "noise's counter"),
         ({"dropout_rate": np.zeros(2, np.float32)}, "dropout rate"),
         ({"params": {}}, "parameter conv1/kernel is missing"),
         ({"variances": {}}, "variance conv1/kernel is missing"),
@@ -342,7 +342,7 @@ def test_sizes_that_no_kernel_is_compiled_for(sizes):
     """Refused where the compiler's command line is made; it is not started."""
     reason = kernel.unavailable_reason(dataclasses.replace(SMALL, **sizes))
     assert reason is not None
-    assert "written for" in reason or "leave nothing" in reason
+    assert "support" in reason or "leave nothing" in reason
 
 
 def test_many_classes_are_computed_without_the_kernel():

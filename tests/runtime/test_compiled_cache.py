@@ -282,7 +282,7 @@ def test_a_cache_that_cannot_be_made(cache, make):
     used = cache.use()
     assert used.compiled == 1
     (note,) = used.notes
-    assert "compiled code is not kept" in note
+    assert "compiled code is not cached" in note
 
 
 def test_a_linked_cache_is_used(cache, tmp_path):
@@ -316,7 +316,7 @@ def test_a_command_says_once_that_it_keeps_nothing(tmp_path_factory, tmp_path, c
     done = trained(tmp_path_factory, cache, tmp_path / "zoo")
     assert done.returncode == 0
     (note,) = done.stderr.splitlines()
-    assert note.startswith("zoojax: compiled code is not kept: ") and "zoojax; " in note
+    assert note.startswith("zoojax: compiled code is not cached: ") and "zoojax; " in note
     assert zoo_fixtures.contents(cache.home) == {}
 
 
