@@ -3,7 +3,6 @@
 import dataclasses
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from tests.support.kernel import SMALL
@@ -56,9 +55,7 @@ def test_networks_with_more_layers_than_noise_slots_are_refused():
     with pytest.raises(ZoojaxError, match="at most 8 layers, not 9"):
         init_params(deep_architecture(9), "uniform", 0)
     with pytest.raises(ZoojaxError, match="at most 8 layers, not 9"):
-        CNN(deep_architecture(9), "tanh").apply(
-            {"params": {}}, np.zeros((5, 28, 28, 1), np.float32)
-        )
+        CNN(deep_architecture(9), "tanh").apply({"params": {}}, jnp.zeros((5, 28, 28, 1)))
 
 
 @pytest.mark.parametrize("slot", [-1, noise.SLOTS])

@@ -130,8 +130,8 @@ def test_selected_programs_agree(spec, count):
     assert_engines_agree(spec, count)
 
 
-# The seed fixes the examples: if two pixels of a pooling window are equal up to rounding, the engines
-# may send the gradient to different ones.
+# The seed fixes the examples: if two pixels of a pooling window are equal up to rounding, the
+# engines may send the gradient to different ones.
 @pytest.mark.slow
 @seed(0)
 @given(program_specs(ODD), st.sampled_from([1, 15, 17, 100]))
