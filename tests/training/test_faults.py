@@ -7,8 +7,8 @@ import warnings
 
 import pytest
 
-from tests.runtime.test_distributed import start_together
 from tests.support import zoo_fixtures
+from tests.support.processes import start_together
 from tests.training import test_resume
 from zoojax import open_zoo
 from zoojax.storage.writer import CorruptionWarning
