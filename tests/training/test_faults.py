@@ -8,8 +8,8 @@ import warnings
 
 import pytest
 
-from tests.runtime.test_distributed import start_together
 from tests.support import interruptions, zoo_fixtures
+from tests.support.processes import start_together
 from zoojax import open_zoo
 from zoojax.storage.writer import CorruptionWarning
 

@@ -1,4 +1,4 @@
-"""Images of one's own: found again wherever they are, by what they are."""
+"""A user's own images: located by their hash, or stored in the zoo."""
 
 import shutil
 
@@ -11,28 +11,28 @@ from zoojax.storage.zoo_images import load_images
 
 @pytest.fixture
 def zoo(tmp_path_factory, tmp_path):
-    """An untrained zoo of an .npz file that a test may move: (zoo, file)."""
+    """An untrained zoo on an .npz file that a test may move: (zoo, file)."""
     file = tmp_path / "here" / "mine.npz"
     file.parent.mkdir()
     shutil.copy(zoo_fixtures.images(tmp_path_factory), file)
     grid = zoo_fixtures.GRID.__class__(seeds=1)
-    made = zoo_fixtures.train_zoo(
+    untrained = zoo_fixtures.train_zoo(
         tmp_path / "zoo", "tiny", grid, "small", DataSpec(str(file)), epochs=0
     )
-    return made, file
+    return untrained, file
 
 
-def test_where_they_were(zoo):
+def test_images_at_the_original_path(zoo):
     zoo, file = zoo
     assert load_images(zoo, None).name == str(file)
 
 
 @pytest.mark.parametrize("name", ["mine.npz", "renamed.npz"])
-def test_in_the_data_directory_under_any_name(zoo, tmp_path, tmp_path_factory, name):
+def test_images_in_the_data_directory_under_any_name(zoo, tmp_path, tmp_path_factory, name):
     zoo, file = zoo
     folder = tmp_path / "elsewhere"
     folder.mkdir()
-    # Others of the same name, or that are nothing, are passed over.
+    # Other images and damaged files in the folder are skipped.
     shutil.copy(zoo_fixtures.other_images(tmp_path_factory), folder / "another.npz")
     (folder / "broken.npz").write_bytes(b"x")
     file.rename(folder / name)
@@ -42,7 +42,7 @@ def test_in_the_data_directory_under_any_name(zoo, tmp_path, tmp_path_factory, n
     assert done.returncode == 0, done.stderr
 
 
-def test_others_in_their_place_are_refused(zoo, tmp_path_factory):
+def test_other_or_missing_images_are_refused(zoo, tmp_path_factory):
     zoo, file = zoo
     shutil.copy(zoo_fixtures.other_images(tmp_path_factory), file)
     with pytest.raises(ZoojaxError, match=r"mine\.npz contains different images.*--data-dir"):
@@ -54,8 +54,8 @@ def test_others_in_their_place_are_refused(zoo, tmp_path_factory):
         load_images(zoo, zoo_fixtures.other_images(tmp_path_factory))
 
 
-def test_kept_in_the_zoo(tmp_path_factory, tmp_path):
-    """Neither the zoo nor its twins need the file again."""
+def test_images_stored_in_the_zoo(tmp_path_factory, tmp_path):
+    """Neither the zoo nor its twins need the original file."""
     file = tmp_path / "mine.npz"
     shutil.copy(zoo_fixtures.images(tmp_path_factory), file)
     words = ["train", "digits-s-seed", "--data", file, "--members", 1, "--epochs", 1]
