@@ -83,7 +83,7 @@ def representation_tables(path: Path, *zoos: "Zoo") -> "dict[str, pl.DataFrame]"
         ZoojaxError: it was trained on another zoo, or has not been evaluated.
     """
     from zoojax.errors import ZoojaxError
-    from zoojax.hyper_representation.evaluated import read_evaluation
+    from zoojax.hyper_representation.evaluation_tables import read_evaluation
     from zoojax.hyper_representation.representation import open_representation
 
     representation = open_representation(path)
