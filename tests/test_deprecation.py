@@ -1,4 +1,4 @@
-"""Old names still work: each warns with the new name and is the same object."""
+"""Public names are listed; old names work, warn with the new name, and are the same objects."""
 
 import subprocess
 import sys
@@ -76,3 +76,9 @@ def test_renamed_attribute_of_a_class_is_itself():
 def test_old_names_do_not_make_the_import_heavy():
     code = "import sys, zoojax; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_dir_lists_public_names():
+    assert set(zoojax.__all__) <= set(dir(zoojax))
+    assert {"open_zoo", "prune_zoo", "__version__"} <= set(dir(zoojax))
+    assert "importlib" not in dir(zoojax)
