@@ -9,18 +9,24 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
-from zoojax import Zoo, ZoojaxError, figures, prune_zoo, train_variational_dropout, train_zoo
+from zoojax import Zoo, ZoojaxError, figures, train_zoo
 from zoojax.analysis import Analysis, layer_sparsity, paper_results
+from zoojax.api.twins import sparsify
 from zoojax.filesystem.atomic import atomic_write, make_folder
-from zoojax.presets import MP_EPOCHS, VD_EPOCHS, difference, preset, recorded, twin_difference
+from zoojax.presets import difference, preset, recorded, twin_difference
 from zoojax.runtime.startup import configure_jax
+from zoojax.sparsifiers.base import Sparsifier
+from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.training.trainer import Progress, ProgressCallback
 
 # The pruning ratios of Table 5; 0 is fine-tuning without pruning.
 RATIOS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9)
+Scope = Literal["global", "layer"]
 # Sparsity at which twins are compared if the paper has none for the zoo.
 _SPARSITY = 0.8
 
@@ -42,8 +48,18 @@ def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     add("--presets", nargs="+", default=["usps-s-seed"], metavar="PRESET", help="zoos to train")
     add("--members", type=int, default=32, help="members per combination of hyperparameters")
     add("--epochs", type=int, help="epochs of dense training (default: the preset's)")
-    add("--mp-epochs", type=int, default=MP_EPOCHS, help="epochs of fine-tuning after pruning")
-    add("--vd-epochs", type=int, default=VD_EPOCHS, help="epochs of variational dropout")
+    add(
+        "--mp-epochs",
+        type=int,
+        default=MagnitudePruning.default_epochs,
+        help="epochs of fine-tuning after pruning",
+    )
+    add(
+        "--vd-epochs",
+        type=int,
+        default=VariationalDropout.default_epochs,
+        help="epochs of variational dropout",
+    )
     add("--data-dir", type=Path, help="folder of image sets (default: $ZOOJAX_DATA, or a cache)")
     return result
 
@@ -96,7 +112,7 @@ def dense_zoo(options: argparse.Namespace, name: str) -> Zoo:
     )
 
 
-def pruned_zoo(options: argparse.Namespace, name: str, zoo: Zoo, *, scope: str = "global") -> Zoo:
+def pruned_zoo(options: argparse.Namespace, name: str, zoo: Zoo, *, scope: Scope = "global") -> Zoo:
     """Prunes a dense zoo at all of RATIOS and fine-tunes it.
 
     Args:
@@ -105,24 +121,31 @@ def pruned_zoo(options: argparse.Namespace, name: str, zoo: Zoo, *, scope: str =
         zoo: the dense zoo.
         scope: "global", or "layer" for the same ratio in every layer.
     """
-    return prune_zoo(
-        *(options.out / name / ("mp" if scope == "global" else f"mp-{scope}"), zoo, RATIOS),
-        scope=scope,
-        learning_rate=preset(name).mp_learning_rate,
-        epochs=options.mp_epochs,
-        data_dir=options.data_dir,
-        report=_progress(f"{name}: fine-tuning after pruning"),
-    )
+    pruning = MagnitudePruning(RATIOS, scope)
+    folder = "mp" if scope == "global" else f"mp-{scope}"
+    return _twin(options, name, zoo, pruning, folder, options.mp_epochs)
 
 
 def variational_zoo(options: argparse.Namespace, name: str, zoo: Zoo) -> Zoo:
     """Trains the variational-dropout twin of a dense zoo; arguments as for `pruned_zoo`."""
-    return train_variational_dropout(
-        *(options.out / name / "vd", zoo),
-        learning_rate=preset(name).vd_learning_rate,
-        epochs=options.vd_epochs,
+    return _twin(options, name, zoo, VariationalDropout(), "vd", options.vd_epochs)
+
+
+def _twin(
+    options: argparse.Namespace,
+    name: str,
+    zoo: Zoo,
+    sparsifier: Sparsifier,
+    folder: str,
+    epochs: int,
+) -> Zoo:
+    settings = preset(name).twin(sparsifier.name)
+    return sparsify(
+        *(zoo, sparsifier, options.out / name / folder),
+        learning_rate=None if settings is None else settings.learning_rate,
+        epochs=epochs,
         data_dir=options.data_dir,
-        report=_progress(f"{name}: variational dropout"),
+        report=_progress(f"{name}: {sparsifier.label}"),
     )
 
 

@@ -34,16 +34,17 @@ def reproduce(name: str) -> dict[str, str | int]:
     net, grid = architecture(chosen.architecture, chosen.data.channels), chosen.grid
     shapes = jax.eval_shape(lambda: cnn.init_params(net, "uniform", 0))
     rates = {
-        method: grid.learning_rates if rate is None else (rate,)
-        for method, rate in (("vd", chosen.vd_learning_rate), ("mp", chosen.mp_learning_rate))
+        twin.sparsifier.method: grid.learning_rates
+        if twin.learning_rate is None
+        else (twin.learning_rate,)
+        for twin in chosen.twins
     }
     return {
         "zoo": name,
         "weights": sum(math.prod(w.shape) for w in parameters.kernels(shapes).values()),
         "activation": _joined(grid.activations),
         "optimizer": _joined(grid.optimizers),
-        "learning_rate_vd": _joined(rates["vd"]),
-        "learning_rate_mp": _joined(rates["mp"]),
+        **{f"learning_rate_{method}": _joined(rate) for method, rate in rates.items()},
         "weight_decay": _joined(grid.weight_decays),
         "dropout": _joined(grid.dropouts),
     }

@@ -21,7 +21,7 @@ from zoojax.experiments import common
 
 RATIOS = (0.5, 0.7, 0.9)
 # The paper has the same sparsity in every layer of this zoo: it was pruned layer by layer.
-SCOPES = {"svhn-s-seed": "layer"}
+SCOPES: dict[str, common.Scope] = {"svhn-s-seed": "layer"}
 
 
 def reproduce(options: argparse.Namespace, name: str) -> pl.DataFrame:

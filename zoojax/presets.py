@@ -14,16 +14,45 @@ import polars as pl
 
 from zoojax.datasets.specs import DataSpec
 from zoojax.errors import ZoojaxError
+from zoojax.sparsifiers.base import Sparsifier
+from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.storage.zoo import Zoo
 from zoojax.training.hyperparameters import Grid
 
-# Epochs of fine-tuning after magnitude pruning, and of variational dropout.
-MP_EPOCHS, VD_EPOCHS = 15, 25
-# According to the paper's text all zoos were pruned globally, but its Table 8 shows equal sparsity
-# in every layer of this one. Either scope is compared with the paper.
-_PRUNED_BY_LAYER = ("svhn-s-seed",)
+# The paper's sparsifiers. According to its text all zoos were pruned globally, but its Table 8
+# shows equal sparsity in every layer of one of them: either scope is compared with the paper.
+_DROPOUT = VariationalDropout().shared()
+_GLOBAL = MagnitudePruning().shared()
+_BY_LAYER = MagnitudePruning(scope="layer").shared()
 # Columns of a members table, in the order of Grid's fields.
 _HYPERPARAMETERS = ("activation", "init", "optimizer", "learning_rate", "weight_decay", "dropout")
+
+
+@dataclass(frozen=True)
+class TwinSettings:
+    """Settings of a preset's twins.
+
+    Attributes:
+        sparsifier: sparsifier, without per-member options.
+        learning_rate: learning rate; None keeps each member's own.
+        alternative: another sparsifier that the paper may have used instead, if any.
+    """
+
+    sparsifier: Sparsifier
+    learning_rate: float | None = None
+    alternative: Sparsifier | None = None
+
+
+def _twins(
+    vd_learning_rate: float | None = None,
+    mp_learning_rate: float | None = None,
+    alternative: Sparsifier | None = None,
+) -> tuple[TwinSettings, ...]:
+    return (
+        TwinSettings(_DROPOUT, vd_learning_rate),
+        TwinSettings(_GLOBAL, mp_learning_rate, alternative),
+    )
 
 
 @dataclass(frozen=True)
@@ -34,9 +63,7 @@ class Preset:
         architecture: "small" or "large".
         data: image set.
         grid: hyperparameters and number of members.
-        vd_learning_rate: learning rate of variational dropout; None keeps each member's own.
-        mp_learning_rate: learning rate of fine-tuning after magnitude pruning; None keeps each
-            member's own.
+        twins: settings of its twins, at most one per sparsifier.
         epochs: number of epochs of dense training.
         batch_size: images per step.
         data_order: "member" or "shared"; see `zoojax.train_zoo`.
@@ -45,15 +72,14 @@ class Preset:
     architecture: str
     data: DataSpec
     grid: Grid
-    vd_learning_rate: float | None = None
-    mp_learning_rate: float | None = None
+    twins: tuple[TwinSettings, ...] = _twins()
     epochs: int = 50
     batch_size: int = 10
     data_order: str = "member"
 
-    def twin_learning_rate(self, kind: str) -> float | None:
-        """Returns the learning rate of twins of a kind, "mp" or "vd"; None keeps each member's."""
-        return {"mp": self.mp_learning_rate, "vd": self.vd_learning_rate}[kind]
+    def twin(self, sparsifier: str) -> TwinSettings | None:
+        """Returns the settings of the twins of a sparsifier, given by name; None without."""
+        return next((twin for twin in self.twins if twin.sparsifier.name == sparsifier), None)
 
 
 _MNIST = DataSpec("mnist", 28, 1, 0.1307, 0.3081, train=50_000, val=10_000)
@@ -94,7 +120,7 @@ def _grids(
     name: str, architecture: str, data: DataSpec, grid: Grid, vd_learning_rate: float | None = None
 ) -> dict[str, Preset]:
     """Returns a zoo with the same seeds in every combination, and one with new seeds in each."""
-    fixed = Preset(architecture, data, grid, vd_learning_rate)
+    fixed = Preset(architecture, data, grid, _twins(vd_learning_rate))
     random = replace(fixed, grid=replace(grid, fresh_seeds=True))
     return {f"{name}-fixed": fixed, f"{name}-random": random}
 
@@ -106,30 +132,30 @@ _SGD = _grid((1e-2, 1e-3, 1e-4), (0.0, 1e-3, 1e-1), (0.0, 0.3, 0.5), ("sgd",))
 PRESETS: dict[str, Preset] = {
     # Not from the paper: real images, but trains in minutes on a laptop.
     "digits-s-seed": Preset(
-        "small", _DIGITS, _seed(1e-3, 0.0, init="kaiming_uniform"), 3e-3, 1e-3, epochs=25
+        "small", _DIGITS, _seed(1e-3, 0.0, init="kaiming_uniform"), _twins(3e-3, 1e-3), epochs=25
     ),
-    "mnist-s-seed": Preset("small", _MNIST, _seed(3e-4, 0.0), 3e-4, 1e-3),
+    "mnist-s-seed": Preset("small", _MNIST, _seed(3e-4, 0.0), _twins(3e-4, 1e-3)),
     **_grids("mnist-s", "small", _MNIST, _BOTH),
-    "fmnist-s-seed": Preset("small", _FMNIST, _seed(3e-4, 0.0), 3e-4, 1e-3),
+    "fmnist-s-seed": Preset("small", _FMNIST, _seed(3e-4, 0.0), _twins(3e-4, 1e-3)),
     **_grids("fmnist-s", "small", _FMNIST, _BOTH, 1e-6),
-    "svhn-s-seed": Preset("small", _SVHN, _seed(3e-3, 0.0), 3e-3, 1e-3),
+    "svhn-s-seed": Preset("small", _SVHN, _seed(3e-3, 0.0), _twins(3e-3, 1e-3, _BY_LAYER)),
     **_grids("svhn-s", "small", _SVHN, _SGD),
-    "usps-s-seed": Preset("small", _USPS, _seed(3e-4, 1e-3), 3e-4, 1e-3),
+    "usps-s-seed": Preset("small", _USPS, _seed(3e-4, 1e-3), _twins(3e-4, 1e-3)),
     **_grids("usps-s", "small", _USPS, _STRONG_DECAY),
     "cifar10-s-seed": Preset(
-        "small", _CIFAR_S, _seed(1e-4, 1e-2, "gelu", "kaiming_uniform"), 5e-6, 1e-4
+        "small", _CIFAR_S, _seed(1e-4, 1e-2, "gelu", "kaiming_uniform"), _twins(5e-6, 1e-4)
     ),
     **_grids("cifar10-s", "small", _CIFAR_S, _CIFAR),
     "cifar10-l-seed": Preset(
-        "large", _CIFAR_L, _seed(1e-4, 1e-2, "gelu", "kaiming_uniform"), 1e-5, 1e-4
+        "large", _CIFAR_L, _seed(1e-4, 1e-2, "gelu", "kaiming_uniform"), _twins(1e-5, 1e-4)
     ),
     **_grids("cifar10-l", "large", _CIFAR_L, _CIFAR, 5e-6),
     "stl10-s-seed": Preset(
-        "small", _STL_S, _seed(1e-4, 1e-3, "tanh", "kaiming_uniform"), 1e-4, 1e-3
+        "small", _STL_S, _seed(1e-4, 1e-3, "tanh", "kaiming_uniform"), _twins(1e-4, 1e-3)
     ),
     **_grids("stl10-s", "small", _STL_S, _STRONG_DECAY),
     "stl10-l-seed": Preset(
-        "large", _STL_L, _seed(1e-4, 1e-3, "tanh", "kaiming_uniform"), 1e-4, 1e-3
+        "large", _STL_L, _seed(1e-4, 1e-3, "tanh", "kaiming_uniform"), _twins(1e-4, 1e-3)
     ),
     **_grids("stl10-l", "large", _STL_L, _STRONG_DECAY),
 }
@@ -169,21 +195,22 @@ def preset_of(zoo: Zoo) -> Preset | None:
     return PRESETS.get(zoo.config.preset or "")
 
 
-def resolve_learning_rate(requested: float | None, zoo: Zoo, kind: str) -> float | None:
+def resolve_learning_rate(
+    requested: float | None, zoo: Zoo, sparsifier: Sparsifier
+) -> float | None:
     """Returns the learning rate of a zoo's twins: the requested one, else that of its preset.
 
     Args:
         requested: requested learning rate; None if not given.
         zoo: the dense zoo.
-        kind: "mp" or "vd".
+        sparsifier: sparsifier of the twins.
 
     Returns:
         The learning rate; None keeps each member's own.
     """
     settings = preset_of(zoo)
-    if requested is None and settings is not None:
-        return settings.twin_learning_rate(kind)
-    return requested
+    twin = None if settings is None else settings.twin(sparsifier.name)
+    return twin.learning_rate if requested is None and twin is not None else requested
 
 
 def difference(zoo: Zoo) -> str | None:
@@ -222,7 +249,8 @@ def difference(zoo: Zoo) -> str | None:
 def twin_difference(zoo: Zoo, twin: Zoo) -> str | None:
     """Describes the first difference between a twin and the twins of its preset in the paper.
 
-    Variational dropout with fewer epochs is the same training cut short, so it is no difference.
+    If sparsity varies with the epoch, fewer epochs are the same training cut short, so they are no
+    difference.
 
     Args:
         zoo: the dense parent, for which `difference` is None.
@@ -237,16 +265,16 @@ def twin_difference(zoo: Zoo, twin: Zoo) -> str | None:
         return "its weights were not pruned by magnitude"
     if config.parent.epoch != settings.epochs:
         return f"it starts from epoch {config.parent.epoch} of its parent, not {settings.epochs}"
-    if config.kind == "mp":
-        if config.epochs != MP_EPOCHS:
-            return f"its number of epochs is {config.epochs}, not {MP_EPOCHS}"
-        if config.scope != "global" and config.preset not in _PRUNED_BY_LAYER:
-            return "it was not pruned globally"
-    elif config.variant != "released":
-        return f"its variant is {config.variant}, not released"
-    grid, learning_rate = settings.grid, settings.twin_learning_rate(config.kind)
-    if learning_rate is not None:
-        grid = replace(grid, learning_rates=(learning_rate,))
+    sparsifier, expected = config.sparsifier, settings.twin(config.sparsifier.name)
+    if expected is None:
+        return f"the paper has no twins by {sparsifier.label}"
+    if sparsifier not in (expected.sparsifier, expected.alternative):
+        return f"it was created by {sparsifier.describe()}, not {expected.sparsifier.describe()}"
+    if sparsifier.sweep == "ratio" and config.epochs != sparsifier.default_epochs:
+        return f"its number of epochs is {config.epochs}, not {sparsifier.default_epochs}"
+    grid = settings.grid
+    if expected.learning_rate is not None:
+        grid = replace(grid, learning_rates=(expected.learning_rate,))
     if _combinations(twin.members_table) != _product(grid):
         return f"its members' hyperparameters are not those of {config.preset}"
     return None

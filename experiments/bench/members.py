@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from jax import Array
 
-    from zoojax.sparsifiers import base
-    from zoojax.training import loop
+    from zoojax.sparsifiers.base import Sparsifier
+    from zoojax.training import engine, loop
 
 IMAGES = 1000
 # Each call trains on at least this many images and two batches, so that calls of slow backends
@@ -40,6 +40,14 @@ class Case:
     def shape(self) -> Architecture:
         """The architecture of the members."""
         return architecture(self.architecture, 1 if self.architecture == "small" else 3)
+
+    @property
+    def sparsifier(self) -> "Sparsifier":
+        """How the members are trained."""
+        from zoojax.sparsifiers.dense import Dense
+        from zoojax.sparsifiers.registry import sparsifier_of_method
+
+        return (sparsifier_of_method(self.kind) or Dense)()
 
 
 def images(shape: Architecture) -> "tuple[np.ndarray, np.ndarray]":
@@ -120,17 +128,12 @@ def _states(case: Case, seeds: "Array") -> "loop.TrainState":
     import jax.numpy as jnp
 
     from zoojax.architectures import cnn
-    from zoojax.sparsifiers import magnitude, variational_dropout
     from zoojax.training import loop
 
     initial = jax.vmap(lambda seed: cnn.init_params(case.shape, "kaiming_uniform", seed))
     params = jax.jit(initial)(seeds)
-    trainable, fixed = {"params": params}, {}
-    if case.kind == "vd":
-        trainable["log_sigma2"] = variational_dropout.init_log_sigma2(params, "released")
-    if case.kind == "mp":
-        pruned = {"all": jnp.full(len(seeds), 1000)}
-        trainable, fixed = jax.jit(magnitude.prune_population)(params, pruned)
+    values = {"num_pruned": {"all": jnp.full(len(seeds), 1000)}}
+    trainable, fixed = jax.jit(jax.vmap(case.sparsifier.init))(params, values)
     return jax.jit(jax.vmap(lambda t, f: loop.init_state(t, f, "adam")))(trainable, fixed)
 
 
@@ -146,14 +149,15 @@ def _epoch(case: Case, name: str) -> Callable:
     from zoojax.training.programs import ProgramSpec
 
     shape, size, images = case.shape, case.batch_size, _trained(case)
-    spec = ProgramSpec(case.kind, shape, "tanh", "adam", False, size, engine=name)
-    sparsifier = _plain(shape) if name == "vmap" else spec.sparsifier
+    sparsifier = case.sparsifier
+    spec = ProgramSpec(sparsifier, shape, "tanh", "adam", False, size, engine=name)
+    loss = _plain_loss(shape) if name == "vmap" else spec.loss
 
     def one(state, hyper, pixels, labels, number):
         key = keys.stream_key(hyper.seed, "order", number)
         order = keys.permutation(key, images) * (IMAGES // images)
         return loop.train_epoch(
-            sparsifier, "adam", size, False, state, hyper, pixels, labels, order, number
+            sparsifier, loss, "adam", size, False, state, hyper, pixels, labels, order, number
         )
 
     return one
@@ -170,12 +174,11 @@ def _evaluation(case: Case, name: str) -> Callable:
     return one
 
 
-def _plain(shape: Architecture) -> "base.Sparsifier":
-    """Dense training of one member in plain JAX: lax.conv and reduce_window."""
+def _plain_loss(shape: Architecture) -> "engine.MemberLoss":
+    """Creates the loss of one member in plain JAX: lax.conv and reduce_window."""
     import jax
     import jax.numpy as jnp
 
-    from zoojax.sparsifiers import base
     from zoojax.training import engine
 
     def loss(params, variances, batch, noise, dropout_rate):
@@ -194,7 +197,7 @@ def _plain(shape: Architecture) -> "base.Sparsifier":
         correct = (jnp.argmax(x, axis=-1) == batch.labels) * batch.weights
         return engine.cross_entropy(x, batch), jnp.sum(correct)
 
-    return base.dense(loss)
+    return loss
 
 
 def gemm_peak(seconds: float) -> Measure:

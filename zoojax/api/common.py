@@ -46,7 +46,7 @@ def resolve_chunk(out: Path, chunk: int | None, members: int, shape: Architectur
 
 def check_dense(zoo: Zoo) -> None:
     """Raises a ZoojaxError if a zoo is a twin."""
-    if zoo.config.kind != "dense":
+    if not zoo.config.is_dense:
         raise ZoojaxError(f"{zoo.path} is itself a twin; give its dense parent")
 
 

@@ -98,7 +98,6 @@ def train_zoo(
     images = loading.load(spec, data_dir)
     config = ZooConfig(
         name=name,
-        kind="dense",
         architecture=architecture,
         channels=spec.channels,
         classes=images.num_classes,

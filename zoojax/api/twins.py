@@ -1,9 +1,9 @@
-"""Trains the sparse twins of a dense zoo.
+"""Creates the sparse twins of a dense zoo.
 
-    twin = prune_zoo(path, zoo, ratios=[0.5, 0.9])
-    twin = train_variational_dropout(path, zoo)
+    twin = sparsify(zoo, MagnitudePruning(ratios=(0.5, 0.9)), "zoos/usps-mp")
+    twin = sparsify(zoo, VariationalDropout(), "zoos/usps-vd")
 
-Each call resumes the twin at `path` if it was created with the same arguments.
+Each call resumes the twin at `out` if it was created with the same arguments.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
@@ -24,19 +23,91 @@ from zoojax.api.common import (
     resolve_chunk,
     versions,
 )
-from zoojax.architectures import cnn, parameters
+from zoojax.architectures import parameters
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import expand_user
-from zoojax.presets import MP_EPOCHS, VD_EPOCHS
 from zoojax.runtime import population
-from zoojax.sparsifiers import magnitude, variational_dropout
+from zoojax.sparsifiers.base import Sparsifier
+from zoojax.sparsifiers.dense import Dense
+from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.variational_dropout import VariationalDropout
+from zoojax.storage.states import param_shapes
 from zoojax.storage.writer import create_or_resume
 from zoojax.storage.zoo import Zoo, parent_of
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.storage.zoo_images import load_images
+from zoojax.text import printable
 from zoojax.training import trainer
 from zoojax.training.hyperparameters import check_learning_rate
+
+
+def sparsify(
+    parent: Zoo,
+    sparsifier: Sparsifier,
+    out: str | Path,
+    *,
+    learning_rate: float | None = None,
+    epochs: int | None = None,
+    epoch: int | None = None,
+    members: int | Sequence[int] | None = None,
+    scores: Callable[[dict], dict] | None = None,
+    origin: str | None = None,
+    chunk: int | None = None,
+    data_dir: str | Path | None = None,
+    report: trainer.ProgressCallback | None = None,
+) -> Zoo:
+    """Sparsifies all members of a dense zoo as one population.
+
+    Args:
+        parent: dense zoo.
+        sparsifier: sparsifier with its options, such as `MagnitudePruning(ratios=(0.5, 0.9))`.
+        out: folder of the twin.
+        learning_rate: learning rate of the training; None takes that of the parent's preset, or
+            keeps each member's own if there is none.
+        epochs: number of epochs; None takes the sparsifier's default.
+        epoch: epoch of the parent to start from; None takes the last one.
+        members: number of parent members to use (the first N), or their ids; None uses all.
+        scores: maps stacked parameters to stacked scores by layer, of the weights' shapes; the
+            weights with the lowest scores are pruned. None lets the sparsifier score them.
+            The scores are checked before anything is written.
+        origin: name of the scores, recorded in the twin as part of its identity; required
+            with `scores`.
+        chunk: members that a device trains at once; None chooses for this machine.
+        data_dir: folder of image sets, or an .npz file with the parent's images.
+        report: progress callback, called at the start and after each block of members.
+
+    Returns:
+        The twin, with all epochs complete: one member per parent member and combination of the
+        sparsifier's per-member options, such as ratios.
+
+    Raises:
+        ZoojaxError: an argument is invalid, the parent is a twin or incomplete, its images
+            are missing, or writing failed.
+
+    Example:
+        >>> twin = sparsify(zoo, MagnitudePruning(ratios=(0.5, 0.9)), "zoos/usps-mp")
+        >>> twin.metrics.filter(epoch=15).select("member", "test_acc", "sparsity")
+    """
+    if not isinstance(sparsifier, Sparsifier) or isinstance(sparsifier, Dense):
+        raise ZoojaxError(f"{printable(sparsifier, 100)} is not a sparsifier")
+    if scores is not None and not sparsifier.takes_scores:
+        raise ZoojaxError(f"{sparsifier.label} takes no scores")
+    if scores is not None and not origin:
+        raise ZoojaxError("scores need a name that identifies them in the twin: give origin")
+    out = expand_user(out)
+    table = sparsifier.members(_parent_rows(parent, learning_rate, sparsifier, members))
+    config, images, epoch = _twin_config(
+        out, parent, sparsifier, len(table), epochs, epoch, chunk, data_dir
+    )
+    config = replace(config, origin=origin)
+    checked_scores = _parent_scores(parent, epoch, table, scores)
+
+    def initial(rows: slice) -> tuple[dict, dict]:
+        return _initial_states(parent, epoch, sparsifier, table, rows, checked_scores)
+
+    with create_or_resume(out, config, table, embedded_images(parent, images)) as writer:
+        return trainer.train(writer, initial, images, report)
 
 
 def prune_zoo(
@@ -46,7 +117,7 @@ def prune_zoo(
     *,
     scope: str = "global",
     learning_rate: float | None = None,
-    epochs: int = MP_EPOCHS,
+    epochs: int = MagnitudePruning.default_epochs,
     epoch: int | None = None,
     members: int | Sequence[int] | None = None,
     scores: Callable[[dict], dict] | None = None,
@@ -87,25 +158,20 @@ def prune_zoo(
         >>> twin = prune_zoo("zoos/usps-mp", zoo, ratios=[0.5, 0.9])
         >>> twin.metrics.filter(epoch=15).select("member", "test_acc", "sparsity")
     """
-    if scores is not None and not origin:
-        raise ZoojaxError("scores need a name that identifies them in the twin: give origin")
-    out = expand_user(out)
-    counts = _num_pruned(parent, ratios, scope)
-    table = _twin_members(parent, learning_rate, "mp", members).join(
-        pl.DataFrame({"ratio": list(ratios)}, schema={"ratio": pl.Float64}), how="cross"
+    return sparsify(
+        parent,
+        MagnitudePruning(tuple(ratios), scope),  # pyright: ignore[reportArgumentType]
+        out,
+        learning_rate=learning_rate,
+        epochs=epochs,
+        epoch=epoch,
+        members=members,
+        scores=scores,
+        origin=origin,
+        chunk=chunk,
+        data_dir=data_dir,
+        report=report,
     )
-    table = table.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"))
-    config, images, epoch = _twin_config(
-        out, parent, "mp", len(table), epochs, epoch, chunk, data_dir
-    )
-    config = replace(config, scope=scope, origin=origin)
-    checked_scores = _parent_scores(parent, epoch, table, scores)
-
-    def initial(rows: slice) -> tuple[dict, dict]:
-        return _init_pruned(parent, epoch, table, rows, counts, checked_scores)
-
-    with create_or_resume(out, config, table, embedded_images(parent, images)) as writer:
-        return trainer.train(writer, initial, images, report)
 
 
 def train_variational_dropout(
@@ -114,7 +180,7 @@ def train_variational_dropout(
     *,
     variant: str = "released",
     learning_rate: float | None = None,
-    epochs: int = VD_EPOCHS,
+    epochs: int = VariationalDropout.default_epochs,
     epoch: int | None = None,
     members: int | None = None,
     chunk: int | None = None,
@@ -149,38 +215,18 @@ def train_variational_dropout(
         >>> twin = train_variational_dropout("zoos/usps-vd", zoo)
         >>> twin.sparse_params()["fc1"]["kernel"]  # Zero if pruned.
     """
-    out = expand_user(out)
-    if variant not in variational_dropout.VARIANTS:
-        known = ", ".join(variational_dropout.VARIANTS)
-        raise ZoojaxError(f"no variant named '{variant}'; there are: {known}")
-    table = _twin_members(parent, learning_rate, "vd", members)
-    config, images, epoch = _twin_config(
-        out, parent, "vd", len(table), epochs, epoch, chunk, data_dir
+    return sparsify(
+        parent,
+        VariationalDropout(variant),  # pyright: ignore[reportArgumentType]
+        out,
+        learning_rate=learning_rate,
+        epochs=epochs,
+        epoch=epoch,
+        members=members,
+        chunk=chunk,
+        data_dir=data_dir,
+        report=report,
     )
-    config = replace(config, variant=variant)
-
-    def initial(rows: slice) -> tuple[dict, dict]:
-        params = population.take(parent.params(epoch), parent.row_indices(table["parent_id"][rows]))
-        log_sigma2 = variational_dropout.init_log_sigma2(params, variant)
-        return {"params": params, "log_sigma2": jax.device_get(log_sigma2)}, {}
-
-    with create_or_resume(out, config, table, embedded_images(parent, images)) as writer:
-        return trainer.train(writer, initial, images, report)
-
-
-def _num_pruned(parent: Zoo, ratios: Sequence[float], scope: str) -> list[dict[str, int]]:
-    """Returns for each ratio the number of weights to prune by layer.
-
-    Raises:
-        ZoojaxError: a ratio is out of range or repeated, there is none, or no such scope.
-    """
-    shape = parent.config.shape
-    params = jax.eval_shape(lambda: cnn.init_params(shape, "uniform", 0))
-    sizes = {layer: int(w.size) for layer, w in parameters.kernels(params).items()}
-    counts = [magnitude.num_pruned(ratio, sizes, scope) for ratio in ratios]
-    if not ratios or len(set(ratios)) != len(ratios):
-        raise ZoojaxError("give one or more pruning ratios, each once")
-    return counts
 
 
 def _parent_scores(
@@ -216,52 +262,50 @@ def _checked_scores(scores: Any, params: dict) -> dict[str, np.ndarray]:
     return checked
 
 
-def _init_pruned(
+def _initial_states(
     parent: Zoo,
     epoch: int,
+    sparsifier: Sparsifier,
     table: pl.DataFrame,
     rows: slice,
-    counts: list[dict[str, int]],
     scores: dict[str, np.ndarray] | None,
 ) -> tuple[dict, dict]:
-    """Prunes the members in some rows of a twin's members table.
+    """Creates the initial states of the members in some rows of a twin's members table.
 
     Args:
         parent: dense zoo.
-        epoch: epoch of the parent to prune.
-        table: members table of the twin: parent member by parent member, then by ratio.
-        rows: rows to prune.
-        counts: number of weights to prune by layer, for each ratio.
-        scores: scores of the parent members; None prunes by magnitude.
+        epoch: epoch of the parent to start from.
+        sparsifier: sparsifier of the twin.
+        table: members table of the twin.
+        rows: rows to create.
+        scores: scores of the parent members in the order in which the table first names them.
 
     Returns:
-        Trainable and fixed states, stacked.
+        (trainable, fixed), stacked.
     """
-    ratio_indices = np.arange(len(table))[rows] % len(counts)
-    num_pruned = {
-        layer: jnp.asarray([counts[i][layer] for i in ratio_indices], jnp.int32)
-        for layer in counts[0]
-    }
-    # Read each parent member once, however many ratios it is pruned at.
-    parent_ids = table[rows]["parent_id"]
-    ids = parent_ids.unique(maintain_order=True)
-    params = population.take(parent.params(epoch), parent.row_indices(ids))
-    first = rows.start // len(counts)
-    scores = population.take(scores, slice(first, first + len(ids)))
-    positions = {parent_id: position for position, parent_id in enumerate(ids)}
-    params, scores = population.take((params, scores), np.array([positions[i] for i in parent_ids]))
-    return jax.device_get(jax.jit(magnitude.prune_population)(params, num_pruned, scores))
+    all_ids = table["parent_id"].unique(maintain_order=True).to_list()
+    positions = {parent_id: position for position, parent_id in enumerate(all_ids)}
+    parent_ids = table[rows]["parent_id"].to_list()
+    params = population.take(parent.params(epoch), parent.row_indices(parent_ids))
+    values = sparsifier.member_values(table[rows], param_shapes(parent.config.shape))
+    if sparsifier.takes_scores:
+        own_rows = np.array([positions[parent_id] for parent_id in parent_ids])
+        values["scores"] = None if scores is None else population.take(scores, own_rows)
+    return jax.device_get(jax.jit(jax.vmap(sparsifier.init))(params, values))
 
 
-def _twin_members(
-    parent: Zoo, learning_rate: float | None, kind: str, members: int | Sequence[int] | None
+def _parent_rows(
+    parent: Zoo,
+    learning_rate: float | None,
+    sparsifier: Sparsifier,
+    members: int | Sequence[int] | None,
 ) -> pl.DataFrame:
-    """Returns the members table of a twin: one row per parent member in use.
+    """Returns the parent members to sparsify, with `parent_id` and the twin's learning rate.
 
     Raises:
         ZoojaxError: the parent is a twin, has no such members, or the learning rate is invalid.
     """
-    learning_rate = presets.resolve_learning_rate(learning_rate, parent, kind)
+    learning_rate = presets.resolve_learning_rate(learning_rate, parent, sparsifier)
     check_dense(parent)
     table = parent.members_table
     if isinstance(members, int):
@@ -284,20 +328,21 @@ def _twin_members(
 def _twin_config(
     out: Path,
     parent: Zoo,
-    kind: str,
+    sparsifier: Sparsifier,
     members: int,
-    epochs: int,
+    epochs: int | None,
     epoch: int | None,
     chunk: int | None,
     data_dir: str | Path | None,
 ) -> tuple[ZooConfig, specs.ImageSet, int]:
-    """Returns a twin's config without its sparsifier's options, its images, and the start epoch.
+    """Returns a twin's config, its images, and the parent's epoch to start from.
 
     Raises:
         ZoojaxError: an argument is invalid, the parent lacks the epoch or is incomplete, or its
             images are missing.
     """
     base = parent.config
+    epochs = sparsifier.default_epochs if epochs is None else epochs
     check_training(epochs, base.batch_size, base.data_order, chunk)
     newest = parent.newest_epoch
     if epoch is None:
@@ -312,8 +357,8 @@ def _twin_config(
     images = load_images(parent, data_dir)
     config = replace(
         base,
-        name=f"{base.name}-{kind}",
-        kind=kind,
+        name=f"{base.name}-{sparsifier.method}",
+        sparsifier=sparsifier.shared(),
         epochs=epochs,
         chunk=resolve_chunk(out, chunk, members, base.shape),
         parent=parent_of(parent, epoch, out),

@@ -1,7 +1,9 @@
 """Weights of a member or zoo, and pruning masks."""
 
+import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -34,34 +36,34 @@ def masked(params: dict[str, Any], mask: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def pack_mask(mask: dict[str, Any]) -> np.ndarray:
-    """Packs masks into bits, with the layers in alphabetical order.
+def pack_bits(tree: Any) -> np.ndarray:
+    """Packs a pytree of bool arrays, such as a mask, into bits, leaf by leaf in JAX's order.
 
     Args:
-        mask: {layer: bool array [members, ...]}.
+        tree: Bool arrays [members, ...]; dicts are ordered by key.
 
     Returns:
         [members, bytes] uint8.
     """
-    flat = [np.asarray(mask[layer]).reshape(len(mask[layer]), -1) for layer in sorted(mask)]
+    flat = [np.asarray(leaf).reshape(len(leaf), -1) for leaf in jax.tree.leaves(tree)]
     return np.packbits(np.concatenate(flat, axis=1), axis=1)
 
 
-def unpack_mask(bits: np.ndarray, params: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Reverses `pack_mask`.
+def unpack_bits(bits: np.ndarray, like: Any) -> Any:
+    """Reverses `pack_bits`.
 
     Args:
         bits: [members, bytes] uint8.
-        params: Stacked parameters, which define the shapes.
+        like: Pytree of one member whose leaves have the shapes.
 
     Returns:
-        {layer: bool array [members, ...]}.
+        Pytree of bool arrays [members, ...].
     """
-    shapes = {layer: params[layer]["kernel"].shape for layer in sorted(params)}
-    sizes = [int(np.prod(shape[1:])) for shape in shapes.values()]
+    leaves, structure = jax.tree.flatten(like)
+    sizes = [math.prod(leaf.shape) for leaf in leaves]
     flat = np.unpackbits(bits, axis=1, count=sum(sizes)).astype(bool)
     pieces = np.split(flat, np.cumsum(sizes)[:-1], axis=1)
-    return {
-        layer: piece.reshape(shape)
-        for piece, (layer, shape) in zip(pieces, shapes.items(), strict=True)
-    }
+    return jax.tree.unflatten(
+        structure,
+        [piece.reshape(len(bits), *leaf.shape) for piece, leaf in zip(pieces, leaves, strict=True)],
+    )

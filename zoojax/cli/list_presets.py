@@ -52,8 +52,8 @@ def _row(name: str, preset: "Preset") -> tuple[str, ...]:
         name,
         str(grid.combinations * grid.seeds),
         _joined(grid.learning_rates),
-        _rate(preset.vd_learning_rate),
-        _rate(preset.mp_learning_rate),
+        _rate(preset, "variational_dropout"),
+        _rate(preset, "magnitude_pruning"),
         _joined(grid.weight_decays),
         preset.architecture,
         _joined(grid.activations),
@@ -68,5 +68,6 @@ def _joined(values: tuple) -> str:
     return ", ".join(f"{v:g}" if isinstance(v, float) else v for v in values)
 
 
-def _rate(value: float | None) -> str:
-    return "own" if value is None else f"{value:g}"
+def _rate(preset: "Preset", sparsifier: str) -> str:
+    twin = preset.twin(sparsifier)
+    return "own" if twin is None or twin.learning_rate is None else f"{twin.learning_rate:g}"

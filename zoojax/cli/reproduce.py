@@ -11,6 +11,7 @@ from zoojax.cli.options import RunningOptions, RunOptions, option
 from zoojax.runtime.startup import configure_jax
 
 if TYPE_CHECKING:
+    from zoojax.sparsifiers.base import Sparsifier
     from zoojax.storage.zoo import Zoo
     from zoojax.training.trainer import ProgressCallback
 
@@ -57,9 +58,11 @@ class Reproduce:
         configure_jax(self.running.processes.group)
         from zoojax.analysis.folder import check_folder
         from zoojax.api.dense import train_zoo
-        from zoojax.api.twins import prune_zoo, train_variational_dropout
+        from zoojax.api.twins import sparsify
         from zoojax.cli.analyze import write_analysis
         from zoojax.presets import preset, recorded
+        from zoojax.sparsifiers.magnitude import MagnitudePruning
+        from zoojax.sparsifiers.variational_dropout import VariationalDropout
 
         base, running = preset(self.preset), self.running
         # Checked before training, which can take hours.
@@ -83,31 +86,32 @@ class Reproduce:
                 **shared,
             )
 
-        def prune(path: Path, report: "ProgressCallback | None") -> "Zoo":
-            return prune_zoo(
-                *(path, zoo, self.ratios),
-                learning_rate=base.mp_learning_rate,
-                epochs=self.mp_epochs,
-                report=report,
-                **shared,
-            )
+        def sparsify_with(
+            sparsifier: "Sparsifier", epochs: int
+        ) -> Callable[[Path, "ProgressCallback | None"], "Zoo"]:
+            settings = base.twin(sparsifier.name)
+            rate = None if settings is None else settings.learning_rate
+            options = {"learning_rate": rate, "epochs": epochs, **shared}
+            return lambda path, report: sparsify(zoo, sparsifier, path, report=report, **options)
 
-        def train_vd(path: Path, report: "ProgressCallback | None") -> "Zoo":
-            return train_variational_dropout(
-                *(path, zoo),
-                learning_rate=base.vd_learning_rate,
-                epochs=self.vd_epochs,
-                report=report,
-                **shared,
-            )
-
+        pruning, dropout = MagnitudePruning(self.ratios), VariationalDropout()
         zoo = _with_progress(self.out / "dense", f"train {self.preset}", train_dense, running.quiet)
-        mp = _with_progress(self.out / "mp", "prune and fine-tune", prune, running.quiet)
-        vd = _with_progress(self.out / "vd", "variational dropout", train_vd, running.quiet)
+        mp = _with_progress(
+            self.out / "mp",
+            "prune and fine-tune",
+            sparsify_with(pruning, self.mp_epochs),
+            running.quiet,
+        )
+        vd = _with_progress(
+            self.out / "vd",
+            "variational dropout",
+            sparsify_with(dropout, self.vd_epochs),
+            running.quiet,
+        )
         with distributed.main_process_first() as is_main:
             if is_main:
                 write_analysis(
-                    *(zoo, [mp, vd], self.out / "analysis"),
+                    *(zoo, twins, self.out / "analysis"),
                     *(running.data_dir, running.quiet, running.json),
                 )
 

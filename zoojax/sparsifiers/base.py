@@ -1,11 +1,32 @@
-"""Interface between sparsifiers and the training loop."""
+"""The sparsifier interface: everything in which kinds of zoos differ.
 
-from collections.abc import Callable
-from typing import NamedTuple
+A sparsifier is a frozen dataclass of its options. Its methods are pure functions of one member,
+which the training loop maps over a population with `jax.vmap`. The rest of zoojax (storage,
+command line, analysis, figures, report) knows sparsifiers only through this interface.
 
+    @register_sparsifier
+    @dataclass(frozen=True)
+    class MySparsifier(Sparsifier):
+        '''One line for the command line's help.'''
+
+        name: ClassVar = "my_sparsifier"
+        label: ClassVar = "my sparsifier"
+        short: ClassVar = "MY"
+        color: ClassVar = "#CC79A7"
+
+        ratios: tuple[float, ...] = (0.5, 0.9)
+        '''Fractions of weights to prune.'''
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import polars as pl
 from jax import Array
 
-from zoojax.ops import Noise
+from zoojax.errors import ZoojaxError
 
 
 class Batch(NamedTuple):
@@ -31,42 +52,188 @@ class Batch(NamedTuple):
         return Batch(self.images[self.indices], self.labels[self.indices], self.weights)
 
 
-# (params, variances or None, batch, noise or None, dropout rate or None)
-# -> (mean cross entropy, weighted number of correct predictions).
-Loss = Callable[
-    [dict, dict | None, Batch, Noise | None, Array | None],
-    tuple[Array, Array],
-]
-
-
-class Sparsifier(NamedTuple):
-    """Training of one kind of zoo, as pure functions of one member.
+class Update(NamedTuple):
+    """When and with what `Sparsifier.update` is called.
 
     Attributes:
-        objective: (trainable, batch, dropout rate or None, noise, epoch)
-            -> (loss, weighted number of correct predictions).
-        project: (trainable, fixed) -> trainable; applied after every step.
-        effective: (trainable, fixed) -> parameters that the member is evaluated with.
+        epoch: Epoch being trained, counted from 1, scalar int32.
+        step: Step within the epoch that has just ended, counted from 0; None at the start of an
+            epoch.
+        gradients: Gradients of that step in the structure of the trainable part; None at the
+            start of an epoch.
+        key: Random key of the member for this call. It depends on the member's seed, the epoch
+            and the step alone.
     """
 
-    objective: Callable[..., tuple[Array, Array]]
-    project: Callable[[dict, dict], dict]
-    effective: Callable[[dict, dict], dict]
+    epoch: Array
+    step: Array | None
+    gradients: dict[str, Any] | None
+    key: Array
 
 
-def dense(loss: Loss) -> Sparsifier:
-    """Creates the sparsifier of dense zoos: cross entropy without any sparsification.
+# (params, variances=None) -> (mean cross entropy over the batch, auxiliary result). With
+# variances of the weights, pre-activations are sampled.
+Loss = Callable[..., tuple[Array, Any]]
 
-    Args:
-        loss: Training loss of a member.
 
-    Returns:
-        The sparsifier.
+@dataclasses.dataclass(frozen=True)
+class Sparsifier:
+    """Base class of sparsifiers; subclasses are frozen dataclasses of their options.
+
+    The base class trains all parameters without sparsifying anything. Subclasses override what
+    differs.
+
+    Attributes:
+        name: Name in zoo.json and, with hyphens, on the command line: lower case with
+            underscores.
+        label: Name in figures and texts, such as "magnitude pruning".
+        short: Abbreviation in tables and legends, such as "MP". In lower case it identifies the
+            method in analysis tables and ends the names of twins.
+        color: Color in figures, "#RRGGBB".
+        sweep: What sparsity varies with: "ratio" (a column of the members table, compared at
+            the last epoch) or "epoch".
+        default_epochs: Epochs of training if none are given.
+        per_member: Options that hold one value per member, and their columns in the members
+            table: {"ratios": "ratio"} creates one member per parent member and ratio.
+        column_ranges: Ranges [low, high) of those columns.
+        update_every: Whether `update` is called at the start of each epoch ("epoch"), after each
+            step ("step"), or never (None).
+        takes_scores: Whether `init` uses scores of the weights that the caller may provide.
     """
 
-    def objective(trainable, batch, dropout_rate, noise, epoch):
-        return loss(trainable["params"], None, batch, noise, dropout_rate)
+    name: ClassVar[str]
+    label: ClassVar[str]
+    short: ClassVar[str]
+    color: ClassVar[str]
+    sweep: ClassVar[Literal["ratio", "epoch"]] = "epoch"
+    default_epochs: ClassVar[int] = 15
+    per_member: ClassVar[Mapping[str, str]] = {}
+    column_ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    update_every: ClassVar[Literal["epoch", "step"] | None] = None
+    takes_scores: ClassVar[bool] = False
 
-    return Sparsifier(
-        objective, lambda trainable, _: trainable, lambda trainable, _: trainable["params"]
-    )
+    @property
+    def method(self) -> str:
+        """Identifies the method in analysis tables, such as "mp"."""
+        return self.short.lower()
+
+    def describe(self) -> str:
+        """Describes the options that all members share, for the report: "global pruning"."""
+        return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in self.shared_options().items())
+
+    def shared_options(self) -> dict[str, Any]:
+        """Options that all members share, as zoo.json stores them."""
+        fields = (field.name for field in dataclasses.fields(self))
+        return {name: getattr(self, name) for name in fields if name not in self.per_member}
+
+    def shared(self) -> "Sparsifier":
+        """Returns the sparsifier without the values of its per-member options."""
+        return dataclasses.replace(self, **dict.fromkeys(self.per_member, ()))
+
+    def members(self, parents: pl.DataFrame) -> pl.DataFrame:
+        """Creates the members table of a twin.
+
+        Args:
+            parents: Rows of the parent's members table, with `parent_id`.
+
+        Returns:
+            One row per parent and combination of the per-member options.
+
+        Raises:
+            ZoojaxError: If a per-member option is empty, repeats a value, or is out of range.
+        """
+        table = parents
+        for option, column in self.per_member.items():
+            values = list(getattr(self, option))
+            if not values or len(set(values)) != len(values):
+                raise ZoojaxError(f"give one or more {self.label} {option}, each once")
+            low, high = self.column_ranges.get(column, (-np.inf, np.inf))
+            for value in values:
+                if not low <= value < high:
+                    raise ZoojaxError(
+                        f"{self.label} {column} {value:g} is not in [{low:g}, {high:g})"
+                    )
+            expanded = pl.DataFrame({column: values}, schema={column: pl.Float64})
+            table = table.join(expanded, how="cross")
+        if self.per_member:
+            table = table.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"))
+        return table
+
+    def member_values(self, members: pl.DataFrame, params: dict[str, Any]) -> dict[str, Any]:
+        """Computes on the host what `init` needs to know of each member.
+
+        Args:
+            members: Rows of the twin's members table.
+            params: Shapes of one member's parameters.
+
+        Returns:
+            Arrays [members] by name: by default the seed and the per-member columns.
+        """
+        columns = {name: np.float32 for name in self.per_member.values()}
+        values = {name: members[name].to_numpy().astype(t) for name, t in columns.items()}
+        return {"seed": members["seed"].to_numpy().astype(np.uint32), **values}
+
+    def init(self, params: dict[str, Any], values: dict[str, Any]) -> tuple[dict, dict]:
+        """Creates the initial state of one member from its parent's parameters.
+
+        Args:
+            params: Parameters of the parent.
+            values: The member's entries of `member_values`, scalars; with `takes_scores` also
+                "scores", {weight path: scores shaped like the weights}, or None.
+
+        Returns:
+            (trainable, fixed): {"params": ...} and further pytrees that are trained, and pytrees
+            that are not, such as {"mask": {weight path: bool array}}. Pytrees of bool arrays are
+            stored as bits; the weights of a "mask" that are False are zero.
+        """
+        return {"params": params}, {}
+
+    def objective(
+        self, loss: Loss, trainable: dict[str, Any], fixed: dict[str, Any], epoch: Array
+    ) -> tuple[Array, Any]:
+        """Computes the training objective of one member on one batch.
+
+        Args:
+            loss: Mean cross entropy on the batch.
+            trainable: Trainable part of the state.
+            fixed: Fixed part of the state.
+            epoch: Epoch being trained, counted from 1.
+
+        Returns:
+            (objective, auxiliary result of `loss`).
+        """
+        return loss(trainable["params"])
+
+    def project(self, trainable: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
+        """Projects the trainable part after each step, for example onto a mask."""
+        return trainable
+
+    def effective(self, trainable: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
+        """Returns the parameters that the member is evaluated with."""
+        return trainable["params"]
+
+    def update(
+        self, trainable: dict[str, Any], fixed: dict[str, Any], update: Update
+    ) -> tuple[dict, dict]:
+        """Changes the state between steps, for example to move a mask; see `update_every`.
+
+        Args:
+            trainable: Trainable part of the state.
+            fixed: Fixed part of the state.
+            update: When the call happens, gradients, and a random key.
+
+        Returns:
+            (trainable, fixed) of the same structure, shapes and types.
+        """
+        return trainable, fixed
+
+    def unused(self, params: dict[str, Any]) -> dict[str, Any] | None:
+        """Shapes of arrays that a converted zoo may store with its states and never uses.
+
+        Args:
+            params: Shapes of one member's parameters.
+
+        Returns:
+            A pytree of shapes and dtypes; None if there are none.
+        """
+        return None

@@ -8,15 +8,18 @@ the network together, as torch.nn.utils.prune.global_unstructured with L1Unstruc
 """
 
 import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import polars as pl
 from jax import Array
 
 from zoojax.architectures.parameters import apply_mask, kernels
 from zoojax.errors import ZoojaxError
-from zoojax.sparsifiers.base import Loss, Sparsifier, dense
+from zoojax.sparsifiers.base import Sparsifier
 
 SCOPES = ("global", "layer")
 
@@ -95,25 +98,6 @@ def pruning_mask(
     }
 
 
-def sparsifier(loss: Loss) -> Sparsifier:
-    """Creates the sparsifier of magnitude-pruned zoos: fine-tuning with a fixed mask.
-
-    Masking the weights after each step is sufficient. The optimizers work elementwise, so the
-    moments of pruned weights, weight decay included, never influence other weights.
-
-    Args:
-        loss: Training loss of a member.
-
-    Returns:
-        The sparsifier.
-    """
-
-    def project(trainable: dict, fixed: dict) -> dict:
-        return {"params": apply_mask(trainable["params"], fixed["mask"])}
-
-    return dense(loss)._replace(project=project)
-
-
 def init_pruned(
     params: dict, pruned: dict[str, Array], scores: dict[str, Array] | None = None
 ) -> tuple[dict, dict]:
@@ -133,3 +117,64 @@ def init_pruned(
 
 
 prune_population = jax.vmap(init_pruned)
+
+
+@dataclass(frozen=True)
+class MagnitudePruning(Sparsifier):
+    """Prunes by magnitude and fine-tunes, all members at all ratios as one population.
+
+    Masking the weights after each step is sufficient. The optimizers work elementwise, so the
+    moments of pruned weights, weight decay included, never influence other weights.
+
+    Attributes:
+        ratios: Fractions of weights to prune, each in [0, 1); 0 only fine-tunes.
+        scope: Whether a ratio is that of the whole network ("global") or of each layer
+            ("layer").
+
+    Raises:
+        ZoojaxError: If there is no such scope.
+
+    Example:
+        >>> MagnitudePruning(ratios=(0.5, 0.9), scope="layer")
+    """
+
+    name: ClassVar = "magnitude_pruning"
+    label: ClassVar = "magnitude pruning"
+    short: ClassVar = "MP"
+    color: ClassVar = "#D55E00"
+    sweep: ClassVar = "ratio"
+    per_member: ClassVar = {"ratios": "ratio"}
+    column_ranges: ClassVar = {"ratio": (0, 1)}
+    takes_scores: ClassVar = True
+
+    ratios: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    scope: Literal["global", "layer"] = "global"
+
+    def __post_init__(self) -> None:
+        if self.scope not in SCOPES:
+            raise ZoojaxError(
+                f"no pruning scope named '{self.scope}'; there are: {', '.join(SCOPES)}"
+            )
+
+    def describe(self) -> str:
+        """Describes the scope."""
+        return f"{self.scope} pruning"
+
+    def member_values(self, members: pl.DataFrame, params: dict[str, Any]) -> dict[str, Any]:
+        """Computes the exact number of weights to prune of each member."""
+        sizes = {layer: math.prod(w.shape) for layer, w in kernels(params).items()}
+        counts = [num_pruned(ratio, sizes, self.scope) for ratio in members["ratio"]]
+        return {
+            "num_pruned": {
+                layer: np.array([count[layer] for count in counts], np.int32)
+                for layer in num_pruned(0.0, sizes, self.scope)
+            }
+        }
+
+    def init(self, params: dict[str, Any], values: dict[str, Any]) -> tuple[dict, dict]:
+        """Prunes the weights with the smallest magnitudes, or the lowest scores."""
+        return init_pruned(params, values["num_pruned"], values.get("scores"))
+
+    def project(self, trainable: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
+        """Sets pruned weights to zero."""
+        return {"params": apply_mask(trainable["params"], fixed["mask"])}

@@ -9,12 +9,16 @@ Molchanov et al., "Variational Dropout Sparsifies Deep Neural Networks", 2017, a
 - "corrected": the method as published. No bias is variational.
 """
 
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.base import Loss, Sparsifier
 
 VARIANTS = ("released", "corrected")
@@ -160,30 +164,68 @@ def variances(params: dict, log_sigma2: dict) -> dict:
     }
 
 
-def sparsifier(loss: Loss) -> Sparsifier:
-    """Creates the sparsifier of variational-dropout zoos.
+@dataclass(frozen=True)
+class VariationalDropout(Sparsifier):
+    """Trains with variational dropout: a noise level for every weight, and a threshold.
 
     Trains with sampled pre-activations and evaluates thresholded parameters. The objective is
     mean cross entropy + kl_weight(epoch) * KL divergence. The variant is determined by which
     parameters have a log sigma squared (see `init_log_sigma2`).
 
-    Args:
-        loss: Training loss of a member.
+    Attributes:
+        variant: "released" (convolution biases are variational, as in the paper's results) or
+            "corrected" (no bias is).
 
-    Returns:
-        The sparsifier.
+    Raises:
+        ZoojaxError: If there is no such variant.
+
+    Example:
+        >>> VariationalDropout(variant="corrected")
     """
 
-    def objective(trainable, batch, dropout_rate, noise, epoch):
-        params, log_sigma2 = trainable["params"], trainable["log_sigma2"]
-        sigma2 = variances(params, log_sigma2)
-        cross_entropy, num_correct = loss(params, sigma2, batch, noise, dropout_rate)
-        return cross_entropy + kl_weight(epoch) * kl(params, log_sigma2), num_correct
+    name: ClassVar = "variational_dropout"
+    label: ClassVar = "variational dropout"
+    short: ClassVar = "VD"
+    color: ClassVar = "#0072B2"
+    default_epochs: ClassVar = 25
 
-    return Sparsifier(
-        objective,
-        project=lambda trainable, _: trainable,
-        effective=lambda trainable, _: apply_threshold(
-            trainable["params"], trainable["log_sigma2"]
-        ),
-    )
+    variant: Literal["released", "corrected"] = "released"
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            known = ", ".join(VARIANTS)
+            raise ZoojaxError(f"no variant named '{self.variant}'; there are: {known}")
+
+    def describe(self) -> str:
+        """Describes the variant."""
+        return f"{self.variant} variant"
+
+    def init(self, params: dict[str, Any], values: dict[str, Any]) -> tuple[dict, dict]:
+        """Starts from the parent's parameters and the smallest noise."""
+        return {"params": params, "log_sigma2": init_log_sigma2(params, self.variant)}, {}
+
+    def objective(
+        self, loss: Loss, trainable: dict[str, Any], fixed: dict[str, Any], epoch: Array
+    ) -> tuple[Array, Any]:
+        """Mean cross entropy plus the weighted KL divergence."""
+        params, log_sigma2 = trainable["params"], trainable["log_sigma2"]
+        cross_entropy, auxiliary = loss(params, variances(params, log_sigma2))
+        return cross_entropy + kl_weight(epoch) * kl(params, log_sigma2), auxiliary
+
+    def effective(self, trainable: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
+        """Sets weights with a large noise level to zero."""
+        return apply_threshold(trainable["params"], trainable["log_sigma2"])
+
+    def unused(self, params: dict[str, Any]) -> dict[str, Any] | None:
+        """log sigma squared of fully connected biases in files of the released variant.
+
+        They are stored so that a conversion back to PyTorch reproduces those files.
+        """
+        if self.variant != "released":
+            return None
+        variational = jax.eval_shape(lambda p: init_log_sigma2(p, self.variant), params)
+        return {
+            layer: params[layer]["bias"]
+            for layer, leaves in variational.items()
+            if "bias" not in leaves
+        }

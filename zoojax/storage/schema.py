@@ -1,16 +1,12 @@
-"""Schema of a zoo's tables and states, derived from its config alone."""
+"""Schema of a zoo's tables, derived from its config alone."""
 
-import functools
 import math
 from typing import Any
 
-import jax
 import polars as pl
 
-from zoojax.architectures import cnn, layers
-from zoojax.architectures.base import Architecture
+from zoojax.architectures import layers
 from zoojax.optimizers import OPTIMIZERS
-from zoojax.sparsifiers.variational_dropout import init_log_sigma2
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.text import printable
 
@@ -56,8 +52,7 @@ def members_problem(config: ZooConfig, table: pl.DataFrame) -> str | None:
     """
     types: dict[str, Any] = {"id": pl.Int64, "seed": pl.Int64}
     types |= dict.fromkeys(_NAMES, pl.String) | dict.fromkeys(_HYPERPARAMETER_RANGES, pl.Float64)
-    if config.kind == "mp":
-        types["ratio"] = pl.Float64
+    types |= dict.fromkeys(config.sparsifier.per_member.values(), pl.Float64)
     if config.parent is not None:
         types["parent_id"] = pl.Int64
     problem = _columns_problem(table, types, _CONVERSION_COLUMNS)
@@ -77,7 +72,7 @@ def members_problem(config: ZooConfig, table: pl.DataFrame) -> str | None:
         unknown = table.filter(pl.col(name).is_null() | ~pl.col(name).is_in(list(known)))
         if len(unknown):
             return f"member {unknown['id'][0]}: no {name} named '{printable(unknown[name][0], 40)}'"
-    ranges = _HYPERPARAMETER_RANGES | ({"ratio": (0, 1)} if config.kind == "mp" else {})
+    ranges = _HYPERPARAMETER_RANGES | dict(config.sparsifier.column_ranges)
     for name, (low, high) in ranges.items():
         inside = (pl.col(name) >= low) & (pl.col(name) < high) & pl.col(name).is_finite()
         outside = table.filter(~inside.fill_null(False))
@@ -152,55 +147,3 @@ def _columns_problem(
 def _format_types(expected: Any) -> str:
     types = expected if isinstance(expected, tuple) else (expected,)
     return " or ".join(str(dtype) for dtype in types)
-
-
-@functools.cache
-def _param_shapes(shape: Architecture) -> dict[str, Any]:
-    return jax.eval_shape(lambda: cnn.init_params(shape, "uniform", 0))
-
-
-def state_like(config: ZooConfig, members: int) -> dict[str, Any]:
-    """Shapes and dtypes of a saved state.
-
-    Args:
-        config: Config of the zoo.
-        members: Number of its members.
-
-    Returns:
-        A pytree of `jax.ShapeDtypeStruct`: {"params"}, with {"log_sigma2"} (kind "vd") or
-        {"mask"} (kind "mp", packed into bits).
-    """
-    member: dict[str, Any] = {"params": _param_shapes(config.shape)}
-    if config.kind == "vd":
-        assert config.variant is not None
-        variant = config.variant
-        member["log_sigma2"] = jax.eval_shape(
-            lambda p: init_log_sigma2(p, variant), member["params"]
-        )
-    if config.kind == "mp":
-        weights = sum(math.prod(leaves["kernel"].shape) for leaves in member["params"].values())
-        member["mask"] = jax.ShapeDtypeStruct((-(-weights // 8),), "uint8")
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), member)
-
-
-def unused_like(config: ZooConfig, members: int) -> dict[str, Any] | None:
-    """Shapes and dtypes of arrays that converted variational-dropout zoos keep but never use.
-
-    These are the log sigma squared of fully connected biases in the original files. They are
-    stored so that a conversion back to PyTorch reproduces those files.
-
-    Args:
-        config: Config of the zoo.
-        members: Number of its members.
-
-    Returns:
-        A pytree of `jax.ShapeDtypeStruct` by layer; None for zoos without such arrays.
-    """
-    if config.kind != "vd" or config.variant != "released":
-        return None
-    like = state_like(config, members)
-    return {
-        layer: like["params"][layer]["bias"]
-        for layer, leaves in like["log_sigma2"].items()
-        if "bias" not in leaves
-    }

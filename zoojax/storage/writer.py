@@ -13,7 +13,6 @@ from typing import Any
 
 import polars as pl
 
-from zoojax.architectures.parameters import pack_mask
 from zoojax.datasets.loading import save
 from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
@@ -30,7 +29,7 @@ from zoojax.filesystem.atomic import (
 from zoojax.filesystem.locks import locked
 from zoojax.filesystem.reading import entries, exists, is_folder, number, numbered
 from zoojax.runtime import distributed, signals
-from zoojax.storage import checkpoints
+from zoojax.storage import checkpoints, states
 from zoojax.storage.integrity import find_corruption
 from zoojax.storage.schema import members_problem
 from zoojax.storage.zoo import (
@@ -79,7 +78,7 @@ class ZooWriter:
 
         Args:
             epoch: Number of the epoch.
-            state: {"params"}, with {"log_sigma2"} or {"mask"}; arrays hold the members of
+            state: {"params"} and what the sparsifier adds; arrays hold the members of
                 `rows`, stacked.
             optimizer: Optimizer state of the members of `rows`, stacked; None to save none.
             metrics: One row per member of `rows`, without members that have no state at this
@@ -89,8 +88,7 @@ class ZooWriter:
             ZoojaxError: If writing fails, in this process or another. Earlier epochs are
                 intact.
         """
-        if "mask" in state:
-            state = {**state, "mask": pack_mask(state["mask"])}
+        state = states.pack(self.zoo.config, state)
         path = self.zoo.path
         with signals.defer_signals():
             checkpoints.save(path / STATES / str(epoch), state)

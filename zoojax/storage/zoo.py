@@ -3,7 +3,7 @@
     zoo.json           schema version and settings (`zoojax.storage.zoo_config.ZooConfig`)
     members.parquet    one row per member: id, seed, hyperparameters, parent member, ratio
     metrics.parquet    one row per member and epoch
-    states/<epoch>/    Orbax: params, and log_sigma2 (kind vd) or mask as bits (kind mp)
+    states/<epoch>/    Orbax: params, and what the sparsifier adds (a mask as bits, log_sigma2)
     optimizer/<epoch>/ Orbax: optimizer state of the two newest epochs
     images.npz         images of a zoo that was converted with its own
 
@@ -17,11 +17,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import polars as pl
 
-from zoojax.architectures.parameters import masked, unpack_mask
+from zoojax.architectures.parameters import masked
 from zoojax.deprecation import RenamedAttribute
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import expand_user
@@ -34,9 +33,9 @@ from zoojax.filesystem.reading import (
     read_table,
 )
 from zoojax.runtime.population import take
-from zoojax.sparsifiers.variational_dropout import apply_threshold
 from zoojax.storage import checkpoints
-from zoojax.storage.schema import members_problem, metrics_problem, state_like, unused_like
+from zoojax.storage.schema import members_problem, metrics_problem
+from zoojax.storage.states import effective_params, optional_like, state_like, unpack
 from zoojax.storage.zoo_config import FORMAT, SCHEMA, Parent, ZooConfig, fingerprint
 from zoojax.text import is_printable, printable
 
@@ -57,13 +56,12 @@ class Zoo:
         self._metrics_cache: tuple[tuple[int, ...], pl.DataFrame] | None = None
 
     def __repr__(self) -> str:
-        kind = {"dense": "dense", "mp": "magnitude-pruned", "vd": "variational-dropout"}
         try:
             epochs = f"epochs {_format_epochs(self.epochs)}" if self.epochs else "no epochs"
         except ZoojaxError:
             epochs = "damaged"
         path, members = str(self.path), len(self)
-        return f"Zoo({path!r}: {kind[self.config.kind]}, {members} members, {epochs})"
+        return f"Zoo({path!r}: {self.config.sparsifier.label}, {members} members, {epochs})"
 
     def __len__(self) -> int:
         return len(self.members_table)
@@ -159,8 +157,8 @@ class Zoo:
             rows: Rows of the members table to read; None for all.
 
         Returns:
-            {"params"}, with {"log_sigma2"} (kind "vd") or {"mask"} (kind "mp"); arrays are
-            stacked by member.
+            {"params"} and what the sparsifier adds, such as {"mask"} or {"log_sigma2"}; arrays
+            are stacked by member.
 
         Raises:
             ZoojaxError: If there is no such epoch, or its files are damaged.
@@ -170,12 +168,11 @@ class Zoo:
             self._step(STATES, epoch),
             rows,
             like=state_like(self.config, count),
-            optional={"unused": unused_like(self.config, count)},
+            optional=optional_like(self.config, count),
         )
-        if "mask" in state:
-            state["mask"] = unpack_mask(state["mask"], state["params"])
-            if not raw:
-                state["params"] = masked(state["params"], state["mask"])
+        state = unpack(self.config, state)
+        if "mask" in state and not raw:
+            state["params"] = masked(state["params"], state["mask"])
         return state
 
     def params(self, epoch: int | None = None) -> dict[str, Any]:
@@ -206,10 +203,7 @@ class Zoo:
         Raises:
             ZoojaxError: If there is no such epoch, or its files are damaged.
         """
-        state = self.state(epoch)
-        if "log_sigma2" not in state:
-            return state["params"]
-        return jax.device_get(apply_threshold(state["params"], state["log_sigma2"]))
+        return effective_params(self.config, self.state(epoch))
 
     def row_indices(self, members: Sequence[int] | pl.Series) -> np.ndarray:
         """Looks up the positions of members in stacked arrays.

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
 import msgspec
@@ -23,16 +23,17 @@ from zoojax.json_fields import (
     Sha256,
     check_names,
 )
+from zoojax.sparsifiers.base import Sparsifier
+from zoojax.sparsifiers.dense import Dense
+from zoojax.sparsifiers.registry import sparsifier_from_json, sparsifier_to_json
+from zoojax.storage import schema1
 from zoojax.text import is_printable, printable
 
-SCHEMA = 1
+SCHEMA = 2
 FORMAT = "zoojax"
 
-_Kind = Annotated[str, msgspec.Meta(pattern="^(dense|mp|vd)\\Z")]
 _Order = Annotated[str, msgspec.Meta(pattern="^(member|shared)\\Z")]
-_Scope = Annotated[str, msgspec.Meta(pattern="^(global|layer)\\Z")]
-_Variant = Annotated[str, msgspec.Meta(pattern="^(released|corrected)\\Z")]
-# Fields that zoo.json may omit: zoos of schema 1 without an origin do not store it.
+# Fields that zoo.json may omit: zoos without an origin do not store it.
 _OPTIONAL_FIELDS = {"origin"}
 
 
@@ -59,7 +60,6 @@ class ZooConfig:
 
     Attributes:
         name: Name of the zoo.
-        kind: "dense", "mp" (magnitude pruning) or "vd" (variational dropout).
         architecture: "small" or "large".
         channels: Channels of the input images.
         classes: Number of classes.
@@ -72,16 +72,15 @@ class ZooConfig:
         data_order: "member" (each member shuffles with its own seed) or "shared".
         chunk: Members that one device trains at once.
         preset: Name of the preset, if any.
-        scope: Pruning scope, "global" or "layer" (kind "mp").
-        variant: Variant of variational dropout, "released" or "corrected" (kind "vd").
-        parent: The dense zoo (kinds "mp" and "vd"); None if it is unknown.
+        sparsifier: How the zoo is trained: its options that all members share; `Dense` for a
+            dense zoo.
+        parent: The dense zoo that a twin is derived from; None if it is unknown.
         versions: Versions of the libraries that the zoo was created with.
         origin: Description of any other source of the initial members, such as a
             hyper-representation; None if there is none.
     """
 
     name: Name
-    kind: _Kind
     architecture: ArchitectureName
     channels: Positive
     classes: Classes
@@ -92,8 +91,7 @@ class ZooConfig:
     data_order: _Order
     chunk: Positive
     preset: Name | None = None
-    scope: _Scope | None = None
-    variant: _Variant | None = None
+    sparsifier: Sparsifier = field(default_factory=Dense)
     parent: Parent | None = None
     versions: dict[Name, Name] = field(default_factory=dict)
     origin: Note | None = None
@@ -103,9 +101,26 @@ class ZooConfig:
         """Architecture of the members."""
         return architecture(self.architecture, self.channels, self.classes)
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether the zoo is dense: not a twin."""
+        return isinstance(self.sparsifier, Dense)
+
+    @property
+    def kind(self) -> str:
+        """The sparsifier's method, such as "mp"; "dense" for a dense zoo."""
+        return self.sparsifier.method
+
     def to_json(self) -> dict[str, Any]:
         """Returns the content of zoo.json."""
-        content = {"format": FORMAT, "schema": SCHEMA, **asdict(self)}
+        content = {
+            "format": FORMAT,
+            "schema": SCHEMA,
+            **{name: getattr(self, name) for name in _field_names(ZooConfig)},
+            "sparsifier": sparsifier_to_json(self.sparsifier),
+            "parent": None if self.parent is None else asdict(self.parent),
+            "data": None if self.data is None else asdict(self.data),
+        }
         # Omitted when None, so that fingerprints of older zoos, which twins refer to, stay valid.
         if self.origin is None:
             del content["origin"]
@@ -113,7 +128,7 @@ class ZooConfig:
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> "ZooConfig":
-        """Parses the content of zoo.json, the inverse of `to_json`.
+        """Parses the content of zoo.json, of this schema or an older one.
 
         Args:
             content: The parsed JSON.
@@ -124,14 +139,18 @@ class ZooConfig:
         Raises:
             ValueError: If a field is missing, unknown, of the wrong type, out of range, or
                 inconsistent with another field.
-            ZoojaxError: If a field of the image set is out of range.
+            ZoojaxError: If a field of the image set is out of range, or no sparsifier of that
+                name is registered.
         """
+        if content.get("schema") == 1:
+            content = schema1.upgrade(content)
         fields = {k: v for k, v in content.items() if k not in ("format", "schema")}
-        check_names(fields, _field_names(ZooConfig), _OPTIONAL_FIELDS, "the zoo")
+        check_names(fields, set(_field_names(ZooConfig)), _OPTIONAL_FIELDS, "the zoo")
         for part, kind in (("parent", Parent), ("data", DataSpec)):
             if fields[part] is not None:
-                check_names(fields[part], _field_names(kind), set(), part)
-        config = msgspec.convert(fields, ZooConfig)
+                check_names(fields[part], set(_field_names(kind)), set(), part)
+        sparsifier = sparsifier_from_json(fields.pop("sparsifier"))
+        config = replace(msgspec.convert(fields, ZooConfig), sparsifier=sparsifier)
         for problem in _problems(config):
             raise ValueError(problem)
         return config
@@ -148,6 +167,10 @@ def fingerprint(config: ZooConfig, members: pl.DataFrame) -> str:
         SHA-256 over the config and the members table, in hexadecimal.
     """
     content = config.to_json()
+    known_to_schema1 = schema1.fields_of(config.sparsifier)
+    if known_to_schema1 is not None:
+        del content["sparsifier"]
+        content |= known_to_schema1
     # Images are identified by their hash (data_hash), not by their location (data).
     for irrelevant in ("versions", "chunk", "name", "data"):
         del content[irrelevant]
@@ -157,8 +180,8 @@ def fingerprint(config: ZooConfig, members: pl.DataFrame) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _field_names(kind: type) -> set[str]:
-    return set(kind.__dataclass_fields__)
+def _field_names(kind: type) -> list[str]:
+    return list(kind.__dataclass_fields__)
 
 
 def _strings(content: Any) -> Iterator[str]:
@@ -171,16 +194,12 @@ def _strings(content: Any) -> Iterator[str]:
 
 def _problems(config: ZooConfig) -> Iterator[str]:
     """Describes inconsistencies in a config whose fields have valid types."""
-    for text in _strings(asdict(config)):
+    for text in _strings(config.to_json()):
         if not is_printable(text):
             yield f"{printable(text, 60)} contains characters that cannot be printed"
     if config.channels not in (1, 3):
         yield f"images with {config.channels} channels; 1 and 3 are supported"
-    if (config.scope is not None) != (config.kind == "mp"):
-        yield f"scope {config.scope} does not fit kind {config.kind}"
-    if (config.variant is not None) != (config.kind == "vd"):
-        yield f"variant {config.variant} does not fit kind {config.kind}"
-    if config.kind == "dense" and config.parent is not None:
+    if config.is_dense and config.parent is not None:
         yield "a dense zoo cannot have a parent"
     if config.data is not None:
         spec, net = config.data, config.shape

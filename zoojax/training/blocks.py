@@ -49,7 +49,7 @@ def group_by_program(config: ZooConfig, members: pl.DataFrame) -> dict[ProgramSp
     rows = members.select("activation", "optimizer", "dropout").iter_rows()
     for position, (activation, optimizer, dropout) in enumerate(rows):
         spec = ProgramSpec(
-            config.kind,
+            config.sparsifier,
             config.shape,
             activation,
             optimizer,
@@ -70,12 +70,6 @@ def stack_hyperparams(members: pl.DataFrame) -> loop.Hyperparams:
         members["weight_decay"].to_numpy().astype(np.float32),
         members["dropout"].to_numpy().astype(np.float32),
     )
-
-
-def split_state(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Splits a saved state into (trainable, fixed); removes the mask from `state`."""
-    fixed = {"mask": state.pop("mask")} if "mask" in state else {}
-    return state, fixed
 
 
 def make_blocks(

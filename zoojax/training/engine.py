@@ -5,19 +5,28 @@ compiler: its results are equal up to rounding, and it is several times faster. 
 module that chooses between engines.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
 from zoojax.architectures import cnn
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.cnn import CNN
-from zoojax.ops import kernel
-from zoojax.sparsifiers.base import Batch, Loss
+from zoojax.ops import Noise, kernel
+from zoojax.sparsifiers.base import Batch
 from zoojax.sparsifiers.variational_layers import VariationalConv, VariationalDense
 
 ENGINES = ("xla", "kernel")
+# (params, variances or None, batch, noise or None, dropout rate or None)
+# -> (mean cross entropy, weighted number of correct predictions).
+MemberLoss = Callable[
+    [dict, dict | None, Batch, Noise | None, Array | np.ndarray | None],
+    tuple[Array, Array],
+]
 # Images per forward pass of the Linen model: small enough that the activations of a block stay
 # in the cache.
 _EVALUATION_BATCH = 16
@@ -36,7 +45,7 @@ def engine(arch: Architecture, platform: str) -> str:
     return "kernel" if platform == "cpu" and kernel.unavailable_reason(arch) is None else "xla"
 
 
-def loss(arch: Architecture, activation: str, engine: str) -> Loss:
+def loss(arch: Architecture, activation: str, engine: str) -> MemberLoss:
     """Creates the training loss of a member.
 
     Args:
@@ -45,7 +54,7 @@ def loss(arch: Architecture, activation: str, engine: str) -> Loss:
         engine: A name of ENGINES.
 
     Returns:
-        The loss, a pure function (see `zoojax.sparsifiers.base.Loss`).
+        The loss, a pure function (see `MemberLoss`).
     """
     if engine == "xla":
         return _xla_loss(arch, activation)
@@ -62,7 +71,7 @@ def loss(arch: Architecture, activation: str, engine: str) -> Loss:
     return kernel_loss
 
 
-def _xla_loss(arch: Architecture, activation: str) -> Loss:
+def _xla_loss(arch: Architecture, activation: str) -> MemberLoss:
     dense = CNN(arch, activation)
     variational = CNN(arch, activation, conv=VariationalConv, dense=VariationalDense)
 
@@ -143,7 +152,7 @@ def predictions(
     return classes.reshape(-1)[: images.shape[0]]
 
 
-def _xla_sums(loss: Loss, params: dict, images: Array, labels: Array) -> tuple[Array, Array]:
+def _xla_sums(loss: MemberLoss, params: dict, images: Array, labels: Array) -> tuple[Array, Array]:
     """Sums of the loss and of correct predictions over a set."""
 
     def body(carry, batch):

@@ -11,10 +11,12 @@ import polars as pl
 
 from zoojax.datasets import specs
 from zoojax.runtime import distributed, population, signals
+from zoojax.sparsifiers.dense import Dense
+from zoojax.storage.states import split_state
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.training import engine, programs
-from zoojax.training.blocks import MemberBlock, gather_in_order, make_blocks, split_state
+from zoojax.training.blocks import MemberBlock, gather_in_order, make_blocks
 from zoojax.training.inputs import check_image_set, checked_images, checked_params
 from zoojax.training.programs import ProgramSpec, Splits
 
@@ -39,7 +41,7 @@ def evaluate(zoo: Zoo, images: specs.ImageSet, epoch: int | None = None) -> pl.D
     epoch = zoo.newest_epoch if epoch is None else epoch
     mesh, rows = population.make_mesh(), distributed.local_rows(len(zoo))
     splits = population.replicate(programs.splits(images), mesh)
-    state, fixed = split_state(zoo.state(epoch, rows=rows))
+    state, fixed = split_state(zoo.config, zoo.state(epoch, rows=rows))
     blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, state, fixed, None)
     local_table = metrics_table(
         zoo.members_table[rows], epoch, blocks, evaluate_blocks(blocks, splits, mesh)
@@ -63,7 +65,7 @@ def predict(zoo: Zoo, images: np.ndarray, epoch: int | None = None) -> np.ndarra
             shape or type.
     """
     images = checked_images(zoo.config.shape, images)
-    state, fixed = split_state(zoo.state(epoch))
+    state, fixed = split_state(zoo.config, zoo.state(epoch))
     return _predict(zoo.config, zoo.members_table, state, fixed, images)
 
 
@@ -89,7 +91,7 @@ def predict_params(
     params = checked_params(config.shape, params, len(members_table))
     name = engine.engine(config.shape, jax.default_backend())
     chunk = population.default_chunk(len(members_table), population.make_mesh(), name)
-    config = replace(config, kind="dense", chunk=chunk)
+    config = replace(config, sparsifier=Dense(), chunk=chunk)
     return _predict(config, members_table, {"params": params}, {}, images)
 
 

@@ -1,7 +1,7 @@
 """The training loop of one member, a pure function that scans over steps.
 
-What differs between kinds of zoos (objective, projection, evaluated parameters) is passed as a
-`Sparsifier`. `jax.vmap` over states and hyperparameters trains a population.
+What differs between kinds of zoos is passed as a `Sparsifier`. `jax.vmap` over states and
+hyperparameters trains a population.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +14,8 @@ from jax import Array
 from zoojax import keys
 from zoojax.ops import Noise
 from zoojax.optimizers import OPTIMIZERS
-from zoojax.sparsifiers.base import Batch, Sparsifier
+from zoojax.sparsifiers.base import Batch, Sparsifier, Update
+from zoojax.training.engine import MemberLoss
 
 
 class Hyperparams(NamedTuple):
@@ -37,9 +38,8 @@ class TrainState(NamedTuple):
     """Training state of one member.
 
     Attributes:
-        trainable: {"params": ...}, with {"log_sigma2": ...} for variational dropout.
-        fixed: {}, or {"mask": ...} for magnitude pruning: bool arrays shaped like the weights,
-            True where the weight is kept.
+        trainable: {"params": ...} and whatever else the sparsifier trains.
+        fixed: What the sparsifier keeps but does not train, such as {"mask": ...}.
         optimizer: Moments of the optimizer.
     """
 
@@ -64,6 +64,7 @@ def init_state(trainable: dict, fixed: dict, optimizer: str) -> TrainState:
 
 def train_step(
     sparsifier: Sparsifier,
+    member_loss: MemberLoss,
     optimizer: str,
     state: TrainState,
     hyperparams: Hyperparams,
@@ -71,11 +72,13 @@ def train_step(
     dropout: bool,
     noise: Noise,
     epoch: Array,
+    step: Array,
 ) -> tuple[TrainState, Array, Array]:
     """Trains one member for one step.
 
     Args:
-        sparsifier: Objective and projection.
+        sparsifier: The sparsifier.
+        member_loss: Cross entropy of a member; see `zoojax.training.engine.loss`.
         optimizer: A name of OPTIMIZERS.
         state: State of the member.
         hyperparams: Hyperparameters of the member.
@@ -83,24 +86,36 @@ def train_step(
         dropout: Whether the member uses dropout (static).
         noise: Random stream of this step.
         epoch: Epoch being trained, counted from 1.
+        step: Step within the epoch, counted from 0.
 
     Returns:
         (state after the step, loss, number of correct predictions before the step).
     """
     rate = hyperparams.dropout if dropout else None
-    grad = jax.value_and_grad(sparsifier.objective, has_aux=True)
-    (loss, num_correct), grads = grad(state.trainable, batch, rate, noise, epoch)
-    grads = jax.tree.map(lambda g, p: g + hyperparams.weight_decay * p, grads, state.trainable)
+
+    def batch_loss(params, variances=None):
+        return member_loss(params, variances, batch, noise, rate)
+
+    def objective(trainable):
+        return sparsifier.objective(batch_loss, trainable, state.fixed, epoch)
+
+    (loss, num_correct), gradients = jax.value_and_grad(objective, has_aux=True)(state.trainable)
+    grads = jax.tree.map(lambda g, p: g + hyperparams.weight_decay * p, gradients, state.trainable)
     updates, moments = OPTIMIZERS[optimizer].update(grads, state.optimizer)
     trainable = jax.tree.map(
         lambda p, u: p - hyperparams.learning_rate * u, state.trainable, updates
     )
-    projected = sparsifier.project(trainable, state.fixed)
-    return TrainState(projected, state.fixed, moments), loss, num_correct
+    fixed = state.fixed
+    if sparsifier.update_every == "step":
+        key = keys.stream_key(hyperparams.seed, "sparsifier", epoch)
+        update = Update(epoch, step, gradients, jax.random.fold_in(key, step + 1))
+        trainable, fixed = sparsifier.update(trainable, fixed, update)
+    return TrainState(sparsifier.project(trainable, fixed), fixed, moments), loss, num_correct
 
 
 def train_epoch(
     sparsifier: Sparsifier,
+    member_loss: MemberLoss,
     optimizer: str,
     batch_size: int,
     dropout: bool,
@@ -114,7 +129,8 @@ def train_epoch(
     """Trains one member for one epoch.
 
     Args:
-        sparsifier: Objective and projection.
+        sparsifier: The sparsifier.
+        member_loss: Cross entropy of a member; see `zoojax.training.engine.loss`.
         optimizer: A name of OPTIMIZERS.
         batch_size: Images per step; the last batch may be smaller, as in PyTorch.
         dropout: Whether the member uses dropout (static).
@@ -135,6 +151,10 @@ def train_epoch(
     order = jnp.pad(order, (0, padding)).reshape(steps, batch_size)
     weights = jnp.pad(jnp.ones(n, jnp.float32), (0, padding)).reshape(steps, batch_size)
     noise = keys.stream_key(hyperparams.seed, "noise", epoch)
+    if sparsifier.update_every == "epoch":
+        key = jax.random.fold_in(keys.stream_key(hyperparams.seed, "sparsifier", epoch), 0)
+        moved = sparsifier.update(state.trainable, state.fixed, Update(epoch, None, None, key))
+        state = state._replace(trainable=sparsifier.project(*moved), fixed=moved[1])
 
     def body(carry, xs):
         state, loss_sum, correct_sum = carry
@@ -142,7 +162,16 @@ def train_epoch(
         batch = Batch(images, labels, weight, index)
         step_noise = keys.step_noise(noise, step)
         state, loss, num_correct = train_step(
-            sparsifier, optimizer, state, hyperparams, batch, dropout, step_noise, epoch
+            sparsifier,
+            member_loss,
+            optimizer,
+            state,
+            hyperparams,
+            batch,
+            dropout,
+            step_noise,
+            epoch,
+            step,
         )
         return (state, loss_sum + loss * jnp.sum(weight), correct_sum + num_correct), None
 

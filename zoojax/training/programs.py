@@ -16,15 +16,10 @@ from zoojax import keys
 from zoojax.architectures.base import Architecture
 from zoojax.datasets.specs import Images, ImageSet
 from zoojax.runtime.population import vmap_members
-from zoojax.sparsifiers import base, magnitude, variational_dropout
+from zoojax.sparsifiers.base import Sparsifier
 from zoojax.training import engine, loop, metrics
+from zoojax.training.engine import MemberLoss
 
-_SPARSIFIERS = {
-    "dense": base.dense,
-    "mp": magnitude.sparsifier,
-    "vd": variational_dropout.sparsifier,
-}
-KINDS = tuple(_SPARSIFIERS)
 ORDERS = ("member", "shared")
 
 
@@ -50,7 +45,7 @@ class ProgramSpec:
     """Static part of a program: members with the same specification run together.
 
     Attributes:
-        kind: One of KINDS.
+        sparsifier: The sparsifier, without per-member options.
         architecture: Architecture of the members.
         activation: A name of `zoojax.architectures.layers.ACTIVATIONS`.
         optimizer: A name of `zoojax.optimizers.OPTIMIZERS`.
@@ -60,7 +55,7 @@ class ProgramSpec:
         engine: A name of `zoojax.training.engine.ENGINES`.
     """
 
-    kind: str
+    sparsifier: Sparsifier
     architecture: Architecture
     activation: str
     optimizer: str
@@ -70,10 +65,9 @@ class ProgramSpec:
     engine: str = "xla"
 
     @property
-    def sparsifier(self) -> base.Sparsifier:
-        """Sparsifier of this kind of zoo."""
-        loss = engine.loss(self.architecture, self.activation, self.engine)
-        return _SPARSIFIERS[self.kind](loss)
+    def loss(self) -> MemberLoss:
+        """Cross entropy of a member."""
+        return engine.loss(self.architecture, self.activation, self.engine)
 
 
 def splits(image_set: ImageSet) -> Splits:
@@ -165,6 +159,7 @@ def epoch(
             order = keys.permutation(key, labels.shape[0])
         state, running = loop.train_epoch(
             spec.sparsifier,
+            spec.loss,
             spec.optimizer,
             spec.batch_size,
             spec.dropout,

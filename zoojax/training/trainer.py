@@ -10,7 +10,7 @@ import numpy as np
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population, signals
-from zoojax.storage.schema import state_like
+from zoojax.storage.states import split_state, state_like
 from zoojax.storage.writer import ZooWriter
 from zoojax.storage.zoo import OPTIMIZER, Zoo
 from zoojax.training import programs
@@ -20,7 +20,6 @@ from zoojax.training.blocks import (
     init_states,
     make_blocks,
     num_members,
-    split_state,
 )
 from zoojax.training.inference import evaluate_blocks, metrics_table
 
@@ -121,14 +120,13 @@ def _load_blocks(zoo: Zoo, rows: slice, mesh, epoch: int) -> list[MemberBlock]:
         raise ZoojaxError(f"{zoo.path} has no optimizer state; it cannot be trained further")
     # At epoch 0 all moments are zero.
     optimizer = zoo.optimizer_state(epoch, rows, _optimizer_state_like(zoo)) if epoch else None
-    trainable, fixed = split_state(zoo.state(epoch, rows=rows))
+    trainable, fixed = split_state(zoo.config, zoo.state(epoch, rows=rows))
     return make_blocks(zoo.config, zoo.members_table[rows], mesh, trainable, fixed, optimizer)
 
 
 def _optimizer_state_like(zoo: Zoo) -> dict[str, Any]:
     """Shapes and dtypes of the saved optimizer state of a zoo."""
-    trainable = state_like(zoo.config, len(zoo))
-    trainable.pop("mask", None)
+    trainable, _ = split_state(zoo.config, state_like(zoo.config, len(zoo)))
     return {
         name: flax.serialization.to_state_dict(
             jax.eval_shape(init_states(name), trainable, {}).optimizer

@@ -1,0 +1,116 @@
+"""Layout of a zoo's saved states, derived from its architecture and sparsifier."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import polars as pl
+
+from zoojax.architectures import cnn
+from zoojax.architectures.base import Architecture
+from zoojax.architectures.parameters import pack_bits, unpack_bits
+from zoojax.sparsifiers.base import Sparsifier
+from zoojax.storage.zoo_config import ZooConfig
+
+Tree = dict[str, Any]
+
+
+@functools.cache
+def param_shapes(arch: Architecture) -> Tree:
+    """Shapes and dtypes of one member's parameters, as `jax.ShapeDtypeStruct`."""
+    return jax.eval_shape(lambda: cnn.init_params(arch, "uniform", 0))
+
+
+@functools.cache
+def _parts(arch: Architecture, sparsifier: Sparsifier) -> tuple[Tree, Tree]:
+    """Shapes and dtypes of one member's (trainable, fixed) parts."""
+    columns = sparsifier.per_member.values()
+    ranges = {name: sparsifier.column_ranges.get(name, (0.0, 0.0)) for name in columns}
+    table = pl.DataFrame({"seed": [0], **{name: [float(low)] for name, (low, _) in ranges.items()}})
+    params = param_shapes(arch)
+    values = jax.tree.map(lambda x: x[0], sparsifier.member_values(table, params))
+    return jax.eval_shape(sparsifier.init, params, values)
+
+
+def state_like(config: ZooConfig, members: int) -> Tree:
+    """Shapes and dtypes of a saved state.
+
+    Args:
+        config: Config of the zoo.
+        members: Number of its members.
+
+    Returns:
+        A pytree of `jax.ShapeDtypeStruct`: {"params"} and the other parts of the sparsifier's
+        state. Fixed parts that consist of bool arrays are packed into bits.
+    """
+    trainable, fixed = _parts(config.shape, config.sparsifier)
+    member = {**trainable, **{name: _packed_like(tree) for name, tree in fixed.items()}}
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), member)
+
+
+def optional_like(config: ZooConfig, members: int) -> dict[str, Tree | None]:
+    """Shapes and dtypes of arrays that a converted zoo may keep but never uses.
+
+    Args:
+        config: Config of the zoo.
+        members: Number of its members.
+
+    Returns:
+        {"unused": pytree of `jax.ShapeDtypeStruct`}, or {"unused": None} if there are none.
+    """
+    unused = config.sparsifier.unused(param_shapes(config.shape))
+    stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), unused)
+    return {"unused": stacked}
+
+
+def split_state(config: ZooConfig, state: Tree) -> tuple[Tree, Tree]:
+    """Splits a saved state into the (trainable, fixed) parts of the zoo's sparsifier."""
+    fixed = _parts(config.shape, config.sparsifier)[1]
+    return (
+        {name: part for name, part in state.items() if name not in fixed},
+        {name: part for name, part in state.items() if name in fixed},
+    )
+
+
+def effective_params(config: ZooConfig, state: Tree) -> Tree:
+    """Returns the stacked parameters that the members of a stacked state are evaluated with."""
+    if type(config.sparsifier).effective is Sparsifier.effective:
+        return state["params"]
+    return jax.device_get(_effective(config.sparsifier)(*split_state(config, state)))
+
+
+@functools.cache
+def _effective(sparsifier: Sparsifier) -> Callable[[Tree, Tree], Tree]:
+    return jax.jit(jax.vmap(sparsifier.effective))
+
+
+def pack(config: ZooConfig, state: Tree) -> Tree:
+    """Packs bool arrays of a stacked state into bits, as they are saved."""
+    packed = {name for name in _bool_parts(config) if name in state}
+    return {**state, **{name: pack_bits(state[name]) for name in packed}}
+
+
+def unpack(config: ZooConfig, state: Tree) -> Tree:
+    """Reverses `pack`."""
+    trees = {n: t for n, t in _bool_parts(config).items() if n in state}
+    return {**state, **{name: unpack_bits(state[name], tree) for name, tree in trees.items()}}
+
+
+def _bool_parts(config: ZooConfig) -> Tree:
+    fixed = _parts(config.shape, config.sparsifier)[1]
+    return {name: tree for name, tree in fixed.items() if _is_bool(tree)}
+
+
+def _is_bool(tree: Tree) -> bool:
+    leaves = jax.tree.leaves(tree)
+    return bool(leaves) and all(leaf.dtype == bool for leaf in leaves)
+
+
+def _packed_like(tree: Tree) -> Any:
+    if not _is_bool(tree):
+        return tree
+    bits = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+    return jax.ShapeDtypeStruct((-(-bits // 8),), np.uint8)
