@@ -96,18 +96,12 @@ class Reproduce:
 
         pruning, dropout = MagnitudePruning(self.ratios), VariationalDropout()
         zoo = _with_progress(self.out / "dense", f"train {self.preset}", train_dense, running.quiet)
-        mp = _with_progress(
-            self.out / "mp",
-            "prune and fine-tune",
-            sparsify_with(pruning, self.mp_epochs),
-            running.quiet,
-        )
-        vd = _with_progress(
-            self.out / "vd",
-            "variational dropout",
-            sparsify_with(dropout, self.vd_epochs),
-            running.quiet,
-        )
+        twins = [
+            _with_progress(
+                *(self.out / each.method, each.label, sparsify_with(each, epochs), running.quiet)
+            )
+            for each, epochs in ((pruning, self.mp_epochs), (dropout, self.vd_epochs))
+        ]
         with distributed.main_process_first() as is_main:
             if is_main:
                 write_analysis(
