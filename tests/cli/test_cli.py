@@ -46,7 +46,7 @@ COMMANDS = {
     "convert to-torch": ToTorch,
     "convert verify": Verify,
 }
-SHARED = {"running": RunOptions, "options": ConvertOptions, "processes": Processes}
+SHARED = {"running": RunOptions, "conversion": ConvertOptions, "processes": Processes}
 POSITIONAL = {"preset", "zoo", "twins", "root", "file", "source"}
 
 
