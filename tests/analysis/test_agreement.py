@@ -79,7 +79,9 @@ def test_agreement_matrix_of_one_zoo(tmp_path_factory):
 
 def test_diverged_twin_has_no_agreement(tmp_path_factory, tmp_path):
     zoo = zoo_fixtures.dense(tmp_path_factory)
-    twin = with_diverged_member(zoo_fixtures.dropped_out(tmp_path_factory), tmp_path / "vd", 1)
+    twin = with_diverged_member(
+        zoo_fixtures.variational_dropout(tmp_path_factory), tmp_path / "vd", 1
+    )
     agreements = analysis.agreement(zoo, twin)["agreement"].to_list()
     assert agreements[1] is None and None not in (agreements[0], agreements[2])
     matrix = analysis.agreement_matrix(zoo, twin).drop("member").to_numpy()

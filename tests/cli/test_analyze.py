@@ -67,7 +67,7 @@ def test_old_spelling_is_an_unlisted_alias(tmp_path_factory, tmp_path):
 
 def test_twin_of_another_zoo_is_refused(tmp_path_factory, tmp_path):
     other = synthetic_zoos.dense(tmp_path / "other", 2)
-    twin = zoo_fixtures.dropped_out(tmp_path_factory).path
+    twin = zoo_fixtures.variational_dropout(tmp_path_factory).path
     done = zoo_fixtures.cli(
         tmp_path_factory, "analyze", other.path, twin, "--out", tmp_path / "out"
     )
