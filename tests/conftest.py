@@ -19,6 +19,12 @@ jax.config.update("jax_num_cpu_devices", 2)
 # results would otherwise differ between numbers of devices.
 os.environ["NPROC"] = "4"
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# XLA optimizes less and compiles in half the time: most programs of tests run only briefly.
+# `test_recorded_bits` runs fully optimized programs.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+jax.config.update(
+    "jax_disable_most_optimizations", os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
+)
 
 # Workers and the commands that tests start share compiled programs, as most of the time is spent
 # compiling. The first process creates the folder and removes it.

@@ -14,7 +14,7 @@ from tests.support import ROOT
 
 # From lower to higher layers. A package imports only from itself and from lower layers.
 LAYERS = (
-    ("errors", "text"),
+    ("errors", "text", "deprecation"),
     ("json_fields", "filesystem"),
     ("runtime",),
     ("ops", "optimizers"),

@@ -1,0 +1,1 @@
+"""Benchmarks of `zoojax bench`: zoojax compared with PyTorch and plain JAX."""

@@ -1,4 +1,4 @@
-"""The backends that `zoojax bench` compares, what each is measured on, and the results."""
+"""Backends compared by `zoojax bench`, facts about the machine, and the rows of results."""
 
 import functools
 import statistics
@@ -18,7 +18,7 @@ TORCH = "one torch process per core"
 def cases(
     kinds: Sequence[str], architectures: Sequence[str], batch_sizes: Sequence[int]
 ) -> list[Case]:
-    """All cases to measure; the representation has one per architecture."""
+    """Lists the cases to measure; the hyper-representation has one per architecture."""
     result = [
         Case(kind, architecture, batch_size)
         for architecture in architectures
@@ -34,16 +34,16 @@ def cases(
 def backends(
     case: Case, members: Sequence[int], chunk: int | None, seconds: float
 ) -> Iterator[tuple[str, Measure]]:
-    """The backends that compute a case.
+    """Lists the backends that can compute a case.
 
     Args:
-        case: the case.
-        members: numbers of members that torch.func.vmap and jax.vmap train at once.
-        chunk: members that zoojax trains at once per device; None chooses for the machine.
+        case: the case to measure.
+        members: member counts to train at once with torch.func.vmap and jax.vmap.
+        chunk: members per device that zoojax trains at once; None chooses for this machine.
         seconds: length of one measurement.
 
     Yields:
-        (name, function that measures it once, in samples per second).
+        The name, and a function that measures it once and returns samples per second.
     """
     from zoojax.training import engine
 
@@ -56,7 +56,7 @@ def backends(
     yield ZOOJAX, population_program(case, fastest, chunk, seconds)
     if fastest != "xla":
         yield "zoojax on XLA", population_program(case, "xla", None, seconds)
-    # Only zoojax trains with masks; torch trains pruned members like dense ones.
+    # Only zoojax trains with masks; in torch pruned members train like dense ones.
     if case.kind == "mp":
         return
     if torch_worker.installed():
@@ -76,7 +76,7 @@ def backends(
 
 
 def _torch(case: Case, members: int, seconds: float) -> float:
-    """Samples per second of torch: of single members one process a core, summed."""
+    """Measures torch in samples per second; single members train in one process per core."""
     single = members == 1 and torch_worker.device() == "cpu"
     task = {**asdict(case), "members": members, "seconds": seconds}
     return torch_worker.speed(
@@ -85,29 +85,33 @@ def _torch(case: Case, members: int, seconds: float) -> float:
 
 
 def facts(measured: Iterable[tuple[Case, str]]) -> dict[str, Any]:
-    """What it was measured on, and what could not be."""
+    """Describes the machine, the versions of the libraries, and the skipped backends.
+
+    Args:
+        measured: pairs of case and backend that were measured.
+    """
     import jax
 
     from zoojax.api.common import versions
     from zoojax.ops import kernel
 
-    device, found = jax.devices()[0], {}
-    found["device"] = f"{jax.device_count()} x {_processor() or device.device_kind}"
+    device, result = jax.devices()[0], {}
+    result["device"] = f"{jax.device_count()} x {_processor() or device.device_kind}"
     if device.platform == "cpu":
         reason = kernel.unavailable_reason(Case("dense", "small", 10).shape)
-        found["engine"] = f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel"
-    found["versions"] = ", ".join(f"{k} {v}" for k, v in versions().items() if k != "zoojax")
+        result["engine"] = f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel"
+    result["versions"] = ", ".join(f"{k} {v}" for k, v in versions().items() if k != "zoojax")
     if torch_worker.installed():
-        found["versions"] += f", torch {metadata.version('torch')}"
+        result["versions"] += f", torch {metadata.version('torch')}"
     else:
-        found["skipped"] = "torch: not installed (pip install 'zoojax[torch]')"
+        result["skipped"] = "torch: not installed (pip install 'zoojax[torch]')"
     for case in {case for case, _ in measured if case.kind == representation.KIND}:
-        found |= representation.skipped(case)
-    return found
+        result |= representation.skipped(case)
+    return result
 
 
 def _processor() -> str | None:
-    """The CPU's name, where it is what computes and the system tells."""
+    """Returns the CPU's name if JAX runs on the CPU and the system reports the name."""
     import jax
 
     if jax.default_backend() != "cpu":
@@ -117,11 +121,11 @@ def _processor() -> str | None:
 
 
 def rows(speeds: dict[tuple[Case, str], list[float]], peak: float) -> list[dict[str, Any]]:
-    """One row per case and backend.
+    """Makes one row per case and backend.
 
     Args:
-        speeds: samples per second, every repetition.
-        peak: GFLOP/s of matrix products.
+        speeds: samples per second of each repetition, by case and backend.
+        peak: speed of matrix products on this machine, in GFLOP/s.
     """
     result = []
     for (case, name), measured in speeds.items():
@@ -136,7 +140,7 @@ def rows(speeds: dict[tuple[Case, str], list[float]], peak: float) -> list[dict[
                 "samples_per_second": measured,
                 "median": median,
                 "times_torch": median / statistics.median(torch) if torch else None,
-                # Variational dropout has other work than products.
+                # Variational dropout does much work besides matrix products.
                 "share_of_gemm": None if case.kind == "vd" else median * _flops(case) / 1e9 / peak,
             }
         )

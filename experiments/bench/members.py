@@ -1,4 +1,4 @@
-"""What `zoojax bench` measures: the cases, and their programs in JAX."""
+"""Cases measured by `zoojax bench`, and their JAX programs."""
 
 import time
 from collections.abc import Callable
@@ -15,20 +15,21 @@ if TYPE_CHECKING:
     from zoojax.training import loop
 
 IMAGES = 1000
-# A call trains on so many at least, and two batches: a slow contestant's call is short.
-_FEWEST = 100
+# Each call trains on at least this many images and two batches, so that calls of slow backends
+# are short.
+_MIN_IMAGES = 100
 Measure = Callable[[], float]
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is measured.
+    """One workload to measure.
 
     Attributes:
-        kind: "dense", "mp" or "vd" training; or "evaluate": the forward pass of dense
-            members on a whole set.
-        architecture: "small" (one channel) or "large" (three).
-        batch_size: images a step.
+        kind: training of "dense", "mp" or "vd" members; "evaluate", the forward pass of dense
+            members on all images; or "representation".
+        architecture: "small" (one channel) or "large" (three channels).
+        batch_size: images per step; states per step for "representation".
     """
 
     kind: str
@@ -37,12 +38,12 @@ class Case:
 
     @property
     def shape(self) -> Architecture:
-        """The network."""
+        """The architecture of the members."""
         return architecture(self.architecture, 1 if self.architecture == "small" else 3)
 
 
 def images(shape: Architecture) -> "tuple[np.ndarray, np.ndarray]":
-    """Synthetic images [1000, size, size, channels] and labels [1000]."""
+    """Generates synthetic images [1000, size, size, channels] and labels [1000]."""
     import numpy as np
 
     generator = np.random.default_rng(0)
@@ -51,10 +52,10 @@ def images(shape: Architecture) -> "tuple[np.ndarray, np.ndarray]":
 
 
 def flops(case: Case) -> int:
-    """Floating point operations of the products that a sample of a dense member takes.
+    """Counts the floating-point operations of matrix products per sample of a dense member.
 
-    In training: forward, gradient of weights, gradient of inputs; the last not for the
-    first layer. In evaluation: forward.
+    Training has a forward pass, gradients of the weights, and gradients of the inputs of all
+    layers but the first. Evaluation has only the forward pass.
     """
     shape, passes = case.shape, 1 if case.kind == "evaluate" else 3
     side, inputs, total = shape.size, shape.channels, 0
@@ -68,14 +69,17 @@ def flops(case: Case) -> int:
 
 
 def population_program(case: Case, engine: str, members: int | None, seconds: float) -> Measure:
-    """A program of one block, compiled and warmed up; calls return samples per second.
+    """Compiles and warms up the program of one block of members.
 
     Args:
-        case: what is measured.
-        engine: a name of `engine.ENGINES`; or "vmap": lax.conv under jax.vmap, which is
-            what one writes without zoojax.
-        members: of a device; None chooses as training does.
-        seconds: how long a call runs the program again and again.
+        case: the case to measure.
+        engine: a name in `engine.ENGINES`, or "vmap" for plain JAX without zoojax: lax.conv
+            under jax.vmap.
+        members: members per device; None chooses the same number as training does.
+        seconds: how long each call repeats the program.
+
+    Returns:
+        A function that measures the program once and returns samples per second.
     """
     import jax
     import jax.numpy as jnp
@@ -111,7 +115,7 @@ def population_program(case: Case, engine: str, members: int | None, seconds: fl
 
 
 def _states(case: Case, seeds: "Array") -> "loop.TrainState":
-    """Untrained members, stacked."""
+    """Initializes untrained members, stacked."""
     import jax
     import jax.numpy as jnp
 
@@ -131,32 +135,32 @@ def _states(case: Case, seeds: "Array") -> "loop.TrainState":
 
 
 def _trained(case: Case) -> int:
-    """Images that a call trains each member on."""
-    return min(IMAGES, max(_FEWEST, 2 * case.batch_size))
+    """Returns the number of images that one call trains each member on."""
+    return min(IMAGES, max(_MIN_IMAGES, 2 * case.batch_size))
 
 
 def _epoch(case: Case, name: str) -> Callable:
-    """Training of one member on some images, spread over all."""
+    """Creates a function that trains one member on evenly spaced images in random order."""
     from zoojax import keys
     from zoojax.training import loop
     from zoojax.training.programs import ProgramSpec
 
     shape, size, images = case.shape, case.batch_size, _trained(case)
-    recipe = ProgramSpec(case.kind, shape, "tanh", "adam", False, size, engine=name)
-    method = _plain(shape) if name == "vmap" else recipe.method
+    spec = ProgramSpec(case.kind, shape, "tanh", "adam", False, size, engine=name)
+    sparsifier = _plain(shape) if name == "vmap" else spec.sparsifier
 
     def one(state, hyper, pixels, labels, number):
         key = keys.stream_key(hyper.seed, "order", number)
         order = keys.permutation(key, images) * (IMAGES // images)
         return loop.train_epoch(
-            method, "adam", size, False, state, hyper, pixels, labels, order, number
+            sparsifier, "adam", size, False, state, hyper, pixels, labels, order, number
         )
 
     return one
 
 
 def _evaluation(case: Case, name: str) -> Callable:
-    """Evaluation of one member on all images."""
+    """Creates a function that evaluates one member on all images."""
     from zoojax.training import engine
 
     def one(state, hyper, pixels, labels, number):
@@ -166,8 +170,8 @@ def _evaluation(case: Case, name: str) -> Callable:
     return one
 
 
-def _plain(shape: Architecture) -> "base.Method":
-    """Dense training as one writes it for one member: lax.conv and reduce_window."""
+def _plain(shape: Architecture) -> "base.Sparsifier":
+    """Dense training of one member in plain JAX: lax.conv and reduce_window."""
     import jax
     import jax.numpy as jnp
 
@@ -187,14 +191,21 @@ def _plain(shape: Architecture) -> "base.Method":
             x = jnp.tanh(jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID"))
         x = x.reshape(x.shape[0], -1) @ params["fc1"]["kernel"] + params["fc1"]["bias"][None]
         x = jnp.tanh(x) @ params["fc2"]["kernel"] + params["fc2"]["bias"][None]
-        hits = (jnp.argmax(x, axis=-1) == batch.labels) * batch.weights
-        return engine.cross_entropy(x, batch), jnp.sum(hits)
+        correct = (jnp.argmax(x, axis=-1) == batch.labels) * batch.weights
+        return engine.cross_entropy(x, batch), jnp.sum(correct)
 
     return base.dense(loss)
 
 
 def gemm_peak(seconds: float) -> Measure:
-    """Calls return the machine's GFLOP/s on float32 products of 1,024 x 1,024 matrices."""
+    """Compiles float32 products of 1,024 x 1,024 matrices.
+
+    Args:
+        seconds: how long each call repeats the products.
+
+    Returns:
+        A function that measures the machine once and returns GFLOP/s.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -210,8 +221,8 @@ def gemm_peak(seconds: float) -> Measure:
     jax.block_until_ready(program(a))
 
     def measure() -> float:
-        done, begun = 0, time.perf_counter()
-        while (spent := time.perf_counter() - begun) < seconds:
+        done, start = 0, time.perf_counter()
+        while (spent := time.perf_counter() - start) < seconds:
             jax.block_until_ready(program(a))
             done += mesh.size * repeats
         return done * 2 * side**3 / spent / 1e9

@@ -1,4 +1,4 @@
-"""Training of the autoencoder of hyper-representations, beside its torch twin."""
+"""Training of the hyper-representation's autoencoder, compared with the same model in torch."""
 
 import functools
 import time
@@ -17,28 +17,40 @@ if TYPE_CHECKING:
 
 KIND = "representation"
 OURS, EAGER, COMPILED = "zoojax", "torch, eager", "torch, compiled"
-_MODULE = "zoojax.experiments.bench.torch_autoencoder"
-# Of the data set; a call of ours trains on all of it once.
+_MODULE = "zoojax.experiments.bench.torch_training"
+# Batches in the data set; one call of zoojax trains on all of them once.
 _BATCHES = 10
 
 
 def case(architecture: str) -> Case:
-    """Training of the preset "small" on states of an architecture."""
+    """The case of training the preset "small" on states of an architecture."""
     return Case(KIND, architecture, _settings().batch_size)
 
 
 def backends(case: Case, seconds: float) -> Iterator[tuple[str, Measure]]:
-    """Who trains it: (name, what returns states per second)."""
+    """Lists the backends that can train it.
+
+    Args:
+        case: the case to measure.
+        seconds: length of one measurement.
+
+    Yields:
+        The name, and a function that measures it once and returns states per second.
+    """
     yield OURS, program(case.shape, _settings(), seconds)
     if torch_worker.installed():
         yield EAGER, functools.partial(_torch, case, False, seconds)
-        if why_not_compiled(case) is None:
+        if compile_error(case) is None:
             yield COMPILED, functools.partial(_torch, case, True, seconds)
 
 
 @functools.cache
-def why_not_compiled(case: Case) -> str | None:
-    """Why torch.compile cannot take part; None where it can. What it compiles is kept."""
+def compile_error(case: Case) -> str | None:
+    """Runs torch.compile once, so that its cache is warm.
+
+    Returns:
+        The error message if torch.compile fails on this machine, or None.
+    """
     try:
         _torch(case, True, 0.0)
     except ZoojaxError as error:
@@ -65,7 +77,7 @@ def _settings() -> "Settings":
 
 
 def _variational(shape: Architecture) -> dict[str, tuple[str, ...]]:
-    """What has a log alpha in twins of the released code."""
+    """Lists the leaves with a log alpha, by layer, in twins of the variant "released"."""
     return {
         layer: ("kernel", "bias") if layer.startswith("conv") else ("kernel",)
         for layer in shape.layers
@@ -81,7 +93,11 @@ def _codec(shape: Architecture, settings: "Settings") -> "Codec":
 
 
 def program(shape: Architecture, settings: "Settings", seconds: float) -> Measure:
-    """Epochs of synthetic states, compiled and warmed up; calls return states per second."""
+    """Compiles and warms up training epochs on synthetic states.
+
+    Returns:
+        A function that measures training once and returns states per second.
+    """
     import jax
     import numpy as np
 
@@ -119,34 +135,35 @@ def program(shape: Architecture, settings: "Settings", seconds: float) -> Measur
 
 
 def flops(case: Case) -> int:
-    """Floating point operations of the matrix products that training on a state takes."""
+    """Counts the floating-point operations of matrix products per state in training."""
     return _flops(case.shape, _settings())
 
 
 def _flops(shape: Architecture, settings: "Settings") -> int:
-    """Two views are encoded, one is decoded; each product forward, and for both gradients.
+    """Counts the operations of two encoded views and one decoded view.
 
-    But for that of the input, which the embedding of tokens does not need.
+    Each product has a forward pass and two gradients, except the embedding of tokens, which
+    needs no gradient of its inputs.
     """
     s, codec = settings, _codec(shape, settings)
-    groups, count, own = codec.tokenizer.groups, codec.tokenizer.count, codec.module.parts
-    whole, sequences = s.latent - codec.module.local_size, 2
+    groups, count, parts = codec.tokenizer.groups, codec.tokenizer.count, codec.module.parts
+    shared, sequences = s.latent - codec.module.local_size, 2
 
     def blocks(tokens: int) -> int:
         dense = tokens * (4 * s.width**2 + 2 * s.width * s.feed_forward)
         return s.layers * (dense + 2 * tokens**2 * s.width)
 
-    numbers = sum(g.count * g.width for g in groups)
-    local = sum(g.count * own.get(g.name, 0) for g in groups)
+    values = sum(g.count * g.width for g in groups)
+    local = sum(g.count * parts.get(g.name, 0) for g in groups)
     hidden, out = s.projection
-    embedding = 2 * numbers * s.width
-    encoding = blocks(count + 1) + (whole + local) * s.width + s.latent * hidden + hidden * out
-    decompressed = sequences * s.width * (whole * count + local)
-    decoding = decompressed + blocks(sequences * count) + sequences * numbers * s.width
+    embedding = 2 * values * s.width
+    encoding = blocks(count + 1) + (shared + local) * s.width + s.latent * hidden + hidden * out
+    decompressed = sequences * s.width * (shared * count + local)
+    decoding = decompressed + blocks(sequences * count) + sequences * values * s.width
     return 2 * (2 * embedding + 3 * (2 * encoding + decoding))
 
 
 def skipped(case: Case) -> dict[str, str]:
-    """The backend that could not take part, by name, and why; nothing if all could."""
-    reason = why_not_compiled(case) if torch_worker.installed() else None
+    """Returns the backend that was skipped and the reason; empty if none was skipped."""
+    reason = compile_error(case) if torch_worker.installed() else None
     return {} if reason is None else {f"skipped: {COMPILED}": reason}

@@ -1,4 +1,4 @@
-"""Torch's speed: one member a process, or many under torch.func.vmap.
+"""Speed of torch: one member per process, or many members with torch.func.vmap.
 
 Prints samples per second:
 
@@ -24,7 +24,7 @@ _IMAGES = 1000
 
 
 def _one_member(shape: Architecture, variational: bool) -> Callable[[Tensor, Tensor], None]:
-    """A step of a model by itself, on images [B, C, H, W] and labels [B]."""
+    """Creates a training step of one model on images [B, C, H, W] and labels [B]."""
     model = CNN(shape, "tanh", variational=variational)
     optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
 
@@ -40,7 +40,10 @@ def _one_member(shape: Architecture, variational: bool) -> Callable[[Tensor, Ten
 
 
 def _evaluation(shape: Architecture) -> Callable[[Tensor, Tensor], None]:
-    """Loss and right answers of a model by itself, on images [B, C, H, W] and labels [B]."""
+    """Creates an evaluation step of one model on images [B, C, H, W] and labels [B].
+
+    The step computes the loss and the number of correct predictions.
+    """
     model = CNN(shape, "tanh").eval()
 
     def step(x: Tensor, y: Tensor) -> None:
@@ -53,10 +56,13 @@ def _evaluation(shape: Architecture) -> Callable[[Tensor, Tensor], None]:
 
 
 def _many_members(shape: Architecture, members: int) -> Callable[[Tensor, Tensor], None]:
-    """A step of a stack, on images [members, B, C, H, W] and labels [members, B]."""
+    """Creates a training step of stacked models.
+
+    The step takes images [members, B, C, H, W] and labels [members, B].
+    """
     models = [CNN(shape, "tanh") for _ in range(members)]
     params, _ = stack_module_state(list(models))
-    # One optimiser of the stack: Adam is element by element.
+    # One optimizer for all models: Adam works element by element.
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     optimizer = torch.optim.Adam(leaves.values(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
 
@@ -66,9 +72,9 @@ def _many_members(shape: Architecture, members: int) -> Callable[[Tensor, Tensor
     gradient = vmap(grad(loss), in_dims=(0, 0, 0))
 
     def step(x: Tensor, y: Tensor) -> None:
-        found = gradient({k: p.detach() for k, p in leaves.items()}, x, y)
+        gradients = gradient({k: p.detach() for k, p in leaves.items()}, x, y)
         for name, p in leaves.items():
-            p.grad = found[name]
+            p.grad = gradients[name]
         optimizer.step()
 
     return step
@@ -84,35 +90,38 @@ def speed(
     seconds: float,
     device: str,
 ) -> float:
-    """Samples per second.
+    """Measures training or evaluation.
 
     Args:
-        kind: "dense" or "vd" training, or "evaluate".
-        architecture: "small" (one channel) or "large" (three).
-        batch_size: images a step.
-        members: 1 for a model by itself, as Ray trains it; more, in dense training, for
-            torch.func.vmap, each with batches of its own.
-        threads: of this process.
-        seconds: how long to measure, after a warm-up.
+        kind: training of "dense" or "vd" members, or "evaluate".
+        architecture: "small" (one channel) or "large" (three channels).
+        batch_size: images per step.
+        members: 1 for a single model, as Ray trains it; more only in dense training, with
+            torch.func.vmap and separate batches for each member.
+        threads: threads of this process.
+        seconds: how long to measure after the warm-up.
         device: "cpu" or "cuda".
+
+    Returns:
+        Samples per second.
     """
     torch.set_num_threads(threads)
     torch.set_default_device(device)
     shape = base.architecture(architecture, 1 if architecture == "small" else 3)
     x = torch.randn(_IMAGES, shape.channels, shape.size, shape.size)
     y = torch.randint(shape.classes, (_IMAGES,))
-    alone = members == 1
+    single = members == 1
     if kind == "evaluate":
         step = _evaluation(shape)
     else:
-        step = _one_member(shape, kind == "vd") if alone else _many_members(shape, members)
-    of_all = (batch_size,) if alone else (members, batch_size)
-    for _ in range(30 if alone else 3):
-        batch = torch.randint(_IMAGES, of_all)
+        step = _one_member(shape, kind == "vd") if single else _many_members(shape, members)
+    batch_shape = (batch_size,) if single else (members, batch_size)
+    for _ in range(30 if single else 3):
+        batch = torch.randint(_IMAGES, batch_shape)
         step(x[batch], y[batch])
-    samples, begun = 0, time.perf_counter()
-    while (spent := time.perf_counter() - begun) < seconds:
-        batch = torch.randint(_IMAGES, of_all)
+    samples, start = 0, time.perf_counter()
+    while (spent := time.perf_counter() - start) < seconds:
+        batch = torch.randint(_IMAGES, batch_shape)
         step(x[batch], y[batch])
         samples += batch_size * members
         if device == "cuda":

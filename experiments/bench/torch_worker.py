@@ -1,4 +1,4 @@
-"""Torch as the peer of `zoojax bench`: in processes of its own."""
+"""Runs torch measurements of `zoojax bench` in separate processes."""
 
 import json
 import os
@@ -12,27 +12,30 @@ from zoojax.runtime import host
 
 
 def installed() -> bool:
-    """Whether there is a torch."""
+    """Whether torch is installed."""
     return util.find_spec("torch") is not None
 
 
 def device() -> str:
-    """Where torch computes: where JAX does."""
+    """Returns torch's name of the kind of device that JAX uses: "cpu" or "cuda"."""
     import jax
 
     return "cpu" if jax.default_backend() == "cpu" else "cuda"
 
 
 def speed(module: str, task: dict[str, Any], processes: int = 1) -> float:
-    """Samples per second of processes that run at once and share the cores, summed.
+    """Measures a task in concurrent processes that share the cores.
 
     Args:
-        module: of converters/, whose command line takes the task and prints a number.
-        task: its options; threads and device are added.
-        processes: how many.
+        module: a module that takes the task as JSON on its command line and prints its speed.
+        task: the module's options; "threads" and "device" are added.
+        processes: number of processes.
+
+    Returns:
+        Samples per second, summed over the processes.
 
     Raises:
-        ZoojaxError: one of them failed.
+        ZoojaxError: a process failed.
     """
     threads = host.cpu_count() // processes
     task = {**task, "threads": threads, "device": device()}
@@ -48,8 +51,8 @@ def speed(module: str, task: dict[str, Any], processes: int = 1) -> float:
         for _ in range(processes)
     ]
     printed = [process.communicate() for process in running]
-    for process, (_, complaints) in zip(running, printed, strict=True):
+    for process, (_, errors) in zip(running, printed, strict=True):
         if process.returncode:
-            last = complaints.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
+            last = errors.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
             raise ZoojaxError(f"{module} failed: {last[0][:200]}")
     return sum(json.loads(out) for out, _ in printed)

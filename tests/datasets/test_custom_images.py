@@ -45,12 +45,12 @@ def test_images_in_the_data_directory_under_any_name(zoo, tmp_path, tmp_path_fac
 def test_other_or_missing_images_are_refused(zoo, tmp_path_factory):
     zoo, file = zoo
     shutil.copy(zoo_fixtures.other_images(tmp_path_factory), file)
-    with pytest.raises(ZoojaxError, match=r"mine\.npz holds other images.*--data-dir"):
+    with pytest.raises(ZoojaxError, match=r"mine\.npz contains different images.*--data-dir"):
         load_images(zoo, None)
     file.unlink()
     with pytest.raises(ZoojaxError, match=r"mine\.npz is missing.*--data-dir"):
         load_images(zoo, None)
-    with pytest.raises(ZoojaxError, match="holds other images"):
+    with pytest.raises(ZoojaxError, match="contains different images"):
         load_images(zoo, zoo_fixtures.other_images(tmp_path_factory))
 
 

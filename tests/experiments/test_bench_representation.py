@@ -1,4 +1,4 @@
-"""The row of `zoojax bench` that trains a hyper-representation."""
+"""The rows of `zoojax bench` for training a hyper-representation."""
 
 import json
 import math
@@ -22,8 +22,8 @@ from zoojax.hyper_representation.tokens import shapes
 TINY = representations.SETTINGS
 
 
-def counted(jaxpr) -> int:
-    """Operations of all matrix products of a program, from their shapes."""
+def count_flops(jaxpr) -> int:
+    """Counts the operations of all matrix products of a program, from their shapes."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
@@ -31,7 +31,7 @@ def counted(jaxpr) -> int:
             lengths = (equation.invars[0].aval.shape[axis] for axis in contracted)
             total += 2 * equation.outvars[0].aval.size * math.prod(lengths)
         for inner in jaxprs_in_params(equation.params):
-            total += counted(inner)
+            total += count_flops(inner)
     return total
 
 
@@ -40,8 +40,8 @@ def counted(jaxpr) -> int:
     "settings",
     [TINY, Settings(width=24, heads=3, layers=2, feed_forward=40, latent=300, local=0.5)],
 )
-def test_flops_are_those_of_the_products(name, settings):
-    """Forward and both gradients of two views encoded and one decoded, as JAX traces them."""
+def test_flops_match_the_traced_program(name, settings):
+    """Forward pass and gradients of two encoded views and one decoded view."""
     shape, views = architecture(name, 1 if name == "small" else 3), 2
     codec = representation._codec(shape, settings)
     seen = {g.name: jnp.zeros((views, g.count, g.width)) for g in codec.tokenizer.groups}
@@ -56,30 +56,29 @@ def test_flops_are_those_of_the_products(name, settings):
         return sum(map(jnp.sum, jax.tree.leaves((projected, out))))
 
     traced = jax.make_jaxpr(jax.grad(loss))(variables)
-    assert representation._flops(shape, settings) == counted(traced.jaxpr)
+    assert representation._flops(shape, settings) == count_flops(traced.jaxpr)
 
 
 @pytest.mark.slow
-def test_ours_and_torch_train(monkeypatch):
-    """Their numbers are the machine's; that they are measured is ours."""
+def test_zoojax_and_torch_are_measured(monkeypatch):
     monkeypatch.setattr(representation, "_settings", lambda: TINY)
-    monkeypatch.setattr(representation, "why_not_compiled", lambda case: "no compiler")
+    monkeypatch.setattr(representation, "compile_error", lambda case: "no compiler")
     case = representation.case("small")
     assert case == Case("representation", "small", TINY.batch_size)
-    found = {name: measure() for name, measure in representation.backends(case, seconds=0.05)}
-    assert list(found) == ["zoojax", "torch, eager"]
-    assert all(np.isfinite(speed) and speed > 0 for speed in found.values())
-    assert representation.skipped(case) == {"left out: torch, compiled": "no compiler"}
+    speeds = {name: measure() for name, measure in representation.backends(case, seconds=0.05)}
+    assert list(speeds) == ["zoojax", "torch, eager"]
+    assert all(np.isfinite(speed) and speed > 0 for speed in speeds.values())
+    assert representation.skipped(case) == {"skipped: torch, compiled": "no compiler"}
 
 
-def test_a_process_that_fails_says_why():
+def test_error_of_a_failed_process():
     task = {**asdict(TINY), "no_such_option": 1}
-    with pytest.raises(ZoojaxError, match=r"torch_autoencoder failed: .*unexpected keyword"):
-        torch_worker.speed("zoojax.experiments.bench.torch_autoencoder", task)
+    with pytest.raises(ZoojaxError, match=r"torch_training failed: .*unexpected keyword"):
+        torch_worker.speed("zoojax.experiments.bench.torch_training", task)
 
 
-def test_rows_of_the_kind(monkeypatch, capsys):
-    """Beside torch in eager mode, with a share of the matrix products' peak."""
+def test_rows(monkeypatch, capsys):
+    """Speed relative to torch in eager mode, and as a fraction of the peak of matrix products."""
     speeds = {"zoojax": 30.0, "torch, eager": 10.0, "torch, compiled": 20.0}
     monkeypatch.setattr("zoojax.cli.bench.configure_jax", lambda: None)
     monkeypatch.setattr("zoojax.cli.bench.gemm_peak", lambda seconds: lambda: 100.0)
@@ -88,7 +87,7 @@ def test_rows_of_the_kind(monkeypatch, capsys):
         "backends",
         lambda case, seconds: ((name, lambda speed=speed: speed) for name, speed in speeds.items()),
     )
-    monkeypatch.setattr(representation, "why_not_compiled", lambda case: None)
+    monkeypatch.setattr(representation, "compile_error", lambda case: None)
     Bench(kinds=("representation",), repetitions=1, json=True).run()
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert {row["backend"]: row["times_torch"] for row in rows} == {

@@ -1,4 +1,4 @@
-"""The torch twin of the autoencoder, which zoojax's speed is measured against, is its twin."""
+"""The torch autoencoder, the baseline of `zoojax bench`, is equivalent to the Flax one."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from zoojax.architectures.base import architecture
-from zoojax.experiments.bench import torch_autoencoder as twin
+from zoojax.experiments.bench import torch_autoencoder, torch_training
 from zoojax.hyper_representation import augmentation
 from zoojax.hyper_representation.codec import Codec
 from zoojax.hyper_representation.dataset import Normalization
@@ -35,7 +35,7 @@ def codec(settings: Settings) -> Codec:
     return Codec(settings, ARCH, Normalization(*plain), VARIATIONAL)
 
 
-def made_up(samples: int) -> dict:
+def synthetic_weights(samples: int) -> dict:
     rng = np.random.default_rng(0)
     return {
         layer: {
@@ -51,90 +51,90 @@ def to_torch(tree):
 
 
 @pytest.mark.parametrize("local", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
-def test_the_twin_computes_the_same(local):
-    """Embeddings, projections, both reconstructions and the loss, with copied weights."""
-    learned = codec(replace(SETTINGS, local=local))
-    tokenizer, settings = learned.tokenizer, learned.settings
-    trees = made_up(2 * SAMPLES)
-    seen = learned.tokens(trees)
-    variables = jax.jit(learned.init)(jax.random.key(0))
-    # Biases and positions are zero at first, and would hide a mistake.
+def test_outputs_match_flax(local):
+    """Embeddings, projections, both reconstructions and the loss, with copied parameters."""
+    flax_codec = codec(replace(SETTINGS, local=local))
+    tokenizer, settings = flax_codec.tokenizer, flax_codec.settings
+    trees = synthetic_weights(2 * SAMPLES)
+    seen = flax_codec.tokens(trees)
+    variables = jax.jit(flax_codec.init)(jax.random.key(0))
+    # Biases and positions are initialized to zero, which would hide mistakes.
     variables = jax.tree.map(
         lambda x: x + 0.1 * np.random.default_rng(x.size).standard_normal(x.shape, np.float32),
         variables,
     )
     first = jax.tree.map(lambda x: x[:SAMPLES], trees)
     alphas = {k: {n: np.tanh(first[k][n]) for n in names} for k, names in VARIATIONAL.items()}
-    weights, targets = learned.tokens(first), learned.alpha_tokens(alphas)
+    weights, targets = flax_codec.tokens(first), flax_codec.alpha_tokens(alphas)
 
     @jax.jit
     def forward(variables):
-        z, projected, out = learned.outputs(variables, seen, first)
+        z, projected, out = flax_codec.outputs(variables, seen, first)
         loss = settings.gamma * nt_xent(projected[:SAMPLES], projected[SAMPLES:], 0.1)
         guessed = {n: jnp.tanh(x) for n, x in out[1].items()}
         loss += (1 - settings.gamma) * (
-            masked_mse(out[0], weights, learned.masks[0])
-            + masked_mse(guessed, targets, learned.masks[1])
+            masked_mse(out[0], weights, flax_codec.masks[0])
+            + masked_mse(guessed, targets, flax_codec.masks[1])
         )
         return (z, projected, out), loss
 
     outputs, expected = forward(variables)
-    model = twin.Autoencoder(settings, tokenizer, alphas=True).eval()
-    twin.load_flax(model, variables["params"])
-    found = model(to_torch(seen), SAMPLES)
-    for mine, theirs in zip(jax.tree.leaves(outputs), jax.tree.leaves(found), strict=True):
-        np.testing.assert_allclose(theirs.detach().numpy(), mine, rtol=1e-4, atol=1e-4)
-    loss = twin.objective(
+    model = torch_autoencoder.Autoencoder(settings, tokenizer, alphas=True).eval()
+    torch_autoencoder.load_flax(model, variables["params"])
+    result = model(to_torch(seen), SAMPLES)
+    for ours, theirs in zip(jax.tree.leaves(outputs), jax.tree.leaves(result), strict=True):
+        np.testing.assert_allclose(theirs.detach().numpy(), ours, rtol=1e-4, atol=1e-4)
+    loss = torch_training.objective(
         *(model, to_torch(seen), to_torch(weights), to_torch(targets)),
-        *(to_torch(learned.masks), settings),
+        *(to_torch(flax_codec.masks), settings),
     )
     assert loss.item() == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_the_twin_permutes_as_zoojax_does():
-    """By orders of its own, which the biases tell, trees of weights and log alphas alike."""
+def test_permutation_matches_flax():
+    """Weights and log alphas have the same random order, which is read from the biases."""
     torch.manual_seed(0)
-    weights = made_up(SAMPLES)
+    weights = synthetic_weights(SAMPLES)
     alphas = {k: {n: 2 * weights[k][n] for n in names} for k, names in VARIATIONAL.items()}
-    found = twin.permute([to_torch(weights), to_torch(alphas)], ARCH)
+    permuted_trees = torch_training.permute([to_torch(weights), to_torch(alphas)], ARCH)
     for i in range(SAMPLES):
-        before, after = (jax.tree.map(lambda x, i=i: x[i], t) for t in (weights, found[0]))
+        before, after = (jax.tree.map(lambda x, i=i: x[i], t) for t in (weights, permuted_trees[0]))
         orders = {
-            layer: np.array([before[layer]["bias"].tolist().index(b) for b in own["bias"]])
-            for layer, own in after.items()
+            layer: np.array([before[layer]["bias"].tolist().index(b) for b in leaves["bias"]])
+            for layer, leaves in after.items()
         }
         assert orders.pop("fc2").tolist() == list(range(10))
         assert any(order.tolist() != sorted(order.tolist()) for order in orders.values())
-        for tree, permuted in zip((weights, alphas), found, strict=True):
+        for tree, permuted in zip((weights, alphas), permuted_trees, strict=True):
             expected = permute(jax.tree.map(lambda x, i=i: x[i], tree), orders, ARCH)
             for layer, leaves in expected.items():
                 for name, leaf in leaves.items():
                     np.testing.assert_array_equal(permuted[layer][name][i].numpy(), leaf)
     tokens = codec(SETTINGS).alpha_tokens({k: dict(v) for k, v in alphas.items()})
-    for name, mine in twin.split(to_torch(alphas)).items():
-        np.testing.assert_array_equal(mine.numpy(), tokens[name])
+    for name, ours in torch_training.split(to_torch(alphas)).items():
+        np.testing.assert_array_equal(ours.numpy(), tokens[name])
 
 
-def test_the_twin_adds_noise_and_erases_a_run():
+def test_noise_and_erased_run():
     torch.manual_seed(0)
-    tokens = twin.split(to_torch(made_up(200)))
-    noisy = twin.augment(tokens, 0.5, 0.0)
+    tokens = torch_training.split(to_torch(synthetic_weights(200)))
+    noisy = torch_training.augment(tokens, 0.5, 0.0)
     difference = torch.cat([(noisy[n] - x).flatten() for n, x in tokens.items()])
     assert difference.std().item() == pytest.approx(0.5, rel=0.02)
-    erased = twin.augment(tokens, 0.0, 0.5)
-    gone = torch.cat([(x == 0).all(2) for x in erased.values()], 1)
-    assert gone.sum(1).max() <= 24 and gone.any(0).all()
-    edges = gone.int().diff(dim=1).abs().sum(1)
+    erased = torch_training.augment(tokens, 0.0, 0.5)
+    is_erased = torch.cat([(x == 0).all(2) for x in erased.values()], 1)
+    assert is_erased.sum(1).max() <= 24 and is_erased.any(0).all()
+    edges = is_erased.int().diff(dim=1).abs().sum(1)
     assert edges.max() <= 2
 
 
 @pytest.mark.parametrize("name", ["small", "large"])
-def test_a_training_step_of_the_twin_lowers_its_loss(name):
+def test_training_steps_reduce_the_loss(name):
     torch.manual_seed(0)
     arch = architecture(name, 1 if name == "small" else 3)
     variational = {layer: ["kernel"] for layer in arch.layers}
     settings = replace(SETTINGS, noise=0.0, erase=0.0, gamma=0.0, learning_rate=1e-2)
-    step = twin.training_step(settings, arch, variational, compiled=False)
+    step = torch_training.training_step(settings, arch, variational, compiled=False)
     weights = {
         layer: {n: torch.randn(4, *shape) for n, shape in leaves.items()}
         for layer, leaves in shapes(arch).items()

@@ -21,7 +21,7 @@ def images(count: int = 5) -> np.ndarray:
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        (np.zeros((3, 28, 28, 1), np.uint8), "images are uint8; give them normalised"),
+        (np.zeros((3, 28, 28, 1), np.uint8), "images are uint8; give them normalized"),
         (np.zeros((3, 28, 28, 1), np.int64), "images are int64"),
         (np.zeros((3, 28, 28, 1), bool), "images are bool"),
         (np.zeros((3, 28, 28, 1), np.complex64), "images are complex64"),
@@ -34,7 +34,7 @@ def images(count: int = 5) -> np.ndarray:
         (np.float32(0), "shape ()"),
         ("images", "float32 [n, 28, 28, 1]"),
         (None, "float32 [n, 28, 28, 1]"),
-        ([[1.0], [2.0, 3.0]], "images cannot be made an array"),
+        ([[1.0], [2.0, 3.0]], "images cannot be converted to an array"),
     ],
 )
 def test_images_of_a_wrong_shape_or_type(tmp_path_factory, wrong, reason):

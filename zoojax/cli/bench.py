@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from zoojax.cli.options import Flag, option
 from zoojax.errors import ZoojaxError
-from zoojax.experiments.bench import backends, growth, scaling
+from zoojax.experiments.bench import backends, device_scaling, member_scaling
 from zoojax.experiments.bench.members import IMAGES, Case, gemm_peak
 from zoojax.filesystem.atomic import atomic_write
 from zoojax.runtime import host
@@ -16,57 +16,57 @@ from zoojax.runtime.startup import configure_jax
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure the throughput of training and evaluation next to torch and plain JAX.
+    """Measure the speed of training and evaluation, compared with PyTorch and plain JAX.
 
-    All take synthetic images of the same shape; repetitions alternate, compilation and
-    warm-up are left out. A sample is one image seen by one member; of the kind
-    "representation", one state that the autoencoder of the preset "small" is trained on.
+    All backends use the same synthetic images. Their measurements alternate, and exclude
+    compilation and warm-up. A sample is one image seen by one member; for the kind
+    "representation", one state seen by the autoencoder of the preset "small".
     Example: zoojax bench --architectures small large --batch-sizes 10 64
     """
 
     architectures: tuple[Literal["small", "large"], ...] = ("small",)
-    """Which CNNs."""
+    """Architectures to measure."""
 
     kinds: tuple[Literal["dense", "mp", "vd", "evaluate", "representation"], ...] = (
         *("dense", "mp", "vd", "evaluate", "representation"),
     )
-    """Training of dense, pruned and variational-dropout members, their evaluation, and
+    """Training of dense, pruned and variational-dropout members, evaluation of members, and
     training of a hyper-representation."""
 
     batch_sizes: Annotated[tuple[int, ...], option("N ...")] = (10,)
-    """Images a step."""
+    """Images per step."""
 
     members: Annotated[tuple[int, ...], option("N ...")] = (16, 64)
-    """Members that torch.func.vmap and jax.vmap train at once."""
+    """Members to train at once with torch.func.vmap and jax.vmap."""
 
     repetitions: Annotated[int, option("N")] = 5
-    """Measurements of each; the median and the range are shown."""
+    """Number of measurements; the median and the range are shown."""
 
     seconds: Annotated[float, option("SECONDS")] = 3.0
     """Length of each measurement."""
 
     chunk: Annotated[int | None, option("N")] = None
-    """Members that a core or GPU trains at once (default: chosen for the machine)."""
+    """Members that a core or GPU trains at once (default: chosen for this machine)."""
 
-    growth: Annotated[tuple[int, ...], option("N ...")] = ()
-    """Also train whole zoos of so many members, each in a process of its own, and show what
-    an epoch and its saving take, and the memory."""
+    member_scaling: Annotated[tuple[int, ...], option("N ...")] = ()
+    """Also train zoos with these numbers of members, each in a separate process, and show
+    the time per epoch, the time to save it, and the memory."""
 
-    scaling: Flag = False
-    """Also train zoos over several devices and processes, and show how well that scales."""
+    device_scaling: Flag = False
+    """Also train zoos on several devices and processes, and show the scaling efficiency."""
 
     out: Annotated[Path | None, option("FILE")] = None
-    """Write the result into this Markdown file as well."""
+    """Also write the results to this Markdown file."""
 
     json: Flag = False
     """Print JSON on standard output."""
 
     def run(self) -> None:
-        """Measures, and prints one row per case and backend."""
-        measuring = self.kinds or self.growth or self.scaling
-        if not (self.architectures and self.batch_sizes and measuring):
+        """Measures all cases and prints one row per case and backend."""
+        requested = self.kinds or self.member_scaling or self.device_scaling
+        if not (self.architectures and self.batch_sizes and requested):
             raise ZoojaxError("give at least one architecture, one kind and one batch size")
-        counts = (self.repetitions, *self.batch_sizes, *self.members, *self.growth)
+        counts = (self.repetitions, *self.batch_sizes, *self.members, *self.member_scaling)
         if min(counts) < 1 or self.seconds <= 0:
             raise ZoojaxError("give batch sizes, members, repetitions and seconds above 0")
         configure_jax()
@@ -90,35 +90,36 @@ class Bench:
                     what = f"{case.architecture} {case.kind} batch {case.batch_size}, {name}"
                     status.update(f"{what}: {repetition} of {self.repetitions}")
                     speeds.setdefault((case, name), []).append(measure())
-            grown = []
-            for members in self.growth:
+            by_members = []
+            for members in self.member_scaling:
                 status.update(f"a zoo of {members} members")
-                grown.append(growth.measured(members, IMAGES))
-            scaled = []
-            for topology in scaling.topologies(host.cpu_count()) if self.scaling else []:
+                by_members.append(member_scaling.measure(members, IMAGES))
+            by_devices = []
+            count = host.cpu_count()
+            for topology in device_scaling.topologies(count) if self.device_scaling else []:
                 status.update(f"a zoo on {topology}")
-                scaled.append(scaling.measured(topology))
+                by_devices.append(device_scaling.measure(topology))
         measured = backends.facts(speeds)
         facts = {**measured, "matrix products": f"{_spread(peak)} GFLOP/s"}
         rows = backends.rows(speeds, statistics.median(peak))
         if self.out is not None:
-            text = _markdown(facts, rows, grown, scaled)
+            text = _markdown(facts, rows, by_members, by_devices)
             atomic_write(self.out, lambda path: path.write_text(text))
         if self.json:
             products = {"gflops": peak, "median": statistics.median(peak)}
-            tables = {"rows": rows, "growth": grown, "scaling": scaled}
+            tables = {"rows": rows, "growth": by_members, "scaling": by_devices}
             show_json({**measured, "matrix products": products, **tables})
             return
         say(*(f"{name}: {value}" for name, value in facts.items()))
         if rows:
-            show_rows(pl.DataFrame(_shown(rows)))
-        if grown:
-            show_rows(pl.DataFrame(_shown_growth(grown)))
-        if scaled:
-            show_rows(pl.DataFrame(_shown_scaling(scaled)))
+            show_rows(pl.DataFrame(_format_speeds(rows)))
+        if by_members:
+            show_rows(pl.DataFrame(_format_member_scaling(by_members)))
+        if by_devices:
+            show_rows(pl.DataFrame(_format_device_scaling(by_devices)))
 
 
-def _shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+def _format_speeds(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     return [
         {
             "CNN": row["architecture"],
@@ -133,38 +134,38 @@ def _shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def _shown_growth(growth: list[dict[str, Any]]) -> list[dict[str, str]]:
+def _format_member_scaling(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     return [
         {
             "members": f"{row['members']:,}",
-            "s an epoch": f"{row['epoch_seconds']:.2f}",
-            "ms an epoch and member": f"{1e3 * row['epoch_seconds'] / row['members']:.2f}",
-            "of it saving": f"{row['saving_seconds'] / row['epoch_seconds']:.1%}",
+            "s per epoch": f"{row['epoch_seconds']:.2f}",
+            "ms per epoch and member": f"{1e3 * row['epoch_seconds'] / row['members']:.2f}",
+            "saving": f"{row['saving_seconds'] / row['epoch_seconds']:.1%}",
             "memory, MiB": f"{row['memory_bytes'] / 2**20:,.0f}",
         }
-        for row in growth
+        for row in rows
     ]
 
 
-def _shown_scaling(scaling: list[dict[str, Any]]) -> list[dict[str, str]]:
-    apart = scaling[0]["samples_per_second"]
+def _format_device_scaling(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    baseline = rows[0]["samples_per_second"]
     return [
         {
             "small CNN, batch 10": row["topology"],
             "members": f"{row['members']:,}",
             "samples/s": f"{row['samples_per_second']:,.0f}",
-            "of zoos apart": f"{row['samples_per_second'] / apart:.0%}",
+            "relative to independent zoos": f"{row['samples_per_second'] / baseline:.0%}",
             "gathering and saving": f"{row['saving']:.1%}",
         }
-        for row in scaling
+        for row in rows
     ]
 
 
 def _markdown(
     facts: dict[str, Any],
     rows: list[dict[str, Any]],
-    growth: list[dict[str, Any]],
-    scaling: list[dict[str, Any]],
+    by_members: list[dict[str, Any]],
+    by_devices: list[dict[str, Any]],
 ) -> str:
     lines = [
         "# Speed",
@@ -173,13 +174,13 @@ def _markdown(
         "",
     ]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
-    lines += _table(_shown(rows), "|---|--:|---|---|--:|--:|--:|") if rows else []
-    if growth:
-        lines += ["", f"Whole runs of the small CNN, {IMAGES:,} images an epoch, batch 10:"]
-        lines += _table(_shown_growth(growth), "|--:|--:|--:|--:|--:|")
-    if scaling:
-        lines += ["", "One zoo over devices and processes of this machine, beside zoos apart:"]
-        lines += _table(_shown_scaling(scaling), "|---|--:|--:|--:|--:|")
+    lines += _table(_format_speeds(rows), "|---|--:|---|---|--:|--:|--:|") if rows else []
+    if by_members:
+        lines += ["", f"Training runs of the small CNN, {IMAGES:,} images, batch size 10:"]
+        lines += _table(_format_member_scaling(by_members), "|--:|--:|--:|--:|--:|")
+    if by_devices:
+        lines += ["", "One zoo on devices and processes of this machine, and independent zoos:"]
+        lines += _table(_format_device_scaling(by_devices), "|---|--:|--:|--:|--:|")
     return "\n".join([*lines, ""])
 
 

@@ -1,4 +1,4 @@
-"""Trial folders spoiled at random: they convert, or are refused in one line; nothing else is."""
+"""Random damage to trial folders: they are converted, or refused in one line."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ from tests.support.torch_zoos import config, state, trials, write_trial
 from zoojax import open_zoo
 from zoojax.cli.main import main
 from zoojax.converters.sources import from_trials
-from zoojax.converters.zoo_to_torch import verify
+from zoojax.converters.verification import verify
 from zoojax.text import is_printable
 
 IMAGE = np.zeros((1, 28, 28, 1), np.float32)
@@ -39,29 +39,31 @@ NAMES = (
 
 
 def clear(path: Path) -> None:
-    """Makes room for another kind of file."""
+    """Removes whatever is at a path."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
 
 
 @st.composite
-def spoilers(draw: st.DrawFn):
-    """A function that spoils a trial folder of a root."""
-    edits = draw(st.lists(st.one_of(structures(), damages(), entries()), min_size=1, max_size=4))
+def damages(draw: st.DrawFn):
+    """A function that damages a trial folder."""
+    edits = draw(
+        st.lists(st.one_of(value_edits(), byte_edits(), entry_edits()), min_size=1, max_size=4)
+    )
 
-    def spoil(folder: Path) -> None:
+    def damage(folder: Path) -> None:
         for edit in edits:
             edit(folder)
 
-    return spoil
+    return damage
 
 
 @st.composite
-def structures(draw: st.DrawFn):
-    """Other values, keys or shapes of what a file says."""
+def value_edits(draw: st.DrawFn):
+    """Replaces values or keys in a file, or its entire content."""
     name, key = draw(st.sampled_from(FILES)), draw(st.sampled_from(KEYS))
-    value, whole = draw(st.sampled_from(VALUES)), draw(st.integers(0, 9)) == 0
+    value, replace_all = draw(st.sampled_from(VALUES)), draw(st.integers(0, 9)) == 0
 
     def edit(folder: Path) -> None:
         file = folder / name
@@ -71,7 +73,7 @@ def structures(draw: st.DrawFn):
             clear(folder / "result.json")
             cell = str(value).encode(errors="surrogatepass")
             file.write_bytes(b"training_iteration,%s\n0,%s\n" % (key.encode(), cell))
-        elif whole:
+        elif replace_all:
             file.write_text(json.dumps(value))
         else:
             lines = file.read_text(errors="replace").splitlines()
@@ -83,27 +85,27 @@ def structures(draw: st.DrawFn):
 
 
 @st.composite
-def damages(draw: st.DrawFn):
-    """Bytes that are cut, flipped, doubled or nested."""
+def byte_edits(draw: st.DrawFn):
+    """Truncates a file, changes or inserts bytes, repeats or nests its content."""
     name = draw(st.sampled_from(FILES))
-    how = draw(st.sampled_from(("cut", "flip", "insert", "double", "nest")))
-    where, byte = draw(st.floats(0, 1)), draw(st.integers(0, 255))
+    kind = draw(st.sampled_from(("cut", "flip", "insert", "double", "nest")))
+    position, byte = draw(st.floats(0, 1)), draw(st.integers(0, 255))
 
     def edit(folder: Path) -> None:
         file = folder / name
         if file.is_symlink() or not file.is_file():
             return
         content = bytearray(file.read_bytes())
-        place = int(where * max(len(content) - 1, 0))
-        if how == "cut":
+        place = int(position * max(len(content) - 1, 0))
+        if kind == "cut":
             del content[place:]
-        elif how == "flip" and content:
+        elif kind == "flip" and content:
             content[place] ^= byte
-        elif how == "insert":
+        elif kind == "insert":
             content[place:place] = bytes([byte]) * 3
-        elif how == "double":
+        elif kind == "double":
             content = content + content
-        elif how == "nest":
+        elif kind == "nest":
             content[place:place] = b"[" * 100_000
         file.write_bytes(content)
 
@@ -111,42 +113,43 @@ def damages(draw: st.DrawFn):
 
 
 @st.composite
-def entries(draw: st.DrawFn):
-    """Other kinds of files, and other names."""
+def entry_edits(draw: st.DrawFn):
+    """Replaces files by other kinds of entries."""
     name = draw(
         st.sampled_from((*FILES, "checkpoint_-00001", "checkpoint_000007", "checkpoint_9" * 9))
     )
-    how = draw(st.sampled_from(("pipe", "folder", "circle", "out", "gone")))
+    kind = draw(st.sampled_from(("pipe", "folder", "circle", "out", "gone")))
 
     def edit(folder: Path) -> None:
         path = folder / name
         clear(path)
-        if how == "pipe":
+        if kind == "pipe":
             os.mkfifo(path)
-        elif how == "folder":
+        elif kind == "folder":
             path.mkdir()
-        elif how == "circle":
+        elif kind == "circle":
             path.symlink_to(path.name)
-        elif how == "out":
+        elif kind == "out":
             path.symlink_to(folder.parents[1] / "secret")
 
     return edit
 
 
 def contents(folder: Path) -> dict[str, bytes]:
+    """The content of all files in a folder."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def run(*arguments: object) -> tuple[int, str]:
     """Exit status and standard error of `zoojax convert`."""
-    told = io.StringIO()
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(told):
+    errors = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
         status = main(["convert", *map(str, arguments), "--quiet"])
-    return status, told.getvalue()
+    return status, errors.getvalue()
 
 
-def assert_converted_or_refused(base: Path, kind: str, spoil, name: str | None) -> None:
-    """The zoo opens, and goes back to torch; nothing but it and what it goes to is written."""
+def assert_converted_or_refused(base: Path, kind: str, damage, name: str | None) -> None:
+    """The zoo opens and can be exported, or the damage is refused; nothing else is written."""
     shutil.rmtree(base, ignore_errors=True)
     root = base / "root"
     for seed in (1, 2):
@@ -158,50 +161,52 @@ def assert_converted_or_refused(base: Path, kind: str, spoil, name: str | None) 
     (folder / "progress.csv").write_text("training_iteration,test_acc\n0,0.5\n")
     if name is not None:
         folder = folder.rename(root / name)
-    spoil(folder)
-    status, told = run("from-torch", root, "--out", base / "zoo")
+    damage(folder)
+    status, errors = run("from-torch", root, "--out", base / "zoo")
     assert secret.read_text() == '{"seed": 77, "training_iteration": 0}'
     assert status in (0, 2)
-    assert all(is_printable(line) and len(line) < 1500 for line in told.splitlines())
+    assert all(is_printable(line) and len(line) < 1500 for line in errors.splitlines())
     if status == 2:
-        assert told.startswith("zoojax: ") and len(told.splitlines()) == 1
+        assert errors.startswith("zoojax: ") and len(errors.splitlines()) == 1
         assert sorted(p.name for p in base.iterdir()) == ["root", "secret"]
         return
     zoo = open_zoo(base / "zoo")
     assert 77 not in zoo.members_table["seed"].to_list()
     assert zoo.members_table["notes"].str.len_chars().max() < 5000  # pyright: ignore
     for column in zoo.metrics_history:
-        numbers = column.drop_nulls().to_numpy()
-        assert np.isfinite(numbers).all()
+        values = column.drop_nulls().to_numpy()
+        assert np.isfinite(values).all()
         if column.name.endswith("_acc") or column.name.startswith("sparsity"):
-            assert ((numbers >= 0) & (numbers <= 1)).all()
+            assert ((values >= 0) & (values <= 1)).all()
     before = contents(base)
-    status, told = run("to-torch", zoo.path, "--out", base / "back")
-    assert status == 0, told
+    status, errors = run("to-torch", zoo.path, "--out", base / "back")
+    assert status == 0, errors
     after = contents(base)
     assert {k: v for k, v in after.items() if not k.startswith("back/")} == before
     assert sum(k.endswith("/checkpoints") for k in after if k.startswith("back/")) == 2
-    found = verify(zoo, from_trials(root), IMAGE, sample=None)
-    assert (found.states, found.unequal) == (2, [])
+    result = verify(zoo, from_trials(root), IMAGE, sample=None)
+    assert (result.states, result.unequal) == (2, [])
 
 
 def fuzz(examples: int):
+    """Runs a test with this many examples."""
+
     def decorate(function):
         health = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
         limits = settings(max_examples=examples, deadline=None, suppress_health_check=health)
-        named = st.one_of(st.none(), st.sampled_from(NAMES))
-        cases = given(kind=st.sampled_from(("dense", "mp", "vd")), spoil=spoilers(), name=named)
+        names = st.one_of(st.none(), st.sampled_from(NAMES))
+        cases = given(kind=st.sampled_from(("dense", "mp", "vd")), damage=damages(), name=names)
         return limits(cases(function))
 
     return decorate
 
 
 @fuzz(40)
-def test_spoiled_trials(tmp_path, kind, spoil, name):
-    assert_converted_or_refused(tmp_path / "case", kind, spoil, name)
+def test_damaged_trials(tmp_path, kind, damage, name):
+    assert_converted_or_refused(tmp_path / "case", kind, damage, name)
 
 
 @pytest.mark.slow
 @fuzz(300)
-def test_many_spoiled_trials(tmp_path, kind, spoil, name):
-    assert_converted_or_refused(tmp_path / "case", kind, spoil, name)
+def test_many_damaged_trials(tmp_path, kind, damage, name):
+    assert_converted_or_refused(tmp_path / "case", kind, damage, name)

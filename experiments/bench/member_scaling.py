@@ -1,7 +1,7 @@
-"""How time and memory of a training run grow with its members: what `bench --growth` runs.
+"""Time and memory of a training run by the number of its members: `bench --member-scaling`.
 
-`python -m zoojax.experiments.bench.growth '{"members": 1000, "images": 400}'` trains a zoo on
-synthetic images in a process of its own, and prints what it took as JSON.
+`python -m zoojax.experiments.bench.member_scaling '{"members": 1000, "images": 400}'` trains a zoo
+on synthetic images and prints its time and memory as JSON.
 """
 
 import json
@@ -13,44 +13,53 @@ import time
 from pathlib import Path
 from typing import Any
 
-# Epoch 1 compiles. Then epochs beside which the one before is saved alternate with epochs beside
-# which nothing is: what saving takes is the difference. Short epochs differ by chance, so there
-# are up to so many pairs of them, as long as they train no more samples than that.
-_PAIRS, _SAMPLES = 5, 5_000_000
+# Each epoch is saved while the next one trains. After epoch 1, which includes compilation, every
+# second save is skipped, and the difference between the two kinds of epochs is the time that saving
+# takes. Short epochs vary by chance, so several pairs are measured, up to this number of pairs and
+# of trained samples.
+_MAX_PAIRS, _MAX_SAMPLES = 5, 5_000_000
 
 
-def measured(members: int, images: int) -> dict[str, Any]:
-    """What a run of some members takes, measured in a process of its own.
+def measure(members: int, images: int) -> dict[str, Any]:
+    """Measures a training run in a separate process.
 
     Args:
-        members: of the small CNN, batch size 10.
-        images: training images of an epoch.
+        members: number of members, with the small CNN and batch size 10.
+        images: number of training images.
 
     Returns:
-        `members`, `images`; `epoch_seconds`: of an epoch, its evaluation and saving within;
-        `saving_seconds`: by how much it is longer than one without saving, which by chance
-        may be less than zero (both medians); `memory_bytes`: the most that was resident.
+        `members` and `images`; `epoch_seconds`: duration of an epoch with evaluation and saving;
+        `saving_seconds`: the part of it that saving takes, which may be negative by chance (both
+        are medians); `memory_bytes`: peak resident memory.
     """
     task = json.dumps({"members": members, "images": images})
-    command = [sys.executable, "-m", "zoojax.experiments.bench.growth", task]
+    command = [sys.executable, "-m", "zoojax.experiments.bench.member_scaling", task]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
 def _memory() -> int:
-    """The most bytes that this process had resident."""
+    """Returns the peak resident memory of this process in bytes."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
-        # Kilobytes on other Unixes, bytes on macOS.
+        # In kilobytes on other Unix systems, in bytes on macOS.
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    # Unlike ru_maxrss it does not begin with what the parent process had.
+    # Unlike ru_maxrss, VmHWM does not include the memory of the parent process.
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024
 
 
 def images_file(folder: Path, images: int) -> Path:
-    """Writes so many random training images, and 200 others."""
+    """Writes random training images, and 200 images for validation and test.
+
+    Args:
+        folder: an existing folder.
+        images: number of training images.
+
+    Returns:
+        The file, images.npz.
+    """
     import numpy as np
 
     generator = np.random.default_rng(0)
@@ -62,7 +71,7 @@ def images_file(folder: Path, images: int) -> Path:
 
 
 def train(out: Path, file: Path, members: int, images: int, chunk: int | None) -> dict[str, Any]:
-    """Trains a zoo in this process; see `measured`."""
+    """Trains a zoo in this process and measures it; see `measure`."""
     from unittest.mock import patch
 
     import numpy as np
@@ -70,20 +79,20 @@ def train(out: Path, file: Path, members: int, images: int, chunk: int | None) -
     from zoojax import DataSpec, Grid, train_zoo
     from zoojax.storage.writer import ZooWriter
 
-    pairs = max(1, min(_PAIRS, _SAMPLES // (members * images)))
-    moments: list[float] = []
+    pairs = max(1, min(_MAX_PAIRS, _MAX_SAMPLES // (members * images)))
+    times: list[float] = []
     append = ZooWriter.append
 
     def timed(writer: ZooWriter, epoch: int, *rest: Any) -> None:
-        moments.append(time.perf_counter())
+        times.append(time.perf_counter())
         if epoch == 0 or epoch % 2:
             append(writer, epoch, *rest)
 
     with patch.object(ZooWriter, "append", timed):
         spec, grid = DataSpec(str(file), train=images, val=100), Grid(seeds=members)
         train_zoo(out, "growth", grid, "small", spec, epochs=1 + 2 * pairs, chunk=chunk)
-    lengths = np.diff(moments)[1:]
-    saved, unsaved = np.median(lengths[::2]), np.median(lengths[1::2])
+    durations = np.diff(times)[1:]
+    saved, unsaved = np.median(durations[::2]), np.median(durations[1::2])
     return {
         "members": members,
         "images": images,
