@@ -4,8 +4,8 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test test-slow lint clean
 
-# Trains a small zoo of real digits, makes both its sparse twins, and analyses them; no data is
-# downloaded.
+# Trains a small zoo on real digits, creates both sparse twins, and analyzes all three. Downloads no
+# data.
 demo: $(VENV)/.installed
 	$(BIN)/zoojax reproduce digits-s-seed --members 24 --ratios 0.5 0.6 0.7 0.8 0.9 --out runs/demo
 

@@ -1,7 +1,7 @@
-"""The folder that a zoo is exported to: whose it is, and safe names for what is in it.
+"""The output folder of an export: its owner, and safe names for its files and folders.
 
-Nothing is written outside the folder, whatever names a zoo holds, and nothing that another
-export or another program has written is overwritten.
+Nothing is written outside the folder, whatever names a zoo contains, and nothing that another
+export or program has written is overwritten.
 """
 
 import contextlib
@@ -25,85 +25,90 @@ from zoojax.text import is_printable, printable
 
 MARKER = "zoojax.json"
 _FORMAT = "zoojax-export"
-_LONGEST_NAME = 255  # bytes, of most file systems
+_MAX_NAME_BYTES = 255  # The limit of most file systems.
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?", re.I)
-# A separator somewhere, though not here; and what Windows has other uses for.
+# Separators on any system; and characters that Windows reserves.
 _FORBIDDEN = frozenset('/\\<>:"|?*' if os.name == "nt" else "/\\")
 
 
 def is_safe_name(name: object) -> bool:
-    """Whether text names something in a folder here, is no path anywhere, and shows as it is."""
+    """Whether a name is valid for a folder here, not a path on any system, and printable."""
     return (
         isinstance(name, str)
         and bool(name)
         and is_printable(name)
-        and len(name.encode()) <= _LONGEST_NAME
+        and len(name.encode()) <= _MAX_NAME_BYTES
         and _FORBIDDEN.isdisjoint(name)
         and not name.startswith(" ")
         and not name.endswith((".", " "))
         and _RESERVED.fullmatch(name) is None
-        and _key(name) != _key(MARKER)
+        and _normalize(name) != _normalize(MARKER)
     )
 
 
-def _key(name: str) -> str:
-    """Equal for names that some file system takes for one."""
+def _normalize(name: str) -> str:
+    """Maps names that some file system does not distinguish to the same text."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def folder_names(zoo: Zoo) -> tuple[list[str], list[str]]:
-    """A folder name for each member: its trial's where that is safe and its own.
+    """Chooses a folder name for each member: that of its trial if it is safe and unique.
+
+    Args:
+        zoo: The zoo.
 
     Returns:
-        Names in the order of the members table, different on any file system; and a sentence
-        for the user where some are not the trials' names.
+        Names in the order of the members table, distinct on any file system; and notes for
+        the user if some are not the names of the trials.
     """
     rows = zoo.members_table.to_dicts()
-    stored = [row.get("trial", _original(row)) for row in rows]
+    stored = [row.get("trial", _default_name(row)) for row in rows]
     names: dict[int, str] = {}
     taken: set[str] = set()
     for i, name in enumerate(stored):
-        if is_safe_name(name) and _key(name) not in taken:
+        if is_safe_name(name) and _normalize(name) not in taken:
             names[i] = name
-            taken.add(_key(name))
+            taken.add(_normalize(name))
     renamed = [i for i in range(len(rows)) if i not in names]
     for i in renamed:
-        base = name = _original(rows[i])
+        base = name = _default_name(rows[i])
         count = 1
-        while _key(name) in taken:
+        while _normalize(name) in taken:
             count += 1
             name = f"{base}_{count}"
         names[i] = name
-        taken.add(_key(name))
+        taken.add(_normalize(name))
     notes = []
     if renamed:
         first = renamed[0]
         notes.append(
-            f"{len(renamed)} trial name(s) cannot name a folder or are there twice; the first, "
-            f"'{printable(stored[first], 60)}' of member {rows[first]['id']}, is in {names[first]}"
+            f"{len(renamed)} trial name(s) cannot name a folder or are duplicates; the first, "
+            f"'{printable(stored[first], 60)}' of member {rows[first]['id']}, is written to "
+            f"{names[first]}"
         )
     return [names[i] for i in range(len(rows))], notes
 
 
-def _original(row: dict[str, Any]) -> str:
-    """A name in the manner of the original zoos."""
+def _default_name(row: dict[str, Any]) -> str:
+    """A name in the style of the original zoos."""
     name = f"NN_tune_trainable_{row['id']:05d}_seed={row['seed']}"
     return name + (f"_amount={100 * row['ratio']:g}" if "ratio" in row else "")
 
 
 @contextlib.contextmanager
-def claimed(zoo: Zoo, out: Path, layout: str, names: Iterable[str]) -> Iterator[None]:
-    """Makes a folder that of an export, and keeps other commands from writing it.
+def claim_folder(zoo: Zoo, out: Path, layout: str, names: Iterable[str]) -> Iterator[None]:
+    """Marks a folder as that of an export, and locks it against other commands.
 
     Args:
-        zoo: the zoo.
-        out: the folder: new, of the same export interrupted, or without any of the names.
-        layout: what is written to it.
-        names: of the files and folders that are to be written there.
+        zoo: The exported zoo.
+        out: The folder: a new one, that of the same export, interrupted, or one without any
+            of the names.
+        layout: The layout of the export, which the marker stores.
+        names: Names of the files and folders that the export will write.
 
     Raises:
-        ZoojaxError: it is that of another export, or holds something of one of the names;
-            another command is writing it; it cannot be written.
+        ZoojaxError: If the folder is that of another export or contains one of the names,
+            another command is writing to it, or it cannot be written.
     """
     about = {
         "format": _FORMAT,
@@ -116,37 +121,43 @@ def claimed(zoo: Zoo, out: Path, layout: str, names: Iterable[str]) -> Iterator[
     make_folder(out)
     with locked(out):
         try:
-            found = read_json(out / MARKER)
+            marker = read_json(out / MARKER)
         except NotFoundError:
             for name in names:
                 if exists(out / name):
                     raise ZoojaxError(
-                        f"{printable(out / name)} is there, and not of this export; give --out a "
-                        "new folder"
+                        f"{printable(out / name)} exists and is not part of this export; give "
+                        "--out a new folder"
                     ) from None
             text = json.dumps(about, indent=2) + "\n"
             atomic_write(out / MARKER, lambda file: file.write_text(text, "utf-8"))
         else:
-            _check(out, found, about)
+            _check_marker(out, marker, about)
         yield
 
 
-def _check(out: Path, found: object, about: dict[str, str]) -> None:
-    there = found if isinstance(found, dict) and found.get("format") == _FORMAT else {}
-    if there.get("fingerprint") != about["fingerprint"]:
-        raise ZoojaxError(f"{printable(out)} holds the export of another zoo; give --out a new one")
-    if there.get("layout") != about["layout"]:
+def _check_marker(out: Path, content: object, about: dict[str, str]) -> None:
+    marker = content if isinstance(content, dict) and content.get("format") == _FORMAT else {}
+    if marker.get("fingerprint") != about["fingerprint"]:
         raise ZoojaxError(
-            f"{printable(out)} was exported as {printable(there.get('layout'), 40)}, not "
+            f"{printable(out)} contains the export of another zoo; give --out a new folder"
+        )
+    if marker.get("layout") != about["layout"]:
+        raise ZoojaxError(
+            f"{printable(out)} was exported as {printable(marker.get('layout'), 40)}, not "
             f"{about['layout']}; give --out a new folder"
         )
 
 
-def folder_in(parent: Path, name: str) -> Path:
-    """A folder of a name within another, made if it is not there; never one elsewhere.
+def make_subfolder(parent: Path, name: str) -> Path:
+    """Creates a folder within another if it does not exist, and never anywhere else.
+
+    Args:
+        parent: The folder to create it in.
+        name: Its name.
 
     Raises:
-        ZoojaxError: it is a link or a file, or cannot be made.
+        ZoojaxError: If it is a link or a file, or cannot be created.
     """
     path = parent / name
     if path.parent != parent or path.name != name:
@@ -154,9 +165,9 @@ def folder_in(parent: Path, name: str) -> Path:
     try:
         path.mkdir()
     except FileExistsError:
-        # What is there may be a link that leads out of the export.
+        # It may be a link that leads out of the export.
         if not stat.S_ISDIR(_mode(path)):
-            raise ZoojaxError(f"{printable(path)} is not a folder; move it away") from None
+            raise ZoojaxError(f"{printable(path)} is not a folder; move it elsewhere") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ZoojaxError(f"cannot create {printable(path)}: {reason}") from error
@@ -164,11 +175,12 @@ def folder_in(parent: Path, name: str) -> Path:
 
 
 def is_written(file: Path) -> bool:
-    """Whether a file is there as such, and not as a link."""
+    """Whether a regular file exists; a link does not count."""
     return stat.S_ISREG(_mode(file))
 
 
 def _mode(path: Path) -> int:
+    """The file mode, without following links; 0 if the file does not exist."""
     try:
         return path.lstat().st_mode
     except OSError:
@@ -176,16 +188,21 @@ def _mode(path: Path) -> int:
 
 
 def write_safetensors(file: Path, arrays: dict[str, np.ndarray], about: dict[str, str]) -> None:
-    """Writes arrays by name and texts about them, readable as any other file is.
+    """Writes arrays by name, and metadata, with the usual file permissions.
+
+    Args:
+        file: The file to write.
+        arrays: Arrays by name.
+        about: The metadata.
 
     Raises:
-        ZoojaxError: the file cannot be written.
+        ZoojaxError: If the file cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     def write(path: Path) -> None:
-        # safetensors makes files that nobody else may read.
+        # safetensors itself creates files that only their owner can read.
         path.touch()
         mode = path.stat().st_mode
         save_file(arrays, path, about)

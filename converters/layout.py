@@ -1,6 +1,6 @@
-"""Torch's names and axes <-> Flax's, in one explicit table.
+"""Maps torch's names and axes to Flax's and back, in one explicit table.
 
-Works on NumPy arrays alone; whoever reads files brings torch.
+Works on NumPy arrays, without torch.
 """
 
 import re
@@ -11,8 +11,8 @@ import numpy as np
 from zoojax.architectures.base import Architecture
 from zoojax.errors import ZoojaxError
 
-# Where the zoos' torch modules keep their layers, by architecture and by whether the
-# modules of dropout are counted.
+# Indices of the layers in the zoos' `module_list`, by architecture and by whether dropout
+# modules take part in the numbering.
 MODULES: dict[tuple[str, bool], tuple[str, ...]] = {
     ("small", False): ("0", "3", "6", "9", "11"),
     ("small", True): ("0", "4", "8", "11", "14"),
@@ -25,28 +25,32 @@ _CONV_TO_TORCH = (3, 2, 0, 1)
 
 
 def layer_prefixes(names: Mapping[str, object], architecture: Architecture) -> dict[str, str]:
-    """Which torch prefix holds which layer: {"conv1": "module_list.0", ...}, by order.
+    """Maps layers to torch prefixes by their order: {"conv1": "module_list.0", ...}.
+
+    Args:
+        names: A state dict.
+        architecture: The network.
 
     Raises:
-        ZoojaxError: another number of layers than the architecture has.
+        ZoojaxError: If the number of layers is not that of the architecture.
     """
     prefixes = {n.rpartition(".")[0] for n in names if n.endswith((".weight", ".weight_orig"))}
     ordered = sorted(prefixes, key=module_order)
     if len(ordered) != len(architecture.layers):
         raise ZoojaxError(
-            f"{len(ordered)} layers with weights, and the {architecture.name} CNN has "
+            f"{len(ordered)} layers with weights, but the {architecture.name} CNN has "
             f"{len(architecture.layers)}: {', '.join(architecture.layers)}"
         )
     return dict(zip(architecture.layers, ordered, strict=True))
 
 
 def module_order(prefix: str) -> list[int]:
-    """Sorts prefixes such as module_list.3 and module_list.11 by their numbers."""
+    """Sort key of prefixes: module_list.3 comes before module_list.11."""
     return [int(part) if re.fullmatch("[0-9]{1,9}", part) else -1 for part in prefix.split(".")]
 
 
 def torch_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """The shapes of torch's weights, by layer: OIHW, and [out, in]."""
+    """Shapes of torch's weights by layer: OIHW, and [out, in]."""
     shapes, channels = {}, architecture.channels
     for i, conv in enumerate(architecture.convs, start=1):
         shapes[f"conv{i}"] = (conv.features, channels, conv.kernel, conv.kernel)
@@ -58,7 +62,7 @@ def torch_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 
 
 def _flattened_shape(architecture: Architecture) -> tuple[int, int, int]:
-    """(channels, height, width) of what is flattened into fc1: torch's channels first."""
+    """(channels, height, width) of the input that torch flattens into fc1."""
     side = architecture.size
     for conv in architecture.convs:
         side = (side - conv.kernel + 1) // conv.pool
@@ -66,15 +70,15 @@ def _flattened_shape(architecture: Architecture) -> tuple[int, int, int]:
 
 
 def kernel_to_flax(layer: str, weight: np.ndarray, architecture: Architecture) -> np.ndarray:
-    """A torch weight, mask or log sigma squared as a Flax kernel.
+    """Converts a torch weight, mask or log sigma squared to a Flax kernel.
 
     Args:
-        layer: its Flax name.
-        weight: OIHW, or [out, in]; for fc1 the inputs are channels first.
-        architecture: the network.
+        layer: The Flax name of the layer.
+        weight: OIHW, or [out, in]; the inputs of fc1 are channels first.
+        architecture: The network.
 
     Returns:
-        HWIO, or [in, out]; for fc1 the inputs are channels last.
+        HWIO, or [in, out]; the inputs of fc1 are channels last.
     """
     if layer.startswith("conv"):
         return weight.transpose(_CONV_TO_FLAX)
@@ -85,7 +89,16 @@ def kernel_to_flax(layer: str, weight: np.ndarray, architecture: Architecture) -
 
 
 def kernel_to_torch(layer: str, kernel: np.ndarray, architecture: Architecture) -> np.ndarray:
-    """The inverse of `kernel_to_flax`."""
+    """Inverts `kernel_to_flax`.
+
+    Args:
+        layer: The Flax name of the layer.
+        kernel: HWIO, or [in, out].
+        architecture: The network.
+
+    Returns:
+        OIHW, or [out, in].
+    """
     if layer.startswith("conv"):
         return kernel.transpose(_CONV_TO_TORCH)
     if layer == "fc1":
@@ -96,12 +109,16 @@ def kernel_to_torch(layer: str, kernel: np.ndarray, architecture: Architecture) 
 
 
 def params_to_flax(state: Mapping[str, np.ndarray], architecture: Architecture) -> dict:
-    """One member's parameters out of a torch state dict.
+    """Converts a torch state dict to the parameters of one member.
 
-    A pruned layer (weight_orig and weight_mask) gives the masked weight.
+    A pruned layer (weight_orig and weight_mask) yields the masked weight.
+
+    Args:
+        state: The state dict.
+        architecture: The network.
 
     Raises:
-        ZoojaxError: another number of layers than the architecture has.
+        ZoojaxError: If the number of layers is not that of the architecture.
     """
     params = {}
     for layer, prefix in layer_prefixes(state, architecture).items():
@@ -119,12 +136,12 @@ def params_to_flax(state: Mapping[str, np.ndarray], architecture: Architecture) 
 def params_to_torch(
     params: Mapping[str, Mapping[str, np.ndarray]], architecture: Architecture, dropout: bool
 ) -> dict[str, np.ndarray]:
-    """One member's parameters as a torch state dict, in the zoos' module names.
+    """Converts the parameters of one member to a torch state dict with the zoos' module names.
 
     Args:
-        params: the member.
-        architecture: the network.
-        dropout: whether the torch module counts dropout layers.
+        params: The parameters of the member.
+        architecture: The network.
+        dropout: Whether dropout modules take part in the numbering.
     """
     state = {}
     modules = MODULES[architecture.name, dropout]
@@ -138,14 +155,22 @@ def params_to_torch(
 def log_sigma2_to_flax(
     state: Mapping[str, np.ndarray], architecture: Architecture, variant: str
 ) -> dict:
-    """One member's log sigma squared out of a torch state dict of a variational twin.
+    """Extracts log sigma squared of one member from the state dict of a variational twin.
 
-    The log_sigma2_bias of fully connected layers is uninitialised memory and ignored.
+    The log_sigma2_bias of fully connected layers is uninitialized memory and ignored.
+
+    Args:
+        state: The state dict.
+        architecture: The network.
+        variant: "released" (variational biases in convolutions) or "corrected".
+
+    Raises:
+        ZoojaxError: If the number of layers is not that of the architecture.
     """
-    result = {}
+    log_sigma2 = {}
     for layer, prefix in layer_prefixes(state, architecture).items():
-        log_sigma2 = state[f"{prefix}.log_sigma2"]
-        result[layer] = {"kernel": kernel_to_flax(layer, log_sigma2, architecture)}
+        weight = state[f"{prefix}.log_sigma2"]
+        log_sigma2[layer] = {"kernel": kernel_to_flax(layer, weight, architecture)}
         if variant == "released" and layer.startswith("conv"):
-            result[layer]["bias"] = state[f"{prefix}.log_sigma2_bias"]
-    return result
+            log_sigma2[layer]["bias"] = state[f"{prefix}.log_sigma2_bias"]
+    return log_sigma2

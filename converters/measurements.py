@@ -1,4 +1,4 @@
-"""The metrics of converted members: what trials report, and sparsities counted from states."""
+"""Metrics of converted members: reported values, and sparsities computed from the states."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from zoojax.architectures.parameters import masked
-from zoojax.converters.reported import MEASURED, Reports, Row, is_finite
+from zoojax.converters.reported import MEASURED, MetricUnits, Row, is_finite
 from zoojax.converters.sources import Source
 from zoojax.sparsifiers.variational_dropout import apply_threshold
 from zoojax.training import metrics
@@ -16,26 +16,26 @@ from zoojax.training import metrics
 _sparsity = jax.jit(jax.vmap(metrics.sparsity))
 
 
-def of_states(
+def state_metrics(
     sources: Sequence[Source],
     members: pl.Series,
-    reports: Reports,
+    units: MetricUnits,
     epoch: int,
     state: dict[str, Any],
 ) -> pl.DataFrame:
-    """Metrics of an epoch: reported accuracies and losses, and sparsities of the states.
+    """Metrics of one epoch: reported accuracies and losses, and the sparsities of the states.
 
     Args:
-        sources: what the members come from.
-        members: their ids.
-        reports: how their rows are to be read.
-        epoch: which.
-        state: of all members, stacked, as a zoo holds it.
+        sources: The sources of the members.
+        members: The ids of the members.
+        units: The units of the reported metrics.
+        epoch: The epoch.
+        state: The states of all members, stacked, as a zoo stores them.
 
     Returns:
-        One row per member.
+        A table with one row per member.
     """
-    table = _measured([source.rows.get(epoch, {}) for source in sources], reports)
+    table = _reported_values([source.rows.get(epoch, {}) for source in sources], units)
     params = state["params"]
     if "mask" in state:
         params = masked(params, state["mask"])
@@ -52,52 +52,52 @@ def of_states(
     )
 
 
-def reported(
+def reported_metrics(
     sources: Sequence[Source],
     members: pl.Series,
-    reports: Reports,
-    is_wanted: Callable[[Source, int], bool],
+    units: MetricUnits,
+    is_selected: Callable[[Source, int], bool],
     schema: pl.Schema,
 ) -> pl.DataFrame:
-    """Metrics of all epochs that were reported, with a state or without.
+    """Metrics of all reported epochs, with or without a state.
 
     Args:
-        sources: what the members come from.
-        members: their ids.
-        reports: how their rows are to be read.
-        is_wanted: whether to take a source's row of an epoch.
-        schema: of the zoo's metrics.
+        sources: The sources of the members.
+        members: The ids of the members.
+        units: The units of the reported metrics.
+        is_selected: Decides whether the row of a source and an epoch is included.
+        schema: The schema of the zoo's metrics.
 
     Returns:
-        One row per member and epoch. Sparsities of layers, which only a state tells, are null;
-        `finite` is false where a reported number is not finite.
+        A table with one row per member and epoch. Sparsities of layers are null, because only
+        states show them; `finite` is false if a reported value is not finite.
     """
-    chosen = [
+    selected = [
         (member, epoch, row)
         for source, member in zip(sources, members.to_list(), strict=True)
         for epoch, row in source.rows.items()
-        if is_wanted(source, epoch)
+        if is_selected(source, epoch)
     ]
-    rows = [row for _, _, row in chosen]
-    table = _measured(rows, reports)
-    table["sparsity"] = np.array([reports.value(row, "sparsity_ratio") for row in rows], float)
+    rows = [row for _, _, row in selected]
+    table = _reported_values(rows, units)
+    table["sparsity"] = np.array([units.value(row, "sparsity_ratio") for row in rows], float)
     columns = {
-        "member": pl.Series([member for member, _, _ in chosen], dtype=pl.Int64),
-        "epoch": pl.Series([epoch for _, epoch, _ in chosen], dtype=pl.Int64),
+        "member": pl.Series([member for member, _, _ in selected], dtype=pl.Int64),
+        "epoch": pl.Series([epoch for _, epoch, _ in selected], dtype=pl.Int64),
         **{name: pl.Series(values).fill_nan(None) for name, values in table.items()},
         "finite": pl.Series([is_finite(row) for row in rows], dtype=pl.Boolean),
     }
-    unknown = pl.Series([None] * len(rows), dtype=pl.Null)
+    nulls = pl.Series([None] * len(rows), dtype=pl.Null)
     return pl.DataFrame(
-        {name: columns.get(name, unknown).cast(kind) for name, kind in schema.items()}
+        {name: columns.get(name, nulls).cast(kind) for name, kind in schema.items()}
     )
 
 
-def _measured(rows: Sequence[Row], reports: Reports) -> dict[str, np.ndarray]:
-    """Reported losses, accuracies and gaps, float32 [rows]; NaN where unknown."""
+def _reported_values(rows: Sequence[Row], units: MetricUnits) -> dict[str, np.ndarray]:
+    """Reported losses, accuracies and gaps, float32 [rows]; NaN if unknown."""
     table = {
-        name: np.array([reports.value(row, name) for row in rows], np.float32) for name in MEASURED
+        name: np.array([units.value(row, name) for row in rows], np.float32) for name in MEASURED
     }
-    given = np.array([reports.value(row, "ggap") for row in rows], np.float32)
-    own = table["train_acc"] - table["test_acc"]
-    return table | {"ggap": np.where(np.isnan(own), given, own)}
+    reported = np.array([units.value(row, "ggap") for row in rows], np.float32)
+    computed = table["train_acc"] - table["test_acc"]
+    return table | {"ggap": np.where(np.isnan(computed), reported, computed)}

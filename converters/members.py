@@ -1,4 +1,4 @@
-"""The members table of a converted zoo: who is in it, with which hyper-parameters."""
+"""The members table of a converted zoo: its members and their hyperparameters."""
 
 import math
 import re
@@ -10,16 +10,17 @@ from typing import Any
 import polars as pl
 
 from zoojax.architectures.layers import ACTIVATIONS, INITS
-from zoojax.converters.reported import Reports, number, whole
+from zoojax.converters.reported import MetricUnits, parse_integer, parse_number
 from zoojax.converters.sources import Source
 from zoojax.converters.state_dicts import StateDictInfo
 from zoojax.errors import ZoojaxError
 from zoojax.optimizers import OPTIMIZERS
+from zoojax.presets import preset
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
-# Column of the members table <- the original code's key.
-_HYPER = {
+# Columns of the members table, and the original code's keys.
+_CONFIG_KEYS = {
     "activation": "model::nlin",
     "dropout": "model::dropout",
     "init": "model::init_type",
@@ -27,163 +28,215 @@ _HYPER = {
     "learning_rate": "optim::lr",
     "weight_decay": "optim::wd",
 }
-_TEXTS: dict[str, frozenset[str]] = {
+_CHOICES: dict[str, frozenset[str]] = {
     "activation": frozenset(ACTIVATIONS),
     "init": frozenset(INITS),
     "optimizer": frozenset(OPTIMIZERS),
 }
-# [least, most) of the numbers.
+# Half-open intervals: the minimum is allowed, the maximum is not.
 _RANGES = {
     "dropout": (0.0, 1.0),
     "learning_rate": (0.0, math.inf),
     "weight_decay": (0.0, math.inf),
 }
 _SPELLINGS = {"leakyrelu": "leaky_relu", "SGD": "sgd", "Adam": "adam"}
-_LAST_SEED = 2**32 - 1
-_LONGEST_NOTES = 2000
+_MAX_SEED = 2**32 - 1
+_MAX_NOTES_LENGTH = 2000
+_SCHEMA = {
+    "source": pl.Int64,
+    "seed": pl.Int64,
+    **dict.fromkeys(_CONFIG_KEYS, pl.Float64),
+    **dict.fromkeys(_CHOICES, pl.String),
+    "ratio": pl.Float64,
+    **dict.fromkeys(("trial", "split", "dense_trial"), pl.String),
+    "missing_epochs": pl.List(pl.Int64),
+    "layers": pl.List(pl.String),
+    "notes": pl.String,
+}
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which members and states are taken.
+    """Which members and states are converted.
 
     Attributes:
-        epochs: which epochs; None for all.
-        where: a polars SQL expression over the members table, such as
-            "learning_rate = 0.001 AND activation = 'tanh'".
-        largest_weight: states with a larger absolute weight or bias are rejected.
-        lowest_accuracy: states with a lower reported test accuracy (in [0, 1]) are rejected.
-        strict: stop at the first rejected state.
+        epochs: The epochs; None for all.
+        where: A polars SQL expression over the members table, such as
+            "learning_rate = 0.001 AND activation = 'tanh'"; None for all members.
+        max_abs_weight: States with a larger absolute weight or bias are rejected.
+        min_accuracy: States with a lower reported test accuracy, in [0, 1], are rejected.
+        strict: Whether the first rejected state is an error.
     """
 
     epochs: tuple[int, ...] | None = None
     where: str | None = None
-    largest_weight: float | None = None
-    lowest_accuracy: float | None = None
+    max_abs_weight: float | None = None
+    min_accuracy: float | None = None
     strict: bool = False
 
 
 def members_table(
     sources: list[Source],
-    common: StateDictInfo,
+    info: StateDictInfo,
     parent: Zoo | None,
     defaults: dict[str, Any],
     selection: Selection,
-    reports: Reports,
+    units: MetricUnits,
 ) -> pl.DataFrame:
-    """The members table, and in `source` each member's place among the sources.
+    """Builds the members table.
+
+    Args:
+        sources: The sources of the members.
+        info: The network and kind of the zoo.
+        parent: The dense zoo, if the members are twins.
+        defaults: Hyperparameters for members that report none.
+        selection: The members and epochs to convert.
+        units: The units of the reported metrics.
+
+    Returns:
+        The table, with an additional column `source`: positions in `sources`.
 
     Raises:
-        ZoojaxError: a hyper-parameter that nothing gives, an expression that selects no
-            member, or twins without a parent.
+        ZoojaxError: If a hyperparameter is unknown, the expression selects no member, or a
+            twin has no parent.
     """
-    wanted = wanted_epochs(sources, selection)
-    said = [{name: _said(source, name) for name in _HYPER} for source in sources]
-    agreed = {name: {hyper[name] for hyper in said} - {None} for name in _HYPER}
+    rows = _rows(sources, defaults, selected_epochs(sources, selection), units)
+    table = _flag_duplicates(pl.DataFrame(rows, schema=_SCHEMA))
+    if info.kind != "mp":
+        table = table.drop("ratio")
+    if table["split"].is_null().all():
+        table = table.drop("split")
+    if selection.where is not None:
+        table = _filter(table, selection.where)
+    table = table.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"), pl.all())
+    if parent is not None:
+        table = _link_parents(table, parent)
+    return table.drop("dense_trial")
+
+
+def _rows(
+    sources: list[Source], defaults: dict[str, Any], epochs: set[int], units: MetricUnits
+) -> list[dict[str, Any]]:
+    """One row of the members table per source.
+
+    The notes decide the fingerprint of the zoo: reworded, the same files would convert to
+    another zoo.
+    """
+    reported = [{name: _reported(source, name) for name in _CONFIG_KEYS} for source in sources]
+    all_values = {name: {values[name] for values in reported} - {None} for name in _CONFIG_KEYS}
     rows = []
-    for position, (source, own) in enumerate(zip(sources, said, strict=True)):
+    for position, (source, own) in enumerate(zip(sources, reported, strict=True)):
         notes = [*source.notes]
-        hyper = {n: _hyper(source, n, own[n], agreed[n], defaults, notes) for n in _HYPER}
+        hyperparams = {
+            name: _resolve(source, name, own[name], all_values[name], defaults, notes)
+            for name in _CONFIG_KEYS
+        }
         seed, ratio = _seed(source, notes), _ratio(source, notes)
-        notes += reports.notes(source.rows.values())
+        notes += units.notes(source.rows.values())
         rows.append(
             {
                 "source": position,
                 "seed": seed,
-                **hyper,
+                **hyperparams,
                 "ratio": ratio,
                 "trial": source.name,
                 "split": source.split,
                 "layers": list(source.layers),
                 "dense_trial": _basename(source.config.get("training::init_checkpoint_path")),
-                "missing_epochs": sorted(wanted - source.states.keys()),
-                "notes": printable("; ".join(notes), _LONGEST_NOTES),
+                "missing_epochs": sorted(epochs - source.states.keys()),
+                "notes": printable("; ".join(notes), _MAX_NOTES_LENGTH),
             }
         )
-    schema = {
-        "source": pl.Int64,
-        "seed": pl.Int64,
-        **dict.fromkeys(_HYPER, pl.Float64),
-        **dict.fromkeys(_TEXTS, pl.String),
-        "ratio": pl.Float64,
-        **dict.fromkeys(("trial", "split", "dense_trial"), pl.String),
-        "missing_epochs": pl.List(pl.Int64),
-        "layers": pl.List(pl.String),
-        "notes": pl.String,
-    }
-    table = _note_twins(pl.DataFrame(rows, schema=schema))
-    if common.kind != "mp":
-        table = table.drop("ratio")
-    if table["split"].is_null().all():
-        table = table.drop("split")
-    if selection.where is not None:
-        try:
-            table = table.filter(pl.sql_expr(selection.where))
-        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-            where = printable(selection.where)
-            raise ZoojaxError(f"--where {where!r}: {printable(error)}") from error
-        if table.is_empty():
-            raise ZoojaxError(f"no member is left by --where {printable(selection.where)!r}")
-    table = table.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"), pl.all())
-    if parent is not None:
-        table = _linked(table, parent)
-    return table.drop("dense_trial")
+    return rows
 
 
-def _hyper(
+def _filter(table: pl.DataFrame, where: str) -> pl.DataFrame:
+    try:
+        table = table.filter(pl.sql_expr(where))
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise ZoojaxError(f"--where {printable(where)!r}: {printable(error)}") from error
+    if table.is_empty():
+        raise ZoojaxError(f"--where {printable(where)!r} selects no member")
+    return table
+
+
+def _resolve(
     source: Source,
     name: str,
     own: str | float | None,
-    agreed: set[str | float | None],
+    all_values: set[str | float | None],
     defaults: dict[str, Any],
     notes: list[str],
 ) -> Any:
-    """A hyper-parameter: the member's own; else what all others agree on; else the default."""
+    """Resolves a hyperparameter: the member's own, the one of all others, or the default."""
     if own is not None:
         return own
-    if len(agreed) == 1:
+    if len(all_values) == 1:
         notes.append(f"{name} taken from the other members")
-        return next(iter(agreed))
+        return next(iter(all_values))
     if name in defaults:
         return defaults[name]
-    raise ZoojaxError(f"{source.name} does not say its {name}; give --preset, which does")
+    raise ZoojaxError(f"{source.name} reports no {name}; give --preset, which defines it")
 
 
-def _said(source: Source, name: str) -> str | float | None:
-    """What a member says of a hyper-parameter; None if nothing, or nothing it can be."""
-    value = source.config.get(_HYPER[name])
-    if name in _TEXTS:
-        spelled = _SPELLINGS.get(value, value) if isinstance(value, str) else None
-        return spelled if spelled in _TEXTS[name] else None
-    found = None if isinstance(value, str) else number(value)
-    least, most = _RANGES[name]
-    return found if found is not None and least <= found < most else None
+def preset_defaults(name: str | None) -> dict[str, Any]:
+    """Hyperparameters for which a preset has a single value.
+
+    Args:
+        name: The name of the preset; None for no defaults.
+
+    Raises:
+        ZoojaxError: If there is no such preset.
+    """
+    if name is None:
+        return {}
+    grid = preset(name).grid
+    values = {
+        "activation": grid.activations,
+        "init": grid.inits,
+        "optimizer": grid.optimizers,
+        "learning_rate": grid.learning_rates,
+        "weight_decay": grid.weight_decays,
+        "dropout": grid.dropouts,
+    }
+    return {key: options[0] for key, options in values.items() if len(options) == 1}
+
+
+def _reported(source: Source, name: str) -> str | float | None:
+    """The hyperparameter that a member reports; None if it is missing or invalid."""
+    value = source.config.get(_CONFIG_KEYS[name])
+    if name in _CHOICES:
+        choice = _SPELLINGS.get(value, value) if isinstance(value, str) else None
+        return choice if choice in _CHOICES[name] else None
+    number = None if isinstance(value, str) else parse_number(value)
+    minimum, maximum = _RANGES[name]
+    return number if number is not None and minimum <= number < maximum else None
 
 
 def _seed(source: Source, notes: list[str]) -> int | None:
     seed = source.config.get("seed")
     if seed is None:
-        found = re.search("seed=([0-9]+)", source.name)
-        seed = None if found is None else found[1]
-    valid = whole(seed, _LAST_SEED)
+        match = re.search("seed=([0-9]+)", source.name)
+        seed = None if match is None else match[1]
+    valid = parse_integer(seed, _MAX_SEED)
     if seed is not None and valid is None:
-        notes.append(f"seed {printable(seed, 40)} is not an integer from 0 to {_LAST_SEED}")
+        notes.append(f"seed {printable(seed, 40)} is not an integer from 0 to {_MAX_SEED}")
     return valid
 
 
-def said_ratio(source: Source) -> float | None:
-    """The pruning ratio that a member says, in [0, 1); None if it says none."""
-    said = source.config.get("prune::amount")
-    ratio = None if isinstance(said, str) else number(said)
+def reported_ratio(source: Source) -> float | None:
+    """The pruning ratio that a member reports, in [0, 1); None if it is missing or invalid."""
+    value = source.config.get("prune::amount")
+    ratio = None if isinstance(value, str) else parse_number(value)
     return ratio if ratio is not None and 0 <= ratio < 1 else None
 
 
 def _ratio(source: Source, notes: list[str]) -> float | None:
-    """The pruning ratio that a member says, else the share of its weights that are masked."""
-    ratio = said_ratio(source)
+    """The pruning ratio that a member reports, else the fraction of its weights masked."""
+    ratio = reported_ratio(source)
     if ratio is not None or source.pruned is None:
         return ratio
-    # Masks are of whole weights, so the share is hardly ever the ratio itself.
+    # A mask prunes a whole number of weights: the fraction is rarely the exact ratio.
     ratio = round(source.pruned, 3)
     ratio = ratio if ratio < 1 else source.pruned
     notes.append(f"ratio {ratio:g} taken from its masks")
@@ -196,54 +249,55 @@ def _basename(path: object) -> str | None:
     return printable(path.replace("\\", "/").rstrip("/").rpartition("/")[2], 200)
 
 
-def _note_twins(table: pl.DataFrame) -> pl.DataFrame:
-    """Notes members that have seed and hyper-parameters in common with an earlier one."""
-    same = table.select(["seed", *_HYPER, "ratio"]).to_dicts()
+def _flag_duplicates(table: pl.DataFrame) -> pl.DataFrame:
+    """Notes which members have the same seed and hyperparameters as an earlier one."""
+    identities = table.select(["seed", *_CONFIG_KEYS, "ratio"]).to_dicts()
     seen: dict[str, str] = {}
     notes = []
-    for row, trial, note in zip(same, table["trial"], table["notes"], strict=True):
-        # Of members without a seed nobody knows whether it is the same.
-        earlier = trial if row["seed"] is None else seen.setdefault(str(row), trial)
+    for identity, trial, note in zip(identities, table["trial"], table["notes"], strict=True):
+        # Two unknown seeds may be different ones.
+        known = identity["seed"] is not None
+        earlier = seen.setdefault(str(identity), trial) if known else trial
         more = [] if earlier == trial else [f"same seed and hyper-parameters as {earlier}"]
         notes.append("; ".join([*([note] if note else []), *more]))
     return table.with_columns(pl.Series("notes", notes, dtype=pl.String))
 
 
-def _linked(table: pl.DataFrame, parent: Zoo) -> pl.DataFrame:
-    """Links twins to the parent's members: by the trial they name, else by seed and config."""
+def _link_parents(table: pl.DataFrame, parent: Zoo) -> pl.DataFrame:
+    """Adds the parent member of each twin: by the trial it names, else by its configuration."""
     if parent.config.kind != "dense":
         raise ZoojaxError(f"{parent.path} is itself a twin; give the dense zoo as --parent")
     dense = parent.members_table
     trials = dense["trial"].to_list() if "trial" in dense.columns else []
-    times = Counter(trials)
+    occurrences = Counter(trials)
     by_trial = {
         trial: member
         for trial, member in zip(trials, dense["id"] if trials else (), strict=True)
-        if trial is not None and times[trial] == 1
+        if trial is not None and occurrences[trial] == 1
     }
-    # Learning rates of twins are their own.
+    # Without the learning rate: twins have their own.
     shared = ["seed", "activation", "init", "optimizer", "weight_decay", "dropout"]
     by_config: dict[tuple, list[int]] = {}
     for row, member in zip(dense.select(shared).iter_rows(), dense["id"], strict=True):
         by_config.setdefault(row, []).append(member)
-    ids, lost = [], []
-    for named, trial, row in zip(
+    parents, unmatched = [], []
+    for dense_trial, trial, row in zip(
         table["dense_trial"], table["trial"], table.select(shared).iter_rows(), strict=True
     ):
         candidates = by_config.get(row, [])
-        found = by_trial.get(named, candidates[0] if len(candidates) == 1 else None)
-        ids.append(found)
-        if found is None:
-            lost.append(trial)
-    if lost:
+        only = candidates[0] if len(candidates) == 1 else None
+        parents.append(by_trial.get(dense_trial, only))
+        if parents[-1] is None:
+            unmatched.append(trial)
+    if unmatched:
         raise ZoojaxError(
-            f"{len(lost)} twins have no one dense member in {parent.path}, the first: {lost[0]}; "
-            "leave --parent out, or give the zoo that they were made from"
+            f"{len(unmatched)} twin(s) match no single dense member of {parent.path}, the first: "
+            f"{unmatched[0]}; omit --parent, or give the zoo they were derived from"
         )
-    return table.with_columns(pl.Series("parent_id", ids, dtype=pl.Int64))
+    return table.with_columns(pl.Series("parent_id", parents, dtype=pl.Int64))
 
 
-def wanted_epochs(sources: Sequence[Source], selection: Selection) -> set[int]:
-    """The epochs to convert: those that any member has and the selection asks for."""
-    there = {e for s in sources for e in s.states}
-    return there if selection.epochs is None else there & set(selection.epochs)
+def selected_epochs(sources: Sequence[Source], selection: Selection) -> set[int]:
+    """The selected epochs of which any member has a state."""
+    epochs = {epoch for source in sources for epoch in source.states}
+    return epochs if selection.epochs is None else epochs & set(selection.epochs)

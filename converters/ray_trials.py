@@ -1,13 +1,13 @@
-"""Trial folders as Ray Tune 1.8 left them: what is there, and what it says of itself.
+"""Finds and reads the trial folders that Ray Tune 1.8 wrote.
 
     root/
       NN_tune_trainable_<...>/        one trial: one member
-        params.json                   its config (may be missing or lie)
-        result.json                   JSON lines, one per report, the config within
+        params.json                   its config (may be missing or wrong)
+        result.json                   JSON lines, one per report, with the config
         progress.csv                  the same rows, flat
         checkpoint_<epoch>/checkpoints
 
-Nothing here reads a checkpoint; it finds them. All of it may be made by anybody.
+Checkpoints are located here, not read. None of these files is trusted.
 """
 
 import csv
@@ -21,7 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoojax.converters.reported import EPOCH_KEYS, KNOWN, LAST_EPOCH, Row, row, whole
+from zoojax.converters.reported import (
+    EPOCH_KEYS,
+    MAX_EPOCH,
+    METRIC_NAMES,
+    Row,
+    parse_integer,
+    parse_row,
+)
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.reading import MIB, NotFoundError, is_folder, read_bytes
 from zoojax.text import printable
@@ -30,9 +37,9 @@ _TRIAL = "_trainable_"
 _CHECKPOINT, _TEMPORARY = "checkpoint_", "checkpoint_tmp"
 _EPOCH = re.compile("[0-9]{1,9}")
 _STATE = "checkpoints"
-_PARAMS_LIMIT, _ROWS_LIMIT = 16 * MIB, 64 * MIB
-# More than any training reports; what a zoo's metrics table can hold is bounded too.
-_MOST_ROWS = 20_000
+_MAX_PARAMS_BYTES, _MAX_ROWS_BYTES = 16 * MIB, 64 * MIB
+# More than any training reports; the metrics table of a zoo is bounded as well.
+_MAX_ROWS = 20_000
 
 
 @dataclass
@@ -40,13 +47,14 @@ class Trial:
     """One trial folder.
 
     Attributes:
-        path: the folder.
-        name: its name, by which twins name their dense member; in visible characters.
-        config: what params.json says, else the config in result.json; empty if neither.
-        rows: reported numbers by epoch, the last report of each.
-        checkpoints: the file of each epoch's state.
-        skipped: reasons by place, of what looks like a state and is not taken.
-        notes: what is odd about it, for the members table.
+        path: The folder.
+        name: Its name in printable characters; twins refer to their dense member by it.
+        config: The content of params.json, else the config in result.json, else empty.
+        rows: Reported metrics by epoch, the last report of each.
+        checkpoints: The files of the states by epoch.
+        skipped: Reasons by place, of entries that look like states but are not used.
+        notes: Remarks for the members table. They decide the fingerprint of the zoo: reworded,
+            the same files would convert to another zoo.
     """
 
     path: Path
@@ -58,63 +66,76 @@ class Trial:
     notes: list[str] = field(default_factory=list)
 
 
-def scan(root: Path) -> list[Trial]:
-    """The trials of a zoo, by name; those without any checkpoint too.
+def scan_trials(root: Path) -> list[Trial]:
+    """Reads all trial folders except their checkpoints, sorted by name.
 
-    Plain files, `checkpoint_tmp*` and whatever a symbolic link leads to outside the
-    root are left alone.
+    Plain files, `checkpoint_tmp*` and links that point outside the root are ignored.
+
+    Args:
+        root: The folder that contains the trial folders.
+
+    Returns:
+        The trials, including those without a checkpoint.
 
     Raises:
-        ZoojaxError: the root is not a folder, holds no trial, or cannot be read, or a trial
-            cannot.
+        ZoojaxError: If the root is not a folder or contains no trial, or the root or a trial
+            cannot be read.
     """
-    found, linked = _folders(root)
-    if not found:
-        reason = next((f"; {name}: {why}" for name, why in linked.items()), "")
-        raise ZoojaxError(f"{root} holds no trial folder (named *{_TRIAL}*){reason}")
+    folders, skipped = _trial_folders(root)
+    if not folders:
+        reason = next((f"; {name}: {reason}" for name, reason in skipped.items()), "")
+        raise ZoojaxError(f"{root} contains no trial folder (named *{_TRIAL}*){reason}")
     home, names = os.path.realpath(root), set()
-    return [_read(path, unique(path.name, names), home) for path in sorted(found)]
+    return [_read_trial(path, unique_name(path.name, names), home) for path in sorted(folders)]
 
 
-def linked(root: Path) -> dict[str, str]:
-    """Trials that are links and not followed: reasons by name.
+def skipped_links(root: Path) -> dict[str, str]:
+    """Lists the trial folders that are links and not followed.
+
+    Args:
+        root: The folder that contains the trial folders.
+
+    Returns:
+        Reasons by name.
 
     Raises:
-        ZoojaxError: the root is not a folder or cannot be read.
+        ZoojaxError: If the root is not a folder or cannot be read.
     """
-    return _folders(root)[1]
+    return _trial_folders(root)[1]
 
 
-def unique(name: str, taken: set[str]) -> str:
-    """A name in visible characters that is not taken yet, and now is."""
-    base = shown = printable(name, 200) or "unnamed"
+def unique_name(name: str, taken: set[str]) -> str:
+    """Makes a name printable and unique, and adds it to the names taken."""
+    base = unique = printable(name, 200) or "unnamed"
     count = 1
-    while shown in taken:
+    while unique in taken:
         count += 1
-        shown = f"{base}~{count}"
-    taken.add(shown)
-    return shown
+        unique = f"{base}~{count}"
+    taken.add(unique)
+    return unique
 
 
-def _folders(root: Path) -> tuple[list[Path], dict[str, str]]:
-    """The trial folders; and reasons by name, of links that are not followed."""
+def _trial_folders(root: Path) -> tuple[list[Path], dict[str, str]]:
+    """Trial folders, and reasons by name for links that are not followed."""
     if not is_folder(root):
-        raise ZoojaxError(f"{root} is not a folder; give the folder that holds the trial folders")
-    found, linked = [], {}
+        raise ZoojaxError(
+            f"{root} is not a folder; give the folder that contains the trial folders"
+        )
+    folders, skipped = [], {}
     for entry in _entries(root):
         if _TRIAL not in entry.name:
             continue
-        folder = _is_folder(entry)
+        is_directory = _is_folder(entry)
         if not entry.is_symlink():
-            if folder:
-                found.append(Path(entry.path))
-        elif not folder:
-            linked[printable(entry.name, 200)] = "a link that leads to no folder"
+            if is_directory:
+                folders.append(Path(entry.path))
+        elif not is_directory:
+            skipped[printable(entry.name, 200)] = "a link that does not lead to a folder"
         elif not _is_inside(entry.path, os.path.realpath(root)):
-            linked[printable(entry.name, 200)] = "a link that leads out of the zoo"
+            skipped[printable(entry.name, 200)] = "a link that leads out of the zoo"
         else:
-            found.append(Path(entry.path))
-    return found, linked
+            folders.append(Path(entry.path))
+    return folders, skipped
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -124,7 +145,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     except OSError as error:
         raise ZoojaxError(
             f"{printable(folder)} cannot be read ({error.strerror or error}); make it readable, or "
-            "move it away"
+            "move it elsewhere"
         ) from error
 
 
@@ -146,43 +167,48 @@ def _is_inside(path: str | Path, home: str) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(home)
 
 
-def _read(path: Path, name: str, home: str) -> Trial:
+def _read_trial(path: Path, name: str, home: str) -> Trial:
+    """Reads one trial folder; `home` is the resolved root, which links must not leave."""
     trial = Trial(path, name)
     if name != path.name:
         trial.notes.append("its folder has another name, which cannot be shown or is taken")
-    reported = _rows(trial, home)
-    trial.config = _config(trial, home, reported)
+    reported_config = _read_reports(trial, home)
+    trial.config = _config(trial, home, reported_config)
     for entry in _entries(path):
-        if not entry.name.startswith(_CHECKPOINT) or entry.name.startswith(_TEMPORARY):
-            continue
-        file = Path(entry.path, _STATE)
-        digits = entry.name.removeprefix(_CHECKPOINT)
-        epoch = int(digits) if _EPOCH.fullmatch(digits) else LAST_EPOCH + 1
-        shown, problem, note = printable(entry.name, 60), None, None
-        if not _is_folder(entry):
-            if entry.is_symlink():
-                problem = "leads to no folder"
-        elif epoch > LAST_EPOCH:
-            problem = "is no epoch"
-        # Of most states nothing more is asked: there are tens of thousands.
-        elif (entry.is_symlink() or _is_link(file)) and not _is_inside(file, home):
-            problem = "leads out of the zoo"
-        elif epoch in trial.checkpoints:
-            problem, note = f"epoch {epoch} twice", f"epoch {epoch} twice; {shown} is ignored"
-        else:
-            trial.checkpoints[epoch] = file
-        if problem is not None:
-            trial.skipped[f"{name}/{shown}"] = problem
-            trial.notes.append(note or f"{shown} {problem} and is ignored")
+        if entry.name.startswith(_CHECKPOINT) and not entry.name.startswith(_TEMPORARY):
+            _add_checkpoint(trial, entry, home)
     return trial
 
 
-def _content(trial: Trial, name: str, home: str, limit: int) -> bytes:
-    """The bytes of a file of a trial.
+def _add_checkpoint(trial: Trial, entry: os.DirEntry[str], home: str) -> None:
+    """Adds a checkpoint folder to a trial, or to what the trial skips."""
+    file = Path(entry.path, _STATE)
+    digits = entry.name.removeprefix(_CHECKPOINT)
+    epoch = int(digits) if _EPOCH.fullmatch(digits) else MAX_EPOCH + 1
+    shown, problem, note = printable(entry.name, 60), None, None
+    if not _is_folder(entry):
+        if entry.is_symlink():
+            problem = "leads to no folder"
+    elif epoch > MAX_EPOCH:
+        problem = "is no epoch"
+    # Real paths are resolved for links only: there are tens of thousands of states.
+    elif (entry.is_symlink() or _is_link(file)) and not _is_inside(file, home):
+        problem = "leads out of the zoo"
+    elif epoch in trial.checkpoints:
+        problem, note = f"epoch {epoch} twice", f"epoch {epoch} twice; {shown} is ignored"
+    else:
+        trial.checkpoints[epoch] = file
+    if problem is not None:
+        trial.skipped[f"{trial.name}/{shown}"] = problem
+        trial.notes.append(note or f"{shown} {problem} and is ignored")
+
+
+def _read_file(trial: Trial, name: str, home: str, limit: int) -> bytes:
+    """The bytes of a file in a trial folder.
 
     Raises:
-        NotThere: there is none.
-        ZoojaxError: it is no regular file, too large, or a link that leads out of the zoo.
+        NotFoundError: If there is no such file.
+        ZoojaxError: If it is not a regular file, too large, or a link out of the zoo.
     """
     file = trial.path / name
     if _is_link(file) and not _is_inside(file, home):
@@ -190,9 +216,10 @@ def _content(trial: Trial, name: str, home: str, limit: int) -> bytes:
     return read_bytes(file, limit)
 
 
-def _config(trial: Trial, home: str, reported: dict[str, Any]) -> dict[str, Any]:
+def _config(trial: Trial, home: str, reported_config: dict[str, Any]) -> dict[str, Any]:
+    """The content of params.json, or the config in the reports if it cannot be read."""
     try:
-        config = json.loads(_content(trial, "params.json", home, _PARAMS_LIMIT).decode())
+        config = json.loads(_read_file(trial, "params.json", home, _MAX_PARAMS_BYTES).decode())
         if isinstance(config, dict):
             return config
         trial.notes.append("params.json is not an object")
@@ -200,18 +227,18 @@ def _config(trial: Trial, home: str, reported: dict[str, Any]) -> dict[str, Any]
         pass
     except (ValueError, RecursionError, ZoojaxError):
         trial.notes.append("params.json is unreadable")
-    return reported
+    return reported_config
 
 
-def _rows(trial: Trial, home: str) -> dict[str, Any]:
-    """Fills in the rows; the last config that the reports hold, empty without one."""
+def _read_reports(trial: Trial, home: str) -> dict[str, Any]:
+    """Fills in the rows of a trial and returns the last config in its reports, else {}."""
     try:
-        content = _content(trial, "result.json", home, _ROWS_LIMIT).decode(errors="replace")
+        content = _read_file(trial, "result.json", home, _MAX_ROWS_BYTES).decode(errors="replace")
     except NotFoundError:
-        return _csv_rows(trial, home)
+        return _read_csv_reports(trial, home)
     except ZoojaxError:
         trial.notes.append("result.json is unreadable")
-        return _csv_rows(trial, home)
+        return _read_csv_reports(trial, home)
     config: dict[str, Any] = {}
 
     def reports() -> Iterator[Mapping[str, Any]]:
@@ -229,13 +256,14 @@ def _rows(trial: Trial, home: str) -> dict[str, Any]:
                 config = report["config"]
             yield report
 
-    _keep(trial, "result.json", reports())
+    _set_rows(trial, "result.json", reports())
     return config
 
 
-def _csv_rows(trial: Trial, home: str) -> dict[str, Any]:
+def _read_csv_reports(trial: Trial, home: str) -> dict[str, Any]:
+    """Fills in the rows from progress.csv, which has no config."""
     try:
-        content = _content(trial, "progress.csv", home, _ROWS_LIMIT).decode(errors="replace")
+        content = _read_file(trial, "progress.csv", home, _MAX_ROWS_BYTES).decode(errors="replace")
     except NotFoundError:
         trial.notes.append("no result.json and no progress.csv")
         return {}
@@ -246,33 +274,39 @@ def _csv_rows(trial: Trial, home: str) -> dict[str, Any]:
     def reports() -> Iterator[Mapping[str, Any]]:
         lines = csv.reader(io.StringIO(content, newline=""))
         try:
-            # The known columns alone: there may be millions.
+            # Only known columns: there may be millions.
             columns = {
-                name: place
-                for place, name in enumerate(next(lines, []))
-                if name in KNOWN or name in EPOCH_KEYS
+                name: index
+                for index, name in enumerate(next(lines, []))
+                if name in METRIC_NAMES or name in EPOCH_KEYS
             }
             for line in lines:
-                yield {name: line[at] for name, at in columns.items() if at < len(line)}
+                yield {name: line[i] for name, i in columns.items() if i < len(line)}
         except csv.Error:
             trial.notes.append("progress.csv is unreadable from some line on")
 
-    _keep(trial, "progress.csv", reports())
+    _set_rows(trial, "progress.csv", reports())
     return {}
 
 
-def _keep(trial: Trial, name: str, reports: Iterable[Mapping[str, Any]]) -> None:
-    """Rows by epoch. A resumed trial reports an epoch twice: the last counts. A line cut
-    short by a crash is passed over."""
-    found = [([whole(r.get(key), LAST_EPOCH) for key in EPOCH_KEYS], row(r)) for r in reports]
-    # The first key that any report has an epoch under.
-    place = next((i for i in range(len(EPOCH_KEYS)) if any(e[i] is not None for e, _ in found)), 0)
-    if place:
-        trial.notes.append(f"{name} has no {EPOCH_KEYS[0]}: epochs are its {EPOCH_KEYS[place]}")
-    broken = sum(epochs[place] is None for epochs, _ in found)
+def _set_rows(trial: Trial, name: str, reports: Iterable[Mapping[str, Any]]) -> None:
+    """Fills in the rows of a trial by epoch.
+
+    If an epoch is reported twice, as in a resumed trial, the last report counts. Lines without
+    an epoch, such as one that a crash has truncated, are skipped.
+    """
+    parsed = [
+        ([parse_integer(report.get(key), MAX_EPOCH) for key in EPOCH_KEYS], parse_row(report))
+        for report in reports
+    ]
+    # The first key under which any report has an epoch.
+    key = next((i for i in range(len(EPOCH_KEYS)) if any(e[i] is not None for e, _ in parsed)), 0)
+    if key:
+        trial.notes.append(f"{name} has no {EPOCH_KEYS[0]}: epochs are its {EPOCH_KEYS[key]}")
+    broken = sum(epochs[key] is None for epochs, _ in parsed)
     if broken:
         trial.notes.append(f"{broken} broken line(s) in {name}")
-    rows = {epoch: values for epochs, values in found if (epoch := epochs[place]) is not None}
-    if len(rows) > _MOST_ROWS:
-        trial.notes.append(f"{name} has {len(rows)} epochs; {_MOST_ROWS} are kept")
-    trial.rows = dict(itertools.islice(rows.items(), _MOST_ROWS))
+    rows = {epoch: row for epochs, row in parsed if (epoch := epochs[key]) is not None}
+    if len(rows) > _MAX_ROWS:
+        trial.notes.append(f"{name} has {len(rows)} epochs; {_MAX_ROWS} are kept")
+    trial.rows = dict(itertools.islice(rows.items(), _MAX_ROWS))

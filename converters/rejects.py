@@ -1,4 +1,4 @@
-"""rejects.csv of a converted zoo: which states were not converted, and why."""
+"""The file rejects.csv of a converted zoo: which states were rejected, and why."""
 
 import csv
 import io
@@ -11,44 +11,51 @@ from zoojax.text import for_csv, printable
 
 NAME = "rejects.csv"
 _HEADER = ("state", "reason")
-_LIMIT = 256 * MIB
+_MAX_BYTES = 256 * MIB
 
 
 def write(file: Path, rejected: dict[str, str]) -> None:
-    """Writes reasons by place, in visible characters that no spreadsheet takes for formulas.
+    """Writes reasons by place, escaped so that no spreadsheet reads them as formulas.
+
+    Args:
+        file: The file to write.
+        rejected: Reasons by the place of each rejected state.
 
     Raises:
-        ZoojaxError: the file cannot be written.
+        ZoojaxError: If the file cannot be written.
     """
     content = io.StringIO(newline="")
     rows = csv.writer(content)
     rows.writerow(_HEADER)
-    rows.writerows((_escaped(place), _escaped(rejected[place])) for place in sorted(rejected))
+    rows.writerows((_escape(place), _escape(rejected[place])) for place in sorted(rejected))
     atomic_write(file, lambda path: path.write_bytes(content.getvalue().encode()))
 
 
 def read(file: Path) -> dict[str, str] | None:
-    """What `write` has written; None if there is no such file.
+    """Reads a file that `write` has written.
+
+    Returns:
+        Reasons by place; None if the file does not exist.
 
     Raises:
-        ZoojaxError: the file is none of `write`.
+        ZoojaxError: If `write` cannot have written the file.
     """
     try:
-        lines = csv.reader(io.StringIO(read_bytes(file, _LIMIT).decode(), newline=""))
+        lines = csv.reader(io.StringIO(read_bytes(file, _MAX_BYTES).decode(), newline=""))
         if tuple(next(lines, ())) != _HEADER:
             raise ValueError(f"its columns are not {' and '.join(_HEADER)}")
-        return {_plain(place): _plain(reason) for place, reason in lines}
+        return {_unescape(place): _unescape(reason) for place, reason in lines}
     except NotFoundError:
         return None
     except (ValueError, csv.Error) as error:
         raise ZoojaxError(f"{file} is damaged, remove it: {printable(error)}") from error
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return for_csv(printable(text))
 
 
-def _plain(text: str) -> str:
-    """The inverse of `for_csv`."""
+def _unescape(text: str) -> str:
+    """Inverts `for_csv`."""
     text = printable(text)
     return text[1:] if text[:1] == "'" and for_csv(text[1:]) != text[1:] else text

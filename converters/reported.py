@@ -1,7 +1,7 @@
-"""Numbers that trials report, by epoch: read from any type, shares converted to fractions.
+"""Metrics that trials report, by epoch: parsed from any type, percentages made fractions.
 
-A row keeps what was reported, infinite and absurd numbers included; `Reports` says what of it
-a zoo's metrics take.
+A `Row` keeps what was reported, including infinite and implausible values. `MetricUnits`
+decides which of them enter a zoo's metrics.
 """
 
 import math
@@ -11,26 +11,30 @@ from typing import Any
 
 MEASURED = ("train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc")
 _ACCURACIES = tuple(name for name in MEASURED if name.endswith("_acc"))
-_SHARES = (*_ACCURACIES, "sparsity_ratio")
-KNOWN = (*MEASURED, "ggap", "sparsity_ratio")
-# What counts epochs in a report, the first that a file has.
+_FRACTIONS = (*_ACCURACIES, "sparsity_ratio")
+METRIC_NAMES = (*MEASURED, "ggap", "sparsity_ratio")
+# Names of the epoch counter in a report; the first one that a file uses counts.
 EPOCH_KEYS = ("training_iteration", "epoch")
-LAST_EPOCH = 10**8
+MAX_EPOCH = 10**8
 
-# Fractions are hardly above 1, and percentages of a trained network hardly below 1.5.
-_LEAST_PERCENT = 1.5
-_LARGEST = 3.4e38  # of float32
-_LONGEST = 64
+# Fractions rarely exceed 1, and percentages of a trained network are rarely below 1.5.
+_MIN_PERCENT = 1.5
+_MAX_FLOAT32 = 3.4e38
+_MAX_TEXT_LENGTH = 64
 _ROUNDING = 1e-6
 
 Row = dict[str, float]
 
 
-def number(value: object) -> float | None:
-    """A number out of JSON, CSV or a pickle, possibly infinite or NaN; None if it is none."""
+def parse_number(value: object) -> float | None:
+    """Parses a number from JSON, CSV or a pickle.
+
+    Returns:
+        The number, possibly infinite or NaN; None if the value is not a number.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    if isinstance(value, str) and len(value) > _LONGEST:
+    if isinstance(value, str) and len(value) > _MAX_TEXT_LENGTH:
         return None
     try:
         return float(value)
@@ -40,79 +44,90 @@ def number(value: object) -> float | None:
         return math.inf
 
 
-def whole(value: object, most: int) -> int | None:
-    """An integer from 0 to `most`, which 1.0 and "1" are too; None if it is none."""
-    found = number(value)
-    if found is None or not 0 <= found <= most or found != int(found):
+def parse_integer(value: object, maximum: int) -> int | None:
+    """Parses an integer from 0 to `maximum`; 1.0 and "1" count as integers.
+
+    Returns:
+        The integer; None if the value is not one.
+    """
+    number = parse_number(value)
+    if number is None or not 0 <= number <= maximum or number != int(number):
         return None
-    return int(found)
+    return int(number)
 
 
-def row(report: Mapping[str, Any]) -> Row:
-    """The known numbers of a report."""
-    return {name: found for name in KNOWN if (found := number(report.get(name))) is not None}
+def parse_row(report: Mapping[str, Any]) -> Row:
+    """Extracts the known metrics from a report."""
+    numbers = {name: parse_number(report.get(name)) for name in METRIC_NAMES}
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
-def is_finite(values: Row) -> bool:
-    """Whether all numbers of a row are finite as float32."""
-    return all(abs(value) <= _LARGEST for value in values.values())
+def is_finite(row: Row) -> bool:
+    """Whether all values of a row are finite as float32."""
+    return all(abs(value) <= _MAX_FLOAT32 for value in row.values())
 
 
 @dataclass(frozen=True)
-class Reports:
-    """How the rows of a zoo are to be read.
+class MetricUnits:
+    """The units in which the trials of a zoo report their metrics.
 
     Attributes:
-        percent: names of the shares that the zoo reports in percent.
+        percent: Names of the metrics that are reported in percent.
     """
 
     percent: frozenset[str]
 
     @staticmethod
-    def of(rows: Iterable[Row]) -> "Reports":
-        """Finds the shares that are in percent: most of those above 0 are above 1.5, up to 100.
+    def detect(rows: Iterable[Row]) -> "MetricUnits":
+        """Detects the metrics in percent: most of their positive values are in (1.5, 100].
 
-        Most, and not any: a single absurd number does not rescale a zoo.
+        A majority is required, so that a single implausible value does not rescale a zoo.
         """
-        above, positive = dict.fromkeys(_SHARES, 0), dict.fromkeys(_SHARES, 0)
-        for values in rows:
-            for name in _SHARES:
-                value = values.get(name, 0.0)
+        above, positive = dict.fromkeys(_FRACTIONS, 0), dict.fromkeys(_FRACTIONS, 0)
+        for row in rows:
+            for name in _FRACTIONS:
+                value = row.get(name, 0.0)
                 positive[name] += 0 < value <= 100
-                above[name] += _LEAST_PERCENT < value <= 100
-        percent = {name for name in _SHARES if above[name] and 2 * above[name] >= positive[name]}
-        # Without accuracies of its own the gap is in their unit.
-        return Reports(frozenset(percent | ({"ggap"} if percent & {*_ACCURACIES} else set())))
+                above[name] += _MIN_PERCENT < value <= 100
+        percent = {n for n in _FRACTIONS if above[n] and 2 * above[n] >= positive[n]}
+        # A reported gap is in the unit of the accuracies.
+        return MetricUnits(frozenset(percent | ({"ggap"} if percent & {*_ACCURACIES} else set())))
 
-    def value(self, values: Row, name: str) -> float:
-        """A number as metrics hold it; NaN if it is unknown, infinite or outside its range."""
-        value = values.get(name, math.nan)
+    def value(self, row: Row, name: str) -> float:
+        """The value of a metric in a zoo's units.
+
+        Returns:
+            The value; NaN if it is missing, infinite or out of range.
+        """
+        value = row.get(name, math.nan)
         if name in self.percent:
             value /= 100
-        if name in _SHARES or name == "ggap":
-            least = -1 if name == "ggap" else 0
-            if not least - _ROUNDING <= value <= 1 + _ROUNDING:
+        if name in _FRACTIONS or name == "ggap":
+            minimum = -1 if name == "ggap" else 0
+            if not minimum - _ROUNDING <= value <= 1 + _ROUNDING:
                 return math.nan
-            return min(max(value, least), 1)
-        return value if abs(value) <= _LARGEST else math.nan
+            return min(max(value, minimum), 1)
+        return value if abs(value) <= _MAX_FLOAT32 else math.nan
 
     def notes(self, rows: Iterable[Row]) -> list[str]:
-        """What is left out of a member's rows, in words; empty if nothing is."""
+        """Describes the values of a member's rows that are left out; empty if there are none."""
         infinite = outside = 0
-        for values in rows:
-            for name, value in values.items():
-                if not abs(value) <= _LARGEST:
+        for row in rows:
+            for name, value in row.items():
+                if not abs(value) <= _MAX_FLOAT32:
                     infinite += 1
-                elif math.isnan(self.value(values, name)):
+                elif math.isnan(self.value(row, name)):
                     outside += 1
-        found = []
+        # Notes are stored in the members table, which decides a zoo's fingerprint: reworded,
+        # the same files would convert to another zoo.
+        notes = []
         if infinite:
-            found.append(f"{infinite} reported number(s) that are not finite are left out")
+            notes.append(f"{infinite} reported number(s) that are not finite are left out")
         if outside:
-            found.append(f"{outside} reported share(s) outside 0 to 1 are left out")
-        return found
+            notes.append(f"{outside} reported share(s) outside 0 to 1 are left out")
+        return notes
 
     def summary(self) -> list[str]:
-        """One line on shares in percent, for the user; empty if there are none."""
-        names = [name for name in KNOWN if name in self.percent]
-        return [f"{', '.join(names)}: reported in percent, kept as fractions"] if names else []
+        """One line about the metrics in percent, for the user; empty if there are none."""
+        names = [name for name in METRIC_NAMES if name in self.percent]
+        return [f"{', '.join(names)}: reported in percent, stored as fractions"] if names else []

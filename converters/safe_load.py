@@ -1,9 +1,9 @@
-"""Safe reading of what torch.save wrote: nothing in the file runs, nothing absurd is allocated.
+"""Reads files of torch.save safely: no code in them runs, and memory is bounded.
 
-A file is first only looked at: its zip directory and checksums, and its pickle, whose
-opcodes are followed without acting on any. What that finds harmless is then given to
-torch's own restricted unpickler (`weights_only=True`). Both forms of torch.save are read:
-the zip, and the row of pickles that torch wrote before 1.6.
+A file is first inspected without unpickling it: its zip directory and checksums, and the
+opcodes of its pickle. Only a file that passes is given to torch's restricted unpickler
+(`weights_only=True`). Both formats of torch.save are supported: the zip, and the sequence of
+pickles that torch wrote before 1.6.
 """
 
 import functools
@@ -21,7 +21,13 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from zoojax.converters.safe_pickle import Foreign, PickleCheck, Stub, UnsafePickleError, short
+from zoojax.converters.safe_pickle import (
+    PickleCheck,
+    Stub,
+    StubResolver,
+    UnsafePickleError,
+    shorten,
+)
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
 
@@ -29,8 +35,8 @@ State = dict[str, np.ndarray]
 T = TypeVar("T")
 MIB = 2**20
 
-_SMALL = 2**16
-_OVERHEAD = 256  # bytes of an array besides its numbers, so that empty ones count too
+_MAX_CACHED_PICKLE = 2**16
+_OVERHEAD = 256  # Bytes of an array in addition to its values, so that empty arrays count too.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _ZIP_END = struct.Struct("<4s4H2LH")
 _ZIP64_LOCATOR = struct.Struct("<4sLQL")
@@ -38,7 +44,12 @@ _ZIP64_END = struct.Struct("<4sQ2H2L4Q")
 
 
 class UnreadableFileError(ZoojaxError):
-    """A file that is not read: `path`, and in `reason` what is wrong with it."""
+    """A file that cannot be read safely.
+
+    Attributes:
+        path: The file.
+        reason: What is wrong with it.
+    """
 
     def __init__(self, path: Path, reason: str):
         super().__init__(path, reason)
@@ -50,12 +61,12 @@ class UnreadableFileError(ZoojaxError):
 
 
 class Limits(NamedTuple):
-    """How large a file may be.
+    """Maximum sizes of a file.
 
     Attributes:
-        file: bytes of the file, and of the arrays made from it.
-        pickle: bytes of its pickles.
-        entries: entries in its zip.
+        file: Bytes of the file, and of the arrays in it.
+        pickle: Bytes of its pickles.
+        entries: Entries in its zip.
     """
 
     file: int
@@ -63,7 +74,7 @@ class Limits(NamedTuple):
     entries: int
 
 
-def _no_classes(module: str, name: str) -> None:
+def _no_stubs(module: str, name: str) -> None:
     return None
 
 
@@ -72,60 +83,70 @@ def read_state(path: Path, *, limit: int = 256 * MIB) -> State:
 
     Args:
         path: The file; a symbolic link is followed.
-        limit: The most bytes that the file, and the arrays made from it, may have.
+        limit: Maximum bytes of the file, and of the arrays in it.
 
     Returns:
-        float32 arrays by name, in the file's order, each in memory of its own.
+        float32 arrays by name, in the file's order; no two of them share memory.
 
     Raises:
-        UnreadableFileError: anything else than a mapping of names to float32 tensors.
+        UnreadableFileError: If it is anything but a mapping of names to float32 tensors.
     """
     limits = Limits(limit, pickle=4 * MIB, entries=10_000)
-    return read(path, limits, lambda state: to_arrays(state, limit))
+    return read_torch_file(path, limits, lambda state: to_arrays(state, limit))
 
 
-def read(
-    path: Path, limits: Limits, convert: Callable[[object], T], foreign: Foreign = _no_classes
+def read_torch_file(
+    path: Path,
+    limits: Limits,
+    convert: Callable[[object], T],
+    resolve_stub: StubResolver = _no_stubs,
 ) -> T:
-    """Reads what torch.save wrote, after checking that it is safe to.
+    """Reads a file of torch.save after checking that this is safe.
 
     Args:
         path: The file.
-        limits: Its bounds.
-        convert: Makes the result of what torch has loaded, or raises UnsafePickleError.
-        foreign: Says which stub the instances of a class (module, name) become; None
-            refuses the file.
+        limits: Maximum sizes.
+        convert: Converts what torch has loaded to the result, or raises UnsafePickleError.
+        resolve_stub: Returns the stub for the instances of a class (module, name); None
+            rejects the file.
 
     Raises:
-        UnreadableFileError: the file is unsafe, damaged, too large or not torch's, or refused.
+        UnreadableFileError: If the file is unsafe, damaged, too large, not a torch file, or
+            rejected by `convert`.
     """
     with warnings.catch_warnings():
-        # What torch would warn of is either refused or of no concern.
+        # Whatever torch warns about is either rejected or harmless.
         warnings.simplefilter("ignore")
         try:
-            return convert(_load(_bytes(path, limits.file), limits, foreign))
-        except UnsafePickleError as refusal:
-            reason = str(refusal)
+            return convert(_load(_read_file(path, limits.file), limits, resolve_stub))
+        except UnsafePickleError as error:
+            reason = str(error)
         except MemoryError:
-            reason = "takes more memory than there is"
-    # Raised above, it would keep the refusal's frames, and so the file's content, alive.
+            reason = "takes more memory than is available"
+    # Raised inside, it would keep the frames of the error, and so the file's content, alive.
     raise UnreadableFileError(path, reason)
 
 
 def to_arrays(state: object, limit: int) -> State:
-    """Copies a state dict's tensors into arrays.
+    """Copies the tensors of a state dict into arrays.
+
+    Args:
+        state: What torch has loaded.
+        limit: Maximum bytes of the arrays.
 
     Raises:
-        UnsafePickleError: not a mapping of names to float32 tensors, or more than `limit` bytes.
+        UnsafePickleError: If it is not a mapping of names to float32 tensors, or too large.
     """
     if not isinstance(state, dict):
-        raise UnsafePickleError(f"a {_kind(state)}, not a state dict")
+        raise UnsafePickleError(f"a {_type_name(state)}, not a state dict")
     arrays = {}
     # Not state.items(): a pickle can hide the methods of an OrderedDict behind attributes.
     for name, tensor in dict.items(state):
         if not isinstance(name, str):
-            raise UnsafePickleError(f"not a state dict: a key is a {_kind(name)}, not a string")
-        # One tensor under many names takes no room in the file, but here it would.
+            raise UnsafePickleError(
+                f"not a state dict: a key is a {_type_name(name)}, not a string"
+            )
+        # One tensor under many names is small in the file, but each copy takes memory.
         limit -= _OVERHEAD + (tensor.nbytes if isinstance(tensor, torch.Tensor) else 0)
         if limit < 0:
             raise UnsafePickleError("its tensors take more memory than is allowed")
@@ -133,52 +154,59 @@ def to_arrays(state: object, limit: int) -> State:
     return arrays
 
 
-def cost(state: Mapping[str, np.ndarray]) -> int:
-    """The bytes of a state's arrays, as `to_arrays` counts them."""
+def memory_cost(state: Mapping[str, np.ndarray]) -> int:
+    """The bytes of a state's arrays as `to_arrays` counts them."""
     return sum(_OVERHEAD + array.nbytes for array in state.values())
 
 
 def to_array(tensor: object, name: str, dtype: torch.dtype = torch.float32) -> np.ndarray:
     """Copies a tensor into a contiguous array.
 
+    Args:
+        tensor: What torch has loaded.
+        name: A name for messages.
+        dtype: The required type; conversion from another one would lose information.
+
     Raises:
-        UnsafePickleError: not a tensor, or of another type, which would not convert without loss.
+        UnsafePickleError: If it is not a tensor, or of another type.
     """
     if not isinstance(tensor, torch.Tensor):
-        raise UnsafePickleError(f"{short(name)} is a {_kind(tensor)}, not a tensor")
+        raise UnsafePickleError(f"{shorten(name)} is a {_type_name(tensor)}, not a tensor")
     if tensor.dtype != dtype:
-        raise UnsafePickleError(f"{short(name)} is {tensor.dtype}, not {dtype}")
+        raise UnsafePickleError(f"{shorten(name)} is {tensor.dtype}, not {dtype}")
     return np.array(tensor.detach().numpy(), order="C")
 
 
-def _load(data: bytes, limits: Limits, foreign: Foreign) -> object:
+def _load(data: bytes, limits: Limits, resolve_stub: StubResolver) -> object:
+    """Checks the content of a file, then loads it with torch."""
     try:
         if data.startswith(b"PK\x03\x04"):
-            stubs = _check_zip(data, limits, foreign)
+            stubs = _check_zip(data, limits, resolve_stub)
         else:
-            stubs = _check_legacy(data, limits, foreign)
+            stubs = _check_legacy(data, limits, resolve_stub)
     except UnsafePickleError:
         raise
     except Exception as error:
-        raise UnsafePickleError(f"not a torch file, or damaged: {_line(error)}") from error
+        raise UnsafePickleError(f"not a torch file, or damaged: {_first_line(error)}") from error
     try:
         with torch.serialization.safe_globals([(stub, name) for name, stub in stubs.items()]):
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except UnsafePickleError:
         raise
     except Exception as error:
-        raise UnsafePickleError(f"torch cannot read it: {_line(error)}") from error
+        raise UnsafePickleError(f"torch cannot read it: {_first_line(error)}") from error
 
 
-def _bytes(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file; opened without waiting, as a pipe would make us."""
+def _read_file(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file."""
     try:
+        # Opening a pipe without O_NONBLOCK would wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                folder = stat.S_ISDIR(status.st_mode)
-                raise UnsafePickleError("a folder" if folder else "not a regular file")
+                is_folder = stat.S_ISDIR(status.st_mode)
+                raise UnsafePickleError("a folder" if is_folder else "not a regular file")
             if status.st_size > limit:
                 raise UnsafePickleError(f"{status.st_size} bytes, more than the {limit} allowed")
             with os.fdopen(descriptor, "rb", closefd=False) as file:
@@ -192,41 +220,45 @@ def _bytes(path: Path, limit: int) -> bytes:
     return data
 
 
-def _check_zip(data: bytes, limits: Limits, foreign: Foreign) -> dict[str, type[Stub]]:
-    """Checks the zip form; the stubs it needs, by class."""
-    records = _records(data, limits.entries)
+def _check_zip(data: bytes, limits: Limits, resolve_stub: StubResolver) -> dict[str, type[Stub]]:
+    """Checks a file in the zip format; returns the stubs that it needs, by class."""
+    records = _read_zip(data, limits.entries)
     if "data.pkl" not in records:
         raise UnsafePickleError("a zip without data.pkl: not a torch file")
     if len(records["data.pkl"]) > limits.pickle:
         raise UnsafePickleError(f"its pickle has more than the {limits.pickle} bytes allowed")
     sizes = tuple((name, len(record)) for name, record in records.items())
     pickle = bytes(records["data.pkl"])
-    return (_check_small if len(pickle) < _SMALL else _check_pickle)(pickle, sizes, foreign)
+    check = _check_cached if len(pickle) < _MAX_CACHED_PICKLE else _check_pickle
+    return check(pickle, sizes, resolve_stub)
 
 
 def _check_pickle(
-    pickle: bytes, sizes: tuple[tuple[str, int], ...], foreign: Foreign
+    pickle: bytes, sizes: tuple[tuple[str, int], ...], resolve_stub: StubResolver
 ) -> dict[str, type[Stub]]:
-    of_record = dict(sizes)
-    check = PickleCheck(foreign, lambda key: of_record.get(f"data/{key}", -1))
+    record_sizes = dict(sizes)
+    check = PickleCheck(resolve_stub, lambda key: record_sizes.get(f"data/{key}", -1))
     check.run(io.BytesIO(pickle))
     return check.stubs
 
 
-# The files of a zoo differ in their storages alone: one pickle, looked at once.
-_check_small = functools.lru_cache(maxsize=32)(_check_pickle)
+# The files of a zoo differ only in their storages: their common pickle is checked once.
+_check_cached = functools.lru_cache(maxsize=32)(_check_pickle)
 
 
-def _check_legacy(data: bytes, limits: Limits, foreign: Foreign) -> dict[str, type[Stub]]:
-    """Checks the form before torch 1.6: five pickles, then length and bytes of each storage."""
+def _check_legacy(data: bytes, limits: Limits, resolve_stub: StubResolver) -> dict[str, type[Stub]]:
+    """Checks a file in the format before torch 1.6; returns the stubs that it needs, by class.
+
+    The format is five pickles, then the length and the bytes of each storage.
+    """
     stream = io.BytesIO(data[: limits.pickle])
-    check = PickleCheck(foreign, lambda key: None, room=len(data))
+    check = PickleCheck(resolve_stub, lambda key: None, available=len(data))
     if check.run(stream) != _LEGACY_MAGIC:
         raise UnsafePickleError("a pickle, but not a torch file")
     for _ in ("protocol version", "machine", "object"):
         check.run(stream)
     keys: Any = check.run(stream)
-    # Memory of a storage that is not in this list would be left as it was found.
+    # Torch would leave the memory of a storage that is not in this list uninitialized.
     if not all(type(key) is str for key in keys) or sorted(keys) != sorted(check.storages):
         raise UnsafePickleError("damaged: the list of its storages does not match their use")
     claimed = sum(8 + storage.nbytes for storage in check.storages.values())
@@ -235,14 +267,14 @@ def _check_legacy(data: bytes, limits: Limits, foreign: Foreign) -> dict[str, ty
     return check.stubs
 
 
-def _records(data: bytes, most: int) -> dict[str, memoryview]:
-    """The entries of a zip as torch writes it, checked, without their common folder.
+def _read_zip(data: bytes, max_entries: int) -> dict[str, memoryview]:
+    """Checks a zip as torch writes it and returns its entries without their common folder.
 
-    Torch reads the zip with a library of its own, which may see another zip in bytes that
-    are ambiguous; so nothing ambiguous passes.
+    Torch reads the zip with another library, which might interpret ambiguous bytes
+    differently; therefore everything ambiguous is rejected.
     """
     start, count, size = _central_directory(data)
-    if count > most or size > 1024 * count:
+    if count > max_entries or size > 1024 * count:
         raise UnsafePickleError(f"an absurd zip directory: {count} entries in {size} bytes")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
@@ -259,21 +291,21 @@ def _records(data: bytes, most: int) -> dict[str, memoryview]:
             or not name.startswith(folder)
             or not {"", ".", ".."}.isdisjoint(name.split("/"))
         ):
-            raise UnsafePickleError(f"an unsafe name in its zip: {short(name)}")
+            raise UnsafePickleError(f"an unsafe name in its zip: {shorten(name)}")
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
             raise UnsafePickleError(
-                f"a compressed zip entry, which torch never writes: {short(name)}, "
+                f"a compressed zip entry, which torch never writes: {shorten(name)}, "
                 f"{entry.file_size} bytes from {entry.compress_size}"
             )
         header = entry.header_offset
         begin = header + 30 + sum(struct.unpack_from("<2H", data, header + 26))
         if header < end or begin + entry.file_size > start:
-            raise UnsafePickleError(f"zip entries overlap: {short(name)}")
+            raise UnsafePickleError(f"zip entries overlap: {shorten(name)}")
         end = begin + entry.file_size
         record = memoryview(data)[begin:end]
-        # Torch itself does not look at the checksums.
+        # Torch does not verify the checksums.
         if zlib.crc32(record) != entry.CRC:
-            raise UnsafePickleError(f"damaged: the checksum of {short(name)} is wrong")
+            raise UnsafePickleError(f"damaged: the checksum of {shorten(name)} is wrong")
         records[name.removeprefix(folder)] = record
     if len({name.casefold() for name in records}) < count:
         raise UnsafePickleError("two zip entries of one name")
@@ -281,7 +313,7 @@ def _records(data: bytes, most: int) -> dict[str, memoryview]:
 
 
 def _central_directory(data: bytes) -> tuple[int, int, int]:
-    """Start, number of entries and size of a zip's directory, which must end the file."""
+    """Start, number of entries and size of a zip's directory, which must be at its end."""
     end = len(data) - _ZIP_END.size
     end64 = end - _ZIP64_LOCATOR.size - _ZIP64_END.size
     if end64 < 0:
@@ -300,11 +332,11 @@ def _central_directory(data: bytes) -> tuple[int, int, int]:
     return start, count, size
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     return type(value).__name__
 
 
-def _line(error: Exception) -> str:
-    """An error in one line, without torch's advice to load unsafely."""
+def _first_line(error: Exception) -> str:
+    """The first line of an error, without torch's advice to load unsafely."""
     lines = str(error).strip().splitlines()
     return printable(lines[0], 200) if lines else type(error).__name__

@@ -1,6 +1,6 @@
-"""Looks at a pickle of torch's without unpickling it: what would it call, and with what?
+"""Checks a pickle of torch without unpickling it: what would it call, and with what?
 
-`pickletools` names a pickle's opcodes and executes none of them.
+`pickletools` parses the opcodes of a pickle and executes none of them.
 """
 
 import io
@@ -9,7 +9,7 @@ import pickletools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-_MOST_DIMENSIONS = 64  # torch's own bound
+_MAX_DIMENSIONS = 64  # Torch's own limit.
 _ITEM_SIZES = {
     "DoubleStorage": 8,
     "FloatStorage": 4,
@@ -26,19 +26,19 @@ _PUSHES_ITS_ARGUMENT = {
     "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING"
 }  # fmt: skip
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-# How many objects an opcode takes from the stack; None: all above the mark.
-_TAKES = {
+# The number of objects that an opcode pops from the stack; None for all above the mark.
+_POPS = {
     "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "TUPLE": None,
     "SETITEM": 2, "SETITEMS": None, "APPEND": 1, "APPENDS": None,
 }  # fmt: skip
 
 
 class UnsafePickleError(Exception):
-    """A reason to reject the file in hand, raised where its path is not known."""
+    """A reason to reject the current file, raised where its path is unknown."""
 
 
 class Stub:
-    """What an instance of a foreign class becomes: its arguments and its state, inert."""
+    """Inert replacement for an instance of a foreign class: its arguments and its state."""
 
     __slots__ = ("args", "state")
 
@@ -53,11 +53,12 @@ class Stub:
             raise UnsafePickleError(
                 f"the state of an object is a {type(state).__name__}, not a dict"
             )
-        # A plain one: a pickle can hide the methods of an OrderedDict behind attributes.
+        # A plain dict: a pickle can hide the methods of an OrderedDict behind attributes.
         self.state = dict(dict.items(state))
 
 
-Foreign = Callable[[str, str], type[Stub] | None]
+# Returns the stub for a class (module, name), or None to reject the file.
+StubResolver = Callable[[str, str], type[Stub] | None]
 
 
 class _Global(NamedTuple):
@@ -81,27 +82,42 @@ _TENSOR, _DICT, _INSTANCE = object(), object(), object()
 
 
 class PickleCheck:
-    """Follows a pickle as torch's unpickler would, with marks in place of objects.
+    """Follows a pickle as torch's unpickler would, with placeholders instead of objects.
 
-    It keeps just enough to know what every call would be given. Every opcode, every global
-    and every use of one that is not among those of tensors, dicts and stubs is refused.
+    It tracks just enough to know the arguments of every call. Every opcode, every global and
+    every use of a global is rejected unless it serves tensors, dicts or stubs.
 
     Args:
-        foreign: says which stub the instances of a class (module, name) become; None refuses
-            the pickle.
-        size: bytes the file holds for a storage's key; None if that is not known.
-        room: bytes there are for all storages whose own are not known.
+        resolve_stub: Returns the stub for the instances of a class (module, name); None
+            rejects the pickle.
+        size: Returns the bytes in the file for a storage's key; None if unknown.
+        available: Bytes in the file for all storages of unknown size together.
     """
 
-    def __init__(self, foreign: Foreign, size: Callable[[str], int | None], room: int = 0):
+    def __init__(
+        self,
+        resolve_stub: StubResolver,
+        size: Callable[[str], int | None],
+        available: int = 0,
+    ):
         self.stubs: dict[str, type[Stub]] = {}
         self.storages: dict[str, _Storage] = {}
-        self._foreign = foreign
+        self._resolve_stub = resolve_stub
         self._size = size
-        self._room = room
+        self._available = available
 
     def run(self, stream: io.BytesIO) -> object:
-        """Checks the next pickle of the stream; its object, or the mark of it."""
+        """Checks the next pickle of a stream.
+
+        Args:
+            stream: The stream, positioned at the start of a pickle; afterwards, at its end.
+
+        Returns:
+            The object that the pickle describes, or a placeholder for it.
+
+        Raises:
+            UnsafePickleError: If the pickle is rejected.
+        """
         begin = stream.tell()
         stack: list[Any] = []
         outer: list[list[Any]] = []
@@ -117,18 +133,12 @@ class PickleCheck:
             elif op == "MARK":
                 outer.append(stack)
                 stack = []
-            elif op in _TAKES:
-                count = _TAKES[op]
-                if count is None:
-                    items, stack = stack, outer.pop()
-                elif count <= len(stack):
-                    items, stack[-count:] = stack[-count:], []
-                else:
-                    raise UnsafePickleError("damaged: its pickle runs out of objects")
+            elif op in _POPS:
+                items, stack = _pop_items(op, stack, outer)
                 if op.startswith("TUPLE"):
                     stack.append(tuple(items))
                 else:
-                    self._fill(stack[-1], items, op.startswith("SET"))
+                    self._check_items(stack[-1], items, op.startswith("SET"))
             elif op in _CONSTANTS:
                 stack.append(_CONSTANTS[op])
             elif op == "REDUCE":
@@ -141,56 +151,59 @@ class PickleCheck:
             elif op == "EMPTY_LIST":
                 stack.append([])
             elif op == "GLOBAL":
-                stack.append(self._known(arg))
+                stack.append(self._global(arg))
             elif op == "NEWOBJ":
                 args = stack.pop()
-                if not self._is_stub(stack[-1]) or type(args) is not tuple:
-                    raise UnsafePickleError("its pickle creates an object that is no stub")
-                stack[-1] = _INSTANCE
+                stack[-1] = self._new_object(stack[-1], args)
             elif op == "BUILD":
                 stack.pop()
-                # On a tensor this would be set_(storage, any size).
+                # On a tensor this would call set_(storage, any size).
                 if stack[-1] is not _DICT and stack[-1] is not _INSTANCE:
                     raise UnsafePickleError("its pickle sets the state of what is no stub")
             elif op == "STOP":
                 return stack.pop()
             elif op != "PROTO" or arg != 2:
                 stream.seek(begin)
-                self._name_foreign(stream)
+                self._reject_foreign_globals(stream)
                 used = f"protocol {arg}" if op == "PROTO" else op
                 raise UnsafePickleError(f"its pickle uses {used}, which torch's do not")
         raise UnsafePickleError("its pickle has no end")
 
-    def _known(self, arg: str) -> _Global:
-        """A global by its opcode's argument, "module name"."""
+    def _global(self, arg: str) -> _Global:
+        """Resolves the argument of the opcode GLOBAL, "module name"."""
         module, _, name = arg.partition(" ")
-        known = _Global(module, name)
-        if known in (_ORDERED_DICT, _REBUILD_TENSOR, _REBUILD_PARAMETER):
-            return known
+        resolved = _Global(module, name)
+        if resolved in (_ORDERED_DICT, _REBUILD_TENSOR, _REBUILD_PARAMETER):
+            return resolved
         if module == "torch" and name in _ITEM_SIZES:
-            return known
-        stub = self._foreign(module, name)
+            return resolved
+        stub = self._resolve_stub(module, name)
         if stub is None:
             raise UnsafePickleError(
-                f"its pickle would use {short(f'{module}.{name}', quote=False)}, "
-                "which such a file has no need of; nothing was run"
+                f"its pickle would use {shorten(f'{module}.{name}', quote=False)}, "
+                "which such a file does not need; nothing was run"
             )
         self.stubs[f"{module}.{name}"] = stub
-        return known
+        return resolved
 
-    def _name_foreign(self, stream: io.BytesIO) -> None:
-        """Refuses by name the first foreign global of a pickle of another protocol, if any."""
+    def _reject_foreign_globals(self, stream: io.BytesIO) -> None:
+        """Names the first foreign global in a pickle of another protocol, if there is one."""
         strings = [""] * 2
         for opcode, arg, _ in _operations(stream):
             if opcode.name in ("GLOBAL", "INST"):
-                self._known(arg)
+                self._global(arg)
             elif opcode.name == "STACK_GLOBAL":
-                self._known(" ".join(strings))
+                self._global(" ".join(strings))
             elif isinstance(arg, str):
                 strings = [strings[1], arg]
 
     def _is_stub(self, value: object) -> bool:
         return isinstance(value, _Global) and f"{value.module}.{value.name}" in self.stubs
+
+    def _new_object(self, cls: object, args: object) -> object:
+        if not self._is_stub(cls) or type(args) is not tuple:
+            raise UnsafePickleError("its pickle creates an object that is no stub")
+        return _INSTANCE
 
     def _call(self, function: object, args: object) -> object:
         if type(args) is tuple:
@@ -204,16 +217,18 @@ class PickleCheck:
                 return _INSTANCE
         raise UnsafePickleError("its pickle calls something in a way that torch's pickles do not")
 
-    def _fill(self, target: object, items: list, is_dict: bool) -> None:
+    def _check_items(self, target: object, items: list, is_dict: bool) -> None:
+        """Checks the items that are added to a list or a dict; extends the list."""
         if not is_dict and isinstance(target, list):
             target.extend(items)
         elif not is_dict or target is not _DICT:
             raise UnsafePickleError("its pickle adds items to what is no list or dict")
-        # Hashing tuples in tuples in tuples would take forever, or the whole C stack.
+        # Hashing deeply nested tuples would take forever, or overflow the C stack.
         elif not all(type(key) in (str, int, float, bool, type(None)) for key in items[::2]):
             raise UnsafePickleError("not a state dict: a key is neither a string nor a number")
 
     def _storage(self, reference: object) -> _Storage:
+        """Checks a reference to a storage: its bytes must be in the file."""
         match reference:
             case ("storage", _Global("torch") as kind, str(key), str(), int(numel), *view) if (
                 kind.name in _ITEM_SIZES and numel >= 0 and view in ([], [None])
@@ -221,50 +236,66 @@ class PickleCheck:
                 storage = _Storage(kind, numel)
             case _:
                 raise UnsafePickleError(
-                    "its pickle refers to something else than a storage of numbers"
+                    "its pickle refers to something other than a storage of numbers"
                 )
         if self.storages.setdefault(key, storage) is not storage:
             if self.storages[key] != storage:
-                raise UnsafePickleError(f"storage {short(key)} is used as two different ones")
+                raise UnsafePickleError(f"storage {shorten(key)} is used as two different ones")
             return storage
-        held = self._size(key)
-        if held is None:
-            self._room -= storage.nbytes
-        if held not in (None, storage.nbytes) or self._room < 0:
+        stored = self._size(key)
+        if stored is None:
+            self._available -= storage.nbytes
+        if stored not in (None, storage.nbytes) or self._available < 0:
             raise UnsafePickleError(
-                f"an absurd tensor size: storage {short(key)} claims {storage.nbytes} bytes, "
-                f"and the file has {'fewer' if held is None else max(held, 0)}"
+                f"an absurd tensor size: storage {shorten(key)} claims {storage.nbytes} bytes, "
+                f"but the file has {'fewer' if stored is None else max(stored, 0)}"
             )
         return storage
 
     def _tensor(self, args: tuple) -> object:
+        """Checks the arguments of a tensor: it must lie within its storage."""
         match args:
-            case (_Storage(numel=held), int(offset), tuple(size), tuple(stride), bool(), _):
+            case (_Storage(numel=stored), int(offset), tuple(size), tuple(stride), bool(), _):
                 numbers = (offset, *size, *stride)
             case _:
                 raise UnsafePickleError(
                     "its pickle describes a tensor in a way that torch does not"
                 )
-        if not len(size) == len(stride) <= _MOST_DIMENSIONS:
+        if not len(size) == len(stride) <= _MAX_DIMENSIONS:
             raise UnsafePickleError(
                 f"a tensor of {len(size)} dimensions with {len(stride)} strides"
             )
         if not all(type(n) is int and 0 <= n < 2**63 for n in numbers):
-            raise UnsafePickleError("the size of a tensor is not in numbers, or in absurd ones")
+            raise UnsafePickleError(
+                "a tensor has sizes or strides that are not integers below 2**63"
+            )
         numel = math.prod(size)
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-        if numel and max(numel, last + 1) > held:
+        if numel and max(numel, last + 1) > stored:
             raise UnsafePickleError(
-                f"an absurd tensor size: {numel} numbers in a storage of {held}, from {offset} on"
+                f"an absurd tensor size: {numel} values at offset {offset} of a storage of {stored}"
             )
         return _TENSOR
 
 
 def _operations(stream: io.BytesIO) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]]:
+    """The opcodes of a pickle, their arguments and positions."""
     return pickletools.genops(stream)
 
 
-def short(text: str, quote: bool = True) -> str:
-    """Text out of a file, fit to be printed."""
+def _pop_items(op: str, stack: list[Any], outer: list[list[Any]]) -> tuple[list[Any], list[Any]]:
+    """Pops the items of an opcode; returns them and the stack below them."""
+    count = _POPS[op]
+    if count is None:
+        return stack, outer.pop()
+    if count > len(stack):
+        raise UnsafePickleError("damaged: its pickle runs out of objects")
+    items = stack[-count:]
+    del stack[-count:]
+    return items, stack
+
+
+def shorten(text: str, quote: bool = True) -> str:
+    """Shortens and escapes text from a file for printing."""
     text = text if len(text) <= 80 else f"{text[:77]}..."
     return repr(text) if quote else repr(text)[1:-1]

@@ -1,4 +1,4 @@
-"""Where members come from: trial folders or a pickled data set, seen as one thing."""
+"""Sources of members: trial folders and pickled datasets behind one interface."""
 
 import functools
 from collections.abc import Callable
@@ -11,30 +11,30 @@ import numpy as np
 from zoojax.architectures.base import architecture
 from zoojax.converters import layout
 from zoojax.converters.pickled_datasets import ModelSplit, read_model_dataset
-from zoojax.converters.ray_trials import linked, scan, unique
-from zoojax.converters.reported import LAST_EPOCH, Row, row
+from zoojax.converters.ray_trials import scan_trials, skipped_links, unique_name
+from zoojax.converters.reported import MAX_EPOCH, Row, parse_row
 from zoojax.converters.safe_load import UnreadableFileError, read_state
-from zoojax.converters.state_dicts import State
+from zoojax.converters.state_dicts import KNOWN_NETWORKS, State
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
 
 
 @dataclass
 class Source:
-    """A member to be.
+    """One member to convert.
 
     Attributes:
-        name: its trial folder's name, in visible characters.
-        config: what the trial says of itself, by the original code's keys; may be empty.
-        rows: reported numbers by epoch, also of epochs without a state.
-        states: reads the state of an epoch; raises UnreadableFileError.
-        places: says where the state of an epoch is.
-        skipped: reasons by place, of what looks like a state and is not taken.
-        notes: what is odd about it.
-        split: "train", "val" or "test" of a pickled data set.
-        layers: torch's names of its layers, once a state of it has been looked at.
-        pruned: the share of its weights that are masked, once a state has been looked at;
-            None if it has no mask.
+        name: The name of its trial folder, in printable characters.
+        config: The trial's configuration under the original code's keys; may be empty.
+        rows: Reported metrics by epoch, including epochs without a state.
+        states: By epoch, a function that reads the state; it raises UnreadableFileError.
+        places: By epoch, a description of where the state is.
+        skipped: Reasons by place, of entries that look like states but are not converted.
+        notes: Remarks for the members table.
+        split: "train", "val" or "test" of a pickled dataset.
+        layers: Torch's names of its layers, once a state has been inspected.
+        pruned: The fraction of its weights that is masked, once a state has been inspected;
+            None without a mask.
     """
 
     name: str
@@ -50,12 +50,15 @@ class Source:
 
 
 def from_trials(root: Path) -> list[Source]:
-    """The trial folders of a zoo that hold checkpoints, by name.
+    """Lists the trial folders with checkpoints, sorted by name.
 
-    Those that hold nothing but what is skipped come too, without states.
+    Folders in which every entry is skipped are included, without states.
+
+    Args:
+        root: The folder that contains the trial folders.
 
     Raises:
-        ZoojaxError: there are none, or something cannot be read.
+        ZoojaxError: If there are none, or something cannot be read.
     """
     sources = [
         Source(
@@ -69,20 +72,24 @@ def from_trials(root: Path) -> list[Source]:
             skipped=trial.skipped,
             notes=trial.notes,
         )
-        for trial in scan(root)
+        for trial in scan_trials(root)
         if trial.checkpoints or trial.skipped
     ]
     if not any(source.states for source in sources):
-        raise ZoojaxError(f"{root}: none of its trial folders holds a checkpoint_<epoch> folder")
-    sources += [Source(name, skipped={name: reason}) for name, reason in linked(root).items()]
+        raise ZoojaxError(f"{root}: none of its trial folders has a checkpoint_<epoch> folder")
+    links = skipped_links(root)
+    sources += [Source(name, skipped={name: reason}) for name, reason in links.items()]
     return sources
 
 
 def from_dataset(file: Path) -> list[Source]:
-    """The models of a pickled data set: a source for each trial folder that it names.
+    """Lists the models of a pickled dataset, one source per trial folder that it names.
+
+    Args:
+        file: The dataset.
 
     Raises:
-        UnreadableFileError: the file is no such data set, or is unsafe or damaged.
+        UnreadableFileError: If the file is not such a dataset, or is unsafe or damaged.
     """
     members: dict[str, Source] = {}
     names: set[str] = set()
@@ -90,11 +97,11 @@ def from_dataset(file: Path) -> list[Source]:
         for i, (path, epoch) in enumerate(zip(split.paths, split.epochs, strict=True)):
             trial = PurePosixPath(path).name
             if trial not in members:
-                members[trial] = Source(unique(trial, names), split=split.name)
+                members[trial] = Source(unique_name(trial, names), split=split.name)
             source = members[trial]
             place = f"{printable(file.name, 100)}: {split.name}[{i}]"
-            if not 0 <= epoch <= LAST_EPOCH:
-                source.skipped[place] = f"its epoch is not from 0 to {LAST_EPOCH}"
+            if not 0 <= epoch <= MAX_EPOCH:
+                source.skipped[place] = f"its epoch is not from 0 to {MAX_EPOCH}"
                 continue
             if epoch in source.states:
                 source.skipped[place] = f"epoch {epoch} twice"
@@ -102,7 +109,8 @@ def from_dataset(file: Path) -> list[Source]:
                 continue
             source.states[epoch] = functools.partial(_dataset_state, split, i, file)
             source.places[epoch] = place
-            source.rows[epoch] = row({k: values[i] for k, values in split.properties.items()})
+            report = {name: values[i] for name, values in split.properties.items()}
+            source.rows[epoch] = parse_row(report)
     return sorted(members.values(), key=lambda source: source.name)
 
 
@@ -111,29 +119,30 @@ def _dataset_state(split: ModelSplit, index: int, file: Path) -> State:
         return split.states[index]
     assert split.vectors is not None
     if not split.use_bias:
-        raise UnreadableFileError(file, "vectors without biases do not make whole networks")
+        raise UnreadableFileError(file, "vectors without biases do not describe complete networks")
     return _unflatten(split.vectors[index], [number for number, _ in split.layers], file)
 
 
-def _unflatten(vector: np.ndarray, numbers: list[int], file: Path) -> State:
-    """A flat vector (by layer: weight in torch's order, then bias) as a state dict.
+def _unflatten(vector: np.ndarray, modules: list[int], file: Path) -> State:
+    """Splits a flat vector (for each layer its weight in torch's order, then its bias).
 
-    Its length tells the network: each known one leaves another number of weights for the
-    classes of the last layer.
+    The length of the vector identifies the network: what the other layers leave for the last
+    one gives the number of classes.
     """
-    for name, channels in (("small", 1), ("small", 3), ("large", 1), ("large", 3)):
-        one = layout.torch_shapes(architecture(name, channels, 1))
-        rest = sum(int(np.prod(shape)) + shape[0] for layer, shape in one.items() if layer != "fc2")
-        classes, odd = divmod(vector.size - rest, one["fc2"][1] + 1)
-        if odd or not 1 < classes <= 1000 or len(numbers) not in (0, len(one)):
+    for name, channels in KNOWN_NETWORKS:
+        one_class = layout.torch_shapes(architecture(name, channels, 1))
+        size = sum(
+            int(np.prod(shape)) + shape[0] for layer, shape in one_class.items() if layer != "fc2"
+        )
+        classes, remainder = divmod(vector.size - size, one_class["fc2"][1] + 1)
+        if remainder or not 1 < classes <= 1000 or len(modules) not in (0, len(one_class)):
             continue
-        modules = numbers or layout.MODULES[name, False]
         state, start = {}, 0
         shapes = layout.torch_shapes(architecture(name, channels, classes)).values()
-        for number, shape in zip(modules, shapes, strict=True):
+        for module, shape in zip(modules or layout.MODULES[name, False], shapes, strict=True):
             for leaf, leaf_shape in (("weight", shape), ("bias", shape[:1])):
                 end = start + int(np.prod(leaf_shape))
-                state[f"module_list.{number}.{leaf}"] = vector[start:end].reshape(leaf_shape)
+                state[f"module_list.{module}.{leaf}"] = vector[start:end].reshape(leaf_shape)
                 start = end
         return state
     raise UnreadableFileError(file, f"no known network has {vector.size} parameters")

@@ -1,4 +1,4 @@
-"""One torch state dict <-> one member of a zoo: what it is, and its arrays, losslessly."""
+"""Converts one torch state dict to one member of a zoo and back, without loss."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,25 +13,27 @@ from zoojax.text import is_printable, printable
 
 State = Mapping[str, np.ndarray]
 
-# Of the layers below, the shapes tell which: nothing else in a zoo is to be trusted.
-_KNOWN = (("small", 1), ("small", 3), ("large", 1), ("large", 3))
-_LARGEST_CLASSES = 10_000
-_LONGEST_NAME = 200
+# Names and numbers of input channels. Shapes alone identify a network: nothing else in a
+# torch zoo is reliable.
+KNOWN_NETWORKS = (("small", 1), ("small", 3), ("large", 1), ("large", 3))
+_MAX_CLASSES = 10_000
+_MAX_NAME_LENGTH = 200
 
 
 class UnknownNetworkError(ZoojaxError):
-    """A state dict that is not of a known network; the message says why."""
+    """The state dict matches no known architecture; the message says why."""
 
 
 @dataclass(frozen=True)
 class StateDictInfo:
-    """What a state dict is of.
+    """The network and the kind of a state dict.
 
     Attributes:
-        architecture: the network.
-        kind: "dense", "mp" (pruned: a mask beside the weights) or "vd" (log sigma squared).
-        variant: of variational dropout; None for other kinds.
-        prefixes: torch's name of each layer, in order: "module_list.0", ...
+        architecture: The network.
+        kind: "dense", "mp" (pruned, with a mask next to the weights) or "vd" (with log sigma
+            squared).
+        variant: The variant of variational dropout; None for other kinds.
+        prefixes: Torch's name of each layer, in order: "module_list.0", ...
     """
 
     architecture: Architecture
@@ -41,102 +43,113 @@ class StateDictInfo:
 
 
 def infer_network(state: State) -> StateDictInfo:
-    """Tells a state dict's network and kind from its names and shapes.
+    """Infers the network and the kind of a state dict from its names and shapes.
+
+    Args:
+        state: The state dict.
 
     Raises:
-        UnknownNetworkError: its layers are of no known network, or of several kinds at once.
+        UnknownNetworkError: If its layers are not those of a known network, or are of several
+            kinds.
     """
     weights = {n.rpartition(".")[0]: v for n, v in state.items() if _is_weight(n)}
-    ordered = sorted(weights, key=layout.module_order)
-    shapes = [weights[prefix].shape for prefix in ordered]
-    for name, channels in _KNOWN:
-        classes = shapes[-1][0] if shapes and shapes[-1] else 0
-        if not 0 < classes <= _LARGEST_CLASSES:
-            continue
-        known = architecture(name, channels, classes)
-        if shapes == list(layout.torch_shapes(known).values()):
-            break
-    else:
-        listed = ", ".join(str(tuple(s)) for s in shapes[:8])
-        listed = printable(listed or "none")
-        raise UnknownNetworkError(f"no known network has weights of these shapes: {listed}")
-    for prefix in ordered:
+    prefixes = sorted(weights, key=layout.module_order)
+    network = _match_shapes([weights[prefix].shape for prefix in prefixes])
+    for prefix in prefixes:
         if not is_layer_name(prefix):
-            raise UnknownNetworkError(f"a layer has no proper name: {printable(prefix, 60)}")
-    kind, variant = _kind(state, ordered)
-    description = StateDictInfo(known, kind, variant, tuple(ordered))
-    expected = _expected(description)
+            raise UnknownNetworkError(f"a layer has an invalid name: {printable(prefix, 60)}")
+    kind, variant = _infer_kind(state, prefixes[0])
+    info = StateDictInfo(network, kind, variant, tuple(prefixes))
+    expected = _expected_shapes(info)
     for key in sorted(expected.keys() ^ state.keys()):
-        known = "missing" if key in expected else "of no known network"
-        raise UnknownNetworkError(f"{printable(key, 80)} is {known}")
+        problem = "missing" if key in expected else "of no known network"
+        raise UnknownNetworkError(f"{printable(key, 80)} is {problem}")
     for key, shape in expected.items():
         if state[key].shape != shape:
             raise UnknownNetworkError(f"{key} has shape {state[key].shape}, not {shape}")
-    return description
+    return info
+
+
+def _match_shapes(shapes: list[tuple[int, ...]]) -> Architecture:
+    """The known network whose weights have these shapes, in torch's order."""
+    classes = shapes[-1][0] if shapes and shapes[-1] else 0
+    for name, channels in KNOWN_NETWORKS if 0 < classes <= _MAX_CLASSES else ():
+        network = architecture(name, channels, classes)
+        if shapes == list(layout.torch_shapes(network).values()):
+            return network
+    listed = printable(", ".join(str(tuple(shape)) for shape in shapes[:8]) or "none")
+    raise UnknownNetworkError(f"no known network has weights of these shapes: {listed}")
 
 
 def is_layer_name(name: str) -> bool:
-    """Whether torch's name of a layer can be shown and kept."""
-    return len(name) <= _LONGEST_NAME and is_printable(name)
+    """Whether torch's name of a layer can be displayed and stored."""
+    return len(name) <= _MAX_NAME_LENGTH and is_printable(name)
 
 
 def _is_weight(name: str) -> bool:
     return name.endswith((".weight", ".weight_orig"))
 
 
-def _kind(state: State, prefixes: list[str]) -> tuple[str, str | None]:
-    first = prefixes[0]
-    if f"{first}.weight_mask" in state:
+def _infer_kind(state: State, prefix: str) -> tuple[str, str | None]:
+    """Kind and variant, by the names in the first layer."""
+    if f"{prefix}.weight_mask" in state:
         return "mp", None
-    if f"{first}.log_sigma2" in state:
-        return "vd", "released" if f"{first}.log_sigma2_bias" in state else "corrected"
+    if f"{prefix}.log_sigma2" in state:
+        return "vd", "released" if f"{prefix}.log_sigma2_bias" in state else "corrected"
     return "dense", None
 
 
-def _expected(description: StateDictInfo) -> dict[str, tuple[int, ...]]:
-    """Names and shapes that a state dict of this description has."""
-    shapes = {}
-    of_layers = layout.torch_shapes(description.architecture).values()
-    for prefix, shape in zip(description.prefixes, of_layers, strict=True):
-        shapes[f"{prefix}.bias"] = shape[:1]
-        if description.kind == "mp":
-            shapes[f"{prefix}.weight_orig"] = shapes[f"{prefix}.weight_mask"] = shape
+def _expected_shapes(info: StateDictInfo) -> dict[str, tuple[int, ...]]:
+    """Shapes by name of a state dict of this network and kind."""
+    expected = {}
+    shapes = layout.torch_shapes(info.architecture).values()
+    for prefix, shape in zip(info.prefixes, shapes, strict=True):
+        expected[f"{prefix}.bias"] = shape[:1]
+        if info.kind == "mp":
+            expected[f"{prefix}.weight_orig"] = expected[f"{prefix}.weight_mask"] = shape
         else:
-            shapes[f"{prefix}.weight"] = shape
-        if description.kind == "vd":
-            shapes[f"{prefix}.log_sigma2"] = shape
-            if description.variant == "released":
-                shapes[f"{prefix}.log_sigma2_bias"] = shape[:1]
-    return shapes
+            expected[f"{prefix}.weight"] = shape
+        if info.kind == "vd":
+            expected[f"{prefix}.log_sigma2"] = shape
+            if info.variant == "released":
+                expected[f"{prefix}.log_sigma2_bias"] = shape[:1]
+    return expected
 
 
-def to_member(state: State, description: StateDictInfo) -> dict[str, Any]:
-    """One member out of a state dict that `describe` has accepted.
+def to_member(state: State, info: StateDictInfo) -> dict[str, Any]:
+    """Converts a state dict that `infer_network` has accepted to a member.
+
+    Args:
+        state: The state dict.
+        info: What `infer_network` returned for it.
 
     Returns:
-        {"params"}; with {"mask"} (bool) for pruned states, whose params keep what is under
-        the mask; with {"log_sigma2"} for variational ones, and {"unused"}: the
-        log_sigma2_bias of fully connected layers, uninitialised memory that the original
-        code saves and never reads, kept so that the way back is lossless.
+        {"params"}; with {"mask"} (bool) for pruned states, whose params include the weights
+        under the mask; with {"log_sigma2"} for variational states, and {"unused"}: the
+        log_sigma2_bias of fully connected layers. The original code saves this uninitialized
+        memory and never reads it; it is stored so that `to_torch` is lossless.
+
+    Raises:
+        UnknownNetworkError: If a mask has values other than 0 and 1.
     """
-    net = description.architecture
+    net = info.architecture
     member: dict[str, Any] = {"params": {}}
-    for layer, prefix in zip(net.layers, description.prefixes, strict=True):
+    for layer, prefix in zip(net.layers, info.prefixes, strict=True):
 
         def kernel(name: str, layer: str = layer, prefix: str = prefix) -> np.ndarray:
             return layout.kernel_to_flax(layer, state[f"{prefix}.{name}"], net)
 
-        weight = "weight_orig" if description.kind == "mp" else "weight"
+        weight = "weight_orig" if info.kind == "mp" else "weight"
         member["params"][layer] = {"kernel": kernel(weight), "bias": state[f"{prefix}.bias"]}
-        if description.kind == "mp":
+        if info.kind == "mp":
             mask = kernel("weight_mask")
             if not np.isin(mask, (0, 1)).all():
-                raise UnknownNetworkError(f"{prefix}.weight_mask holds other values than 0 and 1")
+                raise UnknownNetworkError(f"{prefix}.weight_mask has values other than 0 and 1")
             member.setdefault("mask", {})[layer] = mask != 0
-        if description.kind == "vd":
+        if info.kind == "vd":
             leaves = member.setdefault("log_sigma2", {}).setdefault(layer, {})
             leaves["kernel"] = kernel("log_sigma2")
-            if description.variant == "released":
+            if info.variant == "released":
                 bias = state[f"{prefix}.log_sigma2_bias"]
                 if layer.startswith("conv"):
                     leaves["bias"] = bias
@@ -146,24 +159,24 @@ def to_member(state: State, description: StateDictInfo) -> dict[str, Any]:
 
 
 def to_torch(
-    member: Mapping[str, Any], description: StateDictInfo, *, masked: bool = False
+    member: Mapping[str, Any], info: StateDictInfo, *, masked: bool = False
 ) -> dict[str, np.ndarray]:
-    """One member as a state dict: the inverse of `to_member`, names in torch's order.
+    """Converts a member to a state dict, names in torch's order; inverts `to_member`.
 
     Args:
-        member: what `to_member` returns; "unused" may be missing.
-        description: what it is of.
-        masked: write a pruned member as plain weights, zero where pruned, in place of
-            torch.nn.utils.prune's weight_orig and weight_mask.
+        member: What `to_member` returns; "unused" may be missing.
+        info: The network and kind of the member, and the names of its layers.
+        masked: Whether a pruned member is written as plain weights, zero where pruned,
+            instead of torch.nn.utils.prune's weight_orig and weight_mask.
     """
-    net, state = description.architecture, {}
-    for layer, prefix in zip(net.layers, description.prefixes, strict=True):
+    net, state = info.architecture, {}
+    for layer, prefix in zip(net.layers, info.prefixes, strict=True):
 
         def weight(kernel: np.ndarray, layer: str = layer) -> np.ndarray:
             return np.ascontiguousarray(layout.kernel_to_torch(layer, np.asarray(kernel), net))
 
         kernel, bias = (member["params"][layer][name] for name in ("kernel", "bias"))
-        pruned = description.kind == "mp"
+        pruned = info.kind == "mp"
         if pruned and masked:
             kernel = np.where(member["mask"][layer], kernel, np.float32(0))
         if not pruned or masked:
@@ -172,10 +185,10 @@ def to_torch(
         if pruned and not masked:
             state[f"{prefix}.weight_orig"] = weight(kernel)
             state[f"{prefix}.weight_mask"] = weight(member["mask"][layer]).astype(np.float32)
-        if description.kind == "vd":
+        if info.kind == "vd":
             leaves = member["log_sigma2"][layer]
             state[f"{prefix}.log_sigma2"] = weight(leaves["kernel"])
-            if description.variant == "released":
+            if info.variant == "released":
                 unused = member.get("unused", {}).get(layer, np.full_like(bias, -10.0))
                 state[f"{prefix}.log_sigma2_bias"] = np.asarray(leaves.get("bias", unused))
     return state

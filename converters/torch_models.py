@@ -1,6 +1,6 @@
-"""The zoos' CNNs as torch modules, under the names that their checkpoints have.
+"""The zoos' CNNs as torch modules, with the parameter names of their checkpoints.
 
-What a converted member is checked against, and what zoojax is measured against.
+They verify conversions, and serve as the baseline of benchmarks.
 """
 
 import torch
@@ -21,7 +21,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class VariationalConv2d(nn.Conv2d):
-    """A convolution that samples its pre-activations, its bias variational ("released")."""
+    """A convolution that samples its pre-activations, with a variational bias ("released")."""
 
     def __init__(self, inputs: int, features: int, kernel: int):
         super().__init__(inputs, features, kernel)
@@ -46,7 +46,7 @@ class VariationalLinear(nn.Linear):
     def __init__(self, inputs: int, features: int):
         super().__init__(inputs, features)
         self.log_sigma2 = nn.Parameter(torch.full_like(self.weight, INIT_LOG_SIGMA2))
-        # The zoos' checkpoints hold it; nothing reads it.
+        # It is part of the zoos' checkpoints, but never read.
         self.log_sigma2_bias = nn.Parameter(torch.full((features,), INIT_LOG_SIGMA2))
 
     def forward(self, input: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ def _variance(weight: Tensor, log_sigma2: Tensor, clip: float) -> Tensor:
 
 
 def kl(model: nn.Module) -> Tensor:
-    """The summed KL divergence of all variational weights (Molchanov et al. 2017, eq. 14)."""
+    """Sums the KL divergence of all variational weights (Molchanov et al. 2017, eq. 14)."""
     total = torch.zeros(())
     for module in model.modules():
         if isinstance(module, VariationalConv2d | VariationalLinear):
@@ -82,13 +82,13 @@ def kl(model: nn.Module) -> Tensor:
 
 
 class CNN(nn.Module):
-    """A zoo's CNN: `module_list` holds its layers at the indices of the zoos' checkpoints.
+    """A zoo's CNN; its layers have the indices in `module_list` that the checkpoints use.
 
     Args:
-        architecture: the shape.
-        activation: a name of ACTIVATIONS.
-        dropout: rate; above 0, dropout layers take part in the numbering.
-        variational: variational layers in place of plain ones.
+        architecture: The network.
+        activation: A key of ACTIVATIONS.
+        dropout: The dropout rate; above 0, dropout layers take part in the numbering.
+        variational: Whether layers are variational.
     """
 
     def __init__(

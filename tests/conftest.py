@@ -1,4 +1,4 @@
-"""What all tests share: two CPU devices, strict JAX, real data where it is to be had."""
+"""Configuration shared by all tests: two CPU devices, strict JAX, paths of real data."""
 
 import os
 import shutil
@@ -11,31 +11,38 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 jax.config.update("jax_platforms", "cpu")
-# For commands too, which are run in this process or in their own.
+# Also for commands, which run in this process or in their own.
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 jax.config.update("jax_num_cpu_devices", 2)
-# XLA splits its sums by its threads, which are as many as the devices where those outnumber the
-# cores. As many as the most devices that a test takes, or the kernel switched off shows it.
+# XLA's sums depend on its number of threads, which is the number of devices if there are more
+# devices than cores. Set it to the largest number of devices in a test: without the kernel,
+# results would otherwise differ between numbers of devices.
 os.environ["NPROC"] = "4"
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# XLA optimizes less and compiles in half the time: most programs of tests run only briefly.
+# `test_recorded_bits` runs fully optimized programs.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+jax.config.update(
+    "jax_disable_most_optimizations", os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1"
+)
 
-# Workers, and the commands that tests start, share what one of them has compiled: most of the
-# time is XLA's. Whoever comes first makes the folder, and removes it.
-_KEPT = "JAX_COMPILATION_CACHE_DIR"
-_OWN = None if _KEPT in os.environ else tempfile.mkdtemp(prefix="zoojax-programs-")
-if _OWN is not None:
-    os.environ[_KEPT] = _OWN
-jax.config.update("jax_compilation_cache_dir", os.environ[_KEPT])
+# Workers and the commands that tests start share compiled programs, as most of the time is spent
+# compiling. The first process creates the folder and removes it.
+_CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+_OWN_CACHE = None if _CACHE_VARIABLE in os.environ else tempfile.mkdtemp(prefix="zoojax-programs-")
+if _OWN_CACHE is not None:
+    os.environ[_CACHE_VARIABLE] = _OWN_CACHE
+jax.config.update("jax_compilation_cache_dir", os.environ[_CACHE_VARIABLE])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def pytest_unconfigure() -> None:
-    """Removes the compiled programs of this run."""
-    if _OWN is not None:
-        shutil.rmtree(_OWN, ignore_errors=True)
+    """Removes the compiled programs of this test run."""
+    if _OWN_CACHE is not None:
+        shutil.rmtree(_OWN_CACHE, ignore_errors=True)
 
 
-# The first example of a test may compile for seconds, on a busy machine for many.
+# The first example of a test may take many seconds to compile on a busy machine.
 settings.register_profile("zoojax", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("zoojax")
 
@@ -49,21 +56,22 @@ def _folder(variable: str) -> Path:
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The folder of real image sets (USPS)."""
+    """Folder of real image sets (USPS)."""
     return _folder("ZOOJAX_DATA")
 
 
 @pytest.fixture(scope="session")
 def reference() -> Path:
-    """The folder of a real zoo made by the original torch code."""
+    """Folder of a real zoo that the original torch code has trained."""
     return _folder("ZOOJAX_REFERENCE")
 
 
 @pytest.fixture(scope="module")
 def quickly_compiled() -> Iterator[None]:
-    """XLA optimises less and takes half the time: where programs are large and hardly run.
+    """Disables most XLA optimizations, for large programs that run only a few times.
 
-    Not where rounding or the bits of a population are the subject.
+    Compilation takes half the time. Do not use this fixture in tests of rounding or of exact
+    bits.
     """
     jax.config.update("jax_disable_most_optimizations", True)
     yield

@@ -1,4 +1,4 @@
-"""Packages import in one direction, and the command line starts without JAX."""
+"""Packages import only from lower layers, and the command line starts without JAX."""
 
 import ast
 import importlib.util
@@ -12,9 +12,9 @@ import pytest
 import zoojax
 from tests.support import ROOT
 
-# A package imports from its own layer's packages only what is itself, and from layers above.
+# From lower to higher layers. A package imports only from itself and from lower layers.
 LAYERS = (
-    ("errors", "text"),
+    ("errors", "text", "deprecation"),
     ("json_fields", "filesystem"),
     ("runtime",),
     ("ops", "optimizers"),
@@ -33,7 +33,7 @@ LAYERS = (
     ("cli",),
 )
 PACKAGES = [package for layer in LAYERS for package in layer]
-# The only packages that may import them.
+# Modules that only the given packages may import.
 OUTER = {
     "torch": {"converters", "experiments"},
     "tyro": {"cli"},
@@ -43,19 +43,19 @@ OUTER = {
 
 
 def sources() -> dict[str, list[Path]]:
-    """Python files by package; a module at the top level is a package of one file."""
-    found: dict[str, list[Path]] = {}
+    """Python files by package; a top-level module is a package of one file."""
+    files: dict[str, list[Path]] = {}
     for folder in (ROOT / "zoojax", ROOT / "converters", ROOT / "experiments"):
         for path in folder.rglob("*.py"):
             parts = path.relative_to(folder).with_suffix("").parts
             package = folder.name if folder.name != "zoojax" else parts[0]
             if package not in ("__init__", "__main__"):
-                found.setdefault(package, []).append(path)
-    return found
+                files.setdefault(package, []).append(path)
+    return files
 
 
 def imported(path: Path) -> set[str]:
-    """Every module a file imports, anywhere in it; `from a import b` is a and a.b."""
+    """All modules that a file imports anywhere; `from a import b` counts as a and a.b."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -66,16 +66,16 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def fresh(code: str) -> list[str]:
-    """What a line of Python prints, as JSON, in a process of its own."""
-    done = subprocess.run(
+def run_python(code: str) -> list[str]:
+    """Runs a line of Python in a new process and parses its output as JSON."""
+    result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    return json.loads(done.stdout)
+    return json.loads(result.stdout)
 
 
-def test_imports_are_found_wherever_they_are(tmp_path):
-    """In functions, under TYPE_CHECKING, and in all forms."""
+def test_all_forms_of_imports_are_detected(tmp_path):
+    """Also those in functions and under TYPE_CHECKING."""
     path = tmp_path / "module.py"
     path.write_text("import a.b\nif x:\n    from c import d\ndef f():\n    import e as g\n")
     assert imported(path) == {"a.b", "c", "c.d", "e"}
@@ -86,9 +86,9 @@ def test_every_package_has_a_layer():
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_a_package_imports_only_from_layers_above_it(package):
-    height = next(i for i, layer in enumerate(LAYERS) if package in layer)
-    allowed = {package, *(name for layer in LAYERS[:height] for name in layer)}
+def test_package_imports_only_from_lower_layers(package):
+    level = next(i for i, layer in enumerate(LAYERS) if package in layer)
+    allowed = {package, *(name for layer in LAYERS[:level] for name in layer)}
     for path in sources()[package]:
         parts = [name.split(".") for name in imported(path)]
         used = {p[1] for p in parts if p[0] == "zoojax" and len(p) > 1}
@@ -98,20 +98,20 @@ def test_a_package_imports_only_from_layers_above_it(package):
         assert not tops & {"converters", "experiments"}, f"{path}: import them from zoojax"
 
 
-def test_the_command_line_starts_light():
+def test_command_line_starts_without_heavy_imports():
     heavy = {"jax", "jaxlib", "polars", "torch", "tensorflow", "sklearn", "orbax", "flax"}
-    loaded = fresh("import sys, json, zoojax.cli.main; print(json.dumps(list(sys.modules)))")
+    loaded = run_python("import sys, json, zoojax.cli.main; print(json.dumps(list(sys.modules)))")
     assert "tyro" in loaded
     assert not heavy & set(loaded)
 
 
-def test_importing_zoojax_is_light_until_something_is_used():
+def test_import_of_zoojax_is_lazy():
     code = "import sys, json, zoojax; {}; print(json.dumps(list(sys.modules)))"
-    assert "jax" not in fresh(code.format("zoojax.ZoojaxError"))
-    assert "jax" in fresh(code.format("zoojax.train_zoo"))
+    assert "jax" not in run_python(code.format("zoojax.ZoojaxError"))
+    assert "jax" in run_python(code.format("zoojax.train_zoo"))
 
 
-def test_the_public_surface_resolves():
+def test_public_names_resolve():
     assert len(zoojax.__all__) == len(set(zoojax.__all__))
     for name in zoojax.__all__:
         assert getattr(zoojax, name).__name__ == name
@@ -120,7 +120,7 @@ def test_the_public_surface_resolves():
         _ = zoojax.no_such_thing
 
 
-def test_every_module_can_be_found():
+def test_every_module_can_be_imported_by_name():
     for path in (ROOT / "zoojax").rglob("*.py"):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         assert importlib.util.find_spec(name.removesuffix(".__init__")) is not None

@@ -1,4 +1,4 @@
-"""An installed wheel and a checkout behave the same."""
+"""The wheel holds all files, and an installed wheel behaves like the checkout."""
 
 import importlib.metadata
 import json
@@ -21,7 +21,7 @@ PARTS = ("zoojax", "converters", "experiments", "pyproject.toml", "README.md", "
 
 
 class Installed(NamedTuple):
-    """A virtual environment with the wheel in it, and what a process in it needs."""
+    """A virtual environment with the wheel: its folder of commands and environment variables."""
 
     bin: Path
     environment: dict[str, str]
@@ -42,7 +42,7 @@ def run(command: list, **options) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Built from a copy of the checkout, which a build would litter."""
+    """The wheel, built from a copy of the checkout to keep build files out of it."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     for part in PARTS:
         if (ROOT / part).is_dir():
@@ -66,17 +66,20 @@ def install(wheel: Path, folder: Path, *options: str) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory, wheel) -> Installed:
-    """Its dependencies are those of this environment.
+    """The installed wheel, with the dependencies of this environment.
 
-    PYTHONPATH reads no .pth files, so the checkout, if installed editably, stays out.
+    They are on PYTHONPATH, which ignores .pth files: an editable install of the checkout is
+    not importable.
     """
     bin = install(wheel, tmp_path_factory.mktemp("venv"), "--no-deps")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))
+    }
     dependencies = sysconfig.get_path("purelib")
-    return Installed(bin, {**kept, "PYTHONPATH": dependencies, "JAX_PLATFORMS": "cpu"})
+    return Installed(bin, {**environment, "PYTHONPATH": dependencies, "JAX_PLATFORMS": "cpu"})
 
 
-def test_the_wheel_holds_one_package(wheel):
+def test_wheel_holds_one_package(wheel):
     import zipfile
 
     with zipfile.ZipFile(wheel) as archive:
@@ -113,7 +116,7 @@ def test_modules_come_from_the_wheel(installed, tmp_path):
     "command", [["-m", "zoojax"], ["-c", "from zoojax.cli.main import main; main()"]]
 )
 @pytest.mark.parametrize("where", ["wheel", "checkout"])
-def test_a_users_own_folders_collide_with_nothing(request, tmp_path, command, where):
+def test_folders_with_the_names_of_packages_do_no_harm(request, tmp_path, command, where):
     for name in ("experiments", "converters", "cli", "tests"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('imported')")
@@ -130,13 +133,13 @@ def installed_of(request) -> tuple[Path, dict[str, str]]:
     return installed.bin / "python", installed.environment
 
 
-def test_presets_are_those_of_the_checkout(installed, tmp_path):
-    wheels = run(
+def test_presets_equal_those_of_the_checkout(installed, tmp_path):
+    from_wheel = run(
         [installed.bin / "zoojax", "presets", "--json"], cwd=tmp_path, env=installed.environment
     )
-    checkouts = run([sys.executable, "-m", "zoojax", "presets", "--json"], cwd=ROOT)
-    assert wheels.stdout == checkouts.stdout
-    assert "usps-s-seed" in json.loads(wheels.stdout)
+    from_checkout = run([sys.executable, "-m", "zoojax", "presets", "--json"], cwd=ROOT)
+    assert from_wheel.stdout == from_checkout.stdout
+    assert "usps-s-seed" in json.loads(from_wheel.stdout)
 
 
 def train(bin: Path, folder: Path, environment: dict[str, str]) -> None:
@@ -149,14 +152,16 @@ def train(bin: Path, folder: Path, environment: dict[str, str]) -> None:
     assert zoo.metrics.filter(epoch=1)["test_acc"].min() > 0.1  # pyright: ignore[reportOptionalOperand, reportOperatorIssue]
 
 
-def test_the_installed_command_trains(installed, tmp_path):
+def test_installed_command_trains(installed, tmp_path):
     train(installed.bin, tmp_path, installed.environment)
 
 
 @pytest.mark.slow
-def test_a_bare_install_brings_all_it_needs(wheel, tmp_path):
-    """From the package index, under the constraints of the checkout."""
+def test_install_brings_all_dependencies(wheel, tmp_path):
+    """From the package index, with the constraints of the checkout."""
     bin = install(wheel, tmp_path / "venv", "-c", str(ROOT / "constraints.txt"))
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))}
-    run([bin / "zoojax", "presets", "--json"], cwd=tmp_path, env=kept)
-    train(bin, tmp_path, {**kept, "JAX_PLATFORMS": "cpu"})
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "VIRTUAL_ENV"))
+    }
+    run([bin / "zoojax", "presets", "--json"], cwd=tmp_path, env=environment)
+    train(bin, tmp_path, {**environment, "JAX_PLATFORMS": "cpu"})

@@ -9,6 +9,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
+from zoojax.deprecation import current_name
 from zoojax.errors import ZoojaxError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from zoojax.storage.zoo import Zoo, open_zoo
     from zoojax.training.hyperparameters import Grid
 
-# Imported where first used: a command's --help should not wait for JAX.
+# Imported on first use: a command's --help should not wait for JAX.
 _PUBLIC = {
     "DataSpec": "datasets.loading",
     "Grid": "training.hyperparameters",
@@ -27,6 +28,11 @@ _PUBLIC = {
     "train_variational_dropout": "api.twins",
     "prune_zoo": "api.twins",
     "open_zoo": "storage.zoo",
+}
+_RENAMED = {
+    "make_dense": "train_zoo",
+    "make_dropped_out": "train_variational_dropout",
+    "make_pruned": "prune_zoo",
 }
 
 __all__ = [
@@ -44,6 +50,7 @@ __all__ = [
 def __getattr__(name: str):
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("zoojax")
+    name = current_name("zoojax", name, _RENAMED)
     if name not in _PUBLIC:
         raise AttributeError(f"module 'zoojax' has no attribute '{name}'")
     return getattr(importlib.import_module(f"zoojax.{_PUBLIC[name]}"), name)

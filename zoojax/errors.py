@@ -1,9 +1,9 @@
-"""The one exception that a user's mistake raises."""
+"""The exception raised for invalid user input."""
 
 
 class ZoojaxError(Exception):
-    """Bad input, said in one line that names the thing and what to do about it.
+    """Invalid user input. The message is one line: what is wrong and how to fix it.
 
-    The command line prints it and exits with status 2; everything else that is
-    raised is a defect of zoojax.
+    The command line prints the message and exits with status 2. Any other exception is a bug
+    in zoojax.
     """

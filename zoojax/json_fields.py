@@ -1,4 +1,4 @@
-"""Fields of the JSON files that zoojax writes: their types and ranges, checked on reading."""
+"""Types and ranges of the fields in zoojax's JSON files, validated on reading."""
 
 from typing import Annotated, Any
 
@@ -14,21 +14,21 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=10**8)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=10**8)]
 MemberId = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
 ArchitectureName = Annotated[str, msgspec.Meta(pattern="^(small|large)\\Z")]
-# Predictions are kept as 16-bit numbers.
+# Predictions are stored as 16-bit integers.
 Classes = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 
 
 def check_names(content: Any, known: set[str], optional: set[str], where: str) -> None:
-    """Checks the names of an object's fields.
+    """Checks that an object has exactly the expected fields.
 
     Args:
-        content: what should be an object.
-        known: names of its fields.
-        optional: those that may be missing.
-        where: what it is, for messages.
+        content: The parsed JSON value.
+        known: Names of all fields.
+        optional: The subset of `known` that may be missing.
+        where: Name of the object for error messages.
 
     Raises:
-        ValueError: it is no object, or lacks a field, or has an unknown one.
+        ValueError: If `content` is not an object, lacks a field or has an unknown one.
     """
     if not isinstance(content, dict):
         raise ValueError(f"{where}: not an object")

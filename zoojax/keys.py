@@ -1,10 +1,10 @@
-"""Every random key of zoojax is made here.
+"""Random keys: the only place where zoojax creates them.
 
-A key depends on a member's seed, on what it is for and on the epoch (and, inside
-an epoch, on the step and the layer): never on the member's position, its chunk,
-its neighbours or the devices. Members of one seed therefore share their draws,
-which is what "fixed seed" means in a grid zoo: every cell starts from the same
-ten draws; and a twin meets the images in its parent's order.
+A key depends on the member's seed, the name of the stream and the epoch, and within an epoch on
+the step and the layer. It never depends on the position of the member, its chunk, the members
+trained with it or the devices. Members with the same seed therefore share their random draws.
+This is what "fixed seed" means in a grid zoo: every grid cell starts from the same ten draws. A
+twin also sees the images in the same order as its parent.
 """
 
 import jax
@@ -19,33 +19,33 @@ STREAMS = {"init": 0, "order": 1, "noise": 3, "views": 4}
 
 
 def stream_key(seed: Array | np.ndarray | int, name: str, epoch: Array | int = 0) -> Array:
-    """The key of one stream of one member in one epoch.
+    """Returns the key of one random stream of one member in one epoch.
 
     Args:
-        seed: the member's seed, a scalar integer.
-        name: one of STREAMS.
-        epoch: 0 for what happens once.
+        seed: Seed of the member, a scalar integer.
+        name: A key of STREAMS.
+        epoch: Epoch number; 0 for draws that happen once per member.
 
     Returns:
-        A scalar key.
+        A scalar typed key.
     """
-    # The implementation is named so that a user's JAX configuration changes no result.
-    # Neither does one with 64-bit types: numbers have the types that they have without.
-    number = np.uint32(seed & 0xFFFFFFFF) if isinstance(seed, int) else jnp.uint32(seed)
-    key = random.key(number, impl="threefry2x32")
+    # The implementation and the seed's type are fixed, so that results do not depend on the
+    # user's JAX configuration (default PRNG, 64-bit types).
+    seed32 = np.uint32(seed & 0xFFFFFFFF) if isinstance(seed, int) else jnp.uint32(seed)
+    key = random.key(seed32, impl="threefry2x32")
     return random.fold_in(random.fold_in(key, STREAMS[name]), epoch)
 
 
 def step_noise(key: Array, index: Array | int) -> Noise:
-    """The noise of one training step, from the key of its epoch.
+    """Returns the noise source of one training step.
 
     Args:
-        key: of the stream "noise".
-        index: the step, below 2^28.
+        key: Key of the stream "noise" in this epoch.
+        index: Index of the step in the epoch, below 2^28.
     """
     return Noise(random.key_data(key), jnp.asarray(index, jnp.uint32) * np.uint32(SLOTS))
 
 
 def permutation(key: Array, size: int) -> Array:
-    """A permutation of range(size), [size] int32."""
+    """Returns a random permutation of range(size), [size] int32."""
     return jax.random.permutation(key, size).astype(jnp.int32)

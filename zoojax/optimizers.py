@@ -1,4 +1,4 @@
-"""The optimizers by name, as in torch."""
+"""The optimizers by name, with the semantics of torch.optim."""
 
 import jax
 import jax.numpy as jnp
@@ -6,25 +6,26 @@ import optax
 
 
 def _adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """optax.scale_by_adam, its bias corrections multiplied with instead of divided by.
+    """optax.scale_by_adam with bias corrections as multiplications instead of divisions.
 
-    Of a division by something broadcast XLA makes a multiplication in programs of one
-    device and not always in those of several: their last bits would differ.
+    XLA rewrites a division by a broadcast scalar as a multiplication in single-device programs,
+    but not always in multi-device programs, and the last bits of the results would differ.
     """
 
     def update(updates, state, params=None):
         count = optax.safe_increment(state.count)
         mu = optax.tree.update_moment(updates, state.mu, b1, 1)
         nu = optax.tree.update_moment_per_elem_norm(updates, state.nu, b2, 2)
-        of_mu, of_nu = 1 / (1 - jnp.float32(b1) ** count), 1 / (1 - jnp.float32(b2) ** count)
-        scaled = jax.tree.map(lambda m, n: m * of_mu / (jnp.sqrt(n * of_nu) + eps), mu, nu)
+        mu_scale = 1 / (1 - jnp.float32(b1) ** count)
+        nu_scale = 1 / (1 - jnp.float32(b2) ** count)
+        scaled = jax.tree.map(lambda m, n: m * mu_scale / (jnp.sqrt(n * nu_scale) + eps), mu, nu)
         return scaled, optax.ScaleByAdamState(count, mu, nu)
 
     return optax.GradientTransformation(optax.scale_by_adam().init, update)
 
 
-# Weight decay is L2 in the gradient, as in torch.optim.Adam and SGD: the decayed
-# gradient enters the moments. It is not AdamW.
+# Weight decay is added to the gradient (L2), as in torch.optim.Adam and SGD, so it enters the
+# moments. This is not AdamW.
 OPTIMIZERS: dict[str, optax.GradientTransformation] = {
     "adam": _adam(b1=0.9, b2=0.999, eps=1e-8),
     "sgd": optax.trace(decay=0.9),

@@ -1,7 +1,8 @@
 """The zoos of "Sparsified Model Zoo Twins" (Table 4) and of "Model Zoos", as data.
 
-A zoo is a preset's only if nothing but the number of its members and their seeds was changed:
-`recorded` says so of a zoo to be made, `difference` and `twin_difference` of zoos that exist.
+A zoo matches its preset if it differs from it only in the number of its members and their seeds:
+`recorded` decides this for a zoo to be trained, `difference` and `twin_difference` for existing
+zoos.
 """
 
 import difflib
@@ -16,28 +17,29 @@ from zoojax.errors import ZoojaxError
 from zoojax.storage.zoo import Zoo
 from zoojax.training.hyperparameters import Grid
 
-# Epochs of fine-tuning after pruning, and of variational dropout.
+# Epochs of fine-tuning after magnitude pruning, and of variational dropout.
 MP_EPOCHS, VD_EPOCHS = 15, 25
-# The text says that all zoos were pruned globally, but Table 8 has one sparsity in every layer
-# of this one. Both are compared with the paper.
+# According to the paper's text all zoos were pruned globally, but its Table 8 shows equal sparsity
+# in every layer of this one. Either scope is compared with the paper.
 _PRUNED_BY_LAYER = ("svhn-s-seed",)
-# Columns of a members table, in the order of the fields of Grid.
+# Columns of a members table, in the order of Grid's fields.
 _HYPERPARAMETERS = ("activation", "init", "optimizer", "learning_rate", "weight_decay", "dropout")
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A zoo to be trained.
+    """Settings of a zoo and of its twins.
 
     Attributes:
         architecture: "small" or "large".
-        data: its image set.
-        grid: its members.
-        vd_learning_rate: of variational dropout; None keeps each member's own.
-        mp_learning_rate: of fine-tuning after pruning; None keeps each member's own.
-        epochs: of dense training.
-        batch_size: images a step.
-        data_order: "member" or "shared".
+        data: image set.
+        grid: hyperparameters and number of members.
+        vd_learning_rate: learning rate of variational dropout; None keeps each member's own.
+        mp_learning_rate: learning rate of fine-tuning after magnitude pruning; None keeps each
+            member's own.
+        epochs: number of epochs of dense training.
+        batch_size: images per step.
+        data_order: "member" or "shared"; see `zoojax.train_zoo`.
     """
 
     architecture: str
@@ -49,8 +51,8 @@ class Preset:
     batch_size: int = 10
     data_order: str = "member"
 
-    def twin_rate(self, kind: str) -> float | None:
-        """The learning rate of twins of a kind, "mp" or "vd"; None keeps each member's own."""
+    def twin_learning_rate(self, kind: str) -> float | None:
+        """Returns the learning rate of twins of a kind, "mp" or "vd"; None keeps each member's."""
         return {"mp": self.mp_learning_rate, "vd": self.vd_learning_rate}[kind]
 
 
@@ -91,7 +93,7 @@ def _grid(
 def _grids(
     name: str, architecture: str, data: DataSpec, grid: Grid, vd_learning_rate: float | None = None
 ) -> dict[str, Preset]:
-    """A zoo with the same seeds in every combination, and one with fresh seeds in each."""
+    """Returns a zoo with the same seeds in every combination, and one with new seeds in each."""
     fixed = Preset(architecture, data, grid, vd_learning_rate)
     random = replace(fixed, grid=replace(grid, fresh_seeds=True))
     return {f"{name}-fixed": fixed, f"{name}-random": random}
@@ -102,7 +104,7 @@ _STRONG_DECAY = _grid((1e-3, 1e-4), (1e-2, 1e-3))
 _CIFAR = _grid((1e-3,), (1e-2, 1e-3))
 _SGD = _grid((1e-2, 1e-3, 1e-4), (0.0, 1e-3, 1e-1), (0.0, 0.3, 0.5), ("sgd",))
 PRESETS: dict[str, Preset] = {
-    # Not of the paper: small enough for a laptop's coffee break, and real.
+    # Not from the paper: real images, but trains in minutes on a laptop.
     "digits-s-seed": Preset(
         "small", _DIGITS, _seed(1e-3, 0.0, init="kaiming_uniform"), 3e-3, 1e-3, epochs=25
     ),
@@ -134,10 +136,10 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset(name: str) -> Preset:
-    """A preset by its name.
+    """Returns the preset with a name.
 
     Raises:
-        ZoojaxError: there is none of that name; the nearest is suggested.
+        ZoojaxError: there is no such preset; the message suggests the most similar name.
     """
     if name in PRESETS:
         return PRESETS[name]
@@ -146,81 +148,95 @@ def preset(name: str) -> Preset:
     raise ZoojaxError(f"no preset named '{name}'; {hint}`zoojax presets` lists them all")
 
 
-def recorded(name: str, made: Preset) -> tuple[str, str | None]:
-    """What a zoo made from a preset is called, and the preset that it records.
+def recorded(name: str, settings: Preset) -> tuple[str, str | None]:
+    """Returns the default name of a zoo trained from a preset, and the preset that it records.
 
     Args:
-        name: of the preset.
-        made: the preset with what was changed of it.
+        name: name of the preset.
+        settings: the preset, possibly with changes.
 
     Returns:
-        (name, name) if nothing but the number of members differs from the preset;
-        otherwise the name with "-custom" after it, and None.
+        (name, name) if only the number of members was changed; otherwise the name with the
+        suffix "-custom", and None.
     """
-    chosen = preset(name)
-    same_members = replace(made, grid=replace(made.grid, seeds=chosen.grid.seeds))
-    return (name, name) if same_members == chosen else (f"{name}-custom", None)
+    original = preset(name)
+    same_members = replace(settings, grid=replace(settings.grid, seeds=original.grid.seeds))
+    return (name, name) if same_members == original else (f"{name}-custom", None)
 
 
-def of(zoo: Zoo) -> Preset | None:
-    """The preset that a zoo records; None if it records none that is known."""
+def preset_of(zoo: Zoo) -> Preset | None:
+    """Returns the preset that a zoo records; None if it records none or an unknown one."""
     return PRESETS.get(zoo.config.preset or "")
 
 
-def rate(asked: float | None, zoo: Zoo, kind: str) -> float | None:
-    """The learning rate of a zoo's twins: the one asked for, else its preset's.
+def resolve_learning_rate(requested: float | None, zoo: Zoo, kind: str) -> float | None:
+    """Returns the learning rate of a zoo's twins: the requested one, else that of its preset.
+
+    Args:
+        requested: requested learning rate; None if not given.
+        zoo: the dense zoo.
+        kind: "mp" or "vd".
 
     Returns:
-        None if neither says one: then each member keeps its own.
+        The learning rate; None keeps each member's own.
     """
-    chosen = of(zoo)
-    return chosen.twin_rate(kind) if asked is None and chosen is not None else asked
+    settings = preset_of(zoo)
+    if requested is None and settings is not None:
+        return settings.twin_learning_rate(kind)
+    return requested
 
 
 def difference(zoo: Zoo) -> str | None:
-    """The first thing in which a dense zoo differs from the preset that it records.
+    """Describes the first difference between a dense zoo and the preset that it records.
 
-    Images are the preset's if they are an official set, split and normalised as the preset
-    says; a converted zoo that keeps its own images is taken at its word. Members may be
-    fewer or more and have other seeds, but every combination of hyper-parameters must be there.
+    The images match if they are the preset's image set with its split and normalization; those
+    stored in a converted zoo cannot be checked and are assumed to match. The number of members
+    and their seeds may differ, but the combinations of hyperparameters must be the preset's.
 
     Returns:
         A clause such as "its batch size is 64, not 10"; None if there is no difference.
     """
-    chosen, config = of(zoo), zoo.config
-    if chosen is None:
-        return "it is of no preset"
+    settings, config = preset_of(zoo), zoo.config
+    if settings is None:
+        return "it records no known preset"
     if config.origin is not None:
-        return "its members did not begin untrained"
+        return "its members did not start untrained"
     if config.data is None and config.data_hash is None:
-        return "its images are not known"
-    if config.data is not None and config.data != chosen.data:
+        return "its images are unknown"
+    if config.data is not None and config.data != settings.data:
         return f"its images are not those of {config.preset}"
-    for what, found, wanted in (
-        ("architecture", config.architecture, chosen.architecture),
-        ("number of channels", config.channels, chosen.data.channels),
-        ("number of epochs", config.epochs, chosen.epochs),
-        ("batch size", config.batch_size, chosen.batch_size),
-        ("data order", config.data_order, chosen.data_order),
+    for field, value, expected in (
+        ("architecture", config.architecture, settings.architecture),
+        ("number of channels", config.channels, settings.data.channels),
+        ("number of epochs", config.epochs, settings.epochs),
+        ("batch size", config.batch_size, settings.batch_size),
+        ("data order", config.data_order, settings.data_order),
     ):
-        if found != wanted:
-            return f"its {what} is {found}, not {wanted}"
-    if _combinations(zoo.members_table) != _product(chosen.grid):
-        return f"its members' hyper-parameters are not those of {config.preset}"
+        if value != expected:
+            return f"its {field} is {value}, not {expected}"
+    if _combinations(zoo.members_table) != _product(settings.grid):
+        return f"its members' hyperparameters are not those of {config.preset}"
     return None
 
 
 def twin_difference(zoo: Zoo, twin: Zoo) -> str | None:
-    """As `difference`, of a twin of a zoo that has none itself.
+    """Describes the first difference between a twin and the twins of its preset in the paper.
 
-    Variational dropout of fewer epochs is the same training cut short, and no difference.
+    Variational dropout with fewer epochs is the same training cut short, so it is no difference.
+
+    Args:
+        zoo: the dense parent, for which `difference` is None.
+        twin: its twin.
+
+    Returns:
+        A clause such as "its number of epochs is 5, not 15"; None if there is no difference.
     """
-    chosen, config = of(zoo), twin.config
-    assert chosen is not None and config.parent is not None
+    settings, config = preset_of(zoo), twin.config
+    assert settings is not None and config.parent is not None
     if config.origin is not None:
         return "its weights were not pruned by magnitude"
-    if config.parent.epoch != chosen.epochs:
-        return f"it began at epoch {config.parent.epoch} of its parent, not {chosen.epochs}"
+    if config.parent.epoch != settings.epochs:
+        return f"it starts from epoch {config.parent.epoch} of its parent, not {settings.epochs}"
     if config.kind == "mp":
         if config.epochs != MP_EPOCHS:
             return f"its number of epochs is {config.epochs}, not {MP_EPOCHS}"
@@ -228,19 +244,19 @@ def twin_difference(zoo: Zoo, twin: Zoo) -> str | None:
             return "it was not pruned globally"
     elif config.variant != "released":
         return f"its variant is {config.variant}, not released"
-    grid, learning_rate = chosen.grid, chosen.twin_rate(config.kind)
+    grid, learning_rate = settings.grid, settings.twin_learning_rate(config.kind)
     if learning_rate is not None:
         grid = replace(grid, learning_rates=(learning_rate,))
     if _combinations(twin.members_table) != _product(grid):
-        return f"its members' hyper-parameters are not those of {config.preset}"
+        return f"its members' hyperparameters are not those of {config.preset}"
     return None
 
 
-def _combinations(roster: pl.DataFrame) -> set[tuple]:
-    """Combinations of hyper-parameters that a members table holds; empty without the columns."""
-    if not set(_HYPERPARAMETERS) <= set(roster.columns):
+def _combinations(table: pl.DataFrame) -> set[tuple]:
+    """Returns the hyperparameter combinations in a members table; empty if columns are missing."""
+    if not set(_HYPERPARAMETERS) <= set(table.columns):
         return set()
-    return _comparable(roster.select(_HYPERPARAMETERS).unique().iter_rows())
+    return _comparable(table.select(_HYPERPARAMETERS).unique().iter_rows())
 
 
 def _product(grid: Grid) -> set[tuple]:
@@ -253,5 +269,5 @@ def _product(grid: Grid) -> set[tuple]:
 
 
 def _comparable(rows: Iterable[tuple]) -> set[tuple]:
-    """Rows with numbers as text of six digits: a rate may have been a float32 once."""
+    """Formats numbers with six digits, since some were stored as float32."""
     return {tuple(f"{v:.6g}" if isinstance(v, int | float) else v for v in row) for row in rows}

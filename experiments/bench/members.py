@@ -146,14 +146,14 @@ def _epoch(case: Case, name: str) -> Callable:
     from zoojax.training.programs import ProgramSpec
 
     shape, size, images = case.shape, case.batch_size, _trained(case)
-    recipe = ProgramSpec(case.kind, shape, "tanh", "adam", False, size, engine=name)
-    method = _plain(shape) if name == "vmap" else recipe.method
+    spec = ProgramSpec(case.kind, shape, "tanh", "adam", False, size, engine=name)
+    sparsifier = _plain(shape) if name == "vmap" else spec.sparsifier
 
     def one(state, hyper, pixels, labels, number):
         key = keys.stream_key(hyper.seed, "order", number)
         order = keys.permutation(key, images) * (IMAGES // images)
         return loop.train_epoch(
-            method, "adam", size, False, state, hyper, pixels, labels, order, number
+            sparsifier, "adam", size, False, state, hyper, pixels, labels, order, number
         )
 
     return one
@@ -170,7 +170,7 @@ def _evaluation(case: Case, name: str) -> Callable:
     return one
 
 
-def _plain(shape: Architecture) -> "base.Method":
+def _plain(shape: Architecture) -> "base.Sparsifier":
     """Dense training of one member in plain JAX: lax.conv and reduce_window."""
     import jax
     import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The presets are the zoos of the paper and its release, written out here by hand."""
+"""Presets equal the zoos of the paper and its release, which are written out here by hand."""
 
 import difflib
 from dataclasses import replace
@@ -23,7 +23,7 @@ CIFAR_L = ("cifar10", 32, 3, HALF, False, 42_000, 8_000)
 STL_S = ("stl10", 28, 3, HALF, False, 4_200, 800)
 STL_L = ("stl10", 32, 3, HALF, False, 4_200, 800)
 
-# zoo: architecture, data, activation, init, learning rates (dense, VD, MP), weight decay
+# name: architecture, data, activation, init, learning rates (dense, VD, MP), weight decay
 SEED_ZOOS = {
     "mnist-s-seed": ("small", MNIST, "tanh", "uniform", 3e-4, 3e-4, 1e-3, 0.0),
     "fmnist-s-seed": ("small", FMNIST, "tanh", "uniform", 3e-4, 3e-4, 1e-3, 0.0),
@@ -36,8 +36,8 @@ SEED_ZOOS = {
 }
 BOTH, STRONG = (1e-3, 1e-4), (1e-2, 1e-3)
 ADAM_SGD, HALF_OUT = ("adam", "sgd"), (0.0, 0.5)
-# grid: architecture, data, optimisers, dense learning rates, VD learning rate (None: own), weight
-# decays, dropouts, members. The last five are dense only.
+# name: architecture, data, optimizers, dense learning rates, VD learning rate (None: each
+# member's own), weight decays, dropouts, number of members. The last five are dense only.
 GRID_ZOOS = {
     "mnist-s": ("small", MNIST, ADAM_SGD, BOTH, None, BOTH, HALF_OUT, 2560),
     "fmnist-s": ("small", FMNIST, ADAM_SGD, BOTH, 1e-6, BOTH, HALF_OUT, 2560),
@@ -53,12 +53,12 @@ GRID_ZOOS = {
 }
 
 
-def described(data) -> tuple:
+def spec_fields(data: DataSpec) -> tuple:
     norm = (data.mean, data.std)
     return (data.name, data.size, data.channels, norm, data.crop, data.train, data.val)
 
 
-def test_there_are_no_others_but_the_bundled_digits():
+def test_preset_names():
     grids = {f"{name}-{seeds}" for name in GRID_ZOOS for seeds in ("fixed", "random")}
     assert set(PRESETS) == {"digits-s-seed", *SEED_ZOOS, *grids}
 
@@ -68,7 +68,7 @@ def test_seed_zoo(name):
     architecture, data, activation, init, dense, vd, mp, decay = SEED_ZOOS[name]
     zoo = PRESETS[name]
     assert zoo.architecture == architecture
-    assert described(zoo.data) == data
+    assert spec_fields(zoo.data) == data
     assert zoo.grid.activations == (activation,)
     assert zoo.grid.inits == (init,)
     assert zoo.grid.optimizers == ("adam",)
@@ -87,7 +87,7 @@ def test_grid_zoo(name, seeds):
     architecture, data, optimizers, dense, vd, decays, dropouts, count = GRID_ZOOS[name]
     zoo = PRESETS[f"{name}-{seeds}"]
     assert zoo.architecture == architecture
-    assert described(zoo.data) == data
+    assert spec_fields(zoo.data) == data
     assert set(zoo.grid.activations) == {"tanh", "sigmoid", "relu", "gelu"}
     assert set(zoo.grid.inits) == {"uniform", "normal", "kaiming_uniform", "kaiming_normal"}
     assert zoo.grid.optimizers == optimizers
@@ -105,8 +105,8 @@ def test_grid_zoo(name, seeds):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_preset_fits_together(name):
-    """Images have the side that the architecture takes; the set is known and large enough."""
+def test_preset_is_consistent(name):
+    """The image size suits the architecture; the image set is known and large enough."""
     zoo = PRESETS[name]
     shape = architecture(zoo.architecture, zoo.data.channels)
     assert zoo.data.size == shape.size
@@ -115,7 +115,7 @@ def test_preset_fits_together(name):
     assert used <= known.sizes[0]
 
 
-def test_unknown_preset_names_the_nearest():
+def test_unknown_preset_suggests_the_most_similar():
     assert preset("usps-s-seed") is PRESETS["usps-s-seed"]
     with pytest.raises(ZoojaxError, match="'usps-seed'; did you mean 'usps-s-seed'"):
         preset("usps-seed")
@@ -124,11 +124,11 @@ def test_unknown_preset_names_the_nearest():
     assert not difflib.get_close_matches("%%%", PRESETS, cutoff=0.4)
 
 
-# Which zoos are a preset's.
+# Zoos that match or differ from their preset.
 
 
-def made(name: str, members: int = 2, **changes) -> Zoo:
-    """A zoo as a preset makes it, but for its size and some changes; nothing is on disk."""
+def preset_zoo(name: str, members: int = 2, **changes) -> Zoo:
+    """A zoo trained from a preset, with another size and changes; in memory only."""
     chosen = PRESETS[name]
     config = ZooConfig(
         *(name, "dense", chosen.architecture, chosen.data.channels, 10, chosen.data, "0" * 64),
@@ -144,31 +144,31 @@ def made(name: str, members: int = 2, **changes) -> Zoo:
 
 
 def twin(zoo: Zoo, kind: str, **changes) -> Zoo:
-    """A twin as the paper makes it, but for some changes."""
+    """A twin made as in the paper, with changes; in memory only."""
     options = {"mp": {"epochs": 15, "scope": "global"}, "vd": {"epochs": 25, "variant": "released"}}
     epoch = changes.pop("start", zoo.config.epochs)
     parent = Parent("zoo", zoo.config.name, "0" * 64, epoch)
     config = replace(zoo.config, kind=kind, parent=parent, **(options[kind] | changes))
     result = Zoo(Path("twin"), config)
-    rate = presets.rate(None, zoo, kind)
+    rate = presets.resolve_learning_rate(None, zoo, kind)
     own = pl.col("learning_rate") if rate is None else pl.lit(rate).alias("learning_rate")
     result.members_table = zoo.members_table.with_columns(own)
     return result
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_zoo_made_as_its_preset_says_is_the_presets(name):
-    zoo = made(name)
+def test_zoo_and_twins_that_match_their_preset(name):
+    zoo = preset_zoo(name)
     assert presets.difference(zoo) is None
     for kind in ("mp", "vd"):
         assert presets.twin_difference(zoo, twin(zoo, kind)) is None
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "difference"),
     [
-        ({"preset": None}, "no preset"),
-        ({"preset": "no-such-zoo"}, "no preset"),
+        ({"preset": None}, "no known preset"),
+        ({"preset": "no-such-zoo"}, "no known preset"),
         ({"epochs": 2}, "number of epochs is 2, not 50"),
         ({"batch_size": 64}, "batch size is 64, not 10"),
         ({"data_order": "shared"}, "data order is shared, not member"),
@@ -176,18 +176,17 @@ def test_a_zoo_made_as_its_preset_says_is_the_presets(name):
         ({"data": DataSpec("digits")}, "images are not those of usps-s-seed"),
         ({"data": replace(PRESETS["usps-s-seed"].data, train=500)}, "images are not those"),
         ({"data": replace(PRESETS["usps-s-seed"].data, seed=1)}, "images are not those"),
-        ({"data": None, "data_hash": None}, "images are not known"),
-        ({"origin": "sampled"}, "did not begin untrained"),
+        ({"data": None, "data_hash": None}, "images are unknown"),
+        ({"origin": "sampled"}, "did not start untrained"),
     ],
     ids=str,
 )
-def test_a_zoo_made_otherwise_is_not(changes, told):
-    found = presets.difference(made("usps-s-seed", **changes))
-    assert found is not None and told in found
+def test_zoo_that_differs_from_its_preset(changes, difference):
+    assert difference in (presets.difference(preset_zoo("usps-s-seed", **changes)) or "")
 
 
-def test_a_converted_zoo_with_images_of_its_own_is_taken_at_its_word():
-    assert presets.difference(made("usps-s-seed", data=None)) is None
+def test_stored_images_of_a_converted_zoo_are_assumed_to_match():
+    assert presets.difference(preset_zoo("usps-s-seed", data=None)) is None
 
 
 @pytest.mark.parametrize(
@@ -203,55 +202,55 @@ def test_a_converted_zoo_with_images_of_its_own_is_taken_at_its_word():
     ],
     ids=str,
 )
-def test_members_of_other_hyper_parameters_are_not_the_presets(change):
-    zoo = made("usps-s-seed")
+def test_member_with_other_hyperparameters(change):
+    zoo = preset_zoo("usps-s-seed")
     zoo.members_table = zoo.members_table.with_columns(
         pl.when(pl.col("id") == 0)
         .then(change)
         .otherwise(pl.col(change.meta.output_name()))
         .alias(change.meta.output_name())
     )
-    found = presets.difference(zoo)
-    assert found is not None and "hyper-parameters are not those of usps-s-seed" in found
+    difference = presets.difference(zoo) or ""
+    assert "hyperparameters are not those of usps-s-seed" in difference
 
 
-def test_a_part_of_a_grid_is_not_the_grid():
-    """Means over half of the combinations are not those that the paper prints."""
-    zoo = made("mnist-s-fixed")
+def test_part_of_a_grid():
+    """Means over half of the combinations cannot be compared with the paper's."""
+    zoo = preset_zoo("mnist-s-fixed")
     zoo.members_table = zoo.members_table.filter(pl.col("learning_rate") == 1e-3)
-    assert "hyper-parameters" in (presets.difference(zoo) or "")
+    assert "hyperparameters" in (presets.difference(zoo) or "")
 
 
 @pytest.mark.parametrize(
-    ("kind", "changes", "told"),
+    ("kind", "changes", "difference"),
     [
         ("mp", {"epochs": 5}, "number of epochs is 5, not 15"),
         ("mp", {"scope": "layer"}, "not pruned globally"),
         ("mp", {"origin": "predicted log alphas"}, "not pruned by magnitude"),
-        ("mp", {"start": 10}, "began at epoch 10 of its parent, not 50"),
+        ("mp", {"start": 10}, "starts from epoch 10 of its parent, not 50"),
         ("vd", {"variant": "corrected"}, "variant is corrected, not released"),
-        ("vd", {"start": 10}, "began at epoch 10 of its parent, not 50"),
+        ("vd", {"start": 10}, "starts from epoch 10 of its parent, not 50"),
     ],
     ids=str,
 )
-def test_twins_made_otherwise_are_not_the_papers(kind, changes, told):
-    zoo = made("usps-s-seed")
-    assert told in (presets.twin_difference(zoo, twin(zoo, kind, **changes)) or "")
+def test_twin_that_differs_from_the_papers(kind, changes, difference):
+    zoo = preset_zoo("usps-s-seed")
+    assert difference in (presets.twin_difference(zoo, twin(zoo, kind, **changes)) or "")
 
 
-def test_twins_of_another_learning_rate_are_not_the_papers():
-    zoo = made("usps-s-seed")
+def test_twin_with_another_learning_rate():
+    zoo = preset_zoo("usps-s-seed")
     other = twin(zoo, "mp")
     other.members_table = other.members_table.with_columns(learning_rate=pl.lit(3e-4))
-    assert "hyper-parameters" in (presets.twin_difference(zoo, other) or "")
+    assert "hyperparameters" in (presets.twin_difference(zoo, other) or "")
 
 
-def test_the_zoo_that_the_paper_pruned_by_layer_may_be():
-    zoo = made("svhn-s-seed")
+def test_zoo_that_the_paper_pruned_by_layer():
+    zoo = preset_zoo("svhn-s-seed")
     assert presets.twin_difference(zoo, twin(zoo, "mp", scope="layer")) is None
 
 
-def test_what_a_changed_preset_records():
+def test_name_and_recorded_preset():
     chosen = PRESETS["usps-s-seed"]
     fewer = replace(chosen, grid=replace(chosen.grid, seeds=3))
     assert presets.recorded("usps-s-seed", fewer) == ("usps-s-seed", "usps-s-seed")
@@ -263,5 +262,5 @@ def test_what_a_changed_preset_records():
         {"grid": replace(fewer.grid, learning_rates=(3e-3,))},
         {"grid": replace(fewer.grid, weight_decays=(0.0,))},
     ):
-        made = replace(fewer, **change)
-        assert presets.recorded("usps-s-seed", made) == ("usps-s-seed-custom", None)
+        changed = replace(fewer, **change)
+        assert presets.recorded("usps-s-seed", changed) == ("usps-s-seed-custom", None)

@@ -1,4 +1,4 @@
-"""A zoo that is asked for again is returned; own scores and missing seeds make no surprises."""
+"""Complete zoos are returned unchanged; custom scores; members without seeds."""
 
 import os
 from typing import Any
@@ -8,17 +8,17 @@ import polars as pl
 import pytest
 
 from tests.support import zoo_fixtures
-from zoojax import ZoojaxError, open_zoo, prune_zoo, train_variational_dropout
+from zoojax import Zoo, ZoojaxError, open_zoo, prune_zoo, train_variational_dropout
 from zoojax.architectures.parameters import kernels
 
 
-def magnitudes(params: dict) -> dict:
+def magnitude_scores(params: dict) -> dict:
     return {layer: np.abs(kernel) for layer, kernel in kernels(params).items()}
 
 
 @pytest.mark.parametrize("kind", zoo_fixtures.KINDS)
-def test_a_finished_zoo_is_returned_untouched(tmp_path_factory, tmp_path, kind):
-    """Even from a folder in which nothing can be written."""
+def test_complete_zoo_is_returned_unchanged(tmp_path_factory, tmp_path, kind):
+    """Also from a read-only folder."""
     path = zoo_fixtures.copied(zoo_fixtures.KINDS[kind](tmp_path_factory), tmp_path / "zoo")
     parent = zoo_fixtures.dense(tmp_path_factory)
     before, calls = zoo_fixtures.contents(path), []
@@ -28,7 +28,7 @@ def test_a_finished_zoo_is_returned_untouched(tmp_path_factory, tmp_path, kind):
         "report": calls.append,
     }
 
-    def again():
+    def rerun() -> Zoo:
         if kind == "dense":
             return zoo_fixtures.train(tmp_path_factory, path, report=calls.append)
         if kind == "mp":
@@ -37,7 +37,7 @@ def test_a_finished_zoo_is_returned_untouched(tmp_path_factory, tmp_path, kind):
 
     os.chmod(tmp_path, 0o500)  # noqa: PTH101
     try:
-        zoo = again()
+        zoo = rerun()
     finally:
         os.chmod(tmp_path, 0o700)  # noqa: PTH101
     assert zoo_fixtures.contents(path) == before
@@ -46,7 +46,7 @@ def test_a_finished_zoo_is_returned_untouched(tmp_path_factory, tmp_path, kind):
     assert (call.epoch, call.done) == (call.epochs, call.total)
 
 
-def test_the_same_command_again_succeeds(tmp_path_factory, tmp_path):
+def test_rerun_command_reports_a_complete_zoo(tmp_path_factory, tmp_path):
     out = tmp_path / "zoo"
     words = [
         "train",
@@ -67,25 +67,25 @@ def test_the_same_command_again_succeeds(tmp_path_factory, tmp_path):
     zoo_fixtures.assert_refused(other, out, "epochs")
 
 
-def test_scores_need_a_name(tmp_path_factory, tmp_path):
+def test_scores_without_origin_are_refused(tmp_path_factory, tmp_path):
     parent = zoo_fixtures.dense(tmp_path_factory)
     with pytest.raises(ZoojaxError, match="name"):
-        prune_zoo(tmp_path / "zoo", parent, [0.5], scores=magnitudes)
+        prune_zoo(tmp_path / "zoo", parent, [0.5], scores=magnitude_scores)
     assert not (tmp_path / "zoo").exists()
 
 
-def test_named_scores_are_part_of_the_identity(tmp_path_factory, tmp_path):
+def test_origin_of_scores_is_part_of_the_identity(tmp_path_factory, tmp_path):
     parent = zoo_fixtures.dense(tmp_path_factory)
     options: dict[str, Any] = {"epochs": 0, "chunk": zoo_fixtures.CHUNK}
-    one = prune_zoo(tmp_path / "a", parent, [0.5], scores=magnitudes, origin="one", **options)
-    two = prune_zoo(tmp_path / "b", parent, [0.5], scores=magnitudes, origin="two", **options)
+    one = prune_zoo(tmp_path / "a", parent, [0.5], scores=magnitude_scores, origin="one", **options)
+    two = prune_zoo(tmp_path / "b", parent, [0.5], scores=magnitude_scores, origin="two", **options)
     assert one.fingerprint != two.fingerprint
     with pytest.raises(ZoojaxError, match="origin one, not two"):
-        prune_zoo(tmp_path / "a", parent, [0.5], scores=magnitudes, origin="two", **options)
+        prune_zoo(tmp_path / "a", parent, [0.5], scores=magnitude_scores, origin="two", **options)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "named"),
+    ("change", "message"),
     [
         (lambda s: s.pop("fc1"), "fc1"),
         (lambda s: s.update(more=s["fc1"]), "more"),
@@ -94,25 +94,25 @@ def test_named_scores_are_part_of_the_identity(tmp_path_factory, tmp_path):
         (lambda s: s.update(fc1=s["fc1"].astype(str)), "scores of fc1 are not all numbers"),
     ],
 )
-def test_scores_are_checked_before_anything_is_written(tmp_path_factory, tmp_path, spoil, named):
-    def spoilt(params: dict) -> dict:
-        found = magnitudes(params)
-        spoil(found)
-        return found
+def test_scores_are_checked_before_anything_is_written(tmp_path_factory, tmp_path, change, message):
+    def invalid_scores(params: dict) -> dict:
+        scores = magnitude_scores(params)
+        change(scores)
+        return scores
 
-    with pytest.raises(ZoojaxError, match=named):
+    with pytest.raises(ZoojaxError, match=message):
         prune_zoo(
             tmp_path / "zoo",
             zoo_fixtures.dense(tmp_path_factory),
             [0.5],
-            scores=spoilt,
-            origin="spoilt",
+            scores=invalid_scores,
+            origin="invalid",
         )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_members_without_a_seed_draw_by_their_id(tmp_path_factory, tmp_path):
-    """Torch zoos need not say their seeds; a null was once taken for some number."""
+def test_member_without_a_seed_uses_its_id(tmp_path_factory, tmp_path):
+    """Torch zoos may lack seeds; a null must not become an arbitrary number."""
     path = zoo_fixtures.copied(zoo_fixtures.dense(tmp_path_factory), tmp_path / "zoo")
     table = open_zoo(path).members_table
     table.with_columns(pl.Series("seed", [1, None, 3])).write_parquet(path / "members.parquet")
@@ -127,6 +127,6 @@ def test_members_without_a_seed_draw_by_their_id(tmp_path_factory, tmp_path):
     assert zoo_fixtures.same_bits(twin.member(2, 1), known.member(2, 1))
 
 
-def test_unknown_members_are_named(tmp_path_factory, tmp_path):
+def test_unknown_member_is_named(tmp_path_factory, tmp_path):
     with pytest.raises(ZoojaxError, match="no member 7"):
         prune_zoo(tmp_path / "zoo", zoo_fixtures.dense(tmp_path_factory), [0.5], members=[0, 7])

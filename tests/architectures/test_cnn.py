@@ -1,4 +1,4 @@
-"""The CNNs against torch: sizes, logits, initialisation, dropout."""
+"""The CNNs compared with torch: sizes, logits, initialization, dropout."""
 
 import functools
 import itertools
@@ -26,7 +26,7 @@ conv, max_pool = jax.jit(ops.conv, static_argnums=2), jax.jit(ops.max_pool)
 @pytest.mark.parametrize(
     "name, channels, count", [("small", 1, 2464), ("small", 3, 2864), ("large", 3, 10853)]
 )
-def test_parameters_are_as_many_as_in_the_paper(name, channels, count):
+def test_number_of_parameters_is_that_of_the_paper(name, channels, count):
     arch = architecture(name, channels)
     params = jax.eval_shape(lambda: cnn.init_params(arch, "uniform", 0))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
@@ -35,7 +35,7 @@ def test_parameters_are_as_many_as_in_the_paper(name, channels, count):
 
 
 @pytest.mark.parametrize("name, channels", ARCHITECTURES)
-def test_logits_are_torchs(name, channels):
+def test_logits_match_torch(name, channels):
     arch = architecture(name, channels)
     params, images = made_up_params(arch), made_up_batch(arch, 5).images
     seen = []
@@ -50,14 +50,14 @@ def test_logits_are_torchs(name, channels):
     assert len(seen) == 6
 
 
-def test_unknown_names_say_which_there_are():
+def test_unknown_names_list_the_known_ones():
     with pytest.raises(ZoojaxError, match="no architecture named 'tiny'; there are: small, large"):
         architecture("tiny", 1)
-    with pytest.raises(ZoojaxError, match="no initialisation named 'zeros'; there are: uniform,"):
+    with pytest.raises(ZoojaxError, match="no initialization named 'zeros'; there are: uniform,"):
         cnn.init_params(architecture("small", 1), "zeros", 0)
 
 
-# Initialisation
+# Initialization
 
 SEEDS = 40
 TORCH_INITS = {
@@ -71,8 +71,8 @@ TORCH_INITS = {
 
 
 @functools.cache
-def initialised(name, scheme):
-    """Parameters of SEEDS members, stacked; made one by one, as that compiles fastest."""
+def initialized(name, scheme):
+    """Stacked parameters of SEEDS members; created one by one, which compiles fastest."""
     arch = architecture(name, 3)
     members = [cnn.init_params(arch, scheme, seed) for seed in range(SEEDS)]
     return jax.tree.map(np.asarray, population.stack(members))
@@ -81,8 +81,8 @@ def initialised(name, scheme):
 @pytest.mark.parametrize(
     "name, scheme", [*(("small", scheme) for scheme in layers.INITS), ("large", "kaiming_uniform")]
 )
-def test_initialisation_is_torchs(name, scheme):
-    params = initialised(name, scheme)
+def test_initialization_matches_torch(name, scheme):
+    params = initialized(name, scheme)
     torch.manual_seed(0)
     for layer, module in zip(params, TorchCNN(name, 3, "tanh").layers(), strict=True):
         draws = []
@@ -96,16 +96,16 @@ def test_initialisation_is_torchs(name, scheme):
         assert (params[layer]["bias"] == np.float32(0.01)).all()
 
 
-def test_initialisation_depends_on_the_seed_alone():
-    alone = initialised("small", "uniform")
+def test_initialization_depends_only_on_the_seed():
+    singles = initialized("small", "uniform")
     arch, seeds = architecture("small", 3), np.array([7, 7, 3])
-    of_all = jax.jit(jax.vmap(lambda seed: cnn.init_params(arch, "uniform", seed)))(seeds)
-    for one_by_one, together in zip(jax.tree.leaves(alone), jax.tree.leaves(of_all), strict=True):
-        np.testing.assert_array_equal(one_by_one[seeds], together)
+    batched = jax.jit(jax.vmap(lambda seed: cnn.init_params(arch, "uniform", seed)))(seeds)
+    for single, vmapped in zip(jax.tree.leaves(singles), jax.tree.leaves(batched), strict=True):
+        np.testing.assert_array_equal(single[seeds], vmapped)
 
 
-def test_members_and_layers_start_apart():
-    params = initialised("small", "normal")
+def test_initial_weights_of_members_and_layers_are_uncorrelated():
+    params = initialized("small", "normal")
     width = min(leaves["kernel"][0].size for leaves in params.values())
     rows = [leaves["kernel"].reshape(SEEDS, -1)[:, :width] for leaves in params.values()]
     correlations = np.corrcoef(np.concatenate(rows))
@@ -113,38 +113,44 @@ def test_members_and_layers_start_apart():
     assert np.abs(off_diagonal).max() < 6 / np.sqrt(width)
 
 
-# Dropout: layers that tell what they are given
+# Dropout
 
 
 def noise(seed):
-    """Of one step."""
+    """The noise source of one step."""
     return keys.step_noise(keys.stream_key(seed, "noise"), 0)
 
 
-class TellingConv(layers.Conv):
+class RecordingConv(layers.Conv):
+    """Records its input."""
+
     def __call__(self, x_BHWC, noise):
         self.sow("inputs", "x", x_BHWC)
         return super().__call__(x_BHWC, noise)
 
 
-class TellingDense(layers.Dense):
+class RecordingDense(layers.Dense):
+    """Records its input."""
+
     def __call__(self, x_BC, noise):
         self.sow("inputs", "x", x_BC)
         return super().__call__(x_BC, noise)
 
 
-def inputs_of_layers(name, rate, count=40):
-    """What each layer is given, and its parameters and bare output where that is needed."""
+def layer_inputs(name, rate, count=40):
+    """The input of each layer by its name, and the parameters."""
     arch = architecture(name, 1 if name == "small" else 3)
-    model = CNN(arch, "tanh", conv=TellingConv, dense=TellingDense)
+    model = CNN(arch, "tanh", conv=RecordingConv, dense=RecordingDense)
     params, images = made_up_params(arch), made_up_batch(arch, count).images
     run = jax.jit(functools.partial(model.apply, mutable=["inputs"]))
-    _, told = run({"params": params}, images, noise(0), jnp.float32(rate))
-    return {layer: np.asarray(leaves["x"][0]) for layer, leaves in told["inputs"].items()}, params
+    _, recorded = run({"params": params}, images, noise(0), jnp.float32(rate))
+    return {
+        layer: np.asarray(leaves["x"][0]) for layer, leaves in recorded["inputs"].items()
+    }, params
 
 
-def through(name, params, inputs, layer):
-    """The activation of a layer on what it was given, no dropout after it."""
+def activations(name, params, inputs, layer):
+    """The output of a layer and its activation, without dropout."""
     if layer == "fc1":
         kernel, bias = (np.asarray(params[layer][name]) for name in ("kernel", "bias"))
         return np.tanh(inputs[layer] @ kernel + bias)
@@ -158,19 +164,19 @@ LAYERS = ("conv1", "conv2", "conv3", "fc1", "fc2")
 
 @pytest.mark.parametrize("rate", [0.5, 0.2])
 @pytest.mark.parametrize("name", ["small", "large"])
-def test_dropout_sits_after_every_activation_but_the_small_conv3s(name, rate):
-    inputs, params = inputs_of_layers(name, rate)
+def test_dropout_follows_every_activation_except_conv3_of_the_small_cnn(name, rate):
+    inputs, params = layer_inputs(name, rate)
     np.testing.assert_array_equal(
         inputs["conv1"], made_up_batch(architecture(name, inputs["conv1"].shape[-1]), 40).images
     )
     for layer, following in itertools.pairwise(LAYERS):
-        whole = through(name, params, inputs, layer).reshape(inputs[following].shape)
+        full = activations(name, params, inputs, layer).reshape(inputs[following].shape)
         x = inputs[following]
         kept = x != 0
         if (name, layer) == ("small", "conv3"):
-            np.testing.assert_allclose(x, whole, atol=1e-5)
+            np.testing.assert_allclose(x, full, atol=1e-5)
             continue
-        np.testing.assert_allclose(x[kept], whole[kept] / (1 - rate), atol=1e-5)
+        np.testing.assert_allclose(x[kept], full[kept] / (1 - rate), atol=1e-5)
         assert abs((~kept).mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / x.size), layer
 
 
@@ -178,21 +184,21 @@ def test_layers_and_steps_drop_different_units():
     x = jnp.ones((200, 20))
     masks = [np.asarray(cnn._dropout(x, jnp.float32(0.5), noise(i))) for i in range(2)]
     assert 0.4 < (masks[0] == masks[1]).mean() < 0.6
-    inputs = inputs_of_layers("large", 0.5)[0]
+    inputs = layer_inputs("large", 0.5)[0]
     drops = [(inputs[layer] == 0).ravel()[:800] for layer in LAYERS[1:]]
     correlations = np.corrcoef(np.stack(drops).astype(float))
     assert np.abs(correlations[~np.eye(4, dtype=bool)]).max() < 5 / np.sqrt(800)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-def test_dropout_keeps_the_mean_and_drops_its_share(rate):
+def test_dropout_preserves_the_mean_and_drops_at_its_rate(rate):
     x = jnp.asarray(np.random.default_rng(0).uniform(1, 2, 100_000), jnp.float32)
     y = np.asarray(cnn._dropout(x, jnp.float32(rate), noise(1)), np.float64)
     assert abs((y == 0).mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / y.size)
     assert abs(y.mean() - 1.5) < 5 * y.std() / np.sqrt(y.size)
 
 
-def test_traced_rates_of_members_under_vmap():
+def test_traced_rates_under_vmap():
     arch = architecture("small", 1)
     model, params, images = CNN(arch, "relu"), made_up_params(arch), made_up_batch(arch, 4).images
     rates = jnp.array([0.0, 0.2, 0.5])
@@ -205,17 +211,17 @@ def test_traced_rates_of_members_under_vmap():
     members = dropped(rates, noise(2))
     plain = logits(model, {"params": params}, images)
     np.testing.assert_allclose(members[0], plain, rtol=1e-5, atol=1e-5)
-    # A member's rate is its own, wherever it stands.
-    turned = dropped(rates[::-1], noise(2))
-    np.testing.assert_array_equal(turned[::-1], members)
+    # The result depends only on the member's rate, not on its position.
+    reverse = dropped(rates[::-1], noise(2))
+    np.testing.assert_array_equal(reverse[::-1], members)
     assert jnp.abs(members[1] - members[0]).max() > 0.1
     assert jnp.abs(members[2] - members[1]).max() > 0.1
-    again = dropped(rates, noise(3))
-    np.testing.assert_array_equal(again[0], members[0])
-    assert jnp.abs(again[1] - members[1]).max() > 0.1
+    other = dropped(rates, noise(3))
+    np.testing.assert_array_equal(other[0], members[0])
+    assert jnp.abs(other[1] - members[1]).max() > 0.1
 
 
-def test_rate_zero_and_evaluation_are_exactly_no_dropout():
+def test_zero_rate_and_evaluation_have_no_dropout():
     arch = architecture("small", 1)
     model, params, images = CNN(arch, "relu"), made_up_params(arch), made_up_batch(arch, 4).images
     plain = logits(model, {"params": params}, images)

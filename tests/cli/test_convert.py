@@ -1,4 +1,4 @@
-"""`zoojax convert`: exit status, what it prints, and what it says of bad input."""
+"""`zoojax convert`: exit status, output, and messages for bad input."""
 
 import csv
 import json
@@ -9,17 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.converters.test_pickled_datasets import foreign_class
-from tests.converters.test_pickled_datasets import images as image_file
+from tests.support.pickled_datasets import BASE, LAYERS, foreign_class, image_file
 from tests.support.torch_zoos import checkpoint, state, trial_name, trials, write_trial, write_zoo
 from zoojax.cli.main import main
-
-BASE = "checkpoints_to_datasets.dataset_base.ModelDatasetBase"
 
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory):
-    """A root of trial folders, and the zoo made of it."""
+    """Trial folders, and the zoo converted from them."""
     folder = tmp_path_factory.mktemp("cli")
     root = write_zoo(folder / "root")
     assert main(["convert", "from-torch", str(root), "--out", str(folder / "zoo"), "--quiet"]) == 0
@@ -34,7 +31,7 @@ def run(capsys, *arguments: object) -> tuple[int, str, str]:
 
 
 def refused(capsys, *arguments: object) -> str:
-    """The one line that a command says when it cannot."""
+    """The single line with which a command refuses its arguments."""
     status, out, err = run(capsys, *arguments)
     assert (status, out) == (2, "")
     (line,) = err.splitlines()
@@ -42,7 +39,7 @@ def refused(capsys, *arguments: object) -> str:
     return line
 
 
-def test_from_torch_tells_what_came_of_it(capsys, tmp_path):
+def test_from_torch_prints_a_summary(capsys, tmp_path):
     root, out = write_zoo(tmp_path / "root"), tmp_path / "zoo"
     checkpoint(trials(root)[0], 1).write_bytes(b"")
     status, text, _ = run(capsys, "from-torch", root, "--out", out)
@@ -60,14 +57,14 @@ def test_from_torch_tells_what_came_of_it(capsys, tmp_path):
 
 
 def test_from_dataset(capsys, tmp_path):
-    with foreign_class(BASE) as held:
-        dataset = held()
+    with foreign_class(BASE) as cls:
+        dataset = cls()
         dataset.__dict__.update(
             data_in=[state(1), state(2)],
             paths=[f"/zoos/{trial_name(1)}", f"/zoos/{trial_name(2)}"],
             epochs=[5, 5],
             properties={"test_acc": [0.5, 0.75]},
-            layer_lst=[(0, "conv2d"), (3, "conv2d"), (6, "conv2d"), (9, "fc"), (11, "fc")],
+            layer_lst=LAYERS,
             mode="checkpoint",
             use_bias=True,
             train_val_test="train",
@@ -81,8 +78,8 @@ def test_from_dataset(capsys, tmp_path):
     assert json.loads(text)["states"] == 2
     status, text, err = run(capsys, "verify", out, file, "--json", "--images", 4)
     assert status == 0, err
-    found = json.loads(text)
-    assert (found["states"], found["unequal"], found["missing"]) == (2, [], [])
+    result = json.loads(text)
+    assert (result["states"], result["unequal"], result["missing"]) == (2, [], [])
 
 
 @pytest.mark.parametrize("form", ["trial", "prune", "safetensors"])
@@ -98,9 +95,9 @@ def test_to_torch(capsys, converted, tmp_path, form):
     else:
         assert text == f"2 states in {out}\n"
         for folder in trials(root):
-            ours = torch.load(checkpoint(out / folder.name, 1), weights_only=True)
+            exported = torch.load(checkpoint(out / folder.name, 1), weights_only=True)
             original = torch.load(checkpoint(folder, 1), weights_only=True)
-            assert all(torch.equal(ours[name], original[name]) for name in original)
+            assert all(torch.equal(exported[name], original[name]) for name in original)
 
 
 def test_verify(capsys, converted):
@@ -111,7 +108,7 @@ def test_verify(capsys, converted):
     assert "states not equal bit for bit: 0" in text
 
 
-def test_verify_fails_where_something_differs(capsys, converted, tmp_path):
+def test_verify_fails_if_a_state_differs(capsys, converted, tmp_path):
     _, zoo = converted
     other = write_trial(tmp_path, 1, {0: state(77)}).parent
     status, text, err = run(capsys, "verify", zoo, other, "--json")
@@ -129,7 +126,7 @@ def test_bad_input(capsys, converted, tmp_path):
     assert "epochs" in refused(capsys, "from-torch", root, "--out", out, "--epochs", "9")
     assert "--where" in refused(capsys, "from-torch", root, "--out", out, "--where", "nope = 1")
     assert "is not a zoo" in refused(capsys, "from-torch", root, "--out", out, "--parent", root)
-    assert "was begun with" in refused(capsys, "from-torch", root, "--out", zoo, "--epochs", "0")
+    assert "was created with" in refused(capsys, "from-torch", root, "--out", zoo, "--epochs", "0")
     assert "no epoch 9" in refused(capsys, "to-torch", zoo, "--out", out, "--epochs", "9")
     assert "is not a zoo" in refused(capsys, "to-torch", root, "--out", out)
     assert "is not a zoo" in refused(capsys, "verify", root, root)
@@ -137,38 +134,50 @@ def test_bad_input(capsys, converted, tmp_path):
     assert not out.exists()
 
 
-def test_the_same_conversion_again(capsys, converted):
+def test_repeated_conversion(capsys, converted):
     root, zoo = converted
     status, text, _ = run(capsys, "from-torch", root, "--out", zoo)
     assert (status, "members: 2, states: 4, rejected: 0" in text) == (0, True)
 
 
-def test_a_parent_that_is_none(capsys, converted, tmp_path):
+def test_parent_without_a_matching_member(capsys, converted, tmp_path):
     _, zoo = converted
     twins = write_zoo(tmp_path / "twins", members=3, kind="mp", epochs=[0])
     arguments = ("from-torch", twins, "--out", tmp_path / "out", "--parent", zoo)
-    assert "1 twins have no one dense member" in refused(capsys, *arguments)
+    assert "1 twin(s) match no single dense member" in refused(capsys, *arguments)
 
 
-def test_percent_is_told(capsys, tmp_path):
+def test_percentages_are_noted(capsys, tmp_path):
     root = write_zoo(tmp_path / "root", epochs=[0])
     for folder, acc in zip(trials(root), (40.0, 95.0), strict=True):
         line = {"training_iteration": 0, "test_acc": acc}
         (folder / "result.json").write_text(json.dumps(line))
-    arguments = ("from-torch", root, "--lowest-accuracy", 0.9, "--out")
+    arguments = ("from-torch", root, "--min-accuracy", 0.9, "--out")
     status, text, err = run(capsys, *arguments, tmp_path / "zoo")
     assert (status, "members: 2, states: 1, rejected: 1" in text) == (0, True)
-    note = "test_acc, ggap: reported in percent, kept as fractions"
+    note = "test_acc, ggap: reported in percent, stored as fractions"
     assert err == f"zoojax: note: {note}\n"
     status, text, err = run(capsys, *arguments, tmp_path / "json", "--json")
     assert json.loads(text)["notes"] == [note]
 
 
-def test_a_conversion_that_rejects_everything(capsys, tmp_path):
+def test_rejection_of_every_state(capsys, tmp_path):
     root = write_zoo(tmp_path / "root")
-    line = refused(capsys, "from-torch", root, "--out", tmp_path / "zoo", "--largest-weight", 1e-9)
+    line = refused(capsys, "from-torch", root, "--out", tmp_path / "zoo", "--max-abs-weight", 1e-9)
     assert "every state is rejected" in line
     assert [p.name for p in tmp_path.iterdir()] == ["root"]
+
+
+def test_former_option_names_are_accepted(capsys, tmp_path):
+    root = write_zoo(tmp_path / "root", epochs=[1, 3])
+    for name, options in {
+        "new": ("--max-abs-weight", 50, "--min-accuracy", 0.25),
+        "old": ("--largest-weight", 50, "--lowest-accuracy", 0.25),
+    }.items():
+        status, text, _ = run(capsys, "from-torch", root, "--out", tmp_path / name, *options)
+        assert (status, "states: 2, rejected: 2" in text) == (0, True)
+    arguments = ("from-torch", root, "--out", tmp_path / "other", "--largest-weight", "x")
+    assert "--max-abs-weight" in refused(capsys, *arguments)
 
 
 def pipe(path):
@@ -176,39 +185,39 @@ def pipe(path):
 
 
 @pytest.mark.parametrize(
-    "spoil, reason",
+    "damage, reason",
     [
         (lambda f: f.write_bytes(b"not torch"), "not a torch file"),
         (lambda f: f.write_bytes(b""), "empty"),
         (lambda f: f.symlink_to(f.name), "symbolic links"),
         (lambda f: f.mkdir(), "a folder"),
         (pipe, "not a regular file"),
-        (lambda f: torch.save({"trainset": 1}, f), "not a pickled data set"),
+        (lambda f: torch.save({"trainset": 1}, f), "not a pickled dataset"),
         (lambda f: torch.save({k: v for k, v in image_file().items() if k != "trainset"}, f),
-         "holds no images in a trainset"),
-        (lambda f: torch.save(image_file(0), f), "holds no images in a trainset"),
-        (lambda f: torch.save(image_file(), f), "holds no images of the small CNN"),
+         "has no images in a trainset"),
+        (lambda f: torch.save(image_file(0), f), "has no images in a trainset"),
+        (lambda f: torch.save(image_file(), f), "does not fit the small CNN"),
     ],
     ids=["text", "empty", "circle", "folder", "pipe", "other", "no-train", "none", "size"],
 )  # fmt: skip
-def test_own_images_that_cannot_be_read_are_left_out(capsys, tmp_path, spoil, reason):
+def test_unusable_own_images_are_left_out(capsys, tmp_path, damage, reason):
     root, out = write_zoo(tmp_path / "root", epochs=[0]), tmp_path / "zoo"
-    spoil(root / "dataset.pt")
+    damage(root / "dataset.pt")
     status, text, err = run(capsys, "from-torch", root, "--out", out)
     assert status == 0, err
     assert "members: 2, states: 2, rejected: 0" in text
     (line,) = err.splitlines()
     assert line.startswith("zoojax: note: ") and "left out" in line and reason in line
     assert json.loads((out / "zoo.json").read_text())["data_hash"] is None
-    if reason == "holds no images of the small CNN":
+    if reason == "does not fit the small CNN":
         return
-    # Asked for, they are needed.
+    # If they are requested, this is an error.
     arguments = ("from-torch", root, "--out", tmp_path / "other", "--data", root / "dataset.pt")
     assert reason in refused(capsys, *arguments)
     assert not (tmp_path / "other").exists()
 
 
-def test_a_path_that_is_no_text(capsys, tmp_path):
+def test_path_that_is_not_text(capsys, tmp_path):
     folder, zoo = tmp_path / os.fsdecode(b"\xff\n"), tmp_path / "zoo"
     root = write_zoo(folder / "root", epochs=[0])
     assert run(capsys, "from-torch", root, "--out", zoo)[0] == 0
@@ -219,7 +228,7 @@ def test_a_path_that_is_no_text(capsys, tmp_path):
     assert "empty" in line
 
 
-def test_export_says_which_names_it_changed(capsys, tmp_path):
+def test_export_notes_changed_names(capsys, tmp_path):
     root = write_zoo(tmp_path / "root", members=1, epochs=[0])
     trials(root)[0].rename(root / "a\\b_trainable_")
     assert run(capsys, "from-torch", root, "--out", tmp_path / "zoo")[0] == 0
@@ -229,18 +238,18 @@ def test_export_says_which_names_it_changed(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("epochs", ["5-3", "1,,2", "-1", "1-", "²"])
-def test_epochs_that_are_none(capsys, converted, tmp_path, epochs):
+def test_invalid_epochs(capsys, converted, tmp_path, epochs):
     assert "--epochs" in refused(
         *(capsys, "to-torch", converted[1], "--out", tmp_path / "out", f"--epochs={epochs}")
     )
 
 
-def test_a_parent_without_epochs(capsys, converted, tmp_path):
-    """Its training has only begun, or its states were removed."""
+def test_parent_without_epochs(capsys, converted, tmp_path):
+    """As in a zoo whose first epoch is not complete yet."""
     _, zoo = converted
     parent = Path(shutil.copytree(zoo, tmp_path / "parent"))
     shutil.rmtree(parent / "states")
     twins = write_zoo(tmp_path / "twins", kind="vd")
     line = refused(capsys, "from-torch", twins, "--parent", parent, "--out", tmp_path / "vd")
-    assert f"{parent} has no epoch yet" in line
+    assert f"{parent} has no completed epoch yet" in line
     assert not (tmp_path / "vd").exists()

@@ -1,4 +1,4 @@
-"""Whatever a command finds around it: it works, or ends in one line."""
+"""Environment variables, locales, limits and clusters: commands work, or fail with one line."""
 
 import re
 import signal
@@ -17,7 +17,7 @@ from zoojax.runtime.environment import check_environment
 
 
 def train_arguments(factory, out: object) -> list[object]:
-    """The zoo of `zoo_fixtures.dense`."""
+    """The command that trains the zoo of `zoo_fixtures.dense`."""
     return [
         *("train", "digits-s-seed", "--data", zoo_fixtures.images(factory), "--members", 3),
         *("--learning-rate", 1e-2, "--name", "tiny", "--epochs", zoo_fixtures.EPOCHS),
@@ -32,7 +32,7 @@ def command(
     wrapper: Sequence[str] = (),
     **changes: str | None,
 ) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own, some variables changed or (None) unset."""
+    """Runs a command in its own process, with some variables changed or unset (None)."""
     variables = zoo_fixtures.environment(factory) | changes
     return subprocess.run(
         [*wrapper, *zoo_fixtures.COMMAND, *map(str, arguments)],
@@ -45,11 +45,11 @@ def command(
     )
 
 
-# JAX and XLA
+# JAX and XLA.
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "named"),
+    ("variable", "value", "message"),
     [
         ("JAX_PLATFORMS", "cuda", "unset it to use what is there"),
         ("JAX_PLATFORMS", "abacus", "unset it to use what is there"),
@@ -65,16 +65,16 @@ def command(
         ("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=perhaps", "xla_cpu_multi_thread_eigen"),
     ],
 )
-def test_variables_without_a_meaning(tmp_path_factory, tmp_path, variable, value, named):
+def test_invalid_environment_variables(tmp_path_factory, tmp_path, variable, value, message):
     out = tmp_path / "zoo"
     arguments = train_arguments(tmp_path_factory, out)
     started = time.monotonic()
     done = command(tmp_path_factory, *arguments, **{variable: value})
-    zoo_fixtures.assert_refused(done, variable, named)
+    zoo_fixtures.assert_refused(done, variable, message)
     assert not out.exists() and time.monotonic() - started < 60
 
 
-def test_commands_that_train_nothing_say_it_too(tmp_path_factory, tmp_path):
+def test_invalid_environment_variable_of_a_conversion(tmp_path_factory, tmp_path):
     pytest.importorskip("torch")
     arguments = ("convert", "from-torch", tmp_path, "--out", tmp_path / "zoo")
     done = command(tmp_path_factory, *arguments, JAX_NUM_CPU_DEVICES="x")
@@ -90,30 +90,28 @@ def test_commands_that_train_nothing_say_it_too(tmp_path_factory, tmp_path):
         {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_NUM_CPU_DEVICES": "-1"},
     ],
 )
-def test_variables_that_change_no_bits(tmp_path_factory, tmp_path, changes):
+def test_environment_variables_that_do_not_change_bits(tmp_path_factory, tmp_path, changes):
     done = command(
         tmp_path_factory, *train_arguments(tmp_path_factory, tmp_path / "zoo"), **changes
     )
     assert (done.returncode, done.stderr) == (0, "")
-    ours, theirs = open_zoo(tmp_path / "zoo"), zoo_fixtures.dense(tmp_path_factory)
-    for epoch in theirs.epochs:
-        assert zoo_fixtures.same_bits(ours.state(epoch), theirs.state(epoch))
-    assert zoo_fixtures.same_bits(ours.optimizer_state(), theirs.optimizer_state())
+    trained, expected = open_zoo(tmp_path / "zoo"), zoo_fixtures.dense(tmp_path_factory)
+    for epoch in expected.epochs:
+        assert zoo_fixtures.same_bits(trained.state(epoch), expected.state(epoch))
+    assert zoo_fixtures.same_bits(trained.optimizer_state(), expected.optimizer_state())
     assert zoo_fixtures.same_bits(
-        zoo_fixtures.bits(ours.metrics), zoo_fixtures.bits(theirs.metrics)
+        zoo_fixtures.bits(trained.metrics), zoo_fixtures.bits(expected.metrics)
     )
 
 
 @pytest.mark.parametrize("kind", ["mp", "vd"])
-def test_twins_have_the_same_bits_with_64_bit_types(tmp_path_factory, tmp_path, kind):
-    parent, theirs = (
-        zoo_fixtures.dense(tmp_path_factory),
-        zoo_fixtures.KINDS[kind](tmp_path_factory),
-    )
+def test_twins_with_64_bit_types_have_the_same_bits(tmp_path_factory, tmp_path, kind):
+    parent = zoo_fixtures.dense(tmp_path_factory)
+    expected = zoo_fixtures.KINDS[kind](tmp_path_factory)
     method = ("magnitude", parent.path, "--ratios", 0, 0.5, 0.9)
     if kind == "vd":
         method = ("variational-dropout", parent.path)
-    rate = theirs.members["learning_rate"][0]
+    rate = expected.members["learning_rate"][0]
     options = (
         "--epochs",
         zoo_fixtures.EPOCHS,
@@ -125,11 +123,11 @@ def test_twins_have_the_same_bits_with_64_bit_types(tmp_path_factory, tmp_path, 
     options += ("--quiet", "--out", tmp_path / "twin")
     done = command(tmp_path_factory, "sparsify", *method, *options, JAX_ENABLE_X64="1")
     assert (done.returncode, done.stderr) == (0, "")
-    ours = open_zoo(tmp_path / "twin")
-    for epoch in theirs.epochs:
-        assert zoo_fixtures.same_bits(ours.state(epoch), theirs.state(epoch))
+    twin = open_zoo(tmp_path / "twin")
+    for epoch in expected.epochs:
+        assert zoo_fixtures.same_bits(twin.state(epoch), expected.state(epoch))
     assert zoo_fixtures.same_bits(
-        zoo_fixtures.bits(ours.metrics), zoo_fixtures.bits(theirs.metrics)
+        zoo_fixtures.bits(twin.metrics), zoo_fixtures.bits(expected.metrics)
     )
 
 
@@ -141,23 +139,22 @@ from tests.support import zoo_fixtures
 from zoojax import DataSpec, prune_zoo, train_variational_dropout, train_zoo
 assert jax.config.jax_enable_x64
 out, spec = Path(sys.argv[1]), DataSpec(sys.argv[2])
-both = {"epochs": zoo_fixtures.EPOCHS, "chunk": zoo_fixtures.CHUNK}
-dense = train_zoo(out / "dense", "tiny", zoo_fixtures.GRID, "small", spec, **both)
-prune_zoo(out / "mp", dense, [0.0, 0.5, 0.9], **both)
-train_variational_dropout(out / "vd", dense, **both)
+options = {"epochs": zoo_fixtures.EPOCHS, "chunk": zoo_fixtures.CHUNK}
+dense = train_zoo(out / "dense", "tiny", zoo_fixtures.GRID, "small", spec, **options)
+prune_zoo(out / "mp", dense, [0.0, 0.5, 0.9], **options)
+train_variational_dropout(out / "vd", dense, **options)
 """
 
 
 @pytest.mark.parametrize(
     "engine", ["on", pytest.param("off", marks=pytest.mark.slow)], ids=["kernel", "xla"]
 )
-def test_the_library_has_the_same_bits_with_64_bit_types(tmp_path_factory, tmp_path, engine):
-    """In a process of its own, with the kernel and without."""
+def test_library_with_64_bit_types_has_the_same_bits(tmp_path_factory, tmp_path, engine):
+    """In its own process, with the C++ kernel and with XLA."""
     data = zoo_fixtures.images(tmp_path_factory)
-    paths = str(ROOT)
     for x64 in ("0", "1") if engine == "off" else ("1",):
         (tmp_path / x64).mkdir()
-        changes = {"JAX_ENABLE_X64": x64, "ZOOJAX_KERNEL": engine, "PYTHONPATH": paths}
+        changes = {"JAX_ENABLE_X64": x64, "ZOOJAX_KERNEL": engine, "PYTHONPATH": str(ROOT)}
         code = LIBRARY if x64 == "1" else LIBRARY.replace("assert", "assert not")
         subprocess.run(
             [sys.executable, "-c", code, str(tmp_path / x64), str(data)],
@@ -165,20 +162,20 @@ def test_the_library_has_the_same_bits_with_64_bit_types(tmp_path_factory, tmp_p
             check=True,
         )
     for kind, made in zoo_fixtures.KINDS.items():
-        theirs = open_zoo(tmp_path / "0" / kind) if engine == "off" else made(tmp_path_factory)
-        zoo_fixtures.assert_same_zoo(open_zoo(tmp_path / "1" / kind), theirs)
+        expected = open_zoo(tmp_path / "0" / kind) if engine == "off" else made(tmp_path_factory)
+        zoo_fixtures.assert_same_zoo(open_zoo(tmp_path / "1" / kind), expected)
 
 
-# Names
+# Names.
 
 
-def test_names_that_the_locale_has_not(tmp_path_factory, tmp_path):
-    """They are written as they are given, and shown escaped."""
+def test_ascii_locale(tmp_path_factory, tmp_path):
+    """Names with other characters are written unchanged and printed escaped."""
     out = tmp_path / "z\u00fcge"
     ascii = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": None}
     done = command(tmp_path_factory, *train_arguments(tmp_path_factory, out), **ascii)
     assert (done.returncode, done.stderr) == (0, "")
-    # The title of a table is folded to the table's width.
+    # The title may be folded to the width of the table.
     assert r"z\xfcge" in "".join(done.stdout.split()) and done.stdout.isascii()
     assert zoo_fixtures.same_bits(
         open_zoo(out).state(1), zoo_fixtures.dense(tmp_path_factory).state(1)
@@ -190,25 +187,25 @@ def test_names_that_the_locale_has_not(tmp_path_factory, tmp_path):
 def test_out_without_a_name(tmp_path_factory, tmp_path):
     here = tmp_path / "here"
     here.mkdir()
-    tried = [(".", "in it"), ("", "this command runs in"), ("/", "root folder")]
-    for out, named in tried:
+    cases = [(".", "in it"), ("", "this command runs in"), ("/", "root folder")]
+    for out, message in cases:
         arguments = train_arguments(tmp_path_factory, out)
-        zoo_fixtures.assert_refused(command(tmp_path_factory, *arguments, cwd=here), named)
+        zoo_fixtures.assert_refused(command(tmp_path_factory, *arguments, cwd=here), message)
     arguments = train_arguments(tmp_path_factory, "..")
     line = zoo_fixtures.assert_refused(command(tmp_path_factory, *arguments, cwd=here), tmp_path)
     assert "not empty" in line
     assert [*tmp_path.iterdir()] == [here] and not [*here.iterdir()]
-    # Of an unfinished zoo it is the zoo.
+    # In the folder of an incomplete zoo, "." is that zoo.
     arguments = train_arguments(tmp_path_factory, "zoo")
     done = command(tmp_path_factory, *arguments, "--epochs", "0", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     line = zoo_fixtures.assert_refused(
         command(tmp_path_factory, *arguments[:-1], ".", cwd=tmp_path / "zoo"), tmp_path / "zoo"
     )
-    assert "was begun with epochs" in line
+    assert "was created with epochs=" in line
 
 
-# Threads
+# Threads.
 
 
 LIMITED = """
@@ -221,7 +218,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @pytest.mark.parametrize("mebibytes", [300, 800, 1200, 1500])
 def test_too_little_memory_for_threads(tmp_path_factory, tmp_path, mebibytes):
-    """XLA would end the process or wait for ever for a thread that cannot be started."""
+    """XLA would abort, or wait forever for a thread that cannot start."""
     pytest.importorskip("resource")
     arguments = train_arguments(tmp_path_factory, tmp_path / "zoo")
     limited = (sys.executable, "-c", LIMITED, str(mebibytes))
@@ -231,8 +228,8 @@ def test_too_little_memory_for_threads(tmp_path_factory, tmp_path, mebibytes):
     assert not (tmp_path / "zoo").exists() and time.monotonic() - started < 60
 
 
-def test_no_thread_can_be_started(monkeypatch):
-    """As where the number of processes is limited."""
+def test_threads_that_cannot_be_started(monkeypatch):
+    """As with a limit on the number of processes."""
     started = []
 
     def start(function, arguments):
@@ -245,11 +242,11 @@ def test_no_thread_can_be_started(monkeypatch):
         check_environment()
 
 
-# Other processes
+# Other processes.
 
 
-def test_inside_an_allocation_but_started_alone(tmp_path_factory, tmp_path):
-    """Within seconds it says what it waits for; a signal ends that, and it can run alone."""
+def test_single_process_in_a_slurm_allocation(tmp_path_factory, tmp_path):
+    """It soon reports what it waits for, can be interrupted, and runs with --num-processes 1."""
     slurm: dict[str, Any] = {
         **{"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"},
         **{"SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "1"},
@@ -264,7 +261,7 @@ def test_inside_an_allocation_but_started_alone(tmp_path_factory, tmp_path):
         started = time.monotonic()
         assert waiting.stderr is not None
         line = waiting.stderr.readline()
-        # Two seconds where nothing else runs.
+        # About two seconds on an idle machine.
         assert time.monotonic() - started < 30
         assert line.startswith("zoojax: waiting for the other processes of 8 (SLURM_NTASKS=8)")
         assert "--num-processes 1" in line
@@ -276,7 +273,7 @@ def test_inside_an_allocation_but_started_alone(tmp_path_factory, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-NEVER = """
+SHORT_TIMEOUT = """
 import sys
 from zoojax.cli.main import main
 from zoojax.runtime import distributed
@@ -286,12 +283,12 @@ sys.exit(main(sys.argv[1:]))
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_others_that_never_start(tmp_path_factory, tmp_path, index):
+def test_peers_that_never_start(tmp_path_factory, tmp_path, index):
     out = tmp_path / "zoo"
     arguments = [*train_arguments(tmp_path_factory, out), "--coordinator", "localhost:59871"]
     arguments += ["--num-processes", 2, "--process-id", index]
     done = subprocess.run(
-        [sys.executable, "-c", NEVER, *map(str, arguments)],
+        [sys.executable, "-c", SHORT_TIMEOUT, *map(str, arguments)],
         env=zoo_fixtures.environment(tmp_path_factory),
         capture_output=True,
         text=True,

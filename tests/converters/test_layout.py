@@ -1,4 +1,4 @@
-"""Torch's names and axes to Flax's and back."""
+"""Conversion of torch's names and axes to Flax's and back."""
 
 import jax
 import numpy as np
@@ -16,13 +16,14 @@ SMALL = architecture("small", 1)
 
 
 def assert_same(actual, expected):
+    """Equal trees, value by value."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
 @pytest.mark.parametrize("dropout", [None, 0.5])
 @pytest.mark.parametrize("name, channels", ARCHITECTURES)
-def test_round_trip_from_torch_is_exact_and_names_are_torchs(name, channels, dropout):
+def test_round_trip_from_torch_is_exact(name, channels, dropout):
     arch = architecture(name, channels)
     module = TorchCNN(name, channels, "tanh", dropout)
     state = numpy_state(module.state_dict())
@@ -42,7 +43,7 @@ def test_round_trip_from_flax_is_exact(name, channels):
 
 
 @pytest.mark.parametrize("name, shape", [("small", (4, 3, 3)), ("large", (15, 2, 2))])
-def test_fc1_rows_follow_the_flattening(name, shape):
+def test_fc1_inputs_are_permuted(name, shape):
     rng = np.random.default_rng(0)
     x, weight = rng.normal(size=(5, *shape)), rng.normal(size=(20, int(np.prod(shape))))
     flat = torch.nn.Flatten()(torch.tensor(x))
@@ -50,7 +51,7 @@ def test_fc1_rows_follow_the_flattening(name, shape):
     kernel = layout.kernel_to_flax("fc1", weight, architecture(name, 1))
     actual = x.transpose(0, 2, 3, 1).reshape(5, -1) @ kernel
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
-    # Without the permutation they differ.
+    # Without the permutation the outputs differ.
     assert np.abs(x.transpose(0, 2, 3, 1).reshape(5, -1) @ weight.T - expected).max() > 0.1
 
 
@@ -68,7 +69,7 @@ def test_module_numbers(name, dropout, numbers):
     state = TorchCNN(name, 3, "tanh", dropout).state_dict()
     expected = [f"module_list.{number}" for number in numbers]
     assert [key.removesuffix(".weight") for key in state if key.endswith(".weight")] == expected
-    # Whatever their order in the file; 11 comes after 9.
+    # In any order of the file; 11 comes after 9.
     backwards = dict(reversed(state.items()))
     prefixes = layout.layer_prefixes(backwards, architecture(name, 3))
     assert list(prefixes.items()) == list(zip(LAYERS, expected, strict=True))
@@ -77,7 +78,7 @@ def test_module_numbers(name, dropout, numbers):
 LAYERS = ("conv1", "conv2", "conv3", "fc1", "fc2")
 
 
-def test_mask_moves_with_its_weight():
+def test_mask_is_permuted_like_its_weight():
     module = TorchCNN("small", 1, "tanh")
     original = layout.params_to_flax(numpy_state(module.state_dict()), SMALL)
     prune.global_unstructured(module.prunable(), prune.L1Unstructured, amount=0.5)
@@ -94,13 +95,13 @@ def test_mask_moves_with_its_weight():
 
 
 @pytest.mark.parametrize("variant", ["released", "corrected"])
-def test_log_sigma2_moves_with_its_weight(variant):
+def test_log_sigma2_is_permuted_like_its_weight(variant):
     module = TorchVariational("small", 1, "tanh", "released")
     with torch.no_grad():
         for layer in module.layers():
             layer.log_sigma2.copy_(layer.weight * 2)
             if isinstance(layer, torch.nn.Linear):
-                # The released code leaves this one as uninitialised memory.
+                # The released code leaves this one uninitialized.
                 layer.register_buffer("log_sigma2_bias", torch.full_like(layer.bias, torch.nan))
             else:
                 layer.log_sigma2_bias.copy_(layer.bias * 3)
@@ -115,14 +116,14 @@ def test_log_sigma2_moves_with_its_weight(variant):
 
 
 @pytest.mark.parametrize("change", ["fewer", "more"])
-def test_another_number_of_layers_is_refused(change):
+def test_wrong_number_of_layers_is_refused(change):
     state = numpy_state(TorchCNN("small", 1, "tanh").state_dict())
     if change == "fewer":
         del state["module_list.11.weight"]
     else:
         state["module_list.13.weight"] = np.zeros((10, 10), np.float32)
     count = 4 if change == "fewer" else 6
-    message = f"{count} layers with weights, and the small CNN has 5: conv1, conv2, conv3, fc1, fc2"
+    message = f"{count} layers with weights, but the small CNN has 5: conv1, conv2, conv3, fc1, fc2"
     with pytest.raises(ZoojaxError, match=message):
         layout.params_to_flax(state, SMALL)
     with pytest.raises(ZoojaxError, match=message):

@@ -1,25 +1,28 @@
-"""Pickled zoo data sets are read without their classes, and harmless ones alone."""
+"""Reading pickled datasets of models: without importing classes, and only harmless ones."""
 
 import os
 import pickle
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from types import ModuleType
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Subset, TensorDataset
 
-from tests.converters.test_safe_load import (
+from tests.support.pickled_datasets import (
+    BASE,
+    LAYERS,
+    PATHS,
+    image_file,
+    saved_dataset,
+    states,
+)
+from tests.support.torch_files import (
     BIG,
     PAYLOADS,
     Evil,
     assert_equal,
-    hidden,
+    payload_objects,
     pickled,
     rejection,
     saved,
@@ -27,60 +30,16 @@ from tests.converters.test_safe_load import (
     storage,
     tensor,
     text,
-    zipped,
+    zip_file,
 )
 from zoojax.converters.pickled_datasets import read_image_set, read_model_dataset
 from zoojax.converters.safe_load import read_state
 from zoojax.converters.sources import from_dataset
 from zoojax.text import is_printable
 
-BASE = "checkpoints_to_datasets.dataset_base.ModelDatasetBase"
-LAYERS = [(0, "conv2d"), (3, "conv2d"), (6, "conv2d"), (9, "fc"), (11, "fc")]
-PATHS = [PurePosixPath("/zoos/usps/a"), PurePosixPath("/zoos/usps/b")]
-
-
-@contextmanager
-def foreign_class(named: str) -> Iterator[type]:
-    """A class of a module that there is only while it is being pickled."""
-    module, _, name = named.rpartition(".")
-    packages = module.split(".")
-    added = {".".join(packages[: i + 1]): ModuleType(package) for i, package in enumerate(packages)}
-    held = type(name, (), {"__module__": module})
-    setattr(added[module], name, held)
-    with mock.patch.dict(sys.modules, added):
-        yield held
-
-
-def states() -> list[dict[str, torch.Tensor]]:
-    return [state_dict(), {name: -tensor for name, tensor in state_dict().items()}]
-
 
 def vectors() -> list[torch.Tensor]:
     return [torch.cat([tensor.flatten() for tensor in state.values()]) for state in states()]
-
-
-def attributes(**changes: object) -> dict[str, object]:
-    """What an object of two checkpoints holds."""
-    return {
-        "layer_lst": LAYERS,
-        "mode": "checkpoint",
-        "use_bias": True,
-        "train_val_test": "train",
-        "data_in": states(),
-        "data_out": states(),
-        "labels_in": ["a#_#epoch_5", "b#_#epoch_5"],
-        "paths": PATHS,
-        "epochs": [5, 5],
-        "properties": {"test_acc": [0.5, None], "optim": ["adam", "sgd"]},
-        **changes,
-    }
-
-
-def saved_dataset(named: str = BASE, alone: bool = False, **changes: object) -> bytes:
-    with foreign_class(named) as held:
-        dataset = held()
-        dataset.__dict__.update(attributes(**changes))
-        return saved(dataset if alone else {"trainset": dataset, "about": "a test"})
 
 
 @pytest.mark.parametrize(
@@ -93,7 +52,7 @@ def saved_dataset(named: str = BASE, alone: bool = False, **changes: object) -> 
         "my_zoo.MyDataset",
     ],
 )
-def test_state_dicts_are_read_to_the_bit(tmp_path, named):
+def test_state_dicts_are_bit_identical(tmp_path, named):
     path = tmp_path / "dataset.pt"
     path.write_bytes(saved_dataset(named))
     (split,) = read_model_dataset(path)
@@ -107,11 +66,11 @@ def test_state_dicts_are_read_to_the_bit(tmp_path, named):
     assert split.paths == ["/zoos/usps/a", "/zoos/usps/b"]
     assert split.epochs == [5, 5]
     assert split.properties == {"test_acc": [0.5, None], "optim": ["adam", "sgd"]}
-    assert split.left_out == []
+    assert split.skipped_properties == []
 
 
 @pytest.mark.parametrize("stacked", [False, True])
-def test_vectors_are_read_to_the_bit(tmp_path, stacked):
+def test_vectors_are_bit_identical(tmp_path, stacked):
     data = torch.stack(vectors()) if stacked else vectors()
     path = tmp_path / "dataset.pt"
     path.write_bytes(saved_dataset(data_in=data, mode="vector", use_bias=False))
@@ -122,9 +81,9 @@ def test_vectors_are_read_to_the_bit(tmp_path, stacked):
     assert not split.use_bias
 
 
-def test_an_object_by_itself_and_what_it_lacks(tmp_path):
+def test_single_object_and_missing_attributes(tmp_path):
     path = tmp_path / "dataset.pt"
-    content = saved_dataset(alone=True, train_val_test="val", properties=None, layer_lst=None)
+    content = saved_dataset(single=True, train_val_test="val", properties=None, layer_lst=None)
     path.write_bytes(content)
     (split,) = read_model_dataset(path)
     assert (split.name, split.properties, split.layers) == ("val", {}, [])
@@ -133,20 +92,20 @@ def test_an_object_by_itself_and_what_it_lacks(tmp_path):
     assert split.states == []
 
 
-def test_paths_of_all_systems_become_text(tmp_path):
+def test_paths_of_all_systems(tmp_path):
     path = tmp_path / "dataset.pt"
     path.write_bytes(saved_dataset(paths=[PureWindowsPath("C:\\zoos\\a"), "zoos/b"]))
     assert read_model_dataset(path)[0].paths == ["C:/zoos/a", "zoos/b"]
 
 
-def test_properties_that_are_no_scalars_are_named(tmp_path):
+def test_properties_other_than_scalars_are_skipped(tmp_path):
     path = tmp_path / "dataset.pt"
     path.write_bytes(
         saved_dataset(properties={"a": [1, 2], "b": [[1], [2]], "c": [1], "d": {"x": 1}})
     )
     (split,) = read_model_dataset(path)
     assert split.properties == {"a": [1, 2]}
-    assert split.left_out == ["b", "c", "d"]
+    assert split.skipped_properties == ["b", "c", "d"]
 
 
 @pytest.mark.parametrize(
@@ -155,8 +114,8 @@ def test_properties_that_are_no_scalars_are_named(tmp_path):
         ({"data_in": None}, "no data_in"),
         ({"data_in": torch.zeros(3)}, "vectors of shape (3,)"),
         ({"data_in": torch.zeros(3, 4)}, "3 checkpoints, 2 paths, 2 epochs"),
-        ({"data_in": [torch.zeros(3), torch.zeros(4)]}, "not of one length"),
-        ({"data_in": [torch.zeros(3), state_dict()]}, "not of one length"),
+        ({"data_in": [torch.zeros(3), torch.zeros(4)]}, "differ in length"),
+        ({"data_in": [torch.zeros(3), state_dict()]}, "differ in length"),
         ({"data_in": [state_dict(), torch.zeros(3)]}, "a Tensor, not a state dict"),
         ({"data_in": [torch.zeros(3).double()] * 2}, "torch.float64, not torch.float32"),
         ({"data_in": [{"a": torch.zeros(3).int()}] * 2}, "'a' is torch.int32, not torch.float32"),
@@ -170,7 +129,7 @@ def test_properties_that_are_no_scalars_are_named(tmp_path):
         ({"anything": np.zeros(3)}, "multiarray._reconstruct"),
     ],
 )
-def test_damaged_objects_are_rejected(tmp_path, changes, reason):
+def test_invalid_attributes_are_rejected(tmp_path, changes, reason):
     path = tmp_path / "dataset.pt"
     assert reason in rejection(path, saved_dataset(**changes), read_model_dataset)
 
@@ -178,7 +137,7 @@ def test_damaged_objects_are_rejected(tmp_path, changes, reason):
 @pytest.mark.parametrize(
     "value, reason",
     [
-        ([1], "a list, not a pickled data set"),
+        ([1], "a list, not a pickled dataset"),
         (state_dict(), "without trainset, valset or testset"),
         ({"trainset": 3}, "without trainset, valset or testset"),
         (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
@@ -189,9 +148,9 @@ def test_other_files_are_rejected(tmp_path, read, value, reason):
     assert reason in rejection(tmp_path / "dataset.pt", saved(value), read)
 
 
-def test_memory_is_bounded_though_the_file_is_small(tmp_path):
+def test_memory_of_shared_tensors_is_bounded(tmp_path):
     many = [torch.zeros(10_000)] * 1000
-    for data in (many, [{"w": held} for held in many]):
+    for data in (many, [{"w": shared} for shared in many]):
         content = saved_dataset(data_in=data, paths=["a"] * 1000, epochs=[1] * 1000)
         reason = rejection(
             tmp_path / "dataset.pt", content, lambda path: read_model_dataset(path, limit=10**7)
@@ -216,9 +175,9 @@ GLOBALS = [
 
 @pytest.mark.parametrize("named", GLOBALS)
 @pytest.mark.parametrize("read", [read_model_dataset, read_image_set])
-def test_what_is_no_data_set_is_rejected_by_name(tmp_path, read, named):
+def test_foreign_globals_are_rejected_by_name(tmp_path, read, named):
     body = b"}" + text("trainset") + b"c" + named + b"\n)Rs"
-    reason = rejection(tmp_path / "dataset.pt", zipped(pickled(body)), read)
+    reason = rejection(tmp_path / "dataset.pt", zip_file(pickled(body)), read)
     assert named.decode().replace("\n", ".") in reason
 
 
@@ -227,99 +186,47 @@ def test_what_is_no_data_set_is_rejected_by_name(tmp_path, read, named):
 @pytest.mark.parametrize("read", [read_model_dataset, read_image_set])
 def test_payloads_are_rejected_by_name_and_do_not_run(tmp_path, read, payload, place):
     marker = tmp_path / "marker"
-    value = hidden(Evil(marker, payload))[place]
+    value = payload_objects(Evil(marker, payload))[place]
     files = [saved(value), saved(value, zipped=False), pickle.dumps(Evil(marker, payload))]
     if read is read_model_dataset:
         files += [saved_dataset(anything=value), saved_dataset(data_in=[value])]
     else:
-        files += [saved(images() | {"dataset_seed": value})]
+        files += [saved(image_file() | {"dataset_seed": value})]
     for content in files:
         reason = rejection(tmp_path / "dataset.pt", content, read)
         assert f".{payload}" in reason
         assert not marker.exists()
 
 
-def test_stubs_take_their_state_and_nothing_else(tmp_path):
-    """No state reaches a stub's methods, and none but a dict is taken."""
+def test_state_of_a_stub_must_be_a_dict(tmp_path):
+    """A state does not override the methods of a stub."""
     path = tmp_path / "dataset.pt"
     stub = b"c" + BASE.replace(".Model", "\nModel").encode() + b"\n)\x81"
     states = {
-        "not a pickled data set": b"}" + text("__class__") + text("x") + b"s",
+        "not a pickled dataset": b"}" + text("__class__") + text("x") + b"s",
         "of an object is a tuple": b"N}\x86",
         "its pickle calls": b"}" + text("__setstate__") + stub + b")R" + b"s",
     }
     for reason, value in states.items():
         body = b"}" + text("other") + stub + value + b"b" + value + b"bs"
-        assert reason in rejection(path, zipped(pickled(body)), read_model_dataset)
+        assert reason in rejection(path, zip_file(pickled(body)), read_model_dataset)
 
 
-def test_absurd_sizes_are_refused(tmp_path):
+def test_absurd_sizes_are_rejected(tmp_path):
     path = tmp_path / "dataset.pt"
-    for held in (tensor(storage(BIG)), tensor(storage(4), (10**6, 10**6), (0, 0))):
+    for content in (tensor(storage(BIG)), tensor(storage(4), (10**6, 10**6), (0, 0))):
         for read in (read_model_dataset, read_image_set):
-            content = zipped(pickled(b"}" + text("trainset") + held + b"s"))
-            assert "absurd tensor size" in rejection(path, content, read)
-
-
-def images(n: int = 6) -> dict[str, TensorDataset | int]:
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randn(3, n, 3, 4, 5, generator=generator)
-    labels = torch.arange(3 * n).reshape(3, n)
-    names = ["trainset", "valset", "testset"]
-    sets = zip(names, pixels, labels, strict=True)
-    return {"dataset_seed": 42} | {name: TensorDataset(*tensors) for name, *tensors in sets}
-
-
-def test_images_are_read_to_the_bit_channels_last(tmp_path):
-    path = tmp_path / "dataset.pt"
-    held = images()
-    del held["valset"]
-    path.write_bytes(saved(held))
-    splits, seed = read_image_set(path)
-    assert list(splits) == ["train", "test"]
-    assert seed == 42
-    for name, split in splits.items():
-        dataset = held[f"{name}set"]
-        assert isinstance(dataset, TensorDataset)
-        pixels, labels = dataset.tensors
-        assert split.images.flags.c_contiguous
-        assert split.images.dtype == np.float32 and split.labels.dtype == np.int32
-        np.testing.assert_array_equal(split.images, pixels.permute(0, 2, 3, 1).numpy())
-        np.testing.assert_array_equal(split.labels, labels.numpy())
-    path.write_bytes(saved({"trainset": held["trainset"]}))
-    assert read_image_set(path).seed is None
-
-
-@pytest.mark.parametrize(
-    "tensors, reason",
-    [
-        ((torch.zeros(3, 1, 2, 2),), "train: not images and labels"),
-        ((torch.zeros(3, 2), torch.zeros(3).long()), "not [n, channels, height, width] with [n]"),
-        ((torch.zeros(3, 1, 2, 2), torch.zeros(3, 1).long()), "with labels (3, 1)"),
-        ((torch.zeros(3, 1, 2, 2).byte(), torch.zeros(3).long()), "is torch.uint8, not"),
-        ((torch.zeros(3, 1, 2, 2), torch.zeros(3)), "is torch.float32, not torch.int64"),
-        ((torch.zeros(2, 1, 2, 2), torch.tensor([0, -1])), "labels from -1 to 0"),
-        ((torch.zeros(2, 1, 2, 2), torch.tensor([0, 2**31])), "labels from 0 to 2147483648"),
-    ],
-)
-def test_other_tensors_than_images_are_rejected(tmp_path, tensors, reason):
-    content = saved({"trainset": TensorDataset(*tensors)})
-    assert reason in rejection(tmp_path / "dataset.pt", content, read_image_set)
-
-
-def test_other_sets_than_of_tensors_are_rejected(tmp_path):
-    dataset = Subset(TensorDataset(torch.zeros(2, 1, 2, 2), torch.zeros(2).long()), [0])
-    reason = rejection(tmp_path / "dataset.pt", saved({"trainset": dataset}), read_image_set)
-    assert "torch.utils.data.dataset.Subset" in reason
+            file = zip_file(pickled(b"}" + text("trainset") + content + b"s"))
+            assert "absurd tensor size" in rejection(path, file, read)
 
 
 @pytest.mark.parametrize("read", [read_model_dataset, read_image_set])
-def test_no_files_and_truncated_ones_are_rejected(tmp_path, read):
+def test_missing_empty_truncated_and_large_files_are_rejected(tmp_path, read):
     path = tmp_path / "dataset.pt"
     assert "No such file" in rejection(path, read=read)
     assert rejection(tmp_path, read=read) == "a folder"
     assert rejection(path, b"", read) == "empty"
-    content = saved_dataset() if read is read_model_dataset else saved(images())
+    content = saved_dataset() if read is read_model_dataset else saved(image_file())
     for cut in np.linspace(1, len(content) - 1, 30).astype(int):
         rejection(path, content[:cut], read)
     path.touch()
@@ -327,7 +234,7 @@ def test_no_files_and_truncated_ones_are_rejected(tmp_path, read):
     assert "more than the 8589934592 allowed" in rejection(path, read=read)
 
 
-def test_the_reference_data_set_is_that_of_its_trial_folders(reference):
+def test_reference_dataset_matches_its_trial_folders(reference):
     splits = read_model_dataset(reference / "dataset_usps_seed.pt")
     assert [split.name for split in splits] == ["train", "val", "test"]
     assert [len(split.paths) for split in splits] == [6, 3, 3]
@@ -335,7 +242,7 @@ def test_the_reference_data_set_is_that_of_its_trial_folders(reference):
     for split in splits:
         assert split.states is not None
         assert split.layers == LAYERS
-        assert split.left_out == []
+        assert split.skipped_properties == []
         assert split.properties["training_iteration"] == split.epochs
         for state, path, epoch in zip(split.states, split.paths, split.epochs, strict=True):
             file = zoo / Path(path).name / f"checkpoint_{epoch:06d}" / "checkpoints"
@@ -343,21 +250,8 @@ def test_the_reference_data_set_is_that_of_its_trial_folders(reference):
             assert_equal(state, {name: torch.tensor(array) for name, array in expected.items()})
 
 
-def test_the_reference_images_are_those_of_torch(reference):
-    path = reference / "tune_zoo_usps_uniform" / "dataset.pt"
-    splits, seed = read_image_set(path)
-    assert seed == 42
-    with torch.serialization.safe_globals([TensorDataset]):
-        expected = torch.load(path, weights_only=True)
-    assert [len(split.labels) for split in splits.values()] == [300, 60, 60]
-    for name, split in splits.items():
-        pixels, labels = expected[f"{name}set"].tensors
-        np.testing.assert_array_equal(split.images, pixels.permute(0, 2, 3, 1).numpy())
-        np.testing.assert_array_equal(split.labels, labels.numpy())
-
-
-def test_names_and_numbers_that_no_data_set_has(tmp_path):
-    """Each name becomes one member; epochs and properties of any size are taken or skipped."""
+def test_hostile_names_epochs_and_properties(tmp_path):
+    """Each name becomes one member; epochs and properties of any size are read or skipped."""
     names = ["", "/", "..", "a\0", "b\n\x1b[31m", "c" * 10_000, "c" * 10_000 + "d", "good"]
     epochs = [0, 1, -1, 10**8, 10**8 + 1, 2**70, 5, 5]
     path = tmp_path / "dataset.pt"
@@ -380,8 +274,8 @@ def test_names_and_numbers_that_no_data_set_has(tmp_path):
     assert rows == [{"train_loss": float("inf"), "test_acc": 1e300}] * 5
 
 
-def test_an_object_alone_may_call_itself_anything(tmp_path):
+def test_hostile_name_of_a_single_object(tmp_path):
     path = tmp_path / "dataset.pt"
-    path.write_bytes(saved_dataset(alone=True, train_val_test="\x1b[31m\n" * 1000))
+    path.write_bytes(saved_dataset(single=True, train_val_test="\x1b[31m\n" * 1000))
     (split,) = read_model_dataset(path)
     assert is_printable(split.name) and len(split.name) <= 40

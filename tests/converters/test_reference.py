@@ -1,4 +1,4 @@
-"""The reference zoo, made by the original torch code on USPS: its logits and its metrics."""
+"""The reference zoo, trained by the original torch code on USPS: logits, metrics and twins."""
 
 import functools
 
@@ -28,8 +28,8 @@ IMAGES = {"val": 1291, "test": 2007}
 WEIGHTS = 2416
 
 
-def member(folder, epoch, kind):
-    """A reference checkpoint as the trainable part of a member."""
+def trainable_of(folder, epoch, kind):
+    """The trainable part of a member, from a reference checkpoint."""
     state = checkpoint(folder, epoch)
     trainable = {"params": layout.params_to_flax(state, SMALL)}
     if kind == "vd":
@@ -38,7 +38,7 @@ def member(folder, epoch, kind):
 
 
 def trials(reference, kind):
-    """Every trial folder of a kind."""
+    """All trial folders of a kind."""
     amounts = AMOUNTS if kind == "mp" else (None,)
     return [trial(reference, kind, seed, amount) for amount in amounts for seed in SEEDS]
 
@@ -47,7 +47,7 @@ def trials(reference, kind):
 
 
 @pytest.mark.parametrize("kind, epoch", [("dense", 50), ("vd", 25), ("mp", 15)])
-def test_logits_of_every_last_state(reference, kind, epoch):
+def test_logits_of_last_states(reference, kind, epoch):
     with np.load(reference / "logits_first64_test.npz") as file:
         logits = {name: file[name] for name in file.files}
     images = jnp.asarray(logits["images"].transpose(0, 2, 3, 1))
@@ -57,16 +57,16 @@ def test_logits_of_every_last_state(reference, kind, epoch):
         for seed in SEEDS
     ]
     assert set(names) == {name for name in logits if name.startswith(kind)}
-    members = [member(folder, epoch, kind) for folder in trials(reference, kind)]
+    members = [trainable_of(folder, epoch, kind) for folder in trials(reference, kind)]
     params = [
         variational_dropout.apply_threshold(**trainable) if kind == "vd" else trainable["params"]
         for trainable in members
     ]
-    of_all = jax.jit(jax.vmap(lambda p: cnn.logits(CNN(SMALL, "tanh"), {"params": p}, images)))(
+    all_logits = jax.jit(jax.vmap(lambda p: cnn.logits(CNN(SMALL, "tanh"), {"params": p}, images)))(
         population.stack(params)
     )
-    for name, ours in zip(names, of_all, strict=True):
-        np.testing.assert_allclose(ours, logits[name], rtol=0, atol=1e-5, err_msg=name)
+    for name, logits_of_member in zip(names, all_logits, strict=True):
+        np.testing.assert_allclose(logits_of_member, logits[name], rtol=0, atol=1e-5, err_msg=name)
 
 
 # Metrics
@@ -77,13 +77,13 @@ EPOCHS = {"dense": (0, 1, 10, 50), "vd": (0, 1, 10, 18, 25), "mp": (0, 15)}
 
 @functools.cache
 def measured(reference, data_dir, kind):
-    """Of a kind's checkpoints: our metrics, the KL in the original's loss, and result.json."""
+    """Metrics by zoojax, the KL term of the original loss, and result.json, by checkpoint."""
     pairs = [(folder, epoch) for folder in trials(reference, kind) for epoch in EPOCHS[kind]]
-    members = [member(folder, epoch, kind) for folder, epoch in pairs]
+    members = [trainable_of(folder, epoch, kind) for folder, epoch in pairs]
     images = usps(data_dir)
     val, test = ((jnp.asarray(p.images), jnp.asarray(p.labels)) for p in (images.val, images.test))
-    few = val[0][:16], val[1][:16]  # Nothing is trained.
-    sets = Splits(few, val, test)
+    train = val[0][:16], val[1][:16]  # Nothing is trained.
+    sets = Splits(train, val, test)
     mesh = population.make_mesh()
     run = evaluation(ProgramSpec(kind, SMALL, "tanh", "adam", False, 10), mesh)
     states = population.shard_members(loop.TrainState(population.stack(members), {}, {}), mesh)
@@ -95,21 +95,22 @@ def measured(reference, data_dir, kind):
     return metrics, np.asarray(penalties), [result(folder, epoch) for folder, epoch in pairs]
 
 
-# Of the validation images as well: the split is the original's, image for image.
+# Also on validation images: the split is that of the original, image for image.
 @pytest.mark.parametrize(
     "kind, part", [("dense", "test"), ("dense", "val"), ("vd", "test"), ("mp", "test")]
 )
 def test_accuracy_and_loss_of_checkpoints(reference, data_dir, kind, part):
     metrics, penalties, expected = measured(reference, data_dir, kind)
     assert metrics["finite"].all()
-    hits = np.array([round(row[f"{part}_acc"] * IMAGES[part]) for row in expected])
-    assert len(set(hits)) > len(hits) // 2
-    np.testing.assert_allclose(metrics[f"{part}_acc"] * IMAGES[part], hits, rtol=0, atol=1.001)
+    num_correct = np.array([round(row[f"{part}_acc"] * IMAGES[part]) for row in expected])
+    assert len(set(num_correct)) > len(num_correct) // 2
+    correct = metrics[f"{part}_acc"] * IMAGES[part]
+    np.testing.assert_allclose(correct, num_correct, rtol=0, atol=1.001)
     losses = [row[f"{part}_loss"] for row in expected]
     np.testing.assert_allclose(metrics[f"{part}_loss"] + penalties, losses, rtol=1e-4)
 
 
-# Some kept weights of the 90 % twins are as small as 1e-40, and are no zeros for all that.
+# Some remaining weights of the 90 % twins are as small as 1e-40, but not zero.
 @pytest.mark.parametrize("kind", ["vd", "mp"])
 def test_sparsity_of_checkpoints(reference, data_dir, kind):
     metrics, _, expected = measured(reference, data_dir, kind)
@@ -125,46 +126,46 @@ def test_dense_members_have_no_zero_weight(reference, data_dir):
 # Training
 
 
-def converted(reference, out, kind, parent, data_dir):
-    """A kind of the reference, converted; its folder's name is the zoo's."""
+def converted_kind(reference, out, kind, parent, data_dir):
+    """Converts the reference zoos of a kind."""
     folder = FOLDERS[kind][0]
     images = None if parent else (USPS, usps(data_dir))
     sources = from_trials(reference / folder)
     return convert(sources, out / folder, name=folder, parent=parent, images=images).zoo
 
 
-def in_order(zoo) -> np.ndarray:
-    """Positions of a twin's members by seed, then ratio."""
+def rows_by_seed(zoo) -> np.ndarray:
+    """Rows of a twin's members, sorted by seed, then ratio."""
     keys = ["seed", "ratio"] if zoo.config.kind == "mp" else ["seed"]
     return zoo.members_table.select(pl.arg_sort_by(keys)).to_series().to_numpy()
 
 
 def trajectory(zoo, metric) -> np.ndarray:
-    """[epochs, 5 ratios or 1]: means over the seeds."""
+    """Means over the seeds, [epochs, 5 ratios or 1]."""
     rows = zoo.metrics.sort("epoch", "member")[metric].to_numpy()
-    ordered = rows.reshape(len(zoo.epochs), len(zoo))[:, in_order(zoo)]
+    ordered = rows.reshape(len(zoo.epochs), len(zoo))[:, rows_by_seed(zoo)]
     return ordered.reshape(len(zoo.epochs), len(SEEDS), -1).mean(axis=1)
 
 
 @pytest.mark.slow
-def test_twins_follow_those_of_the_reference(reference, data_dir, tmp_path):
-    """Made from the converted dense zoo, on the images that the original trained on.
+def test_twins_reproduce_those_of_the_reference(reference, data_dir, tmp_path):
+    """Twins of the converted dense zoo, trained on the images of the original.
 
-    A single torch run repeated in another order spreads by 0.2 points of accuracy, and by
+    Repeating a torch run in another order changes accuracies by 0.2 percentage points, and by
     up to 1 late in variational dropout.
     """
-    dense = converted(reference, tmp_path, "dense", None, data_dir)
-    mp, vd = (converted(reference, tmp_path, kind, dense, data_dir) for kind in ("mp", "vd"))
+    dense = converted_kind(reference, tmp_path, "dense", None, data_dir)
+    mp, vd = (converted_kind(reference, tmp_path, kind, dense, data_dir) for kind in ("mp", "vd"))
     ratios = [amount / 100 for amount in AMOUNTS]
     pruned = prune_zoo(tmp_path / "mp", dense, ratios, learning_rate=1e-3, data_dir=data_dir)
-    dropped_out = train_variational_dropout(tmp_path / "vd", dense, data_dir=data_dir)
-    masks = [population.take(zoo.state(0)["mask"], in_order(zoo)) for zoo in (pruned, mp)]
+    variational = train_variational_dropout(tmp_path / "vd", dense, data_dir=data_dir)
+    masks = [population.take(zoo.state(0)["mask"], rows_by_seed(zoo)) for zoo in (pruned, mp)]
     jax.tree.map(np.testing.assert_array_equal, *masks)
-    # Kept weights may die out: torch holds on to some of 1e-40.
+    # Weights may decay to zero here; in torch some remain at 1e-40.
     for metric, limit in (("test_acc", 0.008), ("sparsity", 5e-4)):
         ours, theirs = trajectory(pruned, metric)[-1], trajectory(mp, metric)[-1]
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=limit)
     for metric, limits in (("test_acc", (0.01, 0.03)), ("sparsity", (0.015, 0.01))):
-        ours, theirs = trajectory(dropped_out, metric), trajectory(vd, metric)
+        ours, theirs = trajectory(variational, metric), trajectory(vd, metric)
         np.testing.assert_allclose(ours[:17], theirs[:17], rtol=0, atol=limits[0])
         np.testing.assert_allclose(ours[17:], theirs[17:], rtol=0, atol=limits[1])

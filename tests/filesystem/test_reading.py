@@ -1,4 +1,4 @@
-"""Files that anybody may have made are read, or refused in one line."""
+"""Untrusted files are read, or refused with a one-line error."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def test_only_regular_files_are_read(tmp_path, kind):
             read()
 
 
-def test_large_and_missing_files_are_named(tmp_path):
+def test_large_or_missing_file_is_named(tmp_path):
     with pytest.raises(reading.NotFoundError, match="missing"):
         reading.read_bytes(tmp_path / "none", 10)
     (tmp_path / "large").write_bytes(bytes(11))
@@ -50,21 +50,21 @@ def test_large_and_missing_files_are_named(tmp_path):
 @pytest.mark.parametrize(
     "text", ['{"a": 1, "a": 2}', "[NaN]", "[" * 100_000, "{", "", '"\xff', "[-Infinity]"]
 )
-def test_json_is_strict(tmp_path, text):
+def test_invalid_json_is_refused(tmp_path, text):
     path = tmp_path / "x.json"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ZoojaxError, match=r"x\.json is damaged"):
         reading.read_json(path)
 
 
-def test_folders_are_numbers_only_as_zoojax_writes_them(tmp_path):
+def test_numbered_folders_are_only_those_written_by_zoojax(tmp_path):
     for name in ("0", "7", "12", "²", "007", "-1", "1.0", "9" * 20, ".DS_Store", "+3"):
         (tmp_path / name).mkdir()
     assert reading.numbered(tmp_path) == [0, 7, 12]
     assert reading.numbered(tmp_path / "none") == []
 
 
-def test_tables_come_as_they_were_written(tmp_path):
+def test_table_round_trip(tmp_path):
     table = pl.DataFrame(
         {
             "i": pl.Series([1, None], dtype=pl.Int64),
@@ -77,35 +77,35 @@ def test_tables_come_as_they_were_written(tmp_path):
     path = tmp_path / "t[1].parquet"
     with path.open("wb") as file:
         table.write_parquet(file)
-    found = reading.read_table(path)
-    assert found.schema == table.schema
-    assert found.equals(table)
+    loaded = reading.read_table(path)
+    assert loaded.schema == table.schema
+    assert loaded.equals(table)
     assert reading.read_table(path, ["s"]).columns == ["s"]
     with pytest.raises(ZoojaxError, match="damaged"):
         reading.read_table(path, ["none"])
 
 
-def test_a_path_is_no_pattern(tmp_path):
+def test_path_is_not_expanded_as_a_pattern(tmp_path):
     with (tmp_path / "u1.parquet").open("wb") as file:
         pl.DataFrame({"other": [1]}).write_parquet(file)
     with pytest.raises(reading.NotFoundError):
         reading.read_table(tmp_path / "u[1].parquet")
 
 
-def test_damaged_tables_are_errors_of_one_line(tmp_path, capfd):
-    """Some of these end the process when polars reads them."""
-    whole = tmp_path / "whole.parquet"
+def test_damaged_table_is_a_one_line_error(tmp_path, capfd):
+    """Polars aborts the process on some of these files."""
+    intact = tmp_path / "intact.parquet"
     rng = np.random.default_rng(0)
     frame = pl.DataFrame({"member": range(50), "name": [f"n{i}" for i in range(50)]})
-    with whole.open("wb") as file:
+    with intact.open("wb") as file:
         frame.write_parquet(file)
-    content, path = whole.read_bytes(), tmp_path / "t.parquet"
+    content, path = intact.read_bytes(), tmp_path / "t.parquet"
     outcomes = set()
     for _ in range(300):
-        spoilt = bytearray(content)
+        damaged = bytearray(content)
         for at in rng.integers(len(content), size=rng.integers(1, 20)):
-            spoilt[at] = rng.integers(256)
-        path.write_bytes(spoilt[: rng.integers(len(spoilt))] if rng.random() < 0.1 else spoilt)
+            damaged[at] = rng.integers(256)
+        path.write_bytes(damaged[: rng.integers(len(damaged))] if rng.random() < 0.1 else damaged)
         try:
             reading.read_table(path)
             outcomes.add("read")
@@ -117,7 +117,7 @@ def test_damaged_tables_are_errors_of_one_line(tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_column_names_that_are_no_text_are_refused(tmp_path):
+def test_column_names_that_are_not_utf8_are_refused(tmp_path):
     path = tmp_path / "t.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"name": ["x"]}), path, store_schema=False)
     path.write_bytes(path.read_bytes().replace(b"name", b"n\xff\xfee"))
@@ -126,7 +126,7 @@ def test_column_names_that_are_no_text_are_refused(tmp_path):
 
 
 @given(st.text(max_size=400) | st.binary().map(lambda b: b.decode(errors="surrogateescape")))
-def test_printable_text_is_one_visible_line(text):
+def test_printable_returns_one_visible_line(text):
     shown = printable(text, 300)
     assert len(shown) <= 300
     assert len(shown.splitlines()) <= 1
@@ -137,7 +137,7 @@ def test_printable_text_is_one_visible_line(text):
         assert shown == text
 
 
-def test_text_for_other_places():
+def test_text_for_terminals_spreadsheets_and_figures():
     assert printable("a\x1b[2J\n\u202e") == r"a\x1b[2J\n\u202e"
     assert printable("x" * 10**6, 20) == "x" * 17 + "..."
     assert for_csv("=1+1") == "'=1+1"

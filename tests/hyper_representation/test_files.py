@@ -1,4 +1,4 @@
-"""Evaluations and moved hyper-representations: read, shown and written safely."""
+"""Evaluation files, moved hyper-representations, failed writes, and safe output of names."""
 
 import json
 import shutil
@@ -13,10 +13,10 @@ from zoojax import Zoo, ZoojaxError
 from zoojax.figures.zero_shot import zero_shot as zero_shot_figure
 from zoojax.filesystem.tables import write_both
 from zoojax.hyper_representation.config import RepresentationConfig
-from zoojax.hyper_representation.evaluated import (
+from zoojax.hyper_representation.evaluation_tables import (
     FOLDER,
     Evaluation,
-    problem_of,
+    find_error,
     read_evaluation,
     write,
 )
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 @pytest.fixture
-def known(tmp_path_factory) -> Representation:
+def representation(tmp_path_factory) -> Representation:
     return representations.reconstructing(tmp_path_factory)
 
 
@@ -44,52 +44,52 @@ def twin(tmp_path_factory) -> Zoo:
 
 
 @pytest.fixture
-def copied(known, tmp_path) -> Path:
-    """A copy that a test may spoil."""
-    return Path(shutil.copytree(known.path, tmp_path / "rep"))
+def copied(representation, tmp_path) -> Path:
+    """A copy that a test may modify."""
+    return Path(shutil.copytree(representation.path, tmp_path / "rep"))
 
 
 # ---- Evaluations ---------------------------------------------------------------------------
 
 
-def tables(config: RepresentationConfig) -> dict[str, pl.DataFrame]:
-    """Small tables as an evaluation of this representation has them."""
+def small_tables(config: RepresentationConfig) -> dict[str, pl.DataFrame]:
+    """Small valid tables of an evaluation."""
     members, epochs = config.members, config.epochs
     states = [(m, e, part) for part, ids in members._asdict().items() for m in ids for e in epochs]
     embeddings = pl.DataFrame(states, schema=["member", "epoch", "part"], orient="row")
-    numbers = ("test_acc", "sparsity", "ggap", "x", "y")
-    shares = {"weights": [0.5], "alphas": [None], "accuracy": [0.5], "sparsity": [0.5]}
+    columns = ("test_acc", "sparsity", "ggap", "x", "y")
+    scores = {"weights": [0.5], "alphas": [None], "accuracy": [0.5], "sparsity": [0.5]}
     floats = dict.fromkeys(("alphas", "tau", "ggap"), pl.Float64)
-    summary = {"zoo": ["z"], "features": ["f"], **shares, "epoch": [0.5], "ggap": [None]}
+    summary = {"zoo": ["z"], "features": ["f"], **scores, "epoch": [0.5], "ggap": [None]}
     probes = {"features": ["f"], "property": ["ggap"], "r2": [0.5], "tau": [None]}
     fit = {"part": ["test"], "quantity": ["weights"], "layer": ["all"], "count": [3], "r2": [0.5]}
     pairs = {"quantity": ["weights"] * 2, "layer": ["fc1"] * 2, "true": [0.0, 1.0]}
-    found = {
+    contents = {
         "summary": summary,
         "reconstruction": fit,
         "properties": probes | {"lambda": [1e-3]},
         "scatter": pairs | {"reconstructed": [0.0, 0.5]},
     }
-    made = {
+    frames = {
         name: pl.DataFrame(table, schema_overrides={n: t for n, t in floats.items() if n in table})
-        for name, table in found.items()
+        for name, table in contents.items()
     }
-    return made | {"embeddings": embeddings.with_columns(pl.lit(0.5).alias(n) for n in numbers)}
+    return frames | {"embeddings": embeddings.with_columns(pl.lit(0.5).alias(n) for n in columns)}
 
 
 @pytest.fixture
 def evaluated(copied) -> Path:
     """A copy with an evaluation."""
-    found = open_representation(copied)
+    copy = open_representation(copied)
     (copied / FOLDER).mkdir()
-    for name, table in (tables(found.config) | {"losses": found.losses}).items():
+    for name, table in (small_tables(copy.config) | {"losses": copy.losses}).items():
         table.write_parquet(copied / FOLDER / f"{name}.parquet")
     return copied
 
 
-def test_tables_of_an_evaluation_are_read(evaluated, known):
+def test_valid_evaluation_is_read(evaluated, representation):
     assert set(read_evaluation(open_representation(evaluated)).tables) == {
-        *tables(known.config),
+        *small_tables(representation.config),
         "losses",
     }
 
@@ -100,26 +100,26 @@ def test_tables_of_an_evaluation_are_read(evaluated, known):
         ("summary", "features", pl.Series([None], dtype=pl.String), "nulls"),
         ("summary", "zoo", ["x" * 2000], "characters"),
         ("summary", "weights", ["high"], "type"),
-        ("summary", "extra", [1], "no evaluation"),
-        ("summary", "\x1b[2J", [1], "no evaluation"),
+        ("summary", "extra", [1], "unexpected column"),
+        ("summary", "\x1b[2J", [1], "unexpected column"),
         ("summary", "weights", None, "no column weights"),
         ("reconstruction", "layer", ["</script>"], "layer"),
         ("reconstruction", "quantity", [r"$\foo$"], "quantity"),
         ("reconstruction", "part", ["all"], "part"),
-        ("reconstruction", "r2", [float("inf")], "not finite"),
+        ("reconstruction", "r2", [float("inf")], "infinite"),
         ("reconstruction", "count", [1.5], "type"),
         ("properties", "property", ["size"], "property"),
-        ("scatter", "true", [0.0, float("nan")], "drawn"),
-        ("scatter", "reconstructed", [0.0, 1e300], "drawn"),
-        ("embeddings", "x", 1e200, "drawn"),
+        ("scatter", "true", [0.0, float("nan")], "plotted"),
+        ("scatter", "reconstructed", [0.0, 1e300], "plotted"),
+        ("embeddings", "x", 1e200, "plotted"),
         ("embeddings", "y", None, "no column y"),
         ("embeddings", "part", "test", "part"),
-        ("embeddings", "member", 0, "twice"),
+        ("embeddings", "member", 0, "duplicate"),
         ("embeddings", "member", 77, "member"),
         ("embeddings", "epoch", 88, "epoch"),
     ],
 )
-def test_tables_of_something_else_are_refused(evaluated, name, column, values, named):
+def test_invalid_table_is_refused(evaluated, name, column, values, named):
     file = evaluated / FOLDER / f"{name}.parquet"
     table = pl.read_parquet(file)
     if values is None:
@@ -134,27 +134,27 @@ def test_tables_of_something_else_are_refused(evaluated, name, column, values, n
     assert str(refused.value).startswith(str(file)) and str(refused.value).isprintable()
 
 
-def test_as_many_pairs_as_an_evaluation_keeps(known):
-    many = pl.concat([tables(known.config)["scatter"]] * 1001)
-    assert problem_of(known.config, "scatter", many) is None
+def test_maximum_number_of_scatter_pairs(representation):
+    many = pl.concat([small_tables(representation.config)["scatter"]] * 1001)
+    assert find_error(representation.config, "scatter", many) is None
     more = pl.concat([many, many])
-    assert "pairs" in (problem_of(known.config, "scatter", more) or "")
+    assert "pairs" in (find_error(representation.config, "scatter", more) or "")
 
 
-def test_a_table_that_is_missing_is_named(evaluated):
+def test_missing_table_is_named(evaluated):
     (evaluated / FOLDER / "scatter.parquet").unlink()
     with pytest.raises(ZoojaxError, match=r"no scatter\.parquet"):
         read_evaluation(open_representation(evaluated))
 
 
-# ---- Moved ---------------------------------------------------------------------------------
+# ---- Moved folders -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("action", ["evaluate", "sample", "sparsify"])
-def test_moved_without_its_zoo_every_command_takes_zoo(tmp_path_factory, tmp_path, twin, action):
-    """Without it one line says so; another zoo is refused."""
-    of = representations.sparsifying if action == "sparsify" else representations.reconstructing
-    moved = shutil.copytree(of(tmp_path_factory).path, tmp_path / "elsewhere" / "rep")
+def test_moved_representation_needs_option_zoo(tmp_path_factory, tmp_path, twin, action):
+    """Every command accepts --zoo, refuses a different zoo, and names the option if missing."""
+    create = representations.sparsifying if action == "sparsify" else representations.reconstructing
+    moved = shutil.copytree(create(tmp_path_factory).path, tmp_path / "elsewhere" / "rep")
     dense = representations.dense(tmp_path_factory)
     words = ["represent", action, moved, "--quiet"]
     words += {
@@ -171,7 +171,7 @@ def test_moved_without_its_zoo_every_command_takes_zoo(tmp_path_factory, tmp_pat
     assert "no comparison" not in done.stdout
 
 
-def test_a_zoo_that_lacks_a_member_of_the_split(copied, twin):
+def test_zoo_without_a_member_of_the_split(copied, twin):
     content = json.loads((copied / CONFIG).read_text())
     content["members"]["test"] = [1000]
     (copied / CONFIG).write_text(json.dumps(content))
@@ -179,21 +179,20 @@ def test_a_zoo_that_lacks_a_member_of_the_split(copied, twin):
         open_representation(copied).training_zoo(twin.path)
 
 
-# ---- What cannot be written, and how names are shown ---------------------------------------
+# ---- Failed writes and names of all kinds --------------------------------------------------
 
 
-def test_a_full_disk_is_one_line(evaluated, twin, tmp_path):
-    """What was there stays, and nothing half written."""
-    found = read_evaluation(open_representation(evaluated))
+def test_full_disk_leaves_no_partial_files(evaluated, twin, tmp_path):
+    evaluation = read_evaluation(open_representation(evaluated))
     with disks.full(), pytest.raises(ZoojaxError, match="cannot write"):
-        write(found, tmp_path / "new")
+        write(evaluation, tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
     with disks.full(), pytest.raises(ZoojaxError, match=rf"cannot write .*{CONFIG}"):
-        representations.learn(tmp_path / "learned", twin, representations.SETTINGS)
-    assert list((tmp_path / "learned").iterdir()) == []
+        representations.train_stub(tmp_path / "trained", twin, representations.SETTINGS)
+    assert list((tmp_path / "trained").iterdir()) == []
 
 
-def test_a_disk_that_is_full_in_the_end_keeps_what_was_learned(twin, tmp_path, monkeypatch):
+def test_training_resumes_after_disk_was_full_during_save(twin, tmp_path, monkeypatch):
     def save(path, tree):
         with disks.full():
             original(path, tree)
@@ -201,32 +200,32 @@ def test_a_disk_that_is_full_in_the_end_keeps_what_was_learned(twin, tmp_path, m
     original = checkpoints.save
     monkeypatch.setattr(checkpoints, "save", save)
     with pytest.raises(ZoojaxError, match="cannot write"):
-        representations.learn(tmp_path / "rep", twin, representations.SETTINGS)
+        representations.train_stub(tmp_path / "rep", twin, representations.SETTINGS)
     assert open_representation(tmp_path / "rep").epoch == 0
     monkeypatch.undo()
-    assert representations.learn(tmp_path / "rep", twin, representations.SETTINGS).epoch == 1
+    assert representations.train_stub(tmp_path / "rep", twin, representations.SETTINGS).epoch == 1
 
 
-@pytest.mark.parametrize("where", ["/proc/none", "file/out"])
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path_factory, tmp_path, twin, where):
+@pytest.mark.parametrize("folder", ["/proc/none", "file/out"])
+def test_unwritable_output_folder_is_named(tmp_path_factory, tmp_path, twin, folder):
     (tmp_path / "file").write_text("")
-    words = ["represent", "train", twin.path, "--out", tmp_path / where, "--quiet"]
-    zoo_fixtures.assert_refused(zoo_fixtures.cli(tmp_path_factory, *words), tmp_path / where)
+    words = ["represent", "train", twin.path, "--out", tmp_path / folder, "--quiet"]
+    zoo_fixtures.assert_refused(zoo_fixtures.cli(tmp_path_factory, *words), tmp_path / folder)
 
 
-def test_files_of_others_stay(copied, known, twin):
-    """Whatever systems and users put among the states."""
+def test_foreign_files_are_kept(copied, representation, twin):
+    """Files that operating systems and users add to the checkpoints."""
     for name in (".DS_Store", "Thumbs.db", ".nfs0001"):
         (copied / STATES / name).write_text("")
     (copied / STATES / ".sync.tmp-1").mkdir()
     (copied / LOSSES).unlink()
-    found = representations.learn(copied, twin, representations.SETTINGS)
-    assert found.epoch == 1
+    resumed = representations.train_stub(copied, twin, representations.SETTINGS)
+    assert resumed.epoch == 1
     names = {".DS_Store", "Thumbs.db", ".nfs0001", ".sync.tmp-1", "1"}
     assert {path.name for path in (copied / STATES).iterdir()} == names
 
 
-def test_an_evaluation_that_was_killed_leaves_nothing_when_repeated(evaluated):
+def test_partial_files_of_killed_evaluation_are_removed(evaluated):
     folder = evaluated / FOLDER
     for name in (".summary.csv.tmp-7", ".scatter.parquet.tmp-7"):
         (folder / name).write_text("half")
@@ -236,11 +235,11 @@ def test_an_evaluation_that_was_killed_leaves_nothing_when_repeated(evaluated):
     assert (folder / "notes.txt").exists()
 
 
-NASTY = ("=cmd()", "+1", "-1", "@x", "a\x1b[31mb\nc", "[/b][red]", "x" * 10_000, 'a,"b"\r')
+HOSTILE_NAMES = ("=cmd()", "+1", "-1", "@x", "a\x1b[31mb\nc", "[/b][red]", "x" * 10_000, 'a,"b"\r')
 
 
-@pytest.mark.parametrize("name", NASTY)
-def test_text_in_csv_is_no_formula_and_no_escape(tmp_path, name):
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_csv_text_has_no_formulas_or_escape_codes(tmp_path, name):
     table = pl.DataFrame({"zoo": [name, None], "r2": [0.5, -0.5], "layers": [[name], []]})
     write_both(tmp_path, "table", table)
     assert pl.read_parquet(tmp_path / "table.parquet").equals(table)
@@ -252,12 +251,12 @@ def test_text_in_csv_is_no_formula_and_no_escape(tmp_path, name):
     assert read["layers"][0].isprintable()
 
 
-@pytest.mark.parametrize("name", NASTY)
-def test_any_name_is_printed_and_drawn(known, capsys, monkeypatch, name):
-    found = tables(known.config)
-    found["summary"] = found["summary"].with_columns(zoo=pl.lit(name))
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_hostile_names_are_printed_and_plotted(representation, capsys, monkeypatch, name):
+    tables = small_tables(representation.config)
+    tables["summary"] = tables["summary"].with_columns(zoo=pl.lit(name))
     monkeypatch.setenv("COLUMNS", "160")
-    evaluate_command._show(Evaluation(found))
+    evaluate_command._show(Evaluation(tables))
     shown = capsys.readouterr().out
     assert "\x1b" not in shown and printable(name, 60)[:20] in shown
     figure = zero_shot_figure(ZERO_SHOT, f"$5 or $6 for zoo {name}, 2 members.")

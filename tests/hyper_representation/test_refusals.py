@@ -1,4 +1,4 @@
-"""Bad input to hyper-representations: zoos, settings and folders that do not fit."""
+"""Errors for invalid zoos, settings and folders of hyper-representations."""
 
 import json
 import shutil
@@ -30,24 +30,24 @@ SETTINGS = representations.SETTINGS
 
 @pytest.fixture(scope="module")
 def twin(tmp_path_factory) -> Zoo:
-    """Nine members, epochs 0 to 3."""
+    """A twin with nine members and epochs 0 to 3."""
     return representations.twin(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def known(tmp_path_factory) -> Representation:
-    """Of its one epoch, learned from the twin."""
+def representation(tmp_path_factory) -> Representation:
+    """Trained on the twin for one epoch."""
     return representations.reconstructing(tmp_path_factory)
 
 
 @pytest.fixture
 def command(monkeypatch):
-    """The command line in this process, whose JAX is prepared already."""
+    """The command line in this process, with JAX already configured."""
     monkeypatch.setattr(zoojax.cli.represent.train, "configure_jax", lambda: None)
     return main
 
 
-def test_folders_of_something_else_are_left_alone(twin, tmp_path):
+def test_folder_with_other_files_is_refused(twin, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ZoojaxError, match="is not a hyper-representation"):
         train_representation(tmp_path, twin, SETTINGS)
@@ -56,29 +56,29 @@ def test_folders_of_something_else_are_left_alone(twin, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_loss_that_is_not_finite_ends_training(twin, tmp_path, monkeypatch):
-    def spoilt(codec, samples):
-        return lambda state, data, number: (state, {"loss": jnp.nan})
+def test_non_finite_loss_stops_training(twin, tmp_path, monkeypatch):
+    def diverging(codec, samples):
+        return lambda state, data, epoch: (state, {"loss": jnp.nan})
 
-    monkeypatch.setattr(trainer, "epoch_program", spoilt)
+    monkeypatch.setattr(trainer, "epoch_program", diverging)
     with pytest.raises(ZoojaxError, match=r"epoch 1 is not finite.*smaller learning rate"):
         train_representation(tmp_path / "rep", twin, SETTINGS)
 
 
 @pytest.mark.parametrize("options", [{"epochs": [0, 99]}, {"alphas_of": 99}])
-def test_an_epoch_that_is_not_there(twin, tmp_path, options):
+def test_missing_epoch(twin, tmp_path, options):
     with pytest.raises(ZoojaxError, match="no epoch 99"):
         train_representation(tmp_path / "rep", twin, SETTINGS, **options)
 
 
 @pytest.mark.parametrize("options", [{}, {"alphas_of": 3, "weights_only": True}])
-def test_sparsifying_needs_the_log_alphas_of_an_epoch(twin, tmp_path, options):
-    with pytest.raises(ZoojaxError, match="learns the log alphas of one epoch"):
+def test_task_sparsify_needs_the_log_alphas_of_an_epoch(twin, tmp_path, options):
+    with pytest.raises(ZoojaxError, match="predicts the log alphas of one epoch"):
         train_representation(tmp_path / "rep", twin, replace(SETTINGS, task="sparsify"), **options)
 
 
-def test_the_epoch_whose_alphas_are_learned(twin, tmp_path):
-    """The first at a mean sparsity of 80 %, which the twin does not reach in 3 epochs."""
+def test_default_alpha_epoch(twin, tmp_path):
+    """The first epoch with a mean sparsity of 80 %, or the last if none reaches it."""
     assert default_alpha_epoch(twin) == 3
     zoo = open_zoo(zoo_fixtures.copied(twin, tmp_path / "sparse"))
     table = zoo.metrics_history.with_columns(sparsity=(pl.col("epoch") * 0.41).clip(0, 1))
@@ -87,7 +87,7 @@ def test_the_epoch_whose_alphas_are_learned(twin, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "named"),
+    ("changes", "named"),
     [
         ({"epochs": 0}, "epochs"),
         ({"chunk_length": 0}, "chunk_length"),
@@ -106,13 +106,13 @@ def test_the_epoch_whose_alphas_are_learned(twin, tmp_path):
         ({"seed": 2**32}, "seed"),
     ],
 )
-def test_settings_out_of_range(twin, tmp_path, wrong, named):
+def test_settings_out_of_range(twin, tmp_path, changes, named):
     with pytest.raises(ZoojaxError, match=named):
-        train_representation(tmp_path / "rep", twin, replace(SETTINGS, **wrong))
+        train_representation(tmp_path / "rep", twin, replace(SETTINGS, **changes))
     assert not (tmp_path / "rep").exists()
 
 
-def test_presets_are_in_range():
+def test_presets_are_valid():
     assert {name: s.validate() for name, s in PRESETS.items()} == PRESETS
     paper = PRESETS["paper"]
     assert (paper.width, paper.heads, paper.layers, paper.latent) == (800, 4, 2, 700)
@@ -123,23 +123,23 @@ def test_presets_are_in_range():
     [
         (lambda text: text[:-20], "damaged"),
         (lambda text: text.replace('"width"', '"breadth"'), "damaged"),
-        (lambda text: text.replace("zoojax-representation", "zoojax"), "not of a hyper"),
+        (lambda text: text.replace("zoojax-representation", "zoojax"), "does not describe a hyper"),
         (lambda text: text.replace('"schema": 2', '"schema": 99'), "schema 99.*upgrade"),
         (lambda text: text.replace('"zoo"', '"park"'), "damaged"),
         (lambda text: "[]", "damaged"),
     ],
 )
-def test_a_damaged_or_foreign_configuration(known, tmp_path, change, named):
+def test_damaged_or_foreign_config(representation, tmp_path, change, named):
     copy = tmp_path / "rep"
-    shutil.copytree(known.path, copy)
+    shutil.copytree(representation.path, copy)
     (copy / CONFIG).write_text(change((copy / CONFIG).read_text()))
     with pytest.raises(ZoojaxError, match=named):
         open_representation(copy)
 
 
-def test_damaged_losses_and_states(known, tmp_path):
+def test_damaged_losses_and_checkpoints(representation, tmp_path):
     copy = tmp_path / "rep"
-    shutil.copytree(known.path, copy)
+    shutil.copytree(representation.path, copy)
     largest = max((copy / STATES).rglob("*"), key=lambda f: f.stat().st_size)
     largest.write_bytes(b"x" + largest.read_bytes()[1:])
     with pytest.raises(ZoojaxError, match="damaged"):
@@ -149,64 +149,64 @@ def test_damaged_losses_and_states(known, tmp_path):
         _ = open_representation(copy).epoch
 
 
-def test_opening_what_is_none(tmp_path):
+def test_opening_an_empty_folder(tmp_path):
     with pytest.raises(ZoojaxError, match=f"has no {CONFIG}"):
         open_representation(tmp_path)
 
 
-def test_opened_again_it_is_the_same(known):
-    opened = open_representation(known.path)
-    assert opened.config == known.config
+def test_reopened_representation_has_the_same_config(representation):
+    opened = open_representation(representation.path)
+    assert opened.config == representation.config
     assert "reconstruct, 8 dimensions, epoch 1" in repr(opened)
 
 
-def test_the_zoo_it_was_learned_from(known, twin, tmp_path_factory):
-    assert known.training_zoo().fingerprint == twin.fingerprint
-    assert known.training_zoo(twin.path).path == twin.path
+def test_training_zoo_is_found_by_path_or_option(representation, twin, tmp_path_factory):
+    assert representation.training_zoo().fingerprint == twin.fingerprint
+    assert representation.training_zoo(twin.path).path == twin.path
     with pytest.raises(ZoojaxError, match="is not the zoo"):
-        known.training_zoo(representations.dense(tmp_path_factory).path)
+        representation.training_zoo(representations.dense(tmp_path_factory).path)
 
 
-def test_zoos_of_another_architecture_are_refused(known, twin):
-    known.check_architecture(twin)
+def test_zoo_with_different_architecture_is_refused(representation, twin):
+    representation.check_architecture(twin)
     config = replace(twin.config, architecture="large", channels=3)
-    with pytest.raises(ZoojaxError, match=r"large CNN of 3 channels.*small CNN of 1"):
-        known.check_architecture(Zoo(twin.path, config))
+    with pytest.raises(ZoojaxError, match=r"large CNN with 3 channels.*small CNN with 1"):
+        representation.check_architecture(Zoo(twin.path, config))
 
 
-def test_members_with_nan_are_left_out_and_counted(command, twin, tmp_path, monkeypatch, capsys):
-    """Nothing is learned here: who takes part is decided before."""
+def test_members_with_nan_are_excluded_and_counted(command, twin, tmp_path, monkeypatch, capsys):
+    """Training is stubbed out, because members are selected before it."""
     for name in ("epoch_program", "validation_program"):
         monkeypatch.setattr(trainer, name, lambda codec, samples: untrained)
     zoo = open_zoo(zoo_fixtures.copied(twin, tmp_path / "zoo"))
-    bad = (pl.col("member") == 3) & (pl.col("epoch") == 1)
-    table = zoo.metrics_history.with_columns(finite=pl.col("finite") & ~bad)
+    nan = (pl.col("member") == 3) & (pl.col("epoch") == 1)
+    table = zoo.metrics_history.with_columns(finite=pl.col("finite") & ~nan)
     table.write_parquet(zoo.path / "metrics.parquet")
     out = tmp_path / "rep"
     sizes = ["--epochs", "1", "--batch-size", "8", "--latent", "64", "--seed", "5"]
     assert command(["represent", "train", str(zoo.path), "--out", str(out), *sizes]) == 0
-    assert "note: 1 members with NaN were left out" in capsys.readouterr().out
-    found = open_representation(out)
-    assert found.config.left_out == 1
-    assert 3 not in {m for part in found.config.members for m in part}
-    asked = {"epochs": 1, "batch_size": 8, "latent": 64, "seed": 5}
-    assert found.codec.settings == replace(PRESETS["small"], **asked)
+    assert "note: excluded 1 member with NaN" in capsys.readouterr().out
+    created = open_representation(out)
+    assert created.config.left_out == 1
+    assert 3 not in {m for part in created.config.members for m in part}
+    options = {"epochs": 1, "batch_size": 8, "latent": 64, "seed": 5}
+    assert created.codec.settings == replace(PRESETS["small"], **options)
 
 
-def untrained(state, data, number=None):
-    """Takes the place of both programs."""
+def untrained(state, data, epoch=None):
+    """Replaces the training and the validation program."""
     parts = {"loss": jnp.float32(1)}
-    return parts if number is None else (state, parts)
+    return parts if epoch is None else (state, parts)
 
 
-def test_the_command_line_offers_weights_only(command, tmp_path, tmp_path_factory, capsys):
+def test_command_suggests_weights_only(command, tmp_path, tmp_path_factory, capsys):
     dense, out = representations.dense(tmp_path_factory), tmp_path / "rep"
     assert command(["represent", "train", str(dense.path), "--out", str(out)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("zoojax: ") and "log alphas" in line and "--weights-only" in line
 
 
-def test_a_manifest_is_strict_json(known):
-    content = json.loads((known.path / CONFIG).read_text())
+def test_config_is_strict_json(representation):
+    content = json.loads((representation.path / CONFIG).read_text())
     assert content["schema"] == 2 and content["left_out"] == 0
     assert content["zoo"].endswith("vd") and content["variational"]["fc1"] == ["kernel"]

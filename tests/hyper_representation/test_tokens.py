@@ -1,4 +1,4 @@
-"""Parameters as tokens and back."""
+"""Conversion of parameters to tokens and back."""
 
 import jax
 import jax.numpy as jnp
@@ -18,26 +18,26 @@ ARCHITECTURES = {
     "small-3": architecture("small", 3),
     "large-3": architecture("large", 3),
 }
-# 8 + 6 + 4 + 20 + 10 and 16 + 32 + 15 + 20 + 10 units.
+# 8 + 6 + 4 + 20 + 10 units, and 16 + 32 + 15 + 20 + 10 units.
 UNITS = {"small-1": 48, "small-3": 48, "large-3": 93}
 PARAMETERS = {"small-1": 2464, "small-3": 2864, "large-3": 10853}
 by_name = pytest.mark.parametrize("name", ARCHITECTURES)
 
 
-def made_up(arch, seed: int) -> dict:
-    """Parameters of any bits: infinities, NaNs of all kinds and negative zeros too."""
+def random_bits(arch, seed: int) -> dict:
+    """Parameters with random bits, including infinities, NaNs and negative zeros."""
     rng = np.random.default_rng(seed)
 
-    def drawn(shape: tuple[int, ...]) -> np.ndarray:
+    def draw(shape: tuple[int, ...]) -> np.ndarray:
         return rng.integers(0, 2**32, shape, np.uint32).view(np.float32)
 
     return {
-        layer: {name: drawn(shape) for name, shape in leaves.items()}
+        layer: {name: draw(shape) for name, shape in leaves.items()}
         for layer, leaves in shapes(arch).items()
     }
 
 
-def assert_comes_back(tokenizer: Tokenizer, params: dict) -> None:
+def assert_roundtrip(tokenizer: Tokenizer, params: dict) -> None:
     tokens = tokenizer.tokenize(params)
     assert {n: x.shape for n, x in tokens.items()} == {
         g.name: (g.count, g.width) for g in tokenizer.groups
@@ -46,43 +46,42 @@ def assert_comes_back(tokenizer: Tokenizer, params: dict) -> None:
 
 
 @by_name
-def test_neuron_tokens_come_back_exactly(name):
+def test_neuron_tokens_roundtrip(name):
     tokenizer = Tokenizer(ARCHITECTURES[name])
     assert tokenizer.count == UNITS[name]
-    assert_comes_back(tokenizer, made_up(tokenizer.arch, 0))
+    assert_roundtrip(tokenizer, random_bits(tokenizer.arch, 0))
 
 
 @by_name
 @given(st.data())
 @settings(max_examples=8)
-def test_chunk_tokens_come_back_exactly(name, data):
+def test_chunk_tokens_roundtrip(name, data):
     arch = ARCHITECTURES[name]
     length = data.draw(st.integers(1, PARAMETERS[name] + 10))
     tokenizer = Tokenizer(arch, "chunk", length)
     assert tokenizer.count == -(-PARAMETERS[name] // length)
-    assert_comes_back(tokenizer, made_up(arch, length))
+    assert_roundtrip(tokenizer, random_bits(arch, length))
 
 
 @pytest.mark.parametrize("length", [1, 64, 2464, 5000])
-def test_chunks_of_telling_lengths_come_back_exactly(length):
-    """One number, a last chunk half full, exactly one chunk, more than there is."""
+def test_chunk_tokens_of_boundary_lengths_roundtrip(length):
+    """One value, a partial last chunk, exactly one chunk, and longer than all parameters."""
     arch = ARCHITECTURES["small-1"]
-    assert_comes_back(Tokenizer(arch, "chunk", length), made_up(arch, length))
+    assert_roundtrip(Tokenizer(arch, "chunk", length), random_bits(arch, length))
 
 
-def test_batches_come_back_exactly_from_compiled_programs():
+def test_batches_roundtrip_under_jit():
     tokenizer = Tokenizer(ARCHITECTURES["small-1"], "chunk", 100)
-    members = [made_up(tokenizer.arch, seed) for seed in range(3)]
+    members = [random_bits(tokenizer.arch, seed) for seed in range(3)]
     stacked = jax.tree.map(lambda *x: np.stack(x), *members)
     tokens = jax.jit(jax.vmap(tokenizer.tokenize))(stacked)
     assert zoo_fixtures.same_bits(jax.jit(jax.vmap(tokenizer.detokenize))(tokens), stacked)
 
 
 @by_name
-def test_a_neuron_token_is_a_unit(name):
-    """Its kernel, channels last, and then its bias."""
+def test_neuron_token_contains_weights_and_bias_of_a_unit(name):
     arch = ARCHITECTURES[name]
-    params = made_up(arch, 1)
+    params = random_bits(arch, 1)
     tokens = Tokenizer(arch).tokenize(params)
     for layer in arch.layers:
         for unit in (0, -1):
@@ -92,9 +91,9 @@ def test_a_neuron_token_is_a_unit(name):
             assert zoo_fixtures.same_bits(tokens[layer][unit], expected)
 
 
-def test_chunks_are_the_neuron_tokens_cut():
+def test_chunk_tokens_are_concatenated_neuron_tokens():
     arch = ARCHITECTURES["small-1"]
-    params = made_up(arch, 1)
+    params = random_bits(arch, 1)
     neurons = Tokenizer(arch).tokenize(params)
     chunks = np.asarray(Tokenizer(arch, "chunk", 100).tokenize(params)["chunk"]).ravel()
     flat = np.concatenate([np.ravel(neurons[layer]) for layer in arch.layers])
@@ -105,11 +104,11 @@ def test_chunks_are_the_neuron_tokens_cut():
 @by_name
 @pytest.mark.parametrize("kind", ["neuron", "chunk"])
 @pytest.mark.parametrize("variant", [None, *variational_dropout.VARIANTS])
-def test_masks_count_what_is_there(name, kind, variant):
-    """All parameters, or what has a log alpha; and it stands where the mask says."""
+def test_mask_marks_present_leaves(name, kind, variant):
+    """All parameters, or those with a log alpha in a variant of variational dropout."""
     arch = ARCHITECTURES[name]
     tokenizer = Tokenizer(arch, kind, 100)
-    assert tokenizer.parameters == PARAMETERS[name]
+    assert tokenizer.num_parameters == PARAMETERS[name]
     ones = {k: {n: np.ones(s, np.float32) for n, s in v.items()} for k, v in shapes(arch).items()}
     present = ones
     if variant is not None:
@@ -122,7 +121,7 @@ def test_masks_count_what_is_there(name, kind, variant):
     assert zoo_fixtures.same_bits(mask, tokenizer.tokenize(fill_missing(present, arch)))
 
 
-def test_masks_are_constants_inside_a_program():
+def test_mask_is_constant_under_jit():
     tokenizer = Tokenizer(ARCHITECTURES["small-1"])
     present = {"fc1": {"kernel": None}}
     inside = jax.jit(lambda x: jax.tree.map(lambda m: m * x, tokenizer.mask(present)))(1.0)
@@ -130,8 +129,8 @@ def test_masks_are_constants_inside_a_program():
     assert float(sum(jnp.sum(m) for m in inside.values())) == 36 * 20
 
 
-def test_no_such_tokens():
-    with pytest.raises(ZoojaxError, match="there are: neuron, chunk"):
+def test_invalid_tokenizer_arguments():
+    with pytest.raises(ZoojaxError, match="choose from: neuron, chunk"):
         Tokenizer(ARCHITECTURES["small-1"], "word")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ZoojaxError, match="at least 1"):
         Tokenizer(ARCHITECTURES["small-1"], "chunk", 0)

@@ -1,4 +1,4 @@
-"""Pruning by predicted log alphas, without training."""
+"""Zero-shot sparsification by predicted log alphas."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def sparsifying(tmp_path_factory) -> Representation:
 
 
 def flat(by_layer: dict) -> np.ndarray:
-    """[members, weights], layers in the order of their names."""
+    """Returns [members, weights] with layers sorted by name."""
     return np.concatenate([by_layer[k].reshape(len(by_layer[k]), -1) for k in sorted(by_layer)], 1)
 
 
@@ -49,19 +49,19 @@ def magnitudes(params: dict) -> dict:
 
 
 @pytest.mark.parametrize("scope", ["global", "layer"])
-def test_magnitudes_as_scores_are_magnitude_pruning(dense, tmp_path, scope):
+def test_magnitude_scores_match_magnitude_pruning(dense, tmp_path, scope):
     options = {"scope": scope, "epochs": 0, "chunk": zoo_fixtures.CHUNK}
-    known = prune_zoo(tmp_path / "a", dense, RATIOS, **options)
+    expected = prune_zoo(tmp_path / "a", dense, RATIOS, **options)
     scored = prune_zoo(
         tmp_path / "b", dense, RATIOS, scores=magnitudes, origin="magnitudes", **options
     )
-    assert zoo_fixtures.same_bits(scored.state(), known.state())
-    assert scored.members_table.equals(known.members_table)
-    assert scored.fingerprint != known.fingerprint
+    assert zoo_fixtures.same_bits(scored.state(), expected.state())
+    assert scored.members_table.equals(expected.members_table)
+    assert scored.fingerprint != expected.fingerprint
 
 
-def test_equal_scores_prune_the_smallest_weights(dense, tmp_path):
-    known = prune_zoo(tmp_path / "a", dense, RATIOS, epochs=0, chunk=zoo_fixtures.CHUNK)
+def test_ties_are_broken_by_magnitude(dense, tmp_path):
+    expected = prune_zoo(tmp_path / "a", dense, RATIOS, epochs=0, chunk=zoo_fixtures.CHUNK)
     scored = prune_zoo(
         tmp_path / "b",
         dense,
@@ -71,43 +71,43 @@ def test_equal_scores_prune_the_smallest_weights(dense, tmp_path):
         epochs=0,
         chunk=zoo_fixtures.CHUNK,
     )
-    assert zoo_fixtures.same_bits(scored.state(), known.state())
+    assert zoo_fixtures.same_bits(scored.state(), expected.state())
 
 
-def test_twins_of_chosen_members(dense, tmp_path):
-    whole = prune_zoo(tmp_path / "a", dense, RATIOS, epochs=0, chunk=zoo_fixtures.CHUNK)
-    some = prune_zoo(
+def test_twins_of_selected_members(dense, tmp_path):
+    full = prune_zoo(tmp_path / "a", dense, RATIOS, epochs=0, chunk=zoo_fixtures.CHUNK)
+    subset = prune_zoo(
         tmp_path / "b", dense, RATIOS, members=[1, 4], epochs=0, chunk=zoo_fixtures.CHUNK
     )
-    assert some.members_table["parent_id"].to_list() == [1, 1, 4, 4]
-    assert some.members_table["ratio"].to_list() == [*RATIOS, *RATIOS]
+    assert subset.members_table["parent_id"].to_list() == [1, 1, 4, 4]
+    assert subset.members_table["ratio"].to_list() == [*RATIOS, *RATIOS]
     assert zoo_fixtures.same_bits(
-        some.state(), population.take(whole.state(), np.array([2, 3, 8, 9]))
+        subset.state(), population.take(full.state(), np.array([2, 3, 8, 9]))
     )
 
 
-def test_a_zoo_without_origin_is_written_as_ever(dense, tmp_path):
-    """So that zoos of before keep their fingerprints, and their twins their parents."""
+def test_origin_is_omitted_from_zoo_json_if_unset(dense, tmp_path):
+    """So that fingerprints of older zoos, and links of their twins, remain valid."""
     assert "origin" not in json.loads((dense.path / "zoo.json").read_text())
     assert dense.config.origin is None
-    told = replace(dense.config, origin="somewhere")
-    assert type(told).from_json(told.to_json()) == told
+    config = replace(dense.config, origin="somewhere")
+    assert type(config).from_json(config.to_json()) == config
 
 
-def test_scores_are_predicted_log_alphas(dense, sparsifying):
-    """Clipped, they are those of the reconstruction."""
+def test_scores_are_negated_log_alphas(dense, sparsifying):
+    """Without clipping; clipped, they equal the reconstructed log alphas."""
     params = dense.params()
-    found, alphas = scores(sparsifying, params), sparsifying.reconstruct(params)[1]
+    by_layer, alphas = scores(sparsifying, params), sparsifying.reconstruct(params)[1]
     assert alphas is not None
-    for layer, score in found.items():
+    for layer, score in by_layer.items():
         clip = LOG_ALPHA_CLIP["conv" if layer.startswith("conv") else "fc"]
         np.testing.assert_allclose(
             np.clip(-score, -clip, clip), alphas[layer]["kernel"], rtol=1e-5, atol=1e-5
         )
 
 
-def test_the_most_noisy_weights_become_zero(dense, sparsifying, tmp_path):
-    """Exactly so many, of the whole network; nothing else changes."""
+def test_weights_with_largest_log_alphas_are_pruned(dense, sparsifying, tmp_path):
+    """The exact number over the whole network; other weights and biases do not change."""
     zoo = zero_shot_twin(tmp_path / "zero", sparsifying, dense, RATIOS, chunk=zoo_fixtures.CHUNK)
     assert (zoo.config.kind, zoo.epochs, zoo.config.epochs) == ("mp", [0], 0)
     assert zoo.config.parent is not None
@@ -130,12 +130,12 @@ def test_the_most_noisy_weights_become_zero(dense, sparsifying, tmp_path):
     assert again.fingerprint == zoo.fingerprint
 
 
-def test_tuned_and_continued(dense, sparsifying, tmp_path):
-    """Of held-out members alone; masks stay; another representation's are refused."""
+def test_fine_tuning_resumes_and_keeps_masks(dense, sparsifying, tmp_path):
+    """With held-out members only; a different representation is refused."""
     options = {"held_out_only": True, "epochs": 2, "chunk": zoo_fixtures.CHUNK}
 
-    def stop(at: trainer.Progress) -> None:
-        if at.epoch == 2:
+    def stop(progress: trainer.Progress) -> None:
+        if progress.epoch == 2:
             raise KeyboardInterrupt
 
     path = tmp_path / "zero"
@@ -146,29 +146,32 @@ def test_tuned_and_continued(dense, sparsifying, tmp_path):
     assert zoo.epochs == [0, 1, 2]
     assert zoo.members_table["parent_id"].to_list() == sparsifying.config.members.test
     assert zoo_fixtures.same_bits(zoo.state(2)["mask"], zoo.state(0)["mask"])
-    with pytest.raises(ZoojaxError, match="was begun with origin"):
-        zero_shot_twin(path, other_of(sparsifying, tmp_path), dense, [0.8], **options)
+    with pytest.raises(ZoojaxError, match="was created with origin="):
+        zero_shot_twin(
+            path, different_representation(sparsifying, tmp_path), dense, [0.8], **options
+        )
 
 
-def other_of(known: Representation, folder) -> Representation:
-    """The same representation of another range of alphas."""
-    path = shutil.copytree(known.path, folder / "other")
-    found = open_representation(path)
-    settings = replace(found.config.settings, alpha_radius=3.0)
-    config = replace(found.config, settings=settings, zoo=str(known.training_zoo().path.resolve()))
+def different_representation(representation: Representation, folder) -> Representation:
+    """Copies a representation and changes its scale of log alphas."""
+    path = shutil.copytree(representation.path, folder / "other")
+    config = open_representation(path).config
+    settings = replace(config.settings, alpha_radius=3.0)
+    zoo = str(representation.training_zoo().path.resolve())
+    config = replace(config, settings=settings, zoo=zoo)
     return Representation(path, config)
 
 
-def test_the_comparison(dense, twin, sparsifying, tmp_path):
-    """Each row measured as a zoo that is pruned so."""
+def test_comparison_matches_pruned_zoos(dense, twin, sparsifying, tmp_path):
+    """Each row has the accuracy of a zoo that is pruned in the same way."""
     images = zoo_images.load_images(dense, None)
     table = compare(sparsifying, dense, twin, images, RATIOS)
-    epoch = f"true VD mask (epoch {representations.EPOCHS})"
-    methods = ["predicted", "magnitude", "random", epoch]
+    true_mask = f"true VD mask (epoch {representations.EPOCHS})"
+    methods = ["predicted", "magnitude", "random", true_mask]
     assert table["method"].unique(maintain_order=True).to_list() == methods
     assert len(table) == 4 * len(RATIOS) + 2
-    held = sparsifying.config.members.test
-    assert (table["members"] == len(held)).all()
+    held_out = sparsifying.config.members.test
+    assert (table["members"] == len(held_out)).all()
     curves = table.filter(~table["at_threshold"])
     expected = [round(r * WEIGHTS) / WEIGHTS for r in RATIOS] * 4
     np.testing.assert_allclose(curves["sparsity"], expected)
@@ -178,37 +181,36 @@ def test_the_comparison(dense, twin, sparsifying, tmp_path):
     ):
         zoo = prune_zoo(
             *(tmp_path / method, dense, RATIOS),
-            members=held,
+            members=held_out,
             scores=ranked,
             origin=None if ranked is None else method,
             epochs=0,
             chunk=zoo_fixtures.CHUNK,
         )
-        measured = zoo.metrics["test_acc"].to_numpy().reshape(len(held), -1)
-        mine = curves.filter(method=method)
-        np.testing.assert_allclose(mine["test_acc_mean"], measured.mean(0), atol=1e-6)
-        np.testing.assert_allclose(mine["test_acc_std"], measured.std(0), atol=1e-6)
-    # As made up, the twin's weights are the dense zoo's: its own threshold is the mask.
-    star = table.filter(at_threshold=True, method=epoch)
-    rows = np.flatnonzero(twin.members_table["id"].is_in(held))
+        accuracy = zoo.metrics["test_acc"].to_numpy().reshape(len(held_out), -1)
+        rows = curves.filter(method=method)
+        np.testing.assert_allclose(rows["test_acc_mean"], accuracy.mean(0), atol=1e-6)
+        np.testing.assert_allclose(rows["test_acc_std"], accuracy.std(0), atol=1e-6)
+    # The synthetic twin has the dense zoo's weights, so its threshold gives the same mask.
+    row = table.filter(at_threshold=True, method=true_mask)
+    rows = np.flatnonzero(twin.members_table["id"].is_in(held_out))
     zeros = flat(kernels(jax.tree.map(lambda x: x[rows] == 0, twin.sparse_params())))
-    assert star["sparsity"].item() == pytest.approx(zeros.mean())
+    assert row["sparsity"].item() == pytest.approx(zeros.mean())
     assert compare(sparsifying, dense, twin, images, RATIOS).equals(table)
 
 
-def test_thresholds_count_what_reaches_them(sparsifying, dense, twin):
+def test_sparsity_at_threshold_counts_predicted_log_alphas(sparsifying, dense, twin):
     table = compare(sparsifying, dense, twin, zoo_images.load_images(dense, None), [0.5])
-    held = np.flatnonzero(dense.members_table["id"].is_in(sparsifying.config.members.test))
-    params = population.take(dense.params(), held)
+    rows = np.flatnonzero(dense.members_table["id"].is_in(sparsifying.config.members.test))
+    params = population.take(dense.params(), rows)
     expected = (-flat(scores(sparsifying, params)) >= LOG_ALPHA_THRESHOLD).mean()
     row = table.filter(at_threshold=True, method="predicted")
     assert row["sparsity"].item() == pytest.approx(expected)
 
 
-def test_what_cannot_be_pruned_so(dense, twin, sparsifying, tmp_path_factory, tmp_path):
-    """One clear error each, and nothing is made."""
+def test_invalid_arguments_create_no_twin(dense, twin, sparsifying, tmp_path_factory, tmp_path):
     out = tmp_path / "zero"
-    with pytest.raises(ZoojaxError, match="learned without log alphas"):
+    with pytest.raises(ZoojaxError, match="trained without log alphas"):
         zero_shot_twin(out, representations.without_alphas(tmp_path_factory), dense, RATIOS)
     with pytest.raises(ZoojaxError, match="itself a twin"):
         zero_shot_twin(out, sparsifying, twin, RATIOS)
@@ -220,9 +222,9 @@ def test_what_cannot_be_pruned_so(dense, twin, sparsifying, tmp_path_factory, tm
     with pytest.raises(ZoojaxError, match="-1 epochs"):
         zero_shot_twin(out, sparsifying, dense, RATIOS, epochs=-1)
     assert not out.exists()
-    coloured = Zoo(dense.path, replace(dense.config, channels=3))
+    colored = Zoo(dense.path, replace(dense.config, channels=3))
     with pytest.raises(ZoojaxError, match="3 channels"):
-        zero_shot_twin(out, sparsifying, coloured, RATIOS)
+        zero_shot_twin(out, sparsifying, colored, RATIOS)
     other = synthetic_zoos.dense(tmp_path / "other", 3, spec=zoo_fixtures.spec(tmp_path_factory))
     with pytest.raises(ZoojaxError, match=r"not a twin of .*other"):
         zero_shot_twin(out, sparsifying, other, RATIOS, held_out_only=True)
@@ -232,9 +234,9 @@ def test_what_cannot_be_pruned_so(dense, twin, sparsifying, tmp_path_factory, tm
         zero_shot_twin(tmp_path / "full", sparsifying, dense, RATIOS)
 
 
-def test_the_command(dense, twin, sparsifying, tmp_path, capsys, monkeypatch):
-    """Prints the zoo and the comparison, and writes the latter where asked."""
-    # Set, it is left as it is: programs of other tests are not to be kept.
+def test_command(dense, twin, sparsifying, tmp_path, capsys, monkeypatch):
+    """Prints the zoo and the comparison, and writes the comparison if requested."""
+    # If set, the command does not enable the compilation cache for the other tests.
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
     out, folder = tmp_path / "zero", tmp_path / "comparison"
     words = ["represent", "sparsify", str(sparsifying.path), str(dense.path), "--out", str(out)]
@@ -250,10 +252,10 @@ def test_the_command(dense, twin, sparsifying, tmp_path, capsys, monkeypatch):
     assert "zero-shot, log alphas predicted by" in capsys.readouterr().out
     assert main(words) == 0
     assert "already complete" in capsys.readouterr().err
-    # Without the twin at hand there is nothing to compare with.
-    alone = Path(shutil.copytree(sparsifying.path, tmp_path / "elsewhere"))
-    words[2], words[5] = str(alone), str(tmp_path / "again")
+    # Without its training zoo, a moved representation has no comparison.
+    moved = Path(shutil.copytree(sparsifying.path, tmp_path / "elsewhere"))
+    words[2], words[5] = str(moved), str(tmp_path / "again")
     assert main([*words, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert "is not a folder" in found["comparison"]
-    assert len(found["rows"]) == 2
+    printed = json.loads(capsys.readouterr().out)
+    assert "is not a folder" in printed["comparison"]
+    assert len(printed["rows"]) == 2

@@ -1,4 +1,4 @@
-"""The CPU kernel computes what the Linen model does, whatever the members around."""
+"""The CPU kernel matches the Linen model, and a member's bits do not depend on other members."""
 
 import functools
 import os
@@ -10,22 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support.kernel import SMALL, needs_kernel
 from tests.support.torch_models import made_up_batch, made_up_params
 from zoojax import keys
 from zoojax.architectures.base import Architecture, architecture
 from zoojax.architectures.layers import ACTIVATIONS
-from zoojax.ops import kernel
 from zoojax.runtime import population
 from zoojax.sparsifiers import variational_dropout
 from zoojax.sparsifiers.base import Batch
 from zoojax.training import engine
 
-SMALL, LARGE = architecture("small", 1), architecture("large", 3)
+LARGE = architecture("large", 3)
 
-pytestmark = pytest.mark.skipif(
-    kernel.unavailable_reason(SMALL) is not None,
-    reason=f"no kernel here: {kernel.unavailable_reason(SMALL)}",
-)
+pytestmark = needs_kernel
 
 
 def members(arch: Architecture, count: int):
@@ -33,54 +30,54 @@ def members(arch: Architecture, count: int):
 
 
 def variances(params, variant):
-    """Every weight has its own, the first members the same however many there are."""
+    """A variance for every weight; those of the first members do not depend on the number."""
 
-    def drawn(x):
+    def draw(x):
         rng = np.random.default_rng(x[0].size)
         return rng.uniform(0.01, 0.1, x.shape).astype(np.float32)
 
-    return jax.tree.map(drawn, variational_dropout.init_log_sigma2(params, variant))
+    return jax.tree.map(draw, variational_dropout.init_log_sigma2(params, variant))
 
 
 @functools.cache
 def program(arch, activation, name, dropout):
-    """(params, variances or None, indices [M, B], seeds [M], set) -> loss, right, gradients."""
+    """A program of stacked members that returns (loss, correct predictions, gradients)."""
     loss = engine.loss(arch, activation, name)
 
-    def one(params, variances, indices, weights, seed, rate, images, labels):
+    def member(params, variances, indices, weights, seed, rate, images, labels):
         batch = Batch(images, labels, weights, indices)
         noise = keys.step_noise(keys.stream_key(seed, "noise", 1), 7)
 
-        def value(both):
-            params, variances = both
+        def member_loss(trainable):
+            params, variances = trainable
             return loss(params, variances, batch, noise, rate if dropout else None)
 
-        (value, correct), grads = jax.value_and_grad(value, has_aux=True)((params, variances))
+        (value, correct), grads = jax.value_and_grad(member_loss, has_aux=True)((params, variances))
         return value, correct, grads
 
-    return jax.jit(jax.vmap(one, in_axes=(0, 0, 0, None, 0, 0, None, None)))
+    return jax.jit(jax.vmap(member, in_axes=(0, 0, 0, None, 0, 0, None, None)))
 
 
 def run(arch, activation, name, count, variant=None, dropout=False, size=10, padding=0):
     params = members(arch, count)
-    spread = None if variant is None else variances(params, variant)
+    member_variances = None if variant is None else variances(params, variant)
     images, labels, *_ = made_up_batch(arch, 40)
     rng = np.random.default_rng(0)
     indices = jnp.asarray(rng.integers(0, 40, (count, size)))
     weights = jnp.ones(size).at[size - padding :].set(0)
     return program(arch, activation, name, dropout)(
-        *(params, spread, indices, weights, jnp.arange(count)),
+        *(params, member_variances, indices, weights, jnp.arange(count)),
         *(jnp.linspace(0.1, 0.6, 100)[:count], images, labels),
     )
 
 
 def assert_engines_agree(arch, activation, count, **options):
-    ours = run(arch, activation, "kernel", count, **options)
-    theirs = run(arch, activation, "xla", count, **options)
-    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5)
-    np.testing.assert_array_equal(ours[1], theirs[1])
+    actual = run(arch, activation, "kernel", count, **options)
+    expected = run(arch, activation, "xla", count, **options)
+    np.testing.assert_allclose(actual[0], expected[0], rtol=1e-5)
+    np.testing.assert_array_equal(actual[1], expected[1])
     for (path, a), b in zip(
-        jax.tree.leaves_with_path(ours[2]), jax.tree.leaves(theirs[2]), strict=True
+        jax.tree.leaves_with_path(actual[2]), jax.tree.leaves(expected[2]), strict=True
     ):
         name, scale = jax.tree_util.keystr(path), np.abs(b).max()
         assert scale > 0, name
@@ -109,56 +106,56 @@ def test_sampled_loss_and_gradients_of_every_architecture(arch, variant):
     ("count", "options"),
     [(1, {}), *((n, {"variant": "released", "dropout": True}) for n in (15, 17))],
 )
-def test_a_member_has_the_same_bits_in_any_lane(count, options):
-    """Whatever the number of members, and whoever stands beside it."""
-    whole, part = (run(SMALL, "tanh", "kernel", n, **options) for n in (100, count))
-    for a, b in zip(jax.tree.leaves(part), jax.tree.leaves(whole), strict=True):
-        # Images are drawn by position, weights by seed: all that are in both are alike.
+def test_member_is_bit_identical_in_any_lane(count, options):
+    """The bits do not depend on the number of members or on the other members."""
+    full, part = (run(SMALL, "tanh", "kernel", n, **options) for n in (100, count))
+    for a, b in zip(jax.tree.leaves(part), jax.tree.leaves(full), strict=True):
+        # Batches depend on the position and weights on the seed, so the first members match.
         np.testing.assert_array_equal(a, b[:count])
 
 
-def test_threads_change_no_bits(monkeypatch):
-    """Groups of members are taken by whichever thread is free."""
-    ours = run(SMALL, "tanh", "kernel", 100, variant="released")
+def test_result_is_bit_identical_with_several_threads(monkeypatch):
+    """Groups of members are processed by any free thread."""
+    expected = run(SMALL, "tanh", "kernel", 100, variant="released")
     monkeypatch.setattr("zoojax.ops.kernel.cnn._threads", lambda: np.int32(2))
     monkeypatch.setattr(sys.modules[__name__], "program", program.__wrapped__)
-    theirs = run(SMALL, "tanh", "kernel", 100, variant="released")
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    actual = run(SMALL, "tanh", "kernel", 100, variant="released")
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
 
 
-def test_members_with_images_of_their_own():
-    """vmap over what members usually share."""
+def test_vmap_over_images_and_labels():
+    """Members usually share their images."""
     params, batches = members(SMALL, 3), [made_up_batch(SMALL, 4, seed) for seed in range(3)]
     images = jnp.stack([b.images for b in batches])
     labels = jnp.stack([b.labels for b in batches])
     loss = engine.loss(SMALL, "tanh", "kernel")
 
     @jax.jit
-    def one(params, images, labels):
+    def member(params, images, labels):
         return loss(params, None, Batch(images, labels, jnp.ones(4)), None, None)
 
-    together = jax.jit(jax.vmap(one))(params, images, labels)
+    together = jax.jit(jax.vmap(member))(params, images, labels)
     for i in range(3):
-        alone = one(population.take(params, i), images[i], labels[i])
-        np.testing.assert_array_equal([x[i] for x in together], alone)
+        single = member(population.take(params, i), images[i], labels[i])
+        np.testing.assert_array_equal([x[i] for x in together], single)
 
 
 @pytest.mark.parametrize(
-    ("changes", "why"),
+    ("changes", "reason"),
     [({"ZOOJAX_KERNEL": "off"}, "switched off"), ({"PATH": "", "CXX": ""}, "no C++ compiler")],
 )
-def test_switched_off_or_without_a_compiler_it_is_not_used(changes, why):
-    """In a process of its own: what is compiled is remembered."""
+def test_kernel_is_unused_if_switched_off_or_without_compiler(changes, reason):
+    """The process is separate, as compiled kernels are cached in memory."""
     code = (
         "from zoojax.training import engine; from zoojax.architectures.base import architecture; "
         "from zoojax.ops import kernel; arch = architecture('small', 1); "
         "print(engine.engine(arch, 'cpu'), kernel.unavailable_reason(arch))"
     )
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, **changes},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.startswith("xla ") and why in done.stdout
+    assert result.stdout.startswith("xla ") and reason in result.stdout

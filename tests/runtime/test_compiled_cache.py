@@ -1,4 +1,4 @@
-"""Compiled code is loaded from the user's cache only as it was written, by this user alone."""
+"""Cached compiled code is loaded only if it is unchanged and no other user could write it."""
 
 import hashlib
 import os
@@ -12,27 +12,22 @@ from typing import NamedTuple
 import pytest
 
 from tests.support import ROOT, zoo_fixtures
+from tests.support.kernel import SMALL, needs_kernel
 from zoojax import open_zoo
-from zoojax.architectures.base import architecture
-from zoojax.ops import kernel
 from zoojax.ops.kernel import build
 from zoojax.runtime import host
 
-SMALL = architecture("small", 1)
-STRANGER = 12345
+OTHER_USER = 12345
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "getuid"), reason="POSIX permissions"),
-    pytest.mark.skipif(
-        kernel.unavailable_reason(SMALL) is not None,
-        reason=f"no kernel here: {kernel.unavailable_reason(SMALL)}",
-    ),
+    needs_kernel,
 ]
 only_root = pytest.mark.skipif(
-    not hasattr(os, "getuid") or os.getuid() != 0, reason="only root gives files away"
+    not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can change the owner of files"
 )
 
-# Uses the kernel, and shows warnings as the command line does.
+# Uses the kernel, and prints warnings to standard output.
 USE = """
 import warnings
 from zoojax.architectures.base import architecture
@@ -42,29 +37,29 @@ print("reason:", kernel.unavailable_reason(architecture("small", 1)))
 """
 
 
-class Used(NamedTuple):
-    """What a process that uses the kernel did."""
+class Usage(NamedTuple):
+    """Number of compilations and printed warnings of a process that uses the kernel."""
 
     compiled: int
-    notes: list[str]
+    warnings: list[str]
 
 
 class Cache(NamedTuple):
-    """A user's cache folder, and processes that use it with a compiler that only copies."""
+    """A user's cache folder, used by processes whose compiler only copies a library."""
 
     home: Path
     environment: dict[str, str]
     calls: Path
 
-    def use(self) -> Used:
+    def use(self) -> Usage:
         before = self.compilations()
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-c", USE], env=self.environment, capture_output=True, text=True
         )
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
-        *notes, reason = done.stdout.splitlines()
+        assert (result.returncode, result.stderr) == (0, ""), result.stderr
+        *warnings, reason = result.stdout.splitlines()
         assert reason == "reason: None"
-        return Used(self.compilations() - before, notes)
+        return Usage(self.compilations() - before, warnings)
 
     def compilations(self) -> int:
         return len(self.calls.read_text().splitlines())
@@ -82,15 +77,15 @@ class Cache(NamedTuple):
 
 @pytest.fixture
 def cache(tmp_path) -> Cache:
-    """Empty, so far."""
-    real = host.cache_dir("kernels") / f"{build.register_targets(SMALL)}.so"
+    """An empty cache."""
+    library = host.cache_dir("kernels") / f"{build.register_targets(SMALL)}.so"
     calls, compiler, home = tmp_path / "calls", tmp_path / "compiler", tmp_path / "home"
     calls.touch()
     home.mkdir(0o700)
     compiler.write_text(
         '#!/bin/sh\n[ "$1" = --version ] && exit\n'
         f"echo called >> {calls}\n"
-        f'for last; do :; done\ncp {real} "$last"\n'
+        f'for last; do :; done\ncp {library} "$last"\n'
     )
     compiler.chmod(0o700)
     changes = {
@@ -100,12 +95,12 @@ def cache(tmp_path) -> Cache:
     return Cache(home, {**os.environ, **changes}, calls)
 
 
-def test_a_library_is_kept_private_with_its_hash(cache, tmp_path):
-    """Whatever the umask."""
+def test_library_is_stored_privately_with_its_hash(cache, tmp_path):
+    """Independent of the umask."""
     before = os.umask(0o002)
     try:
-        assert cache.use() == Used(1, [])
-        assert cache.use() == Used(0, [])
+        assert cache.use() == Usage(1, [])
+        assert cache.use() == Usage(0, [])
     finally:
         os.umask(before)
     library = cache.library
@@ -116,11 +111,11 @@ def test_a_library_is_kept_private_with_its_hash(cache, tmp_path):
     assert sorted(f.suffix for f in library.parent.iterdir()) == [".sha256", ".so"]
 
 
-def digest_of(library: Path) -> Path:
+def digest_file(library: Path) -> Path:
     return library.with_name(f"{library.name}.sha256")
 
 
-def _replaced_by_fifo(library: Path) -> None:
+def _replace_with_pipe(library: Path) -> None:
     library.unlink()
     os.mkfifo(library)
 
@@ -132,68 +127,68 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "flipped": lambda library: library.write_bytes(library.read_bytes()[:-1] + b"x"),
     "longer": lambda library: library.write_bytes(library.read_bytes() + b"x"),
     "missing": lambda library: library.unlink(),
-    "hash missing": lambda library: digest_of(library).unlink(),
-    "hash wrong": lambda library: digest_of(library).write_text("0" * 64),
-    "hash binary": lambda library: digest_of(library).write_bytes(b"\xff\x00" * 3000),
+    "hash missing": lambda library: digest_file(library).unlink(),
+    "hash wrong": lambda library: digest_file(library).write_text("0" * 64),
+    "hash binary": lambda library: digest_file(library).write_bytes(b"\xff\x00" * 3000),
 }
 
 
-def test_a_damaged_library_is_compiled_again(cache):
+def test_damaged_library_is_recompiled(cache):
     cache.use()
     library = cache.library
     for damage in DAMAGES.values():
         damage(library)
-        assert cache.use() == Used(1, [])
-    assert cache.use() == Used(0, [])
+        assert cache.use() == Usage(1, [])
+    assert cache.use() == Usage(0, [])
 
 
-def test_a_pipe_in_place_of_the_library_does_not_hang(cache):
+def test_pipe_in_place_of_the_library_does_not_block(cache):
     cache.use()
     library = cache.library
-    _replaced_by_fifo(library)
-    used = cache.use()
-    assert used.compiled == 1 and len(used.notes) == 1
-    assert cache.use() == Used(0, [])
+    _replace_with_pipe(library)
+    usage = cache.use()
+    assert usage.compiled == 1 and len(usage.warnings) == 1
+    assert cache.use() == Usage(0, [])
 
 
-def test_a_folder_in_place_of_the_library(cache):
+def test_folder_in_place_of_the_library(cache):
     cache.use()
     library = cache.library
     library.unlink()
     library.mkdir()
-    used = cache.use()
-    assert used.compiled and len(used.notes) == 1
+    usage = cache.use()
+    assert usage.compiled and len(usage.warnings) == 1
 
 
 @pytest.mark.parametrize("mode", [0o722, 0o720, 0o702])
-def test_a_library_that_others_could_write_is_compiled_again(cache, mode):
+def test_library_writable_by_others_is_recompiled(cache, mode):
     cache.use()
     cache.library.chmod(mode)
-    used = cache.use()
-    assert used.compiled == 1
-    (note,) = used.notes
-    assert note.startswith("CacheWarning") and str(cache.library) in note
-    assert cache.use() == Used(0, [])
+    usage = cache.use()
+    assert usage.compiled == 1
+    (warning,) = usage.warnings
+    assert warning.startswith("CacheWarning") and str(cache.library) in warning
+    assert cache.use() == Usage(0, [])
 
 
 @only_root
-def test_a_library_of_another_user_is_compiled_again(cache):
+def test_library_of_another_user_is_recompiled(cache):
     cache.use()
-    os.chown(cache.library, STRANGER, STRANGER)
-    used = cache.use()
-    assert (used.compiled, len(used.notes)) == (1, 1)
+    os.chown(cache.library, OTHER_USER, OTHER_USER)
+    usage = cache.use()
+    assert (usage.compiled, len(usage.warnings)) == (1, 1)
     assert cache.library.stat().st_uid == 0
-    assert cache.use() == Used(0, [])
+    assert cache.use() == Usage(0, [])
 
 
-def test_a_link_to_a_library_is_not_followed(cache, tmp_path):
+def test_link_to_a_library_is_not_followed(cache, tmp_path):
     cache.use()
     library = cache.library
     outside = tmp_path / "outside.so"
     shutil.move(library, outside)
     library.symlink_to(outside)
-    used = cache.use()
-    assert (used.compiled, len(used.notes)) == (1, 1)
+    usage = cache.use()
+    assert (usage.compiled, len(usage.warnings)) == (1, 1)
     assert not library.is_symlink()
 
 
@@ -201,12 +196,12 @@ PARTS = [(), ("kernels",), ("kernels", "*")]
 
 
 def part_of(cache: Cache, parts: tuple[str, ...]) -> Path:
-    (found,) = (cache.home / "zoojax").glob("/".join(parts)) if parts else [cache.home / "zoojax"]
-    return found
+    (path,) = (cache.home / "zoojax").glob("/".join(parts)) if parts else [cache.home / "zoojax"]
+    return path
 
 
 def plant(cache: Cache, marker: Path) -> None:
-    """A library with the right hash that writes a marker when it is loaded."""
+    """Replaces the library by one with a valid hash that writes a marker when it is loaded."""
     source = cache.home.with_name("planted.cc")
     source.write_text(
         "#include <cstdio>\n__attribute__((constructor)) static void run() "
@@ -216,88 +211,88 @@ def plant(cache: Cache, marker: Path) -> None:
     subprocess.run([build._compiler(), "-shared", "-fPIC", source, "-o", library], check=True)
     library.chmod(0o700)
     digest = hashlib.sha256(library.read_bytes()).hexdigest()
-    digest_of(library).write_text(digest)
+    digest_file(library).write_text(digest)
 
 
-def test_a_planted_library_would_write_its_marker(cache, tmp_path):
-    """What the next test rests on. It lacks the kernel's functions, and is replaced."""
+def test_planted_library_writes_its_marker(cache, tmp_path):
+    """The next tests rely on this. The library lacks the kernel's functions and is replaced."""
     cache.use()
     plant(cache, tmp_path / "marker")
     cache.use()
     assert (tmp_path / "marker").exists()
-    assert cache.use().notes == []
+    assert cache.use().warnings == []
 
 
 @pytest.mark.parametrize("parts", PARTS)
 @pytest.mark.parametrize("change", ["group", "others", pytest.param("owner", marks=only_root)])
-def test_nothing_is_loaded_from_a_folder_of_others(cache, tmp_path, parts, change):
+def test_nothing_is_loaded_from_a_folder_that_others_can_change(cache, tmp_path, parts, change):
     cache.use()
     plant(cache, tmp_path / "marker")
     folder = part_of(cache, parts)
     if change == "owner":
-        os.chown(folder, STRANGER, STRANGER)
+        os.chown(folder, OTHER_USER, OTHER_USER)
     else:
         folder.chmod(0o770 if change == "group" else 0o707)
     before = zoo_fixtures.contents(cache.home)
-    used = cache.use()
-    assert used.compiled == 1 and not (tmp_path / "marker").exists()
-    (note,) = used.notes
-    assert note.startswith("CacheWarning") and str(folder) in note
+    usage = cache.use()
+    assert usage.compiled == 1 and not (tmp_path / "marker").exists()
+    (warning,) = usage.warnings
+    assert warning.startswith("CacheWarning") and str(folder) in warning
     assert zoo_fixtures.contents(cache.home) == before
 
 
-def test_nothing_is_loaded_where_others_can_rename_folders(cache, tmp_path):
+def test_nothing_is_loaded_if_others_can_rename_folders(cache, tmp_path):
     cache.use()
     plant(cache, tmp_path / "marker")
     cache.home.chmod(0o777)
-    used = cache.use()
-    assert used.compiled == 1 and not (tmp_path / "marker").exists()
-    (note,) = used.notes
-    assert str(cache.home) in note
-    # Unless they can rename only what is theirs.
+    usage = cache.use()
+    assert usage.compiled == 1 and not (tmp_path / "marker").exists()
+    (warning,) = usage.warnings
+    assert str(cache.home) in warning
+    # With the sticky bit, they can rename only their own folders.
     cache.home.chmod(0o1777)
-    assert cache.use().notes == []
+    assert cache.use().warnings == []
 
 
-def test_files_that_others_could_write_are_dropped_as_a_folder_is_made_private(cache, tmp_path):
-    """Folders of earlier versions could be entered by anybody."""
+def test_public_folder_is_made_private_and_files_of_others_are_removed(cache, tmp_path):
+    """Earlier versions created public folders."""
     cache.use()
     library, folder = cache.library, cache.folder
     (folder / "open").touch(0o600)
     (folder / "open").chmod(0o666)
     (folder / "link").symlink_to(tmp_path)
     folder.chmod(0o755)
-    assert cache.use() == Used(0, [])
-    assert sorted(f.name for f in folder.iterdir()) == [library.name, digest_of(library).name]
+    assert cache.use() == Usage(0, [])
+    assert sorted(f.name for f in folder.iterdir()) == [library.name, digest_file(library).name]
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("make", ["file", "loop"])
-def test_a_cache_that_cannot_be_made(cache, make):
+@pytest.mark.parametrize("obstacle", ["file", "loop"])
+def test_cache_that_cannot_be_created(cache, obstacle):
     cache.home.rmdir()
-    if make == "file":
+    if obstacle == "file":
         cache.home.touch()
     else:
         cache.home.symlink_to(cache.home)
-    used = cache.use()
-    assert used.compiled == 1
-    (note,) = used.notes
-    assert "compiled code is not kept" in note
+    usage = cache.use()
+    assert usage.compiled == 1
+    (warning,) = usage.warnings
+    assert "compiled code is not cached" in warning
 
 
-def test_a_linked_cache_is_used(cache, tmp_path):
-    """Caches are often kept on another disk."""
+def test_linked_cache_is_used(cache, tmp_path):
+    """Caches are often stored on another disk."""
     cache.home.rmdir()
     (tmp_path / "disk").mkdir(0o700)
     cache.home.symlink_to(tmp_path / "disk")
-    assert cache.use() == Used(1, [])
-    assert cache.use() == Used(0, [])
+    assert cache.use() == Usage(1, [])
+    assert cache.use() == Usage(0, [])
 
 
-# The command line, which keeps the programs of XLA there too
+# The command line also caches XLA's programs.
 
 
-def trained(factory, cache: Cache, out: Path) -> subprocess.CompletedProcess[str]:
+def train(factory, cache: Cache, out: Path) -> subprocess.CompletedProcess[str]:
     arguments = ("train", "digits-s-seed", "--data", zoo_fixtures.images(factory), "--members", 2)
     arguments += ("--epochs", 1, "--quiet", "--out", out)
     environment = {**zoo_fixtures.environment(factory), **cache.environment}
@@ -310,20 +305,20 @@ def trained(factory, cache: Cache, out: Path) -> subprocess.CompletedProcess[str
     )
 
 
-def test_a_command_says_once_that_it_keeps_nothing(tmp_path_factory, tmp_path, cache):
+def test_command_warns_once_if_it_cannot_cache(tmp_path_factory, tmp_path, cache):
     (cache.home / "zoojax").mkdir()
     (cache.home / "zoojax").chmod(0o777)
-    done = trained(tmp_path_factory, cache, tmp_path / "zoo")
+    done = train(tmp_path_factory, cache, tmp_path / "zoo")
     assert done.returncode == 0
-    (note,) = done.stderr.splitlines()
-    assert note.startswith("zoojax: compiled code is not kept: ") and "zoojax; " in note
+    (warning,) = done.stderr.splitlines()
+    assert warning.startswith("zoojax: compiled code is not cached: ") and "zoojax; " in warning
     assert zoo_fixtures.contents(cache.home) == {}
 
 
-def test_programs_that_are_damaged_or_that_others_could_write_are_not_used(
+def test_programs_that_are_damaged_or_writable_by_others_are_not_used(
     tmp_path_factory, tmp_path, cache
 ):
-    done = trained(tmp_path_factory, cache, tmp_path / "a")
+    done = train(tmp_path_factory, cache, tmp_path / "a")
     assert (done.returncode, done.stderr) == (0, "")
     (folder,) = (cache.home / "zoojax" / "programs").iterdir()
     programs = sorted(folder.glob("*-cache"))
@@ -333,7 +328,7 @@ def test_programs_that_are_damaged_or_that_others_could_write_are_not_used(
     os.truncate(programs[1], 100)
     os.truncate(programs[2], 0)
     folder.chmod(0o755)
-    done = trained(tmp_path_factory, cache, tmp_path / "b")
+    done = train(tmp_path_factory, cache, tmp_path / "b")
     assert (done.returncode, done.stderr) == (0, "")
     assert b"not a program" not in {f.read_bytes() for f in folder.glob("*-cache")}
     assert folder.stat().st_mode & 0o777 == 0o700

@@ -1,4 +1,4 @@
-"""A member's result is its own: not of its population's size, order, neighbours or devices."""
+"""A member's result does not depend on the population's size, order, other members or devices."""
 
 import functools
 import math
@@ -27,7 +27,7 @@ CHUNK = zoo_fixtures.CHUNK
 
 
 class Run(NamedTuple):
-    """How a population is trained; `kind`, `optimizer`, `dropout` and `order` as in a Recipe."""
+    """How a population is trained; most fields are those of a `ProgramSpec`."""
 
     kind: str = "dense"
     optimizer: str = "adam"
@@ -37,7 +37,7 @@ class Run(NamedTuple):
     devices: int = 2
 
     @property
-    def recipe(self) -> programs.ProgramSpec:
+    def spec(self) -> programs.ProgramSpec:
         return programs.ProgramSpec(
             self.kind, ARCHITECTURE, "tanh", self.optimizer, self.dropout, 10, self.order
         )
@@ -66,7 +66,7 @@ def sets(tmp_path_factory) -> programs.Splits:
 
 @functools.cache
 def untrained(kind: str) -> tuple[dict, dict]:
-    """(trainable, fixed) of POOL members, of whom a test takes some."""
+    """(trainable, fixed) of POOL members; tests train some of them."""
     params = initial_params(ARCHITECTURE, ["uniform"] * POOL, list(range(POOL)))
     if kind == "mp":
         sizes = {k: int(w[0].size) for k, w in parameters.kernels(params).items()}
@@ -75,7 +75,7 @@ def untrained(kind: str) -> tuple[dict, dict]:
             magnitude.prune_population(params, {"all": jnp.array(counts, jnp.int32)})
         )
     if kind == "vd":
-        # Well above where a twin begins, so that noise is no rounding error.
+        # Far above the initial value of a twin, so that the noise exceeds rounding errors.
         log_sigma2 = jax.tree.map(
             lambda x: np.asarray(x) + 6, variational_dropout.init_log_sigma2(params, "released")
         )
@@ -83,8 +83,8 @@ def untrained(kind: str) -> tuple[dict, dict]:
     return {"params": params}, {}
 
 
-def hypers(members: np.ndarray) -> loop.Hyperparams:
-    """Different for every member."""
+def hyperparams(members: np.ndarray) -> loop.Hyperparams:
+    """Hyperparameters that differ between members."""
     return loop.Hyperparams(
         members.astype(np.uint32),
         (1e-3 * (1 + members % 3)).astype(np.float32),
@@ -93,16 +93,16 @@ def hypers(members: np.ndarray) -> loop.Hyperparams:
     )
 
 
-def trained(run: Run, sets, members, epochs=2, seeds=None, spoil=lambda state, hyper: None):
-    """State, hyper-parameters and metrics of some members of the pool after training.
+def train(run: Run, sets, members, epochs=2, seeds=None, change=lambda state, hyper: None):
+    """Trains some members of the pool and returns their states and metrics.
 
     Args:
-        run: how.
-        sets: images.
-        members: who, in which order.
-        epochs: how long.
-        seeds: in place of the members' own.
-        spoil: changes states and hyper-parameters (NumPy, stacked by member) beforehand.
+        run: How they are trained.
+        sets: The images.
+        members: Positions in the pool, in the order of training.
+        epochs: Number of epochs.
+        seeds: Replaces the members' own seeds.
+        change: Changes states and hyperparameters (NumPy, stacked by member) before training.
     """
     members, mesh = np.asarray(members), run.mesh
     states = jax.tree.map(
@@ -111,32 +111,32 @@ def trained(run: Run, sets, members, epochs=2, seeds=None, spoil=lambda state, h
             *population.take(untrained(run.kind), members)
         ),
     )
-    hyper = hypers(members)
+    hyper = hyperparams(members)
     if seeds is not None:
         hyper = hyper._replace(seed=np.asarray(seeds, np.uint32))
-    spoil(states, hyper)
-    step = jax.jit(programs.epoch(run.recipe, mesh), donate_argnums=0)
-    placed, results = population.replicate(sets, mesh), []
+    change(states, hyper)
+    step = jax.jit(programs.epoch(run.spec, mesh), donate_argnums=0)
+    replicated, results = population.replicate(sets, mesh), []
     for block in population.blocks(np.arange(len(members)), run.chunk, mesh):
-        state, own = population.shard_members(population.take((states, hyper), block), mesh)
+        state, block_hyper = population.shard_members(population.take((states, hyper), block), mesh)
         metrics = []
         for epoch in range(1, epochs + 1):
-            state, measured = step(state, own, placed, jnp.int32(epoch))
-            metrics.append(jax.device_get(measured))
+            state, epoch_metrics = step(state, block_hyper, replicated, jnp.int32(epoch))
+            metrics.append(jax.device_get(epoch_metrics))
         results.append(jax.device_get((state, metrics)))
-    whole = population.concatenate(results)
-    return population.take(whole, np.s_[: len(members)])
+    padded = population.concatenate(results)
+    return population.take(padded, np.s_[: len(members)])
 
 
 @pytest.fixture(scope="module")
 def pool(sets):
-    """All of the pool in order, trained in a way; once for each."""
-    return functools.cache(lambda run, epochs=2: trained(run, sets, np.arange(POOL), epochs))
+    """A cached function that trains the whole pool in order."""
+    return functools.cache(lambda run, epochs=2: train(run, sets, np.arange(POOL), epochs))
 
 
 @by_kind
-def test_training_does_something(run, pool):
-    """Else everything below would hold of a loop that does nothing."""
+def test_training_changes_every_member(run, pool):
+    """Otherwise, a loop that does nothing would pass the other tests."""
     state, metrics = pool(run)
     before = untrained(run.kind)[0]
     for member in range(POOL):
@@ -158,25 +158,25 @@ def test_training_does_something(run, pool):
     ],
     ids=lambda m: f"{len(m)}-members",
 )
-def test_size_order_and_neighbours_change_no_bit(run, sets, pool, members):
-    """State, moments and metrics of both epochs."""
+def test_result_is_independent_of_size_order_and_other_members(run, sets, pool, members):
+    """Compares states, moments and the metrics of both epochs."""
     expected = population.take(pool(run), np.array(members))
-    assert zoo_fixtures.same_bits(trained(run, sets, members), expected)
+    assert zoo_fixtures.same_bits(train(run, sets, members), expected)
 
 
-def test_shared_order_changes_no_bit_either(sets, pool):
-    """Size, order and neighbours, where the images' order is one for all."""
+def test_result_is_independent_of_other_members_with_shared_order(sets, pool):
+    """All members see the images in the same order."""
     run = Run(order="shared")
     expected = population.take(pool(run), np.array([5, 20, 2]))
-    assert zoo_fixtures.same_bits(trained(run, sets, [5, 20, 2]), expected)
+    assert zoo_fixtures.same_bits(train(run, sets, [5, 20, 2]), expected)
 
 
-@pytest.mark.parametrize(("order", "alike"), [("shared", True), ("member", False)])
-def test_seeds_decide_the_order_unless_it_is_shared(sets, order, alike):
-    """Without noise, two seeds of the same weights differ by the images' order alone."""
-    state, _ = trained(Run(order=order), sets, [4, 4], seeds=[1, 2])
+@pytest.mark.parametrize(("order", "equal"), [("shared", True), ("member", False)])
+def test_order_depends_on_the_seed_unless_it_is_shared(sets, order, equal):
+    """Without noise, two members with the same weights differ only by the order of images."""
+    state, _ = train(Run(order=order), sets, [4, 4], seeds=[1, 2])
     one, other = (population.take(state.trainable, i) for i in (0, 1))
-    assert zoo_fixtures.same_bits(one, other) is alike
+    assert zoo_fixtures.same_bits(one, other) is equal
 
 
 def _preset_rate(state, hyper):
@@ -192,16 +192,18 @@ def _preset_rate(state, hyper):
         pytest.param("adam", 16, marks=pytest.mark.slow),
     ],
 )
-def test_chunk_sizes_agree_to_rounding(sets, optimizer, chunk):
-    """After an epoch at the rate of the seed zoos: products of other shapes add up in
-    another order. (Adam divides a gradient by its own size, and where that is itself a
-    rounding error, a step of up to the learning rate is one.)"""
+def test_chunk_sizes_agree_up_to_rounding(sets, optimizer, chunk):
+    """Matrix products of other shapes are summed in another order.
+
+    Trains for one epoch at the learning rate of the seed zoos. (Adam divides a gradient by its
+    magnitude. If that consists of rounding errors, so does a step of up to the learning rate.)
+    """
     run, members = Run(optimizer=optimizer), np.arange(16)
-    expected, _ = trained(run, sets, members, epochs=1, spoil=_preset_rate)
-    state, _ = trained(run._replace(chunk=chunk), sets, members, epochs=1, spoil=_preset_rate)
+    expected, _ = train(run, sets, members, epochs=1, change=_preset_rate)
+    state, _ = train(run._replace(chunk=chunk), sets, members, epochs=1, change=_preset_rate)
     pairs = zip(jax.tree.leaves(state.trainable), jax.tree.leaves(expected.trainable), strict=True)
-    for got, want in pairs:
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    for actual, desired in pairs:
+        np.testing.assert_allclose(actual, desired, rtol=1e-5, atol=1e-5)
 
 
 def _nan_weights(state, hyper):
@@ -214,11 +216,11 @@ def _infinite_rate(state, hyper):
 
 
 @by_kind
-@pytest.mark.parametrize("spoil", [_nan_weights, _infinite_rate])
-def test_a_diverged_member_harms_no_other(run, sets, pool, spoil):
-    """And is marked; member 1 of a block of eight."""
+@pytest.mark.parametrize("change", [_nan_weights, _infinite_rate])
+def test_diverged_member_does_not_affect_others(run, sets, pool, change):
+    """Member 1 of a block of eight diverges and is marked as not finite."""
     members = np.arange(10)
-    result = trained(run, sets, members, spoil=spoil)
+    result = train(run, sets, members, change=change)
     others = np.delete(members, 1)
     assert zoo_fixtures.same_bits(
         population.take(result, others), population.take(pool(run), others)
@@ -228,8 +230,8 @@ def test_a_diverged_member_harms_no_other(run, sets, pool, spoil):
     assert metrics[-1]["finite"][others].all()
 
 
-def test_initial_weights_are_a_members_own():
-    """Whoever is drawn with it, by whichever scheme, and in whatever order."""
+def test_initial_weights_depend_only_on_the_member():
+    """They do not depend on other members, their schemes or the order."""
     many = untrained("dense")[0]["params"]
     few = initial_params(ARCHITECTURE, ["uniform", "kaiming_normal", "uniform"], [11, 0, 3])
     for position, seed in ((0, 11), (2, 3)):
@@ -249,8 +251,8 @@ def test_initial_weights_are_a_members_own():
     devices=st.integers(1, 2),
     offset=st.integers(0, 1000),
 )
-def test_blocks_hold_every_member_once_and_are_filled_with_the_last(size, chunk, devices, offset):
-    """All blocks have the size of one program."""
+def test_blocks_contain_every_member_once_and_are_padded(size, chunk, devices, offset):
+    """All blocks have the same size, and the last one is padded with its last member."""
     mesh = population.make_mesh(jax.local_devices()[:devices])
     members = np.arange(offset, offset + size)
     blocks = population.blocks(members, chunk, mesh)
@@ -262,8 +264,8 @@ def test_blocks_hold_every_member_once_and_are_filled_with_the_last(size, chunk,
 
 
 @given(st.integers(1, 5000), st.sampled_from(["xla", "kernel"]))
-def test_default_chunk_wastes_little(members, engine):
-    """No device idle, blocks within the limit, and hardly any of their places filled up."""
+def test_default_chunk_needs_little_padding(members, engine):
+    """No device is idle, and blocks are within the limit."""
     mesh = population.make_mesh()
     chunk = population.default_chunk(members, mesh, engine)
     limit, lanes = {"xla": (8, 1), "kernel": (64, 16)}[engine]
@@ -285,8 +287,8 @@ def test_stack_take_concatenate_round_trip():
 
 
 @pytest.mark.parametrize("size", [1, 5])
-def test_filling_never_reaches_disk(tmp_path_factory, tmp_path, size):
-    """Blocks of four; members, states, moments and metrics of one and of five."""
+def test_padding_is_not_saved(tmp_path_factory, tmp_path, size):
+    """Trains one or five members in blocks of four."""
     grid = replace(zoo_fixtures.GRID, seeds=size)
     zoo = zoo_fixtures.train(tmp_path_factory, tmp_path / "zoo", grid, epochs=1)
     for tree in (zoo.state(0), zoo.state(1), zoo.optimizer_state()):
@@ -296,27 +298,27 @@ def test_filling_never_reaches_disk(tmp_path_factory, tmp_path, size):
         assert zoo.metrics.filter(epoch=epoch)["member"].to_list() == list(range(size))
 
 
-def test_the_driver_gives_a_member_the_same_bits_in_any_zoo(tmp_path_factory, tmp_path):
-    """On disk: alone, and among three."""
+def test_saved_member_is_bit_identical_in_another_zoo(tmp_path_factory, tmp_path):
+    """The member is trained in a zoo of one and in a zoo of three."""
     zoo = zoo_fixtures.dense(tmp_path_factory)
     grid = replace(zoo_fixtures.GRID, seeds=1)
-    alone = zoo_fixtures.train(tmp_path_factory, tmp_path / "alone", grid, first_seed=3)
+    single = zoo_fixtures.train(tmp_path_factory, tmp_path / "alone", grid, first_seed=3)
     for epoch in zoo.epochs:
         assert zoo_fixtures.same_bits(
-            alone.state(epoch), population.take(zoo.state(epoch), np.array([2]))
+            single.state(epoch), population.take(zoo.state(epoch), np.array([2]))
         )
     moments = population.take(zoo.optimizer_state()["adam"], np.array([2]))
-    assert zoo_fixtures.same_bits(alone.optimizer_state()["adam"], moments)
+    assert zoo_fixtures.same_bits(single.optimizer_state()["adam"], moments)
 
 
-def test_a_diverged_member_is_kept_and_marked_on_disk(tmp_path_factory, tmp_path):
-    """With the first epoch it is not finite in; its neighbour is as in another zoo."""
+def test_diverged_member_is_saved_and_marked(tmp_path_factory, tmp_path):
+    """The table has its first non-finite epoch; the other members are as in another zoo."""
     grid = replace(zoo_fixtures.GRID, learning_rates=(1e-2, 3e38))
     zoo = zoo_fixtures.train(tmp_path_factory, tmp_path / "zoo", grid)
     assert zoo.members["diverged_epoch"].to_list() == [None] * 3 + [1] * 3
     for epoch in zoo.epochs:
         finite = zoo.metrics.filter(epoch=epoch)["finite"].to_list()
         assert finite == [True] * 3 + [epoch == 0] * 3
-        sound = population.take(zoo.state(epoch), np.s_[:3])
-        assert zoo_fixtures.same_bits(sound, zoo_fixtures.dense(tmp_path_factory).state(epoch))
+        others = population.take(zoo.state(epoch), np.s_[:3])
+        assert zoo_fixtures.same_bits(others, zoo_fixtures.dense(tmp_path_factory).state(epoch))
     assert len(zoo.params()["fc2"]["bias"]) == 6

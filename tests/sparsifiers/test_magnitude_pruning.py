@@ -1,4 +1,4 @@
-"""Pruning masks against torch.nn.utils.prune and against the reference twins."""
+"""Pruning masks compared with torch.nn.utils.prune and with reference twins."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ from zoojax.training import engine, metrics
 RATIOS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 SMALL = architecture("small", 1)
 
-pruned_at_all_counts = jax.jit(jax.vmap(magnitude.init_pruned, in_axes=(None, 0)))
+prune_at_all_counts = jax.jit(jax.vmap(magnitude.init_pruned, in_axes=(None, 0)))
 
 
 def sizes(params):
@@ -36,12 +36,12 @@ def sizes(params):
 
 
 def counts(params, scope):
-    """The counts of all RATIOS, stacked."""
+    """Numbers of pruned weights for all RATIOS, stacked."""
     return population.stack([num_pruned(r, sizes(params), scope) for r in RATIOS])
 
 
 def torch_masks(params, arch, scope, ratio):
-    """Masks by torch.nn.utils.prune, by layer, in Flax's axes."""
+    """Masks of torch.nn.utils.prune by layer, in the axis order of Flax."""
     module = TorchCNN(arch.name, arch.channels, "tanh")
     load(module, params, arch)
     if scope == "global":
@@ -59,8 +59,8 @@ def masks_of(state, arch):
     }
 
 
-def assert_masks_are_torchs(params, arch, scope):
-    trainable, fixed = pruned_at_all_counts(params, counts(params, scope))
+def assert_masks_match_torch(params, arch, scope):
+    trainable, fixed = prune_at_all_counts(params, counts(params, scope))
     for i, ratio in enumerate(RATIOS):
         mask = population.take(fixed["mask"], i)
         expected = torch_masks(params, arch, scope, ratio)
@@ -76,32 +76,32 @@ def assert_masks_are_torchs(params, arch, scope):
 
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("name, channels", [("small", 1), ("large", 3)])
-def test_masks_of_random_members_are_torchs(name, channels, scope):
+def test_masks_of_random_members_match_torch(name, channels, scope):
     arch = architecture(name, channels)
-    assert_masks_are_torchs(made_up_params(arch), arch, scope)
+    assert_masks_match_torch(made_up_params(arch), arch, scope)
 
 
 @pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
-def test_masks_of_reference_members_are_torchs(reference, seed, scope):
+def test_masks_of_reference_members_match_torch(reference, seed, scope):
     state = checkpoint(trial(reference, "dense", seed), 50)
-    assert_masks_are_torchs(layout.params_to_flax(state, SMALL), SMALL, scope)
+    assert_masks_match_torch(layout.params_to_flax(state, SMALL), SMALL, scope)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
-def test_reference_twins_are_our_prunings_of_their_parents(reference, seed):
+def test_pruned_parents_match_reference_twins(reference, seed):
     parent = layout.params_to_flax(checkpoint(trial(reference, "dense", seed), 50), SMALL)
-    trainable, fixed = pruned_at_all_counts(parent, counts(parent, "global"))
+    trainable, fixed = prune_at_all_counts(parent, counts(parent, "global"))
     for i, ratio in enumerate(RATIOS):
-        if ratio < 0.5:  # the reference has none
+        if ratio < 0.5:  # not in the reference
             continue
         twin = checkpoint(trial(reference, "mp", seed, round(100 * ratio)), 0)
         twin_params = layout.params_to_flax(twin, SMALL)
         for layer, mask in masks_of(twin, SMALL).items():
             np.testing.assert_array_equal(fixed["mask"][layer][i], mask)
             for name in ("kernel", "bias"):
-                ours = trainable["params"][layer][name][i]
-                np.testing.assert_array_equal(ours, twin_params[layer][name])
+                actual = trainable["params"][layer][name][i]
+                np.testing.assert_array_equal(actual, twin_params[layer][name])
 
 
 # Counts
@@ -125,12 +125,12 @@ def test_reference_twins_are_our_prunings_of_their_parents(reference, seed):
 def test_counts_round_half_to_even(ratio, size, expected):
     assert num_pruned(ratio, {"a": size}, "layer") == {"a": expected}
     assert num_pruned(ratio, {"a": size - 1, "b": 1}, "global") == {"all": expected}
-    # As torch does it.
+    # The reference implementation.
     assert prune._compute_nparams_toprune(ratio, size) == expected
 
 
 @pytest.mark.parametrize("ratio", [1.0, 1.5, -0.1, float("nan"), float("inf")])
-def test_ratio_outside_its_range_is_refused(ratio):
+def test_ratio_out_of_range_is_refused(ratio):
     with pytest.raises(ZoojaxError, match=rf"pruning ratio {ratio:g} is not in \[0, 1\)"):
         num_pruned(ratio, {"a": 10}, "global")
 
@@ -140,8 +140,8 @@ def test_unknown_scope_is_refused():
         num_pruned(0.5, {"a": 10}, "all")
 
 
-def few_values(values):
-    """Parameters of two layers of 6 and 10 weights out of 16 values."""
+def params_from(values):
+    """Parameters of two layers, with 6 and 10 weights, from 16 values."""
     values = np.asarray(values, np.float32)
     return {
         "conv1": {"kernel": jnp.asarray(values[:6].reshape(1, 2, 3, 1)), "bias": jnp.ones(1)},
@@ -149,16 +149,16 @@ def few_values(values):
     }
 
 
-pruned = jax.jit(magnitude.init_pruned)
+prune_member = jax.jit(magnitude.init_pruned)
 
 
 @pytest.mark.parametrize("count", range(17))
-def test_ties_are_pruned_to_the_exact_count(count):
+def test_exact_count_with_ties(count):
     for values in (np.ones(16), np.zeros(16), [1, -1] * 8, [0, 1, -1, 2] * 4):
-        mask = pruned(few_values(values), {"all": jnp.int32(count)})[1]["mask"]
+        mask = prune_member(params_from(values), {"all": jnp.int32(count)})[1]["mask"]
         assert sum(int((~m).sum()) for m in mask.values()) == count
         by_layer = {"conv1": jnp.int32(min(count, 6)), "fc1": jnp.int32(min(count, 10))}
-        mask = pruned(few_values(values), by_layer)[1]["mask"]
+        mask = prune_member(params_from(values), by_layer)[1]["mask"]
         assert {layer: int((~m).sum()) for layer, m in mask.items()} == by_layer
 
 
@@ -167,46 +167,46 @@ def test_ties_are_pruned_to_the_exact_count(count):
     st.lists(st.floats(-4, 4, width=16), min_size=16, max_size=16),
     st.integers(0, 16),
 )
-def test_no_kept_weight_is_smaller_than_a_pruned_one(values, count):
-    params = few_values(values)
-    trainable, fixed = pruned(params, {"all": jnp.int32(count)})
+def test_kept_weights_are_at_least_as_large_as_pruned_ones(values, count):
+    params = params_from(values)
+    trainable, fixed = prune_member(params, {"all": jnp.int32(count)})
     mask = np.concatenate([fixed["mask"][layer].ravel() for layer in ("conv1", "fc1")])
-    kept, dropped = np.abs(values)[mask], np.abs(values)[~mask]
-    assert dropped.size == count
-    assert kept.min(initial=np.inf) >= dropped.max(initial=0)
+    kept, removed = np.abs(values)[mask], np.abs(values)[~mask]
+    assert removed.size == count
+    assert kept.min(initial=np.inf) >= removed.max(initial=0)
     after = np.concatenate([trainable["params"][n]["kernel"].ravel() for n in ("conv1", "fc1")])
     np.testing.assert_array_equal(after, np.where(mask, np.asarray(values, np.float32), 0))
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_ratio_zero_keeps_all(scope):
-    params = few_values(np.zeros(16))
-    nothing = num_pruned(0.0, {"conv1": 6, "fc1": 10}, scope)
-    trainable, fixed = pruned(params, jax.tree.map(jnp.int32, nothing))
+def test_ratio_zero_keeps_all_weights(scope):
+    params = params_from(np.zeros(16))
+    zero_counts = num_pruned(0.0, {"conv1": 6, "fc1": 10}, scope)
+    trainable, fixed = prune_member(params, jax.tree.map(jnp.int32, zero_counts))
     assert all(m.all() for m in fixed["mask"].values())
     jax.tree.map(np.testing.assert_array_equal, trainable["params"], params)
 
 
-def test_population_is_pruned_member_by_member():
+def test_population_matches_single_members():
     rng = np.random.default_rng(1)
-    members = [few_values(rng.normal(size=16)) for _ in range(3)]
+    members = [params_from(rng.normal(size=16)) for _ in range(3)]
     removed = jnp.array([0, 5, 11])
     trainable, fixed = magnitude.prune_population(population.stack(members), {"all": removed})
     for i, member in enumerate(members):
-        alone = pruned(member, {"all": removed[i]})
-        of_all = population.take((trainable, fixed), i)
-        jax.tree.map(np.testing.assert_array_equal, of_all, alone)
+        expected = prune_member(member, {"all": removed[i]})
+        actual = population.take((trainable, fixed), i)
+        jax.tree.map(np.testing.assert_array_equal, actual, expected)
     sparsity = jax.vmap(metrics.sparsity)(trainable["params"])["sparsity"]
     np.testing.assert_allclose(sparsity, removed / 16)
 
 
-def test_projection_zeroes_even_what_is_not_a_number_and_no_bias():
-    params = few_values([np.nan, np.inf] + [1.0] * 14)
+def test_projection_zeroes_nan_weights_but_no_biases():
+    params = params_from([np.nan, np.inf] + [1.0] * 14)
     params["conv1"]["bias"] = jnp.array([np.nan])
     mask = {"conv1": jnp.ones((1, 2, 3, 1), bool).at[0, 0, :2, 0].set(False)}
     mask["fc1"] = jnp.ones((5, 2), bool)
-    method = magnitude.method(engine.loss(SMALL, "tanh", "xla"))
-    after = method.project({"params": params}, {"mask": mask})["params"]
+    sparsifier = magnitude.sparsifier(engine.loss(SMALL, "tanh", "xla"))
+    after = sparsifier.project({"params": params}, {"mask": mask})["params"]
     np.testing.assert_array_equal(after["conv1"]["kernel"].ravel(), [0, 0, 1, 1, 1, 1])
     assert np.isnan(after["conv1"]["bias"]).all()
     np.testing.assert_array_equal(after["fc1"]["kernel"], params["fc1"]["kernel"])

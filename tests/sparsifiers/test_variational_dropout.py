@@ -1,4 +1,4 @@
-"""Variational dropout against a small torch version of it, with the same noise."""
+"""Variational dropout compared with a PyTorch implementation that uses the same noise."""
 
 import functools
 
@@ -32,7 +32,7 @@ from zoojax.sparsifiers.variational_dropout import VARIANTS
 from zoojax.training import engine, loop, metrics
 
 SMALL, LARGE = architecture("small", 1), architecture("large", 3)
-# Each is compiled; between them they have it all.
+# Few cases, as each is compiled; together they cover all variants, sizes and layers.
 CASES = [
     (SMALL, "tanh", "released"),
     (SMALL, "tanh", "corrected"),
@@ -42,14 +42,14 @@ BATCH = 10
 
 
 @functools.cache
-def method(arch, activation):
-    return variational_dropout.method(engine.loss(arch, activation, engine.engine(arch, "cpu")))
+def sparsifier(arch, activation):
+    return variational_dropout.sparsifier(engine.loss(arch, activation, engine.engine(arch, "cpu")))
 
 
 @functools.cache
 def loss_and_gradients(arch, activation):
     """(trainable, batch, key, epoch) -> (loss, gradients)."""
-    objective = method(arch, activation).objective
+    objective = sparsifier(arch, activation).objective
 
     def loss(trainable, batch, key, epoch):
         return objective(trainable, batch, None, key, epoch)[0]
@@ -61,7 +61,7 @@ kl = jax.jit(variational_dropout.kl)
 
 
 def made_up_member(arch, variant, seed=0):
-    """Torch's default weights, and log sigma squared on both sides of both clips."""
+    """Default PyTorch weights, with log sigma squared on both sides of both clips."""
     torch.manual_seed(seed)
     module = TorchVariational(arch.name, arch.channels, "tanh", "released")
     with torch.no_grad():
@@ -72,7 +72,7 @@ def made_up_member(arch, variant, seed=0):
 
 
 def member(state, arch, variant):
-    """A state dict (or gradients by its names) as zoojax's trainable."""
+    """Converts a state dict, or gradients by name, to the trainable part of a state."""
     state = {name: np.asarray(value) for name, value in state.items()}
     return {
         "params": layout.params_to_flax(state, arch),
@@ -87,7 +87,7 @@ def in_torch(trainable, arch, activation, variant):
     return module
 
 
-def assert_objective_is_torchs(trainable, batch, arch, activation, variant, epoch):
+def assert_objective_matches_torch(trainable, batch, arch, activation, variant, epoch):
     key = keys.step_noise(keys.stream_key(3, "noise", epoch), 5)
     loss, grads = loss_and_gradients(arch, activation)(trainable, batch, key, jnp.int32(epoch))
     module = in_torch(trainable, arch, activation, variant)
@@ -107,16 +107,16 @@ def assert_objective_is_torchs(trainable, batch, arch, activation, variant, epoc
 
 
 @pytest.mark.parametrize("arch, activation, variant", CASES)
-def test_loss_kl_and_gradients_are_torchs(arch, activation, variant):
+def test_loss_kl_and_gradients_match_torch(arch, activation, variant):
     trainable = made_up_member(arch, variant)
     for epoch in (2, 3000):
         batch = made_up_batch(arch, BATCH)
-        assert_objective_is_torchs(trainable, batch, arch, activation, variant, epoch)
+        assert_objective_matches_torch(trainable, batch, arch, activation, variant, epoch)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("seed", [1, 2])
-def test_loss_kl_and_gradients_of_reference_twins_are_torchs(reference, seed, variant):
+def test_loss_kl_and_gradients_of_reference_twins_match_torch(reference, seed, variant):
     with np.load(reference / "logits_first64_test.npz") as first:
         images, labels = first["images"][:BATCH], first["labels"][:BATCH].astype(np.int32)
     batch = base.Batch(
@@ -125,12 +125,12 @@ def test_loss_kl_and_gradients_of_reference_twins_are_torchs(reference, seed, va
     for epoch in (10, 25):
         state = checkpoint(trial(reference, "vd", seed), epoch)
         trainable = member(state, SMALL, variant)
-        assert_objective_is_torchs(trainable, batch, SMALL, "tanh", variant, epoch)
+        assert_objective_matches_torch(trainable, batch, SMALL, "tanh", variant, epoch)
 
 
 @functools.cache
 def trained(variant, steps=5):
-    """A member before and after some steps of zoojax's own loop, and what it was trained on."""
+    """A member before and after some steps of training, with its batch and noise key."""
     trainable = made_up_member(SMALL, variant, seed=1)
     trainable["log_sigma2"] = jax.tree.map(lambda s: s - 4, trainable["log_sigma2"])
     state = loop.init_state(trainable, {}, "adam")
@@ -138,17 +138,17 @@ def trained(variant, steps=5):
     batch = made_up_batch(SMALL, steps * BATCH)
 
     @jax.jit
-    def run(state, number):
+    def run(state, epoch):
         images, labels, *_ = batch
         order = jnp.arange(steps * BATCH)
-        recipe = method(SMALL, "tanh"), "adam", BATCH, False
-        return loop.train_epoch(*recipe, state, hyper, images, labels, order, number)
+        static = sparsifier(SMALL, "tanh"), "adam", BATCH, False
+        return loop.train_epoch(*static, state, hyper, images, labels, order, epoch)
 
     return trainable, run(state, jnp.int32(4)), batch, keys.stream_key(7, "noise", 4)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_training_is_torchs(variant):
+def test_training_matches_torch(variant):
     before, (state, metrics), batch, noise = trained(variant)
     module = in_torch(before, SMALL, "tanh", variant)
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-3, weight_decay=1e-3)
@@ -187,7 +187,7 @@ def one_layer(layer, weight, log_sigma2):
 
 
 @pytest.mark.parametrize("layer, clip", [("conv2", 8), ("fc1", 10)])
-def test_kl_is_that_of_float64(layer, clip):
+def test_kl_matches_float64(layer, clip):
     rng = np.random.default_rng(0)
     for log_sigma2 in (rng.uniform(-16, 16, 500), rng.uniform(-3, 3, 500), np.full(500, -16.0)):
         weight = rng.normal(size=500).astype(np.float32).astype(np.float64)
@@ -202,7 +202,7 @@ def test_kl_is_that_of_float64(layer, clip):
 # Variants
 
 
-def test_variants_differ_in_convolution_biases_alone():
+def test_variants_differ_only_in_convolution_biases():
     released = made_up_member(SMALL, "released")
     params, log_sigma2 = released["params"], released["log_sigma2"]
     corrected = {layer: {"kernel": leaves["kernel"]} for layer, leaves in log_sigma2.items()}
@@ -217,15 +217,15 @@ def test_variants_differ_in_convolution_biases_alone():
     assert difference == pytest.approx(float(of_biases), rel=1e-4)
 
 
-def test_threshold_clips_convolution_biases_only_as_released():
+def test_threshold_applies_to_convolution_biases_only_when_released():
     params = jax.tree.map(np.ones_like, made_up_member(SMALL, "corrected")["params"])
     for variant in VARIANTS:
         initial = variational_dropout.init_log_sigma2(params, variant)
         after = variational_dropout.apply_threshold(params, jax.tree.map(lambda s: s + 14, initial))
         for layer, leaves in after.items():
             assert (leaves["kernel"] == 0).all()
-            clipped = variant == "released" and layer.startswith("conv")
-            assert (leaves["bias"] == (0 if clipped else 1)).all()
+            is_variational = variant == "released" and layer.startswith("conv")
+            assert (leaves["bias"] == (0 if is_variational else 1)).all()
         for unchanged, leaf in zip(
             jax.tree.leaves(variational_dropout.apply_threshold(params, initial)),
             jax.tree.leaves(params),
@@ -238,8 +238,8 @@ def test_threshold_clips_convolution_biases_only_as_released():
 
 
 @pytest.mark.parametrize("layer", ["conv1", "fc2"])
-def test_threshold_zeroes_exactly_from_three_on(layer):
-    # |w| = 1, so log alpha is log sigma squared itself.
+def test_threshold_boundary(layer):
+    # |w| = 1, so log alpha equals log sigma squared.
     three = np.float32(3)
     log_sigma2 = [three, np.nextafter(three, 0), np.nextafter(three, 9), -20, 20, 2.9]
     params, log_sigma2 = one_layer(layer, [1, 1, -1, 1, -1, -1], log_sigma2)
@@ -250,15 +250,15 @@ def test_threshold_zeroes_exactly_from_three_on(layer):
 
 @functools.cache
 def shifted_sparsity():
-    """Sparsity of a made-up member whose log sigma squared is shifted by x."""
+    """Sparsity of a member whose log sigma squared is shifted by x."""
     trainable = made_up_member(SMALL, "released")
 
     @jax.jit
-    def share(x):
+    def sparsity(x):
         shifted = jax.tree.map(lambda s: s + x, trainable["log_sigma2"])
         return metrics.sparsity(variational_dropout.apply_threshold(trainable["params"], shifted))
 
-    return share
+    return sparsity
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -268,7 +268,7 @@ def test_sparsity_rises_with_log_sigma2(one, other):
     assert all(less[name] <= more[name] for name in less)
 
 
-def test_sparsity_goes_from_nothing_to_all():
-    shares = [float(shifted_sparsity()(np.float32(x))["sparsity"]) for x in (-30, 0, 5, 30)]
-    assert shares[0] == 0
-    assert 0 < shares[1] < shares[2] < shares[3] == 1
+def test_sparsity_range():
+    values = [float(shifted_sparsity()(np.float32(x))["sparsity"]) for x in (-30, 0, 5, 30)]
+    assert values[0] == 0
+    assert 0 < values[1] < values[2] < values[3] == 1

@@ -1,7 +1,7 @@
-"""Tiny hyper-representations of made-up zoos, for several test files.
+"""Tiny hyper-representations of synthetic zoos, shared by several test files.
 
-They have one epoch, but are as they were before it: compiling their training would take
-longer than the tests that ask for no more than any representation.
+Their single epoch is complete, but the network is untrained: compiling the training program would
+take longer than most of the tests, which need no trained network.
 """
 
 from dataclasses import replace
@@ -21,11 +21,11 @@ SETTINGS = Settings(width=16, heads=2, layers=1, feed_forward=16, latent=8, epoc
 MEMBERS, EPOCHS = 9, 3
 
 
-def learn(*arguments, **options) -> Representation:
-    """As `learning.learn`, but that nothing is learned."""
+def train_stub(*arguments, **options) -> Representation:
+    """Calls `trainer.train_representation` without training the network."""
 
     def train(codec, samples):
-        return lambda state, data, number: (state, {"loss": jnp.float32(1)})
+        return lambda state, data, epoch: (state, {"loss": jnp.float32(1)})
 
     def validate(codec, samples):
         return lambda variables, data: {"loss": jnp.float32(1)}
@@ -37,7 +37,7 @@ def learn(*arguments, **options) -> Representation:
 
 @zoo_fixtures.once
 def dense(factory: pytest.TempPathFactory) -> Zoo:
-    """Nine members on the tiny images."""
+    """A dense zoo of nine members on the tiny images."""
     path = factory.mktemp("represented") / "dense"
     grid = Grid(inits=("kaiming_uniform",), learning_rates=(1e-2,))
     return synthetic_zoos.dense(path, MEMBERS, grid, spec=zoo_fixtures.spec(factory))
@@ -45,27 +45,27 @@ def dense(factory: pytest.TempPathFactory) -> Zoo:
 
 @zoo_fixtures.once
 def twin(factory: pytest.TempPathFactory) -> Zoo:
-    """Its variational-dropout twin."""
+    """The variational-dropout twin of the dense zoo."""
     parent = dense(factory)
     return synthetic_zoos.dropped_out(parent.path.with_name("vd"), parent, EPOCHS)
 
 
 @zoo_fixtures.once
 def reconstructing(factory: pytest.TempPathFactory) -> Representation:
-    """Learned from all states of the twin."""
+    """Reconstructs weights and log alphas; trained on all states of the twin."""
     zoo = twin(factory)
-    return learn(zoo.path.with_name("reconstructing"), zoo, SETTINGS)
+    return train_stub(zoo.path.with_name("reconstructing"), zoo, SETTINGS)
 
 
 @zoo_fixtures.once
 def sparsifying(factory: pytest.TempPathFactory) -> Representation:
-    """Learned to predict the twin's last log alphas."""
+    """Predicts the log alphas of the twin's last epoch."""
     zoo, settings = twin(factory), replace(SETTINGS, task="sparsify")
-    return learn(zoo.path.with_name("sparsifying"), zoo, settings, alphas_of=EPOCHS)
+    return train_stub(zoo.path.with_name("sparsifying"), zoo, settings, alphas_of=EPOCHS)
 
 
 @zoo_fixtures.once
 def without_alphas(factory: pytest.TempPathFactory) -> Representation:
-    """Learned from the dense zoo."""
+    """Reconstructs weights only; trained on the dense zoo."""
     zoo = dense(factory)
-    return learn(zoo.path.with_name("weights"), zoo, SETTINGS, weights_only=True)
+    return train_stub(zoo.path.with_name("weights"), zoo, SETTINGS, weights_only=True)

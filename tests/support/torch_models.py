@@ -1,4 +1,4 @@
-"""The zoos' networks in plain torch, and the reference zoo's files: what tests compare with."""
+"""The zoos' networks in plain torch, and the files of the reference zoo, for comparison."""
 
 import functools
 import json
@@ -21,7 +21,7 @@ from zoojax.datasets import loading, specs
 from zoojax.datasets.specs import DataSpec
 from zoojax.sparsifiers.base import Batch
 
-# These networks are too small for threads to be worth their start.
+# These networks are too small to benefit from threads.
 torch.set_num_threads(1)
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -35,7 +35,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class TorchCNN(nn.Module):
-    """The small (28x28) or large (32x32) CNN of the zoos, as a list of modules in their order."""
+    """The small (28x28) or large (32x32) CNN of the zoos, as an ordered list of modules."""
 
     def __init__(self, name: str, channels: int, activation: str, dropout: float | None = None):
         super().__init__()
@@ -67,12 +67,12 @@ class TorchCNN(nn.Module):
         return [m for m in self.module_list if isinstance(m, nn.Conv2d | nn.Linear)]
 
     def prunable(self) -> list[tuple[nn.Module, str]]:
-        """What torch.nn.utils.prune takes: every weight, no bias."""
+        """Arguments for torch.nn.utils.prune: all weights, no biases."""
         return [(module, "weight") for module in self.layers()]
 
 
 class TorchVariational(TorchCNN):
-    """The CNN under variational dropout; its noise is given from outside."""
+    """The CNN with variational dropout; the caller supplies the noise."""
 
     def __init__(self, name: str, channels: int, activation: str, variant: str):
         super().__init__(name, channels, activation)
@@ -94,7 +94,7 @@ class TorchVariational(TorchCNN):
         return torch.exp(self._log_alpha(log_sigma2, weight, module)) * weight**2
 
     def sample(self, x: torch.Tensor, noises: Iterable[torch.Tensor]) -> torch.Tensor:
-        """Logits with pre-activations sampled by the given standard normals, one a layer."""
+        """Logits with pre-activations sampled from standard normal noise, one array per layer."""
         noises = iter(noises)
         for module in self.module_list:
             if isinstance(module, nn.Conv2d):
@@ -109,13 +109,13 @@ class TorchVariational(TorchCNN):
                 x = module(x)
                 continue
             noise = next(noises)
-            # Rows and columns that the pooling drops have no noise.
-            fit = tuple(slice(size) for size in noise.shape)
-            x = mean[fit] + torch.sqrt(variance[fit] + 1e-8) * noise
+            # There is no noise for rows and columns that pooling drops.
+            pooled = tuple(slice(size) for size in noise.shape)
+            x = mean[pooled] + torch.sqrt(variance[pooled] + 1e-8) * noise
         return x
 
     def kl(self) -> torch.Tensor:
-        """Molchanov et al. 2017, summed over all that is variational."""
+        """Summed KL divergence (Molchanov et al. 2017) of all variational parameters."""
         total = torch.zeros(())
         for module in self.layers():
             for name in ("weight", "bias"):
@@ -139,7 +139,7 @@ _normal = jax.jit(ops.normal, static_argnums=(1, 2))
 
 
 def torch_noises(step: ops.Noise, arch: Architecture, batch: int) -> list[torch.Tensor]:
-    """The noise of zoojax's variational layers in one step, in torch's axes."""
+    """The noise of zoojax's variational layers at one step, in torch's axes."""
     noises, side = [], arch.size
     for i, spec in enumerate(arch.convs):
         side = (side - spec.kernel + 1) // spec.pool
@@ -153,11 +153,11 @@ def torch_noises(step: ops.Noise, arch: Architecture, batch: int) -> list[torch.
     return noises
 
 
-# Members and images that are made up
+# Random members and images
 
 
 def made_up_params(arch: Architecture, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
-    """Weights of Kaiming's size, and biases that a network could not do without."""
+    """Random weights of Kaiming scale, and biases that are not negligible."""
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(lambda: cnn.init_params(arch, "uniform", 0))
     return {
@@ -171,7 +171,7 @@ def made_up_params(arch: Architecture, seed: int = 0) -> dict[str, dict[str, np.
 
 
 def made_up_batch(arch: Architecture, count: int, seed: int = 0) -> Batch:
-    """Images that are nothing at all in a corner, as real ones are."""
+    """Random images that are zero in one corner, as real images are."""
     rng = np.random.default_rng(seed)
     images = rng.normal(size=(count, arch.size, arch.size, arch.channels)).astype(np.float32)
     images[:, :8, :8] = 0
@@ -179,21 +179,21 @@ def made_up_batch(arch: Architecture, count: int, seed: int = 0) -> Batch:
     return Batch(jnp.asarray(images), jnp.asarray(labels), jnp.ones(count))
 
 
-# Between the two
+# Conversion between zoojax and torch
 
 
 def nchw(images: Array | np.ndarray) -> torch.Tensor:
-    """Images channels last as a torch tensor channels first."""
+    """Converts images, channels last, to a torch tensor, channels first."""
     return torch.tensor(np.asarray(images).transpose(0, 3, 1, 2))
 
 
 def torch_labels(batch: Batch) -> torch.Tensor:
-    """The classes of a batch as torch wants them."""
+    """The labels of a batch as a torch tensor."""
     return torch.tensor(np.asarray(batch.labels), dtype=torch.long)
 
 
 def numpy_state(values: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """A state dict (or gradients under the same names) in NumPy, copied."""
+    """Copies a state dict (or gradients under the same names) into NumPy arrays."""
     return {name: value.detach().numpy().copy() for name, value in values.items()}
 
 
@@ -204,7 +204,7 @@ def gradients(module: nn.Module) -> dict[str, np.ndarray]:
 
 
 def load(module: nn.Module, params: Mapping, arch: Architecture, dropout: bool = False) -> None:
-    """Puts a member's parameters into a torch module (log sigma squared stays)."""
+    """Loads the parameters of a member into a torch module, except log sigma squared."""
     state = layout.params_to_torch(params, arch, dropout)
     wrong = module.load_state_dict({k: torch.tensor(v) for k, v in state.items()}, strict=False)
     assert not wrong.unexpected_keys
@@ -212,7 +212,7 @@ def load(module: nn.Module, params: Mapping, arch: Architecture, dropout: bool =
 
 
 def load_log_sigma2(module: TorchVariational, log_sigma2: Mapping, arch: Architecture) -> None:
-    """Puts a member's log sigma squared into a torch module."""
+    """Loads log sigma squared of a member into a torch module."""
     with torch.no_grad():
         for layer, m in zip(arch.layers, module.layers(), strict=True):
             kernel = np.asarray(log_sigma2[layer]["kernel"])
@@ -222,7 +222,7 @@ def load_log_sigma2(module: TorchVariational, log_sigma2: Mapping, arch: Archite
 
 
 def assert_trees_close(actual: Any, expected: Any, rtol: float, atol: float) -> None:
-    """Same structure, and every leaf close; the message names the leaf."""
+    """Equal structures and close leaves; a failure names the leaf."""
     assert jax.tree.structure(actual) == jax.tree.structure(expected)
     for (path, a), e in zip(
         jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True
@@ -240,20 +240,20 @@ FOLDERS = {
 
 
 def trial(reference: Path, kind: str, seed: int, amount: int | None = None) -> Path:
-    """The one trial folder of a reference member."""
+    """The trial folder of a reference member."""
     folder, pattern = FOLDERS[kind]
-    (found,) = (reference / folder).glob(pattern.format(seed=seed, amount=amount))
-    return found
+    (path,) = (reference / folder).glob(pattern.format(seed=seed, amount=amount))
+    return path
 
 
 def checkpoint(folder: Path, epoch: int) -> dict[str, np.ndarray]:
-    """A trial's state dict after an epoch."""
+    """The state dict of a trial at an epoch."""
     path = folder / f"checkpoint_{epoch:06d}" / "checkpoints"
     return numpy_state(torch.load(path, weights_only=True))
 
 
 def result(folder: Path, epoch: int) -> dict[str, Any]:
-    """A trial's metrics after an epoch."""
+    """The reported metrics of a trial at an epoch."""
     rows = [json.loads(line) for line in (folder / "result.json").read_text().splitlines()]
     (row,) = (row for row in rows if row["training_iteration"] == epoch)
     return row
@@ -264,5 +264,5 @@ USPS = DataSpec("usps", 28, 1, 0.1307, 0.3081, train=6000, val=1291)
 
 @functools.cache
 def usps(data_dir: Path) -> specs.ImageSet:
-    """USPS as the reference zoo saw it."""
+    """USPS with the split of the reference zoo."""
     return loading.load(USPS, data_dir)

@@ -1,4 +1,4 @@
-"""Tiny torch zoos in the original on-disk form, as Ray Tune and the zoos' code left them."""
+"""Writes tiny torch zoos in the layout of Ray Tune and the zoos' original code."""
 
 import json
 from collections import OrderedDict
@@ -20,7 +20,7 @@ ROWS = {"train_loss": 0.5, "train_acc": 0.9, "test_loss": 0.6, "test_acc": 0.8}
 
 
 def network(kind: str = "dense", net: Architecture = SMALL, dropout: float = 0.0) -> nn.Module:
-    """A torch network of a kind: "dense", "mp", "vd", or "corrected" for the other vd."""
+    """A torch network of a kind: "dense", "mp", "vd" (released variant) or "corrected"."""
     variational = kind in ("vd", "corrected")
     model = CNN(net, "tanh", dropout, variational)
     layers: list[Any] = [m for m in model.module_list if isinstance(m, nn.Conv2d | nn.Linear)]
@@ -31,25 +31,25 @@ def network(kind: str = "dense", net: Architecture = SMALL, dropout: float = 0.0
             if hasattr(layer, "log_sigma2_bias"):
                 del layer.log_sigma2_bias
         elif isinstance(layer, nn.Linear):
-            # Uninitialised memory in the original code.
+            # Uninitialized memory in the original code.
             layer.log_sigma2_bias = nn.Parameter(torch.randn(layer.out_features) * 1e30)
     if kind == "mp":
-        chosen = [(layer, "weight") for layer in layers]
-        prune.global_unstructured(chosen, prune.L1Unstructured, amount=0.5)
+        weights = [(layer, "weight") for layer in layers]
+        prune.global_unstructured(weights, prune.L1Unstructured, amount=0.5)
     return model
 
 
 def state(
     seed: int, kind: str = "dense", net: Architecture = SMALL, dropout: float = 0.0
 ) -> "OrderedDict[str, torch.Tensor]":
-    """A state dict of such a network, named and ordered as the original code saves it."""
+    """A state dict of `network` in the names and order of the original code."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return OrderedDict(network(kind, net, dropout).state_dict())
 
 
 def config(number: int, kind: str = "dense", **changes: object) -> dict[str, object]:
-    """params.json of a trial; a change to None leaves a key out."""
+    """The content of params.json; changes to None remove keys."""
     content = {
         "model::type": "CNN_ARD" if kind in ("vd", "corrected") else "CNN",
         "model::channels_in": 1,
@@ -69,12 +69,12 @@ def config(number: int, kind: str = "dense", **changes: object) -> dict[str, obj
 
 
 def trial_name(seed: int) -> str:
-    """The folder's name of a member."""
+    """The name of a trial folder."""
     return f"NN_tune_trainable_a1b2c_{seed:05d}_seed={seed}"
 
 
 def rows(epochs: Iterable[int], content: Mapping[str, object]) -> str:
-    """result.json: the test accuracy tells the epoch."""
+    """The content of result.json; the test accuracy is 0.1 * epoch."""
     lines = (
         {**ROWS, "test_acc": 0.1 * e, "config": content, "training_iteration": e} for e in epochs
     )
@@ -88,7 +88,7 @@ def write_trial(
     content: Mapping[str, object] | None = None,
     name: str | None = None,
 ) -> Path:
-    """Writes a trial folder; rows for all of its epochs."""
+    """Writes a trial folder with a report for each of its states."""
     folder = root / (name or trial_name(seed))
     folder.mkdir(parents=True)
     content = config(seed) if content is None else content
@@ -102,7 +102,7 @@ def write_trial(
 
 
 def checkpoint(folder: Path, epoch: int) -> Path:
-    """The file of an epoch's state."""
+    """The file of the state at an epoch."""
     return folder / f"checkpoint_{epoch:06d}" / "checkpoints"
 
 
@@ -115,7 +115,7 @@ def write_zoo(
     net: Architecture = SMALL,
     dropouts: tuple[float, ...] = (0.0,),
 ) -> Path:
-    """Writes trial folders, seeds from 1; dropout rates in turn."""
+    """Writes trial folders with seeds 1, 2, ... and alternating dropout rates."""
     epochs = list(epochs)
     for seed in range(1, members + 1):
         dropout = dropouts[(seed - 1) % len(dropouts)]
@@ -128,5 +128,5 @@ def write_zoo(
 
 
 def trials(root: Path) -> list[Path]:
-    """The trial folders under a root, sorted."""
+    """The trial folders in a root, sorted."""
     return sorted(p for p in root.iterdir() if "_trainable_" in p.name and p.is_dir())

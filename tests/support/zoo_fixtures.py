@@ -1,7 +1,6 @@
-"""Tiny image sets and zoos that several test files share, and the command line.
+"""Small image sets, zoos and the command line, shared by many tests.
 
-What takes a while is made once a session (`once`); zoos from here are shared, so a
-test that changes one copies it.
+Zoos are created once per session (`once`): a test that changes one must copy it (`copied`).
 """
 
 import contextlib
@@ -31,48 +30,47 @@ from zoojax.training import programs
 T = TypeVar("T")
 CHUNK = 4
 EPOCHS = 2
-# As the preset digits-s-seed, but for the learning rate.
+# Same as the preset digits-s-seed, except for the learning rate.
 GRID = Grid(inits=("kaiming_uniform",), learning_rates=(1e-2,), seeds=3)
 TINY_SIZES = (65, 20, 20)
 
 
 def once(make: Callable[[pytest.TempPathFactory], T]) -> Callable[[pytest.TempPathFactory], T]:
-    """Makes the function's result once for each `tmp_path_factory`, which has no hash."""
-    made: dict[Path, T] = {}
+    """Caches a function by its `tmp_path_factory`, which is not hashable."""
+    results: dict[Path, T] = {}
 
-    def remembered(factory: pytest.TempPathFactory) -> T:
+    def cached(factory: pytest.TempPathFactory) -> T:
         key = factory.getbasetemp()
-        if key not in made:
-            made[key] = make(factory)
-        return made[key]
+        if key not in results:
+            results[key] = make(factory)
+        return results[key]
 
-    return remembered
+    return cached
 
 
-# Programs of one recipe are compiled once a session, not once a zoo.
+# Compile each program once per session instead of once per zoo.
 for _name in ("epoch", "evaluation"):
     setattr(programs, _name, functools.cache(getattr(programs, _name)))
 
 
-def _remembered(draw: Callable) -> Callable:
-    """Drawing initial weights takes seconds, all of them XLA's, and is often the same."""
-    drawn: dict[tuple, dict] = {}
+def _cached_initial_params(initial_params: Callable) -> Callable:
+    """Caches initial weights: compiling their program takes seconds, and most tests share them."""
+    results: dict[tuple, dict] = {}
 
-    def remembered(shape: object, inits: list[str], seeds: list[int]) -> dict:
+    def cached(shape: object, inits: list[str], seeds: list[int]) -> dict:
         key = (shape, tuple(inits), tuple(seeds))
-        if key not in drawn:
-            drawn[key] = draw(shape, inits, seeds)
-        return drawn[key]
+        if key not in results:
+            results[key] = initial_params(shape, inits, seeds)
+        return results[key]
 
-    return remembered
+    return cached
 
 
-for _name in ("initial_params",):
-    setattr(zoojax.api.dense, _name, _remembered(getattr(zoojax.api.dense, _name)))
+zoojax.api.dense.initial_params = _cached_initial_params(zoojax.api.dense.initial_params)
 
 
 def write_images(path: Path, first: int = 0) -> Path:
-    """Saves TINY_SIZES real digits; the last batch of ten training images is half full."""
+    """Saves TINY_SIZES real digits. The last batch of ten training images is half full."""
     digits, labels = load_digits(return_X_y=True)
     pixels, arrays = (digits / 16 * 255).astype(np.uint8).reshape(-1, 8, 8), {}
     for part, size in zip(("train", "val", "test"), TINY_SIZES, strict=True):
@@ -85,23 +83,23 @@ def write_images(path: Path, first: int = 0) -> Path:
 
 @once
 def images(factory: pytest.TempPathFactory) -> Path:
-    """An .npz with TINY_SIZES images."""
+    """An .npz file with TINY_SIZES images."""
     return write_images(factory.mktemp("images") / "tiny.npz")
 
 
 @once
 def other_images(factory: pytest.TempPathFactory) -> Path:
-    """Another."""
+    """An .npz file with different images."""
     return write_images(factory.mktemp("images") / "other.npz", first=500)
 
 
 def spec(factory: pytest.TempPathFactory) -> DataSpec:
-    """Of `images`."""
+    """The data spec of `images`."""
     return DataSpec(str(images(factory)))
 
 
 def train(factory: pytest.TempPathFactory, out: Path, grid: Grid = GRID, **options) -> Zoo:
-    """A dense zoo of the tiny images."""
+    """Trains a dense zoo on `images`."""
     return train_zoo(
         out, "tiny", grid, "small", spec(factory), **{"epochs": EPOCHS, "chunk": CHUNK, **options}
     )
@@ -109,13 +107,13 @@ def train(factory: pytest.TempPathFactory, out: Path, grid: Grid = GRID, **optio
 
 @once
 def dense(factory: pytest.TempPathFactory) -> Zoo:
-    """Three members, two epochs."""
+    """A dense zoo with three members, trained for two epochs."""
     return train(factory, factory.mktemp("zoos") / "dense")
 
 
 @once
 def pruned(factory: pytest.TempPathFactory) -> Zoo:
-    """The pruned twin of `dense`: ratios 0, 0.5, 0.9."""
+    """The magnitude-pruned twin of `dense`, with ratios 0, 0.5 and 0.9."""
     out = dense(factory).path.with_name("pruned")
     return prune_zoo(out, dense(factory), [0.0, 0.5, 0.9], epochs=EPOCHS, chunk=CHUNK)
 
@@ -131,12 +129,12 @@ KINDS = {"dense": dense, "mp": pruned, "vd": dropped_out}
 
 
 def copied(zoo: Zoo, to: Path) -> Path:
-    """A copy of a zoo's folder that a test may spoil."""
+    """Copies a zoo's folder, so that a test may change it."""
     return Path(shutil.copytree(zoo.path, to))
 
 
 def same_bits(a, b) -> bool:
-    """Whether two pytrees have the same structure, shapes, types and bits (NaNs too)."""
+    """Whether two pytrees have the same structure, shapes, dtypes and bits (including NaN)."""
 
     def equal(x, y) -> bool:
         x, y = np.asarray(x), np.asarray(y)
@@ -148,12 +146,12 @@ def same_bits(a, b) -> bool:
 
 
 def bits(frame) -> dict:
-    """A polars frame as a pytree of arrays."""
+    """Converts a polars frame to a pytree of arrays."""
     return {name: frame[name].to_numpy() for name in frame.columns}
 
 
 def assert_same_zoo(a: Zoo, b: Zoo) -> None:
-    """All states, the optimiser, metrics and members are the same to the bit."""
+    """Asserts that states, optimizer state, metrics and members are bit-identical."""
     assert a.epochs == b.epochs
     for epoch in a.epochs:
         assert same_bits(a.state(epoch), b.state(epoch)), f"states of epoch {epoch} differ"
@@ -164,7 +162,7 @@ def assert_same_zoo(a: Zoo, b: Zoo) -> None:
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Bytes and modification time of every file under a folder."""
+    """Content and modification time of every file under a folder."""
     return {
         str(f.relative_to(folder)): (f.read_bytes(), f.stat().st_mtime_ns)
         for f in sorted(folder.rglob("*"))
@@ -174,7 +172,7 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 @once
 def environment(_: pytest.TempPathFactory) -> dict[str, str]:
-    """For the command line: every compiled program kept (see conftest), wide, plain output."""
+    """Environment of commands: shared compilation cache (see conftest), wide plain output."""
     return {
         **os.environ,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -189,7 +187,7 @@ COMMAND = (sys.executable, "-m", "zoojax")
 
 
 def cli(factory: pytest.TempPathFactory, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Runs `zoojax ARGUMENTS` as `cli_process` does, in this process: it has imported JAX."""
+    """Runs `zoojax ARGUMENTS` in this process, which has already imported JAX."""
     out, error = io.StringIO(), io.StringIO()
     words = list(map(str, arguments))
     with (
@@ -200,15 +198,15 @@ def cli(factory: pytest.TempPathFactory, *arguments: object) -> subprocess.Compl
     ):
         try:
             status = main(words)
-        except SystemExit as ended:
-            status = int(ended.code or 0)
+        except SystemExit as stop:
+            status = int(stop.code or 0)
     return subprocess.CompletedProcess(words, status, out.getvalue(), error.getvalue())
 
 
 def cli_process(
     factory: pytest.TempPathFactory, *arguments: object
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `zoojax ARGUMENTS` in a process of its own, in a folder that is not the checkout."""
+    """Runs `zoojax ARGUMENTS` in a new process, outside of the repository."""
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
         env=environment(factory),
@@ -221,7 +219,7 @@ def cli_process(
 
 
 def cli_json(factory: pytest.TempPathFactory, *arguments: object):
-    """What a command that must succeed prints with --json, read strictly."""
+    """Runs a command with --json; returns its output, parsed strictly."""
     done = cli(factory, *arguments, "--json")
     assert done.returncode == 0, done.stderr
 
@@ -232,7 +230,7 @@ def cli_json(factory: pytest.TempPathFactory, *arguments: object):
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], *named: object) -> str:
-    """Exit status 2, nothing printed but one line of error that names things; the line."""
+    """Asserts exit status 2 and one error line that contains `named`; returns the line."""
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()

@@ -1,4 +1,4 @@
-"""Loss, accuracy and sparsity against torch and NumPy."""
+"""Loss, accuracy and sparsity compared with PyTorch and NumPy."""
 
 import functools
 
@@ -24,67 +24,68 @@ from zoojax.runtime import population
 from zoojax.training import engine, metrics
 
 SMALL = architecture("small", 1)
-# The XLA engine, and the kernel where there is one.
+# The XLA engine, and the kernel if it is available.
 ENGINES = sorted({"xla", engine.engine(SMALL, "cpu")})
 
 
 @functools.cache
-def accuracy(name):
-    return jax.jit(lambda *args: engine.evaluate(SMALL, "tanh", name, *args))
+def jitted_evaluate(engine_name):
+    return jax.jit(lambda *args: engine.evaluate(SMALL, "tanh", engine_name, *args))
 
 
-def assert_is_torchs(name, params, images, labels):
-    actual = accuracy(name)(params, jnp.asarray(images), jnp.asarray(labels))
+def assert_matches_torch(engine_name, params, images, labels):
+    """Returns the accuracy in PyTorch."""
+    actual = jitted_evaluate(engine_name)(params, jnp.asarray(images), jnp.asarray(labels))
     module = TorchCNN("small", 1, "tanh")
     load(module, params, SMALL)
     with torch.no_grad():
         logits, classes = module(nchw(images)), torch.tensor(np.asarray(labels), dtype=torch.long)
     loss = torch.nn.functional.cross_entropy(logits, classes).item()
-    hits = (logits.argmax(1) == classes).double().mean().item()
+    accuracy = (logits.argmax(1) == classes).double().mean().item()
     assert float(actual["loss"]) == pytest.approx(loss, rel=1e-5)
-    assert float(actual["acc"]) == pytest.approx(hits, abs=1e-6)
-    return hits
+    assert float(actual["acc"]) == pytest.approx(accuracy, abs=1e-6)
+    return accuracy
 
 
-# 64 is whole batches; 50 and 7 are padded, 7 to a single one.
-@pytest.mark.parametrize("name", ENGINES)
+# 64 images fill their batches; 50 and 7 are padded, 7 to a single batch.
+@pytest.mark.parametrize("engine_name", ENGINES)
 @pytest.mark.parametrize("count", [64, 50, 7])
-def test_accuracy_and_loss_are_torchs(name, count):
+def test_accuracy_and_loss_match_torch(engine_name, count):
     images, labels, *_ = made_up_batch(SMALL, count)
-    assert_is_torchs(name, made_up_params(SMALL), images, labels)
+    assert_matches_torch(engine_name, made_up_params(SMALL), images, labels)
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("engine_name", ENGINES)
 @pytest.mark.parametrize("count", [64, 50])
-def test_accuracy_and_loss_on_usps_are_torchs(data_dir, reference, name, count):
+def test_accuracy_and_loss_on_usps_match_torch(data_dir, reference, engine_name, count):
     test = usps(data_dir).test
     params = layout.params_to_flax(checkpoint(trial(reference, "dense", 2), 50), SMALL)
-    hits = assert_is_torchs(name, params, test.images[:count], test.labels[:count])
-    assert 0.7 < hits < 1
+    accuracy = assert_matches_torch(engine_name, params, test.images[:count], test.labels[:count])
+    assert 0.7 < accuracy < 1
 
 
-def test_padding_counts_for_nothing():
-    # All-zero images of class 0, which is what padding looks like, are right for this member.
+def test_padding_is_not_counted():
+    # This member classifies padding (all-zero images of class 0) correctly.
     params = jax.tree.map(np.zeros_like, made_up_params(SMALL))
     params["fc2"]["bias"][0] = 1
     images = jnp.zeros((17, 28, 28, 1))
     labels = jnp.array([0] * 3 + [1] * 14)
-    assert float(accuracy("xla")(params, images, labels)["acc"]) == pytest.approx(3 / 17)
+    assert float(jitted_evaluate("xla")(params, images, labels)["acc"]) == pytest.approx(3 / 17)
     batches = engine.evaluation_batches(images, labels)
     assert batches.images.shape == (2, 16, 28, 28, 1)
     assert batches.weights.sum() == 17
 
 
-def test_sparsity_is_numpys_and_leaves_biases_out():
+def test_sparsity_matches_numpy_and_excludes_biases():
     rng = np.random.default_rng(0)
     members = []
-    for share in (0.0, 0.3, 1.0):
+    for fraction in (0.0, 0.3, 1.0):
         params = made_up_params(SMALL)
         for leaves in params.values():
-            leaves["kernel"][rng.random(leaves["kernel"].shape) < share] = 0
+            leaves["kernel"][rng.random(leaves["kernel"].shape) < fraction] = 0
             leaves["bias"][:] = 0
-        params["conv3"]["kernel"].flat[0] = -0.0  # a zero too
-        params["conv3"]["kernel"].flat[1] = 1e-40  # not one, though XLA flushes it to zero
+        params["conv3"]["kernel"].flat[0] = -0.0  # counts as zero
+        params["conv3"]["kernel"].flat[1] = 1e-40  # does not, although XLA flushes it to zero
         members.append(params)
     actual = jax.vmap(metrics.sparsity)(population.stack(members))
     for i, params in enumerate(members):
@@ -98,16 +99,16 @@ def test_sparsity_is_numpys_and_leaves_biases_out():
     assert actual["sparsity"][0] == np.float32(1 / 2416)
 
 
-@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
-def test_one_number_that_is_not_finite_is_found(wrong):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_single_non_finite_value_is_detected(value):
     params = made_up_params(SMALL)
     assert metrics.is_finite(params)
-    params["conv2"]["bias"][3] = wrong
+    params["conv2"]["bias"][3] = value
     assert not metrics.is_finite(params)
 
 
-@pytest.mark.parametrize("name", ENGINES)
-def test_member_of_nan_has_a_loss_of_nan(name):
+@pytest.mark.parametrize("engine_name", ENGINES)
+def test_nan_member_has_nan_loss(engine_name):
     images, labels, *_ = made_up_batch(SMALL, 7)
     params = jax.tree.map(lambda p: np.full_like(p, np.nan), made_up_params(SMALL))
-    assert np.isnan(accuracy(name)(params, images, labels)["loss"])
+    assert np.isnan(jitted_evaluate(engine_name)(params, images, labels)["loss"])

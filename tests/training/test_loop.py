@@ -1,4 +1,4 @@
-"""The training loop against torch's optimisers and against itself, step by step."""
+"""Training loop compared with PyTorch optimizers and with single steps."""
 
 import functools
 
@@ -36,15 +36,15 @@ DECAYS = (0.0, 1e-3, 1e-2)
 RATES = {"adam": 1e-3, "sgd": 1e-2}
 
 
-def hypers(decays, rates):
-    """A member for each weight decay and learning rate, all of one seed."""
+def hyperparams(decays, rates):
+    """Hyperparameters of one member per weight decay and learning rate, all with one seed."""
     count = len(decays)
     return loop.Hyperparams(
         jnp.zeros(count, jnp.int32), jnp.asarray(rates), jnp.asarray(decays), jnp.zeros(count)
     )
 
 
-def recipe(kind, optimizer, arch=SMALL, activation="tanh"):
+def program_spec(kind, optimizer, arch=SMALL, activation="tanh"):
     return ProgramSpec(
         kind, arch, activation, optimizer, False, BATCH, engine=engine.engine(arch, "cpu")
     )
@@ -52,27 +52,27 @@ def recipe(kind, optimizer, arch=SMALL, activation="tanh"):
 
 @functools.cache
 def epoch_of_three(kind, optimizer, arch, activation):
-    """(trainable, fixed, hypers [3], batch) -> one epoch of three members in the batch's order."""
-    method = recipe(kind, optimizer, arch, activation).method
+    """(trainable, fixed, hyperparams [3], batch) -> one unshuffled epoch of three members."""
+    sparsifier = program_spec(kind, optimizer, arch, activation).sparsifier
 
     @jax.jit
-    def run(trainable, fixed, hyper, batch):
+    def run(trainable, fixed, hyperparams, batch):
         state = loop.init_state(trainable, fixed, optimizer)
         order = jnp.arange(batch.labels.shape[0])
 
-        def one(hyper):
+        def train_member(hyperparams):
             return loop.train_epoch(
-                *(method, optimizer, BATCH, False, state, hyper),
+                *(sparsifier, optimizer, BATCH, False, state, hyperparams),
                 *(batch.images, batch.labels, order, jnp.int32(1)),
             )
 
-        return jax.vmap(one)(hyper)
+        return jax.vmap(train_member)(hyperparams)
 
     return run
 
 
 def half_pruned(params, kind):
-    """The trainable and fixed parts of a member, and of a twin without its smaller half."""
+    """The trainable and fixed parts of a member: dense, or with half of its weights pruned."""
     if kind == "dense":
         return {"params": params}, {}
     weights = sum(w.size for w in parameters.kernels(params).values())
@@ -80,36 +80,36 @@ def half_pruned(params, kind):
 
 
 def torch_steps(params, batch, arch, activation, kind, optimizer, decay):
-    """A member's parameters after STEPS steps in torch."""
+    """Parameters of a member after STEPS steps in PyTorch."""
     module = TorchCNN(arch.name, arch.channels, activation)
     load(module, params, arch)
     if kind == "mp":
         prune.global_unstructured(module.prunable(), prune.L1Unstructured, amount=0.5)
     if optimizer == "adam":
-        theirs = torch.optim.Adam(module.parameters(), RATES["adam"], weight_decay=decay)
+        torch_optimizer = torch.optim.Adam(module.parameters(), RATES["adam"], weight_decay=decay)
     else:
-        theirs = torch.optim.SGD(
+        torch_optimizer = torch.optim.SGD(
             module.parameters(), RATES["sgd"], momentum=0.9, weight_decay=decay
         )
     images, labels = nchw(batch.images), torch_labels(batch)
     for i in range(STEPS):
         part = slice(i * BATCH, (i + 1) * BATCH)
-        theirs.zero_grad()
+        torch_optimizer.zero_grad()
         torch.nn.functional.cross_entropy(module(images[part]), labels[part]).backward()
-        theirs.step()
+        torch_optimizer.step()
     return layout.params_to_flax(numpy_state(module.state_dict()), arch)
 
 
-def assert_steps_are_torchs(params, batch, arch, activation, kind, optimizer):
+def assert_steps_match_torch(params, batch, arch, activation, kind, optimizer):
     trainable, fixed = half_pruned(params, kind)
     run = epoch_of_three(kind, optimizer, arch, activation)
-    states, _ = run(trainable, fixed, hypers(DECAYS, [RATES[optimizer]] * 3), batch)
-    ours = [population.take(states.trainable["params"], i) for i in range(3)]
-    for member, decay in zip(ours, DECAYS, strict=True):
+    states, _ = run(trainable, fixed, hyperparams(DECAYS, [RATES[optimizer]] * 3), batch)
+    members = [population.take(states.trainable["params"], i) for i in range(3)]
+    for member, decay in zip(members, DECAYS, strict=True):
         expected = torch_steps(params, batch, arch, activation, kind, optimizer, decay)
         assert_trees_close(member, expected, rtol=0, atol=1e-4)
-    # The tolerance tells weight decays, and training from none, apart.
-    for one, other in [(ours[0], ours[2]), (ours[0], trainable["params"])]:
+    # The tolerance distinguishes weight decays, and trained from untrained members.
+    for one, other in [(members[0], members[2]), (members[0], trainable["params"])]:
         difference = jax.tree.map(lambda a, b: np.abs(a - b).max(), one, other)
         assert max(jax.tree.leaves(difference)) > 5e-4
 
@@ -120,18 +120,18 @@ KINDS_AND_OPTIMIZERS = [
 
 
 @pytest.mark.parametrize("kind, optimizer", KINDS_AND_OPTIMIZERS)
-def test_steps_are_torchs(kind, optimizer):
+def test_steps_match_torch(kind, optimizer):
     batch = made_up_batch(SMALL, STEPS * BATCH)
-    assert_steps_are_torchs(made_up_params(SMALL), batch, SMALL, "tanh", kind, optimizer)
+    assert_steps_match_torch(made_up_params(SMALL), batch, SMALL, "tanh", kind, optimizer)
 
 
-def test_steps_of_the_large_cnn_are_torchs():
+def test_steps_of_large_cnn_match_torch():
     batch = made_up_batch(LARGE, STEPS * BATCH)
-    assert_steps_are_torchs(made_up_params(LARGE), batch, LARGE, "gelu", "mp", "adam")
+    assert_steps_match_torch(made_up_params(LARGE), batch, LARGE, "gelu", "mp", "adam")
 
 
 @pytest.mark.parametrize("kind, optimizer", KINDS_AND_OPTIMIZERS)
-def test_steps_from_a_reference_checkpoint_are_torchs(reference, kind, optimizer):
+def test_steps_from_reference_checkpoint_match_torch(reference, kind, optimizer):
     params = layout.params_to_flax(checkpoint(trial(reference, "dense", 1), 25), SMALL)
     with np.load(reference / "logits_first64_test.npz") as first:
         images, labels = first["images"].transpose(0, 2, 3, 1), first["labels"]
@@ -139,16 +139,16 @@ def test_steps_from_a_reference_checkpoint_are_torchs(reference, kind, optimizer
     batch = base.Batch(
         jnp.asarray(images[index]), jnp.asarray(labels[index], jnp.int32), jnp.ones(len(index))
     )
-    assert_steps_are_torchs(params, batch, SMALL, "tanh", kind, optimizer)
+    assert_steps_match_torch(params, batch, SMALL, "tanh", kind, optimizer)
 
 
 @pytest.mark.parametrize("optimizer", optimizers.OPTIMIZERS)
 def test_pruned_weights_stay_exactly_zero(optimizer):
-    # From a state whose pruned weights are not zero yet, and under weight decay.
+    # Start from a state with nonzero pruned weights, and with weight decay.
     params, batch = made_up_params(SMALL), made_up_batch(SMALL, STEPS * BATCH)
     fixed = half_pruned(params, "mp")[1]
     run = epoch_of_three("mp", optimizer, SMALL, "tanh")
-    states, _ = run({"params": params}, fixed, hypers(DECAYS, [RATES[optimizer]] * 3), batch)
+    states, _ = run({"params": params}, fixed, hyperparams(DECAYS, [RATES[optimizer]] * 3), batch)
     for layer, mask in fixed["mask"].items():
         kernels = np.asarray(states.trainable["params"][layer]["kernel"])
         assert not np.asarray(mask).all()
@@ -159,67 +159,64 @@ def test_pruned_weights_stay_exactly_zero(optimizer):
 
 
 @pytest.mark.parametrize("optimizer", optimizers.OPTIMIZERS)
-def test_a_member_that_is_not_finite_harms_no_other(optimizer):
+def test_non_finite_member_does_not_affect_others(optimizer):
     batch = made_up_batch(SMALL, STEPS * BATCH)
     run = epoch_of_three("dense", optimizer, SMALL, "tanh")
     trainable, rate = {"params": made_up_params(SMALL)}, RATES[optimizer]
-    states = run(trainable, {}, hypers([0.0] * 3, [rate, np.nan, rate]), batch)[0].trainable
+    states = run(trainable, {}, hyperparams([0.0] * 3, [rate, np.nan, rate]), batch)[0].trainable
     for leaf in jax.tree.leaves(states):
         assert np.isnan(leaf[1]).all()
         assert np.isfinite(leaf[0]).all()
         np.testing.assert_array_equal(leaf[0], leaf[2])
 
 
-# The epoch
+# Epochs
 
 
-def test_epoch_is_its_steps_and_the_last_batch_is_smaller():
-    count, hyper = (
-        23,
-        loop.Hyperparams(jnp.int32(5), jnp.float32(1e-3), jnp.float32(1e-2), jnp.zeros(())),
-    )
-    method = recipe("dense", "adam").method
+def test_epoch_matches_single_steps_with_partial_last_batch():
+    count = 23
+    hyper = loop.Hyperparams(jnp.int32(5), jnp.float32(1e-3), jnp.float32(1e-2), jnp.zeros(()))
+    sparsifier = program_spec("dense", "adam").sparsifier
     images, labels, *_ = made_up_batch(SMALL, count)
     state = loop.init_state({"params": made_up_params(SMALL)}, {}, "adam")
     order, key = np.random.default_rng(1).permutation(count), keys.stream_key(5, "noise", 3)
-    after, metrics = jax.jit(functools.partial(loop.train_epoch, method, "adam", BATCH, False))(
-        state, hyper, images, labels, jnp.asarray(order), jnp.int32(3)
-    )
+    train_epoch = jax.jit(functools.partial(loop.train_epoch, sparsifier, "adam", BATCH, False))
+    after, metrics = train_epoch(state, hyper, images, labels, jnp.asarray(order), jnp.int32(3))
 
-    step = jax.jit(
-        lambda s, b, k: loop.train_step(method, "adam", s, hyper, b, False, k, jnp.int32(3))
+    train_step = jax.jit(
+        lambda s, b, k: loop.train_step(sparsifier, "adam", s, hyper, b, False, k, jnp.int32(3))
     )
-    losses, right = [], 0.0
+    losses, correct_sum = [], 0.0
     for i, start in enumerate(range(0, count, BATCH)):
         index = order[start : start + BATCH]
         batch = base.Batch(images[index], labels[index], jnp.ones(len(index)))
-        state, loss, correct = step(state, batch, keys.step_noise(key, i))
+        state, loss, num_correct = train_step(state, batch, keys.step_noise(key, i))
         losses += [float(loss)] * len(index)
-        right += float(correct)
+        correct_sum += float(num_correct)
     assert len(losses) == count
     assert_trees_close(after, state, rtol=1e-5, atol=1e-6)
     assert float(metrics["train_loss"]) == pytest.approx(np.mean(losses), rel=1e-5)
-    assert float(metrics["train_acc"]) == pytest.approx(right / count, rel=1e-6)
-    assert 0 < right < count
+    assert float(metrics["train_acc"]) == pytest.approx(correct_sum / count, rel=1e-6)
+    assert 0 < correct_sum < count
 
 
-def test_cross_entropy_leaves_padding_out():
+def test_cross_entropy_excludes_padding():
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(5, 10)), np.array([3, 1, 4, 1, 5])
-    logits[3:] = 1e6  # padding may be anything
+    logits[3:] = 1e6  # padding may have any value
     batch = base.Batch(jnp.zeros((5, 1)), jnp.asarray(labels), jnp.array([1.0, 1, 1, 0, 0]))
     expected = torch.nn.functional.cross_entropy(torch.tensor(logits[:3]), torch.tensor(labels[:3]))
     actual = engine.cross_entropy(jnp.asarray(logits, jnp.float32), batch)
     assert float(actual) == pytest.approx(expected.item(), rel=1e-5)
 
 
-# What every method promises
+# Contract of every sparsifier
 
-METHODS = ("dense", "mp", "vd-released", "vd-corrected")
+SPARSIFIERS = ("dense", "mp", "vd-released", "vd-corrected")
 ARCHITECTURES = {"small": SMALL, "large": LARGE}
 
 
-def member_of(name, arch):
+def member_for(name, arch):
     params = made_up_params(arch)
     if name.startswith("vd"):
         variant = name.removeprefix("vd-")
@@ -230,35 +227,39 @@ def member_of(name, arch):
 
 @functools.cache
 def one_step(name, arch_name):
-    """The method, and by optimiser: a state, its state after a step, loss and right ones."""
+    """Takes one step with every optimizer.
+
+    Returns:
+        The sparsifier, and {optimizer: (state before, state after, loss, number correct)}.
+    """
     arch = ARCHITECTURES[arch_name]
     kind = name.partition("-")[0]
-    method = recipe(kind, "adam", arch, "relu").method
+    sparsifier = program_spec(kind, "adam", arch, "relu").sparsifier
     hyper = loop.Hyperparams(*(jnp.float32(x) for x in (0, 1e-3, 1e-3, 0.5)))
-    states = {o: loop.init_state(*member_of(name, arch), o) for o in optimizers.OPTIMIZERS}
-    # Dropout in one of them, as it is slow to compile.
+    states = {o: loop.init_state(*member_for(name, arch), o) for o in optimizers.OPTIMIZERS}
+    # Dropout in one case only: it is slow to compile.
     dropout = (name, arch_name) == ("dense", "small")
 
-    @jax.jit  # together: the optimisers share a gradient
+    @jax.jit  # compiled together, as the optimizers share a gradient
     def run(states, batch, noise):
         return {
-            o: loop.train_step(method, o, state, hyper, batch, dropout, noise, jnp.int32(2))
+            o: loop.train_step(sparsifier, o, state, hyper, batch, dropout, noise, jnp.int32(2))
             for o, state in states.items()
         }
 
     after = run(states, made_up_batch(arch, 2), keys.step_noise(keys.stream_key(0, "noise", 2), 0))
-    return method, jax.tree.map(np.asarray, {o: (states[o], *after[o]) for o in states})
+    return sparsifier, jax.tree.map(np.asarray, {o: (states[o], *after[o]) for o in states})
 
 
 @pytest.mark.parametrize("arch_name", ARCHITECTURES)
 @pytest.mark.parametrize("optimizer", optimizers.OPTIMIZERS)
-@pytest.mark.parametrize("name", METHODS)
-def test_contract(name, optimizer, arch_name):
-    method, results = one_step(name, arch_name)
-    before, after, loss, correct = results[optimizer]
+@pytest.mark.parametrize("name", SPARSIFIERS)
+def test_sparsifier_contract(name, optimizer, arch_name):
+    sparsifier, results = one_step(name, arch_name)
+    before, after, loss, num_correct = results[optimizer]
     assert np.isfinite(loss)
     assert loss.shape == ()
-    assert correct in (0, 1, 2)
+    assert num_correct in (0, 1, 2)
     assert jax.tree.structure(after) == jax.tree.structure(before)
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         assert (new.shape, new.dtype) == (old.shape, old.dtype)
@@ -266,7 +267,7 @@ def test_contract(name, optimizer, arch_name):
     moved = jax.tree.map(lambda a, b: (a != b).any(), after.trainable, before.trainable)
     assert all(jax.tree.leaves(moved))
     jax.tree.map(np.testing.assert_array_equal, after.fixed, before.fixed)
-    again = method.project(after.trainable, after.fixed)
+    again = sparsifier.project(after.trainable, after.fixed)
     jax.tree.map(np.testing.assert_array_equal, again, after.trainable)
-    effective = method.effective(after.trainable, after.fixed)
+    effective = sparsifier.effective(after.trainable, after.fixed)
     assert jax.tree.map(np.shape, effective) == jax.tree.map(np.shape, before.trainable["params"])

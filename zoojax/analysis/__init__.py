@@ -1,6 +1,6 @@
-"""The paper's tables, and more, from any zoo and its twins.
+"""The paper's tables, and more, for any zoo and its twins.
 
-Every function takes zoos and gives a polars frame:
+Every function takes zoos and returns a polars frame:
 
     from zoojax import analysis, open_zoo
 
@@ -8,11 +8,13 @@ Every function takes zoos and gives a polars frame:
     analysis.agreement(zoo, twin, epoch=10)
     analysis.correlation(zoo, twin)
 
-`analyse` makes all of them at once; `zoojax analyse` writes them, and draws.
+`analyze` computes all of them at once; `zoojax analyze` also writes them and draws figures.
 """
 
 import importlib
 from typing import TYPE_CHECKING
+
+from zoojax.deprecation import current_name
 
 if TYPE_CHECKING:
     from zoojax.analysis.export import paper_tables, write_tables
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
         summary,
     )
 
-# Imported where first used: scipy takes seconds, and a training wants a summary alone.
+# Imported on first use: scipy takes seconds to import, and training only needs `summary`.
 _PUBLIC = {
     "Analysis": "results",
     "agreement": "prediction_agreement",
@@ -68,6 +70,19 @@ _PUBLIC = {
     "paper_results": "paper",
     "summary": "summaries",
     "write_tables": "export",
+}
+_RENAMED = {
+    "analyse": "analyze",
+    "beside_paper": "compare_with_paper",
+    "consistency": "rank_consistency",
+    "crossing": "crossover",
+    "friendliness": "member_prunability",
+    "matched_epoch": "nearest_sparsity_epoch",
+    "measurements": "member_metrics",
+    "pairs": "paired_metrics",
+    "predictability": "outcome_predictability",
+    "printed_tables": "paper_tables",
+    "published": "paper_results",
 }
 
 __all__ = [
@@ -99,6 +114,7 @@ __all__ = [
 
 
 def __getattr__(name: str):
+    name = current_name("zoojax.analysis", name, _RENAMED)
     if name not in _PUBLIC:
         raise AttributeError(f"module 'zoojax.analysis' has no attribute '{name}'")
     return getattr(importlib.import_module(f"zoojax.analysis.{_PUBLIC[name]}"), name)

@@ -1,6 +1,6 @@
-"""An analysis as files: every table, and those that the paper prints as it prints them."""
+"""Writes the tables of an analysis to files, and the paper's tables in its layout."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,25 +13,27 @@ from zoojax.filesystem.reading import entries
 from zoojax.filesystem.tables import write_both
 from zoojax.text import printable
 
-_LONGEST_NAME = 100
-# Epochs that the paper's Tables 6 and 7 show.
-_TABLE_6, _TABLE_7 = (0, 2, 4, 6, 8, 10, 13, 16, 19, 22, 25), (0, 5, 10, 15, 20, 25)
-_PRINTED = (
+_MAX_NAME_LENGTH = 100
+# Epochs shown in the paper's Tables 6 and 7.
+_TABLE_6_EPOCHS, _TABLE_7_EPOCHS = (0, 2, 4, 6, 8, 10, 13, 16, 19, 22, 25), (0, 5, 10, 15, 20, 25)
+_PAPER_TABLES = (
     *("table1_agreement", "table2_correlation", "table5_magnitude_pruning"),
     *("table6_variational_dropout", "table7_layers_vd", "table8_layers_mp"),
 )
 _NAMES = {"test_acc": "Accuracy", "ggap": "GGap", "sparsity": "Sparsity", "agreement": "Agreement"}
+# Last columns of Tables 7 and 8.
+_LAYER_HEADINGS = ("Accuracy", "GGap")
 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table for reading.
+    """A table formatted as in the paper.
 
     Attributes:
-        name: of its files.
-        caption: what it shows, a sentence.
-        columns: headings.
-        rows: cells.
+        name: file name without suffix.
+        caption: one or two sentences.
+        columns: column headings.
+        rows: formatted cells, one list per row.
     """
 
     name: str
@@ -40,20 +42,20 @@ class PaperTable:
     rows: list[list[str]]
 
     def markdown(self) -> str:
-        """As a Markdown table under its caption."""
-        head, *rows = [list(map(_escaped_markdown, row)) for row in (self.columns, *self.rows)]
+        """Formats the table as Markdown, under its caption."""
+        head, *rows = [list(map(_escape_markdown, row)) for row in (self.columns, *self.rows)]
         lines = [head, ["---:"] * len(head), *rows]
         table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        return f"{_escaped_markdown(self.caption)}\n\n{table}\n"
+        return f"{_escape_markdown(self.caption)}\n\n{table}\n"
 
     def latex(self) -> str:
-        """As a LaTeX table with booktabs."""
+        """Formats the table as LaTeX with booktabs."""
         body = [_latex_row(self.columns), r"\midrule", *map(_latex_row, self.rows)]
         return "\n".join(
             [
                 r"\begin{table}",
                 r"\centering",
-                rf"\caption{{{_escaped(self.caption)}}}",
+                rf"\caption{{{_escape_latex(self.caption)}}}",
                 rf"\begin{{tabular}}{{{'r' * len(self.columns)}}}",
                 r"\toprule",
                 *body,
@@ -66,7 +68,7 @@ class PaperTable:
 
 
 def _latex_row(cells: list[str]) -> str:
-    return " & ".join(map(_escaped, cells)) + r" \\"
+    return " & ".join(map(_escape_latex, cells)) + r" \\"
 
 
 _LATEX = str.maketrans(
@@ -78,7 +80,7 @@ _LATEX = str.maketrans(
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
         '"': r"\textquotedbl{}",
-        # Ligatures: ?` and !` are other signs, -- is a dash.
+        # Would form ligatures in ?` and !`.
         "`": r"\textasciigrave{}",
         **{c: f"\\{c}" for c in "&%$#_{}"},
     }
@@ -86,99 +88,122 @@ _LATEX = str.maketrans(
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\`*_<>|~$&"})
 
 
-def _escaped(text: str) -> str:
-    """Text as LaTeX prints it."""
+def _escape_latex(text: str) -> str:
+    """Escapes text for LaTeX."""
     return printable(text, 1000).translate(_LATEX)
 
 
-def _escaped_markdown(text: str) -> str:
-    """Text as Markdown shows it: no markup, no cell of its own, no link."""
+def _escape_markdown(text: str) -> str:
+    """Escapes text for Markdown: no markup, cell separators or links."""
     return printable(text, 1000).translate(_MARKDOWN).replace("](", r"\](").replace("][", r"\][")
 
 
-def write_tables(found: Analysis, folder: Path) -> None:
-    """Writes every table as Parquet and CSV, the matrices of agreement as Parquet, and
-    those that the paper prints as Markdown and LaTeX too.
+def write_tables(analysis: Analysis, folder: Path) -> None:
+    """Writes all tables of an analysis.
+
+    Tables are written as Parquet and CSV, agreement matrices as Parquet, and the paper's
+    tables as Markdown and LaTeX. Files of an earlier analysis are removed first.
+
+    Args:
+        analysis: the analysis.
+        folder: output folder; created if it does not exist.
 
     Raises:
         ZoojaxError: a file cannot be written.
     """
     make_folder(folder)
-    # Of an earlier analysis: what this one lacks would pass for its own.
+    # Otherwise tables that this analysis lacks would seem to belong to it.
     with os_errors(folder):
         for name in entries(folder):
-            if _is_ours(name):
+            if _is_analysis_file(name):
                 (folder / name).unlink()
-    for name, table in found.tables.items():
+    for name, table in analysis.tables.items():
         write_both(folder, name, table)
-    for name, matrix in found.matrices.items():
+    for name, matrix in analysis.matrices.items():
         file = folder / f"agreement_{name.replace(' ', '_').replace('%', '')}.parquet"
-        down, across = (found.zoo.members_table["id"].head(size) for size in matrix.shape)
+        down, across = (analysis.zoo.members_table["id"].head(size) for size in matrix.shape)
         columns = across.cast(pl.String).to_list()
         table = pl.DataFrame({"member": down}).hstack(pl.DataFrame(matrix, schema=columns))
         write_table(file, table, durable=False)
-    for printed in paper_tables(found):
-        for suffix, text in (("md", printed.markdown()), ("tex", printed.latex())):
-            file = folder / f"{printed.name}.{suffix}"
+    for paper_table in paper_tables(analysis):
+        for suffix, text in (("md", paper_table.markdown()), ("tex", paper_table.latex())):
+            file = folder / f"{paper_table.name}.{suffix}"
             atomic_write(
                 file, lambda path, text=text: path.write_text(text, "utf-8"), durable=False
             )
 
 
-def _is_ours(name: str) -> bool:
-    """Whether an analysis writes a file of this name."""
+def _is_analysis_file(name: str) -> bool:
+    """Whether an analysis writes files with this name."""
     stem, _, suffix = name.rpartition(".")
-    known = stem in (*TABLES, *_PRINTED) or stem.startswith(("agreement_", "representation_"))
+    known = stem in (*TABLES, *_PAPER_TABLES) or stem.startswith(("agreement_", "representation_"))
     return known and suffix in ("parquet", "csv", "md", "tex")
 
 
-def paper_tables(found: Analysis) -> Iterator[PaperTable]:
-    """The paper's Tables 1, 2 and 5 to 8 of this zoo, as far as it has twins."""
-    zoo, count = printable(found.zoo.config.name, _LONGEST_NAME), len(found.zoo)
-    values = f"{zoo}, {count} members; mean (std) in %."
-    yield from _agreement(found, values)
-    yield from _correlation(found, zoo)
-    trajectories = found.tables["trajectories"]
-    layers = [f"sparsity_{layer}" for layer in found.zoo.config.shape.layers]
-    shown = [*layers, "test_acc", "ggap"]
-    headings = [*found.zoo.config.shape.layers, "Accuracy", "GGap"]
+def paper_tables(analysis: Analysis) -> Iterator[PaperTable]:
+    """The paper's Tables 1, 2 and 5 to 8 for this zoo, as far as it has the twins for them."""
+    name = printable(analysis.zoo.config.name, _MAX_NAME_LENGTH)
+    values = f"{name}, {len(analysis.zoo)} members; mean (std) in %."
+    yield from _agreement_table(analysis, values)
+    yield from _correlation_table(analysis, name)
+    trajectories = analysis.tables["trajectories"]
+    layers = analysis.zoo.config.shape.layers
     pruned = trajectories.filter(pl.col("method") == "mp").sort("ratio", "epoch")
     if len(pruned):
-        last = last_epoch(pruned)
-        ended = pruned.filter(pl.col("epoch") == last)
-        # Converted twins may end at other epochs at other ratios.
-        ratios = ended["ratio"].to_list()
-        rows = []
-        for metric in ("test_acc", "ggap"):
-            for epoch in sorted({0, last} & set(pruned["epoch"].to_list())):
-                of_epoch = pruned.filter(pl.col("epoch") == epoch)
-                cells = dict(zip(of_epoch["ratio"], _cells(of_epoch, metric), strict=True))
-                rows.append([_NAMES[metric], str(epoch), *(cells.get(r, "-") for r in ratios)])
-        columns = ["Metric", "Epoch", *(f"{ratio:.0%}" for ratio in ratios)]
-        caption = f"Magnitude pruning by ratio and epoch of fine-tuning (Table 5). {values}"
-        yield PaperTable("table5_magnitude_pruning", caption, columns, rows)
-        cells = zip(*(_cells(ended, name) for name in shown), strict=True)
-        rows = [[f"{r:.0%}", *row] for r, row in zip(ratios, cells, strict=True)]
-        caption = f"Magnitude pruning: sparsity by layer (Table 8). {values}"
-        yield PaperTable("table8_layers_mp", caption, ["Ratio", *headings], rows)
-    dropped = trajectories.filter(pl.col("method") == "vd").sort("epoch")
-    if len(dropped):
-        few = dropped.filter(pl.col("epoch").is_in(_TABLE_6))
-        rows = [
-            [_NAMES[metric], *_cells(few, metric)] for metric in ("test_acc", "ggap", "sparsity")
-        ]
-        caption = f"Variational dropout by epoch (Table 6). {values}"
-        columns = ["Metric", *map(str, few["epoch"].to_list())]
-        yield PaperTable("table6_variational_dropout", caption, columns, rows)
-        few = dropped.filter(pl.col("epoch").is_in(_TABLE_7))
-        cells = zip(*(_cells(few, name) for name in shown), strict=True)
-        rows = [[str(e), *row] for e, row in zip(few["epoch"].to_list(), cells, strict=True)]
-        caption = f"Variational dropout: sparsity by layer and epoch (Table 7). {values}"
-        yield PaperTable("table7_layers_vd", caption, ["Epoch", *headings], rows)
+        yield from _magnitude_pruning_tables(pruned, layers, values)
+    dropout = trajectories.filter(pl.col("method") == "vd").sort("epoch")
+    if len(dropout):
+        yield from _variational_dropout_tables(dropout, layers, values)
 
 
-def _agreement(found: Analysis, values: str) -> Iterator[PaperTable]:
-    table = found.tables.get("agreement_summary")
+def _magnitude_pruning_tables(
+    table: pl.DataFrame, layers: Sequence[str], values: str
+) -> Iterator[PaperTable]:
+    """Tables 5 and 8, from trajectories sorted by ratio and epoch."""
+    last = last_epoch(table)
+    at_end = table.filter(pl.col("epoch") == last)
+    ratios = at_end["ratio"].to_list()
+    rows = []
+    for metric in ("test_acc", "ggap"):
+        for epoch in sorted({0, last} & set(table["epoch"].to_list())):
+            at_epoch = table.filter(pl.col("epoch") == epoch)
+            # In converted twins, ratios may end at different epochs.
+            cells = dict(zip(at_epoch["ratio"], _cells(at_epoch, metric), strict=True))
+            rows.append([_NAMES[metric], str(epoch), *(cells.get(r, "-") for r in ratios)])
+    columns = ["Metric", "Epoch", *(f"{ratio:.0%}" for ratio in ratios)]
+    caption = f"Magnitude pruning by ratio and epoch of fine-tuning (Table 5). {values}"
+    yield PaperTable("table5_magnitude_pruning", caption, columns, rows)
+    cells = zip(*(_cells(at_end, name) for name in _layer_quantities(layers)), strict=True)
+    rows = [[f"{r:.0%}", *row] for r, row in zip(ratios, cells, strict=True)]
+    caption = f"Magnitude pruning: sparsity by layer (Table 8). {values}"
+    yield PaperTable("table8_layers_mp", caption, ["Ratio", *layers, *_LAYER_HEADINGS], rows)
+
+
+def _variational_dropout_tables(
+    table: pl.DataFrame, layers: Sequence[str], values: str
+) -> Iterator[PaperTable]:
+    """Tables 6 and 7, from trajectories sorted by epoch."""
+    selected = table.filter(pl.col("epoch").is_in(_TABLE_6_EPOCHS))
+    rows = [
+        [_NAMES[metric], *_cells(selected, metric)] for metric in ("test_acc", "ggap", "sparsity")
+    ]
+    caption = f"Variational dropout by epoch (Table 6). {values}"
+    columns = ["Metric", *map(str, selected["epoch"].to_list())]
+    yield PaperTable("table6_variational_dropout", caption, columns, rows)
+    selected = table.filter(pl.col("epoch").is_in(_TABLE_7_EPOCHS))
+    cells = zip(*(_cells(selected, name) for name in _layer_quantities(layers)), strict=True)
+    rows = [[str(e), *row] for e, row in zip(selected["epoch"].to_list(), cells, strict=True)]
+    caption = f"Variational dropout: sparsity by layer and epoch (Table 7). {values}"
+    yield PaperTable("table7_layers_vd", caption, ["Epoch", *layers, *_LAYER_HEADINGS], rows)
+
+
+def _layer_quantities(layers: Sequence[str]) -> list[str]:
+    """Columns of Tables 7 and 8."""
+    return [*(f"sparsity_{layer}" for layer in layers), "test_acc", "ggap"]
+
+
+def _agreement_table(analysis: Analysis, values: str) -> Iterator[PaperTable]:
+    table = analysis.tables.get("agreement_summary")
     if table is None:
         return
     quantities = ("test_acc", "sparsity", "agreement")
@@ -187,13 +212,13 @@ def _agreement(found: Analysis, values: str) -> Iterator[PaperTable]:
         [_population(row), str(row["epoch"]), *cell]
         for row, cell in zip(table.iter_rows(named=True), cells, strict=True)
     ]
-    caption = f"Agreement of twins with the members they were made from (Tables 1, 9). {values}"
+    caption = f"Agreement of twins with their parents (Tables 1, 9). {values}"
     columns = ["Twin", "Epoch", *(_NAMES[name] for name in quantities)]
     yield PaperTable("table1_agreement", caption, columns, rows)
 
 
-def _correlation(found: Analysis, zoo: str) -> Iterator[PaperTable]:
-    table = found.tables.get("correlation")
+def _correlation_table(analysis: Analysis, zoo: str) -> Iterator[PaperTable]:
+    table = analysis.tables.get("correlation")
     if table is None:
         return
     last = pl.col("epoch").max().over("method")
@@ -215,7 +240,7 @@ def _correlation(found: Analysis, zoo: str) -> Iterator[PaperTable]:
     ]
     caption = (
         f"Correlation of accuracy before and after sparsification (Table 2). {zoo}, "
-        f"{len(found.zoo)} members; in %, with 95 % bootstrap intervals."
+        f"{len(analysis.zoo)} members; in %, with 95 % bootstrap intervals."
     )
     columns = ["Twin", "Epoch", "Sparsity", "Pearson's r", "Kendall's tau"]
     yield PaperTable("table2_correlation", caption, columns, rows)
@@ -232,5 +257,5 @@ def _cells(table: pl.DataFrame, name: str) -> list[str]:
     return [f"{_percent(m)} ({_percent(s)})" for m, s in zip(means, stds, strict=True)]
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}"
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.1f}"

@@ -1,4 +1,4 @@
-"""The folder of an analysis: whose it is, and what an earlier one left in it."""
+"""The output folder of an analysis: ownership marker and cleanup."""
 
 import json
 from collections.abc import Sequence
@@ -22,60 +22,65 @@ FORMAT = "zoojax-analysis"
 
 @dataclass(frozen=True)
 class _Owner:
-    """Whose an analysis is, by fingerprints."""
+    """Fingerprints of the zoo and the twins that an analysis belongs to."""
 
     zoo: Sha256
     twins: list[Sha256]
 
 
 def check_folder(folder: Path, zoo: Zoo | None = None, twins: Sequence[Zoo] = ()) -> None:
-    """Checks that a folder can be that of an analysis; nothing is written.
+    """Checks that an analysis can be written to a folder, without writing anything.
 
-    The same zoo may be analysed again into its folder: with the same twins, or with more.
+    A zoo may be analyzed again into the same folder, with the same twins or with more.
 
     Args:
-        folder: the folder; it need not be there.
-        zoo: the dense zoo; None if it is not made yet.
+        folder: the folder; it need not exist.
+        zoo: the dense zoo; None if it is not trained yet.
         twins: its twins.
 
     Raises:
-        ZoojaxError: it is a file; or holds a page, tables or figures that no analysis marked
-            as its own; or the analysis of another zoo, or of other twins.
+        ZoojaxError: the folder is a file, holds a report, tables or figures without an
+            analysis marker, or holds an analysis of another zoo or of other twins.
     """
     if exists(folder) and not is_folder(folder):
         raise ZoojaxError(f"{folder} is a file; give --out a new folder")
-    found = _owner(folder)
-    if found is None:
+    owner = _read_owner(folder)
+    if owner is None:
         for name in (REPORT, TABLES, FIGURES):
             if exists(folder / name):
                 raise ZoojaxError(
-                    f"{folder} holds {name} but no {MARKER}, so it is no analysis of this zoo; "
+                    f"{folder} holds {name} but no {MARKER}, so it is not an analysis of this zoo; "
                     f"give --out another folder, or move {name} away"
                 )
         return
-    if zoo is not None and found.zoo != zoo.fingerprint:
+    if zoo is not None and owner.zoo != zoo.fingerprint:
         raise ZoojaxError(
             f"{folder} holds the analysis of another zoo than {zoo.path}; give --out another folder"
         )
-    if zoo is not None and not set(found.twins) <= {twin.fingerprint for twin in twins}:
+    if zoo is not None and not set(owner.twins) <= {twin.fingerprint for twin in twins}:
         raise ZoojaxError(
             f"{folder} holds an analysis of {zoo.path} with other twins; give --out another "
-            "folder, or the twins it was made with"
+            "folder, or the twins it was created with"
         )
 
 
 def claim_folder(folder: Path, zoo: Zoo, twins: Sequence[Zoo]) -> None:
-    """Makes a folder that of an analysis, and removes what an interruption left half written.
+    """Marks a folder as that of an analysis, and removes temporary files of an interrupted one.
+
+    Args:
+        folder: the folder; created if it does not exist.
+        zoo: the dense zoo.
+        twins: its twins.
 
     Raises:
-        ZoojaxError: as `check_folder`, or it cannot be written.
+        ZoojaxError: the folder fails `check_folder`, or cannot be written.
     """
     check_folder(folder, zoo, twins)
     make_folder(folder)
     for each in (folder, folder / TABLES, folder / FIGURES):
         with os_errors(each):
             for name in entries(each):
-                # In the folder itself a user may have others.
+                # At the top level, other temporary files may be the user's.
                 ours = each != folder or name.startswith((f".{REPORT}.", f".{MARKER}."))
                 if ours and is_temporary(name):
                     (each / name).unlink()
@@ -84,11 +89,11 @@ def claim_folder(folder: Path, zoo: Zoo, twins: Sequence[Zoo]) -> None:
     atomic_write(folder / MARKER, lambda file: file.write_text(text, "utf-8"))
 
 
-def _owner(folder: Path) -> _Owner | None:
-    """Whose analysis a folder says that it holds; None if it says nothing.
+def _read_owner(folder: Path) -> _Owner | None:
+    """Reads the marker of a folder; None if it has none.
 
     Raises:
-        ZoojaxError: what it says is damaged, or of a newer zoojax.
+        ZoojaxError: the marker is damaged, or was written by a newer zoojax.
     """
     file = folder / MARKER
     try:
@@ -97,10 +102,10 @@ def _owner(folder: Path) -> _Owner | None:
         return None
     try:
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-            raise ValueError("it is not of an analysis")
+            raise ValueError("it is not the marker of an analysis")
         schema = content.pop("schema", None)
         if type(schema) is not int or schema != SCHEMA:
-            raise ValueError(f"schema {printable(schema, 20)}, where this zoojax reads {SCHEMA}")
+            raise ValueError(f"schema {printable(schema, 20)}, but this zoojax reads {SCHEMA}")
         check_names(content, {"zoo", "twins"}, set(), "the analysis")
         return msgspec.convert(content, _Owner)
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""What is known of members from their weights by simple statistics of each layer.
+"""Simple statistics of each layer's weights.
 
-The baseline of weight-space learning: Unterthiner et al., "Predicting Neural Network
+A baseline of weight-space learning: Unterthiner et al., "Predicting Neural Network
 Accuracy from Weights", 2020.
 """
 
@@ -10,14 +10,14 @@ PERCENTILES = (1, 25, 50, 75, 99)
 
 
 def layer_statistics(params: dict[str, dict[str, np.ndarray]]) -> np.ndarray:
-    """Mean, variance and percentiles of every layer's weights and biases.
+    """Mean, variance and percentiles of each layer's weights and biases, per member.
 
     Args:
-        params: stacked parameters, as `Zoo.params` has them.
+        params: stacked parameters, as returned by `Zoo.params`.
 
     Returns:
-        [members, layers * 2 * 7] float64, layers in the order of their names, the kernel
-        before the bias.
+        [members, layers * 2 * 7] float64; layers sorted by name, weights before biases, and
+        per array the mean, the variance and percentiles 1, 25, 50, 75 and 99.
     """
     columns = []
     for layer in sorted(params):

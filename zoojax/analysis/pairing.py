@@ -1,4 +1,4 @@
-"""A zoo and its twins, side by side: who belongs to whom, and who is left out."""
+"""Pairs a zoo with its twins: matches members with their parents, filters diverged members."""
 
 import numpy as np
 import polars as pl
@@ -6,18 +6,26 @@ import polars as pl
 from zoojax.errors import ZoojaxError
 from zoojax.storage.zoo import Zoo, with_states
 
-# Columns of a members table that are hyper-parameters; those of converted zoos have more.
+# Columns of the members table that are hyperparameters; converted zoos have more columns.
 HYPERPARAMETERS = ("activation", "init", "optimizer", "learning_rate", "weight_decay", "dropout")
 
 
 def hyperparameters(zoo: Zoo) -> list[str]:
-    """The hyper-parameters in which members of a zoo differ, by column of its roster."""
+    """The hyperparameters that vary across a zoo's members, as columns of its members table."""
     known = [name for name in HYPERPARAMETERS if name in zoo.members_table.columns]
     return [name for name in known if zoo.members_table[name].n_unique() > 1]
 
 
 def check(zoo: Zoo, twin: Zoo) -> None:
-    """Raises ZoojaxError unless the second is a twin of the first, on the same images."""
+    """Checks that one zoo is a twin of another and was evaluated on the same images.
+
+    Args:
+        zoo: the dense zoo.
+        twin: its twin.
+
+    Raises:
+        ZoojaxError: it is not.
+    """
     if zoo.config.kind != "dense":
         raise ZoojaxError(f"{zoo.path} is itself a twin; give the dense zoo first")
     parent = twin.config.parent
@@ -25,15 +33,14 @@ def check(zoo: Zoo, twin: Zoo) -> None:
         raise ZoojaxError(f"{twin.path} is a dense zoo, not a twin of {zoo.path}")
     if parent is None:
         raise ZoojaxError(
-            f"{twin.path} does not name the zoo that it was made from; convert it again with "
-            f"--parent {zoo.path}"
+            f"{twin.path} does not name its parent zoo; convert it again with --parent {zoo.path}"
         )
     if parent.fingerprint != zoo.fingerprint:
         raise ZoojaxError(
             f"{twin.path} is a twin of another zoo ({parent.name}, {parent.path}) than {zoo.path}"
         )
     if twin.config.data_hash != zoo.config.data_hash:
-        raise ZoojaxError(f"{twin.path} was measured on other images than {zoo.path}")
+        raise ZoojaxError(f"{twin.path} was evaluated on other images than {zoo.path}")
     unknown = set(twin.members_table["parent_id"].to_list()) - set(
         zoo.members_table["id"].to_list()
     )
@@ -42,87 +49,98 @@ def check(zoo: Zoo, twin: Zoo) -> None:
 
 
 def member_metrics(zoo: Zoo) -> pl.DataFrame:
-    """The zoo's metrics with what the roster knows of each member.
+    """The zoo's metrics joined with its members table.
+
+    Args:
+        zoo: the zoo.
 
     Returns:
-        A row a member and epoch: `member`, `epoch`, the metrics, `parent_id` and `ratio`
-        (null where the kind of zoo has none), `seed` and the hyper-parameters that vary.
+        One row per member and epoch: `member`, `epoch`, the metrics, `parent_id` and `ratio`
+        (null if this kind of zoo has none), `seed` and the hyperparameters that vary.
     """
-    roster = zoo.members_table.rename({"id": "member"})
-    for name, kind in (("parent_id", pl.Int64), ("ratio", pl.Float64)):
-        if name not in roster.columns:
-            roster = roster.with_columns(pl.lit(None, kind).alias(name))
-    known = ["member", "parent_id", "ratio", "seed", *hyperparameters(zoo)]
-    # Not `zoo.metrics`: an epoch without a state still has its place in a trajectory.
-    table = roster.select(*dict.fromkeys(known)).join(
+    members = zoo.members_table.rename({"id": "member"})
+    for name, dtype in (("parent_id", pl.Int64), ("ratio", pl.Float64)):
+        if name not in members.columns:
+            members = members.with_columns(pl.lit(None, dtype).alias(name))
+    columns = ["member", "parent_id", "ratio", "seed", *hyperparameters(zoo)]
+    # Not `zoo.metrics`: trajectories include epochs without a stored state.
+    table = members.select(*dict.fromkeys(columns)).join(
         zoo.metrics_history, on="member", how="inner", maintain_order="left"
     )
     return table.sort("epoch", "member", maintain_order=True)
 
 
 def paired_metrics(zoo: Zoo, twin: Zoo) -> pl.DataFrame:
-    """Every member and epoch of a twin beside the member that it was made from.
+    """Metrics of every member and epoch of a twin, with those of the member's parent.
 
     Args:
         zoo: the dense zoo.
         twin: its twin.
 
     Returns:
-        `measurements` of the twin, with `dense_acc` and `dense_ggap`: test accuracy and gap
-        of the parent at the epoch that the twin began with; `finite` holds of both.
+        `member_metrics` of the twin, with `dense_acc` and `dense_ggap`: test accuracy and
+        generalization gap of the parent at the epoch from which the twin was created.
+        `finite` is true if both are finite.
 
     Raises:
-        ZoojaxError: it is no twin of this zoo, or the parent was not measured at that epoch.
+        ZoojaxError: it is not a twin of this zoo, or the zoo has no metrics of that epoch.
     """
     check(zoo, twin)
     assert twin.config.parent is not None
     epoch = twin.config.parent.epoch
-    before = with_states(zoo.metrics_history.filter(pl.col("epoch") == epoch))
-    if before.is_empty():
+    parents = with_states(zoo.metrics_history.filter(pl.col("epoch") == epoch))
+    if parents.is_empty():
         raise ZoojaxError(
-            f"{zoo.path} has no metrics of epoch {epoch}, which {twin.path} began with"
+            f"{zoo.path} has no metrics of epoch {epoch}, from which {twin.path} was created"
         )
-    before = before.select(
+    parents = parents.select(
         pl.col("member").alias("parent_id"),
         pl.col("test_acc").alias("dense_acc"),
         pl.col("ggap").alias("dense_ggap"),
         pl.col("finite").alias("_finite"),
     )
-    table = member_metrics(twin).join(before, on="parent_id", how="inner", maintain_order="left")
+    table = member_metrics(twin).join(parents, on="parent_id", how="inner", maintain_order="left")
     return table.with_columns(pl.col("finite") & pl.col("_finite")).drop("_finite")
 
 
 def last_epoch(table: pl.DataFrame) -> int:
-    """The newest epoch of `measurements` or `pairs`."""
+    """The last epoch of a table of `member_metrics` or `paired_metrics`."""
     return int(table["epoch"].to_numpy().max())
 
 
 def finite_rows(table: pl.DataFrame) -> pl.DataFrame:
-    """The rows of members whose numbers are finite, and whose accuracies are known.
+    """The rows with finite values and known accuracies.
 
-    Converted zoos may lack what their trials did not report.
+    Converted zoos may lack accuracies that their trials did not report.
     """
     known = [pl.col(name).is_finite() for name in ("test_acc", "dense_acc") if name in table]
     return table.filter(pl.col("finite"), *known)
 
 
 def finite(zoo: Zoo, epoch: int) -> np.ndarray:
-    """Which members are finite at an epoch, [members] bool; those without a state are not."""
+    """Mask of the members that are finite at an epoch and have a state there, [members] bool."""
     rows = with_states(zoo.metrics_history.filter((pl.col("epoch") == epoch) & pl.col("finite")))
     return zoo.members_table["id"].is_in(rows["member"].to_list()).to_numpy()
 
 
 def group_by_population(table: pl.DataFrame) -> list[tuple[float | None, int, pl.DataFrame]]:
-    """(ratio, epoch, rows) of `measurements` or `pairs`, in order."""
+    """Groups `member_metrics` or `paired_metrics` as sorted (ratio, epoch, rows)."""
     parts = table.partition_by("ratio", "epoch", as_dict=True, maintain_order=True)
-    found = [(key[0], key[1], rows) for key, rows in parts.items()]
-    return sorted(found, key=lambda part: (part[0] is not None, part[0] or 0.0, part[1]))
+    groups = [(key[0], key[1], rows) for key, rows in parts.items()]
+    return sorted(groups, key=lambda group: (group[0] is not None, group[0] or 0.0, group[1]))
 
 
-def matched(twin: Zoo, sparsity: float) -> tuple[int, float]:
-    """The epoch at which a twin's mean sparsity is nearest to one asked for, and how near.
+def nearest_sparsity(twin: Zoo, sparsity: float) -> tuple[int, float]:
+    """The epoch whose mean sparsity is nearest to a requested one, and its distance from it.
 
-    Epochs whose states were never there are passed over: what is compared needs states.
+    Epochs without stored states are skipped, since comparisons need states.
+
+    Args:
+        twin: the twin.
+        sparsity: requested sparsity in [0, 1].
+
+    Returns:
+        The epoch, and the absolute difference of its mean sparsity from the requested one.
 
     Raises:
         ZoojaxError: no member is finite.
@@ -134,10 +152,18 @@ def matched(twin: Zoo, sparsity: float) -> tuple[int, float]:
         .sort("distance", "epoch")
     )
     if means.is_empty():
-        raise ZoojaxError(f"{twin.path} has no member with finite numbers")
+        raise ZoojaxError(f"{twin.path} has no member with finite values")
     return int(means["epoch"][0]), float(means["distance"][0])
 
 
 def nearest_sparsity_epoch(twin: Zoo, sparsity: float) -> int:
-    """The epoch at which a variational-dropout twin's mean sparsity is nearest to one asked for."""
-    return matched(twin, sparsity)[0]
+    """The epoch at which a twin's mean sparsity is nearest to a requested one.
+
+    Args:
+        twin: a variational-dropout twin.
+        sparsity: requested sparsity in [0, 1].
+
+    Raises:
+        ZoojaxError: no member is finite.
+    """
+    return nearest_sparsity(twin, sparsity)[0]

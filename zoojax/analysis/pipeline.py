@@ -1,4 +1,4 @@
-"""Everything that the paper reports, and more, of a zoo and its twins: tables by name."""
+"""Computes all tables of an analysis: everything the paper reports for a zoo, and more."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +12,17 @@ from zoojax.analysis.pairing import (
     finite,
     hyperparameters,
     last_epoch,
-    matched,
     member_metrics,
+    nearest_sparsity,
     nearest_sparsity_epoch,
 )
 from zoojax.analysis.paper_comparison import (
     SPARSITY_TOLERANCE,
     compare_with_paper,
-    not_compared,
-    published_of,
+    comparison_notes,
+    paper_results_of,
 )
-from zoojax.analysis.prediction_agreement import agreement, pairwise, without_diverged
+from zoojax.analysis.prediction_agreement import agreement, mask_diverged, pairwise
 from zoojax.analysis.prunability import (
     MIN_MEMBERS,
     change_by_hyperparameters,
@@ -44,8 +44,8 @@ from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 from zoojax.training import inference
 
-# The sparsity at which members are compared where the paper names none: a ratio of pruning,
-# and the nearest epoch of variational dropout, whose last epochs have often collapsed.
+# Sparsity at which members are compared if the paper names none: a pruning ratio, or the
+# nearest epoch of variational dropout, whose accuracy has often collapsed by the last epoch.
 _REFERENCE_SPARSITY = 0.8
 # Epochs at which the pruning frequency of single weights is drawn (Figure 3 of the paper).
 _FREQUENCY_EPOCHS = (5, 10, 15, 20, 25)
@@ -56,43 +56,47 @@ Step = Callable[[str], None]
 def analyze(
     zoo: Zoo, twins: list[Zoo], *, data_dir: Path | None = None, step: Step | None = None
 ) -> Analysis:
-    """Analyses a zoo and its twins.
+    """Analyzes a zoo and its twins.
+
+    Example:
+        >>> analysis = analyze(open_zoo("zoos/usps"), [open_zoo("zoos/usps-vd")])
+        >>> analysis.tables["correlation"]
 
     Args:
         zoo: a dense zoo.
-        twins: none, or one twin of a kind.
-        data_dir: where image sets are looked for; see `data.data_directory`.
-        step: told what is being done.
+        twins: its twins, at most one of each kind.
+        data_dir: folder with the image sets; see `data.data_directory`.
+        step: called with the name of each step before it starts.
 
     Raises:
-        ZoojaxError: a twin is not the zoo's, a zoo has no epoch yet or is damaged.
+        ZoojaxError: a twin does not belong to the zoo, two twins are of one kind, or a zoo has
+            no completed epoch or is damaged.
     """
     _check(zoo, twins)
-    tell = step or (lambda what: None)
-    found = Analysis(zoo, sorted(twins, key=lambda twin: twin.config.kind))
-    tell("trajectories")
-    everyone = [zoo, *found.twins]
-    found.tables["members"] = _stacked(everyone, member_metrics)
-    found.tables["trajectories"] = _stacked(everyone, summary)
-    found.tables["layer_sparsity"] = _stacked(found.twins, layer_sparsity)
-    if any(hyperparameters(each) for each in everyone):
-        found.tables["hyperparameters"] = _stacked(everyone, by_hyperparameters)
-    if found.twins:
-        tell("correlation")
-        found.tables["correlation"] = _stacked(found.twins, lambda t: correlation(zoo, t))
-        tell("friendly and hard members")
-        _friendliness(found)
-        tell("pruning frequency")
-        found.tables["pruning_frequency"] = _frequencies(found)
-    _methods(found)
-    tell("agreement")
-    _agreements(found, data_dir, tell)
-    if found.twins:
-        found.tables["paper"] = compare_with_paper(found)
-    _notes(found)
-    # A table without rows says nothing that its absence does not.
-    found.tables = {name: table for name, table in found.tables.items() if len(table)}
-    return found
+    report_step = step or (lambda name: None)
+    analysis = Analysis(zoo, sorted(twins, key=lambda twin: twin.config.kind))
+    report_step("trajectories")
+    zoos = [zoo, *analysis.twins]
+    analysis.tables["members"] = _stacked(zoos, member_metrics)
+    analysis.tables["trajectories"] = _stacked(zoos, summary)
+    analysis.tables["layer_sparsity"] = _stacked(analysis.twins, layer_sparsity)
+    if any(hyperparameters(each) for each in zoos):
+        analysis.tables["hyperparameters"] = _stacked(zoos, by_hyperparameters)
+    if analysis.twins:
+        report_step("correlation")
+        analysis.tables["correlation"] = _stacked(analysis.twins, lambda t: correlation(zoo, t))
+        report_step("prunability of members")
+        _add_prunability(analysis)
+        report_step("pruning frequency")
+        analysis.tables["pruning_frequency"] = _frequencies(analysis)
+    _add_method_comparison(analysis)
+    report_step("agreement")
+    _add_agreement(analysis, data_dir, report_step)
+    if analysis.twins:
+        analysis.tables["paper"] = compare_with_paper(analysis)
+    _add_notes(analysis)
+    analysis.tables = {name: table for name, table in analysis.tables.items() if len(table)}
+    return analysis
 
 
 def _check(zoo: Zoo, twins: list[Zoo]) -> None:
@@ -104,11 +108,11 @@ def _check(zoo: Zoo, twins: list[Zoo]) -> None:
     for kind in kinds:
         if kinds.count(kind) > 1:
             both = " and ".join(str(t.path) for t in twins if t.config.kind == kind)
-            raise ZoojaxError(f"{both} are twins of one kind; analyse them one at a time")
+            raise ZoojaxError(f"{both} are twins of one kind; analyze them one at a time")
 
 
 def _stacked(zoos: list[Zoo], table: Callable[[Zoo], pl.DataFrame]) -> pl.DataFrame:
-    """One table of several zoos, the population in front."""
+    """Concatenates a table of several zoos, with columns `method` and `ratio` first."""
     parts = []
     for zoo in zoos:
         part = table(zoo)
@@ -119,26 +123,31 @@ def _stacked(zoos: list[Zoo], table: Callable[[Zoo], pl.DataFrame]) -> pl.DataFr
     return pl.concat(parts, how="diagonal") if parts else pl.DataFrame()
 
 
-def _friendliness(found: Analysis) -> None:
-    zoo = found.zoo
-    epochs = {twin.config.kind: _comparison_epoch(twin) for twin in found.twins}
-    found.tables["friendliness"] = _stacked(
-        found.twins, lambda twin: member_prunability(zoo, twin, epochs[twin.config.kind])
+def _add_prunability(analysis: Analysis) -> None:
+    """Adds accuracy changes, their consistency, and their predictability."""
+    zoo, twins, tables = analysis.zoo, analysis.twins, analysis.tables
+    epochs = {twin.config.kind: _comparison_epoch(twin) for twin in twins}
+    tables["friendliness"] = _stacked(
+        twins, lambda twin: member_prunability(zoo, twin, epochs[twin.config.kind])
     )
-    found.tables["change_by_hyperparameters"] = _stacked(
-        found.twins, lambda twin: change_by_hyperparameters(zoo, twin, epochs[twin.config.kind])
+    tables["change_by_hyperparameters"] = _stacked(
+        twins, lambda twin: change_by_hyperparameters(zoo, twin, epochs[twin.config.kind])
     )
-    found.tables["consistency"] = rank_consistency(zoo, found.twins, list(epochs.values()))
-    parents = {t.config.parent.epoch for t in found.twins if t.config.parent is not None}
-    if parents <= set(zoo.epochs):
-        found.tables["predictability"] = _stacked(
-            found.twins, lambda twin: outcome_predictability(zoo, twin, epochs[twin.config.kind])
+    tables["consistency"] = rank_consistency(zoo, twins, list(epochs.values()))
+    if _parent_epochs(analysis) <= set(zoo.epochs):
+        tables["predictability"] = _stacked(
+            twins, lambda twin: outcome_predictability(zoo, twin, epochs[twin.config.kind])
         )
     else:
-        found.notes.append(
-            f"{_named(zoo)} lacks the states that its twins began with: nothing could be predicted "
-            "from its weights, and no agreement measured."
+        analysis.notes.append(
+            f"{_path(zoo)} lacks the states from which its twins were created: neither "
+            "predictability nor agreement could be computed."
         )
+
+
+def _parent_epochs(analysis: Analysis) -> set[int]:
+    """Epochs of the dense zoo from which the twins were created."""
+    return {t.config.parent.epoch for t in analysis.twins if t.config.parent is not None}
 
 
 def _comparison_epoch(twin: Zoo) -> int:
@@ -148,11 +157,12 @@ def _comparison_epoch(twin: Zoo) -> int:
     return last_epoch(twin.metrics_history)
 
 
-def _frequencies(found: Analysis) -> pl.DataFrame:
+def _frequencies(analysis: Analysis) -> pl.DataFrame:
+    """`pruning_frequency` of all twins by ratio and epoch."""
     parts = []
-    for twin in found.twins:
-        chosen = [e for e in _FREQUENCY_EPOCHS if e in twin.epochs]
-        epochs = chosen if twin.config.kind == "vd" and chosen else [twin.epochs[-1]]
+    for twin in analysis.twins:
+        saved = [e for e in _FREQUENCY_EPOCHS if e in twin.epochs]
+        epochs = saved if twin.config.kind == "vd" and saved else [twin.epochs[-1]]
         ratios = [None]
         if twin.config.kind == "mp":
             ratios = [r for r in twin.members_table["ratio"].unique().sort().to_list() if r > 0]
@@ -170,70 +180,80 @@ def _frequencies(found: Analysis) -> pl.DataFrame:
     return pl.concat(parts) if parts else pl.DataFrame()
 
 
-def _methods(found: Analysis) -> None:
-    mp, vd = found.twin("mp"), found.twin("vd")
+def _add_method_comparison(analysis: Analysis) -> None:
+    mp, vd = analysis.twin("mp"), analysis.twin("vd")
     if mp is None or vd is None:
         return
-    found.tables["methods"] = compare_methods(found.zoo, mp, vd)
-    found.tables["crossing"] = crossover(found.zoo, mp, vd)
+    analysis.tables["methods"] = compare_methods(analysis.zoo, mp, vd)
+    analysis.tables["crossing"] = crossover(analysis.zoo, mp, vd)
 
 
-def _agreements(found: Analysis, data_dir: Path | None, tell: Step) -> None:
-    """Of each twin with its parent; and all pairs of the zoo and of one population a twin."""
-    zoo = found.zoo
-    parents = {t.config.parent.epoch for t in found.twins if t.config.parent is not None}
-    if not parents <= set(zoo.epochs):
+def _add_agreement(analysis: Analysis, data_dir: Path | None, report_step: Step) -> None:
+    """Adds the agreement of each twin with its parent, and the pairwise matrices.
+
+    Matrices are computed within the dense zoo, within one population per twin, and between
+    the two.
+    """
+    zoo, parent_epochs = analysis.zoo, _parent_epochs(analysis)
+    if not parent_epochs <= set(zoo.epochs):
         return
     try:
         images = zoo_images.load_images(zoo, data_dir).test.images
     except ZoojaxError as error:
-        found.notes.append(f"No agreement was measured: {printable(error, 1000)}.")
+        analysis.notes.append(f"Agreement was not computed: {printable(error, 1000)}.")
         return
-    begun = {epoch: inference.predict(zoo, images, epoch) for epoch in parents or {zoo.epochs[-1]}}
+    dense = {e: inference.predict(zoo, images, e) for e in parent_epochs or {zoo.epochs[-1]}}
     parts: list[pl.DataFrame] = []
-    first = max(begun)
-    sound = finite(zoo, first)
-    found.matrices["dense"] = without_diverged(pairwise(begun[first]), sound, sound)
-    for twin in found.twins:
+    last = max(dense)
+    mask = finite(zoo, last)
+    analysis.matrices["dense"] = mask_diverged(pairwise(dense[last]), mask, mask)
+    for twin in analysis.twins:
         assert twin.config.parent is not None
         start, kind = twin.config.parent.epoch, twin.config.kind
-        for epoch in _agreement_epochs(found, twin):
-            tell(f"agreement, {kind} epoch {epoch}")
-            answers = inference.predict(twin, images, epoch)
-            table = agreement(zoo, twin, epoch, of_zoo=begun[start], of_twin=answers)
+        for epoch in _agreement_epochs(analysis, twin):
+            report_step(f"agreement, {kind} epoch {epoch}")
+            predicted = inference.predict(twin, images, epoch)
+            table = agreement(zoo, twin, epoch, of_zoo=dense[start], of_twin=predicted)
             parts.append(table.select(pl.lit(kind).alias("method"), pl.all()))
-            chosen, of = _matrix_members(twin, epoch)
-            if chosen is not None:
-                answers, whole = _align_to_parents(zoo, twin, epoch, answers, chosen)
-                found.matrices[of] = without_diverged(pairwise(answers), whole, whole)
-                across = pairwise(begun[start], answers)
-                across = without_diverged(across, finite(zoo, start), whole)
-                found.matrices[f"dense and {of}"] = across
+            members, name = _matrix_members(twin, epoch)
+            if members is not None:
+                aligned, mask = _align_to_parents(zoo, twin, epoch, predicted, members)
+                analysis.matrices[name] = mask_diverged(pairwise(aligned), mask, mask)
+                across = pairwise(dense[start], aligned)
+                across = mask_diverged(across, finite(zoo, start), mask)
+                analysis.matrices[f"dense and {name}"] = across
     if parts:
-        found.tables["agreement"] = pl.concat(parts)
-        found.tables["agreement_summary"] = _agreement_summary(found.tables["agreement"])
+        analysis.tables["agreement"] = pl.concat(parts)
+        analysis.tables["agreement_summary"] = _agreement_summary(analysis.tables["agreement"])
 
 
-def _agreement_epochs(found: Analysis, twin: Zoo) -> list[int]:
-    """The last epoch; and under variational dropout those at the ratios of pruning, and at
-    the sparsity that the paper gives."""
+def _agreement_epochs(analysis: Analysis, twin: Zoo) -> list[int]:
+    """Epochs of a twin at which agreement is computed.
+
+    These are the last epoch, and for variational dropout also those nearest to the pruning
+    ratios, to the reference sparsity and to the sparsities that the paper gives.
+    """
     last = twin.epochs[-1]
     if twin.config.kind == "mp":
         return [last]
-    mp = found.twin("mp")
-    wanted = [] if mp is None else mp.members_table["ratio"].unique().to_list()
-    wanted += [_REFERENCE_SPARSITY, *_published_sparsities(found.zoo)]
-    matched = {nearest_sparsity_epoch(twin, sparsity) for sparsity in wanted}
-    return sorted({last, *matched} & set(twin.epochs))
+    mp = analysis.twin("mp")
+    sparsities = [] if mp is None else mp.members_table["ratio"].unique().to_list()
+    sparsities += [_REFERENCE_SPARSITY, *_paper_sparsities(analysis.zoo)]
+    nearest = {nearest_sparsity_epoch(twin, sparsity) for sparsity in sparsities}
+    return sorted({last, *nearest} & set(twin.epochs))
 
 
-def _published_sparsities(zoo: Zoo) -> list[float]:
-    table = published_of(zoo)
+def _paper_sparsities(zoo: Zoo) -> list[float]:
+    table = paper_results_of(zoo)
     return table["sparsity"].drop_nulls().unique().to_list()
 
 
 def _matrix_members(twin: Zoo, epoch: int) -> tuple[np.ndarray | None, str]:
-    """Which members of a twin stand for it in the matrices; and what they are called."""
+    """Rows of the members of a twin that its matrices show, and the name of the matrices.
+
+    Magnitude-pruned twins show the ratio nearest to the reference sparsity, variational
+    dropout its comparison epoch; (None, "") at other epochs.
+    """
     if twin.config.kind == "vd":
         if epoch != nearest_sparsity_epoch(twin, _REFERENCE_SPARSITY):
             return None, ""
@@ -244,26 +264,32 @@ def _matrix_members(twin: Zoo, epoch: int) -> tuple[np.ndarray | None, str]:
 
 
 def _align_to_parents(
-    zoo: Zoo, twin: Zoo, epoch: int, answers: np.ndarray, chosen: np.ndarray
+    zoo: Zoo, twin: Zoo, epoch: int, predicted: np.ndarray, members: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions of some twins, each in the place of its parent among the zoo's members.
+    """Reorders predictions of a twin so that each is in the row of its parent.
+
+    Args:
+        zoo: the dense zoo.
+        twin: its twin.
+        epoch: epoch of the twin.
+        predicted: predicted classes of the twin, [twin members, n].
+        members: rows of the twin to use, at most one per parent.
 
     Returns:
-        [places, n], up to the last parent that has a twin; and which places hold one that
-        is finite, [places].
+        Predictions [rows, n], up to the last parent with a twin; and which rows have a finite
+        twin, [rows] bool.
     """
     position = {member: row for row, member in enumerate(zoo.members_table["id"].to_list())}
-    places = np.array([position[parent] for parent in twin.members_table["parent_id"].to_list()])[
-        chosen
-    ]
-    placed = np.zeros((places.max() + 1, answers.shape[1]), answers.dtype)
-    whole = np.zeros(len(placed), bool)
-    placed[places], whole[places] = answers[chosen], finite(twin, epoch)[chosen]
-    return placed, whole
+    parents = twin.members_table["parent_id"].to_list()
+    rows = np.array([position[parent] for parent in parents])[members]
+    aligned = np.zeros((rows.max() + 1, predicted.shape[1]), predicted.dtype)
+    mask = np.zeros(len(aligned), bool)
+    aligned[rows], mask[rows] = predicted[members], finite(twin, epoch)[members]
+    return aligned, mask
 
 
 def _agreement_summary(table: pl.DataFrame) -> pl.DataFrame:
-    """Tables 1 and 9 of the paper: means and standard deviations over members."""
+    """Means and standard deviations over members (Tables 1 and 9 of the paper)."""
     quantities = ("test_acc", "sparsity", "agreement")
     statistics = [
         expression
@@ -273,51 +299,61 @@ def _agreement_summary(table: pl.DataFrame) -> pl.DataFrame:
             pl.col(name).std(ddof=0).alias(f"{name}_std"),
         )
     ]
-    whole = table.filter(pl.col("agreement").is_not_null())
+    known = table.filter(pl.col("agreement").is_not_null())
     keys = ["method", "ratio", "epoch"]
-    groups = whole.group_by(keys, maintain_order=True)
+    groups = known.group_by(keys, maintain_order=True)
     return groups.agg(pl.len().alias("members"), *statistics).sort(keys)
 
 
-def _named(zoo: Zoo) -> str:
+def _path(zoo: Zoo) -> str:
     return printable(zoo.path, 1000)
 
 
-def _notes(found: Analysis) -> None:
-    """What a reader should know of what is missing."""
-    if found.twins:
-        found.notes += not_compared(found)
-    for each in (found.zoo, *found.twins):
-        diverged = each.metrics_history.filter(~pl.col("finite"))["member"].n_unique()
-        if diverged:
-            found.notes.append(
-                f"{diverged} of {len(each)} members of {_named(each)} diverged (numbers that are "
-                "not finite); from there on they are left out."
-            )
-        newest = each.epochs[-1]
-        if newest < each.config.epochs:
-            found.notes.append(
-                f"{_named(each)} is at epoch {newest} of {each.config.epochs}: its training is "
-                "not finished."
-            )
-    for name, column, why in (
+def _add_notes(analysis: Analysis) -> None:
+    """Notes what was left out, and why."""
+    notes = analysis.notes
+    if analysis.twins:
+        notes += comparison_notes(analysis)
+    for each in (analysis.zoo, *analysis.twins):
+        notes += _zoo_notes(each)
+    for name, column, reason in (
         (
             "correlation",
             "pearson",
-            "fewer than three members are left, or all are equally accurate",
+            "fewer than three members are finite, or all are equally accurate",
         ),
         ("predictability", "r2", f"fewer than {MIN_MEMBERS} members are too few to predict"),
     ):
-        table = found.tables.get(name)
+        table = analysis.tables.get(name)
         if table is not None and (missing := table[column].null_count()):
-            found.notes.append(f"{missing} of {len(table)} rows of {name} are empty: {why}.")
-    vd = found.twin("vd")
-    if vd is not None and matched(vd, _REFERENCE_SPARSITY)[1] > SPARSITY_TOLERANCE:
-        epoch, distance = matched(vd, _REFERENCE_SPARSITY)
-        found.notes.append(
-            f"{_named(vd)} is nowhere near {_REFERENCE_SPARSITY:.0%} sparsity: its members are "
-            f"compared at epoch {epoch}, {100 * distance:.0f} points from it."
+            notes.append(f"{missing} of {len(table)} rows of {name} are empty: {reason}.")
+    vd = analysis.twin("vd")
+    if vd is not None:
+        epoch, distance = nearest_sparsity(vd, _REFERENCE_SPARSITY)
+        if distance > SPARSITY_TOLERANCE:
+            notes.append(
+                f"{_path(vd)} has no epoch within {100 * SPARSITY_TOLERANCE:.0f} points of "
+                f"{_REFERENCE_SPARSITY:.0%} sparsity: its members are compared at epoch {epoch}, "
+                f"{100 * distance:.0f} points away."
+            )
+    for kind, name in (("mp", "magnitude-pruned"), ("vd", "variational-dropout")):
+        if analysis.twin(kind) is None:
+            notes.append(f"No {name} twin was given.")
+
+
+def _zoo_notes(zoo: Zoo) -> list[str]:
+    """Notes on diverged members and unfinished training of one zoo."""
+    notes = []
+    diverged = zoo.metrics_history.filter(~pl.col("finite"))["member"].n_unique()
+    if diverged:
+        notes.append(
+            f"{diverged} of {len(zoo)} members of {_path(zoo)} diverged (non-finite values); "
+            "they are excluded from then on."
         )
-    for kind, name in (("mp", "magnitude pruning"), ("vd", "variational dropout")):
-        if found.twin(kind) is None:
-            found.notes.append(f"No twin by {name} was given.")
+    newest = zoo.epochs[-1]
+    if newest < zoo.config.epochs:
+        notes.append(
+            f"{_path(zoo)} is at epoch {newest} of {zoo.config.epochs}: its training is not "
+            "complete."
+        )
+    return notes

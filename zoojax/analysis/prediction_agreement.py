@@ -1,7 +1,7 @@
-"""Agreement: how often two members take an image for the same class.
+"""Agreement: how often two members predict the same class.
 
-Equation 1 of "Sparsified Model Zoo Twins" (arXiv 2304.13718): the share of N test images
-on which both predict the same class.
+Equation 1 of "Sparsified Model Zoo Twins" (arXiv 2304.13718): the fraction of N test images
+for which both members predict the same class.
 """
 
 import functools
@@ -18,21 +18,21 @@ from zoojax.storage import zoo_images
 from zoojax.storage.zoo import Zoo, with_states
 from zoojax.training import inference
 
-# One-hot predictions of so many images are held at once: 40 MB for 1,000 members and
-# ten classes.
+# One-hot predictions are held for this many images at once: 40 MB for 1,000 members and ten
+# classes.
 _IMAGES = 1000
 
 
 def predictions(zoo: Zoo, epoch: int | None = None, data_dir: Path | None = None) -> np.ndarray:
-    """Classes that the members predict for the zoo's own test images, [members, n] uint16.
+    """Classes predicted by all members for the zoo's test images, [members, n] uint16.
 
     Args:
         zoo: the zoo.
-        epoch: a saved epoch; the newest if None.
-        data_dir: where image sets are looked for; see `data.data_directory`.
+        epoch: a saved epoch; the last one if None.
+        data_dir: folder with the image sets; see `data.data_directory`.
 
     Raises:
-        ZoojaxError: the images or the epoch are not to be had.
+        ZoojaxError: the images are missing or do not match the zoo, or the epoch is not saved.
     """
     return inference.predict(zoo, zoo_images.load_images(zoo, data_dir).test.images, epoch)
 
@@ -46,22 +46,23 @@ def agreement(
     of_zoo: np.ndarray | None = None,
     of_twin: np.ndarray | None = None,
 ) -> pl.DataFrame:
-    """Agreement of each member of a twin with the member it was made from (Tables 1 and 9).
+    """Agreement of each member of a twin with its parent (Tables 1 and 9 of the paper).
 
     Args:
         zoo: the dense zoo.
         twin: its twin.
-        epoch: a saved epoch of the twin; the newest if None.
-        data_dir: as in `predictions`.
-        of_zoo: predictions of the zoo at the epoch that the twin began with, if at hand.
-        of_twin: predictions of the twin, if at hand.
+        epoch: a saved epoch of the twin; the last one if None.
+        data_dir: folder with the image sets, as in `predictions`.
+        of_zoo: predictions of the zoo at the epoch from which the twin was created, [members,
+            n]; computed if None.
+        of_twin: predictions of the twin, [members, n]; computed if None.
 
     Returns:
-        A row a member of the twin: `member`, `parent_id`, `ratio`, `epoch`, `agreement`,
-        `test_acc`, `sparsity`; null agreement where either is not finite.
+        One row per member of the twin: `member`, `parent_id`, `ratio`, `epoch`, `agreement`,
+        `test_acc`, `sparsity`. Agreement is null if either is not finite.
 
     Raises:
-        ZoojaxError: it is no twin of this zoo, or states or images are not to be had.
+        ZoojaxError: it is not a twin of this zoo, or states or images are missing.
     """
     if epoch is None:
         epoch = twin.newest_epoch
@@ -71,19 +72,19 @@ def agreement(
         of_zoo = predictions(zoo, twin.config.parent.epoch, data_dir)
     if of_twin is None:
         of_twin = predictions(twin, epoch, data_dir)
-    own = _rows(twin.members_table["id"], table["member"])
+    members = _rows(twin.members_table["id"], table["member"])
     parents = _rows(zoo.members_table["id"], table["parent_id"])
-    share = (of_twin[own] == of_zoo[parents]).mean(axis=1)
+    share = (of_twin[members] == of_zoo[parents]).mean(axis=1)
     columns = ("member", "parent_id", "ratio", "epoch", "agreement", "test_acc", "sparsity")
     return table.with_columns(
         pl.when("finite").then(pl.Series(share)).otherwise(None).alias("agreement")
     ).select(columns)
 
 
-def _rows(ids: pl.Series, wanted: pl.Series) -> np.ndarray:
-    """Positions of ids in a members table."""
+def _rows(ids: pl.Series, selected: pl.Series) -> np.ndarray:
+    """Positions of the selected ids among all ids."""
     position = {member: row for row, member in enumerate(ids.to_list())}
-    return np.array([position[member] for member in wanted.to_list()], int)
+    return np.array([position[member] for member in selected.to_list()], int)
 
 
 def pairwise(one: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
@@ -91,13 +92,14 @@ def pairwise(one: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
 
     Args:
         one: predicted classes, [members, n].
-        other: [others, n]; the same population if None.
+        other: predicted classes of the other population, [others, n]; the same population
+            if None.
 
     Returns:
-        [members, others] float32 in [0, 1]; exact, since counts fit a float.
+        [members, others] float32 in [0, 1]; counts are exact in float32.
     """
     other = one if other is None else other
-    counts = _counts(int(max(one.max(), other.max())) + 1)
+    counts = _count_equal(int(max(one.max(), other.max())) + 1)
     total = np.zeros((len(one), len(other)), np.float32)
     for i in range(0, one.shape[1], _IMAGES):
         total += np.asarray(counts(one[:, i : i + _IMAGES], other[:, i : i + _IMAGES]))
@@ -105,8 +107,8 @@ def pairwise(one: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
 
 
 @functools.cache
-def _counts(classes: int) -> Callable[..., Any]:
-    """([members, n], [others, n]) -> how often they are of the same of so many classes."""
+def _count_equal(classes: int) -> Callable[..., Any]:
+    """A jitted ([members, n], [others, n]) -> number of equal predictions [members, others]."""
     import jax
     import jax.numpy as jnp
 
@@ -116,13 +118,16 @@ def _counts(classes: int) -> Callable[..., Any]:
     return jax.jit(lambda a, b: one_hot(a) @ one_hot(b).T)
 
 
-def without_diverged(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """A matrix of `pairwise` with NaN where a member is not finite: what it predicts is chance.
+def mask_diverged(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Sets the agreement of members that are not finite to NaN: their predictions are chance.
 
     Args:
-        matrix: [members, others].
+        matrix: a matrix of `pairwise`, [members, others].
         rows: which members are finite, [members] bool.
-        columns: which others are, [others] bool.
+        columns: which others are finite, [others] bool.
+
+    Returns:
+        [members, others].
     """
     return np.where(rows[:, None] & columns[None, :], matrix, np.float32(np.nan))
 
@@ -134,33 +139,34 @@ def agreement_matrix(
     other_epoch: int | None = None,
     data_dir: Path | None = None,
 ) -> pl.DataFrame:
-    """`pairwise` agreement within a zoo, or of two zoos on the same images.
+    """`pairwise` agreement within a zoo, or between two zoos on the same images.
 
     Args:
         zoo: the zoo.
         other: another zoo; the same if None.
-        epoch: a saved epoch of the first; the newest if None.
-        other_epoch: a saved epoch of the other; the newest if None.
-        data_dir: as in `predictions`.
+        epoch: a saved epoch of the zoo; the last one if None.
+        other_epoch: a saved epoch of the other zoo; the last one if None.
+        data_dir: folder with the image sets, as in `predictions`.
 
     Returns:
-        `member`, and a column for each member of the other zoo, named by its id; NaN where
-        either is not finite.
+        `member`, and one column per member of the other zoo, named by its id; NaN if either
+        member is not finite.
 
     Raises:
-        ZoojaxError: the zoos know other images, or states or images are not to be had.
+        ZoojaxError: the zoos were evaluated on different images, or states or images are
+            missing.
     """
     if other is not None and other.config.data_hash != zoo.config.data_hash:
-        raise ZoojaxError(f"{other.path} was measured on other images than {zoo.path}")
+        raise ZoojaxError(f"{other.path} was evaluated on other images than {zoo.path}")
     of_zoo = predictions(zoo, epoch, data_dir)
     of_other = None if other is None else predictions(other, other_epoch, data_dir)
     if other is None:
         other, other_epoch = zoo, epoch
-    sound = [
+    masks = [
         finite(z, z.newest_epoch if e is None else e)
         for z, e in ((zoo, epoch), (other, other_epoch))
     ]
-    matrix = without_diverged(pairwise(of_zoo, of_other), *sound)
+    matrix = mask_diverged(pairwise(of_zoo, of_other), *masks)
     ids = other.members_table["id"].cast(pl.String).to_list()
     return pl.DataFrame({"member": zoo.members_table["id"]}).hstack(
         pl.DataFrame(matrix, schema=dict.fromkeys(ids, pl.Float32))

@@ -1,4 +1,4 @@
-"""Members that keep their accuracy when sparsified, and members that do not."""
+"""Which members keep their accuracy when sparsified, and what predicts it."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,49 +17,51 @@ from zoojax.analysis.pairing import (
 from zoojax.analysis.rank_correlation import coefficients, kendall
 from zoojax.storage.zoo import Zoo
 
-# Of each ratio's members, so many count as friendly, and as many as hard.
+# Fraction of the members of each ratio in group "friendly", and in group "hard".
 TAIL_FRACTION = 0.1
-# Members below which cross-validation says nothing.
+# Fewer members are not cross-validated.
 MIN_MEMBERS = 20
 _FOLDS = 5
 _PENALTIES = np.logspace(-3, 5, 17)
 
 
-def _newest(zoo: Zoo, twin: Zoo, epoch: int | None) -> pl.DataFrame:
+def _at_epoch(zoo: Zoo, twin: Zoo, epoch: int | None) -> pl.DataFrame:
+    """`paired_metrics` of one epoch, the last one if None."""
     table = paired_metrics(zoo, twin)
     epoch = last_epoch(table) if epoch is None else epoch
     return table.filter(pl.col("epoch") == epoch)
 
 
 def member_prunability(zoo: Zoo, twin: Zoo, epoch: int | None = None) -> pl.DataFrame:
-    """How each member takes to sparsification.
+    """Accuracy change of each member under sparsification.
 
     Args:
         zoo: the dense zoo.
         twin: its twin.
-        epoch: of the twin; the newest measured if None.
+        epoch: epoch of the twin; the last one if None.
 
     Returns:
-        A row a sound member of the twin: `member`, `parent_id`, `seed`, the
-        hyper-parameters that vary, `ratio`, `epoch`, `sparsity`, `dense_acc`, `test_acc`,
+        One row per finite member of the twin: `member`, `parent_id`, `seed`, the
+        hyperparameters that vary, `ratio`, `epoch`, `sparsity`, `dense_acc`, `test_acc`,
         `change` = test_acc - dense_acc, `rank` of the change within the ratio (1 lost the
-        least) and `group`: "friendly" for the best tenth, "hard" for the worst, else "".
+        least), and `group`: "friendly" for the tenth that lost the least, "hard" for the
+        tenth that lost the most, else "".
 
     Raises:
-        ZoojaxError: it is no twin of this zoo.
+        ZoojaxError: it is not a twin of this zoo.
     """
-    table = finite_rows(_newest(zoo, twin, epoch)).with_columns(
+    table = finite_rows(_at_epoch(zoo, twin, epoch)).with_columns(
         (pl.col("test_acc") - pl.col("dense_acc")).alias("change")
     )
     rank = pl.col("change").rank("ordinal", descending=True).over("ratio").cast(pl.Int64)
-    few = (pl.len() * TAIL_FRACTION).ceil().over("ratio")
-    alone = pl.len().over("ratio") < MIN_MEMBERS
+    tail = (pl.len() * TAIL_FRACTION).ceil().over("ratio")
+    too_few = pl.len().over("ratio") < MIN_MEMBERS
     group = (
-        pl.when(alone)
+        pl.when(too_few)
         .then(pl.lit(""))
-        .when(rank <= few)
+        .when(rank <= tail)
         .then(pl.lit("friendly"))
-        .when(rank > pl.len().over("ratio") - few)
+        .when(rank > pl.len().over("ratio") - tail)
         .then(pl.lit("hard"))
         .otherwise(pl.lit(""))
     )
@@ -71,21 +73,21 @@ def member_prunability(zoo: Zoo, twin: Zoo, epoch: int | None = None) -> pl.Data
 
 
 def change_by_hyperparameters(zoo: Zoo, twin: Zoo, epoch: int | None = None) -> pl.DataFrame:
-    """How members take to sparsification, by the value of each hyper-parameter that varies.
+    """Accuracy change under sparsification by the values of each hyperparameter that varies.
 
     Args:
         zoo: the dense zoo.
-        twin: its twin; of a seed zoo the table is empty.
-        epoch: of the twin; the newest measured if None.
+        twin: its twin; the table of a seed zoo is empty.
+        epoch: epoch of the twin; the last one if None.
 
     Returns:
-        `hyperparameter`, `value` (as text), `ratio`, `epoch`, `members` (sound ones); means
+        `hyperparameter`, `value` (as text), `ratio`, `epoch`, `members` (finite ones); means
         and standard deviations of `dense_acc`, `test_acc`, `change` and `sparsity`; Pearson's
         r `pearson` and Kendall's tau-b `kendall` of accuracy before and after within the
         group (null as in `correlation`).
 
     Raises:
-        ZoojaxError: it is no twin of this zoo.
+        ZoojaxError: it is not a twin of this zoo.
     """
     table, rows = member_prunability(zoo, twin, epoch), []
     columns = ("dense_acc", "test_acc", "change", "sparsity")
@@ -93,46 +95,48 @@ def change_by_hyperparameters(zoo: Zoo, twin: Zoo, epoch: int | None = None) -> 
         groups = table.partition_by(name, "ratio", "epoch", as_dict=True, maintain_order=True)
         for (value, ratio, at), group in groups.items():
             before, after = group["dense_acc"].to_numpy(), group["test_acc"].to_numpy()
-            found = coefficients(before, after, resamples=0)
+            correlations = coefficients(before, after, resamples=0)
             row = {"hyperparameter": name, "value": str(value), "ratio": ratio, "epoch": at}
             row |= {"members": len(group)}
             for column in columns:
                 values = group[column].cast(pl.Float64)
                 row |= {f"{column}_mean": values.mean(), f"{column}_std": values.std(ddof=0)}
-            rows.append(row | {key: found[key] for key in ("pearson", "kendall")})
-    numbers = [f"{column}_{what}" for column in columns for what in ("mean", "std")]
+            rows.append(row | {key: correlations[key] for key in ("pearson", "kendall")})
+    statistics = [f"{column}_{statistic}" for column in columns for statistic in ("mean", "std")]
     schema = {"hyperparameter": pl.String, "value": pl.String, "ratio": pl.Float64}
     schema |= {"epoch": pl.Int64, "members": pl.Int64}
-    schema |= dict.fromkeys([*numbers, "pearson", "kendall"], pl.Float64)
+    schema |= dict.fromkeys([*statistics, "pearson", "kendall"], pl.Float64)
     return pl.DataFrame(rows, schema=schema).sort("hyperparameter", "value", "ratio")
 
 
 def rank_consistency(
     zoo: Zoo, twins: Sequence[Zoo], epochs: Sequence[int | None] | None = None
 ) -> pl.DataFrame:
-    """Whether the same members keep their accuracy at other ratios and by other methods.
+    """Whether the same members keep their accuracy at other ratios and with other methods.
 
     Args:
         zoo: the dense zoo.
         twins: any of its twins.
-        epochs: one for each; the newest measured where None.
+        epochs: one per twin; the last one for each None.
 
     Returns:
-        A row a pair of populations: `method`, `ratio`, `other_method`, `other_ratio`,
-        `members` (parents sound in both), `kendall` (tau-b of their changes of accuracy,
-        null below three), and `friendly_in_both`: the share of the first's friendly tenth
-        that is in the other's (a tenth would be chance).
+        One row per pair of populations: `method`, `ratio`, `other_method`, `other_ratio`,
+        `members` (parents finite in both), `kendall` (tau-b of their accuracy changes, null
+        below three members), and `friendly_in_both`: the fraction of the first population's
+        group "friendly" that is also in the other's (0.1 is chance).
 
     Raises:
-        ZoojaxError: one is no twin of this zoo.
+        ZoojaxError: one is not a twin of this zoo.
     """
-    found = []
+    populations = []
     for twin, epoch in zip(twins, epochs or [None] * len(twins), strict=True):
         for ratio, _, table in group_by_population(member_prunability(zoo, twin, epoch)):
-            found.append((twin.config.kind, ratio, table.select("parent_id", "change", "group")))
+            changes = table.select("parent_id", "change", "group")
+            populations.append((twin.config.kind, ratio, changes))
     rows = []
-    for (method, ratio, one), (other_method, other_ratio, two) in itertools.combinations(found, 2):
-        both = one.join(two, on="parent_id", suffix="_other", maintain_order="left")
+    for one, other in itertools.combinations(populations, 2):
+        (method, ratio, changes), (other_method, other_ratio, other_changes) = one, other
+        both = changes.join(other_changes, on="parent_id", suffix="_other", maintain_order="left")
         friendly = both.filter(pl.col("group") == "friendly")
         tau = None
         if len(both) >= 3:
@@ -150,29 +154,29 @@ def rank_consistency(
 def outcome_predictability(
     zoo: Zoo, twin: Zoo, epoch: int | None = None, seed: int = 0
 ) -> pl.DataFrame:
-    """How well a twin's fate is predicted before sparsifying, from the dense weights alone.
+    """How well post-sparsification accuracy can be predicted from the dense weights.
 
     Ridge regression on the mean, variance and percentiles of each layer's weights and
-    biases, its penalty chosen by leave-one-out within the training folds; every member is
-    predicted from five-fold cross-validation by a model that has not seen it. Beside it,
-    linear regression on the dense accuracy alone.
+    biases, with the penalty chosen by leave-one-out within the training folds. Predictions
+    are those of five-fold cross-validation. The baseline is linear regression on the dense
+    accuracy.
 
     Args:
         zoo: the dense zoo.
         twin: its twin.
-        epoch: of the twin; the newest measured if None.
-        seed: of the folds.
+        epoch: epoch of the twin; the last one if None.
+        seed: seed of the folds.
 
     Returns:
-        A row a ratio, target ("change", "test_acc", and under variational dropout
+        One row per ratio, target ("change", "test_acc", and for variational dropout
         "sparsity") and features ("layer statistics", "dense accuracy"): `members`, `r2` and
-        `kendall` between prediction and truth. Null where fewer than 20 members are sound
-        or the target does not vary.
+        `kendall` between predicted and true values. Null if fewer than 20 members are
+        finite, or the target is constant.
 
     Raises:
-        ZoojaxError: it is no twin of this zoo, or the parent's state is not on disk.
+        ZoojaxError: it is not a twin of this zoo, or the parent's state is not on disk.
     """
-    # Only here: it takes seconds to import.
+    # Imported here because scikit-learn takes seconds to import.
     from sklearn.linear_model import LinearRegression, RidgeCV
     from sklearn.metrics import r2_score
     from sklearn.model_selection import KFold, cross_val_predict
@@ -190,12 +194,12 @@ def outcome_predictability(
     }
     rows = []
     for ratio, at, table in group_by_population(member_prunability(zoo, twin, epoch)):
-        own = statistics[[position[parent] for parent in table["parent_id"].to_list()]]
-        # Weights may be what no metric says: nothing is predicted from numbers that are not.
-        whole = np.isfinite(own).all(axis=1)
-        own, table = own[whole], table.filter(whole.tolist())
+        inputs = statistics[[position[parent] for parent in table["parent_id"].to_list()]]
+        # Weights may be non-finite although the metrics are finite.
+        usable = np.isfinite(inputs).all(axis=1)
+        inputs, table = inputs[usable], table.filter(usable.tolist())
         features = {
-            "layer statistics": own,
+            "layer statistics": inputs,
             "dense accuracy": table["dense_acc"].to_numpy()[:, None],
         }
         for target in targets:

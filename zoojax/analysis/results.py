@@ -1,4 +1,4 @@
-"""What an analysis finds, by name."""
+"""The result of an analysis: tables, agreement matrices and notes."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ import polars as pl
 
 from zoojax.storage.zoo import Zoo
 
-# Names of the tables there may be.
+# Names of all possible tables.
 TABLES = (
     *("members", "trajectories", "layer_sparsity", "hyperparameters", "correlation"),
     "change_by_hyperparameters",
@@ -18,17 +18,17 @@ TABLES = (
 
 @dataclass
 class Analysis:
-    """What `analyse` found.
+    """The result of `analyze`.
 
     Attributes:
         zoo: the dense zoo.
         twins: its twins, at most one of each kind.
-        tables: polars frames by names of TABLES. Those that hold several populations name them in
-            `method` ("dense", "mp", "vd"), `ratio` (of pruning) and `epoch`. Those of a
-            hyper-representation's evaluation, if one was added, are "representation_...".
-        matrices: pairwise agreement by what it is of, [members, members]: of the dense zoo,
-            and of twins in the order of their parents there; NaN where there is none.
-        notes: what was left out, and why; sentences.
+        tables: polars frames by names in TABLES. Tables of several populations identify them by
+            `method` ("dense", "mp", "vd"), `ratio` (pruning ratio) and `epoch`. If the evaluation
+            of a hyper-representation was added, its tables are named "representation_...".
+        matrices: pairwise agreement, [members, members], by the populations compared: the
+            dense zoo, and twins in the order of their parents; NaN where it is undefined.
+        notes: sentences about what was left out, and why.
     """
 
     zoo: Zoo
@@ -38,5 +38,5 @@ class Analysis:
     notes: list[str] = field(default_factory=list)
 
     def twin(self, kind: str) -> Zoo | None:
-        """The twin of a kind, "mp" or "vd"."""
+        """The twin of a kind, "mp" or "vd"; None if there is none."""
         return next((twin for twin in self.twins if twin.config.kind == kind), None)

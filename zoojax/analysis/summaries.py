@@ -1,4 +1,4 @@
-"""Populations over epochs: accuracy, gap, and sparsity, whole and by layer."""
+"""Mean metrics of populations by epoch, layer and hyperparameter; pruning frequency of weights."""
 
 import math
 
@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import polars as pl
 
-from zoojax.analysis.pairing import finite, hyperparameters, last_epoch, member_metrics
+from zoojax.analysis.pairing import finite as finite_mask
+from zoojax.analysis.pairing import hyperparameters, last_epoch, member_metrics
 from zoojax.architectures import cnn, parameters
 from zoojax.storage.zoo import Zoo, with_states
 
@@ -14,19 +15,19 @@ METRICS = ("train_acc", "val_acc", "test_acc", "ggap", "sparsity")
 
 
 def summary(zoo: Zoo, metrics: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Mean and standard deviation over members, a row a pruning ratio and epoch.
+    """Mean and standard deviation over members, one row per pruning ratio and epoch.
 
     Tables 5 and 6 of "Sparsified Model Zoo Twins" (arXiv 2304.13718).
 
     Args:
         zoo: the zoo.
-        metrics: rows of its metrics; all if None.
+        metrics: subset of the rows of its metrics; all if None.
 
     Returns:
         Columns `ratio` (magnitude-pruned twins only), `epoch`, `members`, `diverged`, and
-        for each metric `<metric>_mean` and `<metric>_std` (over all members, divisor n),
-        shares in [0, 1]. Members with numbers that are not finite are counted in
-        `diverged` and left out of the rest.
+        for each metric `<metric>_mean` and `<metric>_std` (over members, divisor n), fractions
+        in [0, 1]. Members with non-finite values are counted in `diverged` and excluded from
+        the means.
     """
     metrics = zoo.metrics_history if metrics is None else metrics
     layers = [f"sparsity_{layer}" for layer in zoo.config.shape.layers]
@@ -38,35 +39,38 @@ def summary(zoo: Zoo, metrics: pl.DataFrame | None = None) -> pl.DataFrame:
 
 
 def _statistics(table: pl.DataFrame, keys: list[str], columns: tuple[str, ...]) -> pl.DataFrame:
-    sound = pl.col("finite")
+    finite = pl.col("finite")
     statistics = [
         expression
         for name in columns
         for expression in (
-            pl.col(name).filter(sound).mean().alias(f"{name}_mean"),
-            pl.col(name).filter(sound).std(ddof=0).alias(f"{name}_std"),
+            pl.col(name).filter(finite).mean().alias(f"{name}_mean"),
+            pl.col(name).filter(finite).std(ddof=0).alias(f"{name}_std"),
         )
     ]
-    counts = (pl.len().alias("members"), (~sound).sum().alias("diverged"))
-    # In the order of the rows, which decides how sums are rounded.
+    counts = (pl.len().alias("members"), (~finite).sum().alias("diverged"))
+    # In row order: the order of summation affects rounding.
     return table.group_by(keys, maintain_order=True).agg(*counts, *statistics).sort(keys)
 
 
 def layer_sparsity(zoo: Zoo) -> pl.DataFrame:
-    """Sparsity of every layer, one row per pruning ratio, epoch with states, and layer.
+    """Sparsity of each layer, one row per pruning ratio, epoch with states, and layer.
 
     Tables 7 and 8 and Figure 4 of the paper.
 
+    Args:
+        zoo: the zoo.
+
     Returns:
-        `ratio` (null but for magnitude-pruned twins), `epoch`, `layer`, `weights` (how many
-        the layer has, biases aside), `members`, `diverged`, `mean` and `std` in [0, 1].
+        `ratio` (null unless magnitude-pruned), `epoch`, `layer`, `weights` (number of weights
+        in the layer, without biases), `members`, `diverged`, `mean` and `std` in [0, 1].
     """
-    whole, parts = summary(zoo, with_states(zoo.metrics_history)), []
-    if "ratio" not in whole.columns:
-        whole = whole.with_columns(pl.lit(None, pl.Float64).alias("ratio"))
+    metrics, parts = summary(zoo, with_states(zoo.metrics_history)), []
+    if "ratio" not in metrics.columns:
+        metrics = metrics.with_columns(pl.lit(None, pl.Float64).alias("ratio"))
     for layer, shape in kernel_shapes(zoo).items():
         parts.append(
-            whole.select(
+            metrics.select(
                 "ratio",
                 "epoch",
                 pl.lit(layer).alias("layer"),
@@ -81,15 +85,15 @@ def layer_sparsity(zoo: Zoo) -> pl.DataFrame:
 
 
 def by_hyperparameters(zoo: Zoo, epoch: int | None = None) -> pl.DataFrame:
-    """The members of one epoch by the value of each hyper-parameter that varies.
+    """Mean metrics of one epoch, grouped by the values of each hyperparameter that varies.
 
     Args:
-        zoo: the zoo; of a seed zoo the table is empty.
-        epoch: which; the newest measured if None.
+        zoo: the zoo; the table of a seed zoo is empty.
+        epoch: the epoch; the last one if None.
 
     Returns:
-        `hyperparameter`, `value` (as text), `ratio` (null but for magnitude-pruned twins),
-        `epoch`, `members`, `diverged`, and mean and std of each metric as `summary` has them.
+        `hyperparameter`, `value` (as text), `ratio` (null unless magnitude-pruned), `epoch`,
+        `members`, `diverged`, and mean and std of each metric as in `summary`.
     """
     table = member_metrics(zoo)
     epoch = last_epoch(table) if epoch is None else epoch
@@ -111,24 +115,24 @@ def by_hyperparameters(zoo: Zoo, epoch: int | None = None) -> pl.DataFrame:
 
 
 def pruning_frequency(zoo: Zoo, epoch: int, ratio: float | None = None) -> pl.DataFrame:
-    """How often each single weight is zero over the members (Figure 3 of the paper).
+    """Fraction of members in which each single weight is zero (Figure 3 of the paper).
 
     Args:
         zoo: a twin.
         epoch: a saved epoch.
-        ratio: of magnitude-pruned twins: which members.
+        ratio: pruning ratio of the members to include, for magnitude-pruned twins; all
+            members if None.
 
     Returns:
-        `layer`, `weight` (position in the Flax kernel, row-major: kernel row, kernel
-        column, input channel, feature; or input, output) and `frequency` in [0, 1].
-        Members that are not finite, or have no state, are left out; without any left there
-        are no rows.
+        `layer`, `weight` (row-major position in the Flax kernel: kernel row, kernel column,
+        input channel, feature; or input, output) and `frequency` in [0, 1]. Members that
+        are not finite or have no state are excluded; if none is left there are no rows.
 
     Raises:
         ZoojaxError: the epoch is not on disk.
     """
     params = zoo.sparse_params(epoch)
-    chosen = finite(zoo, epoch)
+    chosen = finite_mask(zoo, epoch)
     if ratio is not None:
         chosen &= zoo.members_table["ratio"].to_numpy() == ratio
     for leaf in jax.tree.leaves(params):
@@ -146,6 +150,6 @@ def pruning_frequency(zoo: Zoo, epoch: int, ratio: float | None = None) -> pl.Da
 
 
 def kernel_shapes(zoo: Zoo) -> dict[str, tuple[int, ...]]:
-    """Shapes of the kernels of one member, by layer."""
+    """Shape of each layer's weights, for one member."""
     params = jax.eval_shape(lambda: cnn.init_params(zoo.config.shape, "uniform", 0))
     return {layer: params[layer]["kernel"].shape for layer in zoo.config.shape.layers}

@@ -1,4 +1,4 @@
-"""What all ways of making a zoo share."""
+"""Helpers shared by the functions that train zoos."""
 
 import math
 from importlib import metadata
@@ -17,17 +17,24 @@ from zoojax.training.programs import ORDERS
 
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries that results may depend on."""
+    """Returns the versions of the libraries that results may depend on, by library."""
     return {name: metadata.version(name) for name in ("zoojax", "jax", "flax", "optax", "numpy")}
 
 
 def embedded_images(parent: Zoo, images: specs.ImageSet) -> specs.ImageSet | None:
-    """The images, if the parent keeps them itself: then its twins do too."""
+    """Returns the images to store in a twin: `images` if its parent stores them, else None."""
     return images if exists(parent.path / IMAGES) else None
 
 
 def resolve_chunk(out: Path, chunk: int | None, members: int, shape: Architecture) -> int:
-    """The chunk asked for, or that of the zoo to be continued, or one for this machine."""
+    """Returns the requested chunk, else that of the zoo to resume, else one for this machine.
+
+    Args:
+        out: folder of the zoo.
+        chunk: requested number of members per device; None if not given.
+        members: number of members of the zoo.
+        shape: architecture of the zoo.
+    """
     if chunk is not None:
         return chunk
     if exists(out / CONFIG):
@@ -37,9 +44,16 @@ def resolve_chunk(out: Path, chunk: int | None, members: int, shape: Architectur
     return population.default_chunk(math.ceil(members / distributed.process_count()), mesh, name)
 
 
+def check_dense(zoo: Zoo) -> None:
+    """Raises a ZoojaxError if a zoo is a twin."""
+    if zoo.config.kind != "dense":
+        raise ZoojaxError(f"{zoo.path} is itself a twin; give its dense parent")
+
+
 def check_training(epochs: int, batch_size: int, data_order: str, chunk: int | None) -> None:
+    """Raises a ZoojaxError if an argument of a training is out of range."""
     if epochs < 0:
-        raise ZoojaxError(f"{epochs} epochs asked for; give 0 or more")
+        raise ZoojaxError(f"{epochs} epochs requested; give 0 or more")
     if batch_size < 1:
         raise ZoojaxError(f"batch size {batch_size}; give at least 1")
     if data_order not in ORDERS:

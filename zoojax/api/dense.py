@@ -1,8 +1,8 @@
-"""Trains dense zoos; `zoojax.api.twins` makes their twins.
+"""Trains dense zoos; `zoojax.api.twins` trains their sparse twins.
 
-    zoo = make_dense(path, "my-zoo", Grid(...), "small", DataSpec("usps"), epochs=50)
+    zoo = train_zoo(path, "my-zoo", Grid(...), "small", DataSpec("usps"), epochs=50)
 
-Each call resumes the zoo at `path` if it was begun with the same arguments.
+Each call resumes the zoo at `path` if it was created with the same arguments.
 """
 
 import functools
@@ -14,7 +14,13 @@ import jax
 import numpy as np
 import polars as pl
 
-from zoojax.api.common import check_training, embedded_images, resolve_chunk, versions
+from zoojax.api.common import (
+    check_dense,
+    check_training,
+    embedded_images,
+    resolve_chunk,
+    versions,
+)
 from zoojax.architectures import base, cnn
 from zoojax.architectures.base import Architecture
 from zoojax.datasets import loading, specs
@@ -28,7 +34,7 @@ from zoojax.storage.zoo_images import load_images
 from zoojax.training import trainer
 from zoojax.training.hyperparameters import Grid
 
-# Of one size, so that zoos of any size share a compiled program.
+# Members initialized per call: a fixed number, so that zoos of any size share one program.
 INIT_BATCH_SIZE = 64
 
 
@@ -49,26 +55,37 @@ def train_zoo(
     data_dir: str | Path | None = None,
     report: trainer.ProgressCallback | None = None,
 ) -> Zoo:
-    """Trains a dense zoo; one that the same call has finished is returned as it is.
+    """Trains a dense zoo, resumes it, or returns it unchanged if it is complete.
 
     Args:
-        out: its folder: new, empty, or the same zoo interrupted.
-        name: its name.
-        grid: the members' hyper-parameters.
+        out: folder of the zoo: new, empty, or of the same zoo if it was interrupted.
+        name: name of the zoo.
+        grid: hyperparameters of the members.
         architecture: "small" or "large".
-        spec: the image set.
-        epochs: epochs to train; 0 saves the untrained members alone.
-        batch_size: images a step.
-        data_order: "member" or "shared".
-        first_seed: the lowest seed.
-        chunk: members a device trains at once; None chooses for the machine.
-        preset: the preset it comes from, for the record.
+        spec: image set.
+        epochs: number of epochs; 0 saves only the untrained members.
+        batch_size: images per step.
+        data_order: "member" (each member shuffles by its own seed) or "shared" (all members
+            see the images in one order).
+        first_seed: lowest seed of the members.
+        chunk: members that a device trains at once; None chooses for this machine.
+        preset: name of the preset that the arguments are from, recorded in the zoo.
         keep_data: store the images in the zoo, so that it can be moved without them.
-        data_dir: where image sets are looked for; see `data.data_directory`.
-        report: called after every block; see `run.run`.
+        data_dir: folder of image sets; see `zoojax.datasets.loading.data_directory`.
+        report: progress callback, called at the start and after each block of members.
+
+    Returns:
+        The zoo, with all epochs complete.
 
     Raises:
-        ZoojaxError: bad input, or the disk refused.
+        ZoojaxError: an argument is invalid, the folder holds something else, the images are
+            missing, or writing failed.
+
+    Example:
+        >>> grid = Grid(activations=("tanh", "relu"), seeds=10)
+        >>> zoo = train_zoo("zoos/usps", "usps", grid, "small", DataSpec("usps"), epochs=5)
+        >>> len(zoo)
+        20
     """
     out = expand_user(out)
     members = grid.members(first_seed)
@@ -98,8 +115,8 @@ def train_zoo(
     def initial(rows: slice) -> tuple[dict, dict]:
         return _init_trainable(config.shape, members[rows]), {}
 
-    kept = images if keep_data else None
-    with create_or_resume(out, config, members, kept) as writer:
+    stored_images = images if keep_data else None
+    with create_or_resume(out, config, members, stored_images) as writer:
         return trainer.train(writer, initial, images, report)
 
 
@@ -116,27 +133,30 @@ def train_like(
     data_dir: str | Path | None = None,
     report: trainer.ProgressCallback | None = None,
 ) -> Zoo:
-    """Trains other members as those of a dense zoo were: its images, architecture, batches.
+    """Trains new members with the images, architecture and batches of an existing dense zoo.
 
     Args:
-        out: the new zoo's folder.
-        source: the dense zoo.
-        name: the new zoo's name.
-        members: its members table, of the source's columns.
-        epochs: as in `make_dense`.
-        initial: gives the stacked parameters of epoch 0; None draws them as `make_dense`
-            does, from each member's scheme and seed.
-        origin: what decided those parameters; see `ZooConfig`.
-        chunk: as in `make_dense`.
-        data_dir: as in `make_dense`.
-        report: as in `make_dense`.
+        out: folder of the new zoo.
+        source: the existing dense zoo.
+        name: name of the new zoo.
+        members: members table of the new zoo, with the columns of the source's.
+        epochs: number of epochs; 0 saves only the untrained members.
+        initial: returns the stacked parameters of epoch 0; None initializes each member by its
+            initialization scheme and seed.
+        origin: source of those parameters, recorded in the zoo; see `ZooConfig`.
+        chunk: members that a device trains at once; None chooses for this machine.
+        data_dir: folder of image sets; see `zoojax.datasets.loading.data_directory`.
+        report: progress callback, called at the start and after each block of members.
+
+    Returns:
+        The new zoo, with all epochs complete.
 
     Raises:
-        ZoojaxError: bad input, or the disk refused.
+        ZoojaxError: an argument is invalid, the source is a twin, the images are missing, or
+            writing failed.
     """
     out, base = expand_user(out), source.config
-    if base.kind != "dense":
-        raise ZoojaxError(f"{source.path} is itself a twin; give the dense zoo it was made from")
+    check_dense(source)
     check_training(epochs, base.batch_size, base.data_order, chunk)
     images = load_images(source, data_dir)
     config = replace(
@@ -158,17 +178,23 @@ def train_like(
 
 
 def initial_params(shape: Architecture, inits: list[str], seeds: list[int]) -> dict:
-    """Untrained parameters, stacked: each member's from its scheme and seed alone."""
+    """Returns stacked untrained parameters; each member's depend only on its scheme and seed.
+
+    Args:
+        shape: architecture.
+        inits: initialization scheme of each member.
+        seeds: seed of each member.
+    """
     positions, parts = [], []
     for scheme in dict.fromkeys(inits):
-        mine = [i for i, name in enumerate(inits) if name == scheme]
-        own = np.array([seeds[i] for i in mine], np.uint32)
-        filled = np.pad(own, (0, -len(own) % INIT_BATCH_SIZE), mode="edge")
-        draw = _initializer(shape, scheme)
-        drawn = [draw(block) for block in filled.reshape(-1, INIT_BATCH_SIZE)]
-        whole = population.concatenate(jax.device_get(drawn))
-        positions += mine
-        parts.append(population.take(whole, slice(len(own))))
+        rows = [i for i, name in enumerate(inits) if name == scheme]
+        scheme_seeds = np.array([seeds[i] for i in rows], np.uint32)
+        padded = np.pad(scheme_seeds, (0, -len(rows) % INIT_BATCH_SIZE), mode="edge")
+        init = _initializer(shape, scheme)
+        batches = [init(batch) for batch in padded.reshape(-1, INIT_BATCH_SIZE)]
+        params = population.concatenate(jax.device_get(batches))
+        positions += rows
+        parts.append(population.take(params, slice(len(rows))))
     return population.take(population.concatenate(parts), np.argsort(positions))
 
 

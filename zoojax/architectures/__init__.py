@@ -1,0 +1,1 @@
+"""The zoos' CNNs: architectures, layers, initialization."""

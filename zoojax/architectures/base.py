@@ -1,4 +1,4 @@
-"""The shapes of the zoos' CNNs."""
+"""Architectures of the zoos' CNNs: layers and sizes."""
 
 import operator
 from dataclasses import dataclass
@@ -7,14 +7,21 @@ from typing import SupportsIndex, cast
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
 
-# Classes are kept as 16-bit numbers.
-MOST_CLASSES = 2**16
-MOST_CHANNELS = 2**10
+# Predicted classes are stored as 16-bit integers.
+MAX_CLASSES = 2**16
+MAX_CHANNELS = 2**10
 
 
 @dataclass(frozen=True)
 class ConvSpec:
-    """One convolution: features, kernel side, pooling side, dropout after it."""
+    """One convolution, followed by max pooling and the activation.
+
+    Attributes:
+        features: Number of output channels.
+        kernel: Side of the square kernel.
+        pool: Side of the pooling window; 1 for no pooling.
+        dropout: Whether dropout follows the activation.
+    """
 
     features: int
     kernel: int
@@ -24,15 +31,15 @@ class ConvSpec:
 
 @dataclass(frozen=True)
 class Architecture:
-    """The shape of a CNN: what a zoo's members have in common.
+    """Layers and sizes of a CNN, shared by all members of a zoo.
 
     Attributes:
         name: "small" or "large".
-        size: side of the square input image, pixels.
-        channels: channels of the input image.
-        classes: number of classes.
-        convs: the convolutions.
-        hidden: width of the fully connected hidden layer.
+        size: Side of the square input images, in pixels.
+        channels: Number of channels of the input images.
+        classes: Number of classes.
+        convs: The convolutions.
+        hidden: Width of the fully connected hidden layer.
     """
 
     name: str
@@ -44,7 +51,7 @@ class Architecture:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Layer names in order: conv1, ..., fc1, fc2."""
+        """Names of the layers in order: conv1, ..., fc1, fc2."""
         return (*(f"conv{i}" for i in range(1, len(self.convs) + 1)), "fc1", "fc2")
 
     @property
@@ -53,9 +60,11 @@ class Architecture:
         return self.size, self.size, self.channels
 
     def parameter_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
-        """Shapes of one member's parameters, {layer: {"kernel": ..., "bias": ...}}.
+        """Returns the shapes of one member's parameters.
 
-        Kernels are [k, k, channels, features] in convolutions and [inputs, outputs] after them.
+        Returns:
+            {layer: {"kernel": shape, "bias": shape}}. Kernels are [k, k, channels, features] for
+            convolutions and [inputs, outputs] for fully connected layers.
         """
         shapes, side, channels = [], self.size, self.channels
         for conv in self.convs:
@@ -68,7 +77,7 @@ class Architecture:
         }
 
 
-# Dropout sits after every activation but that of the small CNN's last convolution
+# Dropout follows every activation except that of the small CNN's last convolution
 # (Schürholt et al., "Model Zoos", 2022).
 _CONVS = {
     "small": (
@@ -86,15 +95,19 @@ _SIZE = {"small": 28, "large": 32}
 
 
 def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
-    """The small (28x28 input) or large (32x32) CNN of the zoos.
+    """Returns the small (28x28 input) or large (32x32 input) CNN of the zoos.
 
     Args:
         name: "small" or "large".
-        channels: of the input image, 1 to MOST_CHANNELS.
-        classes: 1 to MOST_CLASSES.
+        channels: Number of channels of the input images, 1 to MAX_CHANNELS.
+        classes: Number of classes, 1 to MAX_CLASSES.
 
     Raises:
-        ZoojaxError: there is no architecture of that name, or a number is out of its range.
+        ZoojaxError: If the name is unknown, or a number is out of range.
+
+    Example:
+        >>> architecture("small", channels=1).image_shape
+        (28, 28, 1)
     """
     if name not in _CONVS:
         raise ZoojaxError(
@@ -103,20 +116,20 @@ def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
     return Architecture(
         name,
         _SIZE[name],
-        _whole("channels", channels, MOST_CHANNELS),
-        _whole("classes", classes, MOST_CLASSES),
+        _checked_int("channels", channels, MAX_CHANNELS),
+        _checked_int("classes", classes, MAX_CLASSES),
         _CONVS[name],
     )
 
 
-def _whole(what: str, value: object, most: int) -> int:
+def _checked_int(what: str, value: object, limit: int) -> int:
     try:
-        # A bool would be taken for a number.
+        # A bool is rejected, although it has an integer value.
         number = 0 if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
     except TypeError:
         number = 0
-    if not 1 <= number <= most:
+    if not 1 <= number <= limit:
         raise ZoojaxError(
-            f"{what} is {printable(repr(value), 100)}, not a whole number from 1 to {most}"
+            f"{what} is {printable(repr(value), 100)}, not a whole number from 1 to {limit}"
         )
     return number

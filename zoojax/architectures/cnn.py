@@ -1,7 +1,7 @@
-"""The zoos' CNNs in Linen, for ONE member: `jax.vmap` makes populations of them.
+"""The zoos' CNNs in Flax Linen, for ONE member; `jax.vmap` maps them over populations.
 
-Parameters are a plain dict: conv1..conv3, fc1, fc2, each {"kernel", "bias"}, kernels
-in Flax's axes (HWIO, and [in, out]), images channels last.
+Parameters are a plain dict with the layers conv1 to conv3, fc1 and fc2, each {"kernel", "bias"}.
+Kernels have Flax's axis order (HWIO and [in, out]); images have their channels last.
 """
 
 from collections.abc import Callable
@@ -24,11 +24,11 @@ class CNN(nn.Module):
     """Convolutions (convolution, max pooling, activation), one hidden layer, logits.
 
     Attributes:
-        architecture: the shape.
-        activation: a name of ACTIVATIONS.
-        init_scheme: a name of INITS; only `init` reads it.
-        conv: the convolution layer; variational dropout puts its own here.
-        dense: the fully connected layer; likewise.
+        architecture: Layers and sizes.
+        activation: A name of ACTIVATIONS.
+        init_scheme: A name of INITS; used only by `init`.
+        conv: Module of the convolutions; variational dropout replaces it.
+        dense: Module of the fully connected layers; variational dropout replaces it.
     """
 
     architecture: Architecture
@@ -41,23 +41,23 @@ class CNN(nn.Module):
     def __call__(
         self, x_BHWC: Array, noise: Noise | None = None, dropout_rate: Array | None = None
     ) -> Array:
-        """Logits.
+        """Computes the logits.
 
         Args:
-            x_BHWC: normalised images, [batch, size, size, channels].
-            noise: of this step, for layers that draw any and for dropout.
-            dropout_rate: scalar, traced; None where no dropout is wanted (evaluation,
-                and members that were made without).
+            x_BHWC: Normalized images, [batch, size, size, channels].
+            noise: Noise source of this step, for stochastic layers and dropout.
+            dropout_rate: Traced scalar; None without dropout (in evaluation, and for members
+                that are trained without it).
 
         Returns:
-            [batch, classes].
+            Logits, [batch, classes].
         """
         activation, kernel_init = ACTIVATIONS[self.activation], INITS[self.init_scheme]
         arch = self.architecture
         check_slots(len(arch.layers))
 
-        # Slots of a step's noise: what each layer draws, then the dropout after each.
-        def drawn(index: int) -> Noise | None:
+        # Noise slots of a step: one per layer, then one per layer for the dropout after it.
+        def layer_noise(index: int) -> Noise | None:
             return None if noise is None else noise.at(index)
 
         def dropout(x: Array, index: int) -> Array:
@@ -67,13 +67,13 @@ class CNN(nn.Module):
 
         x = x_BHWC
         for i, spec in enumerate(arch.convs):
-            y = self.conv(spec, kernel_init, name=f"conv{i + 1}")(x, drawn(i))
+            y = self.conv(spec, kernel_init, name=f"conv{i + 1}")(x, layer_noise(i))
             x = activation(ops.max_pool(y))
             x = dropout(x, i) if spec.dropout else x
         i, x = len(arch.convs), x.reshape(x.shape[0], -1)
-        x = activation(self.dense(arch.hidden, kernel_init, name="fc1")(x, drawn(i)))
+        x = activation(self.dense(arch.hidden, kernel_init, name="fc1")(x, layer_noise(i)))
         x = dropout(x, i)
-        return self.dense(arch.classes, kernel_init, name="fc2")(x, drawn(i + 1))
+        return self.dense(arch.classes, kernel_init, name="fc2")(x, layer_noise(i + 1))
 
 
 def logits(
@@ -83,25 +83,44 @@ def logits(
     noise: Noise | None = None,
     dropout_rate: Array | np.ndarray | None = None,
 ) -> Array:
-    """Logits [batch, classes] of one member; `variables` is {"params": ...} and the like."""
-    # Without mutable collections, apply returns what the module returns, and nothing else.
+    """Computes the logits of one member.
+
+    Args:
+        model: The CNN.
+        variables: Flax variables of the member, {"params": ...} and other collections.
+        images: Normalized images, [batch, size, size, channels].
+        noise: Noise source of this step; None in evaluation.
+        dropout_rate: Scalar; None without dropout.
+
+    Returns:
+        Logits, [batch, classes].
+    """
+    # Without mutable collections, apply returns only the module's result.
     return cast(Array, model.apply(variables, images, noise, dropout_rate))
 
 
 def _dropout(x: Array, rate: Array, noise: Noise) -> Array:
-    """Inverted dropout at a traced rate, as torch.nn.Dropout does it."""
+    """Applies inverted dropout with a traced rate, as torch.nn.Dropout does."""
     keep = ops.uniform(noise, x.shape) < 1.0 - rate
     return jnp.where(keep, x / (1.0 - rate), 0.0)
 
 
 def init_params(arch: Architecture, scheme: str, seed: Array | int) -> dict:
-    """The untrained parameters of one member, which depend on its seed alone.
+    """Initializes the parameters of one member; they depend only on its seed.
+
+    Args:
+        arch: The architecture.
+        scheme: A name of INITS.
+        seed: Seed of the member, a scalar integer.
+
+    Returns:
+        {layer: {"kernel": ..., "bias": ...}}.
 
     Raises:
-        ZoojaxError: there is no initialisation of that name.
+        ZoojaxError: If the initialization scheme is unknown.
     """
     if scheme not in INITS:
-        raise ZoojaxError(f"no initialisation named '{scheme}'; there are: {', '.join(INITS)}")
+        raise ZoojaxError(f"no initialization named '{scheme}'; there are: {', '.join(INITS)}")
     model = CNN(arch, "tanh", scheme)
     images = jnp.zeros((1, *arch.image_shape), jnp.float32)
     return dict(model.init(keys.stream_key(seed, "init"), images)["params"])

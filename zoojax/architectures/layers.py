@@ -1,4 +1,4 @@
-"""Activations, initializers and layers of the CNNs, for one member."""
+"""Activations, initializers and layers of the CNNs, for ONE member."""
 
 import functools
 import math
@@ -13,7 +13,7 @@ from zoojax import ops
 from zoojax.architectures.base import ConvSpec
 from zoojax.ops import Noise
 
-# (key, shape of the kernel) -> kernel.
+# (key, kernel shape) -> kernel.
 KernelInit = Callable[[Array, tuple[int, ...]], Array]
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -27,16 +27,16 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def _scheme(
-    draw: Callable[[Array, tuple[int, ...], jnp.dtype], Array], bound: Callable[[int, int], float]
+    draw: Callable[[Array, tuple[int, ...], jnp.dtype], Array], scale: Callable[[int, int], float]
 ) -> KernelInit:
-    """Draws times a bound that depends on (fan_in, fan_out) of a kernel."""
+    """Creates an initializer of random draws times a scale that depends on (fan_in, fan_out)."""
 
     def initializer(key: Array, shape: tuple[int, ...]) -> Array:
         *field, inputs, outputs = shape
         size = math.prod(field)
-        # In a row, and only then in its shape, which changes no bit: XLA on CPUs compiles
-        # random numbers of four axes for seconds, and those of one axis for a tenth of that.
-        row = draw(key, (math.prod(shape),), jnp.float32) * bound(size * inputs, size * outputs)
+        # Drawn as one axis and reshaped, with identical bits: on CPU, XLA takes seconds to
+        # compile random draws with four axes, and a tenth of that with one axis.
+        row = draw(key, (math.prod(shape),), jnp.float32) * scale(size * inputs, size * outputs)
         return row.reshape(shape)
 
     return initializer
@@ -46,8 +46,8 @@ def _symmetric(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
     return random.uniform(key, shape, dtype, minval=-1.0)
 
 
-# torch.nn.init's schemes with torch's defaults: uniform_ is U(0, 1), normal_ is
-# N(0, 1), kaiming_* has fan_in and gain sqrt(2), xavier_* gain 1.
+# The schemes of torch.nn.init with torch's defaults: uniform_ is U(0, 1), normal_ is N(0, 1),
+# kaiming_* uses fan_in and gain sqrt(2), xavier_* uses gain 1.
 INITS: dict[str, KernelInit] = {
     "uniform": _scheme(random.uniform, lambda fan_in, fan_out: 1.0),
     "normal": _scheme(random.normal, lambda fan_in, fan_out: 1.0),
@@ -67,7 +67,17 @@ BIAS_INIT = initializers.constant(0.01, jnp.float32)
 def conv_params(
     module: nn.Module, spec: ConvSpec, channels: int, kernel_init: KernelInit
 ) -> tuple[Array, Array]:
-    """Declares a convolution's kernel [k, k, channels, features] and bias [features]."""
+    """Declares the parameters of a convolution.
+
+    Args:
+        module: The Linen module that owns the parameters.
+        spec: Sizes of the convolution.
+        channels: Number of input channels.
+        kernel_init: Initializer of the kernel.
+
+    Returns:
+        (kernel [k, k, channels, features], bias [features]).
+    """
     shape = (spec.kernel, spec.kernel, channels, spec.features)
     kernel = module.param("kernel", kernel_init, shape)
     return kernel, module.param("bias", BIAS_INIT, (spec.features,))
@@ -76,18 +86,33 @@ def conv_params(
 def dense_params(
     module: nn.Module, inputs: int, features: int, kernel_init: KernelInit
 ) -> tuple[Array, Array]:
-    """Declares a fully connected layer's kernel [inputs, features] and bias [features]."""
+    """Declares the parameters of a fully connected layer.
+
+    Args:
+        module: The Linen module that owns the parameters.
+        inputs: Number of inputs.
+        features: Number of outputs.
+        kernel_init: Initializer of the kernel.
+
+    Returns:
+        (kernel [inputs, features], bias [features]).
+    """
     kernel = module.param("kernel", kernel_init, (inputs, features))
     return kernel, module.param("bias", BIAS_INIT, (features,))
 
 
 def add_bias(x: Array, bias: Array) -> Array:
-    """x [..., features] + bias [features]."""
+    """Adds a bias [features] to x [..., features]."""
     return x + jnp.broadcast_to(bias, x.shape)
 
 
 class Conv(nn.Module):
-    """A convolution laid out for the pooling that follows (see `zoojax.ops.conv`)."""
+    """A convolution whose output is laid out for the following pooling (see `zoojax.ops.conv`).
+
+    Attributes:
+        spec: Sizes of the convolution.
+        kernel_init: Initializer of the kernel.
+    """
 
     spec: ConvSpec
     kernel_init: KernelInit
@@ -99,7 +124,12 @@ class Conv(nn.Module):
 
 
 class Dense(nn.Module):
-    """A fully connected layer."""
+    """A fully connected layer.
+
+    Attributes:
+        features: Number of outputs.
+        kernel_init: Initializer of the kernel.
+    """
 
     features: int
     kernel_init: KernelInit

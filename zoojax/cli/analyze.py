@@ -1,4 +1,4 @@
-"""`zoojax analyse ZOO TWINS --out FOLDER`: the paper's tables and figures, and a page."""
+"""`zoojax analyze ZOO TWINS --out FOLDER`: the paper's tables and figures, and a report page."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,34 +15,38 @@ if TYPE_CHECKING:
     from zoojax.analysis import Analysis
     from zoojax.storage.zoo import Zoo
 
+# Tables printed with --json.
+_JSON_TABLES = ("crossing", "agreement_summary", "paper")
+
 
 @dataclass(frozen=True)
-class Analyse:
-    """Analyse a zoo and its twins: tables, figures, and a page to explore them.
+class Analyze:
+    """Analyze a zoo and its twins: tables, figures, and an interactive report page.
 
-    Writes tables/ (Parquet, CSV; Markdown and LaTeX of those that the paper has), figures/
-    (SVG, PNG) and report.html, which needs no network.
-    Example: zoojax analyse zoos/usps zoos/usps-mp zoos/usps-vd --out analysis
+    Writes tables/ (Parquet and CSV; the paper's tables also as Markdown and LaTeX), figures/
+    (SVG and PNG) and report.html, which needs no network.
+    Example: zoojax analyze zoos/usps zoos/usps-mp zoos/usps-vd --out analysis
     """
 
     zoo: Annotated[Path, tyro.conf.Positional, option("ZOO")]
     """Folder of the dense zoo."""
 
     twins: Annotated[tuple[Path, ...], tyro.conf.Positional, option("[TWIN ...]")] = ()
-    """Folders of its twins, one by magnitude pruning, one by variational dropout."""
+    """Folders of its twins: at most one magnitude-pruned and one variational-dropout twin."""
 
     out: Annotated[Path, option("FOLDER")] = Path("analysis")
-    """Folder to write to: new, or that of an earlier analysis of the same zoo, which is
+    """Output folder: a new one, or that of an earlier analysis of the same zoo, which is
     replaced."""
 
     data: Annotated[Path | None, option("NPZ")] = None
-    """The .npz file of the zoo's images, where it is no longer in its place."""
+    """The .npz file with the zoo's images, if it was moved."""
 
     data_dir: DataDir = None
-    """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
+    """Folder with the image sets (default: $ZOOJAX_DATA, else a cache folder)."""
 
     representation: Annotated[Path | None, option("REP")] = None
-    """Folder of a hyper-representation of the zoo or a twin, evaluated, to show besides."""
+    """Folder of an evaluated hyper-representation of the zoo or of a twin, to include in the
+    report."""
 
     json: Flag = False
     """Print JSON on standard output."""
@@ -51,37 +55,41 @@ class Analyse:
     """Show no progress."""
 
     def run(self) -> None:
-        """Analyses, writes, and names the page."""
+        """Analyzes the zoos, writes all files and prints the path of the page."""
         configure_jax()
         from zoojax.storage.zoo import open_zoo
 
         zoo, twins = open_zoo(self.zoo), [open_zoo(twin) for twin in self.twins]
-        more = (
+        extra_tables = (
             {}
             if self.representation is None
             else representation_tables(self.representation, zoo, *twins)
         )
         images = self.data or self.data_dir
-        write_analysis(zoo, twins, self.out, images, self.quiet, self.json, more)
+        write_analysis(zoo, twins, self.out, images, self.quiet, self.json, extra_tables)
 
 
 def representation_tables(path: Path, *zoos: "Zoo") -> "dict[str, pl.DataFrame]":
-    """Tables of a hyper-representation's evaluation, as an analysis names them.
+    """Tables of a hyper-representation's evaluation under their names in an analysis.
 
     Args:
-        path: its folder.
-        zoos: of which it must have been learned from one.
+        path: folder of the hyper-representation.
+        zoos: the analyzed zoos; the hyper-representation must be trained on one of them.
+
+    Returns:
+        Frames by name, each name starting with "representation_".
 
     Raises:
-        ZoojaxError: it was not, or it has not been evaluated.
+        ZoojaxError: it was trained on another zoo, or has not been evaluated.
     """
     from zoojax.errors import ZoojaxError
-    from zoojax.hyper_representation.evaluated import read_evaluation
+    from zoojax.hyper_representation.evaluation_tables import read_evaluation
     from zoojax.hyper_representation.representation import open_representation
 
     representation = open_representation(path)
     if representation.config.fingerprint not in {zoo.fingerprint for zoo in zoos}:
-        raise ZoojaxError(f"{path} was learned from none of {', '.join(str(z.path) for z in zoos)}")
+        names = ", ".join(str(zoo.path) for zoo in zoos)
+        raise ZoojaxError(f"{path} was trained on none of {names}")
     tables = read_evaluation(representation).tables
     return {f"representation_{name}": table for name, table in tables.items()}
 
@@ -93,17 +101,25 @@ def write_analysis(
     data_dir: Path | None,
     quiet: bool,
     as_json: bool,
-    more: "dict[str, pl.DataFrame] | None" = None,
+    extra_tables: "dict[str, pl.DataFrame] | None" = None,
 ) -> Path:
-    """Analyses a zoo and its twins into a folder, prints what the page says first.
+    """Analyzes a zoo and its twins, writes all files and prints a summary.
 
     Args:
-        zoo, twins, out, data_dir, quiet: see `Analyse`.
-        as_json: print JSON.
-        more: tables to write and show besides.
+        zoo: the dense zoo.
+        twins: its twins.
+        out: output folder.
+        data_dir: the .npz file with the zoo's images, or the folder with the image sets.
+        quiet: show no progress.
+        as_json: print JSON instead of a table.
+        extra_tables: more tables to write and show, by name.
 
     Returns:
-        The page.
+        Path of the report page.
+
+    Raises:
+        ZoojaxError: the zoos do not belong together, or the folder holds another analysis
+            or cannot be written.
     """
     from rich.console import Console
 
@@ -114,41 +130,40 @@ def write_analysis(
 
     check_folder(out, zoo, twins)
     console = Console(stderr=True, quiet=quiet)
-    with console.status("analysing") as status:
-        found = analyze(
-            zoo, twins, data_dir=data_dir, step=lambda what: status.update(f"analysing: {what}")
+    with console.status("analyzing") as status:
+        analysis = analyze(
+            zoo, twins, data_dir=data_dir, step=lambda name: status.update(f"analyzing: {name}")
         )
-        found.tables |= more or {}
-        # Not before: a zoo and twins that do not belong together leave no trace.
-        claim_folder(out, zoo, found.twins)
+        analysis.tables |= extra_tables or {}
+        # Claimed only now, so that zoos that do not belong together leave no folder behind.
+        claim_folder(out, zoo, analysis.twins)
         status.update("writing tables")
-        write_tables(found, out / TABLES)
+        write_tables(analysis, out / TABLES)
         status.update("drawing figures")
-        drawn = {path.stem: path for path in figures.draw(found, out / FIGURES)}
-        status.update("writing the page")
+        images = {path.stem: path for path in figures.draw(analysis, out / FIGURES)}
+        status.update("writing the report")
         page = out / REPORT
-        report.write(found, page, drawn)
+        report.write(analysis, page, images)
     if as_json:
-        names = ("crossing", "agreement_summary", "paper")
-        tables = {name: found.tables[name].to_dicts() for name in names if name in found.tables}
-        rows = comparison(zoo, *found.twins)
-        show_json({"report": page, "rows": rows, **tables, "notes": found.notes})
+        tables = {n: analysis.tables[n].to_dicts() for n in _JSON_TABLES if n in analysis.tables}
+        rows = comparison(zoo, *analysis.twins)
+        show_json({"report": page, "rows": rows, **tables, "notes": analysis.notes})
         return page
-    show_comparison(zoo, *found.twins)
-    _show(found)
+    show_comparison(zoo, *analysis.twins)
+    _print_findings(analysis)
     say(f"report: {page}")
     return page
 
 
-def _show(found: "Analysis") -> None:
-    """Prints the notes, and where the methods cross."""
+def _print_findings(analysis: "Analysis") -> None:
+    """Prints the notes and the crossover of the two methods."""
     from zoojax.cli.terminal import say
 
-    say(*(f"note: {note}" for note in found.notes))
-    crossing = found.tables.get("crossing")
-    if crossing is not None and crossing["above"][0] is not None:
-        above, below = crossing["above"][0], crossing["below"][0]
+    say(*(f"note: {note}" for note in analysis.notes))
+    crossover = analysis.tables.get("crossing")
+    if crossover is not None and crossover["above"][0] is not None:
+        above, below = crossover["above"][0], crossover["below"][0]
         say(
-            "variational dropout becomes the more accurate between the measured sparsities "
-            f"{100 * above:.4g} % and {100 * below:.4g} %"
+            "variational dropout becomes more accurate than magnitude pruning between the "
+            f"measured sparsities {100 * above:.4g} % and {100 * below:.4g} %"
         )

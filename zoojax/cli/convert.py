@@ -1,4 +1,4 @@
-"""`zoojax convert`: torch zoos in, torch zoos out."""
+"""`zoojax convert`: converts torch zoos to zoos and back."""
 
 import re
 import sys
@@ -11,57 +11,57 @@ import tyro
 
 from zoojax.cli.options import DataDir, Flag, Processes, ProcessOptions, option
 from zoojax.errors import ZoojaxError
-from zoojax.filesystem.paths import expand_user
 from zoojax.runtime.startup import join_processes
 from zoojax.text import printable
 
 if TYPE_CHECKING:
-    from zoojax.converters.pickled_datasets import ImageFile
     from zoojax.converters.sources import Source
-    from zoojax.datasets.specs import DataSpec, ImageSet
-    from zoojax.storage.zoo import Zoo
 
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """What is taken, and what is known of it."""
+    """What is converted, and what the files do not say."""
 
     parent: Annotated[Path | None, option("ZOO")] = None
-    """The dense zoo, already converted, that these are twins of."""
+    """The dense zoo, already converted, whose twins these are."""
 
     preset: Annotated[str | None, option("PRESET")] = None
-    """The preset that the zoo is of: gives its images, its twins' learning rates, and the
-    hyper-parameters that the files do not say."""
+    """The preset of the zoo: defines its images, the learning rates of its twins, and the
+    hyperparameters that the files do not report."""
 
     data: Annotated[str | None, option("IMAGES")] = None
-    """The zoo's images: the path of its dataset.pt, or the name of an image set
-    (with --preset, normalised as that says). Default: ROOT/dataset.pt if it is there."""
+    """The images of the zoo: the path of its dataset.pt, or the name of an image set
+    (with --preset, normalized as that defines). Default: ROOT/dataset.pt if it exists."""
 
     data_dir: DataDir = None
-    """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
+    """The folder of image sets (default: $ZOOJAX_DATA, else a cache folder)."""
 
     epochs: Annotated[str, option("EPOCHS")] = "all"
-    """Which epochs: "all", or numbers and ranges such as 0,25,40-50."""
+    """The epochs to convert: "all", or numbers and ranges such as 0,25,40-50."""
 
     where: Annotated[str | None, option("SQL")] = None
-    """Take only members for which this SQL expression over the members table holds, such
+    """Convert only members for which this SQL expression over the members table is true, such
     as "learning_rate = 0.001 AND activation = 'tanh'"."""
 
-    largest_weight: Annotated[float | None, option("WEIGHT")] = None
+    max_abs_weight: Annotated[
+        float | None, option("WEIGHT"), tyro.conf.arg(aliases=["--largest-weight"])
+    ] = None
     """Reject states with a larger absolute weight or bias."""
 
-    lowest_accuracy: Annotated[float | None, option("SHARE")] = None
-    """Reject states with a lower reported test accuracy, in [0, 1] (also where percent are
-    reported)."""
+    min_accuracy: Annotated[
+        float | None, option("ACCURACY"), tyro.conf.arg(aliases=["--lowest-accuracy"])
+    ] = None
+    """Reject states with a lower reported test accuracy, in [0, 1] (even if the files report
+    percentages)."""
 
     strict: Flag = False
     """Stop at the first state that cannot be converted."""
 
     name: Annotated[str | None, option("NAME")] = None
-    """Name of the zoo (default: that of its folder)."""
+    """Name of the zoo (default: the name of its folder)."""
 
     json: Flag = False
-    """Print the closing table as JSON on standard output."""
+    """Print the final summary as JSON on standard output."""
 
     quiet: Flag = False
     """Show no progress."""
@@ -73,51 +73,53 @@ class ConvertOptions:
 class FromTorch:
     """Convert the trial folders of a torch zoo (Ray Tune 1.8 and the zoos' code).
 
-    What cannot be converted is named, with the reason, in rejects.csv in the zoo's folder.
+    States that cannot be converted are listed with the reason in rejects.csv in the zoo's
+    folder.
     Example: zoojax convert from-torch tune_zoo_usps --out zoos/usps
     """
 
     root: Annotated[Path, tyro.conf.Positional, option("ROOT")]
-    """The folder that holds the trial folders."""
+    """The folder that contains the trial folders."""
 
     out: Annotated[Path, option("ZOO")]
-    """Folder of the zoo: new, or of the same conversion interrupted."""
+    """Folder of the zoo: new, or of the same conversion, interrupted, which resumes."""
 
-    reading: tyro.conf.OmitArgPrefixes[ConvertOptions]
+    options: tyro.conf.OmitArgPrefixes[ConvertOptions]
 
     def run(self) -> None:
-        """Converts and prints what came of it."""
+        """Converts the trials and prints a summary."""
         require_torch()
-        join_processes(self.reading.processes.group)
+        join_processes(self.options.processes.group)
         from zoojax.converters.sources import from_trials
         from zoojax.filesystem.reading import exists
 
-        own = self.root / "dataset.pt"
-        _convert(from_trials(self.root), self.out, self.reading, own if exists(own) else None)
+        images = self.root / "dataset.pt"
+        own_images = images if exists(images) else None
+        _convert(from_trials(self.root), self.out, self.options, own_images)
 
 
 @dataclass(frozen=True)
 class FromDataset:
-    """Convert a pickled data set of models; its split becomes a column of the members.
+    """Convert a pickled dataset of models; its split becomes a column of the members table.
 
     Example: zoojax convert from-dataset dataset_usps.pt --preset usps-s-seed --out zoos/usps-pt
     """
 
     file: Annotated[Path, tyro.conf.Positional, option("FILE")]
-    """The data set, such as dataset_usps_seed.pt."""
+    """The dataset, such as dataset_usps_seed.pt."""
 
     out: Annotated[Path, option("ZOO")]
-    """Folder of the zoo: new, or of the same conversion interrupted."""
+    """Folder of the zoo: new, or of the same conversion, interrupted, which resumes."""
 
-    reading: tyro.conf.OmitArgPrefixes[ConvertOptions]
+    options: tyro.conf.OmitArgPrefixes[ConvertOptions]
 
     def run(self) -> None:
-        """Converts and prints what came of it."""
+        """Converts the models and prints a summary."""
         require_torch()
-        join_processes(self.reading.processes.group)
+        join_processes(self.options.processes.group)
         from zoojax.converters.sources import from_dataset
 
-        _convert(from_dataset(self.file), self.out, self.reading, None)
+        _convert(from_dataset(self.file), self.out, self.options, None)
 
 
 @dataclass(frozen=True)
@@ -131,20 +133,20 @@ class ToTorch:
     """Folder of the zoo."""
 
     out: Annotated[Path, option("FOLDER")]
-    """Folder to write to: new, or of the same export interrupted, which resumes."""
+    """Folder to write to: new, or of the same export, interrupted, which resumes."""
 
     format: Literal["trial", "prune", "safetensors"] = "trial"
     """Trial folders with plain state dicts; the same with torch.nn.utils.prune's keys for
     pruned members; or one stacked safetensors file per epoch and the tables."""
 
     epochs: Annotated[str, option("EPOCHS")] = "all"
-    """Which epochs: "all", or numbers and ranges such as 0,25,40-50."""
+    """The epochs to write: "all", or numbers and ranges such as 0,25,40-50."""
 
     quiet: Flag = False
     """Show no progress."""
 
     def run(self) -> None:
-        """Writes and says how much."""
+        """Writes the files and prints how many."""
         require_torch()
         from zoojax.cli.progress import count_progress
         from zoojax.cli.terminal import say
@@ -164,14 +166,14 @@ class ToTorch:
                     report=report,
                     note=notes.append,
                 )
-        _show(notes)
+        _print_notes(notes)
         unit = "epoch files" if self.format == "safetensors" else "states"
         say(f"{written} {unit} in {self.out}")
 
 
 @dataclass(frozen=True)
 class Verify:
-    """Read torch files again through torch, and compare with the zoo made from them.
+    """Read torch files again through torch and compare them with the zoo made from them.
 
     Compares arrays bit for bit, and the logits of both networks on images. Exit status 2
     if anything differs or is missing.
@@ -182,19 +184,19 @@ class Verify:
     """Folder of the converted zoo."""
 
     source: Annotated[Path, tyro.conf.Positional, option("SOURCE")]
-    """What it was converted from: the folder of trial folders, or the pickled data set."""
+    """What it was converted from: the folder of trial folders, or the pickled dataset."""
 
     sample: Annotated[int, option("N")] = 100
-    """States to compare, evenly spread; 0 for all."""
+    """Number of states to compare, evenly spread; 0 for all."""
 
     images: Annotated[int, option("N")] = 64
-    """Images that both networks are run on: of the zoo's test set, or noise without one."""
+    """Number of images for both networks: from the zoo's test set, or noise without one."""
 
     data_dir: DataDir = None
-    """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
+    """The folder of image sets (default: $ZOOJAX_DATA, else a cache folder)."""
 
     tolerance: Annotated[float, option("DIFFERENCE")] = 1e-5
-    """The largest difference between logits that passes."""
+    """Largest accepted difference between logits."""
 
     json: Flag = False
     """Print JSON on standard output."""
@@ -203,14 +205,14 @@ class Verify:
     """Show no progress."""
 
     def run(self) -> None:
-        """Verifies and prints the largest difference."""
+        """Verifies the zoo and prints the largest difference."""
         require_torch()
         import numpy as np
 
         from zoojax.cli.progress import count_progress
         from zoojax.cli.terminal import say, show_json
         from zoojax.converters.sources import from_dataset, from_trials
-        from zoojax.converters.zoo_to_torch import verify
+        from zoojax.converters.verification import verify
         from zoojax.filesystem.reading import exists, is_folder
         from zoojax.storage.zoo import open_zoo
         from zoojax.storage.zoo_images import load_images
@@ -225,23 +227,24 @@ class Verify:
         is_file = exists(self.source) and not is_folder(self.source)
         sources = (from_dataset if is_file else from_trials)(self.source)
         with count_progress("verify", self.quiet) as report:
-            found = verify(zoo, sources, images, sample=self.sample or None, report=report)
+            result = verify(zoo, sources, images, sample=self.sample or None, report=report)
         if self.json:
-            show_json(found._asdict())
+            show_json(result._asdict())
         else:
-            say(f"states compared: {found.states}, on {found.images} images")
-            say(f"largest difference of logits: {found.difference:.2e} ({found.worst})")
-            say(f"states not equal bit for bit: {len(found.unequal)}")
-            say(f"states that the zoo does not have: {len(found.missing)}")
-        if found.unequal or found.missing or not found.difference <= self.tolerance:
+            say(f"states compared: {result.states}, on {result.images} images")
+            say(f"largest difference of logits: {result.difference:.2e} ({result.worst})")
+            say(f"states not equal bit for bit: {len(result.unequal)}")
+            say(f"states missing from the zoo: {len(result.missing)}")
+        # Negated, so that NaN counts as a difference.
+        if result.unequal or result.missing or not result.difference <= self.tolerance:
             raise ZoojaxError(f"{zoo.path} differs from {self.source}")
 
 
 @dataclass(frozen=True)
 class Convert:
-    """Torch zoos in, torch zoos out: lossless, and without running anything in the files."""
+    """Convert torch zoos to zoos and back: lossless, and without running code in the files."""
 
-    what: (
+    command: (
         Annotated[FromTorch, tyro.conf.subcommand("from-torch")]
         | Annotated[FromDataset, tyro.conf.subcommand("from-dataset")]
         | Annotated[ToTorch, tyro.conf.subcommand("to-torch")]
@@ -249,12 +252,16 @@ class Convert:
     )
 
     def run(self) -> None:
-        """Runs the conversion."""
-        self.what.run()
+        """Runs the command."""
+        self.command.run()
 
 
 def require_torch() -> None:
-    """Raises ZoojaxError unless the extra that converters need is installed."""
+    """Checks that the packages for conversion are installed.
+
+    Raises:
+        ZoojaxError: If they are not.
+    """
     from importlib.util import find_spec
 
     if find_spec("torch") is None or find_spec("safetensors") is None:
@@ -262,10 +269,13 @@ def require_torch() -> None:
 
 
 def parse_epochs(text: str) -> tuple[int, ...] | None:
-    """Epochs out of "all" (None) or "0,25,40-50".
+    """Parses epochs such as "all" (None) or "0,25,40-50".
+
+    Args:
+        text: The value of --epochs.
 
     Raises:
-        ZoojaxError: anything else.
+        ZoojaxError: If it is anything else.
     """
     if text == "all":
         return None
@@ -274,128 +284,66 @@ def parse_epochs(text: str) -> tuple[int, ...] | None:
         first, dash, last = part.strip().partition("-")
         if not re.fullmatch("[0-9]{1,6}(-[0-9]{1,6})?", part.strip()):
             raise ZoojaxError(
-                f"--epochs {text!r}: give all, or numbers and ranges as in 0,25,40-50"
+                f"--epochs {text!r} is invalid; give all, or numbers and ranges such as 0,25,40-50"
             )
         if dash and int(last) < int(first):
-            raise ZoojaxError(f"--epochs {part.strip()} ends before it begins")
+            raise ZoojaxError(f"--epochs {part.strip()} ends before it starts")
         epochs += range(int(first), int(last if dash else first) + 1)
     return tuple(epochs)
 
 
 def _convert(
-    sources: "list[Source]", out: Path, reading: ConvertOptions, images_file: Path | None
+    sources: "list[Source]", out: Path, options: ConvertOptions, own_images: Path | None
 ) -> None:
+    """Converts sources to a zoo and prints a summary."""
     from zoojax.cli.progress import count_progress
     from zoojax.cli.terminal import say, show_json
-    from zoojax.converters.members import Selection
+    from zoojax.converters.members import Selection, preset_defaults
+    from zoojax.converters.own_images import choose_images
     from zoojax.converters.torch_to_zoo import REJECTS, convert
     from zoojax.storage.zoo import open_zoo
 
     notes: list[str] = []
-    parent = None if reading.parent is None else open_zoo(reading.parent)
+    parent = None if options.parent is None else open_zoo(options.parent)
     selection = Selection(
-        parse_epochs(reading.epochs),
-        reading.where,
-        reading.largest_weight,
-        reading.lowest_accuracy,
-        reading.strict,
+        epochs=parse_epochs(options.epochs),
+        where=options.where,
+        max_abs_weight=options.max_abs_weight,
+        min_accuracy=options.min_accuracy,
+        strict=options.strict,
     )
-    with count_progress("convert", reading.quiet) as report:
-        done = convert(
+    with count_progress("convert", options.quiet) as report:
+        result = convert(
             sources,
             out,
-            name=reading.name or printable(out.resolve().name, 200),
-            images=_images(reading, images_file, parent, notes),
+            name=options.name or printable(out.resolve().name, 200),
+            images=choose_images(
+                *(options.data, options.preset, own_images, parent, options.data_dir),
+                note=notes.append,
+            ),
             parent=parent,
-            preset=reading.preset or (parent.config.preset if parent else None),
-            defaults=_defaults(reading.preset),
+            preset=options.preset or (parent.config.preset if parent else None),
+            defaults=preset_defaults(options.preset),
             selection=selection,
             report=report,
         )
-    reasons = Counter(done.rejected.values())
-    notes += done.notes
-    if reading.json:
-        facts = {"zoo": str(out), "members": len(done.zoo), "states": done.states}
-        show_json({**facts, "rejected": dict(reasons), "notes": notes})
+    reasons = Counter(result.rejected.values())
+    notes += result.notes
+    if options.json:
+        summary = {"zoo": str(out), "members": len(result.zoo), "states": result.states}
+        show_json({**summary, "rejected": dict(reasons), "notes": notes})
         return
-    _show(notes)
-    say(f"{done.zoo}")
-    say(f"members: {len(done.zoo)}, states: {done.states}, rejected: {len(done.rejected)}")
+    _print_notes(notes)
+    members, states, rejected = len(result.zoo), result.states, len(result.rejected)
+    say(f"{result.zoo}")
+    say(f"members: {members}, states: {states}, rejected: {rejected}")
     for reason, count in reasons.most_common(20):
         say(f"  {count} x {reason}")
     if reasons:
-        say(f"every rejected state is named in {out / REJECTS}")
+        say(f"all rejected states are listed in {out / REJECTS}")
 
 
-def _show(notes: list[str]) -> None:
+def _print_notes(notes: list[str]) -> None:
     """Prints notes on standard error, one line each."""
     for note in notes:
         print(f"zoojax: note: {printable(note, 2000)}", file=sys.stderr)
-
-
-def _images(
-    reading: ConvertOptions, found: Path | None, parent: "Zoo | None", notes: list[str]
-) -> "tuple[DataSpec | None, ImageSet] | None":
-    """The zoo's images: those asked for, else the preset's, else its own, else its parent's.
-
-    Its own, found and not asked for, are left out with a note where they cannot be read.
-    """
-    from dataclasses import replace
-
-    from zoojax.converters.pickled_datasets import read_image_set
-    from zoojax.datasets import loading
-    from zoojax.presets import preset
-    from zoojax.storage.zoo_images import load_images
-
-    named = reading.data is not None and not reading.data.endswith(".pt")
-    file = expand_user(reading.data) if reading.data is not None and not named else None
-    if file is None and not named and reading.preset is None:
-        file = found
-    if file is not None:
-        try:
-            return None, to_image_set(read_image_set(file), file)
-        except ZoojaxError as error:
-            if reading.data is not None:
-                raise
-            notes.append(f"images are left out: {printable(error, 600)}")
-    if reading.preset is not None:
-        spec = preset(reading.preset).data
-        if named and reading.data is not None:
-            spec = replace(spec, name=reading.data, train=None, val=None, crop=False)
-        return spec, loading.load(spec, reading.data_dir)
-    if named:
-        raise ZoojaxError(f"--data {reading.data} needs --preset, which says how it is normalised")
-    if parent is not None and parent.config.data_hash is not None:
-        return parent.config.data, load_images(parent, reading.data_dir)
-    return None
-
-
-def to_image_set(file: "ImageFile", path: Path) -> "ImageSet":
-    """A zoo's own images as an image set; without validation images, the test images are both."""
-    from zoojax.datasets import loading
-
-    splits = file.splits
-    for needed in ("train", "test"):
-        if needed not in splits or not len(splits[needed].labels):
-            raise ZoojaxError(f"{path} holds no images in a {needed}set")
-    train, test = splits["train"], splits["test"]
-    classes = int(max(train.labels.max(), test.labels.max())) + 1
-    return loading.make(path.name, train, splits.get("val", test), test, classes)
-
-
-def _defaults(name: str | None) -> dict[str, object]:
-    """The hyper-parameters that a preset leaves no choice of."""
-    from zoojax.presets import preset
-
-    if name is None:
-        return {}
-    grid = preset(name).grid
-    values = {
-        "activation": grid.activations,
-        "init": grid.inits,
-        "optimizer": grid.optimizers,
-        "learning_rate": grid.learning_rates,
-        "weight_decay": grid.weight_decays,
-        "dropout": grid.dropouts,
-    }
-    return {key: options[0] for key, options in values.items() if len(options) == 1}

@@ -1,4 +1,4 @@
-"""The encoding of a command's output, and the folder it writes to."""
+"""The encoding of a command's output, and the folder that it writes to."""
 
 import os
 import sys
@@ -11,24 +11,23 @@ from zoojax.filesystem.reading import resolved
 
 
 def use_utf8() -> None:
-    """Starts this command again in Python's UTF-8 mode where file names are not UTF-8.
+    """Restarts this command in Python's UTF-8 mode if the encoding of file names is not UTF-8.
 
-    Under an ASCII locale, names that are not ASCII would be strings that Polars and Orbax
-    cannot encode. What is printed keeps the encoding of the terminal, and what that lacks is
-    escaped.
+    In an ASCII locale, Polars and Orbax cannot encode names with other characters. Output keeps
+    the terminal's encoding, with escapes for characters that it lacks.
     """
     if sys.getfilesystemencoding() == "utf-8" or sys.flags.utf8_mode:
         return
-    shown = f"{sys.stdout.encoding}:backslashreplace"
-    changed = {"PYTHONUTF8": "1", "PYTHONIOENCODING": os.environ.get("PYTHONIOENCODING", shown)}
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | changed)
+    output = f"{sys.stdout.encoding}:backslashreplace"
+    changes = {"PYTHONUTF8": "1", "PYTHONIOENCODING": os.environ.get("PYTHONIOENCODING", output)}
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | changes)
 
 
 def with_named_out(command: Any) -> Any:
-    """A command whose --out, if it has one, has a name: not `.`, `..` or nothing.
+    """Returns a command whose --out, if it has one, ends in a name: not in `.` or `..`.
 
     Raises:
-        ZoojaxError: it is the root folder.
+        ZoojaxError: --out is the root folder.
     """
     action, out = getattr(command, "action", None), getattr(command, "out", None)
     if action is not None:

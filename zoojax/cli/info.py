@@ -1,4 +1,4 @@
-"""`zoojax info`: what a zoo is and how far it is, or what zoojax runs on."""
+"""`zoojax info`: shows or checks a zoo, or shows what zoojax runs on."""
 
 import contextlib
 import os
@@ -15,34 +15,36 @@ from zoojax.runtime.startup import configure_jax
 if TYPE_CHECKING:
     from zoojax.storage.zoo import Zoo
 
-# Values of a hyper-parameter that are listed one by one.
-_MOST = 12
+# Values of a hyperparameter that are listed one by one.
+_MAX_LISTED = 12
 
 
 @dataclass(frozen=True)
 class Info:
-    """Show what a zoo is: members, epochs, training, parent, and how its members do.
+    """Show a zoo's configuration, training progress and metrics, or check its files.
 
-    Or what zoojax runs on here, with --system. Example: zoojax info zoos/usps-vd
+    With --system, show the devices and folders that zoojax uses on this machine.
+
+    Example: zoojax info zoos/usps-vd
     """
 
     zoo: Annotated[Path | None, tyro.conf.Positional, option("[ZOO]")] = None
     """Folder of the zoo."""
 
     system: Flag = False
-    """Show devices, engines and folders instead."""
+    """Show devices, engines and folders instead of a zoo."""
 
     check: Flag = False
-    """Read all of the zoo, and name what is damaged; exit status 2 if anything is."""
+    """Read all files of the zoo and list the damaged ones; exit status 2 if there are any."""
 
     json: Flag = False
     """Print JSON on standard output."""
 
     quiet: Flag = False
-    """Show no progress while checking."""
+    """Show no progress of --check."""
 
     def run(self) -> None:
-        """Prints what was asked for."""
+        """Prints the requested information."""
         if self.system == (self.zoo is not None) or (self.check and self.zoo is None):
             raise ZoojaxError("give the folder of a zoo, or --system")
         if self.zoo is not None and self.check:
@@ -90,7 +92,7 @@ class Info:
         say(*(f"{name:>8}  {value}" for name, value in facts.items()))
 
     def _check(self, path: Path) -> None:
-        """Prints what is damaged of a zoo, or that nothing is."""
+        """Prints the damaged files of a zoo, or that there are none."""
         from zoojax.cli.progress import count_progress
         from zoojax.cli.terminal import say, show_json
         from zoojax.storage.integrity import find_corrupt_files, find_missing_files
@@ -98,64 +100,36 @@ class Info:
 
         zoo = open_zoo(path)
         with count_progress("check", self.quiet) as report:
-            found = find_corrupt_files(zoo, report)
-        # Tables that cannot be read say nothing of what should be there.
-        gone = [] if found else find_missing_files(zoo)
+            damaged = find_corrupt_files(zoo, report)
+        # Damaged tables cannot tell which files are missing.
+        missing = [] if damaged else find_missing_files(zoo)
         if self.json:
-            epochs = [] if found else zoo.epochs
-            show_json({"zoo": path, "epochs": len(epochs), "missing": gone, "damaged": found})
-        elif found:
-            say(*found)
+            epochs = [] if damaged else zoo.epochs
+            show_json({"zoo": path, "epochs": len(epochs), "missing": missing, "damaged": damaged})
+        elif damaged:
+            say(*damaged)
         else:
-            say(f"{path}: {len(zoo)} members, {len(zoo.epochs)} epochs, all as they were written")
-            if gone:
-                say(f"states are missing of epochs: {', '.join(map(str, gone))}")
-            say("(checksums show damage; they do not show who changed a zoo on purpose)")
-        if found:
+            say(f"{path}: {len(zoo)} members, {len(zoo.epochs)} epochs, no damage found")
+            if missing:
+                say(f"epochs without saved states: {', '.join(map(str, missing))}")
+            say("(checksums detect accidental damage, not deliberate changes)")
+        if damaged:
             raise ZoojaxError(
-                f"{path} is damaged; if it was trained here, the command that made it goes on "
-                "from the newest sound epoch"
+                f"{path} is damaged; if it was trained here, rerun the command that created it "
+                "to resume from the last undamaged epoch"
             )
 
     def _zoo(self, path: Path) -> None:
-        """Prints the zoo's description, and its metrics at the last epoch."""
+        """Prints the configuration of a zoo and its metrics at the last epoch."""
         from zoojax.cli.terminal import say, show, show_json, summary
         from zoojax.storage.zoo import open_zoo
 
         zoo = open_zoo(path)
-        config, epochs = zoo.config, zoo.epochs
-        diverged = zoo.members.filter(~zoo.members["diverged_epoch"].is_null())
-        facts: dict[str, Any] = {
-            "name": config.name,
-            "path": zoo.path,
-            "kind": config.kind,
-            "preset": config.preset,
-            "architecture": config.architecture,
-            "channels": config.channels,
-            "classes": config.classes,
-            "data": None if config.data_hash is None else getattr(config.data, "name", "its own"),
-            "members": len(zoo),
-            **_hyperparameters(zoo),
-            "batch_size": config.batch_size,
-            "data_order": config.data_order,
-            "epochs": config.epochs,
-            "epochs_saved": len(epochs),
-            "newest_epoch": epochs[-1] if epochs else None,
-            "diverged_members": len(diverged),
-            "bytes_on_disk": _bytes(zoo.path),
-            "chunk": config.chunk,
-            "fingerprint": zoo.fingerprint[:16],
-        }
-        if config.parent is not None:
-            facts["parent"] = config.parent.name
-            facts["parent_epoch"] = config.parent.epoch
-            facts["parent_path"] = (zoo.path / config.parent.path).resolve()
-        if config.origin is not None:
-            facts["origin"] = config.origin
+        epochs, facts = zoo.epochs, _facts(zoo)
         last = zoo.metrics.filter(epoch=epochs[-1]) if epochs else None
         if self.json:
             rows = [] if last is None else summary(zoo, last).to_dicts()
-            show_json({**facts, "config": config.to_json(), "rows": rows})
+            show_json({**facts, "config": zoo.config.to_json(), "rows": rows})
             return
         facts["bytes_on_disk"] = (
             f"{facts['bytes_on_disk']:,} ({facts['bytes_on_disk'] / 2**20:.1f} MiB)"
@@ -166,8 +140,42 @@ class Info:
             show(zoo, last, as_json=False, title=f"epoch {epochs[-1]}")
 
 
+def _facts(zoo: "Zoo") -> dict[str, Any]:
+    """Returns the configuration, progress and size of a zoo by name."""
+    config, epochs = zoo.config, zoo.epochs
+    diverged = zoo.members.filter(~zoo.members["diverged_epoch"].is_null())
+    facts: dict[str, Any] = {
+        "name": config.name,
+        "path": zoo.path,
+        "kind": config.kind,
+        "preset": config.preset,
+        "architecture": config.architecture,
+        "channels": config.channels,
+        "classes": config.classes,
+        "data": None if config.data_hash is None else getattr(config.data, "name", "its own"),
+        "members": len(zoo),
+        **_hyperparameters(zoo),
+        "batch_size": config.batch_size,
+        "data_order": config.data_order,
+        "epochs": config.epochs,
+        "epochs_saved": len(epochs),
+        "newest_epoch": epochs[-1] if epochs else None,
+        "diverged_members": len(diverged),
+        "bytes_on_disk": _num_bytes(zoo.path),
+        "chunk": config.chunk,
+        "fingerprint": zoo.fingerprint[:16],
+    }
+    if config.parent is not None:
+        facts["parent"] = config.parent.name
+        facts["parent_epoch"] = config.parent.epoch
+        facts["parent_path"] = (zoo.path / config.parent.path).resolve()
+    if config.origin is not None:
+        facts["origin"] = config.origin
+    return facts
+
+
 def _hyperparameters(zoo: "Zoo") -> dict[str, list]:
-    """The values of each hyper-parameter among a zoo's members, ascending."""
+    """Returns the distinct values of each hyperparameter of a zoo's members, ascending."""
     from zoojax.analysis.pairing import HYPERPARAMETERS
 
     known = [name for name in (*HYPERPARAMETERS, "ratio") if name in zoo.members_table.columns]
@@ -175,22 +183,22 @@ def _hyperparameters(zoo: "Zoo") -> dict[str, list]:
 
 
 def _text(value: Any) -> str:
-    """A fact for people: of many values the ends."""
+    """Formats a fact; of a long list, only its ends."""
     if value is None or value == []:
         return "none"
     if not isinstance(value, list):
         return str(value)
     texts = [
-        "not known" if v is None else f"{v:g}" if isinstance(v, int | float) else str(v)
+        "unknown" if v is None else f"{v:g}" if isinstance(v, int | float) else str(v)
         for v in value
     ]
-    if len(texts) > _MOST:
+    if len(texts) > _MAX_LISTED:
         return f"{texts[0]} to {texts[-1]} ({len(texts)} values)"
     return ", ".join(texts)
 
 
-def _bytes(folder: Path) -> int:
-    """Bytes of the files in a folder, of those that can be looked at."""
+def _num_bytes(folder: Path) -> int:
+    """Returns the size of all readable files in a folder."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:

@@ -1,13 +1,17 @@
-"""`zoojax presets`: the zoos that `zoojax train` knows."""
+"""`zoojax presets`: lists the presets of `zoojax train`."""
 
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from zoojax.cli.options import Flag
+
+if TYPE_CHECKING:
+    from zoojax.presets import Preset
 
 
 @dataclass(frozen=True)
 class Presets:
-    """List the zoos that `zoojax train` knows, with their hyper-parameters."""
+    """List the presets of `zoojax train` with their hyperparameters."""
 
     json: Flag = False
     """Print JSON on standard output."""
@@ -20,13 +24,6 @@ class Presets:
         if self.json:
             show_json({name: asdict(preset) for name, preset in PRESETS.items()})
             return
-
-        def listed(values: tuple) -> str:
-            return ", ".join(f"{v:g}" if isinstance(v, float) else v for v in values)
-
-        def rate(value: float | None) -> str:
-            return "own" if value is None else f"{value:g}"
-
         columns = (
             Column("preset", numeric=False),
             Column("members"),
@@ -36,31 +33,40 @@ class Presets:
             Column("weight decay", folds=True),
             Column("net", numeric=False),
             Column("activation", numeric=False, folds=True),
-            Column("optimiser", numeric=False, folds=True),
+            Column("optimizer", numeric=False, folds=True),
             Column("dropout", folds=True),
             Column("data", numeric=False),
             Column("init", numeric=False, folds=True),
         )
-        rows = [
-            (
-                name,
-                str(p.grid.combinations * p.grid.seeds),
-                listed(p.grid.learning_rates),
-                rate(p.vd_learning_rate),
-                rate(p.mp_learning_rate),
-                listed(p.grid.weight_decays),
-                p.architecture,
-                listed(p.grid.activations),
-                listed(p.grid.optimizers),
-                listed(p.grid.dropouts),
-                p.data.name,
-                listed(p.grid.inits),
-            )
-            for name, p in PRESETS.items()
-        ]
         print_table(
             columns,
-            rows,
+            [_row(name, preset) for name, preset in PRESETS.items()],
             caption="lr: learning rates of dense training, of variational dropout (VD) and of "
-            "fine-tuning after magnitude pruning (MP); own: each member's",
+            "fine-tuning after magnitude pruning (MP); own: each member's own",
         )
+
+
+def _row(name: str, preset: "Preset") -> tuple[str, ...]:
+    grid = preset.grid
+    return (
+        name,
+        str(grid.combinations * grid.seeds),
+        _joined(grid.learning_rates),
+        _rate(preset.vd_learning_rate),
+        _rate(preset.mp_learning_rate),
+        _joined(grid.weight_decays),
+        preset.architecture,
+        _joined(grid.activations),
+        _joined(grid.optimizers),
+        _joined(grid.dropouts),
+        preset.data.name,
+        _joined(grid.inits),
+    )
+
+
+def _joined(values: tuple) -> str:
+    return ", ".join(f"{v:g}" if isinstance(v, float) else v for v in values)
+
+
+def _rate(value: float | None) -> str:
+    return "own" if value is None else f"{value:g}"

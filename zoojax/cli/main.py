@@ -1,8 +1,8 @@
-"""`zoojax <command>`: parses the command line and calls one file per command.
+"""`zoojax <command>`: parses the command line and runs the command; each has its own module.
 
     zoojax train usps-s-seed --members 64 --out zoos/usps
 
-Heavy imports wait inside the commands, so that --help answers at once.
+Commands import JAX only when they run, so that --help is fast.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import tyro
 
 import zoojax
 from zoojax.cli import environment
-from zoojax.cli.analyze import Analyse
+from zoojax.cli.analyze import Analyze
 from zoojax.cli.bench import Bench
 from zoojax.cli.convert import Convert
 from zoojax.cli.evaluate import Evaluate
@@ -43,40 +43,46 @@ _Command = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Sparsify, tyro.conf.subcommand("sparsify")]
     | Annotated[Convert, tyro.conf.subcommand("convert")]
-    | Annotated[Analyse, tyro.conf.subcommand("analyse")]
+    | Annotated[Analyze, tyro.conf.subcommand("analyze")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Represent, tyro.conf.subcommand("represent")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
 )
-# After an interruption these go on where they were; others begin anew.
+# Older spellings of commands, accepted but not shown in the help.
+_ALIASES = {"analyse": "analyze"}
+# Commands that resume after an interruption; the others start over.
 _RESUMABLE = (Train, Sparsify, Convert, Reproduce, TrainRepresentation, ZeroShot, Sample)
 _INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
-_ADVICE = "; give a smaller --chunk or fewer members, or end other programs"
+_MEMORY_ADVICE = "use a smaller --chunk or fewer members, or close other programs"
 _DESCRIPTION = (
-    "Train, sparsify and measure whole populations of small neural networks. "
+    "Train, sparsify and analyze populations of small neural networks. "
     "`zoojax --version` prints the version."
 )
-# Characters of a message: a path may have 4096.
-_LONGEST = 5000
+# Maximum length of a message: a path may have 4096 characters.
+_MAX_LENGTH = 5000
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; an interruption, or failing beside other processes, ends this process.
+    """Runs one command.
 
-    Python's own way out would wait for what the devices compute, and JAX for the other
+    Ends this process if the command was interrupted, or if it failed in one of several processes:
+    a normal exit would wait for running computations on the devices, and JAX for the other
     processes, which wait for this one.
 
+    Args:
+        arguments: command line without the program's name; None takes `sys.argv`.
+
     Returns:
-        Exit status: 0; 2 for bad input, with one line on standard error; 130 and 143 for
-        ctrl-C and SIGTERM, after which the same command goes on; 141 where nobody reads on.
+        Exit status: 0 on success, 2 for invalid input (with one line on standard error), 130
+        after ctrl-C and 143 after SIGTERM (rerun most commands to resume), 141 on a broken pipe.
     """
     if arguments is None:
         environment.use_utf8()
     words = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
-        # Names may hold characters that the terminal's encoding does not have.
+        # Names may have characters that the terminal's encoding lacks.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -86,73 +92,74 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         traceback.print_exc()
         status = 1
-    company = _peer_processes()
-    if status in _INTERRUPTED or (status and company):
-        with contextlib.suppress(OSError):  # Nobody reads on.
+    peers = _peer_processes()
+    if status in _INTERRUPTED or (status and peers):
+        with contextlib.suppress(OSError):  # Broken pipe.
             sys.stdout.flush()
             sys.stderr.flush()
         with contextlib.suppress(KeyboardInterrupt):
-            if company:
-                company.wait_before_exit()
+            if peers:
+                peers.wait_before_exit()
         os._exit(status)
     return status
 
 
 def _run(words: list[str]) -> int:
+    """Runs a command and returns its exit status; prints expected errors as one line."""
     command = None
     try:
         with signals.raise_on_signal(), _short_warnings():
             if words[:1] == ["--version"]:
                 print(f"zoojax {zoojax.__version__}")
             else:
-                command = _parsed(words)
+                command = _parse(words)
                 environment.with_named_out(command).run()
             sys.stdout.flush()
     except ZoojaxError as error:
         print(_line(error), file=sys.stderr)
         return 2
     except signals.Interrupted as error:
-        on = isinstance(getattr(command, "action", command), _RESUMABLE)
-        advice = "; the same command goes on from the last whole epoch" if on else ""
+        resumable = isinstance(getattr(command, "action", command), _RESUMABLE)
+        advice = "; rerun the command to resume from the last complete epoch" if resumable else ""
         print(_line(f"interrupted{advice}"), file=sys.stderr)
         return 128 + error.number
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        print(_line(f"there is too little memory ({_first(error)}){_ADVICE}"), file=sys.stderr)
+        print(_line(f"out of memory ({_first_line(error)}); {_MEMORY_ADVICE}"), file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # Whoever read it (head, less) has seen enough; Python would say so once more at exit.
+        # The reader (head, less) has closed the pipe; Python would report it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 0
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """JAX raises a RuntimeError of its own, which names what it lacks by this word."""
+    """Whether an error is Python's or JAX's out-of-memory error; JAX's is a RuntimeError."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
-def _first(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).strip() or "an array could not be allocated").splitlines()[0]
 
 
-def _parsed(words: list[str]) -> Any:
+def _parse(words: list[str]) -> Any:
     try:
-        return parse(_Command, words, "zoojax", _DESCRIPTION)
-    except SystemExit:  # Help was printed; whether somebody reads it shows here.
+        return parse(_Command, words, "zoojax", _DESCRIPTION, _ALIASES)
+    except SystemExit:  # Help was printed; flushing raises BrokenPipeError if nobody reads it.
         sys.stdout.flush()
         raise
 
 
 def _line(message: object) -> str:
-    """What zoojax has to say, in one line that is safe to print."""
-    return f"zoojax: {printable(message, _LONGEST)}"
+    """Formats a message of zoojax as one line that is safe to print."""
+    return f"zoojax: {printable(message, _MAX_LENGTH)}"
 
 
 @contextlib.contextmanager
 def _short_warnings() -> Iterator[None]:
-    """Shows zoojax's own warnings as its errors are: one line, without a place in the code."""
+    """Formats zoojax's own warnings like its errors: one line without a source location."""
     before = warnings.formatwarning
 
     def format_one(message: Any, category: type, *rest: Any, **options: Any) -> str:
@@ -168,14 +175,14 @@ def _short_warnings() -> Iterator[None]:
 
 
 def _peer_processes() -> ModuleType | None:
-    """`zoojax.runtime.distributed` if this process has peers or waits for them; else None.
+    """Returns `zoojax.runtime.distributed` if this process has peers or waits for them; else None.
 
-    Most commands never import it.
+    Most commands never import that module.
     """
-    processes = sys.modules.get("zoojax.runtime.distributed")
-    return (
-        processes if processes and (processes.is_distributed() or processes.is_joining()) else None
-    )
+    distributed = sys.modules.get("zoojax.runtime.distributed")
+    if distributed and (distributed.is_distributed() or distributed.is_joining()):
+        return distributed
+    return None
 
 
 if __name__ == "__main__":

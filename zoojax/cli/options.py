@@ -1,4 +1,4 @@
-"""What several commands share: devices, and the options of everything that trains."""
+"""Options that several commands share."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +10,13 @@ from zoojax.runtime.startup import ProcessGroup
 
 
 def option(metavar: str, name: str | None = None) -> Any:
-    """How --help shows an argument: what stands for its value, and its default if it has one.
+    """Sets how --help shows an argument: the placeholder of its value, and its default.
 
-    What None stands for is in the argument's text.
+    A default of None is not shown; the argument's text explains it.
 
     Args:
-        metavar: what stands for its value.
-        name: the argument's name; the field's if None.
+        metavar: placeholder of the value.
+        name: name of the argument; None takes the field's.
     """
     return tyro.conf.arg(name=name, metavar=metavar, help_behavior_hint=_default)
 
@@ -31,21 +31,21 @@ DataDir = Annotated[Path | None, option("FOLDER")]
 
 @dataclass(frozen=True)
 class Processes:
-    """Several processes on one zoo. On SLURM, Open MPI, Kubernetes and TPU they find each
-    other by themselves."""
+    """Use several processes for one zoo. On SLURM, Open MPI, Kubernetes and TPUs they find each
+    other without these options."""
 
     coordinator: Annotated[str | None, option("HOST:PORT")] = None
-    """Host and a free port of process 0, as in node1:9876; the same for all processes."""
+    """Host of process 0 and a free port on it, such as node1:9876; the same for all processes."""
 
     num_processes: Annotated[int | None, option("N")] = None
-    """How many processes there are."""
+    """Number of processes."""
 
     process_id: Annotated[int | None, option("I")] = None
-    """Which of them this is, from 0."""
+    """Index of this process, from 0."""
 
     @property
     def group(self) -> ProcessGroup:
-        """What `configure_jax` joins."""
+        """The process group that `configure_jax` joins."""
         return ProcessGroup(self.coordinator, self.num_processes, self.process_id)
 
 
@@ -54,14 +54,14 @@ ProcessOptions = tyro.conf.OmitArgPrefixes[Processes]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run."""
+    """Options of all commands that train."""
 
     chunk: Annotated[int | None, option("N")] = None
-    """Members that a core or GPU trains at once (default: chosen for the machine).
-    Results are bit-identical at one chunk size, on however many devices and processes."""
+    """Members that a core or GPU trains at once (default: chosen for this machine).
+    Results with one chunk size are bit-identical on any number of devices and processes."""
 
     data_dir: DataDir = None
-    """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
+    """Folder of image sets (default: $ZOOJAX_DATA, or else a cache folder)."""
 
     json: Flag = False
     """Print the final table as JSON on standard output."""

@@ -1,14 +1,14 @@
-"""From words on the command line to a command; a mistake in them is one line.
+"""Parses the command line with tyro, and reports mistakes in one line.
 
-tyro parses, and says in boxes of several lines what it cannot parse. Its hook for that is
-not part of its public interface: without it, or for what it may report one day, the box is
-what is shown.
+tyro itself reports mistakes in boxes of several lines. The hook that replaces them is not part
+of its public interface: without it, and for kinds of mistakes that it may report in the future,
+tyro's box is shown.
 """
 
 import contextlib
 import dataclasses
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -24,37 +24,56 @@ _MARKERS = (
     tyro.conf.FlagCreatePairsOff,
     tyro.conf.DisallowNone,
 )
-_WANTED = {int: "a whole number", float: "a number"}
-_SEVERAL = {int: "whole numbers", float: "numbers"}
+_ONE_VALUE = {int: "a whole number", float: "a number"}
+_SEVERAL_VALUES = {int: "whole numbers", float: "numbers"}
 
 
-def parse(commands: Any, words: list[str], prog: str, description: str) -> Any:
-    """The command that words describe, with `~` expanded in its paths.
+def parse(
+    commands: Any,
+    words: list[str],
+    prog: str,
+    description: str,
+    aliases: Mapping[str, str] | None = None,
+) -> Any:
+    """Parses the words of a command line.
 
     Args:
-        commands: a union of dataclasses, each with its name by `tyro.conf.subcommand`.
-        words: the command line after the program's name.
-        prog: the program's name.
-        description: of the program, for --help.
+        commands: union of dataclasses, each named with `tyro.conf.subcommand`.
+        words: the command line without the program's name.
+        prog: name of the program.
+        description: description of the program for --help.
+        aliases: older spellings of commands, not shown in the help, to their names.
+
+    Returns:
+        The command: an instance of one of the dataclasses, with `~` expanded in its paths.
 
     Raises:
-        ZoojaxError: the words describe no command.
-        SystemExit: they ask for help, which has been printed.
+        ZoojaxError: the words are not a valid command.
+        SystemExit: help was requested and has been printed.
     """
-    names, here = _chosen(commands, words)
-    flags = {option for option, kind in _options(here) if kind is bool}
+    words = _without_alias(words, aliases or {})
+    names, command_type = _find_command(commands, words)
+    flags = {option for option, kind in _options(command_type) if kind is bool}
     for word in words:
         if word.partition("=")[0] in flags and "=" in word:
-            raise _mistake(f"{word.partition('=')[0]} takes no value", prog, names)
-    with _mistakes_in_one_line(commands, words, prog):
+            raise _usage_error(f"{word.partition('=')[0]} takes no value", prog, names)
+    with _one_line_errors(commands, words, prog):
         command = tyro.cli(
             commands, prog=prog, description=description, args=words, config=_MARKERS
         )
-    return _with_whole_paths(command)
+    return _with_expanded_paths(command)
+
+
+def _without_alias(words: list[str], aliases: Mapping[str, str]) -> list[str]:
+    """Replaces the command, the first word that is not an option, by its present name."""
+    command = next((i for i, word in enumerate(words) if not word.startswith("-")), None)
+    if command is None:
+        return words
+    return [*words[:command], aliases.get(words[command], words[command]), *words[command + 1 :]]
 
 
 @contextlib.contextmanager
-def _mistakes_in_one_line(commands: Any, words: list[str], prog: str) -> Iterator[None]:
+def _one_line_errors(commands: Any, words: list[str], prog: str) -> Iterator[None]:
     try:
         from tyro._errors import on_parse_error
     except ImportError:
@@ -62,79 +81,91 @@ def _mistakes_in_one_line(commands: Any, words: list[str], prog: str) -> Iterato
         return
 
     def refuse(event: Any) -> None:
-        names, here = _chosen(commands, words)
-        message = _message(event, names[-1] if names else prog, here, words)
+        names, command_type = _find_command(commands, words)
+        message = _message(event, names[-1] if names else prog, command_type, words)
         if message is not None:
-            raise _mistake(message, prog, names)
+            raise _usage_error(message, prog, names)
 
     with on_parse_error(refuse):
         yield
 
 
-def _mistake(message: str, prog: str, names: list[str]) -> ZoojaxError:
+def _usage_error(message: str, prog: str, names: list[str]) -> ZoojaxError:
     return ZoojaxError(f"{message} (see `{' '.join([prog, *names])} --help`)")
 
 
-def _message(event: Any, name: str, here: Any, words: list[str]) -> str | None:
-    """What is wrong with the words for a command or group; None for an unknown event."""
+def _message(event: Any, name: str, command_type: Any, words: list[str]) -> str | None:
+    """Describes a parsing error; None for an unknown kind of error.
+
+    Args:
+        event: the error as reported by tyro.
+        name: name of the command or group of commands.
+        command_type: its type.
+        words: the command line.
+    """
     kind = type(event).__name__
     if kind == "UnrecognizedArgs":
-        return _unknown(event.tokens, name, here)
+        return _unknown_word(event.tokens, name, command_type)
     if kind == "MissingSubcommand":
-        return f"{name} needs one of {', '.join(_subcommands(here))}"
+        return f"{name} needs one of {', '.join(_subcommands(command_type))}"
     if kind == "MissingArgs":
         if event.unrecognized_tokens:
-            return _unknown(event.unrecognized_tokens, name, here)
-        return f"{name} needs {' and '.join(_shown(a.arg) for a in event.missing_arguments)}"
+            return _unknown_word(event.unrecognized_tokens, name, command_type)
+        return f"{name} needs {' and '.join(_usage(a.arg) for a in event.missing_arguments)}"
     if kind == "InvalidChoice":
         known = ", ".join(sorted(choice for choice in event.choices if choice != "None"))
         value = printable(event.value, 80)
-        return f"{_shown(event.argument, False)} is '{value}'; give one of {known}"
+        return f"{_usage(event.argument, False)} is '{value}'; give one of {known}"
     if kind == "BadValue" and event.reason == "too_few_values":
-        return f"{_shown(event.argument, False)} needs a value: {event.argument.lowered.metavar}"
+        return f"{_usage(event.argument, False)} needs a value: {event.argument.lowered.metavar}"
     if kind == "InstantiationFailure" and event.argument is not None:
-        return _of_wrong_type(event.argument, words)
+        return _wrong_type(event.argument, words)
     return None
 
 
-def _unknown(tokens: list[str], name: str, here: Any) -> str:
-    """Names the first word that a command does not know, and the nearest that it does."""
+def _unknown_word(tokens: list[str], name: str, command_type: Any) -> str:
+    """Names the first word that a command does not know, and the most similar one it knows."""
     options = [token for token in tokens if token.startswith("-")]
     token = (options or tokens)[0].partition("=")[0]
     word = printable(token, 80)
-    subcommands = list(_subcommands(here))
+    subcommands = list(_subcommands(command_type))
     if not options and not subcommands:
         return f"{name} takes no further argument '{word}'"
     known = subcommands
     if options:
-        whole = () if dataclasses.is_dataclass(here) else ("--version",)
-        known = ["--help", *whole, *(option for option, _ in _options(here))]
+        global_options = () if dataclasses.is_dataclass(command_type) else ("--version",)
+        known = ["--help", *global_options, *(option for option, _ in _options(command_type))]
     near = difflib.get_close_matches(token.replace("_", "-"), known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"{name} has no {'option' if options else 'command'} {word}{hint}"
 
 
-def _shown(argument: Any, with_value: bool = True) -> str:
-    """An argument as a user writes it: --out ZOO, or ZOO if it is positional."""
+def _usage(argument: Any, with_value: bool = True) -> str:
+    """Formats an argument as users write it: --out ZOO, or ZOO if it is positional."""
     value = argument.lowered.metavar
     if argument.is_positional():
         return value
-    option = argument.lowered.name_or_flags[0]
+    # Aliases come before the name.
+    option = argument.lowered.name_or_flags[-1]
     return f"{option} {value}" if with_value and value else option
 
 
-def _of_wrong_type(argument: Any, words: list[str]) -> str | None:
-    kind, several = _scalar(argument.field.type_stripped)
-    if kind not in _WANTED:
+def _wrong_type(argument: Any, words: list[str]) -> str | None:
+    """Describes the first value of an argument that is not of its type."""
+    kind, several = _value_type(argument.field.type_stripped)
+    if kind not in _ONE_VALUE:
         return None
-    given = words if argument.is_positional() else _values(argument.lowered.name_or_flags, words)
-    wrong = next((word for word in given if not _is(kind, word)), " ".join(given))
-    wanted = (_SEVERAL if several else _WANTED)[kind]
-    return f"{_shown(argument, False)} wants {wanted}, not '{printable(wrong, 80)}'"
+    if argument.is_positional():
+        values = words
+    else:
+        values = _option_values(argument.lowered.name_or_flags, words)
+    wrong = next((word for word in values if not _is_valid(kind, word)), " ".join(values))
+    expected = (_SEVERAL_VALUES if several else _ONE_VALUE)[kind]
+    return f"{_usage(argument, False)} expects {expected}, not '{printable(wrong, 80)}'"
 
 
-def _scalar(kind: Any) -> tuple[Any, bool]:
-    """The type of one value of an argument, and whether there may be several."""
+def _value_type(kind: Any) -> tuple[Any, bool]:
+    """Returns the type of one value of an argument, and whether it takes several values."""
     several = False
     while get_args(kind):
         several |= get_origin(kind) is tuple
@@ -142,8 +173,13 @@ def _scalar(kind: Any) -> tuple[Any, bool]:
     return kind, several
 
 
-def _values(options: tuple[str, ...], words: list[str]) -> list[str]:
-    """The words that are values of an option where it was last given."""
+def _option_values(options: tuple[str, ...], words: list[str]) -> list[str]:
+    """Returns the values of an option at its last occurrence.
+
+    Args:
+        options: spellings of the option.
+        words: the command line.
+    """
     for i in reversed(range(len(words))):
         option, equals, value = words[i].partition("=")
         if option.replace("_", "-") in options:
@@ -153,7 +189,7 @@ def _values(options: tuple[str, ...], words: list[str]) -> list[str]:
     return []
 
 
-def _is(kind: type, word: str) -> bool:
+def _is_valid(kind: type, word: str) -> bool:
     try:
         kind(word)
     except ValueError:
@@ -161,61 +197,62 @@ def _is(kind: type, word: str) -> bool:
     return True
 
 
-def _chosen(commands: Any, words: list[str]) -> tuple[list[str], Any]:
-    """The names of the command that words choose, and its class.
+def _find_command(commands: Any, words: list[str]) -> tuple[list[str], Any]:
+    """Returns the names of the command in a command line, and its type.
 
-    Where they choose none, the union of commands or the class of the group of commands.
+    Without a complete command, the type is that of the group of commands, or the union of all.
     """
-    names, here = [], commands
+    names, command_type = [], commands
     for word in words:
-        known = _subcommands(here)
+        known = _subcommands(command_type)
         if not known:
             break
         if word in known:
             names.append(word)
-            here = known[word]
+            command_type = known[word]
         elif not word.startswith("-"):
             break
-    return names, here
+    return names, command_type
 
 
-def _subcommands(here: Any) -> dict[str, Any]:
-    """Commands by name, of a union of them or of a class that holds one; {} of others."""
-    if dataclasses.is_dataclass(here):
-        return next(filter(None, (_subcommands(f.type) for f in dataclasses.fields(here))), {})
-    found = {}
-    for choice in get_args(here):
+def _subcommands(command_type: Any) -> dict[str, Any]:
+    """Returns the types of commands by name, of a union or a group of commands; else {}."""
+    if dataclasses.is_dataclass(command_type):
+        fields = dataclasses.fields(command_type)
+        return next(filter(None, (_subcommands(field.type) for field in fields)), {})
+    commands = {}
+    for choice in get_args(command_type):
         for note in getattr(choice, "__metadata__", ()):
             if dataclasses.is_dataclass(get_args(choice)[0]) and hasattr(note, "name"):
-                found[note.name] = get_args(choice)[0]
-    return found
+                commands[note.name] = get_args(choice)[0]
+    return commands
 
 
-def _options(here: Any) -> list[tuple[str, Any]]:
-    """The options of a command: their names and types; none of a group."""
-    found = []
-    for field in dataclasses.fields(here) if dataclasses.is_dataclass(here) else ():
+def _options(command_type: Any) -> list[tuple[str, Any]]:
+    """Returns the names and types of a command's options; none for a group of commands."""
+    options = []
+    for field in dataclasses.fields(command_type) if dataclasses.is_dataclass(command_type) else ():
         kind, notes = field.type, ()
         if get_origin(kind) is Annotated:
             kind, *notes = get_args(kind)
         if dataclasses.is_dataclass(kind):
-            found += _options(kind)
+            options += _options(kind)
         elif tyro.conf.Positional not in notes and not _subcommands(kind):
-            found.append((f"--{field.name.replace('_', '-')}", kind))
-    return found
+            options.append((f"--{field.name.replace('_', '-')}", kind))
+    return options
 
 
-def _with_whole_paths(command: Any) -> Any:
-    """A command with `~` expanded in all of its paths."""
+def _with_expanded_paths(command: Any) -> Any:
+    """Returns a command with `~` expanded in all of its paths."""
 
-    def whole(value: Any) -> Any:
+    def expanded(value: Any) -> Any:
         if isinstance(value, Path):
             return expand_user(value)
         if isinstance(value, tuple):
-            return tuple(whole(part) for part in value)
+            return tuple(expanded(part) for part in value)
         if dataclasses.is_dataclass(value):
-            return _with_whole_paths(value)
+            return _with_expanded_paths(value)
         return value
 
-    values = {f.name: whole(getattr(command, f.name)) for f in dataclasses.fields(command)}
+    values = {f.name: expanded(getattr(command, f.name)) for f in dataclasses.fields(command)}
     return dataclasses.replace(command, **values)

@@ -1,11 +1,11 @@
-"""A progress bar with rate and time left; a line an epoch where there is no terminal."""
+"""Progress on standard error: a bar in a terminal, otherwise one line per epoch."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich import progress
+import rich.progress
 from rich.console import Console
 
 from zoojax.runtime import distributed
@@ -16,62 +16,64 @@ from zoojax.training.trainer import Progress, ProgressCallback
 def training_progress(
     label: str, quiet: bool, unit: str = "member-samples"
 ) -> Iterator[ProgressCallback | None]:
-    """Yields what `zoojax.training.trainer.train` reports to; None in all processes but the first.
+    """Yields a progress callback for `zoojax.training.trainer.train`; None except in process 0.
 
-    Says so where there is nothing left to do.
+    Prints a note if the training is already complete.
 
     Args:
-        label: what is being done.
-        quiet: show no progress.
-        unit: of what `Progress` counts.
+        label: description of the training.
+        quiet: whether to show no progress.
+        unit: unit of `Progress.done`.
     """
     if distributed.process_index() != 0:
         yield None
         return
-    with _shown(label, quiet, unit) as show:
-        begun = False
+    with _progress_display(label, quiet, unit) as show:
+        started = False
 
-        def report(at: Progress) -> None:
-            nonlocal begun
-            if not begun and at.done == at.total:
-                print(f"{label}: already complete (epoch {at.epochs})", file=sys.stderr)
+        def report(current: Progress) -> None:
+            nonlocal started
+            if not started and current.done == current.total:
+                print(f"{label}: already complete (epoch {current.epochs})", file=sys.stderr)
             elif show is not None:
-                show(at)
-            begun = True
+                show(current)
+            started = True
 
         yield report
 
 
 @contextmanager
-def _shown(label: str, quiet: bool, unit: str) -> Iterator[ProgressCallback | None]:
+def _progress_display(label: str, quiet: bool, unit: str) -> Iterator[ProgressCallback | None]:
     if quiet:
         yield None
     elif sys.stderr.isatty():
         with _bar() as bar:
             task = bar.add_task(label, total=None, epoch="", rate="")
-            meter = _Meter(unit)
+            meter = _RateMeter(unit)
 
-            def show(at: Progress) -> None:
+            def show(current: Progress) -> None:
                 bar.update(
                     task,
-                    completed=at.done,
-                    total=at.total,
-                    epoch=f"epoch {at.epoch}/{at.epochs}",
-                    rate=meter.rate(at),
+                    completed=current.done,
+                    total=current.total,
+                    epoch=f"epoch {current.epoch}/{current.epochs}",
+                    rate=meter.text(current),
                 )
 
             yield show
     else:
-        yield _Lines(label, unit)
+        yield _EpochLines(label, unit)
 
 
 @contextmanager
 def count_progress(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Yields what is told (done, total) of states; None if quiet.
+    """Yields a callback that takes the numbers of processed states and of all states.
+
+    Yields None if quiet, without a terminal, and except in process 0.
 
     Args:
-        label: what is being done.
-        quiet: show nothing.
+        label: description of the work.
+        quiet: whether to show no progress.
     """
     if quiet or distributed.process_index() != 0 or not sys.stderr.isatty():
         yield None
@@ -88,51 +90,53 @@ def count_progress(label: str, quiet: bool) -> Iterator[Callable[[int, int], Non
         yield show
 
 
-def _bar() -> progress.Progress:
-    return progress.Progress(
-        progress.TextColumn("{task.description}", markup=False),
-        progress.TextColumn("{task.fields[epoch]}", markup=False),
-        progress.BarColumn(),
-        progress.TaskProgressColumn(),
-        progress.TextColumn("{task.fields[rate]}", markup=False),
-        progress.TimeRemainingColumn(),
+def _bar() -> rich.progress.Progress:
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}", markup=False),
+        rich.progress.TextColumn("{task.fields[epoch]}", markup=False),
+        rich.progress.BarColumn(),
+        rich.progress.TaskProgressColumn(),
+        rich.progress.TextColumn("{task.fields[rate]}", markup=False),
+        rich.progress.TimeRemainingColumn(),
         console=Console(stderr=True),
     )
 
 
-class _Meter:
-    """Units per second since the first report."""
+class _RateMeter:
+    """Average rate since the first report."""
 
     def __init__(self, unit: str):
         self._unit = unit
         self._start: tuple[float, int] | None = None
 
-    def per_second(self, at: Progress) -> float | None:
+    def per_second(self, current: Progress) -> float | None:
+        """Returns the rate in units per second; None if it is not known yet."""
         now = time.monotonic()
         if self._start is None:
-            self._start = (now, at.done)
-        seconds, samples = now - self._start[0], at.done - self._start[1]
+            self._start = (now, current.done)
+        seconds, samples = now - self._start[0], current.done - self._start[1]
         return samples / seconds if samples and seconds > 0 else None
 
-    def rate(self, at: Progress) -> str:
-        rate = self.per_second(at)
+    def text(self, current: Progress) -> str:
+        """Returns the rate with its unit; empty if it is not known yet."""
+        rate = self.per_second(current)
         return "" if rate is None else f"{rate:,.0f} {self._unit}/s"
 
 
-class _Lines:
-    """Prints a line when an epoch is done."""
+class _EpochLines:
+    """Prints one line per completed epoch."""
 
     def __init__(self, label: str, unit: str):
-        self._label, self._meter = label, _Meter(unit)
+        self._label, self._meter = label, _RateMeter(unit)
 
-    def __call__(self, at: Progress) -> None:
-        rate = self._meter.per_second(at)
-        whole = at.done * at.epochs == at.epoch * at.total
-        if rate is None or not whole:
+    def __call__(self, current: Progress) -> None:
+        rate = self._meter.per_second(current)
+        epoch_complete = current.done * current.epochs == current.epoch * current.total
+        if rate is None or not epoch_complete:
             return
-        left = (at.total - at.done) / rate
+        left = (current.total - current.done) / rate
         print(
-            f"{self._label}: epoch {at.epoch}/{at.epochs}, {self._meter.rate(at)}, "
+            f"{self._label}: epoch {current.epoch}/{current.epochs}, {self._meter.text(current)}, "
             f"{left:,.0f} s left",
             file=sys.stderr,
             flush=True,

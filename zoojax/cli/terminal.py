@@ -1,6 +1,6 @@
-"""Tables, lines and JSON for the terminal: population means, as the paper prints them.
+"""Tables, lines and JSON for the terminal.
 
-Text that comes from files is shown as it is, made printable; none of it is markup.
+Text from files is escaped where it is not printable, and never interpreted as markup.
 """
 
 import json
@@ -23,22 +23,23 @@ from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
 _PERCENT = ("train_acc", "val_acc", "test_acc", "ggap", "sparsity")
-_CAPTION = "mean (std) over members, %; sparsity of weights, biases aside"
-# Between two columns: a space, and one for where other tables have a line.
+_CAPTION = "mean (std) over members, %; sparsity of weights, without biases"
+# Characters between two columns.
 _GAP = 2
-# Names up to here are on one line.
-_LONGEST_NAME = 48
-# Long enough for any path.
-_LINE = 5000
+# Longer cells are folded even in columns that do not fold.
+_MAX_UNFOLDED = 48
+# Maximum length of a line: long enough for any path.
+_MAX_LINE = 5000
 
 
 class Column(NamedTuple):
-    """A column of a table for the terminal.
+    """A column of a table.
 
     Attributes:
-        name: its header.
-        numeric: whether it is aligned to the right.
-        folds: whether its words may go on several lines; other cells do from 48 characters on.
+        name: header.
+        numeric: whether cells are aligned to the right.
+        folds: whether cells may be folded between words; other columns fold only cells that are
+            longer than 48 characters.
     """
 
     name: str
@@ -47,24 +48,24 @@ class Column(NamedTuple):
 
 
 def say(*lines: str) -> None:
-    """Prints lines, each made printable."""
+    """Prints lines, with unprintable characters escaped."""
     for line in lines:
-        print(printable(line, _LINE))
+        print(printable(line, _MAX_LINE))
 
 
 def show_json(content: object) -> None:
-    """Prints JSON on standard output: numbers as numbers, null for what is not finite."""
-    print(json.dumps(_plain(content), indent=2, allow_nan=False))
+    """Prints JSON on standard output, with null for numbers that are not finite."""
+    print(json.dumps(_to_json(content), indent=2, allow_nan=False))
 
 
-def _plain(content: object) -> object:
-    """In the types of JSON; TypeError for what has none."""
+def _to_json(content: object) -> object:
+    """Converts NumPy values, paths and tuples to types of JSON."""
     if isinstance(content, np.ndarray | np.generic):
         content = content.tolist()
     if isinstance(content, dict):
-        return {str(key): _plain(value) for key, value in content.items()}
+        return {str(key): _to_json(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_plain(value) for value in content]
+        return [_to_json(value) for value in content]
     if isinstance(content, float) and not math.isfinite(content):
         return None
     return str(content) if isinstance(content, Path) else content
@@ -78,31 +79,32 @@ def print_table(
     caption: str = "",
     drop: Sequence[str] = (),
 ) -> None:
-    """Prints a table that fits the terminal ($COLUMNS where that is set).
+    """Prints a table that fits the terminal, or $COLUMNS if that is set.
 
-    Columns that do not fit are left out and named beneath. Nothing is cut: what is still
-    too wide continues on the next line. Where neither a terminal nor $COLUMNS says how wide the
-    output may be, the table is as wide as it needs to be.
+    Columns that do not fit are dropped and named below the table. Cells are never truncated:
+    those that are still too wide are folded. If the width of the terminal is unknown, the
+    table has its natural width.
 
     Args:
-        columns: headers; the first column is never left out.
-        rows: cells, by column.
-        title: above.
-        caption: beneath.
-        drop: names of the columns that go first, in this order; the others go from the last.
+        columns: columns of the table; the first one is never dropped.
+        rows: cells by row and column.
+        title: title above the table.
+        caption: caption below the table.
+        drop: names of the columns to drop first, in this order; after them the others are
+            dropped from the right.
     """
     title, caption = printable(title), printable(caption)
     cells = [[printable(cell) for cell in row] for row in rows]
     columns = [column._replace(name=printable(column.name)) for column in columns]
-    pieces = [[column.name, *(row[i] for row in cells)] for i, column in enumerate(columns)]
-    whole = [max(map(cell_len, texts)) for texts in pieces]
-    least = [
-        _longest_word(p) if c.folds else w for c, p, w in zip(columns, pieces, whole, strict=True)
+    texts = [[column.name, *(row[i] for row in cells)] for i, column in enumerate(columns)]
+    natural = [max(map(cell_len, column_texts)) for column_texts in texts]
+    minimal = [
+        min(_longest_word(column_texts) if column.folds else width, _MAX_UNFOLDED)
+        for column, column_texts, width in zip(columns, texts, natural, strict=True)
     ]
-    limit = _width()
-    least = [min(width, _LONGEST_NAME) for width in least]
-    kept = _kept([c.name for c in columns], least, limit, drop)
-    widths = _widths([least[i] for i in kept], [whole[i] for i in kept], limit)
+    limit = _terminal_width()
+    shown = _fitting_columns([c.name for c in columns], minimal, limit, drop)
+    widths = _column_widths([minimal[i] for i in shown], [natural[i] for i in shown], limit)
     table = Table(
         title=Text(title, "table.title") if title else None,
         caption=Text(caption, "table.caption") if caption else None,
@@ -111,16 +113,16 @@ def print_table(
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for i, width in zip(kept, widths, strict=True):
+    for i, width in zip(shown, widths, strict=True):
         side = "right" if columns[i].numeric else "left"
         table.add_column(Text(columns[i].name), justify=side, width=width, overflow="fold")
     for row in cells:
-        table.add_row(*(Text(row[i]) for i in kept))
+        table.add_row(*(Text(row[i]) for i in shown))
     _print(table, limit or max(_total(widths), cell_len(title), cell_len(caption)))
-    left_out = [column.name for i, column in enumerate(columns) if i not in kept]
-    if left_out:
+    dropped = [column.name for i, column in enumerate(columns) if i not in shown]
+    if dropped:
         say(
-            f"not shown in {limit} columns: {', '.join(left_out)} "
+            f"not shown in {limit} columns: {', '.join(dropped)} "
             "(a wider terminal or --json shows them)"
         )
 
@@ -133,39 +135,39 @@ def _total(widths: Sequence[int]) -> int:
     return sum(widths) + _GAP * len(widths)
 
 
-def _kept(
-    names: Sequence[str], least: Sequence[int], limit: int | None, drop: Sequence[str]
+def _fitting_columns(
+    names: Sequence[str], minimal: Sequence[int], limit: int | None, drop: Sequence[str]
 ) -> list[int]:
-    """The columns that fit a limit, by index."""
-    kept = list(range(len(names)))
+    """Returns the indices of the columns that fit into a limit with their minimal widths."""
+    fitting = list(range(len(names)))
     first = [names.index(name) for name in drop if name in names]
-    for i in [*first, *(i for i in reversed(kept) if i not in first)]:
-        if limit is None or i == 0 or _total([least[k] for k in kept]) <= limit:
+    for i in [*first, *(i for i in reversed(fitting) if i not in first)]:
+        if limit is None or i == 0 or _total([minimal[k] for k in fitting]) <= limit:
             continue
-        kept.remove(i)
-    return kept
+        fitting.remove(i)
+    return fitting
 
 
-def _widths(least: Sequence[int], whole: Sequence[int], limit: int | None) -> list[int]:
-    """Widths of columns: the least, and what a limit leaves to those that could take it."""
+def _column_widths(minimal: Sequence[int], natural: Sequence[int], limit: int | None) -> list[int]:
+    """Returns column widths: minimal ones, widened from left to right as far as a limit allows."""
     if limit is None:
-        return list(whole)
-    widths = [min(width, limit - _GAP) for width in least]
+        return list(natural)
+    widths = [min(width, limit - _GAP) for width in minimal]
     left = limit - _total(widths)
-    for i, wanted in enumerate(whole):
+    for i, wanted in enumerate(natural):
         more = min(left, max(0, wanted - widths[i]))
         widths[i] += more
         left -= more
     return [max(1, width) for width in widths]
 
 
-def _width() -> int | None:
-    """Columns of $COLUMNS or of the terminal; None where neither is known."""
+def _terminal_width() -> int | None:
+    """Returns $COLUMNS or the width of the terminal; None if neither is known."""
     return shutil.get_terminal_size((0, 0)).columns or None
 
 
 def _print(table: Table, width: int) -> None:
-    """Prints what rich draws, through `print`: rich itself ends the process on a closed pipe."""
+    """Prints a table with `print`: printing with rich would end the process on a broken pipe."""
     console = Console(width=width, highlight=False)
     with console.capture() as capture:
         console.print(table)
@@ -174,7 +176,14 @@ def _print(table: Table, width: int) -> None:
 
 
 def show(zoo: Zoo, metrics: pl.DataFrame, *, as_json: bool, title: str) -> None:
-    """Prints the summary of some of a zoo's metrics, as a table or as JSON."""
+    """Prints means over members as a table or as JSON.
+
+    Args:
+        zoo: the zoo.
+        metrics: some rows of its metrics.
+        as_json: whether to print JSON.
+        title: title of the table.
+    """
     table = summary(zoo, metrics)
     if as_json:
         show_json({"zoo": zoo.path, "rows": table.to_dicts()})
@@ -200,7 +209,7 @@ def show(zoo: Zoo, metrics: pl.DataFrame, *, as_json: bool, title: str) -> None:
     )
     diverged = int(table["diverged"].sum())
     if diverged:
-        say(f"{diverged} member states diverged (not finite) and are left out of the means")
+        say(f"{diverged} member states diverged (not finite) and are excluded from the means")
 
 
 def _cell(mean: float | None, std: float | None) -> str:
@@ -208,12 +217,12 @@ def _cell(mean: float | None, std: float | None) -> str:
 
 
 def show_rows(table: pl.DataFrame) -> None:
-    """Prints a frame as it is, floats to four digits."""
+    """Prints the rows of a frame, with four significant digits."""
     columns = [Column(name, kind.is_numeric()) for name, kind in table.schema.items()]
-    print_table(columns, [[*map(_value, row)] for row in table.iter_rows()])
+    print_table(columns, [[*map(_format, row)] for row in table.iter_rows()])
 
 
-def _value(value: Any) -> str:
+def _format(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -222,13 +231,13 @@ def _value(value: Any) -> str:
 def print_comparison(
     title: str, first: str, rows: list[tuple[str, dict[str, tuple[float, float]]]], caption: str
 ) -> None:
-    """Prints the means and standard deviations of several populations side by side.
+    """Prints the means and standard deviations of several populations, one per column.
 
     Args:
-        title: of the table.
-        first: what tells the rows apart.
-        rows: (label, {population: (mean, std) of shares}); a population may lack rows.
-        caption: beneath.
+        title: title of the table.
+        first: header of the row labels.
+        rows: (label, {population: (mean, std)}), as fractions; a population may lack rows.
+        caption: caption of the table.
     """
     names = list(dict.fromkeys(name for _, cells in rows for name in cells))
     print_table(
@@ -243,7 +252,7 @@ def print_comparison(
 
 
 def comparison(dense: Zoo, *twins: Zoo) -> list[dict[str, Any]]:
-    """A dense zoo and its twins at their last epochs: `summary` with the kind of each."""
+    """Returns kind, path and `summary` of a dense zoo and its twins, at their last epochs."""
     return [
         {"kind": zoo.config.kind, "zoo": zoo.path, **row}
         for zoo in (dense, *twins)
@@ -252,7 +261,7 @@ def comparison(dense: Zoo, *twins: Zoo) -> list[dict[str, Any]]:
 
 
 def show_comparison(dense: Zoo, *twins: Zoo) -> None:
-    """Prints a dense zoo and its twins at their last epochs in one table."""
+    """Prints the metrics of a dense zoo and its twins at their last epochs in one table."""
     shown = ("test_acc", "ggap", "sparsity")
     rows = []
     for row in comparison(dense, *twins):

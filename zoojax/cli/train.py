@@ -16,76 +16,76 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Train:
-    """Train a dense zoo from a preset. The same command resumes an interrupted run.
+    """Train a dense zoo from a preset. Rerun the command to resume an interrupted run.
 
     Example: zoojax train usps-s-seed --members 64 --out zoos/usps
     """
 
     preset: Annotated[str, tyro.conf.Positional, option("PRESET")]
-    """Which zoo; `zoojax presets` lists them."""
+    """Name of the preset; `zoojax presets` lists them."""
 
     out: Annotated[Path, option("ZOO")]
-    """Folder of the zoo: new, or one that the same command began."""
+    """Folder of the zoo: new, or of an interrupted run of the same command."""
 
     members: Annotated[int | None, option("N")] = None
-    """Members of each combination of hyper-parameters (default: the preset's; seed zoos
-    have one combination, grid zoos many)."""
+    """Members per combination of hyperparameters (default: the preset's).
+    Seed zoos have one combination, grid zoos many."""
 
     epochs: Annotated[int | None, option("N")] = None
-    """Epochs to train (default: the preset's)."""
+    """Number of epochs (default: the preset's)."""
 
     first_seed: Annotated[int, option("SEED")] = 1
-    """The lowest seed."""
+    """Lowest seed of the members."""
 
     data: Annotated[str | None, option("IMAGES")] = None
-    """Another image set than the preset's: a name, or the path of an .npz with images
-    and labels. It is resized and normalised as the preset's would be."""
+    """Another image set than the preset's: a name, or the path of an .npz file.
+    It is resized and normalized like the preset's."""
 
     keep_data: Flag = False
     """Store the images in the zoo, so that it and its twins can be moved without them."""
 
     data_order: Literal["member", "shared"] = "member"
-    """Whether each member shuffles by its own seed, or all see one order (faster)."""
+    """Shuffle the images for each member by its own seed, or once for all members (faster)."""
 
     batch_size: Annotated[int | None, option("N")] = None
-    """Images a step (default: the preset's)."""
+    """Images per step (default: the preset's)."""
 
     learning_rate: Annotated[tuple[float, ...] | None, option("RATE ...")] = None
-    """Learning rates in place of the preset's."""
+    """Learning rates (default: the preset's)."""
 
     weight_decay: Annotated[tuple[float, ...] | None, option("DECAY ...")] = None
-    """Weight decays in place of the preset's."""
+    """Weight decays (default: the preset's)."""
 
     name: Annotated[str | None, option("NAME")] = None
-    """Name of the zoo (default: the preset's; PRESET-custom if --epochs, --data,
-    --data-order, --batch-size, --learning-rate or --weight-decay change the preset: such a
-    zoo is not compared with the paper)."""
+    """Name of the zoo (default: the preset's, or PRESET-custom if options change the preset).
+    Only --members, --first-seed and --keep-data do not count as changes.
+    A changed preset is not compared with the paper."""
 
     running: RunningOptions = field(default_factory=RunOptions)
 
     def run(self) -> None:
-        """Trains the zoo and prints how its members do."""
+        """Trains the zoo and prints its metrics."""
         configure_jax(self.running.processes.group)
         from zoojax.api.dense import train_zoo
         from zoojax.cli.progress import training_progress
         from zoojax.cli.terminal import show
         from zoojax.presets import preset, recorded
 
-        made = self._made(preset(self.preset))
-        name, kept = recorded(self.preset, made)
+        settings = self._settings(preset(self.preset))
+        default_name, recorded_preset = recorded(self.preset, settings)
         with training_progress(f"train {self.preset}", self.running.quiet) as report:
             zoo = train_zoo(
                 self.out,
-                self.name or name,
-                made.grid,
-                made.architecture,
-                made.data,
-                epochs=made.epochs,
-                batch_size=made.batch_size,
-                data_order=made.data_order,
+                self.name or default_name,
+                settings.grid,
+                settings.architecture,
+                settings.data,
+                epochs=settings.epochs,
+                batch_size=settings.batch_size,
+                data_order=settings.data_order,
                 first_seed=self.first_seed,
                 chunk=self.running.chunk,
-                preset=kept,
+                preset=recorded_preset,
                 keep_data=self.keep_data,
                 data_dir=self.running.data_dir,
                 report=report,
@@ -93,8 +93,8 @@ class Train:
         last = zoo.metrics.filter(epoch=zoo.epochs[-1])
         show(zoo, last, as_json=self.running.json, title=f"{zoo.config.name} in {zoo.path}")
 
-    def _made(self, chosen: "Preset") -> "Preset":
-        """The preset with what was asked for in place of its own."""
+    def _settings(self, chosen: "Preset") -> "Preset":
+        """Returns the preset with the changes of this command's options."""
         grid, spec = chosen.grid, chosen.data
         if self.members is not None:
             grid = replace(grid, seeds=self.members)
@@ -103,9 +103,9 @@ class Train:
         if self.weight_decay is not None:
             grid = replace(grid, weight_decays=self.weight_decay)
         if self.data is not None and self.data != spec.name:
-            # An absolute path, so that the zoo finds its images from anywhere.
-            own = self.data.endswith(".npz")
-            name = str(expand_user(self.data).resolve()) if own else self.data
+            # An absolute path, so that the images are found from any folder.
+            is_file = self.data.endswith(".npz")
+            name = str(expand_user(self.data).resolve()) if is_file else self.data
             spec = replace(spec, name=name, train=None, val=None, crop=False)
         return replace(
             chosen,

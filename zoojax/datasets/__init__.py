@@ -1,0 +1,1 @@
+"""Image sets: loading, splitting and transforming."""

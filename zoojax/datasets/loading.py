@@ -1,9 +1,8 @@
-"""Image sets in memory, split, resized and normalised as a zoo asks for them.
+"""Loads image sets and splits, resizes and normalizes them.
 
-`load` takes a `DataSpec` and returns an `ImageSet` of float32 arrays on the host,
-channels last. Files are looked for in `data_directory`; what each set needs there
-is told by the error that says it is missing. Two image sets are the same if and
-only if their hashes are.
+`load` takes a `DataSpec` and returns an `ImageSet` of float32 arrays on the host, channels last.
+Files are searched in `data_directory`; for the files that a set needs, see the error message
+that is raised if they are missing. Two image sets are equal if and only if their hashes are.
 """
 
 import difflib
@@ -23,12 +22,19 @@ from zoojax.text import printable
 
 
 def names() -> list[str]:
-    """The image sets that `load` knows by name."""
+    """Returns the names of the image sets that `load` knows."""
     return list(registry.KNOWN)
 
 
 def data_directory(data_dir: Path | str | None = None) -> Path:
-    """Where image sets are kept: the argument, else ``$ZOOJAX_DATA``, else the user's cache."""
+    """Returns the folder of image sets.
+
+    Args:
+        data_dir: The folder; if None, ``$ZOOJAX_DATA`` or the user's cache folder.
+
+    Raises:
+        ZoojaxError: If a home folder in the path cannot be determined.
+    """
     import platformdirs
 
     chosen = data_dir or os.environ.get("ZOOJAX_DATA") or platformdirs.user_cache_dir("zoojax")
@@ -38,25 +44,29 @@ def data_directory(data_dir: Path | str | None = None) -> Path:
 def load(spec: DataSpec, data_dir: Path | str | None = None) -> ImageSet:
     """Loads, splits and transforms an image set.
 
-    Training and validation images are drawn by a seeded permutation of the
-    official training set: that of ``torch.utils.data.random_split``, so that the
-    default parts are, image for image, those that the published zoos trained on.
-    Test images are the official test set in its order.
-    Validation takes the end of the permutation and training the start, so that
-    with another number of training images validation stays as it is. A set with
-    no test part holds out the end of the permutation for it first, as much as
-    is its default or as `train` and `val` leave.
+    Training and validation images are drawn from the official training set with the seeded
+    permutation of ``torch.utils.data.random_split``. The default parts therefore contain
+    exactly the images on which the published zoos were trained. Test images are the official
+    test set in its order. Validation takes the end of the permutation and training the start,
+    so that validation does not change with the number of training images. If there is no
+    official test set, the end of the permutation is held out for testing first: the set's
+    default number of images, or as many as `train` and `val` leave.
 
-    A TFDS set that is not in the data directory is prepared there if TensorFlow
-    is installed and the network answers. USPS is fetched from OpenML unless the
-    directory has its files.
+    A TFDS set that is not in the data directory is prepared there if TensorFlow is installed
+    and the network is available. USPS is downloaded from OpenML unless the directory contains
+    its files.
 
     Args:
         spec: The image set.
-        data_dir: Where to look for files, see `data_directory`.
+        data_dir: Folder of the files, see `data_directory`.
 
     Raises:
-        ZoojaxError: The set is unknown, missing, damaged or smaller than asked.
+        ZoojaxError: If the set is unknown, missing, damaged or smaller than requested.
+
+    Example:
+        >>> digits = load(DataSpec("digits", size=8))
+        >>> digits.train.images.shape
+        (1200, 8, 8, 1)
     """
     if spec.name.endswith(".npz"):
         raw = read_npz(expand_user(spec.name))
@@ -69,11 +79,11 @@ def load(spec: DataSpec, data_dir: Path | str | None = None) -> ImageSet:
 
 
 def save(images: ImageSet, file: Path) -> None:
-    """Writes an image set as it is, split and normalised, for `load_saved`.
+    """Writes a loaded image set, split and normalized, for `load_saved`.
 
     Args:
         images: The image set.
-        file: A ``.npz`` file to be made; see `zoojax.filesystem.atomic.atomic_write`.
+        file: The ``.npz`` file to create; see `zoojax.filesystem.atomic.atomic_write`.
     """
     parts = {"train": images.train, "val": images.val, "test": images.test}
     arrays = {f"{name}_images": part.images for name, part in parts.items()}
@@ -84,18 +94,21 @@ def save(images: ImageSet, file: Path) -> None:
 
 
 def load_saved(file: Path) -> ImageSet:
-    """Reads what `save` wrote.
+    """Reads an image set that `save` has written.
+
+    Args:
+        file: The ``.npz`` file.
 
     Raises:
-        ZoojaxError: The file is missing or damaged.
+        ZoojaxError: If the file is missing or damaged.
     """
-    held = read_arrays(file)
+    arrays = read_arrays(file)
     try:
         train, val, test = (
-            _checked(held[f"{part}_images"], held[f"{part}_labels"])
+            _validate(arrays[f"{part}_images"], arrays[f"{part}_labels"])
             for part in ("train", "val", "test")
         )
-        name, num_classes = printable(held["name"], 200), int(held["num_classes"])
+        name, num_classes = printable(arrays["name"], 200), int(arrays["num_classes"])
         highest = max(int(part.labels.max()) for part in (train, val, test))
         if not highest < num_classes <= 2**16:
             raise ValueError(f"labels up to {highest} of {num_classes} classes")
@@ -104,8 +117,12 @@ def load_saved(file: Path) -> ImageSet:
     return make(name, train, val, test, num_classes)
 
 
-def _checked(images: np.ndarray, labels: np.ndarray) -> Images:
-    """Images as `save` writes them; raises ValueError of others."""
+def _validate(images: np.ndarray, labels: np.ndarray) -> Images:
+    """Checks that arrays are as `save` writes them.
+
+    Raises:
+        ValueError: If they are not.
+    """
     if images.dtype != np.float32 or images.ndim != 4 or images.shape[3] not in (1, 3):
         raise ValueError(f"images {images.dtype} {images.shape}")
     if labels.dtype != np.int32 or labels.shape != images.shape[:1] or not len(labels):
@@ -116,7 +133,15 @@ def _checked(images: np.ndarray, labels: np.ndarray) -> Images:
 
 
 def make(name: str, train: Images, val: Images, test: Images, num_classes: int) -> ImageSet:
-    """An image set of arrays that are split and normalised already."""
+    """Creates an image set from parts that are already split and normalized.
+
+    Args:
+        name: Name of the set.
+        train: Training images.
+        val: Validation images.
+        test: Test images.
+        num_classes: Number of classes.
+    """
     return ImageSet(name, train, val, test, num_classes, _hash(train, val, test))
 
 
@@ -130,13 +155,13 @@ def _unknown(name: str) -> ZoojaxError:
 
 
 def _split(raw: RawSet, spec: DataSpec) -> tuple[RawPart, RawPart, RawPart]:
-    """Training, validation and test part; how they are drawn is told at `load`."""
+    """Draws training, validation and test parts as documented in `load`."""
     train_size = raw.default_train if spec.train is None else spec.train
     val_size = raw.default_val if spec.val is None else spec.val
     pool = _permutation(len(raw.train.labels), spec.seed)
     test = raw.test
     if test is None:
-        # At least one, so that too large a request fails below for train or val.
+        # At least one, so that too large a request fails in the check of train or val below.
         test_size = max(1, min(raw.default_test, len(pool) - train_size - val_size))
         pool, held_out = np.split(pool, [len(pool) - test_size])
         test = _take(raw.train, held_out)
@@ -156,9 +181,9 @@ def _split(raw: RawSet, spec: DataSpec) -> tuple[RawPart, RawPart, RawPart]:
 
 
 def _permutation(count: int, seed: int) -> np.ndarray:
-    """`torch.randperm` of a generator of this seed: a forward Fisher-Yates shuffle."""
-    # The legacy generator on purpose: it is torch's (MT19937, seeded alike), and NumPy's
-    # policy (NEP 19) freezes its stream.
+    """Reproduces `torch.randperm` with a seeded generator: a forward Fisher-Yates shuffle."""
+    # The legacy generator is the same as torch's (MT19937 with the same seeding), and NumPy's
+    # policy (NEP 19) guarantees that its stream does not change.
     draws = np.random.RandomState(seed).randint(0, 2**32, count, np.uint32).tolist()
     order = list(range(count))
     for i, draw in enumerate(draws):
@@ -172,7 +197,7 @@ def _take(part: RawPart, indices: np.ndarray) -> RawPart:
 
 
 def _hash(*parts: Images) -> str:
-    """SHA-256 of the arrays in the order train, val, test, images before labels."""
+    """Computes the SHA-256 of all arrays: train, val, test; images before labels."""
     digest = hashlib.sha256()
     for part in parts:
         for array in (part.images, part.labels):

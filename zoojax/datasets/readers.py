@@ -1,7 +1,7 @@
-"""Reading image files as they lie on disk, before any split or transform.
+"""Reads image files, without any split or transform.
 
-Every reader returns channels-last ``uint8`` images (a user's own ``float32``
-images in [0, 1] stay float) and ``int32`` labels, in the order of the file.
+Every reader returns channels-last ``uint8`` images (a user's own ``float32`` images in [0, 1]
+remain float) and ``int32`` labels, in the order of the file.
 """
 
 import dataclasses
@@ -15,33 +15,52 @@ import numpy as np
 
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.reading import opened
-from zoojax.text import printable
+from zoojax.text import first_line
 
-_LARGEST = 2**40
-# Of all images of MNIST it is a fiftieth.
-_LARGEST_IDX = 2**31
+# Size limits in bytes. MNIST's largest file has a fiftieth of the limit for idx files.
+_MAX_FILE_BYTES = 2**40
+_MAX_IDX_BYTES = 2**31
 
 
 class RawPart(NamedTuple):
-    """Images ``[n, h, w, c]`` (uint8, or float32 in [0, 1]) and labels ``[n]`` int32."""
+    """One part of an image set.
+
+    Attributes:
+        images: ``[n, h, w, c]``, uint8 or float32 in [0, 1].
+        labels: ``[n]`` int32.
+    """
 
     images: np.ndarray
     labels: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class RawSet:
-    """An image set as its source holds it.
+class SourceParts(NamedTuple):
+    """The official parts of a named image set.
 
     Attributes:
-        train: The images that training and validation are drawn from, and
-            testing too where the source has no test part.
+        origin: The file or folder they were read from, for messages.
+        train: The training set.
+        test: The test set, if there is one.
+    """
+
+    origin: Path | str
+    train: RawPart
+    test: RawPart | None
+
+
+@dataclasses.dataclass(frozen=True)
+class RawSet:
+    """An image set before the split.
+
+    Attributes:
+        train: The images from which training and validation images are drawn, and also test
+            images if `test` is None.
         val: The source's own validation part, if it has one.
         test: The source's own test part, if it has one.
-        num_classes: How many classes there are.
-        default_train: Training images where the spec names no number.
-        default_val: Validation images where the spec names no number.
-        default_test: Test images to hold out of `train` if `test` is None.
+        num_classes: Number of classes.
+        default_train: Default number of training images.
+        default_val: Default number of validation images.
+        default_test: Number of test images to hold out from `train` if `test` is None.
     """
 
     train: RawPart
@@ -56,16 +75,15 @@ class RawSet:
 def read_npz(path: Path) -> RawSet:
     """Reads a user's ``.npz`` file.
 
-    Its arrays are ``images`` and ``labels``, or ``train_images``,
-    ``train_labels``, ``test_images``, ``test_labels`` and, if wanted,
-    ``val_images`` and ``val_labels``.
+    Its arrays are ``images`` and ``labels``, or ``train_images``, ``train_labels``,
+    ``test_images``, ``test_labels`` and, optionally, ``val_images`` and ``val_labels``.
 
     Args:
-        path: The file. Object arrays in it are refused, so that no pickle runs.
+        path: The file. Object arrays are rejected, so that no pickle is executed.
 
     Raises:
-        ZoojaxError: The file is missing, is no ``.npz``, is damaged, or its
-            arrays are not images and labels as described in the documentation.
+        ZoojaxError: If the file is missing, damaged or not an ``.npz`` file, or its arrays are
+            not images and labels as described in the documentation.
     """
     arrays = read_arrays(path)
     if "images" in arrays or "labels" in arrays:
@@ -77,7 +95,7 @@ def read_npz(path: Path) -> RawSet:
     parts = [part for part in (train, val, test) if part is not None]
     shapes = {part.images.shape[1:] for part in parts}
     if len(shapes) > 1:
-        raise ZoojaxError(f"{path}: its parts hold images of different shapes {sorted(shapes)}")
+        raise ZoojaxError(f"{path}: its parts have images of different shapes {sorted(shapes)}")
     count = len(train.labels)
     share = max(1, count * 15 // 100)
     held_out = share * ((val is None) + (test is None))
@@ -93,19 +111,23 @@ def read_npz(path: Path) -> RawSet:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a ``.npz`` file.
+    """Reads all arrays of an ``.npz`` file.
+
+    Args:
+        path: The file.
 
     Raises:
-        ZoojaxError: The file is missing, is no regular file or no ``.npz``, is damaged, or
-            holds objects.
+        ZoojaxError: If the file is missing, damaged, not a regular file or not an ``.npz`` file,
+            or contains object arrays.
     """
-    # Opened here: np.load leaves a damaged file open, and waits for a pipe.
-    with opened(path, _LARGEST) as file:
+    # Opened here, as np.load does not close a damaged file and blocks on a pipe.
+    with opened(path, _MAX_FILE_BYTES) as file:
         try:
             with np.load(file, allow_pickle=False) as archive:
                 return dict(archive)
-        # A plain .npy loads as an array, which is no context manager (TypeError); a header can
-        # claim any size (MemoryError), and a zip any compression (NotImplementedError).
+        # TypeError: a plain .npy file loads as an array, which is not a context manager.
+        # MemoryError: a header can claim any size. NotImplementedError: a zip file can claim
+        # any compression method.
         except (
             *(OSError, EOFError, ValueError, TypeError, KeyError, MemoryError, OverflowError),
             *(zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, SyntaxError),
@@ -117,7 +139,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _npz_part(path: Path, arrays: dict[str, np.ndarray], prefix: str) -> RawPart:
-    """One part of a user's file, checked."""
+    """Extracts and validates one part of a user's file."""
     image_key, label_key = f"{prefix}images", f"{prefix}labels"
     missing = [key for key in (image_key, label_key) if key not in arrays]
     if missing:
@@ -140,7 +162,8 @@ def _npz_part(path: Path, arrays: dict[str, np.ndarray], prefix: str) -> RawPart
         )
     if len(images) != len(labels):
         raise ZoojaxError(
-            f"{path}: {len(images)} {image_key} and {len(labels)} {label_key}; give as many of each"
+            f"{path}: {len(images)} {image_key} and {len(labels)} {label_key}; give one label per "
+            "image"
         )
     if images.size == 0:
         raise ZoojaxError(f"{path}: {image_key} is empty")
@@ -150,7 +173,7 @@ def _npz_part(path: Path, arrays: dict[str, np.ndarray], prefix: str) -> RawPart
             "number the classes from 0"
         )
     if images.dtype.kind == "f":
-        # Written so that NaN fails as well.
+        # Negated so that NaN fails, too.
         if not (images.min() >= 0 and images.max() <= 1):
             raise ZoojaxError(
                 f"{path}: {image_key} runs from {images.min():g} to {images.max():g}; "
@@ -165,40 +188,81 @@ def _npz_part(path: Path, arrays: dict[str, np.ndarray], prefix: str) -> RawPart
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """A gzipped idx file of bytes: two zeros, type 8, rank, sizes, then the data."""
+    """Reads a gzipped idx file of bytes: two zeros, type 8, rank, sizes, then the data.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ZoojaxError: If it is missing or damaged.
+    """
     try:
-        with opened(path, _LARGEST_IDX) as file, gzip.open(file) as unpacked:
-            content = unpacked.read(_LARGEST_IDX + 1)
-        if len(content) > _LARGEST_IDX:
+        with opened(path, _MAX_IDX_BYTES) as file, gzip.open(file) as unpacked:
+            content = unpacked.read(_MAX_IDX_BYTES + 1)
+        if len(content) > _MAX_IDX_BYTES:
             raise ValueError("too large")
         if content[:3] != b"\0\0\x08":
             raise ValueError("not an idx file of bytes")
         rank = content[3]
         shape = np.frombuffer(content, dtype=">u4", count=rank, offset=4).tolist()
-        # Raises if the content is shorter or longer than the sizes say.
+        # Raises if the length of the content does not match the sizes.
         return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * rank).reshape(shape)
     except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
         raise _damaged(path, error) from error
 
 
+def read_idx_part(image_path: Path, label_path: Path) -> RawPart:
+    """Reads images and labels from two idx files.
+
+    Args:
+        image_path: The file of the images.
+        label_path: The file of the labels.
+
+    Raises:
+        ZoojaxError: If a file is missing or damaged, or the two files do not match.
+    """
+    images, labels = read_idx(image_path), read_idx(label_path)
+    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+        raise ZoojaxError(
+            f"{image_path}: images {images.shape} do not match the labels {labels.shape} of "
+            f"{label_path.name}; download both files again"
+        )
+    return RawPart(images[..., None], labels.astype(np.int32))
+
+
 def read_usps_h5(path: Path) -> tuple[RawPart, RawPart]:
-    """Groups ``train`` and ``test``, each with ``data`` ``[n, 256]`` in [0, 1] and ``target``."""
+    """Reads the training and test parts of USPS from an HDF5 file.
+
+    Args:
+        path: The file, with groups ``train`` and ``test``, each with ``data`` ``[n, 256]`` in
+            [0, 1] and ``target`` ``[n]``.
+
+    Raises:
+        ZoojaxError: If it is missing or damaged.
+    """
     import h5py
 
     try:
-        with opened(path, _LARGEST) as opened_file, h5py.File(opened_file) as file:
+        with opened(path, _MAX_FILE_BYTES) as opened_file, h5py.File(opened_file) as file:
             train, test = (
                 usps_part(np.asarray(file[f"{part}/data"]), np.asarray(file[f"{part}/target"]))
                 for part in ("train", "test")
             )
         return train, test
-    # A group where a data set should be becomes an array of names (TypeError).
+    # TypeError: a group in place of a data set becomes an array of names.
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
 
 
 def read_usps_libsvm(path: Path) -> RawPart:
-    """One part in libsvm's text format: labels 1 to 10, pixels -1 to 1."""
+    """Reads one part of USPS in libsvm's text format: labels 1 to 10, pixels -1 to 1.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ZoojaxError: If it is damaged.
+    """
     from sklearn.datasets import load_svmlight_file
 
     try:
@@ -209,14 +273,17 @@ def read_usps_libsvm(path: Path) -> RawPart:
 
 
 def usps_part(pixels: np.ndarray, labels: np.ndarray) -> RawPart:
-    """16x16 images from rows of pixels in [0, 1].
+    """Converts rows of pixels to 16x16 images.
 
-    All sources give the same float32 pixels here, which go to the nearest of 256
-    levels. torchvision's own USPS class cuts the fraction off instead and is up
-    to one level darker.
+    All sources of USPS yield the same float32 pixels, which are rounded to the nearest of 256
+    levels. torchvision's own USPS class truncates instead and is up to one level darker.
+
+    Args:
+        pixels: ``[n, 256]`` in [0, 1].
+        labels: ``[n]``, 0 to 9.
 
     Raises:
-        ValueError: These are no such rows.
+        ValueError: If the values are out of range or the lengths differ.
     """
     if not (pixels.min() >= 0 and pixels.max() <= 1):
         raise ValueError("pixels out of range")
@@ -233,9 +300,4 @@ def to_uint8(pixels: np.ndarray) -> np.ndarray:
 
 
 def _damaged(path: Path, error: Exception) -> ZoojaxError:
-    return ZoojaxError(f"{path}: damaged or cut short ({first_line(error)}); fetch it again")
-
-
-def first_line(error: Exception) -> str:
-    """What an exception says, in one printable line."""
-    return printable((str(error).strip() or type(error).__name__).splitlines()[0])
+    return ZoojaxError(f"{path}: damaged or truncated ({first_line(error)}); download it again")

@@ -1,4 +1,4 @@
-"""An image set: its identity and its arrays."""
+"""Image sets: specification and arrays."""
 
 import dataclasses
 
@@ -12,18 +12,19 @@ class DataSpec:
     """The image set a zoo is trained on.
 
     Attributes:
-        name: One of `names`, or the path of a user's ``.npz`` file.
-        size: Side of the square images.
-        channels: 1 (colour becomes ITU-R 601 luma) or 3 (grey is repeated).
-        mean: Taken from pixels in [0, 1].
-        std: Divides what is left.
-        crop: Cut `size` from the centre instead of resizing to it.
-        train: Training images; None for the set's default.
-        val: Validation images; None for the set's default.
+        name: Name of a known set (see `zoojax.datasets.loading.names`), or path of an ``.npz``
+            file.
+        size: Side of the square images, in pixels.
+        channels: 1 (color is converted to ITU-R 601 luma) or 3 (grayscale is repeated).
+        mean: Subtracted from pixels in [0, 1].
+        std: Divisor of the result.
+        crop: Whether to crop the center instead of resizing.
+        train: Number of training images; None for the set's default.
+        val: Number of validation images; None for the set's default.
         seed: Seed of the split.
 
     Raises:
-        ZoojaxError: A value that no image set could have.
+        ZoojaxError: If a field is out of range.
     """
 
     name: str
@@ -53,7 +54,12 @@ class DataSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Images ``[n, size, size, channels]`` float32 and labels ``[n]`` int32."""
+    """One part of a loaded image set.
+
+    Attributes:
+        images: Normalized images, ``[n, size, size, channels]`` float32.
+        labels: ``[n]`` int32.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -64,12 +70,12 @@ class ImageSet:
     """A loaded image set.
 
     Attributes:
-        name: As in its spec.
+        name: Name as in its spec.
         train: Training images.
         val: Validation images.
-        test: Test images; the official ones in their order where there are such.
-        num_classes: How many classes there are.
-        hash: SHA-256 over the shapes and bytes of the six arrays.
+        test: Test images: the official test set in its order, if there is one.
+        num_classes: Number of classes.
+        hash: SHA-256 of the shapes and bytes of the six arrays.
     """
 
     name: str

@@ -6,23 +6,24 @@ from zoojax.datasets.readers import RawPart
 from zoojax.datasets.specs import DataSpec, Images
 from zoojax.errors import ZoojaxError
 
-# Pillow's fixed point for eight-bit images: 32 bits, less 8 for the pixel and 2 to spare.
+# Pillow's fixed-point scale for 8-bit images: 32 bits minus 8 for the pixel and 2 spare bits.
 _FIXED_POINT = 2.0**22
 
 _CHUNK = 256
 
 
 def resize(images: np.ndarray, size: int) -> np.ndarray:
-    """Resizes bilinearly, averaging over the source pixels that a target pixel covers.
+    """Resizes images bilinearly with antialiasing.
 
-    This is Pillow's resize, to the bit for square uint8 images: pixel centres at
-    half-integers, the triangle filter widened when shrinking, columns before rows,
-    and eight-bit images rounded after each. (Pillow takes some tall images by rows
-    first, which can differ by one level.) Float images are not rounded.
+    The algorithm is Pillow's, and the result is bit-identical for square uint8 images: pixel
+    centers are at half-integers, the triangle filter is widened when shrinking, columns are
+    processed before rows, and uint8 images are rounded after each. (For some tall images, Pillow
+    processes rows first, which can change the result by one level.) Float images are not
+    rounded.
 
     Args:
         images: uint8 or float32 ``[n, h, w, c]``.
-        size: Side of the result.
+        size: Side of the result, in pixels.
 
     Returns:
         ``[n, size, size, c]`` of the same type.
@@ -30,7 +31,7 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
     count, height, width, channels = images.shape
     if height == width == size:
         return images
-    # Small chunks, as the sums are taken in float64 (exact there for fixed point).
+    # Small chunks, as sums are computed in float64 (in which fixed-point sums are exact).
     resized = np.empty((count, size, size, channels), images.dtype)
     columns, rows = _interpolation(width, size), _interpolation(height, size)
     for start in range(0, count, _CHUNK):
@@ -40,16 +41,16 @@ def resize(images: np.ndarray, size: int) -> np.ndarray:
 
 
 def _interpolation(source: int, target: int) -> np.ndarray:
-    """Weights ``[target, source]`` of source pixels in target pixels; rows add up to 1."""
+    """Computes interpolation weights, ``[target, source]``; each row sums to 1."""
     scale = source / target
-    centres = (np.arange(target) + 0.5) * scale
-    distance = np.abs(np.arange(source) + 0.5 - centres[:, None])
+    centers = (np.arange(target) + 0.5) * scale
+    distance = np.abs(np.arange(source) + 0.5 - centers[:, None])
     weights = np.maximum(0.0, 1.0 - distance / max(scale, 1.0))
     return weights / weights.sum(axis=1, keepdims=True)
 
 
 def _resize_axis(images: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
-    """Applies interpolation weights along one axis, in the arithmetic of the images' type."""
+    """Applies interpolation weights along one axis; fixed-point arithmetic for uint8 images."""
     moved = np.moveaxis(images, axis, -1).astype(np.float64)
     if images.dtype == np.uint8:
         weights = np.floor(weights * _FIXED_POINT + 0.5)
@@ -60,12 +61,22 @@ def _resize_axis(images: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarr
 
 
 def transform(part: RawPart, spec: DataSpec) -> Images:
-    """Grey, then crop or resize, then normalise: the order of the published zoos."""
+    """Transforms one part: grayscale, crop or resize, normalization.
+
+    The order is that of the published zoos.
+
+    Args:
+        part: The part.
+        spec: The image set's size, channels and normalization.
+
+    Raises:
+        ZoojaxError: If the images are too small to be cropped.
+    """
     images = part.images
     if spec.channels == 1 and images.shape[-1] == 3:
         images = _luma(images)
-    images = _centre_crop(images, spec) if spec.crop else resize(images, spec.size)
-    # In place from here on: CIFAR-10 is 700 MB as float32.
+    images = _center_crop(images, spec) if spec.crop else resize(images, spec.size)
+    # In place from here on: CIFAR-10 takes 700 MB as float32.
     pixels = images.astype(np.float32, order="C")
     if images.dtype == np.uint8:
         pixels /= np.float32(255)
@@ -77,7 +88,7 @@ def transform(part: RawPart, spec: DataSpec) -> Images:
 
 
 def _luma(images: np.ndarray) -> np.ndarray:
-    """ITU-R 601 luma ``[n, h, w, 1]``, for uint8 in Pillow's 16-bit fixed point."""
+    """Computes ITU-R 601 luma, ``[n, h, w, 1]``; in Pillow's 16-bit fixed point for uint8."""
     if images.dtype != np.uint8:
         return images @ np.array([[0.299], [0.587], [0.114]], np.float32)
     luma = np.full(images.shape[:-1], 1 << 15, np.uint32)
@@ -86,13 +97,13 @@ def _luma(images: np.ndarray) -> np.ndarray:
     return (luma >> 16).astype(np.uint8)[..., None]
 
 
-def _centre_crop(images: np.ndarray, spec: DataSpec) -> np.ndarray:
+def _center_crop(images: np.ndarray, spec: DataSpec) -> np.ndarray:
     _, height, width, _ = images.shape
     if min(height, width) < spec.size:
         raise ZoojaxError(
             f"{spec.name}: images of {height}x{width} cannot be cropped to {spec.size}; "
             "set a smaller size, or crop to false"
         )
-    # round() as torchvision does, which matters where the margin is odd.
+    # round() as in torchvision, which matters for odd margins.
     top, left = round((height - spec.size) / 2), round((width - spec.size) / 2)
     return images[:, top : top + spec.size, left : left + spec.size]

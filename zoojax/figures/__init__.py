@@ -1,9 +1,9 @@
-"""Static figures of an analysis, SVG and PNG: those of the paper, and more.
+"""Static figures of an analysis as SVG and PNG: those of the paper, and more.
 
 from zoojax import analysis, figures, open_zoo
 
-found = analysis.analyse(open_zoo("zoos/usps"), [open_zoo("zoos/usps-vd")])
-figures.draw(found, Path("figures"))
+result = analysis.analyze(open_zoo("zoos/usps"), [open_zoo("zoos/usps-vd")])
+figures.draw(result, Path("figures"))
 """
 
 from collections.abc import Callable
@@ -41,31 +41,31 @@ FIGURES: dict[str, Callable[[Analysis], Figure | None]] = {
     "representation_reconstruction": representation_reconstruction,
     "representation_losses": representation_losses,
 }
-# Dots an inch; in SVG of what would be too many elements.
+# Dots per inch; in SVG files only for rasterized elements.
 _DPI = {"svg": 150, "png": 200}
-# Neither date nor version, that the same analysis gives the same bytes.
+# Without date and version, so that the same analysis gives the same bytes.
 _METADATA = {"svg": {"Date": None}, "png": {"Software": None}}
 
 
-def draw(found: Analysis, folder: Path) -> list[Path]:
-    """Draws every figure that the zoo and its twins allow.
+def draw(analysis: Analysis, folder: Path) -> list[Path]:
+    """Draws every figure that the tables of the analysis allow.
 
     Args:
-        found: the analysis.
-        folder: where to; made if it is not there.
+        analysis: the analysis.
+        folder: output folder; created if it does not exist.
 
     Returns:
-        The PNG files, `<name>.png`; an SVG file of the same name lies beside each.
+        Paths of the PNG files, `<name>.png`; each has an SVG file of the same name.
 
     Raises:
         ZoojaxError: a file cannot be written.
     """
     make_folder(folder)
     drawn = []
-    for name, make in FIGURES.items():
-        figure = make(found)
+    for name, draw_figure in FIGURES.items():
+        figure = draw_figure(analysis)
         if figure is None:
-            # One of an earlier analysis would pass for this one's.
+            # A figure of an earlier analysis would seem to belong to this one.
             with os_errors(folder):
                 for kind in _DPI:
                     (folder / f"{name}.{kind}").unlink(missing_ok=True)
@@ -75,7 +75,15 @@ def draw(found: Analysis, folder: Path) -> list[Path]:
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
-    """Writes a figure as `<name>.svg` and `<name>.png`; the PNG file.
+    """Writes a figure as `<name>.svg` and `<name>.png`.
+
+    Args:
+        figure: the figure.
+        folder: an existing folder.
+        name: file name without suffix.
+
+    Returns:
+        Path of the PNG file.
 
     Raises:
         ZoojaxError: a file cannot be written.

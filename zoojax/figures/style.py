@@ -1,4 +1,4 @@
-"""What all figures have in common: looks, names and colours, footers, rows of tables."""
+"""Shared by all figures: style, colors, method names, footers and table helpers."""
 
 import functools
 import textwrap
@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from zoojax.analysis import Analysis
 from zoojax.text import for_matplotlib, printable
 
-# Over matplotlib's own defaults, whatever a user's matplotlibrc says.
+# Applied over matplotlib's defaults, independent of the user's matplotlibrc.
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -33,60 +33,60 @@ STYLE = {
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.6,
     "errorbar.capsize": 2,
-    # Names of elements in SVG would be random.
+    # Otherwise element ids in SVG files would be random.
     "svg.hashsalt": "zoojax",
 }
-# Okabe and Ito's, which the colour-blind tell apart.
-COLOURS = {"dense": "#000000", "mp": "#D55E00", "vd": "#0072B2"}
-NAMES = {"dense": "dense", "mp": "magnitude pruning", "vd": "variational dropout"}
-# Above so many, single artists would make an SVG of megabytes.
+# From Okabe and Ito's color-blind-safe palette.
+COLORS = {"dense": "#000000", "mp": "#D55E00", "vd": "#0072B2"}
+METHOD_NAMES = {"dense": "dense", "mp": "magnitude pruning", "vd": "variational dropout"}
+# With more members than this, artists are rasterized: an SVG would take megabytes.
 VECTORS = 200
-# Of a footer, an inch.
-_CHARACTERS = 19
-# Characters of a name that are shown.
-_NAME = 100
+# Width of footer text.
+_CHARS_PER_INCH = 19
+# Longer zoo names are truncated.
+_MAX_NAME_LENGTH = 100
 
 _Drawing = Callable[[Analysis], Figure | None]
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Matplotlib's settings while a figure is drawn or saved."""
+    """Applies the matplotlib settings for drawing or saving a figure."""
     with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
-        # A name may be in a script that the font lacks.
+        # Zoo names may contain characters that the font lacks.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
         yield
 
 
 def in_style(draw: _Drawing) -> _Drawing:
-    """A figure's function, run under `styled`."""
+    """Decorates a drawing function to run under `styled`."""
 
     @functools.wraps(draw)
-    def styled_draw(found: Analysis) -> Figure | None:
+    def styled_draw(analysis: Analysis) -> Figure | None:
         with styled():
-            return draw(found)
+            return draw(analysis)
 
     return styled_draw
 
 
 def new_figure(
-    found: Analysis, width: float, height: float, remark: str = "", *, free: bool = False
+    analysis: Analysis, width: float, height: float, remark: str = "", *, free: bool = False
 ) -> Figure:
-    """An empty figure with a footer that names the zoo and who was left out.
+    """Creates an empty figure with a footer that names the zoo and counts diverged members.
 
     Args:
-        found: the analysis.
-        width: inches.
-        height: inches.
-        remark: what a reader should know besides; a line above.
-        free: axes are placed by hand, not laid out.
+        analysis: the analysis.
+        width: width in inches.
+        height: height in inches.
+        remark: an explanation, printed above the footer.
+        free: whether axes are placed manually instead of by a layout engine.
     """
     layout = None if free else ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
     figure = Figure(figsize=(width, height), layout=layout)
     lines = [remark] if remark else []
-    lines += [_footer(found)]
+    lines += [_footer(analysis)]
     figure.supxlabel(
-        wrapped("\n".join(lines), width),
+        wrap_footer("\n".join(lines), width),
         x=0.01,
         ha="left",
         fontsize=7,
@@ -96,32 +96,32 @@ def new_figure(
     return figure
 
 
-def wrapped(text: str, width: float) -> str:
-    """Lines of a footer as they fit a width in inches, drawn as they are."""
-    broken = (textwrap.wrap(line, int(_CHARACTERS * width)) for line in text.splitlines())
-    # Not before: a line may not end within an escape.
+def wrap_footer(text: str, width: float) -> str:
+    """Wraps footer text to a width in inches and escapes it for matplotlib."""
+    broken = (textwrap.wrap(line, int(_CHARS_PER_INCH * width)) for line in text.splitlines())
+    # Escaped after wrapping, so that no line ends within an escape.
     return "\n".join(for_matplotlib(line) for lines in broken for line in lines)
 
 
-def _footer(found: Analysis) -> str:
-    count = len(found.zoo)
-    name = printable(found.zoo.config.name, _NAME)
+def _footer(analysis: Analysis) -> str:
+    count = len(analysis.zoo)
+    name = printable(analysis.zoo.config.name, _MAX_NAME_LENGTH)
     text = f"Zoo {name}, {count:,} {'member' if count == 1 else 'members'}."
-    table = found.tables["members"]
-    left_out = []
-    for each in (found.zoo, *found.twins):
-        mine = table.filter(pl.col("method") == each.config.kind)
-        diverged = mine.filter(~pl.col("finite"))["member"].n_unique()
+    table = analysis.tables["members"]
+    excluded = []
+    for each in (analysis.zoo, *analysis.twins):
+        rows = table.filter(pl.col("method") == each.config.kind)
+        diverged = rows.filter(~pl.col("finite"))["member"].n_unique()
         if diverged:
-            left_out.append(f"{diverged:,} of {len(each):,} ({NAMES[each.config.kind]})")
-    if left_out:
-        text += f" Left out from where they diverged: {', '.join(left_out)}."
+            excluded.append(f"{diverged:,} of {len(each):,} ({METHOD_NAMES[each.config.kind]})")
+    if excluded:
+        text += f" Excluded after divergence: {', '.join(excluded)}."
     return text
 
 
-def population(found: Analysis, name: str, method: str) -> pl.DataFrame:
-    """The rows of one method in a table, finite numbers or null; empty if there are none."""
-    table = found.tables.get(name, pl.DataFrame())
+def method_rows(analysis: Analysis, name: str, method: str) -> pl.DataFrame:
+    """Rows of one method in a table, with NaN replaced by null; empty if there are none."""
+    table = analysis.tables.get(name, pl.DataFrame())
     if "method" not in table.columns:
         return pl.DataFrame()
     return table.filter(pl.col("method") == method).with_columns(
@@ -129,8 +129,8 @@ def population(found: Analysis, name: str, method: str) -> pl.DataFrame:
     )
 
 
-def by_ratio(table: pl.DataFrame) -> list[tuple[float, pl.DataFrame]]:
-    """(ratio, rows), ascending."""
+def group_by_ratio(table: pl.DataFrame) -> list[tuple[float, pl.DataFrame]]:
+    """Groups a table as (ratio, rows), in ascending order."""
     return [
         (ratio, table.filter(pl.col("ratio") == ratio))
         for ratio in table["ratio"].drop_nulls().unique().sort().to_list()
@@ -138,33 +138,33 @@ def by_ratio(table: pl.DataFrame) -> list[tuple[float, pl.DataFrame]]:
 
 
 def at_last_epoch(table: pl.DataFrame) -> pl.DataFrame:
-    """The rows of the newest epoch."""
+    """The rows of the last epoch."""
     return table.filter(pl.col("epoch") == pl.col("epoch").max())
 
 
 def percent(column: pl.Series) -> np.ndarray:
-    """A share as percent, null as NaN."""
+    """Converts fractions to percent, and null to NaN."""
     return 100 * column.cast(pl.Float64).to_numpy()
 
 
-def as_percent(share: float) -> str:
-    """0.8 as "80 %", 0.975 as "97.5 %"."""
-    return f"{100 * share:.4g} %"
+def format_percent(fraction: float) -> str:
+    """Formats a fraction: 0.8 as "80 %", 0.975 as "97.5 %"."""
+    return f"{100 * fraction:.4g} %"
 
 
-def spread(values: Sequence, most: int) -> list:
-    """At most so many of ascending values, evenly spread, the last among them."""
-    if len(values) <= most:
+def evenly_spaced(values: Sequence, count: int) -> list:
+    """At most `count` of the values, evenly spaced and including the last."""
+    if len(values) <= count:
         return list(values)
-    return [values[i] for i in np.linspace(0, len(values) - 1, most).round().astype(int)]
+    return [values[i] for i in np.linspace(0, len(values) - 1, count).round().astype(int)]
 
 
-def sequence(count: int) -> list:
-    """So many colours from dark to light, in an order that the eye sees."""
-    # The light end of the map is lost on white.
+def color_sequence(count: int) -> list:
+    """A sequence of colors from dark to light."""
+    # The lightest colors are hardly visible on white.
     return list(mpl.colormaps["viridis"](np.linspace(0, 0.85, count)))
 
 
-def translucency(count: float) -> float:
-    """Opacity at which so many lines or dots show their density."""
+def opacity(count: float) -> float:
+    """Opacity at which overlapping lines or dots show their density."""
     return float(np.clip(1.2 / np.sqrt(max(count, 1)), 0.04, 0.5))

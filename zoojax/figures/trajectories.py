@@ -1,4 +1,4 @@
-"""Accuracy and sparsity of whole populations, over epochs and over sparsity."""
+"""Accuracy and sparsity of populations, over epochs and over sparsity."""
 
 import numpy as np
 import polars as pl
@@ -9,37 +9,37 @@ from matplotlib.ticker import MaxNLocator
 
 from zoojax.analysis import Analysis
 from zoojax.figures.style import (
-    COLOURS,
-    NAMES,
+    COLORS,
+    METHOD_NAMES,
     VECTORS,
-    as_percent,
     at_last_epoch,
-    by_ratio,
+    color_sequence,
+    format_percent,
+    group_by_ratio,
     in_style,
+    method_rows,
     new_figure,
+    opacity,
     percent,
-    population,
-    sequence,
-    translucency,
 )
 
 
 @in_style
-def trajectories(found: Analysis) -> Figure:
-    """Every member over the epochs, and the mean (Figure 2 of the paper).
+def trajectories(analysis: Analysis) -> Figure:
+    """Trajectories of all members over epochs, and their mean (Figure 2 of the paper).
 
     Returns:
-        Test accuracy of the dense zoo, of its pruned twin while it is tuned, a colour a
-        ratio, and of its twin by variational dropout, beside that one's sparsity; all in
-        percent over epochs.
+        Panels in percent over epochs: test accuracy of the dense zoo, of the magnitude-pruned
+        twin during fine-tuning (one color per ratio) and of the variational-dropout twin, and
+        sparsity of the latter.
     """
-    kinds = [twin.config.kind for twin in found.twins]
+    kinds = [twin.config.kind for twin in analysis.twins]
     panels = [("dense", "test_acc"), *((kind, "test_acc") for kind in kinds)]
     panels += [("vd", "sparsity")] if "vd" in kinds else []
     rows, columns = (2, 2) if len(panels) == 4 else (1, len(panels))
     height = 2.6 * rows + 0.4
     figure = new_figure(
-        found, {1: 4.2, 2: 7.2, 3: 9.6}[columns], height, "Thin: members. Thick: their mean."
+        analysis, {1: 4.2, 2: 7.2, 3: 9.6}[columns], height, "Thin: members. Thick: their mean."
     )
     first = None
     for i, (method, quantity) in enumerate(panels):
@@ -54,79 +54,81 @@ def trajectories(found: Analysis) -> Figure:
         axes.set_title(_title(method))
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
-        _over_epochs(found, axes, method, quantity)
+        _over_epochs(analysis, axes, method, quantity)
     return figure
 
 
 def _title(method: str) -> str:
-    return {"dense": "training of the dense zoo", "mp": "tuning after magnitude pruning"}.get(
-        method, NAMES[method]
+    return {"dense": "training of the dense zoo", "mp": "fine-tuning after magnitude pruning"}.get(
+        method, METHOD_NAMES[method]
     )
 
 
-def _over_epochs(found: Analysis, axes: Axes, method: str, quantity: str) -> None:
-    members = population(found, "members", method).filter(pl.col("finite"))
-    means = population(found, "trajectories", method)
+def _over_epochs(analysis: Analysis, axes: Axes, method: str, quantity: str) -> None:
+    members = method_rows(analysis, "members", method).filter(pl.col("finite"))
+    means = method_rows(analysis, "trajectories", method)
     raster = members["member"].n_unique() > VECTORS
     if method != "mp":
-        _lines(axes, members, quantity, COLOURS[method], raster)
-        _mean(axes, means, quantity, COLOURS[method], None)
+        _lines(axes, members, quantity, COLORS[method], raster)
+        _mean(axes, means, quantity, COLORS[method], None)
         return
-    ratios = by_ratio(means)
-    colours = sequence(len(ratios))
-    # Means over the members of all ratios.
-    for (ratio, _), colour in zip(ratios, colours, strict=True):
-        _lines(axes, members.filter(pl.col("ratio") == ratio), quantity, colour, raster)
-    for (ratio, rows), colour in zip(ratios, colours, strict=True):
-        _mean(axes, rows, quantity, colour, as_percent(ratio))
+    ratios = group_by_ratio(means)
+    colors = color_sequence(len(ratios))
+    # All members first, so that the means are drawn on top.
+    for (ratio, _), color in zip(ratios, colors, strict=True):
+        _lines(axes, members.filter(pl.col("ratio") == ratio), quantity, color, raster)
+    for (ratio, rows), color in zip(ratios, colors, strict=True):
+        _mean(axes, rows, quantity, color, format_percent(ratio))
     axes.legend(title="pruned", loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1.2)
 
 
-def _lines(axes: Axes, members: pl.DataFrame, quantity: str, colour, raster: bool) -> None:
+def _lines(axes: Axes, members: pl.DataFrame, quantity: str, color, raster: bool) -> None:
     table = members.sort("member", "epoch")
     points = np.column_stack([table["epoch"].to_numpy(), percent(table[quantity])])
     ends = np.flatnonzero(np.diff(table["member"].to_numpy())) + 1
     lines = LineCollection(
         np.split(points, ends),
-        colors=[colour],
+        colors=[color],
         linewidths=0.6,
-        alpha=translucency(len(ends) + 1),
+        alpha=opacity(len(ends) + 1),
         rasterized=raster,
     )
     axes.add_collection(lines)
     axes.autoscale_view()
 
 
-def _mean(axes: Axes, table: pl.DataFrame, quantity: str, colour, label: str | None) -> None:
+def _mean(axes: Axes, table: pl.DataFrame, quantity: str, color, label: str | None) -> None:
     table = table.sort("epoch")
     x, y = table["epoch"].to_numpy(), percent(table[f"{quantity}_mean"])
-    # On white, else it would be lost among its members.
+    # A white outline separates the mean from the members.
     axes.plot(x, y, color="white", linewidth=3.2, zorder=3)
-    axes.plot(x, y, color=colour, label=label, zorder=4)
+    axes.plot(x, y, color=color, label=label, zorder=4)
 
 
 @in_style
-def accuracy_over_sparsity(found: Analysis) -> Figure | None:
+def accuracy_over_sparsity(analysis: Analysis) -> Figure | None:
     """Test accuracy of both twins over sparsity (Figure 5 of the paper).
 
     Returns:
-        Mean test accuracy, with its standard deviation over members as a band, of the
-        pruned at their last epoch by ratio and of variational dropout by epoch, over mean
-        sparsity, in percent; members as dots; the dense zoo's mean as a dashed line; the
-        measured ratios between which the methods cross as a band. None without twins.
+        Mean test accuracy over mean sparsity, in percent, of magnitude pruning by ratio at the
+        last epoch and of variational dropout by epoch; standard deviations over members as
+        bands, members as dots, the mean of the dense zoo as a dashed line, and the ratios
+        that bracket the crossover as a shaded span. None without twins.
     """
-    if not found.twins:
+    if not analysis.twins:
         return None
-    figure = new_figure(found, 6.4, 4.0, "Bands: standard deviation over members. Dots: members.")
+    figure = new_figure(
+        analysis, 6.4, 4.0, "Bands: standard deviation over members. Dots: members."
+    )
     axes = figure.add_subplot()
-    for twin in found.twins:
-        _over_sparsity(found, axes, twin.config.kind)
-    parent = found.twins[-1].config.parent
+    for twin in analysis.twins:
+        _over_sparsity(analysis, axes, twin.config.kind)
+    parent = analysis.twins[-1].config.parent
     assert parent is not None
-    dense = population(found, "trajectories", "dense").filter(pl.col("epoch") == parent.epoch)
+    dense = method_rows(analysis, "trajectories", "dense").filter(pl.col("epoch") == parent.epoch)
     for accuracy in percent(dense["test_acc_mean"]):
-        axes.axhline(accuracy, color=COLOURS["dense"], linestyle="--", linewidth=1, label="dense")
-    _crossing(found, axes)
+        axes.axhline(accuracy, color=COLORS["dense"], linestyle="--", linewidth=1, label="dense")
+    _shade_crossover(analysis, axes)
     axes.set_xlim(-2, 102)
     axes.set_xlabel("sparsity (%)")
     axes.set_ylabel("test accuracy (%)")
@@ -134,55 +136,55 @@ def accuracy_over_sparsity(found: Analysis) -> Figure | None:
     return figure
 
 
-def _over_sparsity(found: Analysis, axes: Axes, method: str) -> None:
-    means, members = (population(found, name, method) for name in ("trajectories", "members"))
-    label = f"{NAMES[method]}, by epoch"
+def _over_sparsity(analysis: Analysis, axes: Axes, method: str) -> None:
+    means, members = (method_rows(analysis, name, method) for name in ("trajectories", "members"))
+    label = f"{METHOD_NAMES[method]}, by epoch"
     if method == "mp":
         means, members = at_last_epoch(means).sort("ratio"), at_last_epoch(members)
-        label = f"{NAMES[method]}, by ratio, epoch {means['epoch'][0]}"
-    members, colour = members.filter(pl.col("finite")), COLOURS[method]
+        label = f"{METHOD_NAMES[method]}, by ratio, epoch {means['epoch'][0]}"
+    members, color = members.filter(pl.col("finite")), COLORS[method]
     axes.scatter(
         percent(members["sparsity"]),
         percent(members["test_acc"]),
         s=4,
-        color=colour,
-        alpha=translucency(len(members) / 10),
+        color=color,
+        alpha=opacity(len(members) / 10),
         linewidths=0,
         rasterized=len(members) > VECTORS,
     )
     x, mean = percent(means["sparsity_mean"]), percent(means["test_acc_mean"])
     std = percent(means["test_acc_std"])
-    axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
+    axes.fill_between(x, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
     axes.plot(x, mean, color="white", linewidth=3.2)
-    axes.plot(x, mean, color=colour, marker="o", markersize=3, label=label)
+    axes.plot(x, mean, color=color, marker="o", markersize=3, label=label)
 
 
-def _crossing(found: Analysis, axes: Axes) -> None:
-    table = found.tables.get("crossing", pl.DataFrame())
+def _shade_crossover(analysis: Analysis, axes: Axes) -> None:
+    table = analysis.tables.get("crossing", pl.DataFrame())
     if table.is_empty() or table["above"][0] is None:
         return
     above, below = (table[name][0] for name in ("above", "below"))
-    label = f"crossing between {as_percent(above)} and {as_percent(below)}"
+    label = f"crossover between {format_percent(above)} and {format_percent(below)}"
     axes.axvspan(100 * above, 100 * below, color="#009E73", alpha=0.2, linewidth=0, label=label)
 
 
 @in_style
-def methods(found: Analysis) -> Figure | None:
-    """Magnitude pruning against variational dropout at equal sparsity.
+def methods(analysis: Analysis) -> Figure | None:
+    """Accuracy difference of magnitude pruning and variational dropout at equal sparsity.
 
     Returns:
-        Mean difference of their test accuracies, percentage points, with its 95 %
-        interval, over sparsity, percent. None without both twins, or fewer than three
+        Mean difference of their test accuracies in percentage points, with its 95 %
+        interval, over sparsity in percent. None without both twins, or with fewer than three
         members in both.
     """
-    table = found.tables.get("methods", pl.DataFrame())
+    table = analysis.tables.get("methods", pl.DataFrame())
     table = table.drop_nulls("difference") if len(table) else table
     if table.is_empty():
         return None
     figure = new_figure(
-        *(found, 5.8, 3.4),
-        "Mean over the members that reached the sparsity (above: how many, where not all), "
-        "and its 95 % interval.",
+        *(analysis, 5.8, 3.4),
+        "Mean over the members that reach the sparsity, and its 95 % interval. Numbers above: "
+        "count of these members, if not all.",
     )
     axes = figure.add_subplot()
     x, mean, low, high = (
@@ -190,9 +192,9 @@ def methods(found: Analysis) -> Figure | None:
     )
     axes.axhline(0, color="0.3", linewidth=1)
     axes.errorbar(x, mean, [mean - low, high - mean], color="0.15", marker="o", markersize=4)
-    # Members that never became so sparse are not in a mean; say how many are.
+    # Means exclude members that never reach the sparsity: print how many are included.
     for at, members in zip(x, table["members"], strict=True):
-        if members < len(found.zoo):
+        if members < len(analysis.zoo):
             axes.text(
                 *(at, 1.01, f"{members}"),
                 transform=axes.get_xaxis_transform(),
@@ -204,10 +206,10 @@ def methods(found: Analysis) -> Figure | None:
     axes.margins(x=0.08, y=0.25)
     for y, method in ((0.98, "mp"), (0.02, "vd")):
         axes.text(
-            *(0.02, y, f"{NAMES[method]} more accurate"),
+            *(0.02, y, f"{METHOD_NAMES[method]} more accurate"),
             transform=axes.transAxes,
             va="top" if y > 0.5 else "bottom",
-            color=COLOURS[method],
+            color=COLORS[method],
             fontsize=8,
         )
     axes.set_xlabel("sparsity (%)")

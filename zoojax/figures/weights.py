@@ -1,4 +1,4 @@
-"""Which weights are pruned: every single one, and layers by their size."""
+"""Pruning frequency of single weights, and sparsity of layers by their size."""
 
 from collections.abc import Iterator
 
@@ -14,51 +14,51 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from zoojax.analysis import Analysis
 from zoojax.analysis.summaries import kernel_shapes
 from zoojax.figures.style import (
-    as_percent,
     at_last_epoch,
+    color_sequence,
+    evenly_spaced,
+    format_percent,
     in_style,
+    method_rows,
     new_figure,
     percent,
-    population,
-    sequence,
-    spread,
 )
 
 _EPOCHS = (5, 10, 15, 20)
-_ROWS = 5
-# In inches: the side of a drawn weight and the tallest row of kernels; the narrowest column,
-# which has a heading; room to the left, right, top and bottom; between rows and columns.
-_CELL, _TALLEST, _NARROWEST = 0.036, 2.4, 1.0
+_MAX_ROWS = 5
+# In inches: side of a drawn weight, maximum height of a row, minimum width of a column (for
+# its heading); margins left, right, top and bottom; gap between rows and columns.
+_CELL, _MAX_ROW_HEIGHT, _MIN_COLUMN_WIDTH = 0.036, 2.4, 1.0
 _LEFT, _RIGHT, _TOP, _BOTTOM, _GAP = 0.75, 0.95, 0.5, 0.6, 0.15
 
 
 @in_style
-def pruning_frequency(found: Analysis) -> Figure | None:
-    """How often every single weight is zero over the members (Figure 3 of the paper).
+def pruning_frequency(analysis: Analysis) -> Figure | None:
+    """Fraction of members in which each single weight is zero (Figure 3 of the paper).
 
     Returns:
-        Percent of members, a row an epoch of variational dropout and a column a layer;
-        without that twin as `pruning_frequency_mp`. None without twins.
+        Heat maps in percent of members, one row per epoch of variational dropout and one
+        column per layer; without that twin as in `pruning_frequency_mp`. None without twins.
     """
-    return _frequency(found, "vd") or _frequency(found, "mp")
+    return _frequency(analysis, "vd") or _frequency(analysis, "mp")
 
 
 @in_style
-def pruning_frequency_mp(found: Analysis) -> Figure | None:
-    """`pruning_frequency` of the pruned twin, a row a ratio; None without both twins."""
-    return _frequency(found, "mp") if found.twin("vd") and found.twin("mp") else None
+def pruning_frequency_mp(analysis: Analysis) -> Figure | None:
+    """`pruning_frequency` of magnitude pruning, one row per ratio; None without both twins."""
+    return _frequency(analysis, "mp") if analysis.twin("vd") and analysis.twin("mp") else None
 
 
-def as_image(frequency: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A kernel's numbers as they are drawn.
+def kernel_image(frequency: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Arranges the values of a layer's weights as an image.
 
     Args:
-        frequency: [weights], in the order of the Flax kernel.
-        shape: of the kernel: [height, width, inputs, features] or [inputs, features].
+        frequency: [weights], in row-major order of the Flax kernel.
+        shape: shape of the weights, [height, width, inputs, features] or [inputs, features].
 
     Returns:
-        [rows, columns]: inputs by features; of a convolution the tiles of inputs by
-        features, NaN in the gaps between them.
+        [rows, columns]: inputs by features; for a convolution a grid of its filters, inputs
+        by features, with NaN in the gaps between them.
     """
     kernel = frequency.reshape(shape)
     if kernel.ndim == 2:
@@ -69,33 +69,35 @@ def as_image(frequency: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return image[:-1, :-1]
 
 
-def _frequency(found: Analysis, method: str) -> Figure | None:
-    table = population(found, "pruning_frequency", method)
+def _frequency(analysis: Analysis, method: str) -> Figure | None:
+    table = method_rows(analysis, "pruning_frequency", method)
     if table.is_empty():
         return None
     key = "ratio" if method == "mp" else "epoch"
-    rows = spread(table[key].unique().sort().to_list(), _ROWS)
-    shapes = kernel_shapes(found.zoo)
-    sizes = [as_image(np.zeros(int(np.prod(s))), s).shape for s in shapes.values()]
-    # Layout engines would give each layer another scale: weights are of one size here.
-    cell = min(_CELL, _TALLEST / max(height for height, _ in sizes))
+    rows = evenly_spaced(table[key].unique().sort().to_list(), _MAX_ROWS)
+    shapes = kernel_shapes(analysis.zoo)
+    sizes = [kernel_image(np.zeros(int(np.prod(s))), s).shape for s in shapes.values()]
+    # Laid out manually: a layout engine would scale each layer differently.
+    cell = min(_CELL, _MAX_ROW_HEIGHT / max(height for height, _ in sizes))
     row = cell * max(height for height, _ in sizes)
-    columns = [max(_NARROWEST, cell * width) for _, width in sizes]
+    columns = [max(_MIN_COLUMN_WIDTH, cell * width) for _, width in sizes]
     width = _LEFT + sum(columns) + _GAP * len(columns) + _RIGHT
     height = _TOP + len(rows) * (row + _GAP) + _BOTTOM
-    remark = "Convolutions: a tile a kernel. Down: inputs (channels). Across: outputs (features)."
-    figure = new_figure(found, width, height, remark, free=True)
+    remark = (
+        "Convolutions: one tile per kernel. Rows: inputs (channels). Columns: outputs (features)."
+    )
+    figure = new_figure(analysis, width, height, remark, free=True)
 
     def place(left: float, top: float, wide: float, high: float) -> Axes:
-        """Axes at inches from the upper left."""
+        """Adds axes, positioned in inches from the upper left."""
         return figure.add_axes(
             (left / width, 1 - (top + high) / height, wide / width, high / height)
         )
 
-    colours = mpl.colormaps["cividis"].with_extremes(bad="white")
+    colors = mpl.colormaps["cividis"].with_extremes(bad="white")
     for i, value in enumerate(rows):
         top, left = _TOP + i * (row + _GAP), _LEFT
-        text = f"epoch {value}" if method == "vd" else as_percent(value)
+        text = f"epoch {value}" if method == "vd" else format_percent(value)
         figure.text(
             (_LEFT - 0.1) / width, 1 - (top + row / 2) / height, text, ha="right", va="center"
         )
@@ -106,21 +108,21 @@ def _frequency(found: Analysis, method: str) -> Figure | None:
                 figure.text(x, 1 - (_TOP - 0.08) / height, heading, ha="center", fontsize=8)
             high, wide = cell * size[0], cell * size[1]
             axes = place(left + (column - wide) / 2, top + (row - high) / 2, wide, high)
-            mine = table.filter(pl.col(key) == value, pl.col("layer") == layer).sort("weight")
+            cells = table.filter(pl.col(key) == value, pl.col("layer") == layer).sort("weight")
             axes.imshow(
-                as_image(percent(mine["frequency"]), shape),
-                cmap=colours,
+                kernel_image(percent(cells["frequency"]), shape),
+                cmap=colors,
                 vmin=0,
                 vmax=100,
                 aspect="auto",
-                # Keeps one pixel a weight in SVG.
+                # Keeps one pixel per weight in SVG.
                 interpolation="none",
             )
             axes.set_axis_off()
             left += column + _GAP
     tall = height - _TOP - _BOTTOM - _GAP
     figure.colorbar(
-        ScalarMappable(Normalize(0, 100), colours),
+        ScalarMappable(Normalize(0, 100), colors),
         cax=place(width - _RIGHT, _TOP + max(0, tall / 2 - 2), 0.14, min(tall, 4)),
         label="weight is zero (% of members)",
     )
@@ -134,36 +136,36 @@ def _describe(shape: tuple[int, ...]) -> str:
 
 
 @in_style
-def layer_size(found: Analysis) -> Figure | None:
+def layer_size(analysis: Analysis) -> Figure | None:
     """Sparsity of layers over their size, both logarithmic (Figure 4 of the paper).
 
     Returns:
-        Mean sparsity of a layer, percent, with its standard deviation over members, over
-        its weights, at epochs 5, 10, 15 and 20 of variational dropout (or what there is),
-        layers of equal size averaged; without that twin by ratio of pruning. None without
-        twins.
+        Mean sparsity of a layer in percent, with its standard deviation over members, over
+        its number of weights, at epochs 5, 10, 15 and 20 of variational dropout (or those
+        there are); layers of equal size are pooled. Without that twin, by pruning ratio.
+        None without twins.
     """
-    series = list(_layer_series(found))
+    series = list(_layer_series(analysis))
     if not any(len(rows) for _, rows in series):
         return None
     figure = new_figure(
-        found,
+        analysis,
         5.8,
         4.0,
-        "Mean and standard deviation over members; layers of equal size as one population.",
+        "Mean and standard deviation over members; layers of equal size are pooled.",
     )
     axes = figure.add_subplot()
     axes.set_xscale("log")
     axes.set_yscale("log", nonpositive="clip")
     shifts = 1.03 ** (np.arange(len(series)) - (len(series) - 1) / 2)
-    for (label, rows), colour, marker, shift in zip(
-        series, sequence(len(series)), "osD^v", shifts, strict=False
+    for (label, rows), color, marker, shift in zip(
+        series, color_sequence(len(series)), "osD^v", shifts, strict=False
     ):
         axes.errorbar(
             rows["weights"].to_numpy() * shift,
             percent(rows["mean"]),
             percent(rows["std"]),
-            color=colour,
+            color=color,
             marker=marker,
             markersize=4.5,
             linestyle="none",
@@ -175,63 +177,66 @@ def layer_size(found: Analysis) -> Figure | None:
     axes.set_xlabel("weights in the layer")
     axes.set_ylabel("mean sparsity of the layer (%)")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    _name_layers(axes, found.tables["layer_sparsity"])
+    _name_layers(axes, analysis.tables["layer_sparsity"])
     return figure
 
 
-def _layer_series(found: Analysis) -> Iterator[tuple[str, pl.DataFrame]]:
-    """(label, rows of `binned`) for each population that is drawn."""
-    table = population(found, "layer_sparsity", "vd")
+def _layer_series(analysis: Analysis) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Yields (label, rows of `pool_equal_sizes`) for each population that is drawn."""
+    table = method_rows(analysis, "layer_sparsity", "vd")
     if len(table):
         trained = table.filter(pl.col("epoch") > 0)["epoch"].unique().sort().to_list()
-        epochs = [e for e in _EPOCHS if e in trained] or spread(trained, len(_EPOCHS))
+        epochs = [e for e in _EPOCHS if e in trained] or evenly_spaced(trained, len(_EPOCHS))
         for epoch in epochs:
-            yield f"epoch {epoch}", binned(table.filter(pl.col("epoch") == epoch))
+            yield f"epoch {epoch}", pool_equal_sizes(table.filter(pl.col("epoch") == epoch))
         return
-    table = population(found, "layer_sparsity", "mp")
+    table = method_rows(analysis, "layer_sparsity", "mp")
     if len(table):
         table = at_last_epoch(table)
         ratios = table.filter(pl.col("ratio") > 0)["ratio"].unique().sort().to_list()
-        for ratio in spread(ratios, _ROWS):
-            yield f"{as_percent(ratio)} pruned", binned(table.filter(pl.col("ratio") == ratio))
+        for ratio in evenly_spaced(ratios, _MAX_ROWS):
+            yield (
+                f"{format_percent(ratio)} pruned",
+                pool_equal_sizes(table.filter(pl.col("ratio") == ratio)),
+            )
 
 
-def binned(table: pl.DataFrame) -> pl.DataFrame:
-    """Layers of equal size as one: `weights`, `mean`, `std` (about the common mean).
+def pool_equal_sizes(table: pl.DataFrame) -> pl.DataFrame:
+    """Pools layers of equal size: `weights`, `mean`, `std` (about the common mean).
 
-    What is not sparse at all has no place on a logarithmic axis, and is left out.
+    Layers without any zero are dropped, since they cannot be shown on a logarithmic axis.
     """
-    square = (pl.col("std") ** 2 + pl.col("mean") ** 2).mean() - pl.col("mean").mean() ** 2
+    variance = (pl.col("std") ** 2 + pl.col("mean") ** 2).mean() - pl.col("mean").mean() ** 2
     return (
         table.drop_nulls("mean")
         .with_columns(pl.col("mean", "std").cast(pl.Float64))
         .group_by("weights", maintain_order=True)
-        .agg(square.clip(0).sqrt().alias("std"), pl.col("mean").mean())
+        .agg(variance.clip(0).sqrt().alias("std"), pl.col("mean").mean())
         .filter(pl.col("mean") > 0)
         .sort("weights")
     )
 
 
 def _log_ticks(axis) -> None:
-    """Ticks at round numbers, written out, however narrow the range."""
+    """Sets ticks at round numbers, in plain notation, even if the range is narrow."""
     low, high = axis.get_view_interval()
     round_numbers = [m * 10.0**e for e in range(-3, 8) for m in (1, 2, 5)]
-    shown = [v for v in round_numbers if low <= v <= high]
+    visible = [v for v in round_numbers if low <= v <= high]
     axis.set_major_locator(
-        FixedLocator(shown) if len(shown) > 2 else MaxNLocator(5, steps=[1, 2, 5, 10])
+        FixedLocator(visible) if len(visible) > 2 else MaxNLocator(5, steps=[1, 2, 5, 10])
     )
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
 
 
 def _name_layers(axes, table: pl.DataFrame) -> None:
-    """Names above the axes, those of nearly one size in one."""
+    """Names the layers above the axes, layers of similar size at one tick."""
     sizes = table.select("layer", "weights").unique().sort("weights", "layer")
     low, high = np.log(axes.get_xlim())
     groups: list[list[tuple[str, int]]] = []
     for layer, weights in sizes.iter_rows():
-        near = groups and np.log(weights / groups[-1][-1][1]) < 0.1 * (high - low)
-        if near:
+        close = groups and np.log(weights / groups[-1][-1][1]) < 0.1 * (high - low)
+        if close:
             groups[-1].append((layer, weights))
         else:
             groups.append([(layer, weights)])

@@ -1,0 +1,1 @@
+"""File access: reading untrusted files, atomic writes, folder locks."""

@@ -1,4 +1,4 @@
-"""Writing so that a reader sees the old file or the new one, never half of one."""
+"""Atomic file writes: a reader sees the old file or the new one, never a partial one."""
 
 import contextlib
 import io
@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 
 
 def atomic_write(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
-    """Calls `write` with a temporary name next to `path`, makes it durable, renames it.
+    """Writes a temporary file in the same folder, then renames it to `path`.
 
     Args:
-        path: the file.
-        write: writes a file of the name it is given.
-        durable: wait for the disk; False for what can be made again, in thousands.
+        path: The file to write.
+        write: Writes the content to the path that it is called with.
+        durable: Whether to wait until the file is on disk. False for files that can be
+            recreated and come in thousands.
 
     Raises:
-        ZoojaxError: the file cannot be written (disk full, no permission); `path` is as it was.
+        ZoojaxError: If the file cannot be written (disk full, no permission). `path` is then
+            unchanged.
     """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     with os_errors(path):
@@ -44,10 +46,13 @@ def atomic_write(path: Path, write: Callable[[Path], object], *, durable: bool =
 
 @contextlib.contextmanager
 def os_errors(path: Path) -> Iterator[None]:
-    """Turns what a disk refuses into one line: for what writes, makes or removes `path`.
+    """Converts OSErrors into one-line errors, for code that writes or removes a path.
+
+    Args:
+        path: The path named in the error message.
 
     Raises:
-        ZoojaxError: an OSError was raised in here.
+        ZoojaxError: If the body raises an OSError.
     """
     try:
         yield
@@ -56,35 +61,51 @@ def os_errors(path: Path) -> Iterator[None]:
 
 
 def write_table(path: Path, table: "pl.DataFrame", *, durable: bool = True) -> None:
-    """Writes a frame as Parquet; raises as `write_beside` does."""
+    """Writes a table as Parquet.
 
-    # Through memory: polars takes a path for a pattern, and names a full disk otherwise.
+    Args:
+        path: The file.
+        table: The table.
+        durable: See `atomic_write`.
+
+    Raises:
+        ZoojaxError: If the file cannot be written.
+    """
+    # Via memory: polars would expand patterns in the path, and does not report a full disk as
+    # an OSError.
     memory = io.BytesIO()
     table.write_parquet(memory)
     atomic_write(path, lambda file: file.write_bytes(memory.getbuffer()), durable=durable)
 
 
 def check_new(path: Path) -> None:
-    """Raises ZoojaxError unless a folder of this name can be made, or is there and has files."""
+    """Checks that a folder can be created at a path, or exists and is not empty.
+
+    Args:
+        path: The output folder.
+
+    Raises:
+        ZoojaxError: If the path is a file, or an empty folder that is or contains the
+            working directory.
+    """
     if exists(path) and not is_folder(path):
         raise ZoojaxError(f"{path} is a file; give --out a new folder")
-    # What is written appears by renaming, which would replace an empty folder under our feet.
+    # The output is renamed to `path`, which would replace the empty working directory.
     if not entries(path) and resolved(Path.cwd()).is_relative_to(resolved(path)):
         raise ZoojaxError(
-            f"{path} is the folder that this command runs in, or holds it; give --out a folder "
-            "in it"
+            f"{path} is or contains the working directory; give --out a folder inside it"
         )
 
 
 def make_folder(path: Path, needed_for: Path | None = None) -> None:
-    """Makes a folder and those above it, where they are not there.
+    """Creates a folder and its parents if they do not exist.
 
     Args:
-        path: the folder.
-        needed_for: what to name in an error; the folder itself if None.
+        path: The folder.
+        needed_for: Path to name in an error message; `path` if None.
 
     Raises:
-        ZoojaxError: it cannot be made.
+        ZoojaxError: If the folder cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -105,14 +126,17 @@ def sync_folder(folder: Path) -> None:
 
 
 def ensure_free_space(folder: Path, size: int) -> None:
-    """Raises OSError unless a folder has room for a file, on systems that can tell.
+    """Checks that a file of the given size fits on the disk, on systems that support this.
 
-    Orbax writes from threads that continue, and print, after the disk has refused the first
-    of them; asked beforehand, a full disk is one clear error.
+    Orbax writes from threads that continue, and print, after the first write has failed. With
+    this check before the write, a full disk leads to one clear error.
 
     Args:
-        folder: made if it is not there.
-        size: bytes.
+        folder: The target folder; created if it does not exist.
+        size: Number of bytes.
+
+    Raises:
+        OSError: If there is not enough space.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not size or not hasattr(os, "posix_fallocate"):
@@ -122,30 +146,35 @@ def ensure_free_space(folder: Path, size: int) -> None:
 
 
 def atomic_rmtree(folder: Path) -> None:
-    """Removes a folder if it is there: renamed out of sight first, so never seen by half.
+    """Removes a folder if it exists.
+
+    It is renamed to a hidden name first, so that readers never see a partially removed folder.
+
+    Args:
+        folder: The folder.
 
     Raises:
-        ZoojaxError: it cannot be removed.
+        ZoojaxError: If it cannot be removed.
     """
     with os_errors(folder):
         if folder.is_dir():
-            doomed = folder.with_name(f".{folder.name}.removed-{os.getpid()}")
-            folder.rename(doomed)
-            shutil.rmtree(doomed)
+            removed = folder.with_name(f".{folder.name}.removed-{os.getpid()}")
+            folder.rename(removed)
+            shutil.rmtree(removed)
 
 
-# What an interruption leaves, by the names that this module and Orbax give.
+# Names that an interrupted process may leave behind, as given by this module and by Orbax.
 _TEMPORARY = re.compile(r"\..+\.tmp-[0-9]+")
 _STEP = re.compile(r"(0|[1-9][0-9]{0,8})(\.orbax-checkpoint-tmp.*)?")
 _REMOVED = re.compile(r"\.(.+)\.removed-[0-9]+")
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file of this name is one that `write_beside` did not finish."""
+    """Whether a file name is that of an unfinished `atomic_write`."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def is_step(name: str) -> bool:
-    """Whether a folder of this name is a step, whole or left by an interruption."""
+    """Whether a folder name is that of a step folder, complete or partial."""
     removed = _REMOVED.fullmatch(name)
     return is_step(removed[1]) if removed else _STEP.fullmatch(name) is not None

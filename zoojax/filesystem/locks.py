@@ -1,4 +1,4 @@
-"""One writer at a time for a folder, the second one told who is first."""
+"""Exclusive folder lock that reports its holder."""
 
 import contextlib
 import json
@@ -19,34 +19,41 @@ from zoojax.text import printable
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps other commands from writing a folder, which need not be there yet.
+    """Prevents other commands from writing to a folder while the context is active.
 
-    The system lets go of the lock when a process ends, however it ends.
+    The operating system releases the lock when the process ends, even if it is killed.
+
+    Args:
+        folder: The folder; it does not have to exist.
 
     Raises:
-        ZoojaxError: another command is writing it; or the disk refused.
+        ZoojaxError: If another command is writing to the folder, or the lock file cannot be
+            written.
     """
-    beside = resolved(folder)
-    if not beside.name:
+    target = resolved(folder)
+    if not target.name:
         raise ZoojaxError(f"cannot write {folder}; give another folder")
-    make_folder(beside.parent, folder)
-    path = beside.with_name(f".{beside.name}.lock")
+    make_folder(target.parent, folder)
+    path = target.with_name(f".{target.name}.lock")
     lock = FileLock(path, blocking=False)
-    holder = beside.with_name(f".{beside.name}.writer")
+    holder = target.with_name(f".{target.name}.writer")
     try:
-        # The lock takes any refusal for another command's.
+        # FileLock reports every permission error as a lock held by another process, so the
+        # file is opened here first.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666))
         lock.acquire()
     except Timeout as error:
         raise ZoojaxError(
-            f"{folder} is being written by another command{_told(holder)}; wait for it, or stop it"
+            f"{folder} is being written by another command{_describe_holder(holder)}; wait until "
+            "it has finished, or stop it"
         ) from error
     except (OSError, NotImplementedError) as error:
         lock.release()
         reason = getattr(error, "strerror", None) or error
         raise ZoojaxError(f"cannot write next to {folder}: {reason}") from error
-    with contextlib.suppress(OSError):  # Who it is, is a courtesy.
-        holder.write_text(json.dumps(_me()))
+    # The holder file only serves the error message of other commands.
+    with contextlib.suppress(OSError):
+        holder.write_text(json.dumps(_current_holder()))
     try:
         yield
     finally:
@@ -55,17 +62,18 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _me() -> dict[str, str | int]:
+def _current_holder() -> dict[str, str | int]:
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     since = datetime.now().isoformat(" ", "seconds")
     return {"host": socket.gethostname(), "pid": os.getpid(), "since": since, "command": command}
 
 
-def _told(holder: Path) -> str:
-    """Who has the lock, as a clause; nothing where that cannot be read."""
+def _describe_holder(path: Path) -> str:
+    """Returns the lock's holder as a clause in parentheses; empty if it cannot be read."""
     try:
-        who = read_json(holder, 2**16)
-        who = {name: printable(who[name], 200) for name in ("pid", "host", "since", "command")}
-        return f" (pid {who['pid']} on {who['host']}, since {who['since']}: {who['command']})"
+        holder = read_json(path, 2**16)
+        fields = ("pid", "host", "since", "command")
+        pid, host, since, command = (printable(holder[name], 200) for name in fields)
+        return f" (pid {pid} on {host}, since {since}: {command})"
     except (ZoojaxError, KeyError, TypeError):
         return ""

@@ -1,4 +1,4 @@
-"""Paths as users write them."""
+"""Paths given by users."""
 
 from pathlib import Path
 
@@ -7,10 +7,13 @@ from zoojax.text import printable
 
 
 def expand_user(path: str | Path) -> Path:
-    """A path with `~` and `~user` at its start replaced by the home folder.
+    """Replaces a leading `~` or `~user` with the home folder.
+
+    Args:
+        path: The path.
 
     Raises:
-        ZoojaxError: nobody knows that home folder.
+        ZoojaxError: If the home folder cannot be determined.
     """
     try:
         return Path(path).expanduser()

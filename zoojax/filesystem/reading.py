@@ -1,8 +1,8 @@
-"""Reading files that anybody may have made: nothing hangs, nothing absurd is allocated.
+"""Reads untrusted files without hanging or allocating unbounded memory.
 
-Only regular files are read, of a limited size; whatever else is wrong with one is a
-`ZoojaxError` that names it. Parquet is read by Apache Arrow, whose reader turns every damage into
-an error (that of polars ends the process on some).
+Only regular files of limited size are read; every other problem is a `ZoojaxError` that names
+the file. Parquet is read with Apache Arrow, which reports any corruption as an error; the
+polars reader aborts the process on some corrupt files.
 """
 
 import contextlib
@@ -15,31 +15,31 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from zoojax.errors import ZoojaxError
-from zoojax.text import printable
+from zoojax.text import first_line, printable
 
 if TYPE_CHECKING:
     import polars as pl
 
 MIB = 2**20
 _JSON_LIMIT = 16 * MIB
-# Rows of 50,000 members at 200 epochs each.
-_MOST_ROWS = 10_000_000
-_MOST_COLUMNS = 10_000
+# Rows of 50,000 members with 200 epochs each.
+_MAX_ROWS = 10_000_000
+_MAX_COLUMNS = 10_000
 _TABLE_LIMIT = 4096 * MIB
 _NUMBER = re.compile("0|[1-9][0-9]{0,8}")
 
 
 class NotFoundError(ZoojaxError):
-    """There is no such file."""
+    """The file does not exist."""
 
 
 def exists(path: Path) -> bool:
-    """Whether anything has this name, a broken or circular link included; never raises."""
+    """Whether a path exists; also True for a broken or circular link. Never raises."""
     return os.path.lexists(path)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path is a folder; never raises."""
+    """Whether a path is a folder. Never raises."""
     try:
         return path.is_dir()
     except OSError:
@@ -47,29 +47,35 @@ def is_folder(path: Path) -> bool:
 
 
 def resolved(path: Path) -> Path:
-    """A path without links, circular ones left as they are; never raises."""
+    """Returns a path with links resolved, except circular ones. Never raises."""
     return Path(os.path.realpath(path))
 
 
 def number(name: str) -> int | None:
-    """The number that a folder's name is, as zoojax writes it; None of any other name."""
+    """Parses a folder name as a number, as zoojax writes it; None for any other name."""
     return int(name) if _NUMBER.fullmatch(name) else None
 
 
 def numbered(folder: Path) -> list[int]:
-    """The folders in a folder whose names are numbers, ascending; empty if it is not there.
+    """Returns the numbers that are names in a folder, ascending.
+
+    Args:
+        folder: The folder; the result is empty if it does not exist.
 
     Raises:
-        ZoojaxError: the folder cannot be read.
+        ZoojaxError: If the folder cannot be read.
     """
     return sorted(n for n in map(number, entries(folder)) if n is not None)
 
 
 def entries(folder: Path) -> list[str]:
-    """Names of what is in a folder, sorted; empty if it is not there.
+    """Returns the names in a folder, sorted.
+
+    Args:
+        folder: The folder; the result is empty if it does not exist.
 
     Raises:
-        ZoojaxError: it is not a folder, or cannot be read.
+        ZoojaxError: If it is not a folder, or cannot be read.
     """
     try:
         return sorted(entry.name for entry in folder.iterdir())
@@ -81,15 +87,15 @@ def entries(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def opened(path: Path, limit: int) -> Iterator[IO[bytes]]:
-    """Opens a regular file for reading; a pipe or device is refused without waiting for it.
+    """Opens a regular file for reading; pipes and devices are rejected without blocking.
 
     Args:
-        path: the file; a symbolic link is followed.
-        limit: the most bytes that it may have.
+        path: The file; a symbolic link is followed.
+        limit: Maximum size in bytes.
 
     Raises:
-        NotThere: there is none.
-        ZoojaxError: it is something else, larger, or cannot be read.
+        NotFoundError: If the file does not exist.
+        ZoojaxError: If it is not a regular file, is too large or cannot be read.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -99,7 +105,7 @@ def opened(path: Path, limit: int) -> Iterator[IO[bytes]]:
         raise _unreadable(path, error) from error
     try:
         file = os.fdopen(descriptor, "rb")
-    except OSError as error:  # A folder.
+    except OSError as error:  # a folder
         os.close(descriptor)
         raise _unreadable(path, error) from error
     with file:
@@ -107,14 +113,21 @@ def opened(path: Path, limit: int) -> Iterator[IO[bytes]]:
         if not stat.S_ISREG(status.st_mode):
             raise ZoojaxError(f"{path} is not a regular file")
         if status.st_size > limit:
-            raise ZoojaxError(
-                f"{path} has {status.st_size} bytes, more than the {limit} that are read"
-            )
+            raise ZoojaxError(f"{path} has {status.st_size} bytes, more than the {limit} allowed")
         yield file
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file; raises as `opened` does."""
+    """Reads a regular file.
+
+    Args:
+        path: The file.
+        limit: Maximum size in bytes.
+
+    Raises:
+        NotFoundError: If the file does not exist.
+        ZoojaxError: If it is not a regular file, is too large or cannot be read.
+    """
     with opened(path, limit) as file:
         try:
             return file.read(limit + 1)
@@ -123,11 +136,18 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def read_json(path: Path, limit: int = _JSON_LIMIT) -> Any:
-    """The content of a JSON file, strictly: UTF-8, no NaN, each key once.
+    """Reads a JSON file strictly: UTF-8, no NaN, no duplicate keys.
+
+    Args:
+        path: The file.
+        limit: Maximum size in bytes.
+
+    Returns:
+        The parsed value.
 
     Raises:
-        NotThere: there is no such file.
-        ZoojaxError: it is not JSON, or raises as `opened` does.
+        NotFoundError: If the file does not exist.
+        ZoojaxError: If it cannot be read or is not valid JSON.
     """
     try:
         return parse_json(read_bytes(path, limit))
@@ -136,57 +156,64 @@ def read_json(path: Path, limit: int = _JSON_LIMIT) -> Any:
 
 
 def parse_json(content: bytes | str) -> Any:
-    """Strict JSON: UTF-8, no NaN, each key once; raises ValueError on anything else."""
+    """Parses JSON strictly: UTF-8, no NaN, no duplicate keys.
 
-    def refuse(constant: str) -> None:
+    Args:
+        content: The text.
+
+    Raises:
+        ValueError: If it is not valid JSON.
+    """
+
+    def reject_constant(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise ValueError("a key twice")
-        return found
+    def reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields = dict(pairs)
+        if len(fields) < len(pairs):
+            raise ValueError("duplicate key")
+        return fields
 
     try:
         text = content.decode() if isinstance(content, bytes) else content
-        return json.loads(text, parse_constant=refuse, object_pairs_hook=once)
+        return json.loads(text, parse_constant=reject_constant, object_pairs_hook=reject_duplicates)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> "pl.DataFrame":
-    """A Parquet file as a frame.
+    """Reads a Parquet file.
 
     Args:
-        path: the file.
-        columns: which; None for all.
+        path: The file.
+        columns: Columns to read; None for all.
 
     Raises:
-        NotThere: there is no such file.
-        ZoojaxError: it is damaged, or larger than a zoo's table could be.
+        NotFoundError: If the file does not exist.
+        ZoojaxError: If it is damaged, or larger than a zoo's table can be.
     """
-    # Only here: they take a quarter of a second to import.
+    # Imported on use: they take a quarter of a second.
     import polars as pl
     import pyarrow.parquet
 
     with opened(path, _TABLE_LIMIT) as file:
         try:
             parquet = pyarrow.parquet.ParquetFile(file)
-            told = parquet.metadata
-            if not 0 <= told.num_rows <= _MOST_ROWS or told.num_columns > _MOST_COLUMNS:
-                raise ValueError(f"{told.num_rows} rows of {told.num_columns} columns")
-            read = parquet.read(columns=None if columns is None else list(columns))
-            read.validate(full=True)
-            names = [printable(name, 100) for name in read.column_names]
+            metadata = parquet.metadata
+            if not 0 <= metadata.num_rows <= _MAX_ROWS or metadata.num_columns > _MAX_COLUMNS:
+                raise ValueError(f"{metadata.num_rows} rows of {metadata.num_columns} columns")
+            arrow = parquet.read(columns=None if columns is None else list(columns))
+            arrow.validate(full=True)
+            names = [printable(name, 100) for name in arrow.column_names]
             if len(set(names)) < len(names) or (columns and names != list(columns)):
                 raise ValueError(f"its columns are {', '.join(names) or 'none'}")
-            if len(read) != told.num_rows:
-                raise ValueError(f"{len(read)} rows instead of {told.num_rows}")
-            # Without the schema's own notes, which nothing has validated.
-            plain = pyarrow.Table.from_arrays(read.columns, names=names)
+            if len(arrow) != metadata.num_rows:
+                raise ValueError(f"{len(arrow)} rows instead of {metadata.num_rows}")
+            # The schema's own metadata is dropped: nothing has validated it.
+            plain = pyarrow.Table.from_arrays(arrow.columns, names=names)
             table = pl.from_arrow(plain)
         except (Exception, pl.exceptions.PanicException) as error:
-            raise ZoojaxError(f"{path} is damaged: {_line(error)}") from error
+            raise ZoojaxError(f"{path} is damaged: {first_line(error)}") from error
     assert isinstance(table, pl.DataFrame)
     return table
 
@@ -194,7 +221,3 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> "pl.DataFram
 def _unreadable(path: Path, error: Exception) -> ZoojaxError:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return ZoojaxError(f"{path} cannot be read: {printable(reason)}")
-
-
-def _line(error: BaseException) -> str:
-    return printable((str(error).strip() or type(error).__name__).splitlines()[0])

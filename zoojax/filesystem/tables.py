@@ -1,4 +1,4 @@
-"""Tables of an analysis as files: Parquet to compute with, CSV for spreadsheets."""
+"""Writes tables as Parquet (for computing) and CSV (for spreadsheets)."""
 
 from pathlib import Path
 
@@ -9,19 +9,36 @@ from zoojax.text import for_csv, printable
 
 
 def write_both(folder: Path, name: str, table: pl.DataFrame) -> None:
-    """Writes a frame as `<name>.parquet` and `<name>.csv`; raises as `write_beside` does."""
-    # Both can be made again: there is no need to wait for the disk.
+    """Writes a table as `<name>.parquet` and `<name>.csv`.
+
+    Args:
+        folder: The folder, which exists.
+        name: File name without suffix.
+        table: The table.
+
+    Raises:
+        ZoojaxError: If a file cannot be written.
+    """
+    # Both can be recreated from the zoo, so there is no need to wait for the disk.
     write_table(folder / f"{name}.parquet", table, durable=False)
     write_csv(folder / f"{name}.csv", table)
 
 
 def write_csv(path: Path, table: pl.DataFrame) -> None:
-    """Writes a frame as CSV in UTF-8; raises as `write_beside` does.
+    """Writes a table as CSV in UTF-8.
 
-    Text becomes printable and is no formula to a spreadsheet. Lists become text.
+    Text is made printable and escaped for spreadsheets (see `zoojax.text.for_csv`). Lists are
+    converted to text.
+
+    Args:
+        path: The file.
+        table: The table.
+
+    Raises:
+        ZoojaxError: If the file cannot be written.
     """
     plain = table.with_columns(
-        pl.Series(name, [_text(value) for value in table[name].to_list()], pl.String)
+        pl.Series(name, [_to_text(value) for value in table[name].to_list()], pl.String)
         for name, kind in table.schema.items()
         if kind == pl.String or kind.is_nested()
     )
@@ -30,5 +47,5 @@ def write_csv(path: Path, table: pl.DataFrame) -> None:
     atomic_write(path, lambda file: file.write_bytes(content), durable=False)
 
 
-def _text(value: object) -> str | None:
+def _to_text(value: object) -> str | None:
     return None if value is None else for_csv(printable(value))

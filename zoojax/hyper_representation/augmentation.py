@@ -1,8 +1,8 @@
-"""Augmentations of one member's weights: what makes two views of it.
+"""Augmentations of one member's weights, which produce the two views of a sample.
 
-Permuting the hidden units of a layer, and with them the inputs of the next, leaves the
-network's function as it is (Hecht-Nielsen 1990); noise and erased tokens do not, and are
-for the encoder's input alone.
+Permuting the hidden units of a layer together with the inputs of the next layer preserves the
+function of the network (Hecht-Nielsen 1990). Noise and erased tokens do not, so they are applied
+to the encoder's input but not to the target.
 """
 
 import jax
@@ -15,18 +15,22 @@ from zoojax.hyper_representation.tokens import Tokens
 
 
 def draw_permutation(key: Array, arch: Architecture) -> dict[str, Array]:
-    """A random order of every hidden layer's units: {layer: [units] int32}."""
+    """Draws a random permutation of the units of every hidden layer.
+
+    Returns:
+        {layer: [units] int32}.
+    """
     sizes = [*(conv.features for conv in arch.convs), arch.hidden]
-    # One draw for all: XLA compiles every generator anew, and slowly.
-    drawn = jnp.split(jax.random.bits(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
-    return {layer: _ranks(x) for layer, x in zip(arch.layers, drawn, strict=False)}
+    # A single draw, because XLA compiles each random generator separately and slowly.
+    bits = jnp.split(jax.random.bits(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
+    return {layer: _ranks(x) for layer, x in zip(arch.layers, bits, strict=False)}
 
 
 def _ranks(x: Array) -> Array:
-    """The ranks of distinct numbers, a random order of random ones, [n] int32.
+    """Returns the rank of each value, [n] int32, which is a permutation of random values.
 
-    They are counted, and of equal ones the first comes first: a sort for every layer
-    takes XLA minutes to compile.
+    Ranks are counted by comparing all pairs (ties are ranked by position), because XLA takes
+    minutes to compile one sort per layer.
     """
     at = jnp.arange(x.shape[0])
     less = (x[None] < x[:, None]) | ((x[None] == x[:, None]) & (at[None] < at[:, None]))
@@ -34,53 +38,60 @@ def _ranks(x: Array) -> Array:
 
 
 def permute(tree: dict, orders: dict[str, Array], arch: Architecture) -> dict:
-    """Reorders hidden units without changing what the network computes.
+    """Permutes hidden units without changing the function of the network.
 
     Args:
-        tree: parameters, or whatever is shaped like them, such as log alphas; leaves may
-            be missing.
-        orders: of the layers to reorder (see `draw_permutation`): the unit that comes to
-            each place.
-        arch: the architecture.
+        tree: Parameters, or a tree of the same structure such as log alphas; leaves may be
+            missing.
+        orders: For each layer to permute, the index of the unit that moves to each position
+            (see `draw_permutation`).
+        arch: The architecture.
 
     Returns:
-        The same tree, reordered; the next layer's inputs follow, across the flatten too.
+        The permuted tree, with the inputs of each following layer permuted accordingly,
+        including those after the flatten.
     """
-    result, before = {}, None
+    result, previous = {}, None
     for layer in arch.layers:
-        leaves, own = dict(tree[layer]), orders.get(layer)
-        if before is not None and "kernel" in leaves:
+        leaves, order = dict(tree[layer]), orders.get(layer)
+        if previous is not None and "kernel" in leaves:
             kernel = leaves["kernel"]
-            # The first dense layer takes every position of every channel, channels last.
-            inputs = kernel.reshape(*kernel.shape[:-2], -1, before.shape[0], kernel.shape[-1])
-            leaves["kernel"] = jnp.take(inputs, before, axis=-2).reshape(kernel.shape)
-        if own is not None:
-            leaves = {name: jnp.take(leaf, own, axis=-1) for name, leaf in leaves.items()}
-        result[layer], before = leaves, own
+            # The first dense layer has one input per position and channel, channels last.
+            inputs = kernel.reshape(*kernel.shape[:-2], -1, previous.shape[0], kernel.shape[-1])
+            leaves["kernel"] = jnp.take(inputs, previous, axis=-2).reshape(kernel.shape)
+        if order is not None:
+            leaves = {name: jnp.take(leaf, order, axis=-1) for name, leaf in leaves.items()}
+        result[layer], previous = leaves, order
     return result
 
 
-def add_noise(key: Array, tokens: Tokens, deviation: float) -> Tokens:
-    """Adds Gaussian noise of a standard deviation to normalised tokens."""
+def add_noise(key: Array, tokens: Tokens, std: float) -> Tokens:
+    """Adds Gaussian noise with standard deviation `std` to normalized tokens."""
     sizes = [x.size for x in tokens.values()]
-    drawn = jnp.split(deviation * jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
+    noises = jnp.split(std * jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
     return {
         name: x + noise.reshape(x.shape)
-        for noise, (name, x) in zip(drawn, tokens.items(), strict=True)
+        for noise, (name, x) in zip(noises, tokens.items(), strict=True)
     }
 
 
-def erase(key: Array, tokens: Tokens, share: float) -> Tokens:
-    """Zeroes one run of tokens of a random place; its length is drawn up to a share of all."""
+def erase(key: Array, tokens: Tokens, max_fraction: float) -> Tokens:
+    """Zeroes one contiguous run of tokens of random length and position.
+
+    Args:
+        key: Random key.
+        tokens: Tokens of one member, {group: [count, width]}.
+        max_fraction: Maximum length of the run, as a fraction of all tokens.
+    """
     count = sum(x.shape[0] for x in tokens.values())
-    place, length = jax.random.uniform(key, (2,))
-    length = length * share * count
-    start = place * (count - length)
+    position, length = jax.random.uniform(key, (2,))
+    length = length * max_fraction * count
+    start = position * (count - length)
     result, first = {}, 0
     for name, x in tokens.items():
-        # Their middles: the first token is as likely to be erased as the last.
-        at = first + 0.5 + jnp.arange(x.shape[0])
-        erased = (at >= start) & (at < start + length)
+        # Comparing token centers makes the first and the last token equally likely.
+        center = first + 0.5 + jnp.arange(x.shape[0])
+        erased = (center >= start) & (center < start + length)
         result[name] = jnp.where(erased[:, None], 0.0, x)
         first += x.shape[0]
     return result

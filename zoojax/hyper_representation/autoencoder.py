@@ -1,9 +1,9 @@
-"""The autoencoder of Figure 6 of "Sparsified Model Zoo Twins", in Linen, over batches.
+"""The autoencoder of Figure 6 of "Sparsified Model Zoo Twins" as batched Flax Linen modules.
 
-Weights become tokens, pass through a pre-norm transformer and are compressed linearly to
-z: the CLS token alone, as published, or also each token to a part of its own. The decoder
-decompresses z linearly to two sequences, one of the weights and one of the log alphas,
-lets one stack of self-attention see both, and maps them back to numbers.
+The encoder embeds weight tokens, applies a pre-norm transformer and compresses the result
+linearly to z: from the CLS token only, as published, or additionally from each token to its own
+slice of z. The decoder decompresses z linearly to two sequences, one for the weights and one for
+the log alphas, applies one transformer to both together, and maps them back to token values.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ _small = nn.initializers.normal(0.02)
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention as Linen has it, queries, keys and values in one product."""
+    """Multi-head self-attention with a single projection for queries, keys and values."""
 
     heads: int
     dropout: float
@@ -28,11 +28,17 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x_ND: Array, batch: int, train: bool) -> Array:
-        """Of tokens [batch * T, D], one sample after the other."""
+        """Applies attention within each sample.
+
+        Args:
+            x_ND: Tokens of all samples, [batch * T, D].
+            batch: Number of samples.
+            train: Whether to apply dropout.
+        """
         n, width = x_ND.shape
         size = width // self.heads
         x = nn.Dense(3 * width, dtype=self.dtype, name="inputs")(x_ND)
-        # Batched products over [batch * heads, T, size]: no dimension is moved within them.
+        # One batch dimension of size batch * heads, so that the products need no transposes.
         x = x.reshape(batch, -1, 3, self.heads, size).transpose(2, 0, 3, 1, 4)
         q, k, v = x.reshape(3, batch * self.heads, -1, size)
         weights = nn.softmax(jnp.einsum("bqd,bkd->bqk", q * size**-0.5, k))
@@ -42,8 +48,8 @@ class SelfAttention(nn.Module):
         return nn.Dense(width, dtype=self.dtype, name="out")(y)
 
 
-class Block(nn.Module):
-    """Self-attention and feed-forward, each behind a layer norm and around a shortcut."""
+class TransformerBlock(nn.Module):
+    """Pre-norm self-attention and feed-forward layers with residual connections."""
 
     heads: int
     feed_forward: int
@@ -65,12 +71,12 @@ class Block(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Tokens to embeddings, and to tokens of weights and of log alphas.
+    """Maps tokens to embeddings, and embeddings to tokens of weights and log alphas.
 
     Attributes:
-        settings: its sizes.
-        tokenizer: of the zoo's architecture.
-        alphas: whether it reconstructs log alphas too.
+        settings: Sizes and dropout of the network.
+        tokenizer: Tokenizer of the zoo's architecture.
+        alphas: Whether log alphas are reconstructed too.
     """
 
     settings: Settings
@@ -82,8 +88,8 @@ class Autoencoder(nn.Module):
         groups, count = self.tokenizer.groups, self.tokenizer.count
         sequences = 2 if self.alphas else 1
 
-        def blocks(n: int) -> list[Block]:
-            return [Block(s.heads, s.feed_forward, s.dropout, dtype) for _ in range(n)]
+        def blocks(n: int) -> list[TransformerBlock]:
+            return [TransformerBlock(s.heads, s.feed_forward, s.dropout, dtype) for _ in range(n)]
 
         self.embed = {g.name: nn.Dense(s.width, dtype=dtype) for g in groups}
         self.cls = self.param("cls", _small, (1, s.width))
@@ -107,36 +113,39 @@ class Autoencoder(nn.Module):
 
     @property
     def parts(self) -> dict[str, int]:
-        """Numbers of z that each token has to itself, of groups that have any."""
-        shares = self.tokenizer.shares(int(self.settings.latent * self.settings.local))
-        return {name: n for name, n in shares.items() if n}
+        """Dimensions of z per token, for the groups of tokens that have their own slice of z."""
+        sizes = self.tokenizer.allocate(int(self.settings.latent * self.settings.local))
+        return {name: n for name, n in sizes.items() if n}
 
     @property
     def local_size(self) -> int:
-        """Numbers of z that are of single tokens; they come last."""
+        """Dimensions of z that belong to individual tokens; they come last in z."""
         counts = {group.name: group.count for group in self.tokenizer.groups}
         return sum(counts[name] * n for name, n in self.parts.items())
 
     def __call__(
         self, tokens: Tokens, train: bool = False, decoded: int | None = None
     ) -> tuple[Array, Array, list[Tokens]]:
-        """Embeddings, their projections, and tokens of weights and log alphas.
+        """Encodes, projects and decodes a batch.
 
         Args:
-            tokens: normalised, {group: [B, count, width]}.
-            train: with dropout.
-            decoded: how many of them, the first ones, are decoded; None for all.
+            tokens: Normalized tokens, {group: [B, count, width]}.
+            train: Whether to apply dropout.
+            decoded: Number of samples to decode, from the start of the batch; None for all.
+
+        Returns:
+            Embeddings [B, latent], projections, and tokens of weights and log alphas.
         """
         z_BL, encoded_BTD = self._encode(tokens, train)
         out = self._decode(z_BL[:decoded], encoded_BTD[:decoded], train)
         return z_BL, self._project(z_BL), out
 
     def encode(self, tokens: Tokens) -> Array:
-        """Embeddings [B, latent] of normalised tokens {group: [B, count, width]}."""
+        """Encodes normalized tokens {group: [B, count, width]} to embeddings [B, latent]."""
         return self._encode(tokens, False)[0]
 
     def decode(self, z_BL: Array) -> list[Tokens]:
-        """Normalised weights, and (log alpha - t) / r if there are any, of embeddings."""
+        """Decodes embeddings to normalized weights and, if there are any, (log alpha - 3) / r."""
         return self._decode(z_BL, None, False)
 
     def _encode(self, tokens: Tokens, train: bool) -> tuple[Array, Array]:
@@ -148,32 +157,32 @@ class Autoencoder(nn.Module):
         for block in self.encoder:
             x_BTD = block(x_BTD, train)
         batch, z = x_BTD.shape[0], [self.compress(x_BTD[:, -1])]
-        for name, part in self._split(x_BTD[:, :-1]).items():
+        for name, part in self._split_groups(x_BTD[:, :-1]).items():
             if name in self.parts:
                 z.append(self.compress_local[name](part).reshape(batch, -1))
         return jnp.concatenate(z, axis=1).astype(jnp.float32), x_BTD[:, :-1]
 
-    def _split(self, x: Array) -> dict[str, Array]:
-        """By group what is along the last axis but one, [..., tokens, features]."""
+    def _split_groups(self, x: Array) -> dict[str, Array]:
+        """Splits [..., tokens, features] into token groups."""
         ends = np.cumsum([group.count for group in self.tokenizer.groups])[:-1]
         pieces = jnp.split(x, ends, axis=-2)
         return {g.name: piece for g, piece in zip(self.tokenizer.groups, pieces, strict=True)}
 
-    def _decompressed(self, z_BL: Array) -> Array:
-        """z as tokens of both sequences, [B, tokens, sequences, width]."""
+    def _decompress(self, z_BL: Array) -> Array:
+        """Decompresses z to the tokens of all sequences, [B, tokens, sequences, width]."""
         batch, count, width = z_BL.shape[0], self.tokenizer.count, self.settings.width
         first = self.settings.latent - self.local_size
         x = self.decompress(z_BL[:, :first]).reshape(batch, count, -1, width)
         local = []
         for group in self.tokenizer.groups:
-            own = self.parts.get(group.name, 0)
-            if not own:
+            size = self.parts.get(group.name, 0)
+            if not size:
                 local.append(jnp.zeros((batch, group.count, x.shape[2], width), x.dtype))
                 continue
-            part = z_BL[:, first : first + group.count * own].reshape(-1, own)
-            both = self.decompress_local[group.name](part)
-            local.append(both.reshape(batch, group.count, -1, width))
-            first += group.count * own
+            part = z_BL[:, first : first + group.count * size].reshape(-1, size)
+            sequences = self.decompress_local[group.name](part)
+            local.append(sequences.reshape(batch, group.count, -1, width))
+            first += group.count * size
         return x + jnp.concatenate(local, axis=1)
 
     def _project(self, z_BL: Array) -> Array:
@@ -181,9 +190,9 @@ class Autoencoder(nn.Module):
         return out(nn.relu(hidden(z_BL))).astype(jnp.float32)
 
     def _decode(self, z_BL: Array, encoded_BTD: Array | None, train: bool) -> list[Tokens]:
-        x = self._decompressed(z_BL)
-        marks = self.decoder_positions[:, None] + self.types.swapaxes(0, 1)
-        x = x + marks[None].astype(x.dtype)
+        x = self._decompress(z_BL)
+        positions = self.decoder_positions[:, None] + self.types.swapaxes(0, 1)
+        x = x + positions[None].astype(x.dtype)
         if self.settings.task == "sparsify" and encoded_BTD is not None:
             x = x + self.shortcut(encoded_BTD)[:, :, None]
         x_BTD = x.reshape(x.shape[0], -1, x.shape[-1])
@@ -191,6 +200,9 @@ class Autoencoder(nn.Module):
             x_BTD = block(x_BTD, train)
         x = x_BTD.reshape(x.shape)
         return [
-            {n: head[n](part).astype(jnp.float32) for n, part in self._split(x[:, :, i]).items()}
+            {
+                n: head[n](part).astype(jnp.float32)
+                for n, part in self._split_groups(x[:, :, i]).items()
+            }
             for i, head in enumerate(self.heads)
         ]

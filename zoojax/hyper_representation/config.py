@@ -1,4 +1,4 @@
-"""What a hyper-representation was made from, and the schema of representation.json."""
+"""The provenance of a hyper-representation: the schema of representation.json."""
 
 import math
 from collections.abc import Iterator
@@ -27,14 +27,14 @@ from zoojax.text import is_printable, printable
 SCHEMA = 2
 FORMAT = "zoojax-representation"
 
-# What float32 holds, with room for squares.
-_LARGEST, _SMALLEST = 1e15, 1e-15
-_CIRCUMSTANCES = {"format", "schema"}
+# Bounds within which float32 can represent a value and its square.
+_MAX_VALUE, _MIN_STD = 1e15, 1e-15
+_HEADER = {"format", "schema"}
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """`Split`, as JSON holds it."""
+class _SplitJson:
+    """`Split` as a JSON object."""
 
     train: list[MemberId]
     val: list[MemberId]
@@ -43,20 +43,25 @@ class _Parts:
 
 @dataclass(frozen=True)
 class RepresentationConfig:
-    """What a hyper-representation was made from.
+    """The settings and training data of a hyper-representation.
 
     Attributes:
-        settings: of the autoencoder and its training.
-        zoo: where the zoo was, relative to this folder.
-        fingerprint: of the zoo.
-        architecture, channels, classes: of its members.
-        members: ids, by part of the split.
-        left_out: members with NaN, which are in no part.
-        epochs: of the zoo, whose states are the samples.
-        alphas_of: the epoch whose log alphas are learned; None for that of each sample.
-        mean, deviation: of each layer's parameters, over the training samples.
-        variational: leaves with a log alpha by layer; empty for weights alone.
-        versions: of the libraries that it was begun with.
+        settings: Settings of the autoencoder and its training.
+        zoo: Path of the training zoo, relative to the folder of the hyper-representation.
+        fingerprint: Fingerprint of the training zoo.
+        architecture: Name of the members' architecture.
+        channels: Channels of the members' input images.
+        classes: Number of classes.
+        members: Member ids in each split.
+        left_out: Number of members excluded from all splits because they have NaN.
+        epochs: Epochs of the zoo whose states are the samples.
+        alphas_of: Epoch whose log alphas are the targets of every sample; None for the log
+            alphas of the sample's own epoch.
+        mean: Mean of each layer's parameters over the training samples.
+        deviation: Standard deviation of each layer's parameters over the training samples.
+        variational: Names of the leaves that have a log alpha, by layer; empty if only weights
+            are reconstructed.
+        versions: Versions of the libraries at the start of training.
     """
 
     settings: Settings
@@ -76,88 +81,88 @@ class RepresentationConfig:
 
     @property
     def shape(self) -> Architecture:
-        """The architecture of its members."""
+        """The members' architecture."""
         return architecture(self.architecture, self.channels, self.classes)
 
     def to_json(self) -> dict[str, Any]:
-        """As representation.json holds it."""
+        """Returns the content of representation.json."""
         content = {"format": FORMAT, "schema": SCHEMA, **asdict(self)}
         return content | {"members": self.members._asdict()}
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> "RepresentationConfig":
-        """The inverse of `to_json`.
+        """Inverts `to_json`.
 
         Raises:
-            ValueError: a field is missing, unknown, of another type or out of its range, or
-                contradicts another.
-            ZoojaxError: a setting is out of its range.
+            ValueError: If a field is missing, unknown, of the wrong type, out of range, or
+                inconsistent with another field.
+            ZoojaxError: If a setting is out of range.
         """
-        fields = {k: v for k, v in content.items() if k not in _CIRCUMSTANCES}
+        fields = {k: v for k, v in content.items() if k not in _HEADER}
         for inner, kind, where in (
             (fields, RepresentationConfig, "the hyper-representation"),
             (fields.get("settings"), Settings, "settings"),
-            (fields.get("members"), _Parts, "members"),
+            (fields.get("members"), _SplitJson, "members"),
         ):
             check_names(inner, set(kind.__dataclass_fields__), set(), where)
-        parts = msgspec.convert(fields["members"], _Parts)
-        # A named tuple would be an array.
+        parts = msgspec.convert(fields["members"], _SplitJson)
+        # msgspec converts named tuples from arrays only.
         fields["members"] = [parts.train, parts.val, parts.test]
         config = msgspec.convert(fields, RepresentationConfig)
         config.settings.validate()
-        for problem in _problems(config):
-            raise ValueError(problem)
+        for error in _errors(config):
+            raise ValueError(error)
         return config
 
 
-def _problems(config: RepresentationConfig) -> Iterator[str]:
-    """What is wrong with a config whose fields have the right types."""
+def _errors(config: RepresentationConfig) -> Iterator[str]:
+    """Yields the inconsistencies of a config whose fields have the right types."""
     texts = [config.zoo, *config.versions, *config.versions.values()]
     for text in texts:
         if not is_printable(text):
-            yield f"{printable(text, 60)} holds characters that cannot be shown"
+            yield f"{printable(text, 60)} contains unprintable characters"
     if Path(config.zoo).is_absolute():
-        yield f"zoo {printable(config.zoo, 100)} is not relative to its folder"
+        yield f"zoo path {printable(config.zoo, 100)} is not relative"
     if config.channels not in (1, 3):
-        yield f"images with {config.channels} channels"
+        yield f"channels is {config.channels}, not 1 or 3"
     members = [member for part in config.members for member in part]
     if not all(config.members) or len(config.members.train) < 2:
-        yield "members: a part of the split has too few"
+        yield "members: a split has too few members"
     if len(set(members)) < len(members):
-        yield "members: one is there twice"
+        yield "members: duplicate ids"
     if not config.epochs or len(set(config.epochs)) < len(config.epochs):
-        yield "epochs: there is none, or one is there twice"
+        yield "epochs: none, or duplicates"
     if config.settings.task == "sparsify" and config.alphas_of is None:
-        yield "the task sparsify without alphas_of"
+        yield "the task sparsify requires alphas_of"
     layers = config.shape.layers
-    for name, numbers in (("mean", config.mean), ("deviation", config.deviation)):
-        if set(numbers) != set(layers):
-            yield f"{name} is not of the layers {', '.join(layers)}"
-        if not all(math.isfinite(x) and abs(x) <= _LARGEST for x in numbers.values()):
-            yield f"{name} holds numbers that no layer has"
-    if not all(x >= _SMALLEST for x in config.deviation.values()):
-        yield "deviation holds numbers that are not positive"
+    for name, values in (("mean", config.mean), ("deviation", config.deviation)):
+        if set(values) != set(layers):
+            yield f"{name} must have one value for each of the layers {', '.join(layers)}"
+        if not all(math.isfinite(x) and abs(x) <= _MAX_VALUE for x in values.values()):
+            yield f"{name} contains values that are not finite or too large"
+    if not all(x >= _MIN_STD for x in config.deviation.values()):
+        yield "deviation contains values that are not positive"
     leaves = {layer: sorted(names) for layer, names in config.variational.items()}
-    if leaves and leaves not in _variational(layers):
-        yield "variational is not what variational dropout has log alphas of"
+    if leaves and leaves not in _variational_leaves(layers):
+        yield "variational matches neither variant of variational dropout"
     if config.settings.task == "sparsify" and not config.variational:
-        yield "the task sparsify without log alphas"
+        yield "the task sparsify requires log alphas"
 
 
-def _variational(layers: tuple[str, ...]) -> list[dict[str, list[str]]]:
-    """Leaves with a log alpha, of both variants of variational dropout."""
+def _variational_leaves(layers: tuple[str, ...]) -> list[dict[str, list[str]]]:
+    """Returns the leaves with a log alpha in each variant of variational dropout."""
     corrected = {layer: ["kernel"] for layer in layers}
     convs = {layer: ["bias", "kernel"] for layer in layers if layer.startswith("conv")}
     return [corrected, corrected | convs]
 
 
 def check_config(config: RepresentationConfig) -> None:
-    """Checks that what is to be written can be opened again.
+    """Checks that a config can be read back after it is written.
 
     Raises:
-        ZoojaxError: it cannot.
+        ZoojaxError: If it cannot.
     """
     try:
         RepresentationConfig.from_json(msgspec.to_builtins(config.to_json()))
     except ValueError as error:
-        raise ZoojaxError(f"the hyper-representation cannot be made: {error}") from error
+        raise ZoojaxError(f"cannot create the hyper-representation: {error}") from error

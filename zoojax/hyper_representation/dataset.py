@@ -1,4 +1,4 @@
-"""A zoo's states as data: which members are learned from, their weights, alphas, properties."""
+"""States of a zoo as a dataset: the split into members, weights, log alphas and properties."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from zoojax.runtime import population
 from zoojax.sparsifiers.variational_dropout import log_alphas
 from zoojax.storage.zoo import Zoo
 
-# A share of 15 % needs so many members to be one of them.
+# The smallest number of members of which 15 % round to at least one.
 MIN_MEMBERS = 7
-# Properties that embeddings are asked for; columns of a zoo's metrics.
+# Properties predicted from embeddings; columns of a zoo's metrics.
 PROPERTIES = ("test_acc", "sparsity", "epoch", "ggap")
 
 
 class Split(NamedTuple):
-    """Members by their ids: 70, 15 and 15 %."""
+    """Member ids of the training, validation and test split (70, 15 and 15 %)."""
 
     train: list[int]
     val: list[int]
@@ -32,9 +32,9 @@ class Samples:
     """States (member, epoch) of a zoo, stacked along the leading axis.
 
     Attributes:
-        weights: parameters before any threshold, [n, ...].
-        alphas: log alphas of what is variational; None in a zoo without any.
-        table: a row a sample: member, epoch, and the measurements of that epoch.
+        weights: Parameters before thresholding, [n, ...].
+        alphas: Log alphas of the variational parameters, [n, ...]; None if the zoo has none.
+        table: One row per sample: member, epoch, and the metrics of that epoch.
     """
 
     weights: dict[str, Any]
@@ -45,47 +45,51 @@ class Samples:
         return len(self.table)
 
 
-def sound_members(zoo: Zoo) -> list[int]:
-    """Ids of the members whose every saved number is finite."""
-    spoilt = set(zoo.metrics.filter(~pl.col("finite"))["member"].to_list())
-    return [i for i in zoo.members_table["id"].to_list() if i not in spoilt]
+def finite_members(zoo: Zoo) -> list[int]:
+    """Returns the ids of the members that are finite at every epoch."""
+    diverged = set(zoo.metrics.filter(~pl.col("finite"))["member"].to_list())
+    return [i for i in zoo.members_table["id"].to_list() if i not in diverged]
 
 
-def split(members: Sequence[int], seed: int) -> Split:
-    """Shares members out by a seed.
+def split_members(members: Sequence[int], seed: int) -> Split:
+    """Splits members 70/15/15.
+
+    Args:
+        members: Member ids, in any order.
+        seed: Seed of the split.
 
     Raises:
-        ZoojaxError: there are too few.
+        ZoojaxError: If there are fewer than MIN_MEMBERS members.
     """
     n = len(members)
     if n < MIN_MEMBERS:
         raise ZoojaxError(
-            f"{n} members without NaN are too few to split 70/15/15; a zoo of {MIN_MEMBERS} "
-            "or more is needed"
+            f"{n} members without NaN are too few to split 70/15/15; the zoo needs {MIN_MEMBERS} "
+            "or more"
         )
-    held = max(1, round(0.15 * n))
+    held_out = max(1, round(0.15 * n))
     order = np.random.default_rng(seed).permutation(np.sort(np.asarray(members)))
-    parts = np.split(order, [n - 2 * held, n - held])
+    parts = np.split(order, [n - 2 * held_out, n - held_out])
     return Split(*(sorted(part.tolist()) for part in parts))
 
 
-def read(
+def read_samples(
     zoo: Zoo,
     members: Sequence[int],
     epochs: Sequence[int] | None = None,
     *,
     alphas_of: int | None = None,
 ) -> Samples:
-    """Reads states of some members.
+    """Reads the states of some members, ordered by epoch and then by member.
 
     Args:
-        zoo: a zoo of any kind.
-        members: their ids.
-        epochs: which; all if None.
-        alphas_of: the epoch whose log alphas are read for every sample; its own if None.
+        zoo: A zoo of any kind.
+        members: Member ids.
+        epochs: Epochs to read; None for all.
+        alphas_of: Epoch whose log alphas are used for every sample; None for each sample's own.
 
     Raises:
-        ZoojaxError: an epoch is not there or is damaged.
+        ZoojaxError: If an epoch is missing or damaged.
     """
     epochs = zoo.epochs if epochs is None else list(epochs)
     rows = zoo.row_indices(members)
@@ -95,50 +99,52 @@ def read(
     for epoch in epochs:
         state = zoo.state(epoch)
         weights.append(population.take(state["params"], rows))
-        own = fixed if fixed is not None else _alphas(state, rows)
-        alphas.append(own)
-        measured = zoo.metrics.filter(epoch=epoch)
-        tables.append(wanted.join(measured, on="member", how="left", maintain_order="left"))
+        alphas.append(fixed if fixed is not None else _alphas(state, rows))
+        metrics = zoo.metrics.filter(epoch=epoch)
+        tables.append(wanted.join(metrics, on="member", how="left", maintain_order="left"))
     table = pl.concat(tables)
-    whole = population.concatenate(weights)
+    stacked = population.concatenate(weights)
     if any(a is None for a in alphas):
-        return Samples(whole, None, table)
-    return Samples(whole, population.concatenate(alphas), table)
+        return Samples(stacked, None, table)
+    return Samples(stacked, population.concatenate(alphas), table)
 
 
 def _alphas(state: dict[str, Any], rows: np.ndarray) -> dict[str, Any] | None:
     if "log_sigma2" not in state:
         return None
-    mine = population.take((state["params"], state["log_sigma2"]), rows)
-    return jax.device_get(jax.jit(log_alphas)(*mine))
+    selected = population.take((state["params"], state["log_sigma2"]), rows)
+    return jax.device_get(jax.jit(log_alphas)(*selected))
 
 
 class Normalization(NamedTuple):
-    """Mean and standard deviation of each layer's parameters, over the training samples."""
+    """Mean and standard deviation of each layer's parameters."""
 
     mean: dict[str, float]
-    deviation: dict[str, float]
+    std: dict[str, float]
 
     def apply(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Parameters in units of their layer's deviation from its mean."""
+        """Standardizes each layer's parameters."""
         return {
-            layer: {n: (x - self.mean[layer]) / self.deviation[layer] for n, x in leaves.items()}
+            layer: {n: (x - self.mean[layer]) / self.std[layer] for n, x in leaves.items()}
             for layer, leaves in params.items()
         }
 
     def invert(self, params: dict[str, Any]) -> dict[str, Any]:
-        """The inverse of `apply`."""
+        """Inverts `apply`."""
         return {
-            layer: {n: x * self.deviation[layer] + self.mean[layer] for n, x in leaves.items()}
+            layer: {n: x * self.std[layer] + self.mean[layer] for n, x in leaves.items()}
             for layer, leaves in params.items()
         }
 
 
-def normalisation(weights: dict[str, Any]) -> Normalization:
-    """Of stacked parameters; a layer that never varies has the deviation 1."""
-    mean, deviation = {}, {}
+def fit_normalization(weights: dict[str, Any]) -> Normalization:
+    """Computes the mean and standard deviation of each layer of stacked parameters.
+
+    Constant layers get a standard deviation of 1.
+    """
+    mean, std = {}, {}
     for layer, leaves in weights.items():
         flat = np.concatenate([np.asarray(x, np.float64).ravel() for x in leaves.values()])
         mean[layer] = float(flat.mean())
-        deviation[layer] = float(flat.std()) or 1.0
-    return Normalization(mean, deviation)
+        std[layer] = float(flat.std()) or 1.0
+    return Normalization(mean, std)

@@ -1,4 +1,4 @@
-"""What the autoencoder learns from: equations 3 to 6 of "Sparsified Model Zoo Twins"."""
+"""Losses of the autoencoder: equations 3 to 6 of "Sparsified Model Zoo Twins"."""
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +10,21 @@ from zoojax.sparsifiers.variational_dropout import LOG_ALPHA_THRESHOLD
 
 
 def nt_xent(first: Array, second: Array, temperature: float) -> Array:
-    """The contrastive loss of two views of a batch (Chen et al. 2020, eq. 1; here eq. 3).
+    """Computes the contrastive loss of two views of a batch (Chen et al. 2020, eq. 1; eq. 3).
 
-    The mean over both directions of -log softmax of the cosine similarities / temperature
-    at the sample's other view, its own self left out: least where pairs point the same way.
+    For each view, the negative log softmax of its cosine similarity to the other view of the
+    same sample, over its similarities to all other views. The loss is the mean over all views.
 
     Args:
-        first, second: [B, features], projections of the two views.
-        temperature: of the softmax.
+        first: Projections of the first view, [B, features].
+        second: Projections of the second view, [B, features].
+        temperature: Temperature of the softmax.
+
+    Returns:
+        A scalar.
     """
     both = jnp.concatenate([first, second])
-    # The norm's own gradient is NaN at zero.
+    # jnp.linalg.norm has a NaN gradient at zero.
     squares = jnp.sum(jnp.square(both), axis=1, keepdims=True)
     both = both * jax.lax.rsqrt(jnp.maximum(squares, 1e-16))
     n = both.shape[0]
@@ -30,19 +34,28 @@ def nt_xent(first: Array, second: Array, temperature: float) -> Array:
 
 
 def scale_log_alpha(log_alpha: Array, radius: float) -> Array:
-    """tanh((log alpha - t) / r), t = 3: most of its range lies around the threshold (eq. 5)."""
+    """Computes tanh((log alpha - 3) / r), which resolves values near the threshold (eq. 5).
+
+    Args:
+        log_alpha: Log alphas of any shape.
+        radius: r, the scale around the threshold.
+    """
     return jnp.tanh((log_alpha - LOG_ALPHA_THRESHOLD) / radius)
 
 
 def masked_mse(predicted: Tokens, target: Tokens, mask: Tokens) -> Array:
-    """Mean squared error over a batch of tokens, of what the mask has.
+    """Computes the mean squared error over the masked values of a batch of tokens.
 
-    Of weights in units of their layer's standard deviation it is equation 4; of scaled
-    alphas equation 5, divided by their number, so that the two weigh alike.
+    For weights in units of their layer's standard deviation this is equation 4. For scaled log
+    alphas it is equation 5 divided by their number, so that both terms have the same weight.
 
     Args:
-        predicted, target: {group: [B, count, width]}.
-        mask: {group: [count, width]}.
+        predicted: Predicted tokens, {group: [B, count, width]}.
+        target: Target tokens, {group: [B, count, width]}.
+        mask: Mask of valid values, {group: [count, width]}.
+
+    Returns:
+        A scalar.
     """
     batch = next(iter(target.values())).shape[0]
     squares = {

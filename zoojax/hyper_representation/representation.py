@@ -1,10 +1,12 @@
-"""A hyper-representation on disk, and what can be asked of it.
+"""Reads a hyper-representation from disk and applies it.
 
-    representation.json   schema, settings, the zoo, its split, normalisation, versions
-    losses.parquet        one row per epoch: the parts of the loss, of training and validation
-    states/<epoch>/       Orbax: variables and optimiser state, of the newest saved epoch
+A folder contains:
 
-An epoch exists once its state is complete and losses.parquet names it.
+    representation.json   schema, settings, training zoo, split, normalization, versions
+    losses.parquet        one row per epoch: training and validation losses and their terms
+    states/<epoch>/       Orbax checkpoint of the last saved epoch: variables, optimizer state
+
+An epoch is complete once its checkpoint is complete and losses.parquet has its row.
 """
 
 import hashlib
@@ -36,209 +38,243 @@ from zoojax.storage.zoo import Zoo, open_zoo
 from zoojax.text import printable
 
 CONFIG, LOSSES, STATES = "representation.json", "losses.parquet", "states"
-# Samples that pass through the network at once, outside training.
-_BATCH = 64
-# Numbers of an autoencoder with its moments; the paper's has 0.25 * 10**9.
-_MOST_NUMBERS = 2 * 10**9
-_PARTS = ("loss", "contrastive", "weights", "alphas")
+# Batch size at inference.
+_BATCH_SIZE = 64
+# Maximum size of the checkpoint of an autoencoder, with optimizer state; the paper's has
+# 0.25 * 10**9 values.
+_MAX_VALUES = 2 * 10**9
+_LOSS_TERMS = ("loss", "contrastive", "weights", "alphas")
 
 
 class Representation:
     """A trained autoencoder, opened for reading by `open_representation`.
 
     Attributes:
-        path: its folder.
-        config: what it was made from.
-        codec: the autoencoder.
+        path: Folder of the hyper-representation.
+        config: Settings and training data.
+        codec: The autoencoder.
     """
 
     def __init__(self, path: Path, config: RepresentationConfig):
         self.path, self.config = path, config
         variational = {layer: tuple(names) for layer, names in config.variational.items()}
-        normalisation = Normalization(config.mean, config.deviation)
-        self.codec = Codec(config.settings, config.shape, normalisation, variational)
+        normalization = Normalization(config.mean, config.deviation)
+        self.codec = Codec(config.settings, config.shape, normalization, variational)
 
     def __repr__(self) -> str:
         s = self.config.settings
-        told = f"{s.task}, {s.latent} dimensions, epoch {self.epoch}"
-        return f"Representation({str(self.path)!r}: {told})"
+        summary = f"{s.task}, {s.latent} dimensions, epoch {self.epoch}"
+        return f"Representation({str(self.path)!r}: {summary})"
 
     @property
     def losses(self) -> pl.DataFrame:
-        """One row per epoch: epoch, and the parts of the loss, "train_" and "val_".
+        """The loss and its terms, one row per epoch.
+
+        Columns are "epoch" and each term with the prefix "train_" or "val_".
 
         Raises:
-            ZoojaxError: the table is damaged, or is not that of a hyper-representation.
+            ZoojaxError: If the table is damaged, or is not a table of losses.
         """
         path = self.path / LOSSES
         try:
             table = read_table(path)
         except NotFoundError:
             return pl.DataFrame(schema={"epoch": pl.Int64})
-        problem = _losses_problem(table, self.config.settings.epochs)
-        if problem is not None:
-            raise ZoojaxError(f"{path} is damaged: {problem}")
+        error = _losses_error(table, self.config.settings.epochs)
+        if error is not None:
+            raise ZoojaxError(f"{path} is damaged: {error}")
         return table
 
     @property
     def epoch(self) -> int:
-        """The newest epoch on disk; 0 before the first."""
-        measured = set(self.losses["epoch"].to_list())
-        return max(measured & set(numbered(self.path / STATES)), default=0)
+        """The last complete epoch; 0 if there is none."""
+        recorded = set(self.losses["epoch"].to_list())
+        return max(recorded & set(numbered(self.path / STATES)), default=0)
 
     @cached_property
     def variables(self) -> Variables:
-        """Of the network, at the newest epoch.
+        """Variables of the network at the last complete epoch.
 
         Raises:
-            ZoojaxError: there is none yet, or it is damaged.
+            ZoojaxError: If there is no complete epoch, or it is damaged.
         """
-        return self.saved()["variables"]
+        return self.load_state()["variables"]
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies it as it is now: SHA-256 over its config and variables."""
+        """SHA-256 of the configuration and the variables at the last complete epoch."""
         content = self.config.to_json()
-        # Where its zoo lies says nothing of it.
-        for circumstance in ("versions", "zoo"):
-            del content[circumstance]
+        # Independent of library versions and of the zoo's location.
+        for name in ("versions", "zoo"):
+            del content[name]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
         for leaf in jax.tree.leaves(self.variables):
             digest.update(np.asarray(leaf).tobytes())
         return digest.hexdigest()
 
-    def saved(self) -> dict[str, Any]:
-        """Variables and the optimiser's state of the newest epoch, as nested dicts.
+    def load_state(self) -> dict[str, Any]:
+        """Loads variables and optimizer state of the last complete epoch.
+
+        Returns:
+            Nested dicts with the keys "variables" and "optimizer".
 
         Raises:
-            ZoojaxError: there is none yet, it is damaged, or it is of another autoencoder.
+            ZoojaxError: If there is no complete epoch, or it is damaged or belongs to another
+                autoencoder.
         """
         if not self.epoch:
-            raise ZoojaxError(f"{self.path} has no epoch yet; its training has only begun")
+            raise ZoojaxError(f"{self.path} has no completed epoch yet; train it first")
         path = self.path / STATES / str(self.epoch)
-        # Of however many samples: no shape depends on them.
+        # No shape depends on the number of samples.
         like = flax.serialization.to_state_dict(jax.eval_shape(lambda: init(self.codec, 1)))
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(like))
-        if size > _MOST_NUMBERS:
+        if size > _MAX_VALUES:
             raise ZoojaxError(
-                f"{self.path / CONFIG} asks for {size} numbers, more than the {_MOST_NUMBERS} "
-                "that are read"
+                f"{self.path / CONFIG} describes an autoencoder with {size} values, more than "
+                f"the maximum of {_MAX_VALUES}"
             )
         state = checkpoints.read(path, like=like)
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state["variables"])):
-            raise ZoojaxError(f"{path} holds numbers that are not finite")
+            raise ZoojaxError(f"{path} contains values that are not finite")
         return state
 
     def check_architecture(self, zoo: Zoo) -> None:
-        """Raises ZoojaxError unless a zoo's members are of the architecture learned."""
-        mine, other = self.config.shape, zoo.config.shape
-        if mine != other:
+        """Raises ZoojaxError if a zoo's architecture differs from that of the training zoo."""
+        expected, actual = self.config.shape, zoo.config.shape
+        if actual != expected:
             raise ZoojaxError(
-                f"{zoo.path} has the {_told(other)}, and {self.path} was learned from the "
-                f"{_told(mine)}; give a zoo of that architecture"
+                f"{zoo.path} has the {_describe(actual)}, but {self.path} was trained on the "
+                f"{_describe(expected)}; give a zoo with that architecture"
             )
 
     def check_alphas(self) -> None:
-        """Raises ZoojaxError unless it was learned with log alphas."""
+        """Raises ZoojaxError if the hyper-representation does not predict log alphas."""
         if not self.codec.variational:
             raise ZoojaxError(
-                f"{self.path} was learned without log alphas; learn one from a "
-                "variational-dropout twin, with 'zoojax represent train --task sparsify'"
+                f"{self.path} was trained without log alphas; train one on a variational-dropout "
+                "twin with 'zoojax represent train --task sparsify'"
             )
 
-    def training_zoo(self, elsewhere: Path | None = None) -> Zoo:
-        """The zoo that it was learned from.
+    def training_zoo(self, path: Path | None = None) -> Zoo:
+        """Opens the training zoo.
 
         Args:
-            elsewhere: its folder, where it is no longer the one that is recorded.
+            path: Folder of the zoo; None for the recorded one.
 
         Raises:
-            ZoojaxError: it is not there, or it is another.
+            ZoojaxError: If the zoo is missing, is a different zoo, or lacks a member of the split.
         """
         try:
-            zoo = open_zoo(self.path / self.config.zoo if elsewhere is None else elsewhere)
+            zoo = open_zoo(self.path / self.config.zoo if path is None else path)
         except ZoojaxError as error:
-            if elsewhere is not None:
+            if path is not None:
                 raise
             raise ZoojaxError(
-                f"{error}; {self.path} was learned from a zoo that was there: give its folder "
-                "with --zoo"
+                f"{error}; it was the training zoo of {self.path}: give its new folder with --zoo"
             ) from error
         if zoo.fingerprint != self.config.fingerprint:
             raise ZoojaxError(
-                f"{zoo.path} is not the zoo that {self.path} was learned from; give that one "
-                "with --zoo"
+                f"{zoo.path} is not the zoo that {self.path} was trained on; give that zoo with "
+                "--zoo"
             )
-        # Known members are the basis of all that follows.
+        # Raises if a member of the split is missing.
         zoo.row_indices([member for part in self.config.members for member in part])
         return zoo
 
     def embed(self, params: dict[str, Any], views: int | None = None) -> np.ndarray:
-        """Embeddings [n, latent] float32 of stacked parameters, as `Zoo.params` has them.
+        """Embeds members.
 
         Args:
-            params: stacked parameters.
-            views: embed each member in so many orders of its hidden units, all of the same
-                function, and give the mean: what of z hangs on the order averages out. None
-                embeds it as it is.
+            params: Stacked parameters, as returned by `Zoo.params`.
+            views: If given, the embedding is the mean over this many random permutations of
+                each member's hidden units, which reduces its dependence on the order of units.
+
+        Returns:
+            [n, latent] float32.
         """
         if views is None:
-            return _batched(self._embed, params)
+            return _map_batches(self._embed, params)
         key, arch = keys.stream_key(self.config.settings.seed, "views"), self.config.shape
         total = np.zeros((), np.float32)
         for view in range(views):
             orders = draw_permutation(jax.random.fold_in(key, view), arch)
-            total = total + _batched(self._embed, permute(params, orders, arch))
+            total = total + _map_batches(self._embed, permute(params, orders, arch))
         return total / np.float32(views)
 
     def reconstruct(self, params: dict[str, Any]) -> tuple[dict, dict | None]:
-        """Stacked parameters and log alphas, as the autoencoder gives them back."""
-        return _batched(self._reconstruct, params)
+        """Encodes and decodes members.
+
+        Args:
+            params: Stacked parameters.
+
+        Returns:
+            Reconstructed parameters, and log alphas or None.
+        """
+        return _map_batches(self._reconstruct, params)
 
     def log_alphas(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Predicted log alphas of stacked parameters, not clipped, by layer and leaf.
+        """Predicts log alphas, without clipping.
+
+        Args:
+            params: Stacked parameters.
+
+        Returns:
+            Stacked log alphas by layer and leaf.
 
         Raises:
-            ZoojaxError: it was learned without log alphas.
+            ZoojaxError: If the hyper-representation was trained without log alphas.
         """
         self.check_alphas()
-        return _batched(self._log_alphas, params)
+        return _map_batches(self._log_alphas, params)
 
     def decode(self, z: np.ndarray) -> tuple[dict, dict | None]:
-        """Stacked parameters and log alphas of embeddings [n, latent]."""
-        return _batched(self._decode, z)
+        """Decodes embeddings.
+
+        Args:
+            z: Embeddings, [n, latent].
+
+        Returns:
+            Stacked parameters, and log alphas or None.
+        """
+        return _map_batches(self._decode, z)
 
     @cached_property
     def _embed(self) -> Callable[[Any], Any]:
-        return self._compiled(self.codec.embed)
+        return self._compile(self.codec.embed)
 
     @cached_property
     def _reconstruct(self) -> Callable[[Any], Any]:
-        return self._compiled(self.codec.reconstruct)
+        return self._compile(self.codec.reconstruct)
 
     @cached_property
     def _log_alphas(self) -> Callable[[Any], Any]:
-        return self._compiled(self.codec.log_alphas)
+        return self._compile(self.codec.log_alphas)
 
     @cached_property
     def _decode(self) -> Callable[[Any], Any]:
-        return self._compiled(self.codec.decode)
+        return self._compile(self.codec.decode)
 
-    def _compiled(self, function: Callable) -> Callable[[Any], Any]:
-        placed, program = jax.device_put(self.variables), jax.jit(function)
-        return lambda x: program(placed, x)
+    def _compile(self, function: Callable) -> Callable[[Any], Any]:
+        variables, program = jax.device_put(self.variables), jax.jit(function)
+        return lambda x: program(variables, x)
 
 
 def open_representation(path: str | Path) -> Representation:
     """Opens a hyper-representation for reading.
 
     Example:
-        >>> representation = zoojax.open_representation("reps/usps")
+        >>> from zoojax import open_zoo
+        >>> from zoojax.hyper_representation.representation import open_representation
+        >>> zoo, representation = open_zoo("zoos/usps-vd"), open_representation("reps/usps")
         >>> representation.embed(zoo.params(25)).shape
         (200, 1024)
 
+    Args:
+        path: Folder of the hyper-representation.
+
     Raises:
-        ZoojaxError: the folder is none, or one of a newer schema, or is damaged.
+        ZoojaxError: If the folder is not a hyper-representation, has a different schema, or is
+            damaged.
     """
     path = expand_user(path)
     file = path / CONFIG
@@ -248,15 +284,15 @@ def open_representation(path: str | Path) -> Representation:
         raise ZoojaxError(f"{path} is not a hyper-representation: it has no {CONFIG}") from error
     schema = content.get("schema") if isinstance(content, dict) else None
     if not isinstance(content, dict) or content.get("format") != FORMAT or type(schema) is not int:
-        raise ZoojaxError(f"{file} is damaged, or is not of a hyper-representation")
+        raise ZoojaxError(f"{file} is damaged, or does not describe a hyper-representation")
     if schema > SCHEMA:
         raise ZoojaxError(
-            f"{file} has schema {printable(schema, 20)}, and this zoojax reads up to {SCHEMA}; "
+            f"{file} has schema {printable(schema, 20)}, but this zoojax reads up to {SCHEMA}; "
             "upgrade with: pip install -U zoojax"
         )
     if schema < SCHEMA:
         raise ZoojaxError(
-            f"{file} is of an earlier zoojax, whose autoencoder was another; learn it again"
+            f"{file} was written by an older zoojax with a different autoencoder; train it again"
         )
     try:
         return Representation(path, RepresentationConfig.from_json(content))
@@ -264,34 +300,34 @@ def open_representation(path: str | Path) -> Representation:
         raise ZoojaxError(f"{file} is damaged: {printable(error)}") from error
 
 
-def _losses_problem(table: pl.DataFrame, epochs: int) -> str | None:
-    """What is wrong with a table of losses; None if nothing is."""
+def _losses_error(table: pl.DataFrame, epochs: int) -> str | None:
+    """Returns what is wrong with a table of losses, or None if it is valid."""
     kinds: dict[str, pl.DataType] = {"epoch": pl.Int64()}
-    kinds |= {f"{part}_{name}": pl.Float64() for part in ("train", "val") for name in _PARTS}
+    kinds |= {f"{part}_{name}": pl.Float64() for part in ("train", "val") for name in _LOSS_TERMS}
     for name, kind in table.schema.items():
         if kinds.get(name) != kind:
-            return f"column {printable(name, 60)} of type {printable(kind, 60)}"
+            return f"unexpected column {printable(name, 60)} of type {printable(kind, 60)}"
         if table[name].has_nulls():
             return f"column {name} has nulls"
     if "epoch" not in table.columns:
         return "it has no column epoch"
-    numbers = table["epoch"]
-    if not numbers.is_between(1, epochs).all() or not (numbers.diff().drop_nulls() > 0).all():
-        return f"its epochs do not ascend from 1 to {epochs}"
+    recorded = table["epoch"]
+    if not recorded.is_between(1, epochs).all() or not (recorded.diff().drop_nulls() > 0).all():
+        return f"its epochs are not ascending between 1 and {epochs}"
     return None
 
 
-def _batched(program: Callable[[Any], Any], stacked: Any) -> Any:
-    """Applies a program to samples in batches of one size, the last one filled up."""
+def _map_batches(program: Callable[[Any], Any], stacked: Any) -> Any:
+    """Applies a program in batches of a fixed size; the last batch is padded."""
     n = len(jax.tree.leaves(stacked)[0])
 
-    def parts() -> Iterator[Any]:
-        for first in range(0, n, _BATCH):
-            rows = np.minimum(np.arange(first, first + _BATCH), n - 1)
+    def batches() -> Iterator[Any]:
+        for first in range(0, n, _BATCH_SIZE):
+            rows = np.minimum(np.arange(first, first + _BATCH_SIZE), n - 1)
             yield jax.device_get(program(population.take(stacked, rows)))
 
-    return population.take(population.concatenate(list(parts())), np.s_[:n])
+    return population.take(population.concatenate(list(batches())), np.s_[:n])
 
 
-def _told(arch: Architecture) -> str:
-    return f"{arch.name} CNN of {arch.channels} channels and {arch.classes} classes"
+def _describe(arch: Architecture) -> str:
+    return f"{arch.name} CNN with {arch.channels} channels and {arch.classes} classes"

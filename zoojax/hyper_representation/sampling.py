@@ -1,13 +1,14 @@
-"""New members, sampled from what a hyper-representation learned of trained ones.
+"""Samples new members from the latent space of a hyper-representation.
 
-Embeddings of the training members at one epoch are points; kernel density estimates over
-them are drawn from, and the draws decoded to weights:
+The embeddings of the training members at one epoch define kernel density estimates. Samples of
+them are decoded to weights:
 
-- "independent": every dimension by its own estimate, whatever the others are.
-- "joint": around one member's embedding, which keeps what its dimensions have in common.
-- "best": as joint, around the best members alone, by validation accuracy.
+- "independent": samples each latent dimension from its own density estimate.
+- "joint": samples around the embedding of one member, which preserves correlations between
+  dimensions.
+- "best": like "joint", but only around the members with the highest validation accuracy.
 
-A new member depends on the seed and on its own id: not on how many are drawn.
+A sampled member depends on the seed and its own id, not on the number of sampled members.
 """
 
 from pathlib import Path
@@ -26,112 +27,120 @@ from zoojax.training import trainer
 
 SAMPLING_METHODS = ("independent", "joint", "best")
 _SEED_LIMIT = 2**32
-# The columns of a dense zoo's members table that decide how a member is trained.
+# Columns of a dense zoo's members table that determine how a member is trained.
 _HYPERPARAMETERS = (
     *("activation", "dropout", "init", "optimizer", "learning_rate", "weight_decay"),
 )
 
 
 class KdeSamples(NamedTuple):
-    """New embeddings.
+    """Embeddings sampled from kernel density estimates.
 
     Attributes:
-        z: [n, latent].
-        near: [n], the point around which each lies; of independent draws any point.
+        z: Sampled embeddings, [n, latent].
+        center: Index of the point around which each sample was drawn, [n]; a random point for
+            independent samples.
     """
 
     z: np.ndarray
-    near: np.ndarray
+    center: np.ndarray
 
 
 def sample_kde(
     points: np.ndarray, members: np.ndarray, seed: int, *, independent: bool
 ) -> KdeSamples:
-    """Draws from Gaussian kernel density estimates over embeddings.
+    """Samples from Gaussian kernel density estimates over embeddings.
+
+    The bandwidth of each dimension follows Silverman's rule for one-dimensional data.
 
     Args:
-        points: [m, latent], at least two.
-        members: [n], ids of the new members.
-        seed: of the draws.
-        independent: by dimension; else by point.
-
-    Returns:
-        The draws. Kernels are as wide as Silverman's rule says of one dimension, in each.
+        points: Embeddings, [m, latent], m >= 2.
+        members: Ids of the new members, [n].
+        seed: Random seed.
+        independent: Whether to draw a separate center for each dimension.
     """
     count, latent = points.shape
     width = points.std(axis=0, ddof=1) * (4 / (3 * count)) ** 0.2
 
-    z, nearest = [], []
+    z, centers = [], []
     for member in members:
         rng = np.random.default_rng([seed, member])
-        near = int(rng.integers(count))
-        centres = rng.integers(count, size=latent) if independent else near
-        z.append(points[centres, np.arange(latent)] + width * rng.standard_normal(latent))
-        nearest.append(near)
-    return KdeSamples(np.array(z, np.float32), np.array(nearest))
+        center = int(rng.integers(count))
+        rows = rng.integers(count, size=latent) if independent else center
+        z.append(points[rows, np.arange(latent)] + width * rng.standard_normal(latent))
+        centers.append(center)
+    return KdeSamples(np.array(z, np.float32), np.array(centers))
 
 
 def sample_zoo(
     out: Path,
     representation: Representation,
-    source: Zoo,
+    training_zoo: Zoo,
     count: int,
     *,
-    how: str = "independent",
+    method: str = "independent",
     epochs: int = 5,
     epoch: int | None = None,
-    best_share: float = 0.3,
+    top_fraction: float = 0.3,
     seed: int = 1,
     chunk: int | None = None,
     data_dir: Path | None = None,
     report: trainer.ProgressCallback | None = None,
 ) -> Zoo:
-    """Samples members, decodes them to a dense zoo, and trains that.
+    """Samples members, decodes them to a dense zoo, and fine-tunes it.
 
-    Epoch 0 are the members as decoded. Images, architecture and batches are those of the
-    dense zoo behind the representation; a member's hyper-parameters are those of the member
-    near which it was drawn.
+    Epoch 0 contains the decoded members. Images, architecture and batches are those of the
+    dense zoo from which the training zoo is derived. Each member has the hyperparameters of the
+    member around whose embedding it was sampled.
+
+    Example:
+        >>> representation = open_representation("reps/usps")
+        >>> sample_zoo(Path("zoos/sampled"), representation, representation.training_zoo(), 100)
 
     Args:
-        out: the new zoo's folder.
-        representation: one that reconstructs weights (task "reconstruct").
-        source: the zoo that it was learned from.
-        count: members to sample.
-        how: one of HOW.
-        epochs: of training after sampling.
-        epoch: of the source, whose embeddings are sampled from; the newest if None.
-        best_share: of the training members, around which "best" samples.
-        seed: of the draws.
-        chunk: as in `zoojax.train_zoo`.
-        data_dir: as in `zoojax.train_zoo`.
-        report: as in `zoojax.train_zoo`.
+        out: Folder of the new zoo.
+        representation: A hyper-representation with the task "reconstruct".
+        training_zoo: Its training zoo.
+        count: Number of members to sample.
+        method: One of SAMPLING_METHODS.
+        epochs: Epochs of fine-tuning.
+        epoch: Epoch of the training zoo whose embeddings are used; None for the last one on
+            which the hyper-representation was trained.
+        top_fraction: Fraction of the training members used by the method "best".
+        seed: Random seed of the samples.
+        chunk: Members that a device trains at once; None chooses for the machine.
+        data_dir: Folder of the image sets; None for the default.
+        report: Progress callback, called after each block.
+
+    Returns:
+        The trained zoo.
 
     Raises:
-        ZoojaxError: bad input, or the disk refused.
+        ZoojaxError: If an argument is invalid, an embedding is not finite, or writing failed.
     """
     epoch = representation.config.epochs[-1] if epoch is None else epoch
-    _check(representation, source, epoch, count, how, best_share, seed)
-    centres = representation.config.members.train
-    if how == "best":
-        centres = _best(source, centres, epoch, best_share)
+    _check(representation, training_zoo, epoch, count, method, top_fraction, seed)
+    centers = representation.config.members.train
+    if method == "best":
+        centers = _best_members(training_zoo, centers, epoch, top_fraction)
     points = representation.embed(
-        population.take(source.params(epoch), source.row_indices(centres))
+        population.take(training_zoo.params(epoch), training_zoo.row_indices(centers))
     )
     if not np.isfinite(points).all():
-        raise ZoojaxError(f"{representation.path} gives embeddings that are not finite")
-    drawn = sample_kde(points, np.arange(count), seed, independent=how == "independent")
-    dense = dense_zoo(source)
-    told = f"{how}, {best_share:g}" if how == "best" else how
+        raise ZoojaxError(f"{representation.path} produces embeddings that are not finite")
+    samples = sample_kde(points, np.arange(count), seed, independent=method == "independent")
+    dense = dense_zoo(training_zoo)
+    description = f"{method}, {top_fraction:g}" if method == "best" else method
     return train_like(
         out,
         dense,
         f"{dense.config.name}-sampled",
-        _members(dense, source, [centres[i] for i in drawn.near]),
+        _members_table(dense, training_zoo, [centers[i] for i in samples.center]),
         epochs=epochs,
-        initial=lambda: jax.tree.map(np.asarray, representation.decode(drawn.z)[0]),
+        initial=lambda: jax.tree.map(np.asarray, representation.decode(samples.z)[0]),
         origin=(
-            f"sampled ({told}; seed {seed}) around epoch {epoch} of {source.config.name} "
-            f"by {representation.fingerprint[:16]}"
+            f"sampled ({description}; seed {seed}) around epoch {epoch} of "
+            f"{training_zoo.config.name} by {representation.fingerprint[:16]}"
         ),
         chunk=chunk,
         data_dir=data_dir,
@@ -142,26 +151,29 @@ def sample_zoo(
 def train_from_scratch(
     out: Path,
     sampled: Zoo,
-    source: Zoo,
+    training_zoo: Zoo,
     *,
     chunk: int | None = None,
     data_dir: Path | None = None,
     report: trainer.ProgressCallback | None = None,
 ) -> Zoo:
-    """Trains members from scratch beside sampled ones: same seeds, order, epochs.
+    """Trains a baseline of a sampled zoo: the same seeds, data order and epochs from scratch.
 
     Args:
-        out: the new zoo's folder.
-        sampled: of `make_sampled`.
-        source: as there.
-        chunk: as in `zoojax.train_zoo`.
-        data_dir: as in `zoojax.train_zoo`.
-        report: as in `zoojax.train_zoo`.
+        out: Folder of the new zoo.
+        sampled: The zoo returned by `sample_zoo`.
+        training_zoo: The training zoo of the hyper-representation.
+        chunk: Members that a device trains at once; None chooses for the machine.
+        data_dir: Folder of the image sets; None for the default.
+        report: Progress callback, called after each block.
+
+    Returns:
+        The trained zoo.
 
     Raises:
-        ZoojaxError: bad input, or the disk refused.
+        ZoojaxError: If an argument is invalid or writing failed.
     """
-    dense = dense_zoo(source)
+    dense = dense_zoo(training_zoo)
     return train_like(
         out,
         dense,
@@ -175,32 +187,35 @@ def train_from_scratch(
 
 
 def dense_zoo(zoo: Zoo) -> Zoo:
-    """A zoo itself, or the dense one that it is a twin of.
+    """Returns a zoo itself, or its dense parent if it is a twin.
 
     Raises:
-        ZoojaxError: that is no longer where it was, or is another.
+        ZoojaxError: If the parent is missing or is a different zoo.
     """
     parent = zoo.config.parent
     if parent is None:
         return zoo
     path = (zoo.path / parent.path).resolve()
     try:
-        found = open_zoo(path)
+        dense = open_zoo(path)
     except ZoojaxError as error:
         raise ZoojaxError(
-            f"{error}; {zoo.path} is a twin of it, and its hyper-parameters are needed"
+            f"{error}; {zoo.path} is a twin of it, and sampling needs its hyperparameters"
         ) from error
-    if found.fingerprint != parent.fingerprint:
+    if dense.fingerprint != parent.fingerprint:
         raise ZoojaxError(f"{path} is not the zoo that {zoo.path} is a twin of")
-    return found
+    return dense
 
 
 def accuracies(zoos: dict[str, Zoo]) -> pl.DataFrame:
-    """Test accuracy of several populations by epoch.
+    """Computes the test accuracy of several populations by epoch.
+
+    Args:
+        zoos: Zoos by the name of the population.
 
     Returns:
-        `epoch`, `population`, `test_acc_mean`, `test_acc_std`, `members` (those that are
-        finite).
+        `epoch`, `population`, `test_acc_mean`, `test_acc_std`, `members` (the number of finite
+        members, over which the statistics are computed).
     """
     parts = [
         zoo.metrics.filter(pl.col("finite"))
@@ -218,50 +233,60 @@ def accuracies(zoos: dict[str, Zoo]) -> pl.DataFrame:
 
 def _check(
     representation: Representation,
-    source: Zoo,
+    training_zoo: Zoo,
     epoch: int,
     count: int,
-    how: str,
-    best_share: float,
+    method: str,
+    top_fraction: float,
     seed: int,
 ) -> None:
     if representation.config.settings.task != "reconstruct":
         raise ZoojaxError(
-            f"{representation.path} was learned to sparsify, with the weights at hand; learn "
-            "one that decodes weights, with --task reconstruct"
+            f"{representation.path} was trained with --task sparsify, which cannot decode from z "
+            "alone; train one with --task reconstruct"
         )
-    if epoch not in source.epochs:
-        raise ZoojaxError(f"{source.path} has no epoch {epoch}; it has up to {source.epochs[-1]}")
-    if how not in SAMPLING_METHODS:
-        raise ZoojaxError(f"no sampling named '{how}'; there are: {', '.join(SAMPLING_METHODS)}")
-    if not 0 < best_share <= 1:
-        raise ZoojaxError(f"best share {best_share:g} is not in (0, 1]")
-    first = _first_seed(source)
+    if epoch not in training_zoo.epochs:
+        raise ZoojaxError(
+            f"{training_zoo.path} has no epoch {epoch}; its last is {training_zoo.epochs[-1]}"
+        )
+    if method not in SAMPLING_METHODS:
+        raise ZoojaxError(
+            f"unknown sampling method '{method}'; choose from: {', '.join(SAMPLING_METHODS)}"
+        )
+    if not 0 < top_fraction <= 1:
+        raise ZoojaxError(f"top fraction {top_fraction:g} (--best-share) is not in (0, 1]")
+    first = _first_seed(training_zoo)
     if count < 1:
-        raise ZoojaxError(f"{count} members asked for; give at least 1")
+        raise ZoojaxError(f"{count} members requested; give at least 1")
     if first + count > _SEED_LIMIT:
         raise ZoojaxError(f"seeds {first} to {first + count - 1} are not all below 2**32")
     if not 0 <= seed < _SEED_LIMIT:
         raise ZoojaxError(f"seed {seed} is not from 0 to 2**32 - 1")
 
 
-def _first_seed(source: Zoo) -> int:
-    """One that no member of the source has: from scratch, those would be its members again."""
-    return max(source.members_table["seed"].drop_nulls().to_list(), default=0) + 1
+def _first_seed(training_zoo: Zoo) -> int:
+    """Returns the first unused seed, so that members from scratch differ from the zoo's."""
+    return max(training_zoo.members_table["seed"].drop_nulls().to_list(), default=0) + 1
 
 
-def _best(source: Zoo, members: list[int], epoch: int, share: float) -> list[int]:
-    """The best share of members at an epoch; by validation, as they are tested afterwards."""
-    measured = source.metrics.filter(pl.col("member").is_in(members), epoch=epoch)
-    order = measured.sort("val_acc", "member", descending=[True, False])
-    return sorted(order["member"].head(max(2, round(share * len(members)))).to_list())
+def _best_members(zoo: Zoo, members: list[int], epoch: int, fraction: float) -> list[int]:
+    """Returns the fraction of members with the highest validation accuracy at an epoch."""
+    metrics = zoo.metrics.filter(pl.col("member").is_in(members), epoch=epoch)
+    order = metrics.sort("val_acc", "member", descending=[True, False])
+    return sorted(order["member"].head(max(2, round(fraction * len(members)))).to_list())
 
 
-def _members(dense: Zoo, source: Zoo, near: list[int]) -> pl.DataFrame:
-    """The new members table, from the source's members near which each was drawn."""
-    roster = source.members_table[source.row_indices(near)]
-    ids = roster["parent_id" if dense is not source else "id"].to_list()
-    first = _first_seed(source)
+def _members_table(dense: Zoo, training_zoo: Zoo, centers: list[int]) -> pl.DataFrame:
+    """Builds the members table of a sampled zoo.
+
+    Args:
+        dense: The dense zoo.
+        training_zoo: The dense zoo or a twin of it.
+        centers: Ids in the training zoo of the members around which samples were drawn.
+    """
+    table = training_zoo.members_table[training_zoo.row_indices(centers)]
+    ids = table["parent_id" if dense is not training_zoo else "id"].to_list()
+    first = _first_seed(training_zoo)
     return dense.members_table[dense.row_indices(ids)].select(
         pl.int_range(pl.len(), dtype=pl.Int64).alias("id"),
         pl.int_range(first, first + pl.len(), dtype=pl.Int64).alias("seed"),

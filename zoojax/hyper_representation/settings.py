@@ -1,4 +1,4 @@
-"""What shapes an autoencoder and its training, and the presets."""
+"""Settings of an autoencoder and its training, and their presets."""
 
 import math
 from dataclasses import dataclass, replace
@@ -9,10 +9,10 @@ from zoojax.hyper_representation.tokens import TokenKind
 
 Task = Literal["reconstruct", "sparsify"]
 
-# Beyond these, building the network would take minutes or more memory than there is.
-_WIDEST = 2**16
-_MOST = {
-    **dict.fromkeys(("chunk_length", "width", "heads", "feed_forward", "latent"), _WIDEST),
+# Larger networks would take minutes, or more memory than a machine has, to build.
+_MAX_WIDTH = 2**16
+_MAXIMA = {
+    **dict.fromkeys(("chunk_length", "width", "heads", "feed_forward", "latent"), _MAX_WIDTH),
     "layers": 256,
     "epochs": 10**8,
     "batch_size": 10**8,
@@ -21,36 +21,39 @@ _MOST = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides a hyper-representation apart from its zoo.
+    """All settings of a hyper-representation except for its training zoo.
 
     Attributes:
-        task: "reconstruct" (weights, and the log alphas of the same epoch), or "sparsify"
-            (from dense weights to the log alphas of a later epoch; the decoder then also
-            sees the encoder's tokens, as the weights are at hand).
-        tokens: "neuron" or "chunk".
-        chunk_length: numbers in a chunk token.
-        width: of the tokens' embeddings.
-        heads: of self-attention.
-        layers: of the encoder, and of the decoder.
-        feed_forward: width of the feed-forward layers.
-        latent: dimensions of the embedding z.
-        local: share of z that is compressed token by token, each into a part of its own;
-            the rest comes from the CLS token. 0 is the published model; much less width and
-            training do where most is local.
-        dropout: rate.
-        projection: widths of the projection head, whose result the contrastive loss sees.
-        temperature: of the contrastive loss.
-        gamma: weight of the contrastive loss; the others have 1 - gamma (eq. 6).
-        alpha_radius: r of equation 5: how far around the threshold alphas are told apart.
-        noise: standard deviation of noise on the input, in units of a layer's deviation.
-        erase: largest share of the input's tokens that are erased.
-        epochs: of training.
-        batch_size: samples a step, each in two views.
-        learning_rate: of Adam.
-        weight_decay: as torch.optim.Adam has it: added to the gradient.
-        schedule: "plateau" (halved where the loss stays), or "cosine" (to zero).
-        precision: of the matrix products: "float32" or "bfloat16".
-        seed: of the split, the initialisation, the order and the views.
+        task: "reconstruct" (weights and the log alphas of the same epoch) or "sparsify" (log
+            alphas of a later epoch from dense weights; the weights are available at inference,
+            so the decoder also attends to the encoder's tokens).
+        tokens: Kind of token, "neuron" or "chunk".
+        chunk_length: Values per chunk token.
+        width: Width of the token embeddings.
+        heads: Number of self-attention heads.
+        layers: Transformer blocks in the encoder, and in the decoder.
+        feed_forward: Hidden width of the feed-forward layers.
+        latent: Dimension of the embedding z.
+        local: Fraction of z that is compressed per token, each token into its own slice; the
+            rest of z is computed from the CLS token. 0 is the published model. Larger
+            fractions need much less width and training.
+        dropout: Dropout rate.
+        projection: Hidden and output width of the projection head of the contrastive loss.
+        temperature: Temperature of the contrastive loss.
+        gamma: Weight of the contrastive loss; the reconstruction losses have weight 1 - gamma
+            (eq. 6).
+        alpha_radius: r in equation 5: the scale of log alphas around the threshold.
+        noise: Standard deviation of the input noise, in units of each layer's standard
+            deviation.
+        erase: Maximum fraction of the input tokens that is erased.
+        epochs: Training epochs.
+        batch_size: Samples per step, each in two views.
+        learning_rate: Learning rate of Adam.
+        weight_decay: L2 penalty added to the gradient, as in torch.optim.Adam.
+        schedule: "plateau" (halves the learning rate when the loss stagnates) or "cosine"
+            (decays it to zero).
+        precision: Precision of matrix products, "float32" or "bfloat16".
+        seed: Seed of the split, the initialization, the sample order and the views.
     """
 
     task: Task = "reconstruct"
@@ -78,41 +81,42 @@ class Settings:
     seed: int = 1
 
     def validate(self) -> "Settings":
-        """Itself.
+        """Returns the settings unchanged if every value is in range.
 
         Raises:
-            ZoojaxError: a number is out of its range.
+            ZoojaxError: If a value is out of range.
         """
-        for name, most in _MOST.items():
+        for name, maximum in _MAXIMA.items():
             value = getattr(self, name)
             if name == "batch_size" and value < 2:
                 raise ZoojaxError(f"batch_size is {value}; the contrastive loss needs at least 2")
             if value < 1:
                 raise ZoojaxError(f"{name} is {value}; give at least 1")
-            if value > most:
-                raise ZoojaxError(f"{name} is too large; give at most {most}")
-        if not all(1 <= width <= _WIDEST for width in self.projection):
-            raise ZoojaxError(f"the widths of projection are not from 1 to {_WIDEST}")
+            if value > maximum:
+                raise ZoojaxError(f"{name} is too large; give at most {maximum}")
+        if not all(1 <= width <= _MAX_WIDTH for width in self.projection):
+            raise ZoojaxError(f"the widths of projection must be between 1 and {_MAX_WIDTH}")
         if self.width % self.heads:
             raise ZoojaxError(f"width {self.width} is not a multiple of {self.heads} heads")
         for name in ("dropout", "gamma", "erase", "local"):
             if not 0 <= getattr(self, name) < 1:
-                raise ZoojaxError(f"{name} is {getattr(self, name):g}; give a number in [0, 1)")
+                raise ZoojaxError(f"{name} is {getattr(self, name):g}; give a value in [0, 1)")
         for name in ("temperature", "alpha_radius", "learning_rate"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
-                raise ZoojaxError(f"{name} is {value:g}; give a positive number")
+                raise ZoojaxError(f"{name} is {value:g}; give a positive value")
         for name in ("noise", "weight_decay"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
-                raise ZoojaxError(f"{name} is {value:g}; give 0 or more")
+                raise ZoojaxError(f"{name} is {value:g}; give a non-negative value")
         if not 0 <= self.seed < 2**32:
-            raise ZoojaxError(f"seed is {self.seed}; give one from 0 to 2**32 - 1")
+            raise ZoojaxError(f"seed is {self.seed}; give a value from 0 to 2**32 - 1")
         return self
 
 
-# "paper": the autoencoder of "Sparsified Model Zoo Twins", for a GPU. "small": within half an
-# hour on two cores. What the paper leaves open (epochs, noise, erasing, r) is as in "small".
+# "paper": the autoencoder of "Sparsified Model Zoo Twins", for a GPU. "small": trains in half
+# an hour on two cores. Values that the paper does not report (epochs, noise, erasing, r) are the
+# same in both.
 SMALL = Settings()
 PAPER = replace(
     SMALL,
@@ -132,9 +136,14 @@ PRESETS = {"small": SMALL, "paper": PAPER}
 
 
 def preset(name: str, task: Task = "reconstruct") -> Settings:
-    """A preset's settings for a task.
+    """Returns the settings of a preset for a task.
 
-    To sparsify, the order of weights around the threshold is all that counts: r is narrow.
+    The task "sparsify" depends only on the ranking of weights near the threshold, so its r is
+    smaller.
+
+    Args:
+        name: A key of PRESETS.
+        task: "reconstruct" or "sparsify".
     """
     settings = replace(PRESETS[name], task=task)
     return settings if task == "reconstruct" else replace(settings, alpha_radius=1.5)

@@ -1,8 +1,10 @@
-"""Parameters as token sequences and back, for ONE member: `jax.vmap` makes batches.
+"""Conversion between the parameters of one member and token sequences.
 
-Neuron tokens: one for every output unit, its kernel and its bias, layer by layer (48 for
-the small CNN). Chunk tokens: the same numbers in the same order, cut into pieces of one
-length, the last one padded, whatever the architecture.
+All functions handle a single member; use `jax.vmap` for batches.
+
+Neuron tokens: one token per output unit, its weights followed by its bias, layer by layer (48
+tokens for the small CNN). Chunk tokens: the same values in the same order, cut into pieces of
+equal length (the last one zero-padded), for any architecture.
 """
 
 from dataclasses import dataclass
@@ -20,18 +22,18 @@ from zoojax.errors import ZoojaxError
 
 TokenKind = Literal["neuron", "chunk"]
 
-# {group: [count, width]}: tokens of a group share their width and their embedding.
+# {group: [count, width]}. The tokens of a group have the same width and share an embedding.
 Tokens = dict[str, Array]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Tokens of one width.
+    """A group of tokens with the same width.
 
     Attributes:
-        name: the layer (neuron tokens) or "chunk".
-        count: tokens.
-        width: numbers in each.
+        name: Name of the layer (neuron tokens) or "chunk".
+        count: Number of tokens.
+        width: Values per token.
     """
 
     name: str
@@ -40,7 +42,11 @@ class Group:
 
 
 def shapes(arch: Architecture) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Shapes of a member's parameters: {"conv1": {"kernel": (5, 5, 1, 8), ...}, ...}."""
+    """Returns the parameter shapes of one member.
+
+    Returns:
+        Shapes by layer and leaf: {"conv1": {"kernel": (5, 5, 1, 8), "bias": (8,)}, ...}.
+    """
     tree = jax.eval_shape(lambda: cnn.init_params(arch, "uniform", 0))
     return {
         layer: {name: tuple(tree[layer][name].shape) for name in ("kernel", "bias")}
@@ -50,12 +56,12 @@ def shapes(arch: Architecture) -> dict[str, dict[str, tuple[int, ...]]]:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """How the parameters of an architecture become tokens.
+    """Converts the parameters of an architecture to tokens and back.
 
     Attributes:
-        arch: the architecture.
-        kind: "neuron" or "chunk".
-        length: numbers in a chunk token.
+        arch: The architecture.
+        kind: Kind of token, "neuron" or "chunk".
+        length: Values per chunk token.
     """
 
     arch: Architecture
@@ -64,9 +70,9 @@ class Tokenizer:
 
     def __post_init__(self):
         if self.kind not in ("neuron", "chunk"):
-            raise ZoojaxError(f"no tokens named '{self.kind}'; there are: neuron, chunk")
+            raise ZoojaxError(f"unknown kind of tokens '{self.kind}'; choose from: neuron, chunk")
         if self.length < 1:
-            raise ZoojaxError(f"chunk tokens of {self.length} numbers; give at least 1")
+            raise ZoojaxError(f"chunk length is {self.length}; give at least 1")
 
     @cached_property
     def layers(self) -> tuple[Group, ...]:
@@ -78,28 +84,35 @@ class Tokenizer:
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """The groups of tokens, in the order of the sequence."""
+        """The token groups, in sequence order."""
         if self.kind == "neuron":
             return self.layers
-        return (Group("chunk", -(-self.parameters // self.length), self.length),)
+        return (Group("chunk", -(-self.num_parameters // self.length), self.length),)
 
     @property
-    def parameters(self) -> int:
-        """Parameters of a member, biases included."""
+    def num_parameters(self) -> int:
+        """Number of parameters of a member, including biases."""
         return sum(group.count * group.width for group in self.layers)
 
     @property
     def count(self) -> int:
-        """Tokens of a member."""
+        """Number of tokens of a member."""
         return sum(group.count for group in self.groups)
 
-    def shares(self, numbers: int) -> dict[str, int]:
-        """How many of some numbers each token of a group gets, by its width: {group: n}."""
-        total = sum(group.count * group.width for group in self.groups)
-        return {group.name: numbers * group.width // total for group in self.groups}
+    def allocate(self, total: int) -> dict[str, int]:
+        """Allocates dimensions to tokens in proportion to their width.
+
+        Args:
+            total: Number of dimensions to allocate.
+
+        Returns:
+            Dimensions per token, by group, rounded down.
+        """
+        values = sum(group.count * group.width for group in self.groups)
+        return {group.name: total * group.width // values for group in self.groups}
 
     def tokenize(self, tree: dict) -> Tokens:
-        """A tree shaped like the parameters as tokens."""
+        """Converts a parameter-shaped tree to tokens."""
         neurons = {}
         for layer in self.arch.layers:
             kernel, bias = tree[layer]["kernel"], tree[layer]["bias"]
@@ -113,10 +126,10 @@ class Tokenizer:
         return {group.name: padded.reshape(group.count, group.width)}
 
     def detokenize(self, tokens: Tokens) -> dict:
-        """The inverse of `split`, exact."""
+        """Inverts `tokenize` exactly."""
         neurons = tokens
         if self.kind == "chunk":
-            flat = tokens["chunk"].ravel()[: self.parameters]
+            flat = tokens["chunk"].ravel()[: self.num_parameters]
             ends = np.cumsum([group.count * group.width for group in self.layers])[:-1]
             neurons = {
                 group.name: piece.reshape(group.count, group.width)
@@ -131,11 +144,11 @@ class Tokenizer:
         }
 
     def mask(self, present: dict) -> Tokens:
-        """Which numbers of the tokens are there: 1, and 0 for padding and what is missing.
+        """Returns a mask over token values: 1 if present, 0 for padding and missing leaves.
 
         Args:
-            present: a tree with at most the parameters' leaves, such as log alphas are;
-                only which leaves there are counts.
+            present: A tree with a subset of the parameter leaves, for example log alphas.
+                Only the names of its leaves are used.
         """
         ones = {
             layer: {
@@ -149,7 +162,7 @@ class Tokenizer:
 
 
 def fill_missing(tree: dict, arch: Architecture) -> dict:
-    """A tree with some of the parameters' leaves (log alphas), zeros for the others."""
+    """Adds zeros for the parameter leaves that are missing from a tree, such as log alphas."""
     return {
         layer: {
             name: tree[layer][name] if name in tree.get(layer, {}) else jnp.zeros(shape)

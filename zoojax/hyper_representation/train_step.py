@@ -1,4 +1,4 @@
-"""Training an autoencoder: one epoch is one XLA program over samples on the device."""
+"""The training program of the autoencoder: one epoch is one XLA program over on-device data."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -14,16 +14,16 @@ from zoojax.hyper_representation.codec import Codec, Variables
 from zoojax.hyper_representation.losses import masked_mse, nt_xent
 from zoojax.hyper_representation.tokens import Tokens
 
-_PATIENCE, _FACTOR = 10, 0.5
-_WARMUP = 0.05
+_PLATEAU_PATIENCE, _PLATEAU_FACTOR = 10, 0.5
+_WARMUP_FRACTION = 0.05
 
 
 class Data(NamedTuple):
-    """Samples as they are trained on: see `Codec.targets`.
+    """Training samples, see `Codec.targets`.
 
     Attributes:
-        weights: normalised, [n, ...].
-        alphas: scaled; None without any.
+        weights: Normalized weights, [n, ...].
+        alphas: Scaled log alphas, [n, ...]; None without log alphas.
     """
 
     weights: dict
@@ -31,56 +31,62 @@ class Data(NamedTuple):
 
 
 class State(NamedTuple):
-    """Variables of the network, and the optimiser's state."""
+    """Variables of the network and state of the optimizer."""
 
     variables: Variables
     optimizer: Any
 
 
-def optimizer(codec: Codec, samples: int) -> optax.GradientTransformationExtraArgs:
-    """Adam on the schedule of the settings, decay as torch.optim.Adam has it."""
-    s, steps = codec.settings, steps_of(codec, samples)
+def make_optimizer(codec: Codec, samples: int) -> optax.GradientTransformationExtraArgs:
+    """Creates Adam with the configured schedule and with weight decay as in torch.optim.Adam.
+
+    Args:
+        codec: The autoencoder.
+        samples: Number of training samples.
+    """
+    s, steps = codec.settings, steps_per_epoch(codec, samples)
     adam = optax.chain(optax.add_decayed_weights(s.weight_decay), optax.scale_by_adam())
     if s.schedule == "plateau":
         plateau = optax.contrib.reduce_on_plateau(
-            factor=_FACTOR, patience=_PATIENCE, accumulation_size=steps
+            factor=_PLATEAU_FACTOR, patience=_PLATEAU_PATIENCE, accumulation_size=steps
         )
         return optax.chain(adam, optax.scale(-s.learning_rate), plateau)
     total = max(2, steps * s.epochs)
     rate = optax.warmup_cosine_decay_schedule(
-        0.0, s.learning_rate, max(1, round(_WARMUP * total)), total
+        0.0, s.learning_rate, max(1, round(_WARMUP_FRACTION * total)), total
     )
     return optax.with_extra_args_support(optax.chain(adam, optax.scale_by_learning_rate(rate)))
 
 
-def steps_of(codec: Codec, samples: int) -> int:
-    """Steps of an epoch: whole batches alone, so that every sample has as many negatives."""
+def steps_per_epoch(codec: Codec, samples: int) -> int:
+    """Returns the number of full batches, so that all samples have equally many negatives."""
     return max(1, samples // codec.settings.batch_size)
 
 
 def init(codec: Codec, samples: int) -> State:
-    """The state before training."""
+    """Creates the untrained state for a number of training samples."""
     variables = codec.init(keys.stream_key(codec.settings.seed, "init"))
-    return State(variables, optimizer(codec, samples).init(variables))
+    return State(variables, make_optimizer(codec, samples).init(variables))
 
 
 def objective(
     codec: Codec, variables: Variables, batch: Data, key: Array, train: bool
 ) -> tuple[Array, dict[str, Array]]:
-    """Equation 6 of two views of a batch, the first of them reconstructed, and its parts.
+    """Computes equation 6 and its terms for two views of a batch; the first is reconstructed.
 
     Args:
-        codec: the autoencoder.
-        variables: of its network.
-        batch: [B, ...].
-        key: of the views, and of dropout.
-        train: with dropout.
+        codec: The autoencoder.
+        variables: Variables of its network.
+        batch: Samples, [B, ...].
+        key: Random key of the views and of dropout.
+        train: Whether to apply dropout.
 
     Returns:
-        The loss, and {"loss", "contrastive", "weights", "alphas"}.
+        The loss, and {"loss", "contrastive", "weights", "alphas"}; no "alphas" without log
+        alphas.
     """
     s, size = codec.settings, jax.tree.leaves(batch.weights)[0].shape[0]
-    drawn = jax.random.split(key, 2 * size + 1)
+    view_keys = jax.random.split(key, 2 * size + 1)
 
     def view(one: Data, key: Array) -> tuple[Data, Tokens]:
         order, noise, erased = jax.random.split(key, 3)
@@ -93,10 +99,10 @@ def objective(
         return permuted, erase(erased, seen, s.erase) if s.erase else seen
 
     twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), batch)
-    permuted, seen = jax.vmap(view)(twice, drawn[1:])
-    # Of the second view nothing but its embedding is wanted.
+    permuted, seen = jax.vmap(view)(twice, view_keys[1:])
+    # The second view is only embedded, not reconstructed.
     first = jax.tree.map(lambda x: x[:size], permuted)
-    dropout = drawn[0] if train else None
+    dropout = view_keys[0] if train else None
     _, projected, out = codec.outputs(variables, seen, first.weights, dropout)
     target = codec.tokens(first.weights)
     parts = {
@@ -104,35 +110,43 @@ def objective(
         "weights": masked_mse(out[0], target, codec.masks[0]),
     }
     if first.alphas is not None:
-        guessed = {name: jnp.tanh(x) for name, x in out[1].items()}
+        predicted = {name: jnp.tanh(x) for name, x in out[1].items()}
         target = codec.alpha_tokens(first.alphas)
-        parts["alphas"] = masked_mse(guessed, target, codec.masks[1])
+        parts["alphas"] = masked_mse(predicted, target, codec.masks[1])
     reconstruction = parts["weights"] + parts.get("alphas", 0.0)
     parts["loss"] = s.gamma * parts["contrastive"] + (1 - s.gamma) * reconstruction
     return parts["loss"], parts
 
 
 def epoch_program(codec: Codec, samples: int) -> Callable[[State, Data, Array], tuple[State, dict]]:
-    """(state, data, number) -> (state, means of the loss's parts): one epoch, from 1."""
-    s, update = codec.settings, optimizer(codec, samples)
-    steps, size = steps_of(codec, samples), min(s.batch_size, samples)
+    """Creates the program of one training epoch.
 
-    def run(state: State, data: Data, number: Array) -> tuple[State, dict]:
-        order = keys.permutation(keys.stream_key(s.seed, "order", number), samples)
-        views = keys.stream_key(s.seed, "views", number)
+    Args:
+        codec: The autoencoder.
+        samples: Number of training samples.
+
+    Returns:
+        (state, data, epoch) -> (state, mean of each loss term). Epochs count from 1.
+    """
+    s, optimizer = codec.settings, make_optimizer(codec, samples)
+    steps, size = steps_per_epoch(codec, samples), min(s.batch_size, samples)
+
+    def run(state: State, data: Data, epoch: Array) -> tuple[State, dict]:
+        order = keys.permutation(keys.stream_key(s.seed, "order", epoch), samples)
+        views = keys.stream_key(s.seed, "views", epoch)
 
         def step(state: State, inputs: tuple[Array, Array]):
-            chosen, index = inputs
-            batch = jax.tree.map(lambda x: x[chosen], data)
+            rows, index = inputs
+            batch = jax.tree.map(lambda x: x[rows], data)
             key = jax.random.fold_in(views, index)
             (_, parts), gradient = jax.value_and_grad(
                 lambda v: objective(codec, v, batch, key, True), has_aux=True
             )(state.variables)
-            changes, moments = update.update(
+            updates, optimizer_state = optimizer.update(
                 gradient, state.optimizer, state.variables, value=parts["loss"]
             )
-            variables = optax.apply_updates(state.variables, changes)
-            return State(cast(Variables, variables), moments), parts
+            variables = optax.apply_updates(state.variables, updates)
+            return State(cast(Variables, variables), optimizer_state), parts
 
         batches = order[: steps * size].reshape(steps, size)
         state, parts = jax.lax.scan(step, state, (batches, jnp.arange(steps)))
@@ -142,7 +156,15 @@ def epoch_program(codec: Codec, samples: int) -> Callable[[State, Data, Array], 
 
 
 def validation_program(codec: Codec, samples: int) -> Callable[[Variables, Data], dict[str, Array]]:
-    """(variables, data) -> means of the loss's parts, of the same views every time."""
+    """Creates the validation program, which uses the same views at every epoch.
+
+    Args:
+        codec: The autoencoder.
+        samples: Number of validation samples.
+
+    Returns:
+        (variables, data) -> mean of each loss term.
+    """
     size = min(codec.settings.batch_size, samples)
     steps = samples // size
     key = keys.stream_key(codec.settings.seed, "views")
@@ -151,9 +173,8 @@ def validation_program(codec: Codec, samples: int) -> Callable[[Variables, Data]
         def step(_, inputs):
             rows, index = inputs
             batch = jax.tree.map(lambda x: x[rows], data)
-            return None, objective(codec, variables, batch, jax.random.fold_in(key, index), False)[
-                1
-            ]
+            step_key = jax.random.fold_in(key, index)
+            return None, objective(codec, variables, batch, step_key, False)[1]
 
         rows = keys.permutation(key, samples)[: steps * size].reshape(steps, size)
         parts = jax.lax.scan(step, None, (rows, jnp.arange(steps)))[1]

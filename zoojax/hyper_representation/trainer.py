@@ -1,10 +1,9 @@
-"""Learning a hyper-representation from a zoo on disk: begun, resumed, saved."""
+"""Trains a hyper-representation with checkpointing and resume."""
 
 import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,13 @@ from zoojax.filesystem.locks import locked
 from zoojax.filesystem.reading import entries, exists, is_folder
 from zoojax.hyper_representation.codec import Codec
 from zoojax.hyper_representation.config import RepresentationConfig, check_config
-from zoojax.hyper_representation.dataset import Samples, normalisation, read, sound_members, split
+from zoojax.hyper_representation.dataset import (
+    Samples,
+    finite_members,
+    fit_normalization,
+    read_samples,
+    split_members,
+)
 from zoojax.hyper_representation.representation import (
     CONFIG,
     LOSSES,
@@ -49,11 +54,11 @@ from zoojax.storage.zoo import Zoo
 from zoojax.text import is_printable
 from zoojax.training import trainer
 
-# Seconds of training between saves: an epoch of a large autoencoder on a GPU takes less
+# Minimum seconds between checkpoints. On a GPU, an epoch of a large autoencoder takes less time
 # than saving it.
-_SAVE_EVERY = 60.0
-# Where magnitude pruning in one shot fails, and members still work.
-_SPARSE = 0.8
+_SAVE_INTERVAL = 60.0
+# Mean sparsity at which one-shot magnitude pruning fails but variational dropout does not.
+_REFERENCE_SPARSITY = 0.8
 
 
 def train_representation(
@@ -66,73 +71,87 @@ def train_representation(
     weights_only: bool = False,
     report: trainer.ProgressCallback | None = None,
 ) -> Representation:
-    """Trains an autoencoder on a zoo's states; a finished one is returned as it is.
+    """Trains an autoencoder on the states of a zoo.
+
+    Resumes from the last complete epoch if the folder contains an interrupted run with the same
+    arguments, and returns a completed run unchanged.
+
+    Example:
+        >>> zoo = open_zoo("zoos/usps-vd")
+        >>> representation = train_representation(Path("reps/usps"), zoo, preset("small"))
 
     Args:
-        out: its folder: new, empty, or the same training interrupted.
-        zoo: a variational-dropout twin; any zoo for weights alone.
-        settings: of the autoencoder and its training.
-        epochs: of the zoo, whose states are learned from; if None all, or those in the first
-            third of the way to `alphas_of`, whose weights are still much as the dense ones.
-        alphas_of: the epoch whose log alphas are learned from every sample (task
-            "sparsify"); None for that of each sample.
-        weights_only: reconstruct no log alphas.
-        report: told after every epoch.
+        out: Folder of the hyper-representation: new, empty, or an interrupted run.
+        zoo: A variational-dropout twin, or any zoo with `weights_only`.
+        settings: Settings of the autoencoder and its training.
+        epochs: Epochs of the zoo whose states are the samples. None for all of them or, with
+            `alphas_of`, for those in the first third of the epochs up to it, whose weights are
+            still close to the dense ones.
+        alphas_of: Epoch whose log alphas are the targets of every sample (task "sparsify");
+            None for the log alphas of each sample's own epoch.
+        weights_only: Whether to reconstruct weights without log alphas.
+        report: Progress callback, called at the start and after each epoch.
+
+    Returns:
+        The trained hyper-representation.
 
     Raises:
-        ZoojaxError: bad input, or the disk refused.
+        ZoojaxError: If an argument is invalid, the loss is not finite, or writing failed.
     """
     settings.validate()
     check_new(out)
     if settings.task == "sparsify" and (weights_only or alphas_of is None):
-        raise ZoojaxError("the task 'sparsify' learns the log alphas of one epoch; say which")
+        raise ZoojaxError(
+            "the task 'sparsify' predicts the log alphas of one epoch; give it with --alphas-of, "
+            "without --weights-only"
+        )
     if not weights_only and zoo.config.kind != "vd":
         raise ZoojaxError(
-            f"{zoo.path} has no log alphas, as it is no variational-dropout twin; make one with "
-            "'zoojax sparsify variational-dropout', or ask for --weights-only"
+            f"{zoo.path} has no log alphas because it is not a variational-dropout twin; create "
+            "one with 'zoojax sparsify variational-dropout', or use --weights-only"
         )
     _check_epochs(zoo, [*(epochs or []), *([] if alphas_of is None else [alphas_of])])
-    sound = sound_members(zoo)
-    parts = split(sound, settings.seed)
+    members = finite_members(zoo)
+    parts = split_members(members, settings.seed)
     last = zoo.epochs[-1] if alphas_of is None else alphas_of // 3
-    chosen = [e for e in zoo.epochs if e <= last] if epochs is None else list(epochs)
-    sets = [read(zoo, part, chosen, alphas_of=alphas_of) for part in parts[:2]]
-    norm = normalisation(sets[0].weights)
+    used = [e for e in zoo.epochs if e <= last] if epochs is None else list(epochs)
+    sets = [read_samples(zoo, part, used, alphas_of=alphas_of) for part in parts[:2]]
+    normalization = fit_normalization(sets[0].weights)
     alphas = {} if weights_only else (sets[0].alphas or {})
     config = RepresentationConfig(
         settings=settings,
-        zoo=_relative(zoo.path, out),
+        zoo=_relative_path(zoo.path, out),
         fingerprint=zoo.fingerprint,
         architecture=zoo.config.architecture,
         channels=zoo.config.channels,
         classes=zoo.config.classes,
         members=parts,
-        left_out=len(zoo) - len(sound),
-        epochs=chosen,
+        left_out=len(zoo) - len(members),
+        epochs=used,
         alphas_of=alphas_of,
-        mean=norm.mean,
-        deviation=norm.deviation,
+        mean=normalization.mean,
+        deviation=normalization.std,
         variational={layer: list(leaves) for layer, leaves in alphas.items()},
         versions=dense.versions(),
     )
     check_config(config)
     with locked(out):
-        representation = _begin_or_continue(out, config)
+        representation = _create_or_resume(out, config)
         if representation.epoch >= settings.epochs:
             total = settings.epochs * len(sets[0])
             if report is not None:
                 report(trainer.Progress(settings.epochs, settings.epochs, total, total))
             return representation
-        data = [_data(representation.codec, part) for part in sets]
+        data = [_to_device(representation.codec, samples) for samples in sets]
         return _train(representation, data[0], data[1], len(sets[0]), len(sets[1]), report)
 
 
 def _train(
     representation: Representation,
     data: Data,
-    held_out: Data,
+    val_data: Data,
     size: int,
-    held_size: int,
+    val_size: int,
     report: trainer.ProgressCallback | None,
 ) -> Representation:
     codec = representation.codec
@@ -140,54 +159,54 @@ def _train(
     rows, first = representation.losses, representation.epoch
     rows = rows.filter(pl.col("epoch") <= first)
 
-    def begin() -> State:
+    def initial() -> State:
         return init(codec, size)
 
     if first:
-        like = jax.eval_shape(begin)
-        state = flax.serialization.from_state_dict(like, _restored(representation))
+        like = jax.eval_shape(initial)
+        state = flax.serialization.from_state_dict(like, _saved_state(representation))
     else:
-        state = population.jit_fast_compile(begin)()
+        state = population.jit_fast_compile(initial)()
     state = jax.device_put(state)
     train = jax.jit(epoch_program(codec, size), donate_argnums=0)
-    validate = jax.jit(validation_program(codec, held_size))
+    validate = jax.jit(validation_program(codec, val_size))
     if report is not None:
         report(trainer.Progress(first, total, first * size, total * size))
-    saved = time.monotonic()
-    for number in range(first + 1, total + 1):
-        state, parts = train(state, data, np.int32(number))
-        losses = parts, validate(state.variables, held_out)
-        parts, checked = signals.run_interruptible(jax.device_get, losses)
-        row = {"epoch": number, **_row("train", parts), **_row("val", checked)}
+    last_save = time.monotonic()
+    for epoch in range(first + 1, total + 1):
+        state, train_losses = train(state, data, np.int32(epoch))
+        losses = train_losses, validate(state.variables, val_data)
+        train_losses, val_losses = signals.run_interruptible(jax.device_get, losses)
+        row = {"epoch": epoch, **_row("train", train_losses), **_row("val", val_losses)}
         new = pl.DataFrame([row])
         rows = new if rows.is_empty() else pl.concat([rows, new])
         signals.check()
         if not np.isfinite(row["train_loss"]):
             raise ZoojaxError(
-                f"the loss of epoch {number} is not finite; give a smaller learning rate (the "
-                f"last good epoch is in {representation.path})"
+                f"the loss of epoch {epoch} is not finite; give a smaller learning rate (the "
+                f"last saved epoch is in {representation.path})"
             )
-        if number == total or time.monotonic() - saved > _SAVE_EVERY:
-            _save(representation.path, number, state, rows)
-            saved = time.monotonic()
+        if epoch == total or time.monotonic() - last_save > _SAVE_INTERVAL:
+            _save(representation.path, epoch, state, rows)
+            last_save = time.monotonic()
         if report is not None:
-            report(trainer.Progress(number, total, number * size, total * size))
+            report(trainer.Progress(epoch, total, epoch * size, total * size))
     return open_representation(representation.path)
 
 
-def _row(part: str, values: dict[str, Any]) -> dict[str, float]:
-    return {f"{part}_{name}": float(value) for name, value in sorted(values.items())}
+def _row(part: str, losses: dict[str, Any]) -> dict[str, float]:
+    return {f"{part}_{name}": float(value) for name, value in sorted(losses.items())}
 
 
-def _data(codec: Codec, read: Samples) -> Data:
-    """Samples on the device, as they are trained on."""
-    alphas = read.alphas if codec.variational else None
-    targets = jax.jit(codec.targets)(read.weights, alphas)
+def _to_device(codec: Codec, samples: Samples) -> Data:
+    """Computes the training targets and moves them to the device."""
+    alphas = samples.alphas if codec.variational else None
+    targets = jax.jit(codec.targets)(samples.weights, alphas)
     return Data(*jax.device_put(targets))
 
 
-def _restored(representation: Representation) -> dict[str, Any]:
-    saved = representation.saved()
+def _saved_state(representation: Representation) -> dict[str, Any]:
+    saved = representation.load_state()
     return {"variables": saved["variables"], "optimizer": saved["optimizer"]}
 
 
@@ -196,17 +215,17 @@ def _save(path: Path, epoch: int, state: State, rows: pl.DataFrame) -> None:
     with signals.defer_signals():
         checkpoints.save(path / STATES / str(epoch), tree)
         write_table(path / LOSSES, rows)
-        _keep_only(path, epoch)
+        _remove_other_checkpoints(path, epoch)
 
 
-def _keep_only(path: Path, epoch: int) -> None:
-    """Removes all states but one, and what interruptions left; what zoojax did not write stays."""
+def _remove_other_checkpoints(path: Path, epoch: int) -> None:
+    """Removes complete and partial checkpoints of other epochs; foreign files are kept."""
     for name in entries(path / STATES):
         if is_step(name) and name != str(epoch):
             atomic_rmtree(path / STATES / name)
 
 
-def _begin_or_continue(out: Path, config: RepresentationConfig) -> Representation:
+def _create_or_resume(out: Path, config: RepresentationConfig) -> Representation:
     if not is_folder(out) or not entries(out):
         text = json.dumps(config.to_json(), indent=2) + "\n"
         make_folder(out)
@@ -216,42 +235,42 @@ def _begin_or_continue(out: Path, config: RepresentationConfig) -> Representatio
         raise ZoojaxError(
             f"{out} is not empty and is not a hyper-representation; give --out a new folder"
         )
-    found = open_representation(out)
+    existing = open_representation(out)
     new = json.loads(json.dumps(config.to_json()))
-    old = found.config.to_json()
+    old = json.loads(json.dumps(existing.config.to_json()))
     for name in old:
-        if name not in ("versions", "zoo") and json.loads(json.dumps(old[name])) != new[name]:
+        if name not in ("versions", "zoo") and old[name] != new[name]:
             raise ZoojaxError(
-                f"{out} was begun with other {name.replace('_', ' ')}; give --out another "
-                "folder, or the options it was begun with"
+                f"{out} was created with different {name.replace('_', ' ')}; give --out another "
+                "folder, or rerun with the original options"
             )
-    _keep_only(out, found.epoch)
-    return Representation(out, replace(found.config))
+    _remove_other_checkpoints(out, existing.epoch)
+    return Representation(out, existing.config)
 
 
 def default_alpha_epoch(zoo: Zoo) -> int:
-    """The first epoch whose mean sparsity is at least 80 %; the newest without one."""
+    """Returns the first epoch with a mean sparsity of at least 80 %, or the last epoch."""
     means = (
         zoo.metrics.group_by("epoch", maintain_order=True)
         .agg(pl.col("sparsity").mean())
         .sort("epoch")
     )
-    sparse = means.filter(pl.col("sparsity") >= _SPARSE)["epoch"]
+    sparse = means.filter(pl.col("sparsity") >= _REFERENCE_SPARSITY)["epoch"]
     return int(sparse[0]) if len(sparse) else zoo.newest_epoch
 
 
-def _check_epochs(zoo: Zoo, asked: list[int]) -> None:
+def _check_epochs(zoo: Zoo, epochs: list[int]) -> None:
     newest = zoo.newest_epoch
-    for epoch in asked:
+    for epoch in epochs:
         if epoch not in zoo.epochs:
-            raise ZoojaxError(f"{zoo.path} has no epoch {epoch}; it has up to {newest}")
+            raise ZoojaxError(f"{zoo.path} has no epoch {epoch}; its last is {newest}")
 
 
-def _relative(zoo: Path, out: Path) -> str:
-    """Where a zoo is, as seen from a folder."""
+def _relative_path(zoo: Path, out: Path) -> str:
+    """Returns the path of a zoo relative to a folder."""
     try:
         path = os.path.relpath(zoo.resolve(), out.resolve())
-    except ValueError:  # Another drive: it is found by --zoo alone.
+    except ValueError:  # On another drive; the zoo can still be given with --zoo.
         path = zoo.resolve().name
-    # A path that is no text is not kept: the fingerprint is what identifies the zoo.
+    # The fingerprint identifies the zoo, so an unprintable path can be dropped.
     return path if is_printable(path) else "unknown"

@@ -1,9 +1,9 @@
-"""Zero-shot sparsification: pruning dense members by predicted log alphas, untrained.
+"""Zero-shot sparsification: prunes dense members by predicted log alphas, without training.
 
-A hyper-representation that was learned from a variational-dropout twin predicts, from
-weights alone, how noisy each of them would become. The weights of largest predicted log
-alpha are pruned, at any ratio; `compare` sets that beside one-shot magnitude pruning,
-random pruning, and the mask that variational dropout found by training.
+A hyper-representation trained on a variational-dropout twin predicts the log alpha of each weight
+of a dense member. The weights with the largest predicted log alphas are pruned, at any ratio.
+`compare` compares the result with one-shot magnitude pruning, random pruning, and the mask of the
+variational-dropout twin.
 """
 
 from collections.abc import Sequence
@@ -28,21 +28,25 @@ from zoojax.training import inference, trainer
 
 PREDICTED, MAGNITUDE, RANDOM = "predicted", "magnitude", "random"
 
-# Stacked by layer, shaped like the kernels.
+# Stacked weight scores by layer; the lowest are pruned first.
 Scores = dict[str, np.ndarray]
 
 
 def scores(representation: Representation, params: dict[str, Any]) -> Scores:
-    """What orders weights for pruning, lowest first: their predicted log alphas, negated.
+    """Computes pruning scores, which are negated predicted log alphas.
 
     Args:
-        representation: one with log alphas.
-        params: stacked parameters of dense members.
+        representation: A hyper-representation with log alphas.
+        params: Stacked parameters of dense members.
+
+    Returns:
+        Stacked scores by layer; the weights with the lowest scores are pruned first.
 
     Raises:
-        ZoojaxError: it was learned without log alphas.
+        ZoojaxError: If the hyper-representation was trained without log alphas.
     """
-    return _negated(representation.log_alphas(params))
+    log_alphas = representation.log_alphas(params)
+    return {layer: -np.asarray(leaves["kernel"]) for layer, leaves in sorted(log_alphas.items())}
 
 
 def zero_shot_twin(
@@ -52,7 +56,7 @@ def zero_shot_twin(
     ratios: Sequence[float],
     *,
     held_out_only: bool = False,
-    source: Path | None = None,
+    training_zoo: Path | None = None,
     epochs: int = 0,
     epoch: int | None = None,
     learning_rate: float | None = None,
@@ -60,32 +64,39 @@ def zero_shot_twin(
     data_dir: Path | None = None,
     report: trainer.ProgressCallback | None = None,
 ) -> Zoo:
-    """Prunes every member at every ratio by predicted log alphas: a zoo of kind "mp".
+    """Prunes each member at each ratio by predicted log alphas, to a zoo of kind "mp".
+
+    Example:
+        >>> representation = open_representation("reps/usps-sparsify")
+        >>> zero_shot_twin(Path("zoos/zero-shot"), representation, open_zoo("zoos/usps"), [0.8])
 
     Args:
-        out: the twin's folder.
-        representation: one with log alphas, of the members' architecture.
-        parent: a dense zoo.
-        ratios: shares of the network's weights to prune, each in [0, 1).
-        held_out_only: of the members that the representation was neither learned nor
-            chosen from, alone.
-        source: folder of the zoo that the representation was learned from, for
-            `held_out_only`; the recorded one if None.
-        epochs: of fine-tuning after pruning; none by default.
-        epoch: of the parent to start from; the newest if None.
-        learning_rate: of fine-tuning; None as in `make_pruned`.
-        chunk: as in `make.make_dense`.
-        data_dir: as in `make.make_dense`.
-        report: as in `make.make_dense`.
+        out: Folder of the twin.
+        representation: A hyper-representation with log alphas and the parent's architecture.
+        parent: A dense zoo.
+        ratios: Fractions of all weights to prune, each in [0, 1).
+        held_out_only: Prunes only members of the test split, which were used neither for
+            training nor for validation.
+        training_zoo: Folder of the training zoo, needed for `held_out_only`; None for the
+            recorded one.
+        epochs: Epochs of fine-tuning after pruning.
+        epoch: Epoch of the parent to start from; None for the last.
+        learning_rate: Learning rate of fine-tuning; None as in `zoojax.prune_zoo`.
+        chunk: Members that a device processes at once; None chooses for the machine.
+        data_dir: Folder of the image sets; None for the default.
+        report: Progress callback, called after each block.
+
+    Returns:
+        The twin.
 
     Raises:
-        ZoojaxError: bad input, or the disk refused.
+        ZoojaxError: If an argument is invalid or writing failed.
     """
     representation.check_architecture(parent)
     representation.check_alphas()
     members = None
     if held_out_only:
-        twin = representation.training_zoo(source)
+        twin = representation.training_zoo(training_zoo)
         check_parent(twin, parent)
         members = _held_out(representation, twin)["parent_id"].to_list()
     return twins.prune_zoo(
@@ -105,12 +116,12 @@ def zero_shot_twin(
 
 
 def check_parent(twin: Zoo, parent: Zoo) -> None:
-    """Raises ZoojaxError unless a variational-dropout twin is of this dense zoo."""
+    """Raises ZoojaxError if a variational-dropout twin is not derived from a dense zoo."""
     known = twin.config.parent
     if known is None or known.fingerprint != parent.fingerprint:
         raise ZoojaxError(
-            f"{twin.path}, which the autoencoder was learned from, is not a twin of "
-            f"{parent.path}, so which of its members are held out is not known"
+            f"{twin.path}, on which the autoencoder was trained, is not a twin of {parent.path}, "
+            "so the held-out members of that zoo are unknown"
         )
 
 
@@ -122,69 +133,72 @@ def compare(
     ratios: Sequence[float],
     epoch: int | None = None,
 ) -> pl.DataFrame:
-    """Test accuracy of held-out members pruned without training, by four methods.
+    """Measures the test accuracy of held-out members pruned by four methods without training.
 
     Args:
-        representation: one with log alphas, learned from the twin.
-        parent: the dense zoo.
-        twin: its variational-dropout twin.
-        images: the zoo's image set.
-        ratios: shares of the network's weights to prune.
-        epoch: of the dense zoo; that which the twin began with if None.
+        representation: A hyper-representation with log alphas, trained on the twin.
+        parent: The dense zoo.
+        twin: Its variational-dropout twin.
+        images: The zoo's image set.
+        ratios: Fractions of all weights to prune.
+        epoch: Epoch of the dense zoo; None for the one from which the twin was derived.
 
     Returns:
-        A row a method and sparsity: `method` ("predicted", "magnitude", "random", "true VD
-        mask (epoch E)"), `sparsity`, `at_threshold` (pruned where log alpha is at least 3;
-        sparsity is then a mean), mean and standard deviation over members of `test_acc`,
-        and `members`.
+        One row per method and sparsity: `method` ("predicted", "magnitude", "random", "true VD
+        mask (epoch E)"), `sparsity`, `at_threshold` (whether weights with log alpha >= 3 are
+        pruned; sparsity is then a mean over members), `test_acc_mean`, `test_acc_std` over
+        members, and `members`.
 
     Raises:
-        ZoojaxError: the twin is not of this zoo; an epoch is not there.
+        ZoojaxError: If the twin is not derived from the zoo, or an epoch is missing.
     """
     check_parent(twin, parent)
     assert twin.config.parent is not None
-    held = _held_out(representation, twin)
-    rows = parent.row_indices(held["parent_id"])
-    began = twin.config.parent.epoch if epoch is None else epoch
-    params = population.take(parent.params(began), rows)
-    ids = held["parent_id"].to_list()
-    of = representation.config.alphas_of
-    source = twin.newest_epoch if of is None else of
+    held_out = _held_out(representation, twin)
+    ids = held_out["parent_id"].to_list()
+    rows = parent.row_indices(ids)
+    params = population.take(
+        parent.params(twin.config.parent.epoch if epoch is None else epoch), rows
+    )
+    alphas_of = representation.config.alphas_of
+    true_epoch = twin.newest_epoch if alphas_of is None else alphas_of
     kernels = parameters.kernels(params)
     by_method = {
         PREDICTED: scores(representation, params),
         MAGNITUDE: {layer: np.abs(w) for layer, w in kernels.items()},
-        RANDOM: _random(kernels, ids),
-        f"true VD mask (epoch {source})": _true(twin, source, twin.row_indices(held["id"])),
+        RANDOM: _random_scores(kernels, ids),
+        f"true VD mask (epoch {true_epoch})": _true_scores(
+            twin, true_epoch, twin.row_indices(held_out["id"])
+        ),
     }
     total = sum(w[0].size for w in kernels.values())
-    prune, roster = jax.jit(magnitude.prune_population), parent.members_table[rows]
+    prune, members = jax.jit(magnitude.prune_population), parent.members_table[rows]
     test, table = images.test, []
     for method, ranked in by_method.items():
         counts = [(np.full(len(ids), round(r * total), np.int32), False) for r in ratios]
         if method not in (MAGNITUDE, RANDOM):
-            counts.append((_beyond_threshold(ranked), True))
+            counts.append((_count_beyond_threshold(ranked), True))
         for pruned, at_threshold in counts:
             sparse = jax.device_get(prune(params, {"all": jnp.asarray(pruned)}, ranked)[0])
-            guessed = inference.predict_params(parent.config, roster, sparse["params"], test.images)
-            found = (guessed == test.labels).mean(axis=1)
+            classes = inference.predict_params(
+                parent.config, members, sparse["params"], test.images
+            )
+            accuracy = (classes == test.labels).mean(axis=1)
             sparsity = float(np.mean(pruned / total))
-            table.append((method, sparsity, at_threshold, found.mean(), found.std(), len(ids)))
+            table.append(
+                (method, sparsity, at_threshold, accuracy.mean(), accuracy.std(), len(ids))
+            )
     names = ["method", "sparsity", "at_threshold", "test_acc_mean", "test_acc_std", "members"]
     return pl.DataFrame(table, schema=names, orient="row")
 
 
 def _held_out(representation: Representation, twin: Zoo) -> pl.DataFrame:
-    """Rows of the twin's roster that nothing was learned or chosen from."""
+    """Returns the rows of the twin's members table that are in the test split."""
     return twin.members_table.filter(pl.col("id").is_in(representation.config.members.test))
 
 
-def _negated(log_alphas: dict[str, Any]) -> Scores:
-    return {layer: -np.asarray(leaves["kernel"]) for layer, leaves in sorted(log_alphas.items())}
-
-
-def _true(twin: Zoo, epoch: int, rows: np.ndarray) -> Scores:
-    """As `scores`, of what the twin learned; not clipped either."""
+def _true_scores(twin: Zoo, epoch: int, rows: np.ndarray) -> Scores:
+    """Computes `scores` from the twin's own log alphas, also without clipping."""
     state = population.take(twin.state(epoch), rows)
     return {
         layer: 2 * np.log(np.abs(w) + 1e-15) - state["log_sigma2"][layer]["kernel"]
@@ -192,8 +206,8 @@ def _true(twin: Zoo, epoch: int, rows: np.ndarray) -> Scores:
     }
 
 
-def _random(kernels: dict[str, Any], members: list[int]) -> Scores:
-    """Each member's from its id alone."""
+def _random_scores(kernels: dict[str, Any], members: list[int]) -> Scores:
+    """Draws random scores, seeded by the member's id."""
     generators = [np.random.default_rng(member) for member in members]
     return {
         layer: np.stack([g.random(w.shape[1:], np.float32) for g in generators])
@@ -201,8 +215,8 @@ def _random(kernels: dict[str, Any], members: list[int]) -> Scores:
     }
 
 
-def _beyond_threshold(ranked: Scores) -> np.ndarray:
-    """How many log alphas of each member are at least the threshold, [members]."""
+def _count_beyond_threshold(ranked: Scores) -> np.ndarray:
+    """Counts the log alphas of each member that are at least the threshold, [members]."""
     counts = [
         np.sum(s.reshape(len(s), -1) <= -LOG_ALPHA_THRESHOLD, axis=1) for s in ranked.values()
     ]

@@ -1,7 +1,7 @@
-"""The few primitives whose formulation decides the speed of a population.
+"""The primitives whose formulation determines the training speed of a population.
 
-Each is written for ONE member, in terms that ``jax.vmap`` over members turns
-into batched matrix products and plain elementwise code, on CPU and GPU alike.
+Each is written for ONE member. `jax.vmap` over members turns it into batched matrix products
+and elementwise code, which are fast on CPU and GPU.
 """
 
 from zoojax.ops.conv import conv

@@ -1,12 +1,12 @@
-"""Convolution as a few matrix products of a good size.
+"""Convolution as a few matrix products of an efficient size.
 
-``vmap`` of ``lax.conv`` over the kernel becomes a grouped convolution, which XLA
-runs several times slower than a matrix product of the same work. Patches times
-kernel is a matrix product, but with as few columns as the layer has features
-(4 to 32), too narrow for the machine. Here a strip of ``strip`` neighbouring
-output columns is computed at once: the kernel is spread into a small Toeplitz
-matrix along the width, of which ``kernel / (strip + kernel - 1)`` is non-zero,
-and the product has ``strip`` times more columns.
+``vmap`` of ``lax.conv`` over kernels becomes a grouped convolution, which XLA runs several times
+slower than a matrix product with the same number of operations. The product of patches and
+kernel would be such a matrix product, but it has only as many columns as the layer has features
+(4 to 32), too few for the hardware. Here, a strip of ``strip`` neighboring output columns is
+computed at once: the kernel is expanded along the width into a small Toeplitz matrix, in which a
+fraction of ``kernel / (strip + kernel - 1)`` is non-zero, and the product has ``strip`` times
+more columns.
 """
 
 import functools
@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-# Output columns per strip. Wide enough to fill vector registers, narrow enough
-# that little of the Toeplitz matrix is zero: 4 is the fastest for both
-# convolutions of the small CNN on CPU (2 and 8 lose a third and a tenth).
+# Output columns per strip: enough to fill vector registers, but not so many that most of the
+# Toeplitz matrix is zero. On CPU, 4 is the fastest for both convolutions of the small CNN (2 is
+# slower by a third, 8 by a tenth).
 STRIP = 4
 
 
 @functools.cache
 def _spread(kernel: int, strip: int) -> np.ndarray:
-    """Zeros and ones [strip+kernel-1, kernel, strip]: input column, tap, output column."""
+    """Indicator of (input column, tap, output column), [strip+kernel-1, kernel, strip]."""
     ones = np.zeros((strip + kernel - 1, kernel, strip), np.float32)
     for column in range(strip):
         for tap in range(kernel):
@@ -32,25 +32,25 @@ def _spread(kernel: int, strip: int) -> np.ndarray:
 
 
 def _strip_width(columns: int, pool: int) -> int:
-    """The widest strip up to STRIP that divides the columns and holds whole pools."""
+    """The widest strip up to STRIP that divides the columns and consists of full pools."""
     candidates = [s for s in range(pool, max(STRIP, pool) + 1, pool) if columns % s == 0]
     return candidates[-1]
 
 
 def conv(x_BHWC: Array, kernel_KKCO: Array, pool: int = 1) -> Array:
-    """Valid convolution of stride 1, laid out by the positions of a pooling window.
+    """Computes a valid convolution of stride 1, laid out by pooling positions.
 
-    Output rows and columns that a following ``pool`` x ``pool`` max pooling would
-    drop (its floor mode) are not computed.
+    Output rows and columns that a following ``pool`` x ``pool`` max pooling would drop (floor
+    mode) are not computed.
 
     Args:
-        x_BHWC: images, [batch, height, width, channels].
-        kernel_KKCO: square kernel, [k, k, channels, features].
-        pool: side of the pooling window that follows; 1 for none.
+        x_BHWC: Images, [batch, height, width, channels].
+        kernel_KKCO: Square kernel, [k, k, channels, features].
+        pool: Side of the pooling window that follows; 1 for no pooling.
 
     Returns:
-        [batch, height', pool, pool, width', features] with height' = (H-k+1)//pool:
-        element (b, h, p, q, w, o) is the convolution at row h*pool+p, column w*pool+q.
+        [batch, height', pool, pool, width', features] with height' = (H-k+1)//pool.
+        Element (b, h, p, q, w, o) is the convolution at row h*pool+p, column w*pool+q.
         Max pooling is the maximum over axes 2 and 3.
     """
     batch, height, width, channels = x_BHWC.shape
@@ -59,7 +59,7 @@ def conv(x_BHWC: Array, kernel_KKCO: Array, pool: int = 1) -> Array:
     strip = _strip_width(columns, pool)
     strips, taps = columns // strip, strip + k - 1
 
-    # Output columns within a strip are ordered by pooling position, then window.
+    # Output columns within a strip are ordered by pooling position, then by window.
     spread = _spread(k, strip).reshape(taps, k, strip // pool, pool)
     toeplitz = jnp.einsum("ijco,xjvq->ixcqvo", kernel_KKCO, spread)
     windows = [

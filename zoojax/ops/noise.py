@@ -1,12 +1,12 @@
 """Counter-based noise.
 
-A sample of the small CNN under variational dropout draws 5,058 normals, so noise
-is a large share of its training step. `jax.random.normal` hashes with 20 rounds
-in a rolled loop; Threefry-2x32 with 13 rounds passes the same BigCrush battery
-(Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011, table 2)
-and, unrolled, fuses with what uses the numbers: twice as fast on CPU.
+With variational dropout, one sample of the small CNN needs 5,058 normal variates, so noise takes
+a large part of a training step. `jax.random.normal` hashes with 20 rounds in a rolled loop.
+Threefry-2x32 with 13 rounds passes the same BigCrush tests (Salmon et al., "Parallel random
+numbers: as easy as 1, 2, 3", SC 2011, table 2). Unrolled, it is fused with the code that uses
+the values and is twice as fast on CPU.
 
-The stream is fixed by this file alone (and drawn alike by the CPU kernel), not by
+This file defines the stream, and the CPU kernel reproduces it. The stream does not depend on
 JAX's version or flags.
 """
 
@@ -21,50 +21,58 @@ from zoojax.errors import ZoojaxError
 
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 _PARITY = np.uint32(0x1BD11BDA)
-# Slots of one step: one for what each layer draws, then one for the dropout after each.
+# Noise slots of one step: one per layer for the layer's own noise, then one per layer for the
+# dropout after it.
 SLOTS = 16
 
 
 class Noise(NamedTuple):
-    """Where the random numbers of one training step of one member come from.
+    """The noise source of one training step of one member.
 
     Attributes:
-        key: [2] uint32, of the member and epoch.
-        block: scalar uint32, the upper half of the counter: of the step, plus the slot
-            of the layer that draws.
+        key: Key of the member and epoch, [2] uint32.
+        counter: Upper word of the counter: SLOTS times the step, plus the slot of the layer;
+            scalar uint32.
     """
 
     key: Array
-    block: Array
+    counter: Array
 
     def at(self, slot: int) -> "Noise":
-        """The noise of one layer.
+        """Returns the noise source of one layer.
 
         Args:
-            slot: its slot within the step.
+            slot: The layer's slot within the step, below SLOTS.
 
         Raises:
-            ZoojaxError: a step has no such slot; the next step's noise would be drawn.
+            ZoojaxError: If a step has no such slot (it would use noise of the next step).
         """
         if not 0 <= slot < SLOTS:
-            raise ZoojaxError(f"a step has {SLOTS} noise slots, and none of number {slot}")
-        return Noise(self.key, self.block + np.uint32(slot))
+            raise ZoojaxError(f"noise slot {slot} is not one of the {SLOTS} noise slots of a step")
+        return Noise(self.key, self.counter + np.uint32(slot))
 
 
 def check_slots(layers: int) -> None:
-    """Raises ZoojaxError if a step has too few slots for a network of so many layers."""
+    """Checks that a step has enough noise slots for a network.
+
+    Args:
+        layers: Number of layers of the network.
+
+    Raises:
+        ZoojaxError: If there are too many.
+    """
     if 2 * layers > SLOTS:
         raise ZoojaxError(f"networks have at most {SLOTS // 2} layers, not {layers}")
 
 
 def threefry2x32(key: Array, x0: Array, x1: Array, rounds: int = 13) -> tuple[Array, Array]:
-    """Threefry-2x32: two 32-bit words out of a 64-bit key and a 64-bit counter.
+    """Hashes a 64-bit key and 64-bit counters to two 32-bit words (Threefry-2x32).
 
     Args:
         key: [2] uint32.
-        x0: counters, uint32, any shape.
-        x1: counters, uint32, of the same shape.
-        rounds: 13 is the fewest that pass BigCrush; 20 is the cautious default of others.
+        x0: Lower words of the counters, uint32 of any shape.
+        x1: Upper words, uint32 of the same shape.
+        rounds: Number of rounds. 13 is the fewest that pass BigCrush; other libraries use 20.
 
     Returns:
         Two uint32 arrays of the counters' shape.
@@ -83,24 +91,33 @@ def threefry2x32(key: Array, x0: Array, x1: Array, rounds: int = 13) -> tuple[Ar
 
 
 def normal(noise: Noise, shape: tuple[int, ...], axis: int = -1) -> Array:
-    """Standard normal float32 numbers that depend on the noise and their place alone.
+    """Draws standard normal variates that depend only on the noise source and their position.
 
     Args:
-        noise: where from.
-        shape: shape of the result.
-        axis: a hash makes two numbers: for the first and the second half of this axis.
+        noise: The noise source.
+        shape: Shape of the result.
+        axis: Axis along which the two words of each hash are placed: the first word in the
+            first half, the second word in the second half.
 
     Returns:
-        float32 of the given shape.
+        float32 array of the given shape.
     """
-    # 23 bits to the middle of one of 2^23 equal cells of (-1, 1): never +-1.
+    # 23 bits select one of 2^23 equal cells of (-1, 1); its center is never -1 or 1.
     bits = _bits(noise, shape, axis) >> 9
-    centred = bits.astype(jnp.float32) * np.float32(2**-22) - np.float32(1 - 2**-23)
-    return np.float32(math.sqrt(2)) * lax.erf_inv(centred)
+    centered = bits.astype(jnp.float32) * np.float32(2**-22) - np.float32(1 - 2**-23)
+    return np.float32(math.sqrt(2)) * lax.erf_inv(centered)
 
 
 def uniform(noise: Noise, shape: tuple[int, ...]) -> Array:
-    """float32 numbers in [0, 1), multiples of 2^-24, of the given shape; as `normal`."""
+    """Draws uniform variates from [0, 1), multiples of 2^-24.
+
+    Args:
+        noise: The noise source.
+        shape: Shape of the result.
+
+    Returns:
+        float32 array of the given shape.
+    """
     return (_bits(noise, shape, -1) >> 8).astype(jnp.float32) * np.float32(2**-24)
 
 
@@ -108,7 +125,7 @@ def _bits(noise: Noise, shape: tuple[int, ...], axis: int) -> Array:
     axis %= len(shape)
     half = list(shape)
     half[axis] = -(-shape[axis] // 2)
-    counter = lax.iota(jnp.uint32, math.prod(half))
-    words = threefry2x32(noise.key, counter, jnp.broadcast_to(noise.block, counter.shape))
+    positions = lax.iota(jnp.uint32, math.prod(half))
+    words = threefry2x32(noise.key, positions, jnp.broadcast_to(noise.counter, positions.shape))
     both = jnp.concatenate([w.reshape(half) for w in words], axis)
     return lax.slice_in_dim(both, 0, shape[axis], axis=axis)

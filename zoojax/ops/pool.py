@@ -1,8 +1,8 @@
 """Max pooling with a cheap gradient.
 
-The gradient of ``jnp.max`` compares every input with the maximum and divides ties
-evenly. Keeping the winner's index instead costs a byte an output, and gives ties
-to the first in scan order, as torch does.
+The gradient of ``jnp.max`` compares every input with the maximum and splits it evenly between
+ties. Here, the index of the maximum is stored instead (one byte per output). The gradient goes
+to the first of equal inputs in scan order, as in torch.
 """
 
 import functools
@@ -12,23 +12,23 @@ import jax.numpy as jnp
 from jax import Array
 
 
-def _winner(y_BHPQWO: Array) -> tuple[Array, Array]:
+def _max_and_index(y_BHPQWO: Array) -> tuple[Array, Array]:
     positions = [
         y_BHPQWO[:, :, p, q] for p in range(y_BHPQWO.shape[2]) for q in range(y_BHPQWO.shape[3])
     ]
     best, index = positions[0], jnp.zeros(positions[0].shape, jnp.int8)
     for i, y in enumerate(positions[1:], start=1):
-        # A NaN wins, as in torch: a diverged member stays visibly diverged.
+        # NaNs propagate, as in torch, so that a diverged member remains visible as such.
         better = (y > best) | jnp.isnan(y)
         best, index = jnp.where(better, y, best), jnp.where(better, jnp.int8(i), index)
     return best, index
 
 
 def max_pool(y_BHPQWO: Array) -> Array:
-    """Maximum over the pooling positions that `zoojax.ops.conv` lays out.
+    """Computes the maximum over the pooling positions that `zoojax.ops.conv` lays out.
 
     Args:
-        y_BHPQWO: [batch, height, pool, pool, width, features].
+        y_BHPQWO: Convolved images, [batch, height, pool, pool, width, features].
 
     Returns:
         [batch, height, width, features].
@@ -38,11 +38,11 @@ def max_pool(y_BHPQWO: Array) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _max_pool(y_BHPQWO: Array, pool: int) -> Array:
-    return _winner(y_BHPQWO)[0]
+    return _max_and_index(y_BHPQWO)[0]
 
 
 def _forward(y_BHPQWO: Array, pool: int) -> tuple[Array, Array]:
-    return _winner(y_BHPQWO)
+    return _max_and_index(y_BHPQWO)
 
 
 def _backward(pool: int, index: Array, g_BHWO: Array) -> tuple[Array]:

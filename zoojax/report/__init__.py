@@ -3,10 +3,10 @@
     from pathlib import Path
     from zoojax import analysis, open_zoo, report
 
-    report.write(analysis.analyse(open_zoo("zoos/usps"), []), Path("report.html"))
+    report.write(analysis.analyze(open_zoo("zoos/usps"), []), Path("report.html"))
 
-`page.html` names the parts; the CSS and JS files are put into it as they are, with
-Plotly.js and the data. What comes from zoos travels as JSON, and the page shows it as text.
+`page.html` is the template; the CSS and JS files, Plotly.js and the data are inserted into it.
+All data from zoos is embedded as JSON, and the page only shows it as text, never as markup.
 """
 
 import html
@@ -21,27 +21,27 @@ from zoojax.report.data import payload
 
 __all__ = ["write"]
 
-# In this order: one script.
+# Concatenated in this order.
 _SCRIPTS = ("page", "figures", "representation", "tables")
 
 
-def write(found: Analysis, path: Path, figures: dict[str, Path] | None = None) -> None:
+def write(analysis: Analysis, path: Path, figures: dict[str, Path] | None = None) -> None:
     """Writes the report page; the same analysis gives the same bytes.
 
     Args:
-        found: what was found.
-        path: of the HTML file.
-        figures: PNG files by name, shown as they are.
+        analysis: the analysis.
+        path: path of the HTML file.
+        figures: PNG files to show, by name.
 
     Raises:
-        ZoojaxError: a figure cannot be read, or the disk refused.
+        ZoojaxError: a figure cannot be read, or writing failed.
     """
-    page = _page(payload(found, figures or {}))
+    page = _page(payload(analysis, figures or {}))
     atomic_write(path, lambda temporary: temporary.write_bytes(page.encode()))
 
 
 def _page(content: dict) -> str:
-    # Only here: no other part of zoojax needs it.
+    # Imported here because nothing else needs plotly.
     from plotly.offline import get_plotlyjs
 
     parts = {
@@ -51,12 +51,12 @@ def _page(content: dict) -> str:
         "data": _json(content),
         "js": "\n".join(_source(f"{name}.js") for name in _SCRIPTS),
     }
-    # Once over the page itself: what is put in is not looked at again.
+    # A single pass: placeholders in inserted text are not expanded.
     return re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], _source("page.html"))
 
 
 def _json(content: dict) -> str:
-    """JSON that no text within can end: a name may hold "</script>"."""
+    """JSON that is safe within a script element: a name may contain "</script>"."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
 

@@ -1,4 +1,4 @@
-"""What the report page knows, as JSON: members, populations, tables, words."""
+"""The data of the report page: members, populations, tables and texts, as JSON values."""
 
 import base64
 from pathlib import Path
@@ -16,98 +16,100 @@ from zoojax.report.tables import number, tables
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
-# What the page draws of every member and epoch, and between which values it may lie.
+# Metrics that the page draws for every member and epoch, and their ranges.
 _METRICS = {"test_acc": (0, 1), "train_acc": (0, 1), "ggap": (-1, 1), "sparsity": (0, 1)}
-# The code of a number that is not finite, and the highest of those that are.
-_NULL, _HIGHEST = 65535, 65534
-_LARGEST_FIGURE = 64 * MIB
+# Code of non-finite values, and largest code of finite ones.
+_NULL, _MAX_CODE = 65535, 65534
+_MAX_FIGURE_SIZE = 64 * MIB
 _CAPTIONS = {
     "trajectories": "Test accuracy over epochs: mean and standard deviation over members.",
-    "pruning_frequency": "How often each single weight is zero over the members, by layer "
+    "pruning_frequency": "Fraction of members in which each single weight is zero, by layer "
     "(Figure 3 of the paper).",
-    "layer_size": "Sparsity of a layer against its number of weights (Figure 4 of the paper).",
+    "layer_size": "Sparsity of each layer over its number of weights (Figure 4 of the paper).",
     "accuracy_over_sparsity": "Mean test accuracy over sparsity, by method "
     "(Figure 5 of the paper).",
-    "agreement_matrix": "Agreement of every pair of members: the share of test images on which "
-    "both predict the same class.",
-    "correlation": "Test accuracy before sparsification against after it, a dot a member.",
+    "agreement_matrix": "Agreement of every pair of members: the fraction of test images for "
+    "which both predict the same class.",
+    "correlation": "Test accuracy after sparsification over test accuracy before it, one dot per "
+    "member.",
     "representation_map": "Hyper-representation: two principal components of the embeddings, by "
     "property.",
-    "representation_reconstruction": "Reconstructed weights and log alphas over the true ones, of "
-    "members held out.",
-    "representation_losses": "Parts of the autoencoder's loss over its training.",
+    "representation_reconstruction": "Reconstructed weights and log alphas over the true ones, for "
+    "held-out members.",
+    "representation_losses": "Parts of the autoencoder's loss over its training epochs.",
 }
 
 
-def payload(found: Analysis, figures: dict[str, Path]) -> dict[str, Any]:
-    """All that goes into the page.
+def payload(analysis: Analysis, figures: dict[str, Path]) -> dict[str, Any]:
+    """All data that is embedded in the page.
 
     Args:
-        found: what was found.
+        analysis: the analysis.
         figures: PNG files by name.
+
+    Returns:
+        Values that `json` can serialize.
 
     Raises:
         ZoojaxError: a figure cannot be read.
     """
-    members = found.tables["members"]
+    members = analysis.tables["members"]
     dense = (
         members.filter(pl.col("method") == "dense").unique("member", keep="first").sort("member")
     )
     position = {member: row for row, member in enumerate(dense["member"].to_list())}
     return {
-        "zoo": _zoo(found, len(dense)),
-        "notes": [printable(note, 2000) for note in found.notes],
-        "cards": cards(found),
+        "zoo": _zoo(analysis, len(dense)),
+        "notes": [printable(note, 2000) for note in analysis.notes],
+        "cards": cards(analysis),
         "members": {
             "id": dense["member"].to_list(),
             "seed": dense["seed"].to_list(),
-            "hyper": {n: [_shown(v) for v in dense[n].to_list()] for n in _varying(found)},
+            "hyper": {
+                n: [_safe(v) for v in dense[n].to_list()] for n in _hyperparameters(analysis)
+            },
         },
-        "populations": _populations(found, members, position),
-        "representation": representation(found),
-        "tables": tables(found),
+        "populations": _populations(analysis, members, position),
+        "representation": representation(analysis),
+        "tables": tables(analysis),
         "figures": [_figure(name, path) for name, path in figures.items()],
         "versions": {
             printable(name, 60): printable(version, 60)
-            for name, version in sorted(found.zoo.config.versions.items())
+            for name, version in sorted(analysis.zoo.config.versions.items())
         },
         "source": paper.SOURCE,
     }
 
 
-def _shown(value: Any) -> Any:
+def _safe(value: Any) -> Any:
     return printable(value, 60) if isinstance(value, str) else number(value)
 
 
-def _varying(found: Analysis) -> list[str]:
-    columns = found.tables["members"].columns
-    return [name for name in hyperparameters(found.zoo) if name in columns]
+def _hyperparameters(analysis: Analysis) -> list[str]:
+    columns = analysis.tables["members"].columns
+    return [name for name in hyperparameters(analysis.zoo) if name in columns]
 
 
-def _zoo(found: Analysis, members: int) -> dict[str, Any]:
-    """The header: name, one sentence, and a sentence a twin."""
-    config = found.zoo.config
-    images = (
-        "images of its own"
-        if config.data is None
-        else f"the data set {printable(config.data.name)}"
-    )
-    words = [
+def _zoo(analysis: Analysis, members: int) -> dict[str, Any]:
+    """The header: name, one sentence on the zoo, and one per twin."""
+    config = analysis.zoo.config
+    images = "its own images" if config.data is None else f"data set {printable(config.data.name)}"
+    parts = [
         f"{members} member{'s' * (members != 1)} of the {config.architecture} CNN "
         f"({config.shape.size}x{config.shape.size}x{config.channels} images, "
         f"{config.classes} classes), trained on {images} for {config.epochs} epochs"
     ]
     if config.preset:
-        words.append(f"preset {printable(config.preset)}")
+        parts.append(f"preset {printable(config.preset)}")
     return {
         "name": printable(config.name),
-        "about": ", ".join(words) + ".",
-        "twins": [_twin(twin) for twin in found.twins],
+        "about": ", ".join(parts) + ".",
+        "twins": [_twin(twin) for twin in analysis.twins],
     }
 
 
 def _twin(twin: Zoo) -> str:
-    config, (start, epoch) = twin.config, (twin.config.parent, twin.config.epochs)
+    config, start, epochs = twin.config, twin.config.parent, twin.config.epochs
     name = printable(config.name)
     since = "" if start is None else f" from epoch {start.epoch}"
     if config.kind == "mp":
@@ -116,20 +118,20 @@ def _twin(twin: Zoo) -> str:
         )
         return (
             f"Magnitude pruning (MP): {name}, {config.scope} pruning{since} at {ratios}, "
-            f"then {epoch} epochs of fine-tuning."
+            f"then {epochs} epochs of fine-tuning."
         )
-    return f"Variational dropout (VD): {name}, {config.variant} variant{since}, {epoch} epochs."
+    return f"Variational dropout (VD): {name}, {config.variant} variant{since}, {epochs} epochs."
 
 
 def _populations(
-    found: Analysis, members: pl.DataFrame, position: dict[int, int]
+    analysis: Analysis, members: pl.DataFrame, position: dict[int, int]
 ) -> list[dict[str, Any]]:
-    """Dense, pruned by ratio, dropped out: numbers of each member and epoch."""
+    """The dense zoo, magnitude pruning by ratio, and variational dropout, with all metrics."""
     result = []
     for method in ("dense", "mp", "vd"):
         rows = members.filter(pl.col("method") == method)
-        twin = found.twin(method)
-        begun = None if twin is None or twin.config.parent is None else twin.config.parent.epoch
+        twin = analysis.twin(method)
+        start = None if twin is None or twin.config.parent is None else twin.config.parent.epoch
         for ratio in rows["ratio"].unique().sort().to_list():
             part = rows.filter(pl.col("ratio").eq_missing(pl.lit(ratio, pl.Float64)))
             label = "dense" if method == "dense" else method.upper()
@@ -138,25 +140,25 @@ def _populations(
                     "method": method,
                     "ratio": ratio,
                     "label": label if ratio is None else f"{label} {percent(ratio, 0)}",
-                    "begun": begun,
+                    "start": start,
                     **_arrays(part, position),
-                    "correlation": _correlations(found, method, ratio, part),
+                    "correlation": _correlations(analysis, method, ratio, part),
                 }
             )
     return result
 
 
 def _arrays(rows: pl.DataFrame, position: dict[int, int]) -> dict[str, Any]:
-    """Metrics of one population as [members, epochs], coded."""
+    """Encoded metrics of one population, each [members, epochs]."""
     ids, epochs = (rows[name].unique().sort() for name in ("member", "epoch"))
     at = (np.searchsorted(ids, rows["member"]), np.searchsorted(epochs, rows["epoch"]))
     parents = np.full(len(ids), -1)
     parents[at[0]] = [position.get(p, -1) for p in _parents(rows)]
     values = {}
     for name, (low, high) in _METRICS.items():
-        whole = np.full((len(ids), len(epochs)), np.nan)
-        whole[at] = np.where(rows["finite"].to_numpy(), rows[name].to_numpy(), np.nan)
-        values[name] = {"low": low, "high": high, "codes": _coded(whole, low, high)}
+        grid = np.full((len(ids), len(epochs)), np.nan)
+        grid[at] = np.where(rows["finite"].to_numpy(), rows[name].to_numpy(), np.nan)
+        values[name] = {"low": low, "high": high, "codes": _encode(grid, low, high)}
     return {
         "member": ids.to_list(),
         "parent": parents.tolist(),
@@ -166,38 +168,38 @@ def _arrays(rows: pl.DataFrame, position: dict[int, int]) -> dict[str, Any]:
 
 
 def _parents(rows: pl.DataFrame) -> list[int]:
-    """Which dense member each row goes back to; a dense one to itself."""
+    """The parent of each row; dense members are their own parents."""
     return rows.select(pl.coalesce("parent_id", "member"))["parent_id"].to_list()
 
 
-def _coded(values: np.ndarray, low: float, high: float) -> str:
-    """Little-endian uint16 in base64: low is 0, high 65534, what is not finite 65535."""
+def _encode(values: np.ndarray, low: float, high: float) -> str:
+    """Encodes values as base64 of little-endian uint16: low is 0, high 65534, non-finite 65535."""
     finite = np.isfinite(values)
     scaled = (np.where(finite, values, low) - low) / (high - low)
-    codes = np.rint(np.clip(scaled, 0, 1) * _HIGHEST)
+    codes = np.rint(np.clip(scaled, 0, 1) * _MAX_CODE)
     return base64.b64encode(np.where(finite, codes, _NULL).astype("<u2").tobytes()).decode()
 
 
 def _correlations(
-    found: Analysis, method: str, ratio: float | None, rows: pl.DataFrame
+    analysis: Analysis, method: str, ratio: float | None, rows: pl.DataFrame
 ) -> list[dict[str, float | None] | None]:
-    """Pearson's r and Kendall's tau with their intervals, an epoch of the population each."""
-    table = found.tables.get("correlation", pl.DataFrame())
+    """Pearson's r and Kendall's tau with their intervals, one entry per epoch."""
+    table = analysis.tables.get("correlation", pl.DataFrame())
     epochs = rows["epoch"].unique().sort().to_list()
     if table.is_empty():
         return [None] * len(epochs)
-    here = table.filter(
+    rows_here = table.filter(
         pl.col("method") == method,
         pl.col("ratio").eq_missing(pl.lit(ratio, pl.Float64)),
         pl.col("pearson").is_not_null(),
     )
     names = [f"{n}{end}" for n in ("pearson", "kendall") for end in ("", "_low", "_high")]
-    cells = {row["epoch"]: {n: number(row[n]) for n in names} for row in here.to_dicts()}
+    cells = {row["epoch"]: {n: number(row[n]) for n in names} for row in rows_here.to_dicts()}
     return [cells.get(epoch) for epoch in epochs]
 
 
 def _figure(name: str, path: Path) -> dict[str, str]:
-    image = read_bytes(path, _LARGEST_FIGURE)
+    image = read_bytes(path, _MAX_FIGURE_SIZE)
     caption = _CAPTIONS.get(name) or name.replace("_", " ").capitalize() + "."
     return {
         "name": name,

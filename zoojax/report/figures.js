@@ -1,69 +1,68 @@
-// Four figures, by Plotly.
+// The four interactive figures, drawn with Plotly.
 
-// Okabe and Ito's colours, which colour-blind readers tell apart; their darker blue is hard
-// to see on a dark page.
+// Okabe and Ito's color-blind-safe palette; its dark blue is hard to see on a dark page.
 const GREEN = "#009E73", VERMILLION = "#D55E00", PURPLE = "#CC79A7";
 const blue = () => (isDark() ? "#56B4E9" : "#0072B2");
-const colourOf = (method) => ({ dense: GREEN, mp: VERMILLION, vd: blue() })[method];
-const layerColours = () => [blue(), VERMILLION, GREEN, PURPLE, "#E69F00", "#8a8f98"];
+const colorOf = (method) => ({ dense: GREEN, mp: VERMILLION, vd: blue() })[method];
+const layerColors = () => [blue(), VERMILLION, GREEN, PURPLE, "#E69F00", "#8a8f98"];
 const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "x", "cross", "star"];
 const LABELS = {
   test_acc: "test accuracy", ggap: "gap", sparsity: "sparsity", train_acc: "train accuracy",
 };
-// From so many points on, figures are drawn by WebGL, where there is a graphics card for it.
-const MANY = 3000;
-const webgl = hasCard();
+// Figures with more points are drawn with WebGL, if there is a GPU.
+const MAX_SVG_POINTS = 3000;
+const webgl = hasGpu();
 
-/** WebGL in software is slower than SVG, and fills the console with warnings. */
-function hasCard() {
+/** Whether WebGL runs on a GPU: in software it is slower than SVG and logs warnings. */
+function hasGpu() {
   const gl = document.createElement("canvas").getContext("webgl");
   if (!gl) return false;
   let renderer = gl.getParameter(gl.RENDERER);
-  // Some browsers name the card only if asked so; others warn if they are.
-  const named = /WebKit/.test(renderer) && gl.getExtension("WEBGL_debug_renderer_info");
-  if (named) renderer = gl.getParameter(named.UNMASKED_RENDERER_WEBGL);
+  // Some browsers name the GPU only through this extension; others warn about its use.
+  const extension = /WebKit/.test(renderer) && gl.getExtension("WEBGL_debug_renderer_info");
+  if (extension) renderer = gl.getParameter(extension.UNMASKED_RENDERER_WEBGL);
   gl.getExtension("WEBGL_lose_context")?.loseContext();
   return !/swiftshader|llvmpipe|software|basic render/i.test(renderer);
 }
 
-const due = new Set();
+const pending = new Set();
 
-/** Draws before the next frame, once however often it is asked for. */
-function soon(draw) {
-  if (!due.size) requestAnimationFrame(() => {
-    const now = [...due];
-    due.clear();
+/** Schedules a drawing function for the next frame; repeated calls draw once. */
+function scheduleDraw(draw) {
+  if (!pending.size) requestAnimationFrame(() => {
+    const now = [...pending];
+    pending.clear();
     now.forEach((each) => each());
   });
-  due.add(draw);
+  pending.add(draw);
 }
 
 function plot(id, traces, x, y, uirevision) {
-  // Custom properties hold light-dark(...); colours that are in use are resolved.
+  // Read from elements in use, since custom properties hold unresolved light-dark(...).
   const { color: text, fontFamily: family } = getComputedStyle(document.body);
   const line = getComputedStyle($("top")).borderBottomColor;
-  const quiet = getComputedStyle($("source")).color;
-  const card = getComputedStyle($("theme")).backgroundColor;
-  const clear = "rgba(0,0,0,0)";
+  const muted = getComputedStyle($("source")).color;
+  const surface = getComputedStyle($("theme")).backgroundColor;
+  const transparent = "rgba(0,0,0,0)";
   const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true };
   const narrow = $(id).clientWidth < 600;
   const layout = {
     autosize: true, uirevision, hovermode: "closest",
-    paper_bgcolor: clear, plot_bgcolor: clear,
+    paper_bgcolor: transparent, plot_bgcolor: transparent,
     font: { color: text, size: narrow ? 12 : 14, family },
     margin: { l: 50, r: 12, t: 32, b: 40 },
     xaxis: { ...axis, ...x, title: { text: x.title, standoff: 8 } },
     yaxis: { ...axis, ...y, title: { text: y.title, standoff: 8 } },
     legend: { orientation: "h", x: 0, xanchor: "left", y: -0.2, yanchor: "top" },
-    hoverlabel: { bgcolor: card, bordercolor: line, font: { color: text }, align: "left" },
-    modebar: { bgcolor: clear, color: quiet, activecolor: text },
+    hoverlabel: { bgcolor: surface, bordercolor: line, font: { color: text }, align: "left" },
+    modebar: { bgcolor: transparent, color: muted, activecolor: text },
   };
-  // All of one type: what WebGL draws lies over all SVG.
+  // All traces of one type, since WebGL traces are drawn over all SVG traces.
   const count = traces.reduce((sum, trace) => sum + trace.x.length, 0);
-  for (const trace of traces) trace.type = webgl && count > MANY ? "scattergl" : "scatter";
+  for (const trace of traces) trace.type = webgl && count > MAX_SVG_POINTS ? "scattergl" : "scatter";
   Plotly.react(id, traces, layout, {
     responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"],
-    // Without this there is a button that sends the data away.
+    // Removes the button that would send the data to a server.
     showSendToCloud: false, plotlyServerURL: "",
   });
 }
@@ -71,7 +70,8 @@ function plot(id, traces, x, y, uirevision) {
 const share = { tickformat: ".1~%" };
 const foreground = () => getComputedStyle(document.body).color;
 
-/** Dots of members of some populations: x and y of (population, member). */
+/** A trace of dots for members of some populations; x and y are functions of (population,
+ * member). */
 function dots(name, chosen, x, y, template, marker) {
   const pairs = chosen.flatMap(([population, list]) => list.map((member) => [population, member]));
   return {
@@ -90,41 +90,41 @@ const ring = () => ({
 function drawSparsity() {
   if (!twins.length) return;
   const epoch = Number($("a-epoch").value);
-  const x = (p, m) => at(p, "sparsity", m, until(p, epoch));
-  const y = (p, m) => at(p, "test_acc", m, until(p, epoch));
+  const x = (p, m) => at(p, "sparsity", m, indexOfEpoch(p, epoch));
+  const y = (p, m) => at(p, "test_acc", m, indexOfEpoch(p, epoch));
   const template = "accuracy %{y:.1%}<br>sparsity %{x:.1%}";
   const traces = [], labels = [], means = [];
   for (const [method, symbol] of [["mp", "circle"], ["vd", "diamond"]]) {
-    const mine = twins.filter((each) => each.method === method);
-    if (!mine.length) continue;
-    const label = method.toUpperCase(), color = colourOf(method);
-    labels.push(`${label} epoch ${mine[0].epochs[until(mine[0], epoch)]}`);
+    const own = twins.filter((each) => each.method === method);
+    if (!own.length) continue;
+    const label = method.toUpperCase(), color = colorOf(method);
+    labels.push(`${label} epoch ${own[0].epochs[indexOfEpoch(own[0], epoch)]}`);
     const marker = { size: 6, opacity: 0.55, color, symbol };
-    traces.push(dots(label, mine.map((p) => [p, shown(p)]), x, y, template, marker));
-    // Ratios of pruning at this epoch; epochs of dropout up to this one.
+    traces.push(dots(label, own.map((p) => [p, shown(p)]), x, y, template, marker));
+    // Pruning ratios at this epoch; epochs of variational dropout up to this one.
     const steps = method === "mp"
-      ? mine.map((p) => [p, until(p, epoch)])
-      : mine[0].epochs.slice(0, until(mine[0], epoch) + 1).map((_, i) => [mine[0], i]);
+      ? own.map((p) => [p, indexOfEpoch(p, epoch)])
+      : own[0].epochs.slice(0, indexOfEpoch(own[0], epoch) + 1).map((_, i) => [own[0], i]);
     const line = (metric) =>
       steps.map(([p, i]) => mean(shown(p).map((member) => at(p, metric, member, i))));
     means.push({
-      name: `${label} mean${method === "vd" ? ", up to here" : ""}`, mode: "lines+markers",
+      name: `${label} mean${method === "vd" ? ", up to this epoch" : ""}`, mode: "lines+markers",
       x: line("sparsity"), y: line("test_acc"),
       marker: { size: 7, symbol }, line: { color, width: 3 },
       hovertemplate: `${label} mean<br>${template}<extra></extra>`,
     });
   }
-  const begun = until(dense, twins[0].begun);
-  const level = mean(shown(dense).map((member) => at(dense, "test_acc", member, begun)));
+  const start = indexOfEpoch(dense, twins[0].start);
+  const level = mean(shown(dense).map((member) => at(dense, "test_acc", member, start)));
   means.push({
     name: "dense mean", mode: "lines", x: [0, 1], y: [level, level],
     line: { color: GREEN, width: 2.5, dash: "dash" },
     hovertemplate: "dense mean %{y:.1%}<extra></extra>",
   });
   traces.push(...means);
-  const found = twins.map((p) => [p, highlighted(p)]);
-  if (found.some(([, list]) => list.length)) {
-    traces.push(dots("highlighted", found, x, y, template, ring()));
+  const marked = twins.map((p) => [p, highlighted(p)]);
+  if (marked.some(([, list]) => list.length)) {
+    traces.push(dots("highlighted", marked, x, y, template, ring()));
   }
   $("a-label").textContent = labels.join(" · ");
   plot("a", traces, { title: "sparsity", ...share, range: [-0.03, 1.03] },
@@ -133,13 +133,13 @@ function drawSparsity() {
 
 let range = null;
 
-/** From the least to the greatest accuracy of all twins and epochs, so that the slider moves
- * dots and not the axis. */
+/** Range of accuracy over all twins and epochs, so that the axis stays when the slider
+ * moves. */
 function bounds() {
   if (range) return range;
   let low = Infinity, high = -Infinity;
   for (const population of twins) {
-    for (const value of numbers(population, "test_acc")) {
+    for (const value of metricValues(population, "test_acc")) {
       if (value < low) low = value;
       if (value > high) high = value;
     }
@@ -152,7 +152,7 @@ function bounds() {
 /** (b) A metric over epochs: all members in one trace, with gaps between them. */
 function drawTrajectories() {
   const population = populations[Number($("b-population").value)];
-  const metric = $("b-metric").value, { epochs } = population, color = colourOf(population.method);
+  const metric = $("b-metric").value, { epochs } = population, color = colorOf(population.method);
   const list = shown(population);
   const lines = (chosen, name, line) => {
     const trace = { name, mode: "lines", line, x: [], y: [], text: [] };
@@ -167,7 +167,7 @@ function drawTrajectories() {
       trace.y.push(null);
       trace.text.push("");
     }
-    // An epoch alone makes no line.
+    // A single epoch makes no line.
     if (epochs.length === 1) trace.mode = "markers";
     trace.hovertemplate = `%{text}<br>epoch %{x}, ${LABELS[metric]} %{y:.1%}<extra></extra>`;
     return trace;
@@ -180,20 +180,20 @@ function drawTrajectories() {
     line: { width: 4, color: foreground() }, marker: { size: 10, color: foreground() },
     hovertemplate: `mean<br>epoch %{x}, ${LABELS[metric]} %{y:.1%}<extra></extra>`,
   }];
-  const found = highlighted(population);
-  if (found.length) traces.push(lines(found, "highlighted", { width: 4, color: PURPLE }));
+  const marked = highlighted(population);
+  if (marked.length) traces.push(lines(marked, "highlighted", { width: 4, color: PURPLE }));
   plot("b", traces, { title: "epoch" }, { title: LABELS[metric], ...share },
     `b ${population.label} ${metric}`);
 }
 
-/** (c) Accuracy of twins over that of their parents. */
+/** (c) Accuracy of twins over accuracy of their parents. */
 function drawBeforeAfter() {
   if (!twins.length) return;
   const population = twins[Number($("c-population").value)];
-  const begun = until(dense, population.begun), epoch = Number($("c-epoch").value);
-  const x = (p, member) => at(dense, "test_acc", p.parent[member], begun);
+  const start = indexOfEpoch(dense, population.start), epoch = Number($("c-epoch").value);
+  const x = (p, member) => at(dense, "test_acc", p.parent[member], start);
   const y = (p, member) => at(p, "test_acc", member, epoch);
-  const marker = { size: 7, opacity: 0.6, color: colourOf(population.method) };
+  const marker = { size: 7, opacity: 0.6, color: colorOf(population.method) };
   const template = "before %{x:.1%}, after %{y:.1%}<br>sparsity %{customdata:.1%}";
   const chosen = (list) => [[population, list]], list = shown(population);
   const cloud = (name, which, look) => ({
@@ -205,12 +205,12 @@ function drawBeforeAfter() {
   if (known.length) {
     const ends = [Math.min(...known), Math.max(...known)];
     traces.push({
-      name: "as before", mode: "lines", x: ends, y: ends, hoverinfo: "skip",
+      name: "no change", mode: "lines", x: ends, y: ends, hoverinfo: "skip",
       line: { color: foreground(), dash: "dash", width: 1.5 },
     });
   }
-  const found = highlighted(population);
-  if (found.length) traces.push(cloud("highlighted", found, ring()));
+  const marked = highlighted(population);
+  if (marked.length) traces.push(cloud("highlighted", marked, ring()));
   $("c-label").textContent = `epoch ${population.epochs[epoch]}`;
   const cell = population.correlation[epoch];
   const digits = (name) => cell[name]?.toFixed(2) ?? "–";
@@ -219,18 +219,19 @@ function drawBeforeAfter() {
   $("c-title").textContent = title + (cell
     ? `Pearson's r ${text("pearson")}, Kendall's tau ${text("kendall")} over all members ` +
       "(95% intervals)."
-    : "no correlation, since too few members are left or all are equally accurate.");
+    : "no correlation: too few members are finite, or all are equally accurate.");
   plot("c", traces, { title: "dense test accuracy", ...share },
     { title: "test accuracy of the twin", ...share }, `c ${population.label}`);
 }
 
-/** (d) Layers: of dropout over epochs; of pruning, whose masks stay, over ratios. */
+/** (d) Sparsity of layers: over epochs for variational dropout, over ratios for magnitude
+ * pruning, whose masks are fixed. */
 function drawLayers() {
-  const table = named("layer_sparsity");
+  const table = tableNamed("layer_sparsity");
   if (!table) return;
   const column = (name) => table.columns.find((each) => each.name === name);
   const [method, layer, epoch] = ["method", "layer", "epoch"].map((name) => column(name).values);
-  const colours = layerColours(), { values, spread } = column("sparsity");
+  const colors = layerColors(), { values, spread } = column("sparsity");
   const chosen = $("d-population").value, over = chosen === "mp" ? column("ratio").values : epoch;
   let rows = [...method.keys()].filter((row) => method[row] === chosen.toUpperCase());
   if (chosen === "mp") {
@@ -238,13 +239,13 @@ function drawLayers() {
     rows = rows.filter((row) => epoch[row] === last);
   }
   const traces = [...new Set(layer)].map((name, i) => {
-    const mine = rows.filter((row) => layer[row] === name);
+    const own = rows.filter((row) => layer[row] === name);
     return {
-      name: escaped(name), mode: "lines+markers", x: mine.map((row) => over[row]),
-      y: mine.map((row) => values[row]),
-      error_y: { array: mine.map((row) => spread[row]), thickness: 1, width: 0 },
+      name: escaped(name), mode: "lines+markers", x: own.map((row) => over[row]),
+      y: own.map((row) => values[row]),
+      error_y: { array: own.map((row) => spread[row]), thickness: 1, width: 0 },
       marker: { size: 7, symbol: SYMBOLS[i % SYMBOLS.length] },
-      line: { color: colours[i % colours.length], width: 2 },
+      line: { color: colors[i % colors.length], width: 2 },
       hovertemplate: `${escaped(name)} %{y:.1%}<extra></extra>`,
     };
   });
@@ -254,12 +255,12 @@ function drawLayers() {
 
 function drawMembers() {
   countMembers();
-  [drawSparsity, drawTrajectories, drawBeforeAfter].forEach(soon);
+  [drawSparsity, drawTrajectories, drawBeforeAfter].forEach(scheduleDraw);
 }
 
 function drawAll() {
   drawMembers();
-  [drawLayers, drawMap, drawReconstruction].forEach(soon);
+  [drawLayers, drawMap, drawReconstruction].forEach(scheduleDraw);
 }
 
 function makeFigures() {
@@ -267,25 +268,25 @@ function makeFigures() {
     $(id).append(...list.map((population, i) => option(i, population.label)));
   choose("b-population", populations);
   for (const id of ["b-population", "b-metric"]) {
-    $(id).addEventListener("change", () => soon(drawTrajectories));
+    $(id).addEventListener("change", () => scheduleDraw(drawTrajectories));
   }
   $("a-section").hidden = $("c-section").hidden = !twins.length;
-  $("d-section").hidden = !named("layer_sparsity");
+  $("d-section").hidden = !tableNamed("layer_sparsity");
   if (!twins.length) return;
   choose("c-population", twins);
   const epochs = twins.map((population) => population.epochs.at(-1));
   Object.assign($("a-epoch"), { min: 0, max: Math.max(...epochs), value: Math.min(...epochs) });
-  $("a-epoch").addEventListener("input", () => soon(drawSparsity));
-  const reach = () => {
+  $("a-epoch").addEventListener("input", () => scheduleDraw(drawSparsity));
+  const resetSlider = () => {
     const max = twins[Number($("c-population").value)].epochs.length - 1;
     Object.assign($("c-epoch"), { min: 0, max, value: max });
-    soon(drawBeforeAfter);
+    scheduleDraw(drawBeforeAfter);
   };
-  $("c-population").addEventListener("change", reach);
-  $("c-epoch").addEventListener("input", () => soon(drawBeforeAfter));
-  reach();
+  $("c-population").addEventListener("change", resetSlider);
+  $("c-epoch").addEventListener("input", () => scheduleDraw(drawBeforeAfter));
+  resetSlider();
   const methods = [...new Set(twins.map((population) => population.method))].reverse();
   $("d-population").append(...methods.map((method) =>
     option(method, method === "mp" ? "MP, by ratio, last epoch" : "VD, by epoch")));
-  $("d-population").addEventListener("change", () => soon(drawLayers));
+  $("d-population").addEventListener("change", () => scheduleDraw(drawLayers));
 }

@@ -1,6 +1,7 @@
 "use strict";
-// The report page: the data, and which members are shown. figures.js draws, tables.js fills
-// in the rest and begins. Whatever comes from the data is set as text, never as markup.
+// The report page: data access, and the filters that select members. figures.js draws the
+// figures; tables.js fills in the rest and starts the page. Data is only set as text, never
+// as markup.
 
 const page = JSON.parse(document.getElementById("data").textContent);
 const { members, populations } = page;
@@ -8,16 +9,16 @@ const { members, populations } = page;
 const $ = (id) => document.getElementById(id);
 const option = (value, text) => Object.assign(new Option(text), { value });
 
-/** An element with a text and properties. */
+/** Creates an element with text and properties. */
 function make(tag, text = "", properties = {}) {
   return Object.assign(document.createElement(tag), { textContent: text }, properties);
 }
 
 // ---- Data -------------------------------------------------------------------------------
 
-/** Numbers of [members x epochs] from base64 of little-endian uint16: 0 stands for `low`,
- * 65534 for `high`, 65535 for a number that is not finite. Kept once decoded. */
-function numbers(population, metric) {
+/** Decodes a metric, [members x epochs], from base64 of little-endian uint16: 0 is `low`,
+ * 65534 is `high`, 65535 is non-finite. The result is cached. */
+function metricValues(population, metric) {
   const coded = population.values[metric];
   if (!coded.decoded) {
     const { low, high, codes } = coded, bytes = atob(codes);
@@ -32,10 +33,10 @@ function numbers(population, metric) {
 
 /** A metric of one member at a position of the population's epochs. */
 const at = (population, metric, member, epoch) =>
-  numbers(population, metric)[member * population.epochs.length + epoch];
+  metricValues(population, metric)[member * population.epochs.length + epoch];
 
-/** The position of the newest epoch up to one asked for. */
-const until = (population, epoch) =>
+/** Index of the last epoch that is not after the given one. */
+const indexOfEpoch = (population, epoch) =>
   Math.max(0, population.epochs.findLastIndex((each) => each <= epoch));
 
 function mean(values) {
@@ -45,27 +46,27 @@ function mean(values) {
 
 const dense = populations.find((each) => each.method === "dense");
 const twins = populations.filter((each) => each.method !== "dense");
-const named = (name) => page.tables.find((table) => table.name === name);
+const tableNamed = (name) => page.tables.find((table) => table.name === name);
 
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");
 
-/** Is the page dark: by the button if it was used, else as the reader's system is? */
+/** Whether the page is dark: as chosen with the button, else as the system is. */
 function isDark() {
   const { theme } = document.documentElement.dataset;
   return theme ? theme === "dark" : prefersDark.matches;
 }
 
-/** Text as Plotly shows it: it takes some tags in a text for markup. */
+/** Escapes text for Plotly, which interprets some tags as markup. */
 const escaped = (text) =>
   String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 
-/** What hover shows of a member; kept, since the sliders ask again and again. */
+/** Hover text of a member; cached, because sliders redraw often. */
 function describe(population, member) {
-  population.texts ??= population.member.map((_, each) => description(population, each));
+  population.texts ??= population.member.map((_, each) => hoverText(population, each));
   return population.texts[member];
 }
 
-function description(population, member) {
+function hoverText(population, member) {
   const row = population.parent[member];
   const lines = [`member ${population.member[member]} (${population.label})`];
   if (population !== dense) lines.push(`of dense member ${members.id[row]}`);
@@ -78,17 +79,17 @@ function description(population, member) {
 
 // ---- Which members are shown ------------------------------------------------------------
 
-const wanted = {}; // Hyper-parameter to value, of those that are filtered by.
+const filters = {}; // Selected value by hyperparameter, for those that are filtered.
 
-/** Is a dense member (a row of `members`) shown? */
-const shows = (row) =>
-  row >= 0 && Object.entries(wanted).every(([name, value]) => members.hyper[name][row] === value);
+/** Whether a dense member (a row of `members`) passes the filters. */
+const passes = (row) =>
+  row >= 0 && Object.entries(filters).every(([name, value]) => members.hyper[name][row] === value);
 
-/** Positions of the members of a population that are shown. */
+/** Indices of the members of a population that pass the filters. */
 const shown = (population) =>
-  [...population.member.keys()].filter((member) => shows(population.parent[member]));
+  [...population.member.keys()].filter((member) => passes(population.parent[member]));
 
-/** Positions of those that the reader looks for; shown even when filtered out. */
+/** Indices of the highlighted members; they are shown even if filtered out. */
 function highlighted(population) {
   const text = $("highlight").value.trim();
   const values = members[$("highlight-by").value];
@@ -98,11 +99,11 @@ function highlighted(population) {
 }
 
 function countMembers() {
-  const count = members.id.filter((_, row) => shows(row)).length;
+  const count = members.id.filter((_, row) => passes(row)).length;
   let text = `Showing ${count} of ${members.id.length} members.`;
-  const found = highlighted(dense).map((member) => members.id[member]);
+  const ids = highlighted(dense).map((member) => members.id[member]);
   if ($("highlight").value.trim() !== "") {
-    text += found.length ? ` Highlighted: ${found.join(", ")}.` : " No such member.";
+    text += ids.length ? ` Highlighted: ${ids.join(", ")}.` : " No such member.";
   }
   $("shown").textContent = text;
 }
@@ -114,8 +115,8 @@ function makeFilters() {
     const select = make("select", "", { name });
     select.append(option("", "all"), ...values.map((value, i) => option(i, value ?? "–")));
     select.addEventListener("change", () => {
-      if (select.value === "") delete wanted[name];
-      else wanted[name] = values[Number(select.value)];
+      if (select.value === "") delete filters[name];
+      else filters[name] = values[Number(select.value)];
       drawMembers();
     });
     const label = make("label", name.replaceAll("_", " "));
@@ -123,7 +124,7 @@ function makeFilters() {
     $("filter-fields").append(label);
   }
   if (!names.length) {
-    const text = "Members differ in their seeds alone: nothing to filter by.";
+    const text = "Members differ only in their seeds, so there is nothing to filter by.";
     $("filter-fields").append(make("p", text));
   }
   $("filters").addEventListener("submit", (event) => event.preventDefault());

@@ -1,23 +1,23 @@
-// A hyper-representation, by Plotly: the map of its embeddings, and what it reconstructs.
+// Plots of a hyper-representation: two-dimensional embeddings and reconstruction.
 
-const learned = page.representation;
+const representation = page.representation;
 const PROPERTIES = { test_acc: "test accuracy", sparsity: "sparsity", epoch: "epoch", ggap: "gap" };
-const PARTS = { train: "learned from", val: "validation", test: "held out" };
+const PARTS = { train: "training", val: "validation", test: "held out" };
 
-/** The value below which a share of finite values lies. */
-function quantile(values, share) {
-  const known = values.filter(Number.isFinite).sort((a, b) => a - b);
-  return known.length ? known[Math.round(share * (known.length - 1))] : 0;
+/** Returns a quantile of the finite values. */
+function quantile(values, fraction) {
+  const finite = values.filter(Number.isFinite).sort((a, b) => a - b);
+  return finite.length ? finite[Math.round(fraction * (finite.length - 1))] : 0;
 }
 
-/** (e) Embeddings in two dimensions, coloured by a property. */
+/** (e) Embeddings in two dimensions, colored by a property. */
 function drawMap() {
-  if (!learned) return;
-  const { states } = learned, property = $("e-property").value, chosen = $("e-part").value;
-  const values = states[property], whole = property === "epoch";
-  // A few extremes would leave one colour to all others.
+  if (!representation) return;
+  const { states } = representation, property = $("e-property").value, chosen = $("e-part").value;
+  const values = states[property], isInteger = property === "epoch";
+  // Color limits at quantiles, so that outliers do not compress the color scale.
   const scale = { cmin: quantile(values, 0.01), cmax: quantile(values, 0.99) };
-  const format = whole ? "%{marker.color}" : "%{marker.color:.1%}";
+  const format = isInteger ? "%{marker.color}" : "%{marker.color:.1%}";
   const traces = Object.keys(PARTS).filter((part) => !chosen || part === chosen).map((part, i) => {
     const rows = [...values.keys()].filter((row) => states.part[row] === part);
     return {
@@ -29,7 +29,7 @@ function drawMap() {
         ...scale, color: rows.map((row) => values[row]), colorscale: "Viridis",
         size: 7, opacity: 0.8, symbol: SYMBOLS[Object.keys(PARTS).indexOf(part)],
         showscale: i === 0,
-        colorbar: { title: { text: PROPERTIES[property] }, ...(whole ? {} : share) },
+        colorbar: { title: { text: PROPERTIES[property] }, ...(isInteger ? {} : share) },
       },
       hovertemplate: `%{text}<br>${PROPERTIES[property]} ${format}<extra></extra>`,
     };
@@ -37,38 +37,40 @@ function drawMap() {
   plot("e", traces, { title: "first component" }, { title: "second component" }, "e");
 }
 
-/** (f) Reconstructed numbers over the true ones, of one layer. */
+/** (f) Reconstructed against true values of one layer. */
 function drawReconstruction() {
-  if (!learned) return;
-  const pairs = learned.pairs[Number($("f-layer").value)];
+  if (!representation) return;
+  const pairs = representation.pairs[Number($("f-layer").value)];
   const ends = ["true", "reconstructed"].map((name) => pairs[name]).flat();
-  const reach = [quantile(ends, 0.001), quantile(ends, 0.999)];
-  const unit = pairs.quantity === "weights" ? "weight (deviations of its layer)" : "log alpha";
+  const range = [quantile(ends, 0.001), quantile(ends, 0.999)];
+  const unit = pairs.quantity === "weights" ? "weight (std of its layer)" : "log alpha";
   const traces = [{
     name: escaped(pairs.layer), mode: "markers", x: pairs.true, y: pairs.reconstructed,
     marker: { size: 5, opacity: 0.35, color: blue() },
     hovertemplate: "true %{x:.2f}<br>reconstructed %{y:.2f}<extra></extra>",
   }, {
-    name: "as it is", mode: "lines", x: reach, y: reach, hoverinfo: "skip",
+    name: "perfect reconstruction", mode: "lines", x: range, y: range, hoverinfo: "skip",
     line: { color: foreground(), width: 1.5, dash: "dash" },
   }];
   $("f-title").textContent = pairs.r2 === null ? ""
     : `R² ${(100 * pairs.r2).toFixed(1)}%` +
       (pairs.quantity === "weights" ? "." : ", on the scale of the loss.");
-  plot("f", traces, { title: `true ${unit}`, range: reach },
-    { title: "reconstructed", range: reach }, `f ${$("f-layer").value}`);
+  plot("f", traces, { title: `true ${unit}`, range },
+    { title: "reconstructed", range }, `f ${$("f-layer").value}`);
 }
 
 function makeRepresentation() {
-  $("representation-section").hidden = !learned;
-  if (!learned) return;
-  const count = learned.states.x.length;
-  $("e-title").textContent = "A dot a member and epoch: two principal components of its embedding"
-    + (count < learned.total ? `; ${count} of ${learned.total}, drawn at random.` : ".");
+  $("representation-section").hidden = !representation;
+  if (!representation) return;
+  const count = representation.states.x.length;
+  const { total } = representation;
+  $("e-title").textContent =
+    "One dot per member and epoch: two principal components of its embedding"
+    + (count < total ? `; ${count} of ${total}, sampled at random.` : ".");
   $("e-property").append(...Object.entries(PROPERTIES).map(([name, text]) => option(name, text)));
   $("e-part").append(option("", "all"),
     ...Object.entries(PARTS).map(([name, text]) => option(name, text)));
-  $("f-layer").append(...learned.pairs.map(({ quantity, layer }, i) =>
+  $("f-layer").append(...representation.pairs.map(({ quantity, layer }, i) =>
     option(i, `${quantity}, ${layer}`)));
   for (const id of ["e-property", "e-part"]) $(id).addEventListener("change", () => soon(drawMap));
   $("f-layer").addEventListener("change", () => soon(drawReconstruction));

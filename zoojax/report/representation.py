@@ -1,4 +1,4 @@
-"""A hyper-representation as the page draws it: a map of embeddings, and what comes back."""
+"""Data of the report's section on a hyper-representation: embeddings and reconstruction."""
 
 from typing import Any
 
@@ -7,42 +7,47 @@ import polars as pl
 from zoojax.analysis import Analysis
 from zoojax.report.tables import number
 
-# States that the map shows at most.
-_MOST = 4000
+# Maximum number of states in the embedding plot.
+_MAX_STATES = 4000
 _PROPERTIES = ("test_acc", "sparsity", "epoch", "ggap")
 
 
-def representation(found: Analysis) -> dict[str, Any] | None:
-    """States in two dimensions, and pairs of true and reconstructed numbers by layer.
+def representation(analysis: Analysis) -> dict[str, Any] | None:
+    """Collects the data of the hyper-representation section.
+
+    Args:
+        analysis: The analysis.
 
     Returns:
-        {"states", "pairs"}, columns as lists; None without a hyper-representation.
+        {"total", "states", "pairs"}: the number of states, a sample of them with
+        two-dimensional embeddings, and pairs of true and reconstructed values by quantity and
+        layer, with columns as lists. None without a hyper-representation.
     """
-    states = found.tables.get("representation_embeddings", pl.DataFrame())
+    states = analysis.tables.get("representation_embeddings", pl.DataFrame())
     if states.is_empty():
         return None
     total = len(states)
-    if total > _MOST:
-        states = states.with_row_index().sample(_MOST, seed=0).sort("index")
+    if total > _MAX_STATES:
+        states = states.with_row_index().sample(_MAX_STATES, seed=0).sort("index")
     columns = ("member", "epoch", "part", "x", "y", *_PROPERTIES)
     return {
         "total": total,
         "states": {name: _values(states[name]) for name in dict.fromkeys(columns)},
-        "pairs": _pairs(found),
+        "pairs": _pairs(analysis),
     }
 
 
-def _pairs(found: Analysis) -> list[dict[str, Any]]:
-    pairs = found.tables["representation_scatter"]
-    fit = found.tables["representation_reconstruction"].filter(part="test")
+def _pairs(analysis: Analysis) -> list[dict[str, Any]]:
+    pairs = analysis.tables["representation_scatter"]
+    fit = analysis.tables["representation_reconstruction"].filter(part="test")
     result = []
     for (quantity, layer), rows in pairs.group_by("quantity", "layer", maintain_order=True):
-        # R2 of log alphas is told on the scale of the loss.
-        of = "alphas" if quantity == "log alphas" else quantity
-        r2 = fit.filter(quantity=of, layer=layer)["r2"].to_list()
-        numbers = {name: _values(rows[name]) for name in ("true", "reconstructed")}
+        # R2 of log alphas is reported on the scale of the loss.
+        scaled = "alphas" if quantity == "log alphas" else quantity
+        r2 = fit.filter(quantity=scaled, layer=layer)["r2"].to_list()
+        values = {name: _values(rows[name]) for name in ("true", "reconstructed")}
         result.append(
-            {"quantity": quantity, "layer": layer, "r2": number(r2[0]) if r2 else None, **numbers}
+            {"quantity": quantity, "layer": layer, "r2": number(r2[0]) if r2 else None, **values}
         )
     return result
 

@@ -1,4 +1,4 @@
-// Header, summary, sortable tables, theme; and the beginning of it all.
+// Header, summary cards, sortable tables and theme; starts the page.
 
 // ---- Tables -----------------------------------------------------------------------------
 
@@ -10,12 +10,12 @@ const FORMATS = {
   points: (value) => `${points(value)} pp`,
   coefficient: (value) => value.toFixed(3),
 };
-// Within parentheses and brackets, the unit being said before them.
+// Within parentheses and brackets, without the unit.
 const ENDS = {
   share: (value) => (100 * value).toFixed(1), points, coefficient: FORMATS.coefficient,
 };
 
-/** A cell as text: mean (std), or value [low, high], or the value; null is a dash. */
+/** Formats a cell: mean (std), value [low, high], or the value; null is a dash. */
 function cell(column, row) {
   const value = column.values[row];
   if (value === null) return "–";
@@ -26,7 +26,7 @@ function cell(column, row) {
   return text;
 }
 
-/** Rows of a table in the order of a column; nulls last either way. */
+/** Row indices of a table, sorted by a column; nulls are last in either direction. */
 function sorted(table, column, ascending) {
   const { values, kind } = column, sign = ascending ? 1 : -1;
   const compare = kind === "text"
@@ -64,13 +64,13 @@ function makeTable(table) {
     head.append(header);
   }
   fill([...Array(table.rows).keys()]);
-  const whole = make("table"), top = make("thead");
+  const element = make("table"), top = make("thead");
   top.append(head);
-  whole.append(top, body);
-  return whole;
+  element.append(top, body);
+  return element;
 }
 
-/** Tables fold; their rows are made when they are first opened. */
+/** Tables are collapsible; their rows are created when first opened. */
 function makeTables() {
   for (const table of page.tables) {
     const details = make("details", "", { id: `table-${table.name}` });
@@ -89,9 +89,9 @@ function makeTables() {
   $("tables-section").hidden = !page.tables.length;
 }
 
-// ---- Words and pictures -----------------------------------------------------------------
+// ---- Texts and images --------------------------------------------------------------------
 
-function makeWords() {
+function makeTexts() {
   const list = (id, texts) => $(id).append(...texts.map((text) => make("li", text)));
   $("about").textContent = page.zoo.about;
   list("twins", page.zoo.twins);
@@ -136,7 +136,7 @@ function makeTheme() {
   show();
 }
 
-makeWords();
+makeTexts();
 makeTables();
 makeFilters();
 makeFigures();

@@ -1,4 +1,4 @@
-"""Tables of an analysis as the page shows them: columns with a kind, means with their std."""
+"""Formats the tables of an analysis for the page: typed columns, means with their std."""
 
 import math
 from typing import Any
@@ -8,29 +8,28 @@ import polars as pl
 from zoojax.analysis import Analysis
 from zoojax.text import printable
 
-_MOST = 200
+_MAX_ROWS = 200
 _PAPER = "paper"
-# Title and one line with the source of each table, in the order of the page.
-_ABOUT = {
+# Title and description of each table, in the order of the page.
+_DESCRIPTIONS = {
     _PAPER: (
-        "The paper's numbers beside ours",
-        "Mean (std) over members as the paper prints them, and ours; variational dropout at the "
-        "epoch, or the epoch of the nearest sparsity, that the paper gives. Shaded: further "
-        "from the paper's mean than its own standard deviation.",
+        "Comparison with the paper",
+        "Mean (std) over members in the paper and in this analysis. Variational dropout is "
+        "compared at the epoch that the paper gives, or at the epoch with the nearest sparsity. "
+        "Shaded: the difference exceeds the paper's standard deviation.",
     ),
     "trajectories": (
         "Trajectories",
-        "Mean (std) over members whose numbers are finite; gap = train - test accuracy. Tables 5 "
-        "and 6 of the paper.",
+        "Mean (std) over finite members; gap = train - test accuracy. Tables 5 and 6 of the paper.",
     ),
     "layer_sparsity": (
         "Sparsity of layers",
-        "Share of a layer's weights, biases aside, that are zero: mean (std) over members. Tables "
-        "7 and 8 and Figure 4 of the paper.",
+        "Fraction of a layer's weights (without biases) that are zero: mean (std) over members. "
+        "Tables 7 and 8 and Figure 4 of the paper.",
     ),
     "agreement_summary": (
         "Agreement of twins with their parents",
-        "Share of test images for which twin and parent predict the same class: mean (std) over "
+        "Fraction of test images for which twin and parent predict the same class: mean (std) over "
         "members. Equation 1, Tables 1 and 9 of the paper.",
     ),
     "correlation": (
@@ -40,57 +39,58 @@ _ABOUT = {
     ),
     "methods": (
         "Methods at equal sparsity",
-        "Accuracy of magnitude pruning less that of variational dropout where each member first "
-        "reaches the sparsity, linear between epochs; 95% bootstrap interval of the difference. "
-        "Not in the paper.",
+        "Accuracy of magnitude pruning minus that of variational dropout where each member first "
+        "reaches the sparsity, interpolated linearly between epochs; 95% bootstrap interval of "
+        "the difference. Not in the paper.",
     ),
     "crossing": (
-        "Where the methods cross",
-        "Above and below: the neighbouring measured ratios between which variational dropout "
-        "becomes the more accurate, and the mean difference (MP less VD) at each. Not in the "
-        "paper.",
+        "Crossover of the methods",
+        "Above and below: the neighboring measured ratios between which variational dropout "
+        "becomes more accurate, and the mean difference (MP minus VD) at each. Not in the paper.",
     ),
     "friendliness": (
-        "Friendly and hard members",
-        "change = twin's test accuracy - parent's; rank 1 lost the least of its method and "
-        "ratio; the best tenth is friendly, the worst hard. Not in the paper.",
+        "Prunability of members",
+        "change = test accuracy of the twin - that of its parent. Rank 1 lost the least within "
+        "its method and ratio. Group: friendly for the tenth that lost the least, hard for the "
+        "tenth that lost the most. Not in the paper.",
     ),
     "consistency": (
-        "Friendly here, friendly there?",
-        "Kendall's tau-b of the members' changes in two populations, and the share of the "
-        "first's friendly tenth that is friendly in the other (chance: 10%). Not in the paper.",
+        "Rank consistency",
+        "Kendall's tau-b of the members' changes in two populations, and the fraction of the "
+        "first population's friendly members that are also friendly in the other (chance: 10%). "
+        "Not in the paper.",
     ),
     "predictability": (
-        "Predicted before sparsifying",
+        "Predictability from the dense zoo",
         "Ridge regression on each layer's weight statistics, and linear regression on dense "
-        "accuracy, five-fold cross-validated: R² and Kendall's tau of prediction and truth. Not "
-        "in the paper.",
+        "accuracy, five-fold cross-validated: R² and Kendall's tau of predicted and true values. "
+        "Not in the paper.",
     ),
     "hyperparameters": (
-        "By hyper-parameter",
-        "Members of the newest epoch by the value of each hyper-parameter that varies: mean "
-        "(std). Not in the paper.",
+        "By hyperparameter",
+        "Metrics of the last epoch by the value of each hyperparameter that varies: mean (std). "
+        "Not in the paper.",
     ),
     "change_by_hyperparameters": (
-        "Before and after, by hyper-parameter",
+        "Before and after, by hyperparameter",
         "Accuracy before and after sparsification, its change (mean and std over members), and "
         "their correlation within the group. Not in the paper.",
     ),
     "representation_summary": (
         "Hyper-representation",
-        "R² of weights and alphas reconstructed, and of ridge probes of properties from "
-        "embeddings, raw weights, and layer statistics, on members held out. Table 3 of the "
+        "R² of reconstructed weights and alphas, and of ridge probes that predict properties from "
+        "embeddings, raw weights and layer statistics, on held-out members. Table 3 of the "
         "paper.",
     ),
     "representation_reconstruction": (
         "Reconstruction by layer",
-        "R² about each layer's own mean, by part of the split: weights in units of their layer's "
-        "deviation, alphas on the scale of the loss, log alphas as they are.",
+        "R² about the mean of each layer, by part of the split: weights in units of their "
+        "layer's standard deviation, alphas on the scale of the loss, log alphas unscaled.",
     ),
     "representation_properties": (
         "Probes of properties",
-        "Ridge regression, its penalty (lambda) chosen on validation members: R² and Kendall's "
-        "tau on members held out.",
+        "Ridge regression with the penalty (lambda) chosen on validation members: R² and "
+        "Kendall's tau on held-out members.",
     ),
 }
 _LABELS = {
@@ -113,10 +113,10 @@ _KINDS = {
     "change": "points",
     **dict.fromkeys(("ratio", "other_ratio", "above", "below"), "ratio"),
 }
-# Columns whose text names methods, or quantities.
+# Columns whose values are names of methods, or of quantities.
 _METHODS, _QUANTITIES = ("method", "other_method"), ("quantity", "target", "property")
-# Shares in [0, 1]; any other float, such as a hyper-parameter, is written as it is.
-_SHARES = (
+# Fractions in [0, 1], shown in percent; other floats, such as hyperparameters, are not.
+_FRACTIONS = (
     "weights",
     "alphas",
     "accuracy",
@@ -131,7 +131,7 @@ _SHARES = (
 
 
 def number(value: Any) -> Any:
-    """A value as JSON may hold it: no NaN; floats to four digits, small ones to four of theirs."""
+    """A value for JSON: NaN as None, floats rounded to four decimals or significant digits."""
     if not isinstance(value, float):
         return value
     if not math.isfinite(value):
@@ -139,38 +139,41 @@ def number(value: Any) -> Any:
     return float(f"{value:.4g}") if abs(value) < 0.01 else round(value, 4)
 
 
-def tables(found: Analysis) -> list[dict[str, Any]]:
-    """The tables that were found, in the order of the page."""
+def tables(analysis: Analysis) -> list[dict[str, Any]]:
+    """The tables of an analysis, in the order of the page."""
     return [
-        _table(name, found.tables[name])
-        for name in _ABOUT
-        if name in found.tables and len(found.tables[name])
+        _table(name, analysis.tables[name])
+        for name in _DESCRIPTIONS
+        if name in analysis.tables and len(analysis.tables[name])
     ]
 
 
 def _table(name: str, table: pl.DataFrame) -> dict[str, Any]:
-    title, about = _ABOUT[name]
-    if name == "friendliness" and len(table) > _MOST:
-        about += f" {_MOST} of {len(table)} rows: half of the best ranks, half of the worst."
+    title, about = _DESCRIPTIONS[name]
+    if name == "friendliness" and len(table) > _MAX_ROWS:
+        about += f" Shown are {_MAX_ROWS} of {len(table)} rows: the best and the worst ranks."
         table = table.sort("rank", "method", "ratio")
-        table = pl.concat([table.head(_MOST // 2), table.tail(_MOST // 2)])
-    # Without pruned twins no row has a ratio.
-    empty = [c for c in ("ratio", "other_ratio") if c in table.columns and _nothing(table[c])]
+        table = pl.concat([table.head(_MAX_ROWS // 2), table.tail(_MAX_ROWS // 2)])
+    # Without magnitude-pruned twins no row has a ratio.
+    empty = [c for c in ("ratio", "other_ratio") if c in table.columns and _is_empty(table[c])]
     table = table.drop(empty)
     result = {"name": name, "title": title, "about": about, "rows": len(table)}
     result["columns"] = _columns(table)
     if name == _PAPER:
-        off = (pl.col("difference").abs() > pl.col("paper_std")).fill_null(False)
-        result["shaded"] = {"column": "difference", "rows": table.select(off).to_series().to_list()}
+        exceeds = (pl.col("difference").abs() > pl.col("paper_std")).fill_null(False)
+        result["shaded"] = {
+            "column": "difference",
+            "rows": table.select(exceeds).to_series().to_list(),
+        }
     return result
 
 
-def _nothing(column: pl.Series) -> bool:
+def _is_empty(column: pl.Series) -> bool:
     return column.null_count() == len(column)
 
 
 def _columns(table: pl.DataFrame) -> list[dict[str, Any]]:
-    """Columns; `<x>_std` goes with `<x>_mean`, and ends of an interval with what they are of."""
+    """Columns; standard deviations and interval ends are merged into the column they belong to."""
     names, result = table.columns, []
     for position, name in enumerate(names):
         after = names[position + 1 :]
@@ -205,11 +208,11 @@ def _label(name: str) -> str:
 
 
 def _kind(table: pl.DataFrame, name: str) -> str:
-    """How the page writes a column: "text", "whole", "share", "plain", one of `_KINDS`."""
+    """How the page formats a column: "text", "whole", "share", "plain", or one of `_KINDS`."""
     dtype = table.schema.get(name)
     if dtype is not None and not dtype.is_numeric():
         return "text"
     if dtype is not None and dtype.is_integer():
         return "whole"
-    share = name in _SHARES or name.endswith("_acc") or name.startswith("sparsity")
-    return _KINDS.get(name, "share" if share else "plain")
+    fraction = name in _FRACTIONS or name.endswith("_acc") or name.startswith("sparsity")
+    return _KINDS.get(name, "share" if fraction else "plain")

@@ -1,0 +1,1 @@
+"""Runtime environment: JAX startup, populations on devices, processes, signals."""

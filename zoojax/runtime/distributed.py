@@ -1,8 +1,8 @@
-"""Several processes at one zoo: who they are, and what they tell each other.
+"""Multi-process coordination via jax.distributed.
 
-JAX's distributed runtime starts them and watches them. Members are independent: each
-process has rows of the members table to itself and works on them with its own devices. All
-that is exchanged is a table of metrics an epoch, and whether saving went well.
+Members are independent of each other: each process owns some rows of the members table and
+trains them on its own devices. The processes exchange only a table of metrics per epoch, and
+whether saving has succeeded.
 """
 
 import functools
@@ -14,31 +14,29 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import polars as pl
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from zoojax.errors import ZoojaxError
-from zoojax.runtime import signals
+from zoojax.runtime import collectives, host, signals
 from zoojax.runtime.population import AXIS
 from zoojax.text import printable
 
-# Seconds without a sign of life after which JAX ends the others, naming who is gone.
+# Seconds without a heartbeat after which JAX names the dead process and ends the others.
 HEARTBEAT = 30
-# Where launchers say how many processes they started.
+# Variables in which launchers store the number of processes.
 _COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
-# Seconds that the others may take to start before it is said what is waited for; and until
-# they are given up.
+# Seconds to wait for the other processes before a warning, and before giving up.
 _PATIENCE, _START = 1.5, 300
-# Where each process is, in their order: (host, process id of the system).
-_places: list[tuple[str, int]] = []
+# (host name, pid) of every process, ordered by process index.
+_process_addresses: list[tuple[str, int]] = []
 _is_joining = False
 
 
@@ -47,25 +45,26 @@ class WaitingWarning(UserWarning):
 
 
 class RemoteProcessError(ZoojaxError):
-    """Another process has failed, and has said why."""
+    """Another process has failed and has reported its error."""
 
 
 def initialize(
     coordinator: str | None = None, count: int | None = None, index: int | None = None
 ) -> None:
-    """Joins the processes that were started together; alone, does nothing.
+    """Joins the processes that were started together; does nothing if there is only one.
 
-    To be called before JAX is first used. On SLURM, Open MPI, Kubernetes and TPU
-    `jax.distributed` finds the others by itself.
+    Call this function before JAX is first used. On SLURM, Open MPI, Kubernetes and TPU,
+    `jax.distributed` finds the other processes by itself.
 
     Args:
-        coordinator: host:port of process 0, free there; None to find it.
-        count: how many processes there are; 1 looks for no others.
-        index: which of them this is, from 0.
+        coordinator: Host and port ("host:port") of process 0, with a free port; None to detect
+            it.
+        count: Number of processes; 1 disables the search for others.
+        index: Index of this process, from 0.
 
     Raises:
-        ZoojaxError: only some of the three are given, the others do not answer, or they do
-            not all have as many devices.
+        ZoojaxError: If only some of the arguments are given, the other processes do not answer,
+            or the processes have different numbers of devices.
     """
     if coordinator is None and (count == 1 or "1" in map(os.environ.get, _COUNTS)):
         return
@@ -76,44 +75,56 @@ def initialize(
         )
     if coordinator is not None and (count is None or index is None or not 0 <= index < count):
         raise ZoojaxError(f"--process-id {index} is not one of 0 to {(count or 0) - 1}")
-    # SIGTERM is ours: training ends with everything durable.
+    # zoojax handles SIGTERM itself.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         _initialize(coordinator, count, index)
     except ZoojaxError:
         raise
     except ValueError as error:
-        # What it says where there is nothing to join.
+        # JAX's message if it detects no cluster.
         if coordinator is None and "coordinator_address should be defined" in str(error):
             return
         raise ZoojaxError(f"cannot join the other processes: {error}") from error
     except RuntimeError as error:
         if coordinator is None and "before any JAX calls" in str(error):
-            return  # Not at the start of a command: in a notebook, say.
+            return  # JAX is already in use, for example in a notebook
         reason = str(error).splitlines()[0]
         raise ZoojaxError(f"cannot join the other processes: {reason}") from error
-    except Exception as error:  # What looks for others asks the cluster, in its own words.
+    except Exception as error:  # cluster detection raises many types
         raise ZoojaxError(
             f"cannot find out whether there are other processes ({type(error).__name__}: {error}); "
             "give --num-processes 1 if there are none"
         ) from error
-    me = json.dumps([socket.gethostname(), os.getpid(), jax.local_device_count()])
-    with _output_to_errors():
-        told = [json.loads(place) for place in _gathered(me.encode())]
-    _places[:] = [(host, pid) for host, pid, _ in told]
-    devices = [number for _, _, number in told]
+    _exchange_addresses()
+
+
+def _exchange_addresses() -> None:
+    """Records the addresses of all processes and checks that they have equally many devices.
+
+    Raises:
+        ZoojaxError: If they do not.
+    """
+    address = json.dumps([socket.gethostname(), os.getpid(), jax.local_device_count()])
+    with _redirect_stdout_to_stderr():
+        addresses = [json.loads(message) for message in _all_gather(address.encode())]
+    _process_addresses[:] = [(name, pid) for name, pid, _ in addresses]
+    devices = [device_count for _, _, device_count in addresses]
     if len(set(devices)) > 1:
-        # JAX's and Orbax's own gathering needs it.
+        # JAX's and Orbax's own gather operations require it.
         raise ZoojaxError(
-            f"the processes have {', '.join(map(str, devices))} devices; give each as many, "
-            "on CPUs with JAX_NUM_CPU_DEVICES"
+            f"the processes have {', '.join(map(str, devices))} devices; give all of them the "
+            "same number, on CPUs with JAX_NUM_CPU_DEVICES"
         )
 
 
 def _initialize(coordinator: str | None, count: int | None, index: int | None) -> None:
-    """Waits for the others, in another thread: JAX does so in C++, and aborts when it gives up."""
+    """Calls jax.distributed.initialize in another thread.
+
+    JAX waits in C++, where signals are not handled, and aborts the process on a timeout.
+    """
     global _is_joining
-    connected = signals.begun(
+    connected = signals.submit(
         functools.partial(
             jax.distributed.initialize,
             *(coordinator, count, index),
@@ -123,7 +134,7 @@ def _initialize(coordinator: str | None, count: int | None, index: int | None) -
     )
     _is_joining = True
     if not wait([connected], _PATIENCE).done:
-        others, advice = _awaited(coordinator, count)
+        others, advice = _describe_missing(coordinator, count)
         warnings.warn(f"waiting for {others}; {advice}", WaitingWarning, stacklevel=3)
         if not wait([connected], _START - _PATIENCE).done:
             raise ZoojaxError(f"{others} did not start within {_START} seconds; {advice}")
@@ -131,30 +142,30 @@ def _initialize(coordinator: str | None, count: int | None, index: int | None) -
     connected.result()
 
 
-def _awaited(coordinator: str | None, count: int | None) -> tuple[str, str]:
-    """Who is waited for and who says that they are there; and what to do where they are not."""
+def _describe_missing(coordinator: str | None, count: int | None) -> tuple[str, str]:
+    """Describes the missing processes and their source, and what the user can do."""
     if coordinator is not None:
         return (
             f"the other processes of {count} (--num-processes) at {printable(coordinator)}",
-            "start all of them, or leave out --coordinator, --num-processes and --process-id "
-            "to run alone",
+            "start all of them, or omit --coordinator, --num-processes and --process-id to run "
+            "a single process",
         )
-    advice = "start all of them (with srun or mpirun), or give --num-processes 1 to run alone"
+    advice = "start all of them (with srun or mpirun), or give --num-processes 1 to run only one"
     for name in _COUNTS:
         if name in os.environ:
-            number = printable(os.environ[name], 20)
-            return f"the other processes of {number} ({name}={number})", advice
+            total = printable(os.environ[name], 20)
+            return f"the other processes of {total} ({name}={total})", advice
     return "the other processes that this one was started with", advice
 
 
 def is_joining() -> bool:
-    """Whether a thread waits for the others to start: only the end of the process ends that."""
+    """Whether a thread is waiting for other processes; it cannot be stopped before exit."""
     return _is_joining
 
 
 @contextmanager
-def _output_to_errors() -> Iterator[None]:
-    """Gloo announces connections on standard output, where results belong."""
+def _redirect_stdout_to_stderr() -> Iterator[None]:
+    """Redirects file descriptor 1, on which Gloo announces connections."""
     sys.stdout.flush()
     output = os.dup(1)
     os.dup2(2, 1)
@@ -166,120 +177,118 @@ def _output_to_errors() -> Iterator[None]:
 
 
 def is_distributed() -> bool:
-    """Whether there are others."""
-    return len(_places) > 1
+    """Whether there are other processes."""
+    return len(_process_addresses) > 1
 
 
 def process_count() -> int:
-    """How many processes there are."""
-    return max(1, len(_places))
+    """Returns the number of processes."""
+    return max(1, len(_process_addresses))
 
 
 def process_index() -> int:
-    """Which of them this is; the first one writes what there is one of."""
+    """Returns the index of this process; process 0 writes files that all processes share."""
     return jax.process_index() if is_distributed() else 0
 
 
 def local_rows(members: int) -> slice:
-    """The rows of the members table that are this process's: as many for each, and what is
-    left for the last.
+    """Returns the rows of the members table that belong to this process.
+
+    All processes have the same number of rows; the last one also has the remainder.
+
+    Args:
+        members: Number of members of the zoo.
 
     Raises:
-        ZoojaxError: there are more processes than members.
+        ZoojaxError: If there are more processes than members.
     """
-    each, me = members // process_count(), process_index()
-    if each == 0:
+    share, index = members // process_count(), process_index()
+    if share == 0:
         raise ZoojaxError(
             f"{members} members for {process_count()} processes; start at most {members}"
         )
-    return slice(each * me, members if me == process_count() - 1 else each * (me + 1))
+    is_last = index == process_count() - 1
+    return slice(share * index, members if is_last else share * (index + 1))
 
 
 def global_array(tree: Any) -> Any:
-    """Arrays of as many members from each process as single ones, laid over the processes."""
-    return _global(tree, PartitionSpec(AXIS))
+    """Combines each process's arrays into arrays sharded over the processes.
+
+    Args:
+        tree: A pytree of arrays with the same shape in every process, [members, ...].
+
+    Returns:
+        Global arrays, [members * process_count(), ...].
+    """
+    return collectives.make_global(tree, PartitionSpec(AXIS))
 
 
 def broadcast_from_last(tree: Any) -> Any:
-    """What the last process has, as arrays that all have."""
-    leaves, kind = jax.tree.flatten(tree)
-    own = b"".join(np.ascontiguousarray(x).tobytes() for x in leaves)
-    told = all_gather_bytes(own)[-1]
-    found, at = [], 0
-    row = sum(x.dtype.itemsize * math.prod(x.shape[1:]) for x in leaves)
+    """Sends the last process's arrays to all processes.
+
+    Args:
+        tree: A pytree of arrays, [rows, ...]; the number of rows may differ between processes.
+
+    Returns:
+        The arrays of the last process, as global replicated arrays.
+    """
+    leaves, treedef = jax.tree.flatten(tree)
+    content = b"".join(np.ascontiguousarray(x).tobytes() for x in leaves)
+    content = all_gather_bytes(content)[-1]
+    row_size = sum(x.dtype.itemsize * math.prod(x.shape[1:]) for x in leaves)
+    received, start = [], 0
     for x in leaves:
-        shape = (len(told) // row, *x.shape[1:])
-        end = at + x.dtype.itemsize * math.prod(shape)
-        found.append(np.frombuffer(told[at:end], x.dtype).reshape(shape))
-        at = end
-    return _global(jax.tree.unflatten(kind, found), PartitionSpec())
-
-
-def _global(tree: Any, spec: PartitionSpec) -> Any:
-    """Global arrays over one device of every process."""
-    firsts = {d.process_index: d for d in reversed(jax.devices())}
-    mesh = Mesh(np.array([firsts[i] for i in range(jax.process_count())]), (AXIS,))
-    sharding = NamedSharding(mesh, spec)
-    return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree
-    )
+        shape = (len(content) // row_size, *x.shape[1:])
+        end = start + x.dtype.itemsize * math.prod(shape)
+        received.append(np.frombuffer(content[start:end], x.dtype).reshape(shape))
+        start = end
+    return collectives.make_global(jax.tree.unflatten(treedef, received), PartitionSpec())
 
 
 def all_gather_bytes(message: bytes) -> list[bytes]:
-    """What every process says, in their order. Waits for all of them.
+    """Gathers one message from every process. Blocks until all processes have called it.
+
+    Args:
+        message: This process's message.
+
+    Returns:
+        The messages, ordered by process index.
 
     Raises:
-        ZoojaxError: one of them is gone.
+        ZoojaxError: If another process has ended.
     """
-    return _gathered(message) if is_distributed() else [message]
+    return _all_gather(message) if is_distributed() else [message]
 
 
-def _gathered(message: bytes) -> list[bytes]:
+def _all_gather(message: bytes) -> list[bytes]:
     try:
-        sizes = _rows(np.array([[len(message)]], np.int32))[:, 0]
-        # Powers of two: XLA compiles a program a shape.
-        padded = np.zeros((1, 1 << int(sizes.max()).bit_length()), np.uint8)
-        padded[0, : len(message)] = np.frombuffer(message, np.uint8)
-        rows = _rows(padded)
+        return collectives.all_gather(message)
     except (RuntimeError, ValueError) as error:
-        raise ZoojaxError(find_dead_process() or _unnamed()) from error
-    return [row[:size].tobytes() for row, size in zip(rows, sizes, strict=True)]
-
-
-def _rows(row: np.ndarray) -> np.ndarray:
-    """The rows of all processes, whatever devices they have."""
-    shared = global_array(row)
-    return np.asarray(_replicated(shared.sharding.mesh)(shared))
-
-
-@functools.cache
-def _replicated(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
-    return jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec()))
+        raise ZoojaxError(find_dead_process() or _unknown_failure()) from error
 
 
 def all_gather_table(table: pl.DataFrame) -> pl.DataFrame:
-    """The tables of all processes as one, in their order."""
+    """Concatenates the tables of all processes, ordered by process index."""
     memory = io.BytesIO()
     table.write_ipc(memory)
-    return pl.concat([pl.read_ipc(told) for told in all_gather_bytes(memory.getvalue())])
+    return pl.concat([pl.read_ipc(content) for content in all_gather_bytes(memory.getvalue())])
 
 
 def raise_if_any_failed(failure: ZoojaxError | None, number: int = 0) -> list[int]:
-    """Raises in all processes if any has failed: its own failure, or that another has.
+    """Raises in all processes if any of them has failed.
 
     Args:
-        failure: this process's.
-        number: not negative, told to the others.
+        failure: This process's error; None if it has not failed.
+        number: A non-negative number to send to all processes.
 
     Returns:
-        The numbers of all.
+        The numbers, ordered by process index.
 
     Raises:
-        ZoojaxError: as said.
+        ZoojaxError: `failure`, or a `RemoteProcessError` if another process has failed.
     """
-    numbers = [
-        int(t) for t in all_gather_bytes(str(-1 if failure is not None else number).encode())
-    ]
+    message = str(number if failure is None else -1)
+    numbers = [int(text) for text in all_gather_bytes(message.encode())]
     if failure is not None:
         raise failure
     if min(numbers) < 0:
@@ -289,10 +298,10 @@ def raise_if_any_failed(failure: ZoojaxError | None, number: int = 0) -> list[in
 
 @contextmanager
 def main_process_first() -> Iterator[bool]:
-    """Yields whether this process is the first; the others wait at the end for it.
+    """Yields whether this is process 0; at the end, the other processes wait for it.
 
     Raises:
-        ZoojaxError: in all of them, what it failed with or that it failed.
+        ZoojaxError: In all processes, if the body has failed in one of them.
     """
     try:
         yield process_index() == 0
@@ -304,23 +313,26 @@ def main_process_first() -> Iterator[bool]:
 
 
 def broadcast_from_first(number: int) -> int:
-    """What the first process says."""
+    """Returns process 0's number in all processes."""
     return int(all_gather_bytes(str(number).encode())[0])
 
 
 def find_dead_process(patience: float = 5.0) -> str | None:
-    """A sentence on a process of this host that has ended; None if all of them run.
+    """Describes a process on this host that has ended.
 
     Args:
-        patience: seconds to look for it: connections end before processes do.
+        patience: Seconds to search for; connections close before their process ends.
+
+    Returns:
+        An error message; None if all processes are running.
     """
     deadline = time.monotonic() + patience
     while is_distributed():
-        for i, (host, pid) in enumerate(_places):
-            if host == socket.gethostname() and not _runs(pid):
+        for i, (name, pid) in enumerate(_process_addresses):
+            if name == socket.gethostname() and not host.is_process_alive(pid):
                 return (
-                    f"process {i} of {process_count()} (pid {pid} on {host}) has ended; the same "
-                    "command, in all processes, goes on from the last whole epoch"
+                    f"process {i} of {process_count()} (pid {pid} on {name}) has ended; rerun "
+                    "the command in all processes to resume from the last complete epoch"
                 )
         if time.monotonic() > deadline:
             break
@@ -329,40 +341,32 @@ def find_dead_process(patience: float = 5.0) -> str | None:
 
 
 def wait_before_exit(patience: float = 20.0) -> None:
-    """To be called before this process ends for a reason that others may have, too.
+    """Makes process 0 wait until the other processes have ended.
 
-    The first one keeps JAX's coordination service. JAX aborts those that lose it, before
-    they have said why they end, or let go of their files: so the first one leaves last.
+    Call this function before exiting for a reason that may affect the other processes, too.
+    Process 0 hosts the coordination service and must exit last; otherwise JAX aborts the others
+    before they report errors and release their files.
 
     Args:
-        patience: seconds that it waits for those that do not end, or run on other hosts.
+        patience: Maximum number of seconds to wait, also for processes on other hosts, whose
+            end cannot be observed.
     """
     deadline, here = time.monotonic() + patience, socket.gethostname()
-    others = _places[1:] if process_index() == 0 else []
-    while time.monotonic() < deadline and any(host != here or _runs(pid) for host, pid in others):
+    others = _process_addresses[1:] if process_index() == 0 else []
+    while time.monotonic() < deadline and any(
+        name != here or host.is_process_alive(pid) for name, pid in others
+    ):
         time.sleep(0.1)
 
 
-def _unnamed() -> str:
-    """What is said where no one knows who is gone.
+def _unknown_failure() -> str:
+    """Returns the error message for a process that has ended and is not on this host.
 
-    JAX knows, when the heartbeats of a process on another host stay out: it names it and
-    ends this process while it waits.
+    Waits first: when the heartbeats of a process on another host stop, JAX names that process
+    and ends this one.
     """
     time.sleep(2 * HEARTBEAT)
-    return "another process no longer answers; the same command goes on from the last whole epoch"
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process of this host is alive, and not merely unburied."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return True
-    return state != "Z"
+    return (
+        "another process no longer answers; rerun the command in all processes to resume from "
+        "the last complete epoch"
+    )

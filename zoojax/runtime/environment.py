@@ -1,4 +1,4 @@
-"""Checks what JAX and XLA would end the process on, or wait for forever, before they start."""
+"""Detects settings on which JAX and XLA would abort or hang, before they start."""
 
 import _thread
 import contextlib
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import host
-from zoojax.text import printable
+from zoojax.text import first_line, printable
 
-# What results depend on is the same whatever the user's JAX is set to.
+# Options that results depend on; they override the user's JAX configuration.
 _FIXED = {
     "jax_enable_x64": False,
     "jax_numpy_dtype_promotion": "standard",
@@ -20,12 +20,13 @@ _FIXED = {
     "jax_threefry_partitionable": True,
 }
 _DEVICES = "JAX_NUM_CPU_DEVICES"
-_MOST_DEVICES = 4096
-# Threads that a command has at its busiest, measured: of JAX, Orbax, TensorStore and Polars.
-_THREADS, _THREADS_A_CORE, _THREADS_A_DEVICE = 40, 6, 2
-# Address space that they and what they load take besides the stacks.
-_ADDRESSES = 1400 * 2**20
-# Any use of XLA's flags parses them.
+_MAX_DEVICES = 4096
+# Peak number of threads of a command, as measured, including JAX, Orbax, TensorStore and Polars:
+# a constant, plus threads per core and per device.
+_THREADS, _THREADS_PER_CORE, _THREADS_PER_DEVICE = 40, 6, 2
+# Address space in bytes that the threads and the loaded libraries need besides thread stacks.
+_ADDRESS_SPACE = 1400 * 2**20
+# Accessing any option makes XLA parse its flags.
 _PARSE_FLAGS = (
     "from jaxlib import xla_client; "
     "xla_client.CompileOptions().executable_build_options.debug_options"
@@ -33,15 +34,16 @@ _PARSE_FLAGS = (
 
 
 def check_environment() -> None:
-    """Checks what can be without JAX, imports it and sets what results depend on.
+    """Checks the environment without JAX, then imports JAX and fixes its configuration.
 
     Raises:
-        ZoojaxError: a variable of JAX or XLA has no meaning, or there is no room for threads.
+        ZoojaxError: If an environment variable of JAX or XLA is invalid, or the process limits
+            do not allow enough threads.
     """
     devices = os.environ.get(_DEVICES)
-    if devices is not None and not _is_count(devices):
+    if devices is not None and not _is_device_count(devices):
         raise ZoojaxError(
-            f"{_DEVICES} is '{printable(devices)}'; give a whole number from 1 to {_MOST_DEVICES}, "
+            f"{_DEVICES} is '{printable(devices)}'; give a whole number from 1 to {_MAX_DEVICES}, "
             "or unset it to use every core"
         )
     _check_threads(
@@ -51,11 +53,12 @@ def check_environment() -> None:
     _check_flags()
     try:
         import jax
-    except ValueError as error:  # How it refuses variables.
-        raise ZoojaxError(f"JAX cannot start: {_first_line(error)}") from error
+    except ValueError as error:  # raised for invalid environment variables
+        raise ZoojaxError(f"JAX cannot start: {first_line(error)}") from error
     if jax.config.values["jax_disable_jit"]:
         raise ZoojaxError(
-            "JAX_DISABLE_JIT is set: populations are trained by compiled programs only; unset it"
+            "JAX_DISABLE_JIT is set, but populations are trained by compiled programs only; "
+            "unset it"
         )
     for name, value in _FIXED.items():
         if getattr(jax.config, name, value) != value:
@@ -63,39 +66,42 @@ def check_environment() -> None:
 
 
 def start_devices() -> None:
-    """Starts JAX's devices. To be called after other processes have been joined.
+    """Starts JAX's devices. Call this function after joining other processes.
 
     Raises:
-        ZoojaxError: there is none that the user asks for.
+        ZoojaxError: If no device is available, or none of the requested platform.
     """
     import jax
 
     try:
         jax.devices()
-    except Exception as error:  # Plugins of devices raise many kinds.
-        asked = os.environ.get("JAX_PLATFORMS")
-        reason = _first_line(error) if str(error) else "JAX finds none"
-        if asked:
+    except Exception as error:  # device plugins raise many types
+        platforms = os.environ.get("JAX_PLATFORMS")
+        reason = first_line(error) if str(error) else "JAX finds none"
+        if platforms:
             raise ZoojaxError(
-                f"JAX_PLATFORMS is '{printable(asked)}', and no such device can be used "
+                f"JAX_PLATFORMS is '{printable(platforms)}', and no such device can be used "
                 f"({reason}); unset it to use what is there"
             ) from error
         raise ZoojaxError(f"JAX finds no device: {reason}") from error
 
 
-def _is_count(text: str) -> bool:
+def _is_device_count(text: str) -> bool:
     # JAX reads -1 as "not set".
     return text == "-1" or (
-        text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= _MOST_DEVICES
+        text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= _MAX_DEVICES
     )
 
 
 def _check_threads(cores: int, devices: int) -> None:
-    """Raises ZoojaxError unless there is room for as many threads as XLA may start.
+    """Checks that as many threads as XLA may need can be started.
 
-    XLA ends the process when it cannot start one, or waits for it for ever.
+    XLA aborts the process or hangs if it cannot start a thread.
+
+    Raises:
+        ZoojaxError: If they cannot be started.
     """
-    wanted = _THREADS + _THREADS_A_CORE * cores + _THREADS_A_DEVICE * devices
+    needed = _THREADS + _THREADS_PER_CORE * cores + _THREADS_PER_DEVICE * devices
     gate = _thread.allocate_lock()
 
     def wait() -> None:
@@ -104,20 +110,27 @@ def _check_threads(cores: int, devices: int) -> None:
 
     started = 0
     try:
-        with gate, _reserved(_ADDRESSES):
-            for _ in range(wanted):
+        with gate, _reserve_address_space(_ADDRESS_SPACE):
+            for _ in range(needed):
                 _thread.start_new_thread(wait, ())
                 started += 1
     except (RuntimeError, OSError, MemoryError) as error:
         raise ZoojaxError(
-            f"there is no room for the {wanted} threads that may be needed (address space or "
-            f"processes end after {started}); raise the limits (ulimit -v, ulimit -u)"
+            f"up to {needed} threads may be needed, but only {started} can be started within the "
+            "limits on address space and processes; raise them (ulimit -v, ulimit -u)"
         ) from error
 
 
 @contextlib.contextmanager
-def _reserved(size: int) -> Iterator[None]:
-    """Holds address space of a size in bytes, without using memory; OSError if there is none."""
+def _reserve_address_space(size: int) -> Iterator[None]:
+    """Reserves address space without using memory.
+
+    Args:
+        size: Number of bytes.
+
+    Raises:
+        OSError: If there is not enough.
+    """
     if not hasattr(mmap, "MAP_PRIVATE"):  # on Windows
         yield
         return
@@ -127,23 +140,22 @@ def _reserved(size: int) -> Iterator[None]:
 
 
 def _check_flags() -> None:
-    """Raises ZoojaxError if XLA would end the process for XLA_FLAGS: another one tries."""
+    """Checks XLA_FLAGS in a child process, as XLA aborts the process on unknown flags.
+
+    Raises:
+        ZoojaxError: If XLA rejects the flags.
+    """
     if not os.environ.get("XLA_FLAGS"):
         return
     import subprocess
 
-    tried = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", _PARSE_FLAGS], capture_output=True, text=True, errors="replace"
     )
-    if tried.returncode == 0:
+    if result.returncode == 0:
         return
-    for line in tried.stderr.splitlines():
+    for line in result.stderr.splitlines():
         if "parse_flags" in line or "XLA_FLAGS" in line:
             reason = printable(line.partition("] ")[2] or line)
-            given = printable(os.environ["XLA_FLAGS"])
-            raise ZoojaxError(f"XLA does not take XLA_FLAGS '{given}': {reason}")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines() or [type(error).__name__]
-    return printable(lines[0])
+            flags = printable(os.environ["XLA_FLAGS"])
+            raise ZoojaxError(f"XLA does not accept XLA_FLAGS '{flags}': {reason}")

@@ -1,4 +1,4 @@
-"""This machine: its kind of processor, and where what was compiled for it is kept."""
+"""The host: its CPU and processes, and the user's cache folders for compiled code."""
 
 import contextlib
 import functools
@@ -12,122 +12,148 @@ from pathlib import Path
 import platformdirs
 
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
-# Folders of zoojax that end the path of a cache folder: zoojax, what is kept, the processor.
+# Trailing folders of a cache path that zoojax creates: zoojax, the kind of content, the CPU.
 _OWN_FOLDERS = 3
 _warned: set[Path] = set()
 
 
 class CacheWarning(UserWarning):
-    """Compiled code that was kept is not used, or compiled code cannot be kept."""
+    """Cached compiled code is ignored, or compiled code cannot be cached."""
 
 
 @functools.cache
 def cpu_fingerprint() -> str:
-    """What decides which machine code runs here; differs between unlike processors."""
+    """Describes the CPU; the text differs between CPUs that run different machine code."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    wanted = ("model name", "flags", "Features", "CPU part")
-    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(wanted)))
+    fields = ("model name", "flags", "Features", "CPU part")
+    return "\n".join(dict.fromkeys(line for line in lines if line.startswith(fields)))
 
 
 def cpu_count() -> int:
-    """Cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def cache_dir(what: str) -> Path:
-    """Folder in the user's cache for machine code; home folders are shared between machines.
+def is_process_alive(pid: int) -> bool:
+    """Whether a process of this host is running (not a zombie)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state != "Z"
+
+
+def cache_dir(name: str) -> Path:
+    """Returns the folder for machine code in the user's cache.
+
+    The path depends on the CPU, as home folders may be shared between machines.
 
     Args:
-        what: its name there.
+        name: Name of the folder's content, for example "kernels".
     """
-    kind = hashlib.sha256(cpu_fingerprint().encode()).hexdigest()[:16]
-    return Path(platformdirs.user_cache_dir("zoojax")) / what / kind
+    cpu = hashlib.sha256(cpu_fingerprint().encode()).hexdigest()[:16]
+    return Path(platformdirs.user_cache_dir("zoojax")) / name / cpu
 
 
-def private_cache_dir(what: str) -> Path | None:
-    """The folder of `cache`, made if needed, if nobody else can change what is in it.
+def private_cache_dir(name: str) -> Path | None:
+    """Creates the folder of `cache_dir` and checks that only this user can change its content.
 
-    Machine code is read from it and executed. Root and whoever owns the folders above
-    zoojax's are trusted; Windows keeps user folders private by itself.
+    Machine code is loaded from this folder and executed. Root and the owners of the folders
+    above zoojax's are trusted. On Windows, user folders are private by default.
 
     Args:
-        what: its name there.
+        name: Name of the folder's content, for example "kernels".
 
     Returns:
-        The folder without symbolic links; None, after a `CacheWarning`, if it cannot be made
-        or others can write in it.
+        The folder without symbolic links. None, after a `CacheWarning`, if it cannot be created
+        or other users can write to it.
     """
-    folder = cache_dir(what)
+    folder = cache_dir(name)
     try:
-        # Without links, nobody can redirect the path after the check.
+        # In a path without links, the folder cannot be redirected after the check.
         folder = folder.absolute().resolve()
         for part in reversed([folder, *folder.parents]):
             part.mkdir(0o700, exist_ok=True)
-        reason = _open_to_others(folder)
+        reason = _why_not_private(folder)
         if reason is None:
-            _shut(folder)
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle.
+            _make_private(folder)
+    except (OSError, RuntimeError) as error:  # RuntimeError: circular links
         reason = f"{folder}: {getattr(error, 'strerror', None) or error}"
     if reason is None:
         return folder
-    warn_of_cache(what, f"compiled code is not kept: {reason}")
+    warn_cache_unused(name, f"compiled code is not cached: {reason}")
     return None
 
 
-def warn_of_cache(what: str, message: str) -> None:
-    """Warns that the user's cache of compiled code is not used: once in a process."""
-    root = cache_dir(what).parents[1]
+def warn_cache_unused(name: str, message: str) -> None:
+    """Issues a `CacheWarning`, at most once per process.
+
+    Args:
+        name: Name of the cache folder's content.
+        message: The warning.
+    """
+    root = cache_dir(name).parents[1]
     if root not in _warned:
         _warned.add(root)
         warnings.warn(message, CacheWarning, stacklevel=2)
 
 
 def is_private(file: Path) -> bool:
-    """Whether a regular file belongs to this user or root, and only they can write to it."""
+    """Whether a regular file belongs to this user or root, and nobody else can write to it."""
     status = file.lstat()
     return stat.S_ISREG(status.st_mode) and (
         not hasattr(os, "geteuid")
-        or (_is_ours(status) and not status.st_mode & _WRITABLE_BY_OTHERS)
+        or (_is_trusted_owner(status) and not status.st_mode & _WRITABLE_BY_OTHERS)
     )
 
 
-def _is_ours(status: os.stat_result) -> bool:
+def _is_trusted_owner(status: os.stat_result) -> bool:
     return status.st_uid in (0, os.geteuid())
 
 
-def _open_to_others(folder: Path) -> str | None:
-    """Who else can change what is in a folder without links in its path; None if nobody."""
+def _why_not_private(folder: Path) -> str | None:
+    """Explains why other users can change a folder's content; None if they cannot.
+
+    Args:
+        folder: A path without links.
+    """
     if not hasattr(os, "geteuid"):
         return None
     for depth, part in enumerate([folder, *folder.parents]):
         status = part.lstat()
         if depth < _OWN_FOLDERS:
-            if not _is_ours(status):
+            if not _is_trusted_owner(status):
                 return f"{part} belongs to another user; remove it"
             if status.st_mode & _WRITABLE_BY_OTHERS:
-                return f"others can write in {part}; remove it"
+                return f"others can write to {part}; remove it"
         elif not status.st_mode & stat.S_ISVTX and (
             status.st_mode & stat.S_IWOTH
-            # A group with the user's number is the user's alone.
+            # A group with the same number as the user is the user's private group.
             or (status.st_mode & stat.S_IWGRP and status.st_gid not in (0, os.geteuid()))
         ):
-            return f"others can write in {part}; set XDG_CACHE_HOME to a private folder"
+            return f"others can write to {part}; set XDG_CACHE_HOME to a private folder"
     return None
 
 
-def _shut(folder: Path) -> None:
-    """Makes a folder of this user's private, without files that others could write to."""
+def _make_private(folder: Path) -> None:
+    """Makes this user's folder private and removes files that others could have written."""
     if not hasattr(os, "geteuid"):
         return
     status = folder.lstat()
     if status.st_mode & 0o077 and status.st_uid == os.geteuid():
         for file in folder.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # Another process has removed it.
+            with contextlib.suppress(FileNotFoundError):  # removed by another process
                 if not stat.S_ISDIR(file.lstat().st_mode) and not is_private(file):
                     file.unlink()
         folder.chmod(0o700)

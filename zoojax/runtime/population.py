@@ -1,4 +1,4 @@
-"""One member's function made a population's: vmap on a device, shard_map over devices."""
+"""Runs functions of one member on populations: vmap on a device, shard_map across devices."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,37 +9,45 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "population"
-# Members a CPU core trains at once. By XLA: their activations of a batch of ten fill its
-# second-level cache; with 16 variational dropout is a tenth slower than with 8, the large CNN a
-# sixth, and with 32 dense training of the small one a quarter. By the kernel, which
-# keeps one vector of members in cache: calls into it cost less the more members share one;
-# 32 gain a quarter on 16, 64 little more.
+# Number of members that a CPU core trains at once.
+# - XLA: the activations of 8 members (batches of ten) fill the second-level cache. With 16,
+#   variational dropout is a tenth slower and the large CNN a sixth; with 32, dense training of
+#   the small CNN is a quarter slower.
+# - Kernel: it keeps one vector of members in the cache, and the cost of a call is shared by all
+#   members. 32 are a quarter faster than 16; 64 are slightly faster still.
 _CPU_CHUNK = {"xla": 8, "kernel": 64}
-# Members in a vector of the kernel, on any processor a multiple of its own.
+# A multiple of the number of members in one vector of the kernel, on any processor.
 _LANES = 16
-# Bytes that a member of the small CNN takes while training: activations of a batch
-# of ten and what XLA keeps of them.
+# Memory for training one member of the small CNN: activations of a batch of ten, and
+# intermediate results that XLA keeps.
 _ACCELERATOR_BYTES_PER_MEMBER = 16 * 2**20
 _ALIGNMENT = 64
 
 
 def jit_fast_compile(program: Callable) -> Callable:
-    """`jax.jit` of what runs once: XLA takes half the time to compile it, and optimises less."""
+    """Applies `jax.jit` with few optimizations, for programs that run once.
+
+    XLA compiles them in half the time.
+    """
     return jax.jit(program, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """All local devices (or those given) in one axis, `population`."""
+    """Creates a mesh with one axis, `population`.
+
+    Args:
+        devices: The devices; None for all local devices.
+    """
     return Mesh(np.array(devices or jax.local_devices()), (AXIS,))
 
 
 def default_chunk(members: int, mesh: Mesh, engine: str) -> int:
-    """Members a device runs at once, chosen for the device, the engine and the population.
+    """Chooses how many members one device processes at once.
 
     Args:
-        members: of the population.
-        mesh: the devices.
-        engine: a name of `network.ENGINES`.
+        members: Size of the population.
+        mesh: The devices.
+        engine: A name of `zoojax.training.engine.ENGINES`.
     """
     device = mesh.devices.flat[0]
     limit = _CPU_CHUNK[engine]
@@ -48,7 +56,7 @@ def default_chunk(members: int, mesh: Mesh, engine: str) -> int:
         memory = stats.get("bytes_limit", 8 * 2**30)
         limit = max(1, int(memory * 0.5) // _ACCELERATOR_BYTES_PER_MEMBER)
     share = max(1, math.ceil(members / mesh.size))
-    # As few blocks as the limit allows, and those alike: the last is filled up.
+    # As few blocks as the limit allows, of equal size, since the last one is padded.
     chunk = math.ceil(share / math.ceil(share / limit))
     if engine == "kernel" and chunk < share:
         chunk = math.ceil(chunk / _LANES) * _LANES
@@ -56,10 +64,18 @@ def default_chunk(members: int, mesh: Mesh, engine: str) -> int:
 
 
 def blocks(members: np.ndarray, chunk: int, mesh: Mesh) -> list[np.ndarray]:
-    """Splits members (positions) into blocks of chunk x devices.
+    """Splits a population into blocks of `chunk` members per device.
 
-    The last block is filled up with its last member, so that every block runs the
-    same program: a member's result then depends on the chunk size alone.
+    The last block is padded with its last member, so that every block runs the same program.
+    The result of a member then depends on the chunk size only.
+
+    Args:
+        members: Positions of the members, [n].
+        chunk: Members per device.
+        mesh: The devices.
+
+    Returns:
+        Arrays of positions, all of length chunk * mesh.size.
     """
     size = chunk * mesh.size
     split = [members[i : i + size] for i in range(0, len(members), size)]
@@ -67,16 +83,16 @@ def blocks(members: np.ndarray, chunk: int, mesh: Mesh) -> list[np.ndarray]:
 
 
 def vmap_members(function: Callable, mesh: Mesh, in_axes: Sequence[int | None]) -> Callable:
-    """A function of one member made one of a block: not jitted.
+    """Maps a function of one member over a block of members, without jit.
 
     Args:
-        function: of one member.
-        mesh: the devices.
-        in_axes: for each argument 0 (stacked by member) or None (the same for all).
+        function: A function of one member.
+        mesh: The devices.
+        in_axes: For each argument, 0 (stacked by member) or None (shared by all members).
 
     Returns:
-        A function whose stacked arguments and results have the block's members as
-        leading axis, laid over the mesh.
+        A function whose stacked arguments and results have the block's members as leading
+        axis, sharded over the mesh.
     """
     specs = tuple(PartitionSpec(AXIS) if axis == 0 else PartitionSpec() for axis in in_axes)
     return jax.shard_map(
@@ -89,20 +105,20 @@ def vmap_members(function: Callable, mesh: Mesh, in_axes: Sequence[int | None]) 
 
 
 def shard_members(tree: Any, mesh: Mesh) -> Any:
-    """Lays a stacked pytree over the mesh, members along its axis."""
+    """Shards a stacked pytree over the mesh along its member axis."""
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(AXIS)))
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Puts the whole of a pytree of NumPy arrays on every device.
+    """Copies a pytree of NumPy arrays to every device.
 
-    CPU devices share one copy of it in memory, however many cores there are.
+    CPU devices share one copy in memory, however many there are.
     """
-    return jax.device_put(jax.tree.map(_aligned, tree), NamedSharding(mesh, PartitionSpec()))
+    return jax.device_put(jax.tree.map(_aligned_copy, tree), NamedSharding(mesh, PartitionSpec()))
 
 
-def _aligned(array: np.ndarray) -> np.ndarray:
-    """A copy that starts where XLA wants it, which it then takes without copying again."""
+def _aligned_copy(array: np.ndarray) -> np.ndarray:
+    """Copies an array to an address with XLA's alignment, so that XLA does not copy it again."""
     memory = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
@@ -111,15 +127,15 @@ def _aligned(array: np.ndarray) -> np.ndarray:
 
 
 def take(tree: Any, members: np.ndarray | slice | int) -> Any:
-    """Members of a stacked pytree, by position."""
+    """Selects members of a stacked pytree by position."""
     return jax.tree.map(lambda x: x[members], tree)
 
 
 def stack(trees: Sequence[Any]) -> Any:
-    """Single members to one stacked pytree (NumPy)."""
+    """Stacks the pytrees of single members (NumPy)."""
     return jax.tree.map(lambda *xs: np.stack(xs), *trees)
 
 
 def concatenate(trees: Sequence[Any]) -> Any:
-    """Stacked pytrees to one, along the member axis (NumPy)."""
+    """Concatenates stacked pytrees along the member axis (NumPy)."""
     return jax.tree.map(lambda *xs: np.concatenate(xs), *trees)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: never in the middle of a save, never lost, and soon."""
+"""Prompt, save-safe handling of SIGINT and SIGTERM."""
 
 import contextlib
 import functools
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# Signals that came and have not ended anything yet, oldest first.
+# Signals received since the current command started, oldest first.
 _received: list[int] = []
 
 
 class Interrupted(BaseException):
-    """A signal, on its way out through whatever is running.
+    """Raised in the main thread by SIGINT and SIGTERM.
 
     Attributes:
-        number: which signal.
+        number: Number of the signal.
     """
 
     def __init__(self, number: int):
@@ -29,33 +29,46 @@ class Interrupted(BaseException):
 
 
 def check() -> None:
-    """Raises `Interrupted` again where a finaliser or a callback swallowed it.
+    """Raises `Interrupted` again if the original exception was swallowed.
 
-    Python can only print an exception that leaves a finaliser. Long work calls this
-    between its steps, so that no signal is lost.
+    Python can only print an exception that is raised inside a finalizer or a callback. Long
+    loops call this function between their steps, so that no signal is lost.
+
+    Raises:
+        Interrupted: If a signal was received.
     """
     if _received:
         raise Interrupted(_received[0])
 
 
-def run_interruptible(work: Callable[..., _T], *arguments: object) -> _T:
-    """What `work(*arguments)` returns, where that waits for devices.
+def run_interruptible(function: Callable[..., _T], *arguments: object) -> _T:
+    """Calls a function that waits for devices, while the main thread handles signals.
 
-    An epoch of many members can take minutes, and Python handles no signal while its main
-    thread is inside XLA: another thread waits there.
+    An epoch of many members can take minutes, and Python handles no signals while its main
+    thread is inside XLA. The call is therefore made in another thread.
+
+    Args:
+        function: The function.
+        *arguments: Its arguments.
+
+    Returns:
+        The result of the call.
+
+    Raises:
+        Interrupted: If a signal arrives during the call.
     """
     if threading.current_thread() is not threading.main_thread():
-        return work(*arguments)
-    return begun(work, *arguments).result()
+        return function(*arguments)
+    return submit(function, *arguments).result()
 
 
-def begun(work: Callable[..., _T], *arguments: object) -> "Future[_T]":
-    """`work(*arguments)` in the thread that waits for devices; the main thread is free."""
-    return _waiter().submit(work, *arguments)
+def submit(function: Callable[..., _T], *arguments: object) -> "Future[_T]":
+    """Starts a call in the thread that waits for devices and returns its future."""
+    return _executor().submit(function, *arguments)
 
 
 @functools.cache
-def _waiter() -> "Executor":
+def _executor() -> "Executor":
     from concurrent.futures import ThreadPoolExecutor
 
     return ThreadPoolExecutor(1, "zoojax-waiter")
@@ -63,27 +76,27 @@ def _waiter() -> "Executor":
 
 @contextlib.contextmanager
 def raise_on_signal() -> Iterator[None]:
-    """Makes ctrl-C and SIGTERM raise `Interrupted` in here: for a command."""
+    """Raises `Interrupted` on SIGINT and SIGTERM inside the context, for the whole command."""
     _received.clear()
-    with _handling(_record_and_raise):
+    with _handle_signals(_record_and_raise):
         yield
 
 
 @contextlib.contextmanager
 def defer_signals() -> Iterator[None]:
-    """Holds ctrl-C and SIGTERM back until the end of it: for saving.
+    """Defers SIGINT and SIGTERM until the end of the context, for saving.
 
-    Threads of other libraries write files in here, which an exception in the main thread
-    would leave behind half done, or waiting for it for minutes. In another thread than
-    the main one, where no signal arrives, this does nothing.
+    During a save, threads of other libraries write files. An exception in the main thread
+    would leave these files partially written, or wait for the threads for minutes. Outside the
+    main thread, where no signals arrive, this context does nothing.
     """
-    came: list[int] = []
+    deferred: list[int] = []
     try:
-        with _handling(lambda number, frame: came.append(number)):
+        with _handle_signals(lambda number, frame: deferred.append(number)):
             yield
     finally:
-        if came:
-            signal.raise_signal(came[0])
+        if deferred:
+            signal.raise_signal(deferred[0])
 
 
 def _record_and_raise(number: int, frame: object) -> None:
@@ -92,13 +105,13 @@ def _record_and_raise(number: int, frame: object) -> None:
 
 
 @contextlib.contextmanager
-def _handling(handler) -> Iterator[None]:
+def _handle_signals(handler) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    previous = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
         yield
     finally:
-        for number, old in before.items():
+        for number, old in previous.items():
             signal.signal(number, old)

@@ -1,4 +1,4 @@
-"""Configures JAX before its first use: devices, compiled programs, processes."""
+"""Configures JAX before its first use: devices, compilation cache, processes."""
 
 import contextlib
 import gc
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from zoojax.runtime import host
 from zoojax.runtime.environment import check_environment, start_devices
 
-# Compiled programs are kept up to this size; the least recently used are removed.
+# Size limit of the compilation cache; the least recently used programs are removed.
 _PROGRAMS_BYTES = 2**30
 
 
@@ -19,9 +19,9 @@ class ProcessGroup(NamedTuple):
     """The processes that train one zoo together; None where the cluster provides a value.
 
     Attributes:
-        coordinator: host and port of process 0.
-        num_processes: number of processes.
-        process_id: which of them this is, from 0.
+        coordinator: Host and port of process 0.
+        num_processes: Number of processes.
+        process_id: Index of this process, from 0.
     """
 
     coordinator: str | None = None
@@ -30,20 +30,22 @@ class ProcessGroup(NamedTuple):
 
 
 def configure_jax(group: ProcessGroup | None = None) -> None:
-    """Makes every core a device of its own, and keeps compiled programs between commands.
+    """Makes each core a device and enables the persistent compilation cache.
 
-    XLA then runs one block of members a core without synchronising inside operations.
-    To be called before JAX is first used; accelerators are not touched by it. What the user
-    has set (JAX_NUM_CPU_DEVICES, JAX_COMPILATION_CACHE_DIR) is left as it is.
+    With one device per core, XLA runs one block of members on each core and does not
+    synchronize inside operations. Call this function before JAX is first used. It does not
+    affect accelerators, and keeps the user's settings (JAX_NUM_CPU_DEVICES,
+    JAX_COMPILATION_CACHE_DIR).
 
     Args:
-        group: how to join the processes that were started with this one; None for
-            commands of one process.
+        group: How to join the processes that were started with this one; None for commands
+            that run in one process.
 
     Raises:
-        ZoojaxError: JAX cannot run here, or the other processes cannot be joined.
+        ZoojaxError: If JAX cannot run here, or the other processes cannot be joined.
     """
-    # What imports make stays: to look for garbage in it would take a tenth of a command's start.
+    # Freeze imported objects so that the GC does not scan them at startup, which would take a
+    # tenth of a short command's time.
     gc.disable()
     try:
         check_environment()
@@ -55,17 +57,20 @@ def configure_jax(group: ProcessGroup | None = None) -> None:
 
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         jax.config.update("jax_num_cpu_devices", host.cpu_count())
-    _keep_programs()
+    _enable_compilation_cache()
     if group is not None:
         _join(group)
     start_devices()
 
 
 def join_processes(group: ProcessGroup) -> None:
-    """Joins the processes that were started with this one, for commands that train nothing.
+    """Joins the processes that were started with this one, for commands that do not train.
+
+    Args:
+        group: How to join them.
 
     Raises:
-        ZoojaxError: JAX cannot run here, or the other processes cannot be joined.
+        ZoojaxError: If JAX cannot run here, or the other processes cannot be joined.
     """
     check_environment()
     _join(group)
@@ -78,24 +83,15 @@ def _join(group: ProcessGroup) -> None:
     distributed.initialize(group.coordinator, group.num_processes, group.process_id)
     if not distributed.is_distributed():
         return
-    # One process tells what came of it; all may complain, and Gloo does so on file 1.
-    told = os.dup(1) if distributed.process_index() == 0 else os.open(os.devnull, os.O_WRONLY)
+    # Only process 0 prints results. All processes print warnings and errors. Gloo writes to
+    # file descriptor 1, which is redirected to standard error.
+    is_main = distributed.process_index() == 0
+    output = os.dup(1) if is_main else os.open(os.devnull, os.O_WRONLY)
     os.dup2(2, 1)
-    sys.stdout = os.fdopen(told, "w", errors="backslashreplace")
+    sys.stdout = os.fdopen(output, "w", errors="backslashreplace")
 
 
-def _sweep(folder: Path) -> None:
-    """Removes programs that an interruption left half written.
-
-    JAX writes a program, then when it was used last, and where that is missing keeps nothing new.
-    """
-    for program in folder.glob("*-cache"):
-        if not program.with_name(program.name.removesuffix("cache") + "atime").exists():
-            with contextlib.suppress(OSError):
-                program.unlink()
-
-
-def _keep_programs() -> None:
+def _enable_compilation_cache() -> None:
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
@@ -103,9 +99,21 @@ def _keep_programs() -> None:
     folder = host.private_cache_dir("programs")
     if folder is None:
         return
-    _sweep(folder)
+    _remove_partial_programs(folder)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", _PROGRAMS_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    # A program that cannot be read or kept is compiled; that is all there is to know.
+    # A program that cannot be read from or written to the cache is just compiled again.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation")
+
+
+def _remove_partial_programs(folder: Path) -> None:
+    """Removes cache entries that an interruption has left incomplete.
+
+    JAX writes a program and then its access time. If an access time is missing, JAX stops
+    adding programs to the cache.
+    """
+    for program in folder.glob("*-cache"):
+        if not program.with_name(program.name.removesuffix("cache") + "atime").exists():
+            with contextlib.suppress(OSError):
+                program.unlink()

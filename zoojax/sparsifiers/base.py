@@ -1,4 +1,4 @@
-"""What a sparsifier adds to training."""
+"""Interface between sparsifiers and the training loop."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,13 +9,14 @@ from zoojax.ops import Noise
 
 
 class Batch(NamedTuple):
-    """What a step is trained on.
+    """Data of one training step.
 
     Attributes:
-        images: [B, H, W, C]; or of the whole set, [n, H, W, C], if there are indices.
-        labels: [B] int32; or [n].
-        weights: [B]: 0 for padding, else 1.
-        indices: [B] int32: which of the set, or None for all of it in its order.
+        images: Images of the batch, [B, H, W, C]; with `indices` those of the whole set,
+            [n, H, W, C].
+        labels: Class labels, [B] int32; with `indices` those of the whole set, [n].
+        weights: Sample weights, [B]: 0 for padding, otherwise 1.
+        indices: Positions of the batch in the set, [B] int32; None if `images` is the batch.
     """
 
     images: Array
@@ -24,28 +25,28 @@ class Batch(NamedTuple):
     indices: Array | None = None
 
     def gather(self) -> "Batch":
-        """The batch by itself."""
+        """Returns the batch with its images gathered from the set, without indices."""
         if self.indices is None:
             return self
         return Batch(self.images[self.indices], self.labels[self.indices], self.weights)
 
 
 # (params, variances or None, batch, noise or None, dropout rate or None)
-# -> (mean cross entropy, weighted number of right answers).
+# -> (mean cross entropy, weighted number of correct predictions).
 Loss = Callable[
     [dict, dict | None, Batch, Noise | None, Array | None],
     tuple[Array, Array],
 ]
 
 
-class Method(NamedTuple):
-    """What a kind of zoo adds to training; pure functions of one member.
+class Sparsifier(NamedTuple):
+    """Training of one kind of zoo, as pure functions of one member.
 
     Attributes:
         objective: (trainable, batch, dropout rate or None, noise, epoch)
-            -> (loss, weighted number of right answers).
-        project: (trainable, fixed) -> trainable, applied after every step.
-        effective: (trainable, fixed) -> the parameters that the member is evaluated with.
+            -> (loss, weighted number of correct predictions).
+        project: (trainable, fixed) -> trainable; applied after every step.
+        effective: (trainable, fixed) -> parameters that the member is evaluated with.
     """
 
     objective: Callable[..., tuple[Array, Array]]
@@ -53,12 +54,19 @@ class Method(NamedTuple):
     effective: Callable[[dict, dict], dict]
 
 
-def dense(loss: Loss) -> Method:
-    """Plain training: cross entropy, nothing projected, evaluated as it is."""
+def dense(loss: Loss) -> Sparsifier:
+    """Creates the sparsifier of dense zoos: cross entropy without any sparsification.
+
+    Args:
+        loss: Training loss of a member.
+
+    Returns:
+        The sparsifier.
+    """
 
     def objective(trainable, batch, dropout_rate, noise, epoch):
         return loss(trainable["params"], None, batch, noise, dropout_rate)
 
-    return Method(
+    return Sparsifier(
         objective, lambda trainable, _: trainable, lambda trainable, _: trainable["params"]
     )

@@ -1,9 +1,10 @@
 """One-shot magnitude pruning with masked fine-tuning.
 
-Of all *weights* (kernels; biases are neither counted nor pruned) the
-round(ratio * count) smallest in absolute value become zero and stay zero, over the
-whole network (torch.nn.utils.prune.global_unstructured with L1Unstructured) or in
-each layer by itself (prune.l1_unstructured). Han et al., 2015.
+Prunes the round(ratio * count) weights with the smallest absolute values and keeps them at zero
+during fine-tuning (Han et al., "Learning both Weights and Connections for Efficient Neural
+Networks", 2015). Biases are neither counted nor pruned. The scope is "global" (all weights of
+the network together, as torch.nn.utils.prune.global_unstructured with L1Unstructured) or "layer"
+(each layer separately, as torch.nn.utils.prune.l1_unstructured).
 """
 
 import math
@@ -15,18 +16,30 @@ from jax import Array
 
 from zoojax.architectures.parameters import apply_mask, kernels
 from zoojax.errors import ZoojaxError
-from zoojax.sparsifiers.base import Loss, Method, dense
+from zoojax.sparsifiers.base import Loss, Sparsifier, dense
 
 SCOPES = ("global", "layer")
 
 
 def num_pruned(ratio: float, sizes: dict[str, int], scope: str) -> dict[str, int]:
-    """How many weights a ratio prunes: {"all": k}, or k by layer.
+    """Computes how many weights to prune.
 
-    Rounds half to even, as torch.nn.utils.prune does.
+    Rounds half to even, like torch.nn.utils.prune.
+
+    Args:
+        ratio: Fraction of weights to prune, in [0, 1).
+        sizes: Number of weights by layer.
+        scope: "global" or "layer".
+
+    Returns:
+        {"all": count} for scope "global", or {layer: count} for scope "layer".
 
     Raises:
-        ZoojaxError: the ratio is not in [0, 1), or the scope is not one of SCOPES.
+        ZoojaxError: If the ratio is not in [0, 1), or the scope is not one of SCOPES.
+
+    Example:
+        >>> num_pruned(0.5, {"conv1": 200, "fc1": 100}, "layer")
+        {'conv1': 100, 'fc1': 50}
     """
     if not (math.isfinite(ratio) and 0 <= ratio < 1):
         raise ZoojaxError(f"pruning ratio {ratio:g} is not in [0, 1)")
@@ -38,29 +51,33 @@ def num_pruned(ratio: float, sizes: dict[str, int], scope: str) -> dict[str, int
 
 
 def _topk_mask(scores: list[Array], pruned: Array) -> Array:
-    """True for all but the `pruned` smallest: exactly so many, ties or not.
+    """Mask that is False for exactly the `pruned` lowest scores, however many are tied.
 
     Args:
-        scores: flat arrays; the last decides, those before it where it ties.
-        pruned: how many.
+        scores: Flat arrays in lexsort order: the last is the primary key, earlier ones break
+            ties.
+        pruned: Number of weights to prune.
+
+    Returns:
+        Flat bool array, True where the weight is kept.
     """
     rank = jnp.argsort(jnp.lexsort(scores), stable=True)
     return rank >= pruned
 
 
-def mask(
+def pruning_mask(
     params: dict, pruned: dict[str, Array], scores: dict[str, Array] | None = None
 ) -> dict[str, Array]:
-    """The mask of one member.
+    """Computes the pruning mask of one member.
 
     Args:
-        params: its parameters.
-        pruned: how many weights to prune, {"all": k} or k by layer (scalars).
-        scores: by layer, shaped like the kernels: the lowest are pruned first, of equal ones
-            the smallest weights; None for the weights' magnitudes.
+        params: Parameters of the member.
+        pruned: Number of weights to prune, {"all": count} or {layer: count}, int32 scalars.
+        scores: {layer: scores shaped like its weights}; the lowest scores are pruned first,
+            and ties are broken by magnitude. None prunes by magnitude alone.
 
     Returns:
-        By layer name, bool arrays shaped like the kernels, True where the weight is kept.
+        {layer: bool array shaped like its weights}, True where the weight is kept.
     """
     weights = {layer: jnp.abs(w) for layer, w in kernels(params).items()}
     ranked = [weights] if scores is None else [weights, scores]
@@ -78,11 +95,17 @@ def mask(
     }
 
 
-def method(loss: Loss) -> Method:
-    """Masked fine-tuning.
+def sparsifier(loss: Loss) -> Sparsifier:
+    """Creates the sparsifier of magnitude-pruned zoos: fine-tuning with a fixed mask.
 
-    The projection after each step is all it takes: a weight's moments touch no other
-    weight, so what they gather for a pruned one, weight decay included, is never seen.
+    Masking the weights after each step is sufficient. The optimizers work elementwise, so the
+    moments of pruned weights, weight decay included, never influence other weights.
+
+    Args:
+        loss: Training loss of a member.
+
+    Returns:
+        The sparsifier.
     """
 
     def project(trainable: dict, fixed: dict) -> dict:
@@ -94,9 +117,19 @@ def method(loss: Loss) -> Method:
 def init_pruned(
     params: dict, pruned: dict[str, Array], scores: dict[str, Array] | None = None
 ) -> tuple[dict, dict]:
-    """A member before fine-tuning: its trainable and fixed parts (see `train.State`)."""
-    kept = mask(params, pruned, scores)
-    return {"params": apply_mask(params, kept)}, {"mask": kept}
+    """Prunes one member.
+
+    Args:
+        params: Parameters of the member.
+        pruned: Number of weights to prune; see `pruning_mask`.
+        scores: Scores by layer; see `pruning_mask`.
+
+    Returns:
+        The (trainable, fixed) parts of the member's state before fine-tuning; see
+        `zoojax.training.loop.TrainState`.
+    """
+    mask = pruning_mask(params, pruned, scores)
+    return {"params": apply_mask(params, mask)}, {"mask": mask}
 
 
 prune_population = jax.vmap(init_pruned)

@@ -1,11 +1,11 @@
-"""Sparse variational dropout with a log sigma squared for every weight.
+"""Sparse variational dropout with a learned log sigma squared for every weight.
 
-Molchanov et al., "Variational Dropout Sparsifies Deep Neural Networks", 2017, as the
-"Sparsified Model Zoo Twins" (arXiv 2304.13718) were made with it. Two variants:
+Molchanov et al., "Variational Dropout Sparsifies Deep Neural Networks", 2017, as used for
+"Sparsified Model Zoo Twins" (arXiv 2304.13718). There are two variants:
 
-- "released": the code that made the paper's numbers. Convolution biases are
-  variational too (they add to the variance, count in the KL, are thresholded);
-  those of fully connected layers are not.
+- "released": matches the code that produced the results in the paper. Convolution biases are
+  variational as well (they add to the variance, count in the KL divergence and are
+  thresholded); biases of fully connected layers are not.
 - "corrected": the method as published. No bias is variational.
 """
 
@@ -15,19 +15,28 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from zoojax.sparsifiers.base import Loss, Method
+from zoojax.sparsifiers.base import Loss, Sparsifier
 
 VARIANTS = ("released", "corrected")
 LOG_ALPHA_THRESHOLD = 3.0
 INIT_LOG_SIGMA2 = -10.0
-# log alpha is clipped to +- this, by kind of layer.
+# log alpha is clipped to [-value, value], by layer type.
 LOG_ALPHA_CLIP = {"conv": 8.0, "fc": 10.0}
-# Constants of the approximate KL (Molchanov et al. 2017, eq. 14).
+# Constants of the approximate KL divergence (Molchanov et al. 2017, eq. 14).
 _K1, _K2, _K3 = 0.63576, 1.8732, 1.48695
 
 
 def log_alpha(log_sigma2: Array, weight: Array, clip: float) -> Array:
-    """log(sigma^2 / w^2), clipped to [-clip, clip]; any shape."""
+    """Computes log alpha = log(sigma^2 / w^2), clipped to [-clip, clip].
+
+    Args:
+        log_sigma2: log sigma^2, any shape.
+        weight: Weights w, same shape.
+        clip: Bound of the absolute value.
+
+    Returns:
+        log alpha, same shape.
+    """
     raw = log_sigma2 - 2.0 * jnp.log(jnp.abs(weight) + 1e-15)
     return jnp.clip(raw, -clip, clip)
 
@@ -37,7 +46,15 @@ def _layer_clip(layer: str) -> float:
 
 
 def log_alphas(params: dict, log_sigma2: dict) -> dict:
-    """log alpha of everything variational, in the structure of log_sigma2."""
+    """Computes log alpha of all variational parameters of one or more members.
+
+    Args:
+        params: Parameters.
+        log_sigma2: log sigma^2 of the variational parameters.
+
+    Returns:
+        log alpha in the structure of `log_sigma2`.
+    """
     return {
         layer: {
             name: log_alpha(value, params[layer][name], _layer_clip(layer))
@@ -49,7 +66,15 @@ def log_alphas(params: dict, log_sigma2: dict) -> dict:
 
 @jax.jit
 def apply_threshold(params: dict, log_sigma2: dict) -> dict:
-    """The parameters with everything of log alpha >= 3 at zero: what is evaluated."""
+    """Sets variational parameters with log alpha >= 3 to zero, as for evaluation.
+
+    Args:
+        params: Parameters.
+        log_sigma2: log sigma^2 of the variational parameters.
+
+    Returns:
+        The thresholded parameters.
+    """
     alphas = log_alphas(params, log_sigma2)
     return {
         layer: {
@@ -63,7 +88,15 @@ def apply_threshold(params: dict, log_sigma2: dict) -> dict:
 
 
 def kl(params: dict, log_sigma2: dict) -> Array:
-    """The KL divergence from the log-uniform prior, summed over everything variational."""
+    """Computes the KL divergence from the log-uniform prior (Molchanov et al. 2017, eq. 14).
+
+    Args:
+        params: Parameters of one member.
+        log_sigma2: log sigma^2 of the variational parameters.
+
+    Returns:
+        Scalar sum over all variational parameters.
+    """
 
     def divergence(alpha: Array) -> Array:
         negative = _K1 * nn.sigmoid(_K2 + _K3 * alpha) - 0.5 * jnp.log1p(jnp.exp(-alpha)) - _K1
@@ -73,28 +106,51 @@ def kl(params: dict, log_sigma2: dict) -> Array:
 
 
 def kl_weight(epoch: Array) -> Array:
-    """Weight of the summed KL in an epoch counted from 1: min(1, 0.01 (epoch - 1) / 25)."""
+    """Computes the weight of the KL divergence: min(1, 0.01 * (epoch - 1) / 25).
+
+    Args:
+        epoch: Epoch being trained, counted from 1.
+
+    Returns:
+        Scalar float32.
+    """
     return jnp.minimum(1.0, jnp.float32(0.01) * (epoch - 1).astype(jnp.float32) / 25.0)
 
 
 def init_log_sigma2(params: dict, variant: str) -> dict:
-    """log sigma^2 of a twin before training: -10 for all that the variant makes variational."""
+    """Creates the initial log sigma^2 of a twin: -10 for every variational parameter.
 
-    def names(layer: str) -> tuple[str, ...]:
-        biased = variant == "released" and layer.startswith("conv")
-        return ("bias", "kernel") if biased else ("kernel",)
+    Args:
+        params: Parameters, of one member or stacked.
+        variant: "released" or "corrected".
+
+    Returns:
+        Arrays shaped like the variational parameters, by layer and name.
+    """
+
+    def variational_names(layer: str) -> tuple[str, ...]:
+        has_variational_bias = variant == "released" and layer.startswith("conv")
+        return ("bias", "kernel") if has_variational_bias else ("kernel",)
 
     return {
         layer: {
             name: np.full(leaves[name].shape, INIT_LOG_SIGMA2, leaves[name].dtype)
-            for name in names(layer)
+            for name in variational_names(layer)
         }
         for layer, leaves in params.items()
     }
 
 
 def variances(params: dict, log_sigma2: dict) -> dict:
-    """sigma^2 = alpha w^2 of everything variational, in the structure of log_sigma2."""
+    """Computes sigma^2 = alpha * w^2 of all variational parameters of one member.
+
+    Args:
+        params: Parameters.
+        log_sigma2: log sigma^2 of the variational parameters.
+
+    Returns:
+        Variances in the structure of `log_sigma2`.
+    """
     alphas = log_alphas(params, log_sigma2)
     return {
         layer: {
@@ -104,20 +160,27 @@ def variances(params: dict, log_sigma2: dict) -> dict:
     }
 
 
-def method(loss: Loss) -> Method:
-    """Training with sampled pre-activations; evaluation through the threshold.
+def sparsifier(loss: Loss) -> Sparsifier:
+    """Creates the sparsifier of variational-dropout zoos.
 
-    The objective is mean cross entropy + kl_weight(epoch) * summed KL. The variant is in
-    what has a log sigma squared (see `init_log_sigma2`).
+    Trains with sampled pre-activations and evaluates thresholded parameters. The objective is
+    mean cross entropy + kl_weight(epoch) * KL divergence. The variant is determined by which
+    parameters have a log sigma squared (see `init_log_sigma2`).
+
+    Args:
+        loss: Training loss of a member.
+
+    Returns:
+        The sparsifier.
     """
 
     def objective(trainable, batch, dropout_rate, noise, epoch):
         params, log_sigma2 = trainable["params"], trainable["log_sigma2"]
-        spread = variances(params, log_sigma2)
-        entropy, correct = loss(params, spread, batch, noise, dropout_rate)
-        return entropy + kl_weight(epoch) * kl(params, log_sigma2), correct
+        sigma2 = variances(params, log_sigma2)
+        cross_entropy, num_correct = loss(params, sigma2, batch, noise, dropout_rate)
+        return cross_entropy + kl_weight(epoch) * kl(params, log_sigma2), num_correct
 
-    return Method(
+    return Sparsifier(
         objective,
         project=lambda trainable, _: trainable,
         effective=lambda trainable, _: apply_threshold(

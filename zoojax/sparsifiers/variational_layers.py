@@ -1,8 +1,8 @@
-"""Layers whose pre-activations are sampled: the local reparameterisation trick.
+"""Layers with sampled pre-activations (local reparameterization trick).
 
-Kingma et al., "Variational Dropout and the Local Reparameterization Trick", 2015. The
-variances of weights come in as the variable collection "variance"; what they are made
-of is `zoojax.sparsifiers.variational_dropout`'s business.
+Kingma et al., "Variational Dropout and the Local Reparameterization Trick", 2015. The layers
+read the variances of their parameters from the variable collection "variance"; see
+`zoojax.sparsifiers.variational_dropout.variances`.
 """
 
 import flax.linen as nn
@@ -14,14 +14,19 @@ from zoojax.architectures.base import ConvSpec
 from zoojax.architectures.layers import KernelInit, add_bias, conv_params, dense_params
 from zoojax.ops import Noise
 
-# Keeps the square root differentiable where an input patch is all zero.
+# Keeps the square root differentiable for input patches that are all zero.
 _VARIANCE_FLOOR = 1e-8
 
 
 class VariationalConv(nn.Module):
-    """A convolution of mean conv(x, w) + b and variance conv(x^2, variance of w).
+    """Convolution whose output is normally distributed.
 
-    The variance of b is added where there is one.
+    The mean is conv(x, w) + b and the variance conv(x^2, var(w)), plus var(b) if the bias is
+    variational.
+
+    Attributes:
+        spec: Size of the convolution.
+        kernel_init: Initializer of the weights.
     """
 
     spec: ConvSpec
@@ -35,12 +40,17 @@ class VariationalConv(nn.Module):
         if self.has_variable("variance", "bias"):
             variance = add_bias(variance, self.get_variable("variance", "bias"))
         mean = add_bias(ops.conv(x_BHWC, kernel, pool), bias)
-        # A hash makes two numbers; along the rows of a window they need no shuffling.
+        # One hash gives two samples; pairing them along axis 2 avoids a shuffle before pooling.
         return _sample(mean, variance, ops.normal(noise, mean.shape, 2 if pool > 1 else -1))
 
 
 class VariationalDense(nn.Module):
-    """A fully connected layer; its bias is not variational."""
+    """Fully connected layer whose output is normally distributed; its bias is not variational.
+
+    Attributes:
+        features: Number of outputs.
+        kernel_init: Initializer of the weights.
+    """
 
     features: int
     kernel_init: KernelInit

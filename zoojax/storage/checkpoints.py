@@ -1,11 +1,11 @@
-"""Stacked arrays on disk: Orbax steps with the checksums of their files.
+"""Checkpoints of stacked arrays: Orbax steps with a checksum for every file.
 
-Several processes write one step together. Orbax lays an array over them in equal parts, so
-what does not divide is an array of its own:
+In a multi-process run all processes write a step together. Orbax shards an array evenly over
+the processes, so members beyond an even split are saved as a second array:
 
     {"even": {...}, "rest": {...}}   in place of the tree itself
 
-Readers see one stack either way.
+`read` joins the two: readers always see one stack.
 """
 
 import contextlib
@@ -33,24 +33,26 @@ from zoojax.runtime import distributed, population
 from zoojax.text import printable
 
 CHECKSUMS = "sha256.json"
-# What every step has: Orbax's description, and arrays.
-_NEEDED = ("_CHECKPOINT_METADATA", "state/")
-_LARGEST = 2**40
-# What a pattern is made of, and what is no text.
-_SPECIAL = re.compile(r"[*?\[\]\\\ud800-\udfff]")
-_EVEN, _REST = "even", "rest"
+# Every step has at least Orbax's metadata and some arrays.
+_REQUIRED_FILES = ("_CHECKPOINT_METADATA", "state/")
+_MAX_FILE_SIZE = 2**40
+# Glob characters, backslashes and lone surrogates.
+_SPECIAL_CHARACTERS = re.compile(r"[*?\[\]\\\ud800-\udfff]")
+_SHARDED, _REMAINDER = "even", "rest"
 
 
 def save(path: Path, tree: dict[str, Any]) -> None:
     """Saves nested dicts of arrays as one Orbax step, with the checksums of its files.
 
+    In a multi-process run all processes must call this, each with its own members
+    (`distributed.local_rows`).
+
     Args:
-        path: the step's folder.
-        tree: arrays; where there are several processes, each one's share of the members
-            (`processes.share`), all of which call this.
+        path: Folder of the step.
+        tree: Nested dicts of arrays.
 
     Raises:
-        ZoojaxError: the disk refused.
+        ZoojaxError: If writing fails, in this process or another.
     """
     from orbax.checkpoint import v1 as ocp
 
@@ -58,44 +60,50 @@ def save(path: Path, tree: dict[str, Any]) -> None:
     try:
         ensure_free_space(path.parent, sum(x.nbytes for x in leaves))
     except OSError as error:
-        failure = _refused(path, error)
+        failure = _write_error(path, error)
     sizes = distributed.raise_if_any_failed(
         failure, len(leaves[0]) if distributed.is_distributed() else 0
     )
     try:
-        with _quiet("absl"), _plain(path) as where:
-            ocp.save(where, _shared(tree, sizes), overwrite=True)
+        with _quiet_logging("absl"), _plain_path(path) as step:
+            ocp.save(step, _shard_tree(tree, sizes), overwrite=True)
         if distributed.process_index() == 0:
             files = sorted(file for file in path.rglob("*") if file.is_file())
             digests = {str(file.relative_to(path)): file_digest(file) for file in files}
             atomic_write(path / CHECKSUMS, lambda file: file.write_text(json.dumps(digests)))
-    except Exception as error:  # Orbax and TensorStore raise many kinds for a full disk.
-        raise _refused(path, error) from error
+    except Exception as error:  # Orbax and TensorStore raise many types for a full disk.
+        raise _write_error(path, error) from error
 
 
-def _refused(path: Path, error: Exception) -> ZoojaxError:
-    gone = distributed.find_dead_process(patience=2.0)
-    if gone is not None:
-        return ZoojaxError(gone)
-    # TensorStore tells the whole way down; what went wrong comes last.
-    told = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    reason = told.splitlines()[0].rpartition(": ")[2]
+def _write_error(path: Path, error: Exception) -> ZoojaxError:
+    dead_process = distributed.find_dead_process(patience=2.0)
+    if dead_process is not None:
+        return ZoojaxError(dead_process)
+    # TensorStore reports the whole chain of causes, the root cause last.
+    message = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    reason = message.splitlines()[0].rpartition(": ")[2]
     return ZoojaxError(
-        f"cannot write {path}: {reason[:200]}; the epochs before it are safe, and the "
-        "same command goes on from the last"
+        f"cannot write {path}: {reason[:200]}; earlier epochs are intact; "
+        "rerun the command to resume from the last complete epoch"
     )
 
 
-def _shared(tree: dict[str, Any], sizes: list[int]) -> dict[str, Any]:
-    """What Orbax saves of a tree: of several processes, the arrays of them all."""
+def _shard_tree(tree: dict[str, Any], sizes: list[int]) -> dict[str, Any]:
+    """The tree to save; in a multi-process run the global arrays of all processes.
+
+    Args:
+        tree: Stacked arrays of this process.
+        sizes: Number of members of each process.
+    """
     if not distributed.is_distributed():
         return tree
     even = min(sizes)
-    shared = {_EVEN: distributed.global_array(population.take(tree, slice(even)))}
+    sharded = {_SHARDED: distributed.global_array(population.take(tree, slice(even)))}
     if even < sizes[-1]:
         # The last process has a few members more.
-        shared[_REST] = distributed.broadcast_from_last(population.take(tree, slice(even, None)))
-    return shared
+        remainder = population.take(tree, slice(even, None))
+        sharded[_REMAINDER] = distributed.broadcast_from_last(remainder)
+    return sharded
 
 
 def read(
@@ -108,130 +116,139 @@ def read(
     """Reads a step as nested dicts of NumPy arrays.
 
     Args:
-        step: its folder.
-        rows: of its members; None for all.
-        like: shapes and types that its arrays must have, as `jax.ShapeDtypeStruct`: looked at
-            before any memory is taken for them. None for whatever is there.
-        optional: as `like`: what may be there too, by its name at the top; a value of None
-            stands for nothing.
+        step: Folder of the step.
+        rows: Members to return, by position; None for all.
+        like: Expected shapes and dtypes (`jax.ShapeDtypeStruct`), checked before any memory
+            is allocated for the arrays. None accepts whatever is stored.
+        optional: Same as `like`, for top-level entries that may be absent. A value of None
+            is ignored.
+
+    Returns:
+        The arrays, in the structure that was saved.
 
     Raises:
-        ZoojaxError: the step is incomplete or damaged, or holds other arrays.
+        ZoojaxError: If the step is incomplete or damaged, or its arrays are not those
+            expected.
     """
-    # Before Orbax sees it: its reading threads outlive an error, and complain.
+    # Checked before Orbax opens it: its reader threads outlive an error and print warnings.
     damage, tree = find_damage(step), {}
     if damage is None:
         _ignore_late_reads()
-        with _by_this_process(), _quiet("absl", "asyncio"), _plain(step) as where:
-            damage, tree = _loaded(where, like, optional or {})
+        with _single_process(), _quiet_logging("absl", "asyncio"), _plain_path(step) as path:
+            damage, tree = _load(path, like, optional or {})
             if damage is not None:
-                # Tasks that no one waits for any longer log so when they are collected.
+                # Abandoned asyncio tasks log when they are collected: collect them here.
                 gc.collect()
     if damage is not None:
         raise ZoojaxError(f"{step} is damaged or incomplete: {printable(damage, 200)}")
-    if _EVEN in tree:
-        tree = population.concatenate([tree[_EVEN], *([tree[_REST]] if _REST in tree else [])])
+    if _SHARDED in tree:
+        remainder = [tree[_REMAINDER]] if _REMAINDER in tree else []
+        tree = population.concatenate([tree[_SHARDED], *remainder])
     return tree if rows is None else population.take(tree, rows)
 
 
-def _loaded(
-    where: str, like: dict[str, Any] | None, optional: dict[str, Any]
+def _load(
+    step: str, like: dict[str, Any] | None, optional: dict[str, Any]
 ) -> tuple[str | None, dict[str, Any]]:
-    """What is wrong with a step, and its arrays."""
-    # Only here: it takes a second to import, and most readers want tables.
+    """Loads a step with Orbax; returns (problem or None, arrays)."""
+    # Imported lazily: it takes a second, and most readers only need tables.
     from orbax.checkpoint import v1 as ocp
 
     try:
-        saved = ocp.metadata(where).metadata
+        saved = ocp.metadata(step).metadata
         if not isinstance(saved, dict):
-            return "it holds no arrays by name", {}
-        problem = None if like is None else _mismatch(_joined(saved), like, optional)
+            return "it is not a dict of named arrays", {}
+        problem = None if like is None else _mismatch(_joined_shapes(saved), like, optional)
         if problem is not None:
             return problem, {}
-        # As NumPy arrays: the devices that wrote it may not be there.
-        return None, ocp.load(where, jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved))
-    except Exception as error:  # Orbax and TensorStore raise many kinds.
+        # Load as NumPy arrays: the devices that wrote the step may not exist here.
+        return None, ocp.load(step, jax.tree.map(lambda x: np.empty(x.shape, x.dtype), saved))
+    except Exception as error:  # Orbax and TensorStore raise many types.
         return (str(error) or type(error).__name__).splitlines()[0], {}
 
 
-def _joined(saved: dict[str, Any]) -> dict[str, Any]:
-    """The shapes of a step as its readers see it: what several processes wrote as one stack."""
-    if _EVEN not in saved:
+def _joined_shapes(saved: dict[str, Any]) -> dict[str, Any]:
+    """The shapes of a step as readers see them: shards of several processes as one stack."""
+    if _SHARDED not in saved:
         return saved
-    parts = [saved[name] for name in (_EVEN, _REST) if name in saved]
+    parts = [saved[name] for name in (_SHARDED, _REMAINDER) if name in saved]
 
-    def one(*leaves: Any) -> jax.ShapeDtypeStruct:
+    def join(*leaves: Any) -> jax.ShapeDtypeStruct:
         members = sum(leaf.shape[0] for leaf in leaves)
         return jax.ShapeDtypeStruct((members, *leaves[0].shape[1:]), leaves[0].dtype)
 
-    return jax.tree.map(one, *parts)
+    return jax.tree.map(join, *parts)
 
 
 def _mismatch(saved: dict[str, Any], like: dict[str, Any], optional: dict[str, Any]) -> str | None:
-    """In what a step's arrays are not those expected; None if they are."""
-    expected = like | {name: x for name, x in optional.items() if x is not None and name in saved}
-    found, wanted = _leaves(saved), _leaves(expected)
-    for name in sorted(wanted.keys() - found.keys()):
-        return f"it has no array {name}"
-    for name in sorted(found.keys() - wanted.keys()):
-        return f"it has an array {name} that no such zoo has"
-    for name, want in wanted.items():
-        if found[name] != want:
-            return f"array {name} is {found[name]}, not {want}"
+    """Describes how a step's arrays differ from those expected; None if they match."""
+    present = {name: x for name, x in optional.items() if x is not None and name in saved}
+    actual, expected = _leaf_types(saved), _leaf_types(like | present)
+    for name in sorted(expected.keys() - actual.keys()):
+        return f"array {name} is missing"
+    for name in sorted(actual.keys() - expected.keys()):
+        return f"array {name} is unexpected"
+    for name, wanted in expected.items():
+        if actual[name] != wanted:
+            return f"array {name} is {actual[name]}, not {wanted}"
     return None
 
 
-def _leaves(tree: Any) -> dict[str, str]:
-    """Types and shapes of arrays by their path, as in params/conv1/kernel."""
+def _leaf_types(tree: Any) -> dict[str, str]:
+    """Dtype and shape of each array, by its path (for example params/conv1/kernel)."""
     return {
-        "/".join(str(getattr(key, "key", key)) for key in path): _kind(leaf)
+        "/".join(str(getattr(key, "key", key)) for key in path): (
+            f"{np.dtype(leaf.dtype)} {list(leaf.shape)}"
+        )
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
 
 
-def _kind(leaf: Any) -> str:
-    return f"{np.dtype(leaf.dtype)} {list(leaf.shape)}"
-
-
 def find_damage(step: Path) -> str | None:
-    """What is wrong with the files of a step; None if they are as they were written.
+    """Compares the files of a step with their checksums.
 
-    Checksums guard against damage: whoever forges a step can forge them too.
+    Checksums detect accidental damage only: a forged step can have forged checksums.
+
+    Args:
+        step: Folder of the step.
+
+    Returns:
+        A description of the damage; None if the files are as they were written.
 
     Raises:
-        ZoojaxError: they are there, and cannot be read.
+        ZoojaxError: If a file exists but cannot be read.
     """
     try:
         digests = read_json(step / CHECKSUMS)
     except ZoojaxError as error:
         return str(error)
     if not isinstance(digests, dict):
-        return f"{CHECKSUMS} is no list of checksums"
-    for needed in _NEEDED:
-        if not any(name.startswith(needed) for name in digests):
-            return f"{CHECKSUMS} has no checksum of {needed}"
-    files = _files(step)
+        return f"{CHECKSUMS} does not map file names to checksums"
+    for required in _REQUIRED_FILES:
+        if not any(name.startswith(required) for name in digests):
+            return f"{CHECKSUMS} has no checksum of {required}"
+    files = _list_files(step)
     if isinstance(files, str):
         return files
     for name, digest in digests.items():
         if name not in files:
             return f"{name} is missing"
         if file_digest(step / name) != digest:
-            return f"{name} is not as it was written"
+            return f"{name} does not match its checksum"
     return None
 
 
-def _files(step: Path) -> set[str] | str:
-    """The files of a step; or what is there that no step has."""
-    found = set()
+def _list_files(step: Path) -> set[str] | str:
+    """The relative paths of a step's files and folders; a message if one is neither."""
+    paths = set()
     for folder, folders, names in os.walk(step, onerror=_raise):
         for name in (*folders, *names):
             path = Path(folder, name)
-            kind = path.lstat().st_mode
-            if not (stat.S_ISDIR(kind) or stat.S_ISREG(kind)):
+            mode = path.lstat().st_mode
+            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
                 return f"{path.relative_to(step)} is not a regular file"
-            found.add(path.relative_to(step).as_posix())
-    return found
+            paths.add(path.relative_to(step).as_posix())
+    return paths
 
 
 def _raise(error: OSError) -> None:
@@ -239,13 +256,19 @@ def _raise(error: OSError) -> None:
 
 
 def file_digest(file: Path) -> str:
-    """SHA-256 of a regular file.
+    """Computes the SHA-256 digest of a regular file.
+
+    Args:
+        file: Path of the file.
+
+    Returns:
+        The digest in hexadecimal.
 
     Raises:
-        ZoojaxError: it cannot be read.
+        ZoojaxError: If the file cannot be read.
     """
     digest = hashlib.sha256()
-    with opened(file, _LARGEST) as content:
+    with opened(file, _MAX_FILE_SIZE) as content:
         try:
             while block := content.read(MIB):
                 digest.update(block)
@@ -255,18 +278,18 @@ def file_digest(file: Path) -> str:
 
 
 @contextlib.contextmanager
-def _plain(step: Path) -> Iterator[str]:
-    """A path of a step that Orbax takes for no pattern, and can hand to C++.
+def _plain_path(step: Path) -> Iterator[str]:
+    """Yields a path to a step without special characters, through a symlink if needed.
 
-    It looks for files by patterns that begin with the path, and TensorStore takes a backslash
-    for a slash. Where that matters, it gets a link.
+    Orbax globs with patterns that start with the path, and TensorStore reads a backslash as
+    a slash.
 
     Raises:
-        ZoojaxError: several processes would need one link for all.
+        ZoojaxError: If a link is needed in a multi-process run: it would have to be shared.
     """
-    where = str(step.absolute())
-    if not _SPECIAL.search(where):
-        yield where
+    path = str(step.absolute())
+    if not _SPECIAL_CHARACTERS.search(path):
+        yield path
         return
     if distributed.is_distributed():
         raise ZoojaxError(
@@ -279,8 +302,8 @@ def _plain(step: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _by_this_process() -> Iterator[None]:
-    """Reading is each process's own affair: Orbax would wait for the others."""
+def _single_process() -> Iterator[None]:
+    """Makes Orbax read in this process alone: by default it waits for all processes."""
     from orbax.checkpoint import v1 as ocp
 
     if not distributed.is_distributed():
@@ -294,8 +317,8 @@ def _by_this_process() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet(*names: str) -> Iterator[None]:
-    """Keeps off standard error what loggers say of an error before Orbax raises the same."""
+def _quiet_logging(*names: str) -> Iterator[None]:
+    """Silences loggers that report an error which Orbax then raises anyway."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -309,11 +332,11 @@ def _quiet(*names: str) -> Iterator[None]:
 
 @functools.cache
 def _ignore_late_reads() -> None:
-    """Drops what TensorStore prints of arrays that were being read when another failed."""
-    before = sys.unraisablehook
+    """Drops TensorStore's complaints about reads still pending when another read failed."""
+    default_hook = sys.unraisablehook
 
     def report(unraisable: "sys.UnraisableHookArgs") -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
-            before(unraisable)
+            default_hook(unraisable)
 
     sys.unraisablehook = report

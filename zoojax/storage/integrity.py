@@ -1,4 +1,4 @@
-"""Whether a zoo on disk is as it was written."""
+"""Integrity checks of a zoo on disk."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,27 +6,29 @@ from pathlib import Path
 from zoojax.datasets import loading
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.reading import exists, numbered, resolved
+from zoojax.storage import checkpoints
 from zoojax.storage.zoo import IMAGES, OPTIMIZER, STATES, Zoo, with_states
 
 
 def find_corrupt_files(zoo: Zoo, report: Callable[[int, int], None] | None = None) -> list[str]:
-    """Reads everything of a zoo, and says of each thing what is wrong with it.
+    """Reads all files of a zoo and describes those that are damaged.
 
-    Checksums guard against damage; whoever changes a zoo on purpose can change them too.
+    Checksums detect accidental damage only: deliberate changes can include the checksums.
 
     Args:
-        zoo: the zoo.
-        report: called with the number of steps read and of all steps, after each.
+        zoo: The zoo.
+        report: Progress callback, called after each step folder with the number of folders
+            read and their total.
 
     Returns:
-        One sentence per damaged file or step, which it names; none of a sound zoo.
+        One message per damaged file or step folder, which it names; empty for a valid zoo.
     """
-    found = [*_images(zoo)]
+    errors = [*_find_image_errors(zoo)]
     try:
         states = zoo.epochs
     except ZoojaxError as error:
-        return [str(error), *found]
-    found += _links(zoo)
+        return [str(error), *errors]
+    errors += _find_external_links(zoo)
     moments = numbered(zoo.path / OPTIMIZER)
     for done, (read, epoch) in enumerate(
         [
@@ -38,40 +40,62 @@ def find_corrupt_files(zoo: Zoo, report: Callable[[int, int], None] | None = Non
         try:
             read(epoch)
         except ZoojaxError as error:
-            found.append(str(error))
+            errors.append(str(error))
         if report is not None:
             report(done, len(states) + len(set(moments) & set(states)))
-    return found
+    return errors
+
+
+def find_corruption(zoo: Zoo, folder: str, epoch: int) -> str | None:
+    """Compares the files of an epoch with their checksums.
+
+    Args:
+        zoo: The zoo.
+        folder: STATES or OPTIMIZER.
+        epoch: The epoch.
+
+    Returns:
+        A message that names the damaged folder; None if the files are as they were written.
+    """
+    step = zoo.path / folder / str(epoch)
+    damage = checkpoints.find_damage(step)
+    return None if damage is None else f"{step} is damaged: {damage}"
 
 
 def find_missing_files(zoo: Zoo) -> list[int]:
-    """Epochs whose states were measured and are not there.
+    """Lists epochs whose states were measured but are no longer there.
 
-    States can be removed on purpose to save space: whether it is damage only the owner knows.
+    States may have been removed on purpose to save space, so this is not damage by itself.
+
+    Args:
+        zoo: The zoo.
+
+    Returns:
+        The epochs, ascending.
     """
     measured = with_states(zoo.metrics_history)["epoch"].unique().to_list()
     return sorted(set(measured) - set(zoo.epochs))
 
 
-def _links(zoo: Zoo) -> Iterator[str]:
-    """States that lie elsewhere, where others may change them."""
-    home = resolved(zoo.path)
+def _find_external_links(zoo: Zoo) -> Iterator[str]:
+    """Reports step folders outside the zoo's folder, where other programs may change them."""
+    root = resolved(zoo.path)
     for folder in (STATES, OPTIMIZER):
-        for path in (zoo.path / folder, *_steps(zoo.path / folder)):
-            if exists(path) and not resolved(path).is_relative_to(home):
+        for path in (zoo.path / folder, *_step_folders(zoo.path / folder)):
+            if exists(path) and not resolved(path).is_relative_to(root):
                 yield f"{path} is a link that leads out of the zoo"
 
 
-def _steps(folder: Path) -> list[Path]:
+def _step_folders(folder: Path) -> list[Path]:
     return [folder / str(epoch) for epoch in numbered(folder)]
 
 
-def _images(zoo: Zoo) -> Iterator[str]:
+def _find_image_errors(zoo: Zoo) -> Iterator[str]:
     file = zoo.path / IMAGES
     if not exists(file):
         return
     try:
         if loading.load_saved(file).hash != zoo.config.data_hash:
-            yield f"{file} holds other images"
+            yield f"{file} contains different images"
     except ZoojaxError as error:
         yield str(error)

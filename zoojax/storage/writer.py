@@ -1,4 +1,4 @@
-"""A zoo on disk: beginning one, adding epochs, going on after an interruption."""
+"""Creates zoos on disk, appends epochs to them, and resumes them after interruptions."""
 
 import contextlib
 import json
@@ -31,6 +31,7 @@ from zoojax.filesystem.locks import locked
 from zoojax.filesystem.reading import entries, exists, is_folder, number, numbered
 from zoojax.runtime import distributed, signals
 from zoojax.storage import checkpoints
+from zoojax.storage.integrity import find_corruption
 from zoojax.storage.schema import members_problem
 from zoojax.storage.zoo import (
     CONFIG,
@@ -40,7 +41,6 @@ from zoojax.storage.zoo import (
     OPTIMIZER,
     STATES,
     Zoo,
-    find_corruption,
     open_zoo,
 )
 from zoojax.storage.zoo_config import ZooConfig
@@ -48,19 +48,20 @@ from zoojax.text import printable
 
 
 class CorruptionWarning(UserWarning):
-    """Saved states are damaged, and training goes on from older ones."""
+    """Saved files are damaged, so training resumes from an older epoch."""
 
 
 class ZooWriter:
-    """Adds epochs to a zoo; made by `begin_or_continue`.
+    """Appends epochs to a zoo; created by `create_or_resume`.
 
-    Where there are several processes each has one, and all are called together.
+    In a multi-process run every process has a writer, and all processes must call its methods
+    together.
 
     Attributes:
-        zoo: the zoo, for reading.
-        last_epoch: the newest epoch that training can resume from; None before the first, and
-            the config's last one where nothing is left to do.
-        rows: of the members table, whose states this process has.
+        zoo: The zoo, for reading.
+        last_epoch: The newest epoch that training can resume from; None before the first
+            epoch, the last epoch of the config if the zoo is finished.
+        rows: Rows of the members table held by this process.
     """
 
     def __init__(self, zoo: Zoo, last_epoch: int | None):
@@ -74,18 +75,19 @@ class ZooWriter:
         optimizer: dict[str, Any] | None,
         metrics: pl.DataFrame,
     ) -> None:
-        """Adds one epoch, which exists for readers only once all of it is on disk.
+        """Appends one epoch. Readers see it only once it is completely on disk.
 
         Args:
-            epoch: its number.
-            state: {"params"} and {"log_sigma2"} or {"mask"}, stacked in the order of members:
-                of `rows` alone.
-            optimizer: the optimiser's moments, stacked; None where there are none.
-            metrics: a row a member of `rows`; members without a state at this epoch have none.
+            epoch: Number of the epoch.
+            state: {"params"}, with {"log_sigma2"} or {"mask"}; arrays hold the members of
+                `rows`, stacked.
+            optimizer: Optimizer state of the members of `rows`, stacked; None to save none.
+            metrics: One row per member of `rows`, without members that have no state at this
+                epoch.
 
         Raises:
-            ZoojaxError: the disk refused, this process or another; all earlier epochs are as
-                they were.
+            ZoojaxError: If writing fails, in this process or another. Earlier epochs are
+                intact.
         """
         if "mask" in state:
             state = {**state, "mask": pack_mask(state["mask"])}
@@ -94,43 +96,43 @@ class ZooWriter:
             checkpoints.save(path / STATES / str(epoch), state)
             if optimizer is not None:
                 checkpoints.save(path / OPTIMIZER / str(epoch), optimizer)
-            # Whoever hears of all others knows the epoch before to be whole on disk.
-            whole = distributed.all_gather_table(metrics)
-            with distributed.main_process_first() as first:
-                if first:
-                    self._name(epoch, whole)
+            # This gather is a barrier: after it, every process has finished saving.
+            table = distributed.all_gather_table(metrics)
+            with distributed.main_process_first() as is_first:
+                if is_first:
+                    self._publish_epoch(epoch, table)
         self.last_epoch = epoch
 
-    def _name(self, epoch: int, metrics: pl.DataFrame) -> None:
-        """Makes a saved epoch one that readers see."""
+    def _publish_epoch(self, epoch: int, metrics: pl.DataFrame) -> None:
+        """Makes a saved epoch visible to readers by adding it to the metrics table."""
         path = self.zoo.path
         earlier = self.zoo.metrics.filter(pl.col("epoch") < epoch)
         table = metrics if earlier.is_empty() else pl.concat([earlier, metrics])
         write_table(path / METRICS, table)
-        # The newest may turn out damaged: then training resumes from the one before.
+        # Keep two: if the newest turns out to be damaged, training resumes from the other.
         for old in numbered(path / OPTIMIZER)[:-2]:
             shutil.rmtree(path / OPTIMIZER / str(old), ignore_errors=True)
 
-    def note(self, metrics: pl.DataFrame) -> None:
-        """Adds metrics of members and epochs without a saved state; those there stay.
+    def record_metrics(self, metrics: pl.DataFrame) -> None:
+        """Adds metrics of members and epochs that have no saved state.
 
-        To be called after the last `append`, which keeps metrics of saved epochs alone. Called
-        again with the same metrics it writes nothing.
+        Existing rows are kept; if there is nothing to add, nothing is written. Must be called
+        after the last `append`, which drops metrics of epochs that are not saved.
 
         Args:
-            metrics: one row per member of `rows` and epoch; columns as of `append`, with null
-                sparsities by layer.
+            metrics: One row per member of `rows` and epoch, with the columns of `append` and
+                null sparsities by layer.
 
         Raises:
-            ZoojaxError: the table cannot be written, by this process or another.
+            ZoojaxError: If writing fails, in this process or another.
         """
-        whole = distributed.all_gather_table(metrics)
-        with distributed.main_process_first() as first:
-            if first:
-                there = self.zoo.metrics_history
-                new = whole.join(there, on=["member", "epoch"], how="anti")
+        gathered = distributed.all_gather_table(metrics)
+        with distributed.main_process_first() as is_first:
+            if is_first:
+                existing = self.zoo.metrics_history
+                new = gathered.join(existing, on=["member", "epoch"], how="anti")
                 if not new.is_empty():
-                    table = pl.concat([there, new]).sort("epoch", "member")
+                    table = pl.concat([existing, new]).sort("epoch", "member")
                     atomic_write(self.zoo.path / METRICS, lambda f: table.write_parquet(f))
 
 
@@ -138,56 +140,59 @@ class ZooWriter:
 def create_or_resume(
     path: Path, config: ZooConfig, members: pl.DataFrame, images: ImageSet | None = None
 ) -> Iterator[ZooWriter]:
-    """Creates a zoo without epochs, or opens the one that the same command began.
+    """Creates a zoo without epochs, or opens an existing one to resume it.
 
-    In the context of it no other command can write the zoo.
+    While the context is open, no other command can write to the zoo. A finished zoo is not
+    written to, so its folder may be read-only.
 
     Args:
-        path: its folder.
-        config: what its members have in common.
-        members: a row a member: id and hyper-parameters.
-        images: the image set, for zoos that keep theirs themselves.
+        path: Folder of the zoo.
+        config: Settings that all members share.
+        members: One row per member: id and hyperparameters.
+        images: Images to store in the zoo; None to store none.
 
-    A zoo that the same command has finished is not written: its folder may be read-only.
+    Yields:
+        The writer.
 
     Raises:
-        ZoojaxError: the folder holds something else: another zoo, or files that are no
-            zoo; or another command is writing it. Nothing in it is touched.
+        ZoojaxError: If the folder contains files that are not a zoo, or a zoo that was created
+            with other settings or members, or if another command is writing to it. Nothing in
+            the folder is changed.
     """
     check_new(path)
     distributed.local_rows(len(members))
-    # What is written must open again.
+    # Validate as when reading, so that every zoo that is written can be opened.
     try:
         ZooConfig.from_json(config.to_json())
     except ValueError as error:
-        raise ZoojaxError(f"{path} cannot be made: {printable(error)}") from error
+        raise ZoojaxError(f"{path} cannot be created: {printable(error)}") from error
     problem = members_problem(config, members)
     if problem is not None:
-        raise ZoojaxError(f"{path} cannot be made: {problem}")
+        raise ZoojaxError(f"{path} cannot be created: {problem}")
     with contextlib.ExitStack() as stack:
         last = None
-        with distributed.main_process_first() as first:
-            # What is finished is not written, and may lie where nothing can be.
-            if first and _is_finished(path, config, members):
+        with distributed.main_process_first() as is_first:
+            # A finished zoo needs no lock, so read-only locations work.
+            if is_first and _is_finished(path, config, members):
                 last = config.epochs
-            elif first:
+            elif is_first:
                 stack.enter_context(locked(path))
-                if _is_there(path):
-                    last = _continue(path, config, members)
+                if _exists(path):
+                    last = _resume(path, config, members)
                 else:
                     _create(path, config, members, images)
         last = distributed.broadcast_from_first(-1 if last is None else last)
-        _await(path)
+        _wait_until_visible(path)
         yield ZooWriter(open_zoo(path), None if last < 0 else last)
 
 
 def _create(path: Path, config: ZooConfig, members: pl.DataFrame, images: ImageSet | None) -> None:
     make_folder(path.parent, path)
-    beginning = f".{path.name}.tmp-"
+    prefix = f".{path.name}.tmp-"
     for name in entries(path.parent):
-        if name.startswith(beginning) and name.removeprefix(beginning).isdecimal():
+        if name.startswith(prefix) and name.removeprefix(prefix).isdecimal():
             shutil.rmtree(path.parent / name, ignore_errors=True)
-    temporary = path.with_name(f"{beginning}{os.getpid()}")
+    temporary = path.with_name(f"{prefix}{os.getpid()}")
     make_folder(temporary)
     try:
         text = json.dumps(config.to_json(), indent=2) + "\n"
@@ -201,26 +206,26 @@ def _create(path: Path, config: ZooConfig, members: pl.DataFrame, images: ImageS
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     return is_folder(path) and bool(entries(path))
 
 
 def _is_finished(path: Path, config: ZooConfig, members: pl.DataFrame) -> bool:
-    if not _is_there(path):
+    if not _exists(path):
         return False
     zoo = _open_matching(path, config, members)
     return config.epochs in zoo.epochs and find_corruption(zoo, STATES, config.epochs) is None
 
 
-def _await(path: Path) -> None:
-    """Until this process's host sees the zoo too, that the first process has made."""
+def _wait_until_visible(path: Path) -> None:
+    """Waits until this host sees the zoo that process 0 created (shared file systems lag)."""
     deadline = time.monotonic() + 60
     while not exists(path / CONFIG) and time.monotonic() < deadline:
         time.sleep(0.2)
 
 
-def _continue(path: Path, config: ZooConfig, members: pl.DataFrame) -> int | None:
-    """The epoch to go on from; whatever is of none or of a later one is gone after it."""
+def _resume(path: Path, config: ZooConfig, members: pl.DataFrame) -> int | None:
+    """Returns the epoch to resume from; deletes partial and later epochs."""
     zoo = _open_matching(path, config, members)
     last = _latest_valid_epoch(zoo)
     _remove_partial(zoo, last)
@@ -228,56 +233,58 @@ def _continue(path: Path, config: ZooConfig, members: pl.DataFrame) -> int | Non
 
 
 def _open_matching(path: Path, config: ZooConfig, members: pl.DataFrame) -> Zoo:
-    """The zoo at a path, which must be the one that the same command began."""
+    """Opens the zoo at a path, which must have been created with the same config and members."""
     if not exists(path / CONFIG):
         raise ZoojaxError(f"{path} is not empty and is not a zoo; give --out a new folder")
     zoo = open_zoo(path)
     for name, old, new in _differences(zoo.config, config):
         raise ZoojaxError(
-            f"{path} was begun with {name} {old}, not {new}; give --out another folder, "
-            "or the options it was begun with"
+            f"{path} was created with {name}={old}, but {new} was requested; give --out another "
+            "folder, or the options that it was created with"
         )
     if not zoo.members_table.equals(members):
         raise ZoojaxError(
-            f"{path} was begun with other members ({_other(zoo.members_table, members)}); "
-            "give --out another folder, or the options it was begun with"
+            f"{path} was created with other members "
+            f"({_describe_difference(zoo.members_table, members)}); give --out another folder, "
+            "or the options that it was created with"
         )
     return zoo
 
 
 def _latest_valid_epoch(zoo: Zoo) -> int | None:
-    """The newest epoch whose files are as they were written; None if training begins anew."""
-    damaged, found = [], None
-    # A converted zoo has no moments.
-    trained = is_folder(zoo.path / OPTIMIZER)
+    """The newest epoch with undamaged files; None if training must start over."""
+    damage, valid_epoch = [], None
+    # A converted zoo has no optimizer state.
+    is_trained = is_folder(zoo.path / OPTIMIZER)
     for epoch in reversed(zoo.epochs):
-        # Before training the moments are zero, and after it they are not needed.
-        needed = trained and epoch not in (0, zoo.config.epochs)
-        gone = needed and not is_folder(zoo.path / OPTIMIZER / str(epoch))
-        if gone and epoch != zoo.epochs[-1]:
-            continue  # Only the newest are kept.
-        folders = (STATES, OPTIMIZER) if needed else (STATES,)
-        damage = [told for folder in folders if (told := find_corruption(zoo, folder, epoch))]
-        if not damage:
-            found = epoch
+        # Epoch 0 starts from zero moments, and after the last epoch none are needed.
+        needs_optimizer = is_trained and epoch not in (0, zoo.config.epochs)
+        is_missing = needs_optimizer and not is_folder(zoo.path / OPTIMIZER / str(epoch))
+        if is_missing and epoch != zoo.epochs[-1]:
+            continue  # Older optimizer states are deleted on purpose.
+        folders = (STATES, OPTIMIZER) if needs_optimizer else (STATES,)
+        errors = [e for folder in folders if (e := find_corruption(zoo, folder, epoch))]
+        if not errors:
+            valid_epoch = epoch
             break
-        damaged += damage
-    if damaged:
-        whence = "the beginning" if found is None else f"epoch {found}"
-        warnings.warn(f"{damaged[0]}; going on from {whence}", CorruptionWarning, stacklevel=2)
-    return found
+        damage += errors
+    if damage:
+        start = "the beginning" if valid_epoch is None else f"epoch {valid_epoch}"
+        warnings.warn(f"{damage[0]}; resuming from {start}", CorruptionWarning, stacklevel=2)
+    return valid_epoch
 
 
-def _other(old: pl.DataFrame, new: pl.DataFrame) -> str:
-    """In what two members tables differ."""
+def _describe_difference(old: pl.DataFrame, new: pl.DataFrame) -> str:
+    """Describes how two members tables differ."""
     if len(old) != len(new):
-        return f"{len(old)}, not {len(new)}"
+        return f"{len(old)} members, but {len(new)} were requested"
     names = [n for n in old.columns if n not in new.columns or not old[n].equals(new[n])]
-    return "another " + ", ".join(n.replace("_", " ") for n in names or ["table"])
+    return "different " + ", ".join(n.replace("_", " ") for n in names or ["table"])
 
 
 def _differences(old: ZooConfig, new: ZooConfig) -> list[tuple[str, Any, Any]]:
-    # Libraries may have been upgraded, and where a twin's parent lies says nothing of it.
+    """Lists the config fields that differ as (name, old value, new value)."""
+    # Libraries may have been upgraded, and the parent's folder may have been moved.
     ignored = {"versions"}
     if old.parent is not None and new.parent is not None:
         new = replace(new, parent=replace(new.parent, path=old.parent.path))
@@ -286,10 +293,9 @@ def _differences(old: ZooConfig, new: ZooConfig) -> list[tuple[str, Any, Any]]:
 
 
 def _remove_partial(zoo: Zoo, last: int | None) -> None:
-    """Removes what an interruption or damage left: temporary files, epochs only half there,
-    and those after the last to resume from, which will be made again.
+    """Removes temporary files, partial epochs and epochs after the last one to resume from.
 
-    What zoojax has not written stays.
+    Files that zoojax did not write are kept.
     """
     kept = {epoch for epoch in zoo.epochs if last is not None and epoch <= last}
     if kept != set(zoo.epochs):

@@ -1,13 +1,13 @@
-"""A zoo on disk: reading.
+"""Read access to a zoo on disk.
 
-    zoo.json           schema, name, kind, architecture, data set, training, parent, versions
-    members.parquet    a row a member: id, seed, hyper-parameters, parent member, ratio
-    metrics.parquet    a row a member and epoch
+    zoo.json           schema version and settings (`zoojax.storage.zoo_config.ZooConfig`)
+    members.parquet    one row per member: id, seed, hyperparameters, parent member, ratio
+    metrics.parquet    one row per member and epoch
     states/<epoch>/    Orbax: params, and log_sigma2 (kind vd) or mask as bits (kind mp)
-    optimizer/<epoch>/ Orbax: the optimiser's moments, of the two newest epochs
-    images.npz         the images, of zoos that were converted with their own
+    optimizer/<epoch>/ Orbax: optimizer state of the two newest epochs
+    images.npz         images of a zoo that was converted with its own
 
-An epoch exists once its state is complete and metrics.parquet names it. Arrays are
+An epoch exists once its state is complete and metrics.parquet contains it. Arrays are
 stacked: the leading axis is the member, in the order of members.parquet.
 """
 
@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from zoojax.architectures.parameters import masked, unpack_mask
+from zoojax.deprecation import RenamedAttribute
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import expand_user
 from zoojax.filesystem.reading import (
@@ -47,18 +48,18 @@ class Zoo:
     """A zoo on disk, opened for reading by `open_zoo`.
 
     Attributes:
-        path: its folder.
-        config: what its members have in common.
+        path: Folder of the zoo.
+        config: Settings that all members share.
     """
 
     def __init__(self, path: Path, config: ZooConfig):
         self.path, self.config = path, config
-        self._read: tuple[tuple[int, ...], pl.DataFrame] | None = None
+        self._metrics_cache: tuple[tuple[int, ...], pl.DataFrame] | None = None
 
     def __repr__(self) -> str:
         kind = {"dense": "dense", "mp": "magnitude-pruned", "vd": "variational-dropout"}
         try:
-            epochs = f"epochs {_ranges(self.epochs)}" if self.epochs else "no epochs"
+            epochs = f"epochs {_format_epochs(self.epochs)}" if self.epochs else "no epochs"
         except ZoojaxError:
             epochs = "damaged"
         path, members = str(self.path), len(self)
@@ -69,42 +70,44 @@ class Zoo:
 
     @cached_property
     def members_table(self) -> pl.DataFrame:
-        """The members table as it was made: `members` without what training found.
+        """The members table as created: `members` without `diverged_epoch`.
 
         Raises:
-            ZoojaxError: it is missing or damaged, or is not that of such a zoo.
+            ZoojaxError: If the table is missing, damaged, or does not match the config.
         """
         table = read_table(self.path / MEMBERS)
-        _refuse(self.path / MEMBERS, members_problem(self.config, table))
+        _raise_if_invalid(self.path / MEMBERS, members_problem(self.config, table))
         return table
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies this zoo; twins name their parent by it."""
+        """Hash that identifies this zoo; twins store that of their parent."""
         return fingerprint(self.config, self.members_table)
 
     @property
     def epochs(self) -> list[int]:
-        """Epochs that are complete on disk, ascending; 0 is before training."""
+        """Complete epochs on disk, ascending; epoch 0 is the state before training."""
         measured = set(self.metrics_history["epoch"].unique().to_list())
         return [epoch for epoch in numbered(self.path / STATES) if epoch in measured]
 
     @property
     def newest_epoch(self) -> int:
-        """The newest epoch that is complete on disk.
+        """The newest complete epoch on disk.
 
         Raises:
-            ZoojaxError: there is none yet.
+            ZoojaxError: If no epoch is complete yet.
         """
         epochs = self.epochs
         if not epochs:
-            raise ZoojaxError(f"{self.path} has no epoch yet; finish its training first")
+            raise ZoojaxError(f"{self.path} has no completed epoch yet; finish its training first")
         return epochs[-1]
 
     @property
     def members(self) -> pl.DataFrame:
-        """A row a member: id, seed, hyper-parameters; `diverged_epoch` is the first epoch
-        with a number that is not finite (null: none)."""
+        """One row per member: id, seed, hyperparameters and `diverged_epoch`.
+
+        `diverged_epoch` is the first epoch with a non-finite value; null if there is none.
+        """
         diverged = (
             self.metrics.filter(~pl.col("finite"))
             .group_by("member")
@@ -116,42 +119,51 @@ class Zoo:
 
     @property
     def metrics(self) -> pl.DataFrame:
-        """One row per saved state: member and epoch. Accuracies, ggap and sparsities are shares
-        in [0, 1]; sparsities count weights without biases."""
+        """One row per saved state, that is per member and epoch.
+
+        Accuracies and sparsities are fractions in [0, 1], ggap (train minus test accuracy) is
+        in [-1, 1]. Sparsities count weights, not biases.
+        """
         return with_states(self.metrics_history.filter(pl.col("epoch").is_in(self.epochs)))
 
     @property
     def metrics_history(self) -> pl.DataFrame:
-        """As `metrics`, with what was measured of members and epochs whose states are not there:
-        removed, or never converted.
+        """All measured metrics, including those of states that are not stored.
+
+        Those states were removed, or never converted. The columns are those of `metrics`.
 
         Raises:
-            ZoojaxError: the table is damaged, or is not that of such a zoo.
+            ZoojaxError: If the table is damaged or does not match the config.
         """
         path = self.path / METRICS
         if not exists(path):
             return pl.DataFrame(
                 schema={"member": pl.Int64, "epoch": pl.Int64, "finite": pl.Boolean}
             )
-        stamp = _stamp(path)
-        if self._read is None or self._read[0] != stamp:
+        version = _file_version(path)
+        if self._metrics_cache is None or self._metrics_cache[0] != version:
             table = read_table(path)
-            _refuse(path, metrics_problem(self.config, self.members_table["id"], table))
-            self._read = stamp, table
-        return self._read[1]
+            _raise_if_invalid(path, metrics_problem(self.config, self.members_table["id"], table))
+            self._metrics_cache = version, table
+        return self._metrics_cache[1]
 
     def state(
         self, epoch: int | None = None, *, raw: bool = False, rows: slice | None = None
     ) -> dict[str, Any]:
-        """Everything saved of an epoch, stacked: {"params"} and {"log_sigma2"} or {"mask"}.
+        """Reads the saved state of an epoch.
 
         Args:
-            epoch: which; the newest if None.
-            raw: leave what a converted pruned zoo holds under the mask as it is.
-            rows: of the members table; None for all.
+            epoch: Epoch to read; None for the newest.
+            raw: Whether to keep the values of masked weights. Converted pruned zoos may store
+                nonzero values there, which are otherwise set to zero.
+            rows: Rows of the members table to read; None for all.
+
+        Returns:
+            {"params"}, with {"log_sigma2"} (kind "vd") or {"mask"} (kind "mp"); arrays are
+            stacked by member.
 
         Raises:
-            ZoojaxError: the epoch is not there, or its files are damaged.
+            ZoojaxError: If there is no such epoch, or its files are damaged.
         """
         count = len(self)
         state = checkpoints.read(
@@ -167,36 +179,68 @@ class Zoo:
         return state
 
     def params(self, epoch: int | None = None) -> dict[str, Any]:
-        """Stacked parameters of an epoch: {"conv1": {"kernel": [members, ...], ...}, ...}.
+        """Reads the parameters of an epoch.
 
-        Those of a variational-dropout twin are before the threshold; see `effective`.
+        Those of a variational-dropout twin are before thresholding; see `sparse_params`.
+
+        Args:
+            epoch: Epoch to read; None for the newest.
+
+        Returns:
+            {"conv1": {"kernel": [members, ...], "bias": [members, features]}, ...}.
+
+        Raises:
+            ZoojaxError: If there is no such epoch, or its files are damaged.
         """
         return self.state(epoch)["params"]
 
     def sparse_params(self, epoch: int | None = None) -> dict[str, Any]:
-        """Stacked parameters that the members are evaluated with: pruned weights are zero."""
+        """Reads the parameters that members are evaluated with: pruned weights are zero.
+
+        Args:
+            epoch: Epoch to read; None for the newest.
+
+        Returns:
+            Stacked parameters, in the structure of `params`.
+
+        Raises:
+            ZoojaxError: If there is no such epoch, or its files are damaged.
+        """
         state = self.state(epoch)
         if "log_sigma2" not in state:
             return state["params"]
         return jax.device_get(apply_threshold(state["params"], state["log_sigma2"]))
 
     def row_indices(self, members: Sequence[int] | pl.Series) -> np.ndarray:
-        """Where members are in stacked arrays, by their ids.
+        """Looks up the positions of members in stacked arrays.
+
+        Args:
+            members: Ids of the members.
+
+        Returns:
+            Positions along the leading axis, one per id.
 
         Raises:
-            ZoojaxError: there is no such member.
+            ZoojaxError: If there is no member with one of the ids.
         """
-        places = {member: row for row, member in enumerate(self.members_table["id"].to_list())}
+        rows = {member: row for row, member in enumerate(self.members_table["id"].to_list())}
         for member in members:
-            if member not in places:
+            if member not in rows:
                 raise ZoojaxError(f"{self.path} has no member {member}; it has {len(self)} members")
-        return np.array([places[member] for member in members], int)
+        return np.array([rows[member] for member in members], int)
 
     def member(self, member: int, epoch: int | None = None) -> dict[str, Any]:
-        """Parameters of one member, by its id, as `params` has them.
+        """Reads the parameters of one member.
+
+        Args:
+            member: Id of the member.
+            epoch: Epoch to read; None for the newest.
+
+        Returns:
+            Parameters in the structure of `params`, without the member axis.
 
         Raises:
-            ZoojaxError: there is no such member or epoch.
+            ZoojaxError: If there is no such member or epoch, or its files are damaged.
         """
         return take(self.params(epoch), int(self.row_indices([member])[0]))
 
@@ -206,15 +250,18 @@ class Zoo:
         rows: slice | None = None,
         like: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """The optimiser's moments, by optimiser, stacked by member.
+        """Reads the optimizer state of an epoch.
 
         Args:
-            epoch: which; the newest if None. Only the two newest are kept.
-            rows: of the members table; None for all.
-            like: shapes and types that they must have; None for whatever is there.
+            epoch: Epoch to read; None for the newest. Only the two newest are stored.
+            rows: Rows of the members table to read; None for all.
+            like: Expected shapes and dtypes; None accepts whatever is stored.
+
+        Returns:
+            {optimizer name: moments stacked by member}.
 
         Raises:
-            ZoojaxError: they are not there, or damaged, or others.
+            ZoojaxError: If the optimizer state is missing, damaged, or not as expected.
         """
         return checkpoints.read(self._step(OPTIMIZER, epoch), rows, like=like)
 
@@ -222,12 +269,26 @@ class Zoo:
         newest = self.newest_epoch
         epoch = newest if epoch is None else epoch
         if epoch not in self.epochs:
-            raise ZoojaxError(f"{self.path} has no epoch {epoch}; it has {_ranges(self.epochs)}")
+            known = _format_epochs(self.epochs)
+            raise ZoojaxError(f"{self.path} has no epoch {epoch}; it has {known}")
         return self.path / folder / str(epoch)
+
+    # The names of version 0.1.
+    roster = RenamedAttribute("members_table")
+    all_metrics = RenamedAttribute("metrics_history")
+    effective = RenamedAttribute("sparse_params")
+    rows = RenamedAttribute("row_indices")
+    optimizer = RenamedAttribute("optimizer_state")
 
 
 def open_zoo(path: str | Path) -> Zoo:
     """Opens a zoo for reading.
+
+    Args:
+        path: Folder of the zoo.
+
+    Returns:
+        The zoo. Its arrays are read only when they are requested.
 
     Example:
         >>> zoo = zoojax.open_zoo("zoos/usps")
@@ -236,7 +297,7 @@ def open_zoo(path: str | Path) -> Zoo:
         (64, 5, 5, 1, 8)
 
     Raises:
-        ZoojaxError: the folder is not a zoo, or one of a newer schema, or is damaged.
+        ZoojaxError: If the folder is not a zoo, has a newer schema, or is damaged.
     """
     path = expand_user(path)
     file = path / CONFIG
@@ -248,10 +309,10 @@ def open_zoo(path: str | Path) -> Zoo:
         raise ZoojaxError(f"{path} is not a zoo: it has no {CONFIG}") from error
     schema = content.get("schema") if isinstance(content, dict) else None
     if not isinstance(content, dict) or content.get("format") != FORMAT or type(schema) is not int:
-        raise ZoojaxError(f"{file} is damaged or is not of a zoo")
+        raise ZoojaxError(f"{file} is damaged or is not the config of a zoo")
     if not 1 <= schema <= SCHEMA:
         raise ZoojaxError(
-            f"{file} has schema {schema}, and this zoojax reads 1 to {SCHEMA}; "
+            f"{file} has schema {schema}, but this version of zoojax reads 1 to {SCHEMA}; "
             "upgrade with: pip install -U zoojax"
         )
     try:
@@ -264,48 +325,45 @@ def open_zoo(path: str | Path) -> Zoo:
 
 
 def with_states(metrics: pl.DataFrame) -> pl.DataFrame:
-    """The rows that were measured on states: of others the sparsities by layer are null."""
-    counted = [name for name in metrics.columns if name.startswith("sparsity_")]
-    return metrics.drop_nulls(counted[:1]) if counted else metrics
+    """Selects the rows that were measured on saved states.
+
+    Args:
+        metrics: Metrics table; rows without a state have null sparsities by layer.
+
+    Returns:
+        The rows with sparsities by layer.
+    """
+    per_layer = [name for name in metrics.columns if name.startswith("sparsity_")]
+    return metrics.drop_nulls(per_layer[:1]) if per_layer else metrics
 
 
 def parent_of(parent: Zoo, epoch: int, twin: Path) -> Parent:
-    """What a twin's config says of its parent.
+    """Creates the parent entry of a twin's config.
 
     Args:
-        parent: the dense zoo.
-        epoch: the epoch whose states the twin begins with.
-        twin: the twin's folder.
+        parent: The dense zoo.
+        epoch: Epoch of the parent that the twin starts from.
+        twin: Folder of the twin.
+
+    Returns:
+        The entry.
     """
     try:
-        where = os.path.relpath(parent.path.resolve(), twin.resolve())
-    except ValueError:  # Another drive.
-        where = str(parent.path.resolve())
-    # A path that is no text is not kept: the fingerprint is what identifies the parent.
-    where = where if is_printable(where) else "unknown"
-    return Parent(where, parent.config.name, parent.fingerprint, epoch)
+        path = os.path.relpath(parent.path.resolve(), twin.resolve())
+    except ValueError:  # On another drive.
+        path = str(parent.path.resolve())
+    # JSON cannot store undecodable paths; the fingerprint identifies the parent anyway.
+    path = path if is_printable(path) else "unknown"
+    return Parent(path, parent.config.name, parent.fingerprint, epoch)
 
 
-def find_corruption(zoo: Zoo, folder: str, epoch: int) -> str | None:
-    """What is wrong with an epoch's files, named; None if they are as they were written.
-
-    Args:
-        zoo: the zoo.
-        folder: STATES or OPTIMIZER.
-        epoch: which.
-    """
-    step = zoo.path / folder / str(epoch)
-    damage = checkpoints.find_damage(step)
-    return None if damage is None else f"{step} is damaged: {damage}"
-
-
-def _refuse(path: Path, problem: str | None) -> None:
+def _raise_if_invalid(path: Path, problem: str | None) -> None:
     if problem is not None:
-        raise ZoojaxError(f"{path} is not the table of such a zoo: {problem}")
+        raise ZoojaxError(f"{path} is not a valid table of this zoo: {problem}")
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    """Changes when a file is replaced."""
+def _file_version(path: Path) -> tuple[int, ...]:
+    """A value that changes when the file is replaced."""
     try:
         status = path.stat()
     except OSError as error:
@@ -313,6 +371,6 @@ def _stamp(path: Path) -> tuple[int, ...]:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _ranges(epochs: list[int]) -> str:
-    whole = epochs == list(range(epochs[0], epochs[-1] + 1)) and len(epochs) > 2
-    return f"{epochs[0]} to {epochs[-1]}" if whole else ", ".join(map(str, epochs))
+def _format_epochs(epochs: list[int]) -> str:
+    contiguous = epochs == list(range(epochs[0], epochs[-1] + 1)) and len(epochs) > 2
+    return f"{epochs[0]} to {epochs[-1]}" if contiguous else ", ".join(map(str, epochs))

@@ -1,4 +1,4 @@
-"""What a zoo's members have in common: `ZooConfig`, and the schema of zoo.json."""
+"""Configuration of a zoo: `ZooConfig` and the schema of zoo.json."""
 
 import hashlib
 import json
@@ -32,19 +32,19 @@ _Kind = Annotated[str, msgspec.Meta(pattern="^(dense|mp|vd)\\Z")]
 _Order = Annotated[str, msgspec.Meta(pattern="^(member|shared)\\Z")]
 _Scope = Annotated[str, msgspec.Meta(pattern="^(global|layer)\\Z")]
 _Variant = Annotated[str, msgspec.Meta(pattern="^(released|corrected)\\Z")]
-# Zoos of schema 1 without one do not name it.
-_OPTIONAL = {"origin"}
+# Fields that zoo.json may omit: zoos of schema 1 without an origin do not store it.
+_OPTIONAL_FIELDS = {"origin"}
 
 
 @dataclass(frozen=True)
 class Parent:
-    """The dense zoo that a twin was made from.
+    """The dense zoo that a twin is derived from.
 
     Attributes:
-        path: where it was, relative to the twin's folder where that is possible.
-        name: its name.
-        fingerprint: `ZooConfig.fingerprint` of it.
-        epoch: the epoch whose states the twin began with.
+        path: Folder of the parent, relative to the twin's folder if possible.
+        name: Name of the parent.
+        fingerprint: `Zoo.fingerprint` of the parent.
+        epoch: Epoch of the parent whose states the twin starts from.
     """
 
     path: FilePath
@@ -55,28 +55,29 @@ class Parent:
 
 @dataclass(frozen=True)
 class ZooConfig:
-    """All that a zoo's members have in common.
+    """Settings that all members of a zoo share.
 
     Attributes:
-        name: the zoo's name.
+        name: Name of the zoo.
         kind: "dense", "mp" (magnitude pruning) or "vd" (variational dropout).
         architecture: "small" or "large".
-        channels: channels of its input images.
-        classes: number of classes.
-        data: the image set; None if the zoo keeps its images itself, or none are known.
-        data_hash: SHA-256 of the images and labels after split and transform; None if
-            none are known.
-        epochs: epochs to train.
-        batch_size: images per step.
-        data_order: "member" or "shared".
-        chunk: members that a device trains at once.
-        preset: the preset it was made from, if any.
-        scope: of pruning, "global" or "layer" (kind mp).
-        variant: of variational dropout, "released" or "corrected" (kind vd).
-        parent: the dense zoo (kinds mp and vd); None if it is not known.
-        versions: of the libraries that it was begun with.
-        origin: what else decided the members it began with, such as a
-            hyper-representation; None if nothing did.
+        channels: Channels of the input images.
+        classes: Number of classes.
+        data: The image set; None if the zoo stores its images itself, or was converted
+            without images.
+        data_hash: SHA-256 of the images and labels after splitting and transforming; None
+            for a zoo without images.
+        epochs: Number of epochs to train.
+        batch_size: Images per training step.
+        data_order: "member" (each member shuffles with its own seed) or "shared".
+        chunk: Members that one device trains at once.
+        preset: Name of the preset, if any.
+        scope: Pruning scope, "global" or "layer" (kind "mp").
+        variant: Variant of variational dropout, "released" or "corrected" (kind "vd").
+        parent: The dense zoo (kinds "mp" and "vd"); None if it is unknown.
+        versions: Versions of the libraries that the zoo was created with.
+        origin: Description of any other source of the initial members, such as a
+            hyper-representation; None if there is none.
     """
 
     name: Name
@@ -99,31 +100,37 @@ class ZooConfig:
 
     @property
     def shape(self) -> Architecture:
-        """The architecture of its members."""
+        """Architecture of the members."""
         return architecture(self.architecture, self.channels, self.classes)
 
     def to_json(self) -> dict[str, Any]:
-        """As zoo.json holds it."""
+        """Returns the content of zoo.json."""
         content = {"format": FORMAT, "schema": SCHEMA, **asdict(self)}
-        # So that zoos without one keep the fingerprint that their twins know them by.
+        # Omitted when None, so that fingerprints of older zoos, which twins refer to, stay valid.
         if self.origin is None:
             del content["origin"]
         return content
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> "ZooConfig":
-        """The inverse of `to_json`.
+        """Parses the content of zoo.json, the inverse of `to_json`.
+
+        Args:
+            content: The parsed JSON.
+
+        Returns:
+            The config.
 
         Raises:
-            ValueError: a field is missing, unknown, of another type or out of its range, or
-                contradicts another.
-            ZoojaxError: the image set's numbers are those of no image set.
+            ValueError: If a field is missing, unknown, of the wrong type, out of range, or
+                inconsistent with another field.
+            ZoojaxError: If a field of the image set is out of range.
         """
         fields = {k: v for k, v in content.items() if k not in ("format", "schema")}
-        check_names(fields, _names(ZooConfig), _OPTIONAL, "the zoo")
+        check_names(fields, _field_names(ZooConfig), _OPTIONAL_FIELDS, "the zoo")
         for part, kind in (("parent", Parent), ("data", DataSpec)):
             if fields[part] is not None:
-                check_names(fields[part], _names(kind), set(), part)
+                check_names(fields[part], _field_names(kind), set(), part)
         config = msgspec.convert(fields, ZooConfig)
         for problem in _problems(config):
             raise ValueError(problem)
@@ -131,18 +138,26 @@ class ZooConfig:
 
 
 def fingerprint(config: ZooConfig, members: pl.DataFrame) -> str:
-    """Identifies a zoo by what decides its members: SHA-256 over config and members table."""
+    """Identifies a zoo by everything that determines its members.
+
+    Args:
+        config: Config of the zoo.
+        members: Members table.
+
+    Returns:
+        SHA-256 over the config and the members table, in hexadecimal.
+    """
     content = config.to_json()
-    # The images are known by their hash, wherever they are.
-    for circumstance in ("versions", "chunk", "name", "data"):
-        del content[circumstance]
+    # Images are identified by their hash (data_hash), not by their location (data).
+    for irrelevant in ("versions", "chunk", "name", "data"):
+        del content[irrelevant]
     if content["parent"] is not None:
         content["parent"] = content["parent"]["fingerprint"]
     text = json.dumps([content, members.to_dicts()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _names(kind: type) -> set[str]:
+def _field_names(kind: type) -> set[str]:
     return set(kind.__dataclass_fields__)
 
 
@@ -155,24 +170,24 @@ def _strings(content: Any) -> Iterator[str]:
 
 
 def _problems(config: ZooConfig) -> Iterator[str]:
-    """What is wrong with a config whose fields have the right types."""
+    """Describes inconsistencies in a config whose fields have valid types."""
     for text in _strings(asdict(config)):
         if not is_printable(text):
-            yield f"{printable(text, 60)} holds characters that cannot be shown"
+            yield f"{printable(text, 60)} contains characters that cannot be printed"
     if config.channels not in (1, 3):
-        yield f"images with {config.channels} channels"
+        yield f"images with {config.channels} channels; 1 and 3 are supported"
     if (config.scope is not None) != (config.kind == "mp"):
-        yield f"scope {config.scope} with kind {config.kind}"
+        yield f"scope {config.scope} does not fit kind {config.kind}"
     if (config.variant is not None) != (config.kind == "vd"):
-        yield f"variant {config.variant} with kind {config.kind}"
+        yield f"variant {config.variant} does not fit kind {config.kind}"
     if config.kind == "dense" and config.parent is not None:
-        yield "a dense zoo with a parent"
+        yield "a dense zoo cannot have a parent"
     if config.data is not None:
         spec, net = config.data, config.shape
         if (spec.size, spec.channels) != (net.size, net.channels):
-            shape = f"{spec.size} pixels and {spec.channels} channels"
-            yield f"images of {shape} for the {net.name} CNN"
+            size = f"{spec.size} pixels and {spec.channels} channels"
+            yield f"images of {size} do not fit the {net.name} CNN"
         if config.data_hash is None:
-            yield "an image set without data_hash"
+            yield "data_hash is missing for an image set"
         if not (math.isfinite(spec.mean) and math.isfinite(spec.std)):
-            yield "images normalised by numbers that are not finite"
+            yield "mean and std of the images are not finite"

@@ -1,4 +1,4 @@
-"""The images that a zoo was made with, found again."""
+"""Finds and loads the images that a zoo was created with."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +11,21 @@ from zoojax.storage.zoo import IMAGES, Zoo
 
 
 def load_images(zoo: Zoo, data_dir: str | Path | None) -> specs.ImageSet:
-    """The images that a zoo was made with.
+    """Loads the images that a zoo was created with.
 
-    Images of one's own (.npz) are known by their hash: they are also found under another name
-    or in another place, in the data directory.
+    Custom images (.npz) are identified by their hash, so they are found in the data directory
+    even if they were moved or renamed.
 
     Args:
-        zoo: the zoo.
-        data_dir: where image sets are looked for, see `data.data_directory`; or the .npz file.
+        zoo: The zoo.
+        data_dir: Data directory (see `zoojax.datasets.loading.data_directory`), or the .npz
+            file itself.
+
+    Returns:
+        The image set.
 
     Raises:
-        ZoojaxError: they are not there, or are others than the zoo's.
+        ZoojaxError: If the images are missing, or do not match the zoo's data hash.
     """
     stored, spec = zoo.path / IMAGES, zoo.config.data
     if exists(stored):
@@ -29,26 +33,29 @@ def load_images(zoo: Zoo, data_dir: str | Path | None) -> specs.ImageSet:
     elif spec is None:
         raise ZoojaxError(f"{zoo.path} was converted without images; convert it with --data")
     elif spec.name.endswith(".npz"):
-        return _own_images(zoo, spec, data_dir)
+        return _load_custom_images(zoo, spec, data_dir)
     else:
         images = loading.load(spec, data_dir)
     if images.hash != zoo.config.data_hash:
         raise ZoojaxError(
-            f"the images of '{images.name}' are not those that {zoo.path} was made with "
+            f"the images of '{images.name}' are not those that {zoo.path} was created with "
             "(their hash differs); point --data-dir to the original files"
         )
     return images
 
 
-def _own_images(zoo: Zoo, spec: specs.DataSpec, data_dir: str | Path | None) -> specs.ImageSet:
+def _load_custom_images(
+    zoo: Zoo, spec: specs.DataSpec, data_dir: str | Path | None
+) -> specs.ImageSet:
+    """Loads the .npz file with the zoo's hash from the candidate locations."""
     given = None if data_dir is None else expand_user(data_dir)
     if given is not None and given.suffix == ".npz":
         candidates = [given]
     else:
         folder, name = loading.data_directory(data_dir), Path(spec.name).name
-        found = [folder / entry for entry in entries(folder) if entry.endswith(".npz")]
-        # Where it was, then those of its name, which are likely to be it.
-        candidates = [Path(spec.name), *sorted(found, key=lambda file: file.name != name)]
+        files = [folder / entry for entry in entries(folder) if entry.endswith(".npz")]
+        # The original location first, then files of the same name: the most likely matches.
+        candidates = [Path(spec.name), *sorted(files, key=lambda file: file.name != name)]
     reasons = []
     for file in candidates:
         try:
@@ -58,8 +65,8 @@ def _own_images(zoo: Zoo, spec: specs.DataSpec, data_dir: str | Path | None) -> 
             continue
         if images.hash == zoo.config.data_hash:
             return replace(images, name=spec.name)
-        reasons.append(f"{file} holds other images")
+        reasons.append(f"{file} contains different images")
     raise ZoojaxError(
-        f"the images that {zoo.path} was made with are not there ({reasons[0]}); give their .npz "
-        "file with --data, or a folder that holds it with --data-dir"
+        f"the images that {zoo.path} was created with cannot be found ({reasons[0]}); give their "
+        ".npz file with --data, or the folder that contains it with --data-dir"
     )

@@ -1,4 +1,4 @@
-"""A population laid out in blocks, each of which one program runs."""
+"""Splits a population into blocks of members, each run by one compiled program."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -18,29 +18,37 @@ from zoojax.training.programs import ProgramSpec
 
 @dataclass
 class MemberBlock:
-    """Members that run as one program.
+    """Members that one program processes together.
 
     Attributes:
-        recipe: the program.
-        members: positions in the members table, filled up to the program's size.
-        count: how many of them are not filling.
-        hyper: their hyper-parameters, on the devices.
-        state: their states, on the devices.
+        spec: The program.
+        members: Positions in the members table, padded to the size of the program.
+        count: Number of members without the padding.
+        hyperparams: Hyperparameters of the members, on the devices.
+        state: States of the members, on the devices.
     """
 
-    recipe: ProgramSpec
+    spec: ProgramSpec
     members: np.ndarray
     count: int
-    hyper: loop.Hyperparams
+    hyperparams: loop.Hyperparams
     state: loop.TrainState
 
 
 def group_by_program(config: ZooConfig, members: pl.DataFrame) -> dict[ProgramSpec, np.ndarray]:
-    """Groups members by what shapes their program: {recipe: positions, ascending}."""
+    """Groups members that can run in the same program.
+
+    Args:
+        config: Config of the zoo.
+        members: Members table.
+
+    Returns:
+        {program: positions in the members table, ascending}.
+    """
     groups: dict[ProgramSpec, list[int]] = {}
     rows = members.select("activation", "optimizer", "dropout").iter_rows()
     for position, (activation, optimizer, dropout) in enumerate(rows):
-        recipe = ProgramSpec(
+        spec = ProgramSpec(
             config.kind,
             config.shape,
             activation,
@@ -50,12 +58,12 @@ def group_by_program(config: ZooConfig, members: pl.DataFrame) -> dict[ProgramSp
             config.data_order,
             engine.engine(config.shape, jax.default_backend()),
         )
-        groups.setdefault(recipe, []).append(position)
-    return {recipe: np.array(positions) for recipe, positions in groups.items()}
+        groups.setdefault(spec, []).append(position)
+    return {spec: np.array(positions) for spec, positions in groups.items()}
 
 
 def stack_hyperparams(members: pl.DataFrame) -> loop.Hyperparams:
-    """Hyper-parameters of all members, [members]."""
+    """Stacks the hyperparameters of all members; each field has shape [members]."""
     return loop.Hyperparams(
         members["seed"].to_numpy().astype(np.uint32),
         members["learning_rate"].to_numpy().astype(np.float32),
@@ -65,68 +73,91 @@ def stack_hyperparams(members: pl.DataFrame) -> loop.Hyperparams:
 
 
 def split_state(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is saved of an epoch as (trainable, fixed)."""
+    """Splits a saved state into (trainable, fixed); removes the mask from `state`."""
     fixed = {"mask": state.pop("mask")} if "mask" in state else {}
     return state, fixed
 
 
-def lay_out(
+def make_blocks(
     config: ZooConfig,
-    roster: pl.DataFrame,
+    members_table: pl.DataFrame,
     mesh,
     trainable: dict,
     fixed: dict,
     optimizer: dict | None,
 ) -> list[MemberBlock]:
-    """Lays the population over blocks; fresh moments where none are given."""
-    result, hyper = [], stack_hyperparams(roster)
-    for recipe, positions in group_by_program(config, roster).items():
+    """Splits a population into blocks and places them on the devices.
+
+    Args:
+        config: Config of the zoo.
+        members_table: One row per member.
+        mesh: The devices.
+        trainable: Trainable parts of the states, stacked by member.
+        fixed: Fixed parts of the states, stacked by member.
+        optimizer: Saved optimizer state by optimizer name, stacked by member; None starts
+            from zero moments.
+
+    Returns:
+        The blocks.
+    """
+    blocks, hyperparams = [], stack_hyperparams(members_table)
+    for spec, positions in group_by_program(config, members_table).items():
         for members in population.blocks(positions, config.chunk, mesh):
             parts = population.take((trainable, fixed), members)
-            # On the host: laying out a device array would compile a slice of every leaf.
-            state = jax.device_get(init_states(recipe.optimizer)(*parts))
+            # On the host: sharding a device array would compile a slice of every leaf.
+            state = jax.device_get(init_states(spec.optimizer)(*parts))
             if optimizer is not None:
-                saved = population.take(optimizer[recipe.optimizer], members)
+                saved = population.take(optimizer[spec.optimizer], members)
                 moments = flax.serialization.from_state_dict(state.optimizer, saved)
                 state = state._replace(optimizer=moments)
             count = len(np.unique(members))
-            placed = population.shard_members((population.take(hyper, members), state), mesh)
-            result.append(MemberBlock(recipe, members, count, *placed))
-    return result
+            sharded = population.shard_members((population.take(hyperparams, members), state), mesh)
+            blocks.append(MemberBlock(spec, members, count, *sharded))
+    return blocks
 
 
 @functools.cache
 def init_states(optimizer: str) -> Callable[[dict, dict], loop.TrainState]:
-    """Stacked (trainable, fixed) to states before their first step: one program, kept."""
+    """Returns a compiled function from stacked (trainable, fixed) to initial states."""
     return jax.jit(jax.vmap(lambda t, f: loop.init_state(t, f, optimizer)))
 
 
 def gather_in_order(blocks: list[MemberBlock], trees: list[Any], members: int | None = None) -> Any:
-    """One stacked pytree in the order of the members table (NumPy), from one a block.
+    """Gathers one pytree per block into a single stacked pytree on the host.
 
-    Rows of members that are in no block, where there are `members`, are zero.
+    Args:
+        blocks: The blocks.
+        trees: One stacked pytree per block.
+        members: Number of rows of the result; None for the number of members in `blocks`.
+            Rows of members that are in no block are zero.
+
+    Returns:
+        NumPy arrays, stacked in the order of the members table.
     """
-    total = size(blocks) if members is None else members
+    total = num_members(blocks) if members is None else members
     signals.run_interruptible(jax.block_until_ready, trees)
 
-    def gathered(*leaves: jax.Array | np.ndarray) -> np.ndarray:
-        whole = np.zeros((total, *leaves[0].shape[1:]), leaves[0].dtype)
+    def gather(*leaves: jax.Array | np.ndarray) -> np.ndarray:
+        stacked = np.zeros((total, *leaves[0].shape[1:]), leaves[0].dtype)
         for block, leaf in zip(blocks, leaves, strict=True):
-            for at, part in _addressable_shards(leaf):
-                rows = block.members[: block.count][at]
-                whole[rows] = part[: len(rows)]
-        return whole
+            for index, shard in _addressable_shards(leaf):
+                rows = block.members[: block.count][index]
+                stacked[rows] = shard[: len(rows)]
+        return stacked
 
-    return jax.tree.map(gathered, *trees)
+    return jax.tree.map(gather, *trees)
 
 
-def size(blocks: list[MemberBlock]) -> int:
-    """Members in all blocks of a population."""
+def num_members(blocks: list[MemberBlock]) -> int:
+    """Returns the number of members in all blocks of a population."""
     return max(int(b.members.max()) for b in blocks) + 1
 
 
 def _addressable_shards(x: jax.Array | np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """What each device has of a stacked array. (Asked for all of it, JAX keeps a copy.)"""
+    """Yields (slice of the leading axis, values) of each device's shard.
+
+    Converting the whole array at once would make JAX cache a host copy of it.
+    """
     if not isinstance(x, jax.Array):
         yield slice(None), x
         return

@@ -1,8 +1,8 @@
-"""A member's loss and evaluation, computed by one of two engines.
+"""Loss and evaluation of one member, computed by one of two engines.
 
-"xla" runs the Linen model, on any backend. "kernel" runs `zoojax.ops.kernel`, on CPUs
-that have a compiler: the same numbers up to rounding, several times faster. All training
-and evaluation goes through here, so that nothing else knows of engines.
+"xla" runs the Linen model on any backend. "kernel" runs `zoojax.ops.kernel` on CPUs with a
+compiler: its results are equal up to rounding, and it is several times faster. This is the only
+module that chooses between engines.
 """
 
 import jax
@@ -18,23 +18,34 @@ from zoojax.sparsifiers.base import Batch, Loss
 from zoojax.sparsifiers.variational_layers import VariationalConv, VariationalDense
 
 ENGINES = ("xla", "kernel")
-# Images a forward pass of the Linen model, few enough that a chunk's activations stay
-# in cache.
+# Images per forward pass of the Linen model: small enough that the activations of a block stay
+# in the cache.
 _EVALUATION_BATCH = 16
 
 
 def engine(arch: Architecture, platform: str) -> str:
-    """The faster engine of those that a platform ("cpu", "gpu") has for an architecture."""
+    """Selects the fastest engine that is available.
+
+    Args:
+        arch: Architecture of the members.
+        platform: JAX platform, for example "cpu" or "gpu".
+
+    Returns:
+        A name of ENGINES.
+    """
     return "kernel" if platform == "cpu" and kernel.unavailable_reason(arch) is None else "xla"
 
 
 def loss(arch: Architecture, activation: str, engine: str) -> Loss:
-    """The training loss of a member.
+    """Creates the training loss of a member.
 
     Args:
-        arch: its shape.
-        activation: a name of `models.ACTIVATIONS`.
-        engine: a name of ENGINES.
+        arch: Architecture of the member.
+        activation: A name of `zoojax.architectures.layers.ACTIVATIONS`.
+        engine: A name of ENGINES.
+
+    Returns:
+        The loss, a pure function (see `zoojax.sparsifiers.base.Loss`).
     """
     if engine == "xla":
         return _xla_loss(arch, activation)
@@ -61,14 +72,22 @@ def _xla_loss(arch: Architecture, activation: str) -> Loss:
         if variances is not None:
             model, variables = variational, {"params": params, "variance": variances}
         logits = cnn.logits(model, variables, batch.images, noise, dropout_rate)
-        hits = (jnp.argmax(logits, axis=-1) == batch.labels) * batch.weights
-        return cross_entropy(logits, batch), jnp.sum(hits)
+        correct = (jnp.argmax(logits, axis=-1) == batch.labels) * batch.weights
+        return cross_entropy(logits, batch), jnp.sum(correct)
 
     return xla_loss
 
 
 def cross_entropy(logits: Array, batch: Batch) -> Array:
-    """Mean cross entropy over a batch without indices, padding left out."""
+    """Computes the mean cross entropy over a batch without indices, excluding padding.
+
+    Args:
+        logits: [B, classes].
+        batch: The batch.
+
+    Returns:
+        Scalar.
+    """
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
     return jnp.sum(losses * batch.weights) / jnp.sum(batch.weights)
 
@@ -76,13 +95,13 @@ def cross_entropy(logits: Array, batch: Batch) -> Array:
 def evaluate(
     arch: Architecture, activation: str, engine: str, params: dict, images: Array, labels: Array
 ) -> dict[str, Array]:
-    """Mean cross entropy and accuracy of one member on a set of images.
+    """Computes the mean cross entropy and accuracy of one member on a set of images.
 
     Args:
-        arch: its shape.
-        activation: a name of `models.ACTIVATIONS`.
-        engine: a name of ENGINES.
-        params: its parameters (thresholds and masks are already in them).
+        arch: Architecture of the member.
+        activation: A name of `zoojax.architectures.layers.ACTIVATIONS`.
+        engine: A name of ENGINES.
+        params: Parameters of the member, already masked or thresholded.
         images: [n, H, W, C].
         labels: [n] int32.
 
@@ -90,23 +109,26 @@ def evaluate(
         {"loss": scalar, "acc": scalar in [0, 1]}.
     """
     if engine == "kernel":
-        loss_sum, correct, _ = kernel.evaluate(arch, activation, params, images, labels)
+        loss_sum, num_correct, _ = kernel.evaluate(arch, activation, params, images, labels)
     else:
-        loss_sum, correct = _xla_sums(_xla_loss(arch, activation), params, images, labels)
-    return {"loss": loss_sum / labels.shape[0], "acc": correct / labels.shape[0]}
+        loss_sum, num_correct = _xla_sums(_xla_loss(arch, activation), params, images, labels)
+    return {"loss": loss_sum / labels.shape[0], "acc": num_correct / labels.shape[0]}
 
 
 def predictions(
     arch: Architecture, activation: str, engine: str, params: dict, images: Array
 ) -> Array:
-    """The classes that one member takes images for, [n] int32.
+    """Predicts the classes of images with one member.
 
     Args:
-        arch: its shape.
-        activation: a name of `models.ACTIVATIONS`.
-        engine: a name of ENGINES.
-        params: its parameters (thresholds and masks are already in them).
+        arch: Architecture of the member.
+        activation: A name of `zoojax.architectures.layers.ACTIVATIONS`.
+        engine: A name of ENGINES.
+        params: Parameters of the member, already masked or thresholded.
         images: [n, H, W, C].
+
+    Returns:
+        Predicted classes, [n] int32.
     """
     labels = jnp.zeros(images.shape[0], jnp.int32)
     if engine == "kernel":
@@ -117,14 +139,16 @@ def predictions(
         logits = cnn.logits(model, {"params": params}, batch.images)
         return None, jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
-    answers = jax.lax.scan(body, None, evaluation_batches(images, labels))[1]
-    return answers.reshape(-1)[: images.shape[0]]
+    classes = jax.lax.scan(body, None, evaluation_batches(images, labels))[1]
+    return classes.reshape(-1)[: images.shape[0]]
 
 
 def _xla_sums(loss: Loss, params: dict, images: Array, labels: Array) -> tuple[Array, Array]:
+    """Sums of the loss and of correct predictions over a set."""
+
     def body(carry, batch):
-        mean, correct = loss(params, None, batch, None, None)
-        return (carry[0] + mean * jnp.sum(batch.weights), carry[1] + correct), None
+        mean, num_correct = loss(params, None, batch, None, None)
+        return (carry[0] + mean * jnp.sum(batch.weights), carry[1] + num_correct), None
 
     return jax.lax.scan(body, (jnp.float32(0), jnp.float32(0)), evaluation_batches(images, labels))[
         0
@@ -132,7 +156,15 @@ def _xla_sums(loss: Loss, params: dict, images: Array, labels: Array) -> tuple[A
 
 
 def evaluation_batches(images: Array, labels: Array) -> Batch:
-    """A set as batches [steps, 16, ...] to evaluate, the last one padded at weight 0."""
+    """Splits a set into batches for evaluation.
+
+    Args:
+        images: [n, H, W, C].
+        labels: [n].
+
+    Returns:
+        Batches stacked to [steps, 16, ...]; padding of the last batch has weight 0.
+    """
     n = labels.shape[0]
     steps = -(-n // _EVALUATION_BATCH)
     padding = steps * _EVALUATION_BATCH - n

@@ -1,4 +1,4 @@
-"""Grids of hyper-parameters: the members of a dense zoo."""
+"""Hyperparameter grids of dense zoos."""
 
 import itertools
 import math
@@ -15,18 +15,26 @@ _SEED_LIMIT = 2**32
 
 @dataclass(frozen=True)
 class Grid:
-    """The hyper-parameters of a dense zoo: every combination, each with some seeds.
+    """Hyperparameter grid of a dense zoo: every combination, each with several seeds.
 
     Attributes:
-        activations: names of `models.ACTIVATIONS`.
-        inits: names of `models.INITS`.
-        optimizers: names of `train.OPTIMIZERS`.
-        learning_rates: of the optimiser.
-        weight_decays: L2 in the gradient.
-        dropouts: rates in [0, 1).
-        seeds: members of a combination.
-        fresh_seeds: every member has a seed of its own ("random" zoos); otherwise every
-            combination has the same seeds ("fixed" zoos).
+        activations: Names of `zoojax.architectures.layers.ACTIVATIONS`.
+        inits: Names of `zoojax.architectures.layers.INITS`.
+        optimizers: Names of `zoojax.optimizers.OPTIMIZERS`.
+        learning_rates: Learning rates, positive.
+        weight_decays: L2 penalties that are added to the gradient, non-negative.
+        dropouts: Dropout rates in [0, 1).
+        seeds: Number of members per combination.
+        fresh_seeds: Whether every member has a different seed ("random" zoos). Otherwise
+            all combinations share the same seeds ("fixed" zoos).
+
+    Raises:
+        ZoojaxError: If a list is empty, a name is unknown, or a value is out of range.
+
+    Example:
+        >>> grid = Grid(activations=("tanh", "relu"), seeds=10)
+        >>> grid.combinations, len(grid.members())
+        (2, 20)
     """
 
     activations: tuple[str, ...] = ("tanh",)
@@ -39,37 +47,37 @@ class Grid:
     fresh_seeds: bool = False
 
     def __post_init__(self):
-        for what, given, known in (
+        for label, names, known in (
             ("activation", self.activations, ACTIVATIONS),
-            ("initialisation", self.inits, INITS),
-            ("optimiser", self.optimizers, OPTIMIZERS),
+            ("initialization", self.inits, INITS),
+            ("optimizer", self.optimizers, OPTIMIZERS),
         ):
-            if not given:
-                raise ZoojaxError(f"no {what} given; give one or more")
-            for name in given:
+            if not names:
+                raise ZoojaxError(f"no {label} given; give one or more")
+            for name in names:
                 if name not in known:
-                    raise ZoojaxError(f"no {what} named '{name}'; there are: {', '.join(known)}")
+                    raise ZoojaxError(f"no {label} named '{name}'; there are: {', '.join(known)}")
         if self.seeds < 1:
-            raise ZoojaxError(f"{self.seeds} members asked for; give at least 1")
-        for what, numbers in (
+            raise ZoojaxError(f"{self.seeds} members requested; give at least 1")
+        for label, values in (
             ("learning rate", self.learning_rates),
             ("weight decay", self.weight_decays),
             ("dropout rate", self.dropouts),
         ):
-            if not numbers:
-                raise ZoojaxError(f"no {what} given; give one or more")
+            if not values:
+                raise ZoojaxError(f"no {label} given; give one or more")
         for rate in self.learning_rates:
             check_learning_rate(rate)
         for decay in self.weight_decays:
             if not (math.isfinite(decay) and decay >= 0):
-                raise ZoojaxError(f"weight decay {decay:g} is not a number from 0 up")
+                raise ZoojaxError(f"weight decay {decay:g} must be finite and non-negative")
         for rate in self.dropouts:
             if not 0 <= rate < 1:
                 raise ZoojaxError(f"dropout rate {rate:g} is not in [0, 1)")
 
     @property
     def combinations(self) -> int:
-        """How many combinations of hyper-parameters there are."""
+        """Number of combinations of hyperparameters."""
         return len(list(self._product()))
 
     def _product(self):
@@ -83,13 +91,23 @@ class Grid:
         )
 
     def members(self, first_seed: int = 1) -> pl.DataFrame:
-        """The members table: a row a member, combination by combination."""
+        """Creates the members table.
+
+        Args:
+            first_seed: Seed of the first member.
+
+        Returns:
+            One row per member, ordered by combination: id, seed and hyperparameters.
+
+        Raises:
+            ZoojaxError: If a seed is outside [0, 2**32).
+        """
         last = first_seed + self.seeds * (self.combinations if self.fresh_seeds else 1) - 1
         if not 0 <= first_seed <= last < _SEED_LIMIT:
             raise ZoojaxError(f"seeds {first_seed} to {last} are not all from 0 to 2**32 - 1")
         rows = []
-        for cell, values in enumerate(self._product()):
-            offset = cell * self.seeds if self.fresh_seeds else 0
+        for combination, values in enumerate(self._product()):
+            offset = combination * self.seeds if self.fresh_seeds else 0
             rows += [(first_seed + offset + i, *values) for i in range(self.seeds)]
         names = ("seed", "activation", "dropout", "init", "optimizer", "learning_rate")
         table = pl.DataFrame(rows, schema=[*names, "weight_decay"], orient="row")
@@ -100,6 +118,13 @@ class Grid:
 
 
 def check_learning_rate(rate: float) -> None:
-    """Raises ZoojaxError unless the rate is a positive number."""
+    """Checks a learning rate.
+
+    Args:
+        rate: The learning rate.
+
+    Raises:
+        ZoojaxError: If the rate is not finite and positive.
+    """
     if not (math.isfinite(rate) and rate > 0):
         raise ZoojaxError(f"learning rate {rate:g} is not a positive number")

@@ -1,4 +1,4 @@
-"""Measures saved members, and predicts with them, on any images."""
+"""Evaluation of and prediction with saved members, on any images."""
 
 import functools
 from collections.abc import Callable
@@ -14,52 +14,53 @@ from zoojax.runtime import distributed, population, signals
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.training import engine, programs
-from zoojax.training.blocks import MemberBlock, gather_in_order, lay_out, split_state
+from zoojax.training.blocks import MemberBlock, gather_in_order, make_blocks, split_state
 from zoojax.training.inputs import check_image_set, checked_images, checked_params
 from zoojax.training.programs import ProgramSpec, Splits
 
 
 def evaluate(zoo: Zoo, images: specs.ImageSet, epoch: int | None = None) -> pl.DataFrame:
-    """Measures the members of a saved epoch on a set of images, as epoch 0 of a zoo is.
+    """Evaluates the members of a saved epoch on an image set.
 
     Args:
-        zoo: the zoo.
-        images: any image set of the shape that the members take.
-        epoch: which; the newest if None.
+        zoo: The zoo.
+        images: Any image set with the image shape of the members.
+        epoch: Epoch to evaluate; None for the newest.
 
     Returns:
-        A row a member: losses and accuracies on all three sets, ggap, sparsities.
+        One row per member, with the columns of `Zoo.metrics`: losses and accuracies on all
+        three splits, ggap and sparsities.
 
     Raises:
-        ZoojaxError: the epoch is not there or is damaged, or the members cannot be measured
-            on these images.
+        ZoojaxError: If there is no such epoch, it is damaged, or the images do not fit the
+            members.
     """
     check_image_set(zoo.config.shape, images)
     epoch = zoo.newest_epoch if epoch is None else epoch
     mesh, rows = population.make_mesh(), distributed.local_rows(len(zoo))
-    sets = population.replicate(programs.splits(images), mesh)
+    splits = population.replicate(programs.splits(images), mesh)
     state, fixed = split_state(zoo.state(epoch, rows=rows))
-    blocks = lay_out(zoo.config, zoo.members_table[rows], mesh, state, fixed, None)
-    mine = metrics_table(
-        zoo.members_table[rows], epoch, blocks, evaluate_blocks(blocks, sets, mesh)
+    blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, state, fixed, None)
+    local_table = metrics_table(
+        zoo.members_table[rows], epoch, blocks, evaluate_blocks(blocks, splits, mesh)
     )
-    return distributed.all_gather_table(mine)
+    return distributed.all_gather_table(local_table)
 
 
 def predict(zoo: Zoo, images: np.ndarray, epoch: int | None = None) -> np.ndarray:
-    """The classes that the members of a saved epoch take images for.
+    """Predicts classes with the members of a saved epoch.
 
     Args:
-        zoo: the zoo.
-        images: normalised as the zoo's were, [n, H, W, C] of a floating type.
-        epoch: which; the newest if None.
+        zoo: The zoo.
+        images: Images normalized like those of the zoo, [n, H, W, C] floating point.
+        epoch: Epoch to predict with; None for the newest.
 
     Returns:
-        [members, n] uint16, in the order of the members table.
+        Predicted classes, [members, n] uint16, in the order of the members table.
 
     Raises:
-        ZoojaxError: the epoch is not there or is damaged, or the images have another shape or
-            type.
+        ZoojaxError: If there is no such epoch, it is damaged, or the images have the wrong
+            shape or type.
     """
     images = checked_images(zoo.config.shape, images)
     state, fixed = split_state(zoo.state(epoch))
@@ -67,61 +68,86 @@ def predict(zoo: Zoo, images: np.ndarray, epoch: int | None = None) -> np.ndarra
 
 
 def predict_params(
-    config: ZooConfig, roster: pl.DataFrame, params: dict[str, Any], images: np.ndarray
+    config: ZooConfig, members_table: pl.DataFrame, params: dict[str, Any], images: np.ndarray
 ) -> np.ndarray:
-    """As `predict`, of parameters that no zoo on disk has.
+    """Predicts classes with parameters that are not saved in a zoo.
 
     Args:
-        config: of the zoo that the members are like.
-        roster: a row a member; what matters is its activation.
-        params: stacked parameters, thresholds and masks already in them.
-        images: normalised, [n, H, W, C] of a floating type.
+        config: Config of a zoo with the same architecture.
+        members_table: One row per member, in the columns of `Zoo.members_table`; of the
+            hyperparameters only the activation affects predictions.
+        params: Stacked parameters, already masked or thresholded.
+        images: Images normalized like those of the zoo, [n, H, W, C] floating point.
+
+    Returns:
+        Predicted classes, [members, n] uint16, in the order of the rows.
 
     Raises:
-        ZoojaxError: the parameters or images have another shape or type.
+        ZoojaxError: If the parameters or images have the wrong shape or type.
     """
     images = checked_images(config.shape, images)
-    params = checked_params(config.shape, params, len(roster))
+    params = checked_params(config.shape, params, len(members_table))
     name = engine.engine(config.shape, jax.default_backend())
-    chunk = population.default_chunk(len(roster), population.make_mesh(), name)
+    chunk = population.default_chunk(len(members_table), population.make_mesh(), name)
     config = replace(config, kind="dense", chunk=chunk)
-    return _predict(config, roster, {"params": params}, {}, images)
+    return _predict(config, members_table, {"params": params}, {}, images)
 
 
 def _predict(
-    config: ZooConfig, roster: pl.DataFrame, trainable: dict, fixed: dict, images: np.ndarray
+    config: ZooConfig, members_table: pl.DataFrame, trainable: dict, fixed: dict, images: np.ndarray
 ) -> np.ndarray:
     mesh = population.make_mesh()
-    placed = population.replicate(images, mesh)
-    blocks = lay_out(config, roster, mesh, trainable, fixed, None)
-    compiled = {b.recipe: _predictions(b.recipe, mesh) for b in blocks}
-    found = [
-        signals.run_interruptible(np.asarray, compiled[b.recipe](b.state, placed)).astype(np.uint16)
-        for b in blocks
-    ]
-    return gather_in_order(blocks, found)
+    replicated = population.replicate(images, mesh)
+    blocks = make_blocks(config, members_table, mesh, trainable, fixed, None)
+    compiled = {b.spec: _jitted_predictions(b.spec, mesh) for b in blocks}
+
+    def predict_block(block: MemberBlock) -> np.ndarray:
+        classes = compiled[block.spec](block.state, replicated)
+        return signals.run_interruptible(np.asarray, classes).astype(np.uint16)
+
+    return gather_in_order(blocks, list(map(predict_block, blocks)))
 
 
 @functools.cache
-def _predictions(recipe: ProgramSpec, mesh) -> Callable:
-    """Kept: an analysis predicts many epochs of a zoo."""
-    return jax.jit(programs.predictions(recipe, mesh))
+def _jitted_predictions(spec: ProgramSpec, mesh) -> Callable:
+    """Cached, because an analysis predicts with many epochs of a zoo."""
+    return jax.jit(programs.predictions(spec, mesh))
 
 
-def evaluate_blocks(blocks: list[MemberBlock], sets: Splits, mesh) -> list[dict[str, jax.Array]]:
-    """Their metrics, still being computed."""
-    compiled = {b.recipe: jax.jit(programs.evaluation(b.recipe, mesh)) for b in blocks}
-    return [compiled[b.recipe](b.state, sets) for b in blocks]
+def evaluate_blocks(blocks: list[MemberBlock], splits: Splits, mesh) -> list[dict[str, jax.Array]]:
+    """Dispatches the evaluation of blocks.
+
+    Args:
+        blocks: The blocks.
+        splits: Images, on the devices.
+        mesh: The devices.
+
+    Returns:
+        Metrics of each block, possibly still being computed.
+    """
+    compiled = {b.spec: jax.jit(programs.evaluation(b.spec, mesh)) for b in blocks}
+    return [compiled[b.spec](b.state, splits) for b in blocks]
 
 
 def metrics_table(
-    roster: pl.DataFrame, epoch: int, blocks: list[MemberBlock], metrics: list[dict]
+    members_table: pl.DataFrame, epoch: int, blocks: list[MemberBlock], metrics: list[dict]
 ) -> pl.DataFrame:
+    """Creates the metrics rows of one epoch.
+
+    Args:
+        members_table: One row per member of the blocks.
+        epoch: The epoch.
+        blocks: The blocks.
+        metrics: Metrics of each block.
+
+    Returns:
+        One row per member, with the columns of metrics.parquet.
+    """
     measured = gather_in_order(blocks, metrics)
-    layers = [f"sparsity_{layer}" for layer in blocks[0].recipe.architecture.layers]
+    layers = [f"sparsity_{layer}" for layer in blocks[0].spec.architecture.layers]
     measured["ggap"] = measured["train_acc"] - measured["test_acc"]
     columns = [
-        *(f"{split}_{what}" for split in ("train", "val", "test") for what in ("loss", "acc")),
+        *(f"{split}_{name}" for split in ("train", "val", "test") for name in ("loss", "acc")),
         "ggap",
         "sparsity",
         *layers,
@@ -129,8 +155,8 @@ def metrics_table(
     ]
     return pl.DataFrame(
         {
-            "member": roster["id"],
-            "epoch": pl.Series([epoch] * len(roster), dtype=pl.Int64),
+            "member": members_table["id"],
+            "epoch": pl.Series([epoch] * len(members_table), dtype=pl.Int64),
             **{name: pl.Series(measured[name]) for name in columns},
         }
     )

@@ -1,4 +1,4 @@
-"""What a member is apart from its accuracy: how sparse, and whether it is finite."""
+"""Sparsity and finiteness of a member."""
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,12 @@ from zoojax.architectures.parameters import kernels
 
 
 def sparsity(params: dict) -> dict[str, Array]:
-    """Share of weights that are exactly zero, whole and per layer.
+    """Computes the fraction of weights that are exactly zero, in total and per layer.
 
-    Counted over weights: biases are in neither numerator nor denominator.
+    Biases are not counted.
+
+    Args:
+        params: Parameters of one member.
 
     Returns:
         {"sparsity": scalar, "sparsity_conv1": scalar, ...}, each in [0, 1].
@@ -21,18 +24,25 @@ def sparsity(params: dict) -> dict[str, Array]:
         for layer, w in weights.items()
     }
     total = sum(w.size for w in weights.values())
-    whole = jnp.sum(jnp.stack(list(zeros.values()))) / total
-    return {"sparsity": whole} | {
+    overall = jnp.sum(jnp.stack(list(zeros.values()))) / total
+    return {"sparsity": overall} | {
         f"sparsity_{layer}": zeros[layer] / weights[layer].size for layer in weights
     }
 
 
 def _is_zero(x: Array) -> Array:
-    """Whether numbers are 0 or -0. By their bits: XLA on CPU takes denormals for zero."""
+    """Whether values are 0 or -0, by their bits: XLA on CPU compares denormals as zero."""
     bits = jax.lax.bitcast_convert_type(jnp.asarray(x), jnp.uint32)
     return (bits << 1) == 0
 
 
 def is_finite(tree: dict) -> Array:
-    """Whether every number of a member is finite, scalar bool."""
+    """Checks whether all values of a member are finite.
+
+    Args:
+        tree: Arrays of one member.
+
+    Returns:
+        Scalar bool.
+    """
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))

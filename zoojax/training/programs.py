@@ -1,7 +1,7 @@
-"""The XLA programs of a zoo: evaluation, predictions, one epoch with its evaluation.
+"""Programs of one block of members: evaluation, prediction, and one epoch of training.
 
-Everything here is a function of one block of members; `zoojax.training.trainer` calls it block by
-block, `jax.jit` around it, the state donated.
+The functions that are returned are not jitted: `zoojax.training.trainer` and
+`zoojax.training.inference` compile them and call them block by block.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ from zoojax.runtime.population import vmap_members
 from zoojax.sparsifiers import base, magnitude, variational_dropout
 from zoojax.training import engine, loop, metrics
 
-_METHODS = {
+_SPARSIFIERS = {
     "dense": base.dense,
-    "mp": magnitude.method,
-    "vd": variational_dropout.method,
+    "mp": magnitude.sparsifier,
+    "vd": variational_dropout.sparsifier,
 }
-KINDS = tuple(_METHODS)
+KINDS = tuple(_SPARSIFIERS)
 ORDERS = ("member", "shared")
 
 
@@ -32,7 +32,13 @@ Split = tuple[Array | np.ndarray, Array | np.ndarray]
 
 
 class Splits(NamedTuple):
-    """The images of a zoo, as (images [n, H, W, C], labels [n]) pairs."""
+    """Images of a zoo.
+
+    Attributes:
+        train: (images [n, H, W, C], labels [n]) for training.
+        val: The same for validation.
+        test: The same for testing.
+    """
 
     train: Split
     val: Split
@@ -41,17 +47,17 @@ class Splits(NamedTuple):
 
 @dataclass(frozen=True)
 class ProgramSpec:
-    """What shapes a program: members that share it run together.
+    """Static part of a program: members with the same specification run together.
 
     Attributes:
-        kind: one of KINDS.
-        architecture: the shape of the members.
-        activation: a name of `models.ACTIVATIONS`.
-        optimizer: a name of `train.OPTIMIZERS`.
-        dropout: whether the members use dropout.
-        batch_size: images a step.
-        data_order: "member" (each shuffles by its own seed) or "shared".
-        engine: what computes it, a name of `network.ENGINES`.
+        kind: One of KINDS.
+        architecture: Architecture of the members.
+        activation: A name of `zoojax.architectures.layers.ACTIVATIONS`.
+        optimizer: A name of `zoojax.optimizers.OPTIMIZERS`.
+        dropout: Whether the members use dropout.
+        batch_size: Images per training step.
+        data_order: "member" (each member shuffles with its own seed) or "shared".
+        engine: A name of `zoojax.training.engine.ENGINES`.
     """
 
     kind: str
@@ -64,13 +70,14 @@ class ProgramSpec:
     engine: str = "xla"
 
     @property
-    def method(self) -> base.Method:
-        """What the kind adds to training."""
-        return _METHODS[self.kind](engine.loss(self.architecture, self.activation, self.engine))
+    def sparsifier(self) -> base.Sparsifier:
+        """Sparsifier of this kind of zoo."""
+        loss = engine.loss(self.architecture, self.activation, self.engine)
+        return _SPARSIFIERS[self.kind](loss)
 
 
 def splits(image_set: ImageSet) -> Splits:
-    """The arrays of an image set, on the host."""
+    """Returns the arrays of an image set, on the host."""
 
     def pair(images: Images) -> Split:
         return images.images, images.labels
@@ -79,66 +86,104 @@ def splits(image_set: ImageSet) -> Splits:
 
 
 def evaluate_member(
-    recipe: ProgramSpec, state: loop.TrainState, splits: dict[str, tuple]
+    spec: ProgramSpec, state: loop.TrainState, splits: dict[str, tuple]
 ) -> dict[str, Array]:
-    params = recipe.method.effective(state.trainable, state.fixed)
+    """Computes the metrics of one member.
+
+    Args:
+        spec: The program.
+        state: State of the member.
+        splits: {name: (images, labels)}.
+
+    Returns:
+        {"<name>_loss", "<name>_acc"} for every split, sparsities and {"finite"}, scalars.
+    """
+    params = spec.sparsifier.effective(state.trainable, state.fixed)
     measured = metrics.sparsity(params)
     for name, (images, labels) in splits.items():
         result = engine.evaluate(
-            recipe.architecture, recipe.activation, recipe.engine, params, images, labels
+            spec.architecture, spec.activation, spec.engine, params, images, labels
         )
         measured |= {f"{name}_{key}": value for key, value in result.items()}
     return measured | {"finite": metrics.is_finite(state.trainable)}
 
 
 def evaluation(
-    recipe: ProgramSpec, mesh: Mesh
+    spec: ProgramSpec, mesh: Mesh
 ) -> Callable[[loop.TrainState, Splits], dict[str, Array]]:
-    """(states, sets) -> metrics [members] on all three sets: what epoch 0 is measured with."""
-    return vmap_members(lambda s, d: evaluate_member(recipe, s, d._asdict()), mesh, (0, None))
+    """Creates the program that evaluates a block of members.
+
+    Args:
+        spec: The program.
+        mesh: The devices.
+
+    Returns:
+        Function (states, splits) -> metrics [members] on all three splits.
+    """
+    return vmap_members(lambda s, d: evaluate_member(spec, s, d._asdict()), mesh, (0, None))
 
 
-def predictions(recipe: ProgramSpec, mesh: Mesh) -> Callable[[loop.TrainState, Array], Array]:
-    """(states, images [n, H, W, C]) -> predicted classes [members, n]."""
+def predictions(spec: ProgramSpec, mesh: Mesh) -> Callable[[loop.TrainState, Array], Array]:
+    """Creates the program that predicts classes with a block of members.
 
-    def one(state, images):
-        params = recipe.method.effective(state.trainable, state.fixed)
-        shape, activation = recipe.architecture, recipe.activation
-        return engine.predictions(shape, activation, recipe.engine, params, images)
+    Args:
+        spec: The program.
+        mesh: The devices.
 
-    return vmap_members(one, mesh, (0, None))
+    Returns:
+        Function (states, images [n, H, W, C]) -> predicted classes [members, n].
+    """
+
+    def predict_member(state, images):
+        params = spec.sparsifier.effective(state.trainable, state.fixed)
+        shape, activation = spec.architecture, spec.activation
+        return engine.predictions(shape, activation, spec.engine, params, images)
+
+    return vmap_members(predict_member, mesh, (0, None))
 
 
 def epoch(
-    recipe: ProgramSpec, mesh: Mesh
+    spec: ProgramSpec, mesh: Mesh
 ) -> Callable[
     [loop.TrainState, loop.Hyperparams, Splits, Array], tuple[loop.TrainState, dict[str, Array]]
 ]:
-    """(states, hypers, sets, number) -> (states, metrics [members]): one epoch, then evaluation."""
+    """Creates the program that trains a block of members for one epoch and evaluates them.
 
-    def one(state, hyper, data, shared_order, number):
-        images, labels = data.train
+    Args:
+        spec: The program.
+        mesh: The devices.
+
+    Returns:
+        Function (states, hyperparameters, splits, epoch) -> (states, metrics [members]).
+    """
+
+    def train_member(state, hyperparams, splits, shared_order, epoch):
+        images, labels = splits.train
         order = shared_order
-        if recipe.data_order == "member":
-            order = keys.permutation(keys.stream_key(hyper.seed, "order", number), labels.shape[0])
+        if spec.data_order == "member":
+            key = keys.stream_key(hyperparams.seed, "order", epoch)
+            order = keys.permutation(key, labels.shape[0])
         state, running = loop.train_epoch(
-            recipe.method,
-            recipe.optimizer,
-            recipe.batch_size,
-            recipe.dropout,
+            spec.sparsifier,
+            spec.optimizer,
+            spec.batch_size,
+            spec.dropout,
             state,
-            hyper,
+            hyperparams,
             images,
             labels,
             order,
-            number,
+            epoch,
         )
-        measured = evaluate_member(recipe, state, {"val": data.val, "test": data.test})
+        measured = evaluate_member(spec, state, {"val": splits.val, "test": splits.test})
         return state, running | measured
 
-    def block(state, hyper, data, number):
-        # One order for all: gathered once, and the first convolution's patches with it.
-        shared = keys.permutation(keys.stream_key(0, "order", number), data.train[1].shape[0])
-        return vmap_members(one, mesh, (0, 0, None, None, None))(state, hyper, data, shared, number)
+    def train_block(state, hyperparams, splits, epoch):
+        # With one order for all members, XLA gathers each batch (and the patches of the first
+        # convolution) once.
+        count = splits.train[1].shape[0]
+        shared_order = keys.permutation(keys.stream_key(0, "order", epoch), count)
+        train_members = vmap_members(train_member, mesh, (0, 0, None, None, None))
+        return train_members(state, hyperparams, splits, shared_order, epoch)
 
-    return block
+    return train_block

@@ -1,4 +1,4 @@
-"""The ONE driver: epochs x blocks of members, saved epoch by epoch, resumable."""
+"""Trains zoos block by block and epoch by epoch, with checkpointing and resume."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,21 +18,21 @@ from zoojax.training.blocks import (
     MemberBlock,
     gather_in_order,
     init_states,
-    lay_out,
-    size,
+    make_blocks,
+    num_members,
     split_state,
 )
 from zoojax.training.inference import evaluate_blocks, metrics_table
 
 
 class Progress(NamedTuple):
-    """How far a run is, in member-samples (one training image seen by one member).
+    """Progress of a run in member-samples (one training image processed by one member).
 
     Attributes:
-        epoch: the epoch being trained.
-        epochs: the last one.
-        done: member-samples trained since epoch 0, earlier commands included.
-        total: member-samples of the whole run.
+        epoch: Epoch being trained.
+        epochs: Last epoch of the run.
+        done: Member-samples trained since epoch 0, including earlier commands.
+        total: Member-samples of the complete run.
     """
 
     epoch: int
@@ -42,32 +42,32 @@ class Progress(NamedTuple):
 
 
 ProgressCallback = Callable[[Progress], None]
-Initial = Callable[[slice], tuple[dict[str, Any], dict[str, Any]]]
+InitialState = Callable[[slice], tuple[dict[str, Any], dict[str, Any]]]
 
 
 def train(
     writer: ZooWriter,
-    initial: Initial,
+    initial: InitialState,
     images: specs.ImageSet,
     report: ProgressCallback | None = None,
 ) -> Zoo:
-    """Trains a zoo to its last epoch, from wherever it is.
+    """Trains a zoo to its last epoch, from the last one that is saved.
 
     An epoch is saved while the devices compute the next one.
 
     Args:
-        writer: the zoo, begun or to be continued.
-        initial: from rows of the members table to the stacked (trainable, fixed) of epoch 0;
-            called only if that epoch is not on disk yet.
-        images: the zoo's image set.
-        report: called where the run begins, and after every block of every epoch; where
-            nothing is left to train, once, with everything done.
+        writer: Writer of the zoo, new or to be resumed.
+        initial: Function from rows of the members table to the stacked (trainable, fixed) parts
+            of the states at epoch 0; called only if epoch 0 is not saved yet.
+        images: Image set of the zoo.
+        report: Progress callback, called at the start and after each block of each epoch; called
+            once for a zoo that is already finished.
 
     Returns:
         The finished zoo.
 
     Raises:
-        ZoojaxError: the disk refused.
+        ZoojaxError: If writing fails, or a zoo to be resumed has no optimizer state.
     """
     zoo, mesh, rows = writer.zoo, population.make_mesh(), writer.rows
     epochs, total = zoo.config.epochs, zoo.config.epochs * len(zoo) * len(images.train.labels)
@@ -76,59 +76,57 @@ def train(
         if report is not None:
             report(Progress(epochs, epochs, total, total))
         return zoo
-    sets = population.replicate(programs.splits(images), mesh)
+    splits = population.replicate(programs.splits(images), mesh)
     if last is None:
         trainable, fixed = initial(rows)
-        blocks = lay_out(zoo.config, zoo.members_table[rows], mesh, trainable, fixed, None)
-        save = _prepare_save(writer, 0, blocks, evaluate_blocks(blocks, sets, mesh))
+        blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, trainable, fixed, None)
+        save = _prepare_save(writer, 0, blocks, evaluate_blocks(blocks, splits, mesh))
         last = 0
     else:
-        blocks = _saved_blocks(zoo, rows, mesh, last)
+        blocks = _load_blocks(zoo, rows, mesh, last)
 
-    compiled = {b.recipe: jax.jit(programs.epoch(b.recipe, mesh), donate_argnums=0) for b in blocks}
-    mine = rows.stop - rows.start
+    compiled = {b.spec: jax.jit(programs.epoch(b.spec, mesh), donate_argnums=0) for b in blocks}
+    local_members = rows.stop - rows.start
 
-    def tell(epoch: int, trained: int) -> None:
-        # Of the others nothing is known before the epoch ends: they are as far as this one.
+    def report_progress(epoch: int, trained: int) -> None:
+        # The progress of other processes is unknown: assume that they are as far as this one.
         if report is not None and epochs:
-            done = ((epoch - 1) * mine + trained) * total // (epochs * mine)
+            done = ((epoch - 1) * local_members + trained) * total // (epochs * local_members)
             report(Progress(epoch, epochs, done, total))
 
-    tell(last, mine)
+    report_progress(last, local_members)
     for epoch in range(last + 1, epochs + 1):
         metrics, trained = [], 0
         for block in blocks:
-            block.state, measured = compiled[block.recipe](
-                block.state, block.hyper, sets, np.int32(epoch)
+            block.state, measured = compiled[block.spec](
+                block.state, block.hyperparams, splits, np.int32(epoch)
             )
             if save is not None:
+                # The dispatch above is asynchronous: the devices train during this save.
                 save()
                 save = None
             metrics.append(signals.run_interruptible(jax.device_get, measured))
             trained += block.count
             signals.check()
-            tell(epoch, trained)
+            report_progress(epoch, trained)
         save = _prepare_save(writer, epoch, blocks, metrics)
     if save is not None:
         save()
     return zoo
 
 
-def _saved_blocks(zoo: Zoo, rows: slice, mesh, epoch: int) -> list[MemberBlock]:
-    """The population as it was after an epoch."""
+def _load_blocks(zoo: Zoo, rows: slice, mesh, epoch: int) -> list[MemberBlock]:
+    """Loads the population as saved after an epoch."""
     if not (zoo.path / OPTIMIZER).is_dir():
-        raise ZoojaxError(
-            f"{zoo.path} has no optimiser state to go on from; "
-            "it can be read, but not trained further"
-        )
-    # Before training all moments are zero.
-    optimizer = zoo.optimizer_state(epoch, rows, _moments_like(zoo)) if epoch else None
+        raise ZoojaxError(f"{zoo.path} has no optimizer state; it cannot be trained further")
+    # At epoch 0 all moments are zero.
+    optimizer = zoo.optimizer_state(epoch, rows, _optimizer_state_like(zoo)) if epoch else None
     trainable, fixed = split_state(zoo.state(epoch, rows=rows))
-    return lay_out(zoo.config, zoo.members_table[rows], mesh, trainable, fixed, optimizer)
+    return make_blocks(zoo.config, zoo.members_table[rows], mesh, trainable, fixed, optimizer)
 
 
-def _moments_like(zoo: Zoo) -> dict[str, Any]:
-    """Shapes and types of all moments of a zoo, as they are saved."""
+def _optimizer_state_like(zoo: Zoo) -> dict[str, Any]:
+    """Shapes and dtypes of the saved optimizer state of a zoo."""
     trainable = state_like(zoo.config, len(zoo))
     trainable.pop("mask", None)
     return {
@@ -142,27 +140,32 @@ def _moments_like(zoo: Zoo) -> dict[str, Any]:
 def _prepare_save(
     writer: ZooWriter, epoch: int, blocks: list[MemberBlock], metrics: list[dict]
 ) -> Callable[[], None]:
-    """What saves an epoch. It has the states on the host: the devices may train on."""
-    # Of the whole zoo: this process's share may have fewer.
+    """Copies the states to the host and returns a function that saves them as an epoch.
+
+    The devices may overwrite the states before that function is called.
+    """
+    # Of the whole zoo: the members of this process may use fewer optimizers.
     optimizers = sorted(writer.zoo.members_table["optimizer"].unique())
     state = gather_in_order(blocks, [{**b.state.trainable, **b.state.fixed} for b in blocks])
-    moments = _moments(blocks, optimizers)
+    optimizer_state = _gather_optimizer_state(blocks, optimizers)
 
     def save() -> None:
         table = metrics_table(writer.zoo.members_table[writer.rows], epoch, blocks, metrics)
-        writer.append(epoch, state, moments, table)
+        writer.append(epoch, state, optimizer_state, table)
 
     return save
 
 
-def _moments(blocks: list[MemberBlock], optimizers: list[str]) -> dict[str, Any]:
-    """The optimisers' moments by optimiser, stacked by member; those of members with
-    another optimiser are zero, so that positions stay those of the members table."""
-    total, result = size(blocks), {}
+def _gather_optimizer_state(blocks: list[MemberBlock], optimizers: list[str]) -> dict[str, Any]:
+    """Gathers the moments by optimizer name, stacked in the order of the members table.
+
+    The moments of members that use another optimizer are zero.
+    """
+    total, result = num_members(blocks), {}
     for name in optimizers:
-        mine = [b for b in blocks if b.recipe.optimizer == name]
-        if mine:
-            stacked = gather_in_order(mine, [b.state.optimizer for b in mine], total)
+        matching = [b for b in blocks if b.spec.optimizer == name]
+        if matching:
+            stacked = gather_in_order(matching, [b.state.optimizer for b in matching], total)
         else:
             state = blocks[0].state
             like = jax.eval_shape(init_states(name), state.trainable, state.fixed).optimizer

@@ -1,4 +1,4 @@
-"""`zoojax represent ACTION`: hyper-representations of zoos, one file an action."""
+"""`zoojax represent ACTION`: trains and applies hyper-representations, one module per action."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -13,7 +13,7 @@ from zoojax.cli.represent.train import TrainRepresentation
 
 @dataclass(frozen=True)
 class Represent:
-    """Learn a zoo's weights with an autoencoder, and use what it learned."""
+    """Train an autoencoder on the weights of a zoo and apply it."""
 
     action: (
         Annotated[TrainRepresentation, tyro.conf.subcommand("train")]

@@ -1,4 +1,4 @@
-"""`zoojax represent sample REP --members N --out ZOO`: new members, from latent space."""
+"""`zoojax represent sample REP --members N --out ZOO`: samples members from latent space."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,42 +17,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """Sample new members from an autoencoder's latent space, decode and fine-tune them.
+    """Sample new members from the latent space of an autoencoder, decode and fine-tune them.
 
-    They are a dense zoo like any other; epoch 0 are the members as decoded.
+    The result is a dense zoo whose epoch 0 contains the decoded members.
     Example: zoojax represent sample reps/usps --members 100 --out zoos/sampled
     """
 
     representation: Annotated[Path, tyro.conf.Positional, option("REP")]
-    """Folder of a hyper-representation that reconstructs weights."""
+    """Folder of a hyper-representation trained with --task reconstruct."""
 
     members: Annotated[int, option("N")]
-    """Members to sample."""
+    """Number of members to sample."""
 
     out: Annotated[Path, option("ZOO")]
-    """Folder of the zoo: new, or one that the same command began."""
+    """Folder of the zoo: new, or from an interrupted run of the same command."""
 
     zoo: Annotated[Path | None, option("ZOO")] = None
-    """Folder of the zoo that it was learned from, if either was moved."""
+    """Folder of the training zoo, if it or REP was moved."""
 
     how: Literal["independent", "joint", "best"] = "independent"
-    """Every latent dimension by itself, or around one training member, or around one of
-    the best of them."""
+    """Sampling method: each latent dimension independently, jointly around one training
+    member, or jointly around one of the best training members."""
 
     epochs: Annotated[int, option("N")] = 5
     """Epochs of fine-tuning."""
 
     scratch: Annotated[Path | None, option("ZOO")] = None
-    """Folder for members trained from scratch beside them: same seeds, order and epochs."""
+    """Folder for a baseline trained from scratch with the same seeds, data order and epochs."""
 
     epoch: Annotated[int | None, option("EPOCH")] = None
-    """Epoch of the zoo whose embeddings are sampled from (default: the last learned from)."""
+    """Epoch of the training zoo whose embeddings are used (default: the last trained on)."""
 
     best_share: Annotated[float, option("SHARE")] = 0.3
-    """Share of the training members that are the best, by validation accuracy."""
+    """Fraction of the training members, by validation accuracy, used by --how best."""
 
     seed: Annotated[int, option("SEED")] = 1
-    """Of the draws; a member depends on it and on its own number alone."""
+    """Random seed. Each member depends only on the seed and its own id."""
 
     running: RunningOptions = field(default_factory=RunOptions)
 
@@ -64,30 +64,32 @@ class Sample:
         from zoojax.hyper_representation.sampling import accuracies, sample_zoo, train_from_scratch
 
         representation = open_representation(self.representation)
-        source = representation.training_zoo(self.zoo)
+        training_zoo = representation.training_zoo(self.zoo)
         options = {"chunk": self.running.chunk, "data_dir": self.running.data_dir}
 
         def sample(report: "ProgressCallback | None") -> "Zoo":
             return sample_zoo(
                 self.out,
                 representation,
-                source,
+                training_zoo,
                 self.members,
-                how=self.how,
+                method=self.how,
                 epochs=self.epochs,
                 epoch=self.epoch,
-                best_share=self.best_share,
+                top_fraction=self.best_share,
                 seed=self.seed,
                 report=report,
                 **options,
             )
 
-        zoos = {"sampled": self._made("sampled", sample)}
+        zoos = {"sampled": self._train("sampled", sample)}
         if self.scratch is not None:
-            folder, beside = self.scratch, zoos["sampled"]
-            zoos["from scratch"] = self._made(
+            folder, sampled = self.scratch, zoos["sampled"]
+            zoos["from scratch"] = self._train(
                 "from scratch",
-                lambda report: train_from_scratch(folder, beside, source, report=report, **options),
+                lambda report: train_from_scratch(
+                    folder, sampled, training_zoo, report=report, **options
+                ),
             )
         table = accuracies(zoos)
         if self.running.json:
@@ -102,12 +104,12 @@ class Sample:
             f"test accuracy of {self.members} members in {self.out}",
             "epoch",
             rows,
-            "mean (std) over members, %; epoch 0 is before any training",
+            "mean (std) over members, %; epoch 0 is before training",
         )
 
-    def _made(self, label: str, make: Callable[["ProgressCallback | None"], "Zoo"]) -> "Zoo":
-        """A zoo made, gone on with, or finished by an earlier call while the other was not."""
+    def _train(self, label: str, train: Callable[["ProgressCallback | None"], "Zoo"]) -> "Zoo":
+        """Trains or resumes a zoo with a progress bar; a complete zoo is returned unchanged."""
         from zoojax.cli.progress import training_progress
 
         with training_progress(label, self.running.quiet) as report:
-            return make(report)
+            return train(report)

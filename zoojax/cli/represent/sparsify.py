@@ -1,4 +1,4 @@
-"""`zoojax represent sparsify REP ZOO --out TWIN`: prunes by predicted log alphas, untrained."""
+"""`zoojax represent sparsify REP ZOO --out TWIN`: prunes by predicted log alphas."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,45 +20,45 @@ if TYPE_CHECKING:
 class ZeroShot:
     """Prune dense members by the log alphas that an autoencoder predicts from their weights.
 
-    Prints, for members that the autoencoder never saw, accuracy over sparsity beside
-    magnitude pruning, random pruning and the mask of variational dropout.
+    For held-out members, also compares the accuracy at each sparsity with magnitude pruning,
+    random pruning and the mask of variational dropout.
     Example: zoojax represent sparsify reps/usps-sparsify zoos/usps --out zoos/zero-shot
     """
 
     representation: Annotated[Path, tyro.conf.Positional, option("REP")]
-    """Folder of a hyper-representation with log alphas, best one of --task sparsify."""
+    """Folder of a hyper-representation with log alphas, preferably from --task sparsify."""
 
     zoo: Annotated[Path, tyro.conf.Positional, option("ZOO")]
     """Folder of the dense zoo."""
 
     out: Annotated[Path, option("TWIN")]
-    """Folder of the twin: new, or one that the same command began."""
+    """Folder of the twin: new, or from an interrupted run of the same command."""
 
     ratios: Annotated[tuple[float, ...], option("RATIO ...")] = (0.5, 0.6, 0.7, 0.8, 0.9)
-    """Shares of weights to prune, each in [0, 1), of the whole network's."""
+    """Fractions of the network's weights to prune, each in [0, 1)."""
 
     held_out_only: Flag = False
-    """Only members that the autoencoder was neither learned nor chosen from."""
+    """Prune only members used neither for training nor for validation of the autoencoder."""
 
     epochs: Annotated[int, option("N")] = 0
     """Epochs of fine-tuning after pruning."""
 
     epoch: Annotated[int | None, option("EPOCH")] = None
-    """The dense zoo's epoch to start from (default: its last)."""
+    """Epoch of the dense zoo to start from (default: the last)."""
 
     learning_rate: Annotated[float | None, option("RATE")] = None
-    """Of fine-tuning (default: the preset's; each member's own without one)."""
+    """Learning rate of fine-tuning (default: the preset's, or each member's own)."""
 
     comparison: Annotated[Path | None, option("FOLDER")] = None
-    """Folder for the comparison with other methods: zero_shot.csv, .svg and .png."""
+    """Folder for the comparison of methods: zero_shot.csv, .svg and .png."""
 
     source: Annotated[Path | None, option("ZOO", "zoo")] = None
-    """Folder of the zoo that it was learned from, if either was moved."""
+    """Folder of the training zoo, if it or REP was moved."""
 
     running: RunningOptions = field(default_factory=RunOptions)
 
     def run(self) -> None:
-        """Makes the twin, compares, and prints both."""
+        """Creates the twin, compares methods, and prints both."""
         from zoojax.runtime import distributed
 
         configure_jax(self.running.processes.group)
@@ -75,7 +75,7 @@ class ZeroShot:
                 parent,
                 self.ratios,
                 held_out_only=self.held_out_only,
-                source=self.source,
+                training_zoo=self.source,
                 epochs=self.epochs,
                 epoch=self.epoch,
                 learning_rate=self.learning_rate,
@@ -85,39 +85,39 @@ class ZeroShot:
             )
         with distributed.main_process_first() as first:
             if first:
-                self._tell(twin, representation, parent)
+                self._report(twin, representation, parent)
 
-    def _tell(self, twin: "Zoo", representation: "Representation", parent: "Zoo") -> None:
+    def _report(self, twin: "Zoo", representation: "Representation", parent: "Zoo") -> None:
         from zoojax.cli.terminal import say, show, show_json, summary
 
         last = twin.metrics.filter(epoch=twin.epochs[-1])
-        found = self._compare(representation, parent)
+        comparison = self._compare(representation, parent)
         if self.running.json:
             rows = summary(twin, last).to_dicts()
-            compared = found if isinstance(found, str) else found.to_dicts()
+            compared = comparison if isinstance(comparison, str) else comparison.to_dicts()
             show_json({"zoo": str(twin.path), "rows": rows, "comparison": compared})
             return
         show(twin, last, as_json=False, title=f"{twin.config.name} in {twin.path}")
-        if isinstance(found, str):
-            say(f"no comparison with other methods: {found}")
+        if isinstance(comparison, str):
+            say(f"no comparison with other methods: {comparison}")
         else:
-            _show(found, parent)
+            _show(comparison, parent)
             if self.comparison is not None:
-                say(f"written to {self.comparison}")
+                say(f"comparison: {self.comparison}")
 
     def _compare(self, representation: "Representation", parent: "Zoo") -> "pl.DataFrame | str":
-        """The comparison, written too where asked for; or why there is none."""
+        """Compares methods and writes the table if requested, or returns why it cannot."""
         from zoojax.errors import ZoojaxError
         from zoojax.hyper_representation.zero_shot import check_parent, compare
         from zoojax.storage import zoo_images
 
         try:
-            source = representation.training_zoo(self.source)
-            check_parent(source, parent)
+            twin = representation.training_zoo(self.source)
+            check_parent(twin, parent)
         except ZoojaxError as error:
             return str(error)
         images = zoo_images.load_images(parent, self.running.data_dir)
-        table = compare(representation, parent, source, images, self.ratios, self.epoch)
+        table = compare(representation, parent, twin, images, self.ratios, self.epoch)
         if self.comparison is not None:
             _write(table, parent, self.comparison)
         return table
@@ -128,15 +128,15 @@ def _show(table: "pl.DataFrame", parent: "Zoo") -> None:
 
     rows = []
     for at_threshold, sparsity in sorted(set(table.select("at_threshold", "sparsity").iter_rows())):
-        here = table.filter(sparsity=sparsity, at_threshold=at_threshold)
-        cells = here.select("method", "test_acc_mean", "test_acc_std").iter_rows()
+        subset = table.filter(sparsity=sparsity, at_threshold=at_threshold)
+        cells = subset.select("method", "test_acc_mean", "test_acc_std").iter_rows()
         label = f"{100 * sparsity:.1f} %{', log alpha >= 3' if at_threshold else ''}"
         rows.append((label, {method: (mean, std) for method, mean, std in cells}))
     print_comparison(
         f"test accuracy of {table['members'][0]} held-out members of {parent.config.name}",
         "sparsity",
         rows,
-        "mean (std) over members, %; pruned without any training",
+        "mean (std) over members, %; pruned without training",
     )
 
 
@@ -149,5 +149,5 @@ def _write(table: "pl.DataFrame", parent: "Zoo", folder: Path) -> None:
 
     make_folder(folder)
     write_csv(folder / "zero_shot.csv", table)
-    about = f"Zoo {printable(parent.config.name, 60)}, {table['members'][0]} held-out members."
-    figures.save(zero_shot(table, about), folder, "zero_shot")
+    caption = f"Zoo {printable(parent.config.name, 60)}, {table['members'][0]} held-out members."
+    figures.save(zero_shot(table, caption), folder, "zero_shot")

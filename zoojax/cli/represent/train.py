@@ -12,58 +12,58 @@ from zoojax.runtime.startup import configure_jax
 
 @dataclass(frozen=True)
 class TrainRepresentation:
-    """Learn to reconstruct a zoo's weights and log alphas; interrupted, go on.
+    """Train an autoencoder on a zoo's weights and log alphas; resumes if interrupted.
 
-    70 % of the members are learned from, 15 % choose, 15 % are for `evaluate`.
+    70 % of the members are for training, 15 % for validation, and 15 % for `evaluate`.
     Example: zoojax represent train zoos/usps-vd --preset small --out reps/usps
     """
 
     zoo: Annotated[Path, tyro.conf.Positional, option("ZOO")]
-    """Folder of a variational-dropout twin; of any zoo with --weights-only."""
+    """Folder of a variational-dropout twin, or of any zoo with --weights-only."""
 
     out: Annotated[Path, option("REP")]
-    """Folder of the hyper-representation: new, or one that the same command began."""
+    """Folder of the hyper-representation: new, or from an interrupted run of the same command."""
 
     preset: Literal["small", "paper"] = "small"
-    """Sizes and schedule: for half an hour of two cores, or the paper's, for a GPU."""
+    """Sizes and schedule: small trains in half an hour on two cores; paper needs a GPU."""
 
     task: Literal["reconstruct", "sparsify"] = "reconstruct"
-    """Learn weights and the log alphas of the same epoch; or the log alphas of a later
-    one, from which `zoojax represent sparsify` prunes members that were never dropped out."""
+    """Reconstruct weights and the log alphas of the same epoch, or predict the log alphas of a
+    later epoch, by which `zoojax represent sparsify` prunes dense members."""
 
     alphas_of: Annotated[int | None, option("EPOCH")] = None
-    """The epoch whose log alphas the task "sparsify" learns (default: the first at which
-    the twin's mean sparsity is at least 80 %)."""
+    """Epoch whose log alphas the task "sparsify" predicts (default: the first at which the
+    twin's mean sparsity is at least 80 %)."""
 
     weights_only: Flag = False
-    """Learn weights alone, of a zoo without log alphas."""
+    """Reconstruct weights only, for zoos without log alphas."""
 
     tokens: Annotated[Literal["neuron", "chunk"] | None, option("{neuron,chunk}")] = None
-    """One token a unit, or pieces of one length (default: the preset's)."""
+    """One token per unit, or chunks of equal length (default: the preset's)."""
 
     epochs: Annotated[int | None, option("N")] = None
-    """Epochs of training (default: the preset's)."""
+    """Training epochs (default: the preset's)."""
 
     batch_size: Annotated[int | None, option("N")] = None
-    """States a step, each in two views (default: the preset's)."""
+    """States per step, each in two views (default: the preset's)."""
 
     learning_rate: Annotated[float | None, option("RATE")] = None
-    """Of Adam (default: the preset's)."""
+    """Learning rate of Adam (default: the preset's)."""
 
     latent: Annotated[int | None, option("N")] = None
-    """Dimensions of the embedding (default: the preset's)."""
+    """Dimension of the embedding (default: the preset's)."""
 
     precision: Annotated[Literal["float32", "bfloat16"] | None, option("{float32,bfloat16}")] = None
-    """Of matrix products (default: bfloat16 on an accelerator, float32 on a CPU)."""
+    """Precision of matrix products (default: bfloat16 on an accelerator, float32 on a CPU)."""
 
     seed: Annotated[int, option("SEED")] = 1
-    """Of the split, the initial weights, the order and the views."""
+    """Seed of the split, the initial weights, the sample order and the views."""
 
     quiet: Flag = False
     """Show no progress."""
 
     def run(self) -> None:
-        """Trains, and says how well held-out members are reconstructed."""
+        """Trains the autoencoder and prints its validation losses."""
         configure_jax()
         import jax
 
@@ -75,7 +75,7 @@ class TrainRepresentation:
 
         zoo = open_zoo(self.zoo)
         on_cpu = jax.default_backend() == "cpu"
-        asked = {
+        overrides = {
             "tokens": self.tokens,
             "epochs": self.epochs,
             "batch_size": self.batch_size,
@@ -84,22 +84,22 @@ class TrainRepresentation:
             "precision": self.precision or ("float32" if on_cpu else "bfloat16"),
             "seed": self.seed,
         }
-        chosen = {name: value for name, value in asked.items() if value is not None}
+        overrides = {name: value for name, value in overrides.items() if value is not None}
         alphas_of = self.alphas_of
         if self.task == "sparsify" and alphas_of is None:
             alphas_of = default_alpha_epoch(zoo)
         with training_progress("represent", self.quiet, unit="states") as report:
-            found = train_representation(
+            representation = train_representation(
                 self.out,
                 zoo,
-                replace(preset(self.preset, self.task), **chosen),
+                replace(preset(self.preset, self.task), **overrides),
                 alphas_of=alphas_of,
                 weights_only=self.weights_only,
                 report=report,
             )
-        last = found.losses.tail(1)
-        parts = [name for name in last.columns if name.startswith("val_")]
-        told = ", ".join(f"{n.removeprefix('val_')} {last[n][0]:.3f}" for n in parts)
-        say(f"{found.path}: epoch {found.epoch}; validation losses: {told}")
-        if found.config.left_out:
-            say(f"note: {found.config.left_out} members with NaN were left out")
+        last = representation.losses.tail(1)
+        columns = [name for name in last.columns if name.startswith("val_")]
+        losses = ", ".join(f"{n.removeprefix('val_')} {last[n][0]:.3f}" for n in columns)
+        say(f"{representation.path}: epoch {representation.epoch}; validation losses: {losses}")
+        if excluded := representation.config.left_out:
+            say(f"note: excluded {excluded} {'member' if excluded == 1 else 'members'} with NaN")

@@ -1,7 +1,7 @@
-"""The CPU kernel: a CNN's training step and evaluation in C++, many members at once.
+"""The CPU kernel: training step and evaluation of a CNN in C++, for many members at once.
 
-`cnn.cc` is compiled with the machine's own compiler when an architecture is first used,
-and kept in the user's cache folder. Where it cannot be, everything runs without it.
+`cnn.cc` is compiled with the host's own compiler when an architecture is first used, and the
+library is cached in the user's cache folder. If it cannot be compiled, zoojax runs on XLA only.
 """
 
 from zoojax.ops.kernel.build import unavailable_reason

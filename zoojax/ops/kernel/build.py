@@ -1,4 +1,4 @@
-"""Compiles the kernel for an architecture, once a machine, and registers it with XLA."""
+"""Compiles the kernel for an architecture, once per host, and registers it with XLA."""
 
 import ctypes
 import functools
@@ -19,27 +19,30 @@ from zoojax.runtime import host
 from zoojax.text import printable
 
 _SOURCES = Path(__file__).parent
-# The vector code is explicit. Contraction makes fused multiply-adds; nothing may be
-# reordered, and NaNs are kept.
+# The code is vectorized explicitly. Contraction to fused multiply-adds is allowed; reordering and
+# assuming the absence of NaNs are not.
 _FLAGS = (
     *("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared"),
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
 )
-# The largest sizes that it is compiled for: what one thread works in stays below 1 GB.
-_MOST_SIDE, _MOST_CHANNELS, _MOST_FEATURES, _MOST_UNITS = 64, 64, 64, 1024
-_MOST_BYTES = 64 * MIB
+# The largest supported sizes; the workspace of one thread stays below 1 GB.
+_MAX_SIDE, _MAX_CHANNELS, _MAX_FEATURES, _MAX_UNITS = 64, 64, 64, 1024
+_MAX_BYTES = 64 * MIB
 _SWITCH = "ZOOJAX_KERNEL"
 _TARGETS = ("train", "evaluate")
 
 
 class _Unavailable(Exception):
-    """Why there is no kernel: one line."""
+    """The kernel cannot be used; the message is one line."""
 
 
 def unavailable_reason(arch: NetworkSizes) -> str | None:
-    """Why the kernel cannot be used for an architecture; None if it can.
+    """Returns why the kernel cannot be used for an architecture; None if it can be.
 
-    Builds and loads it, the first time.
+    The first call for an architecture compiles and loads the kernel.
+
+    Args:
+        arch: The architecture.
     """
     try:
         register_targets(arch)
@@ -51,32 +54,41 @@ def unavailable_reason(arch: NetworkSizes) -> str | None:
 @functools.cache
 def _compiler() -> str:
     for name in (os.environ.get("CXX"), "g++", "clang++", "c++"):
-        if name and (found := shutil.which(name)):
-            return found
+        if name and (path := shutil.which(name)):
+            return path
     raise _Unavailable("no C++ compiler was found (g++ or clang++, or set CXX)")
 
 
 def register_targets(arch: NetworkSizes) -> str:
-    """What the kernel's names begin with in XLA, for an architecture.
+    """Registers the kernel for an architecture with XLA, compiling it if needed.
+
+    Args:
+        arch: The architecture.
+
+    Returns:
+        The prefix of its target names.
 
     Raises:
-        _Unavailable: there is no kernel for it here.
+        _Unavailable: If the kernel cannot be used for it on this host.
     """
     if os.environ.get(_SWITCH) == "off":
         raise _Unavailable(f"it is switched off ({_SWITCH}=off)")
-    macros = _macros(arch)
-    outcome = _registered(tuple(macros))
+    outcome = _register_once(tuple(_macros(arch)))
     if isinstance(outcome, _Unavailable):
         raise _Unavailable(str(outcome))
     return outcome
 
 
 @functools.cache
-def _registered(macros: tuple[str, ...]) -> str | _Unavailable:
-    """The prefix, of a kernel that is loaded; or why it is not: compiled once, or refused once."""
+def _register_once(macros: tuple[str, ...]) -> str | _Unavailable:
+    """Loads and registers a kernel; failures are cached, too.
+
+    Returns:
+        The prefix of its target names, or why it is unavailable.
+    """
     try:
-        name = _name(macros)
-        library = _library(name, macros)
+        name = _library_name(macros)
+        library = _load_or_compile(name, macros)
     except _Unavailable as reason:
         return reason
     except OSError as error:
@@ -92,27 +104,27 @@ def _symbol(target: str) -> str:
 
 
 def _macros(arch: NetworkSizes) -> list[str]:
-    """The architecture for the compiler's command line: numbers and nothing else.
+    """Returns an architecture as compiler options that consist of fixed names and integers.
 
     Raises:
-        _Unavailable: it is not one that the kernel is written for.
+        _Unavailable: If the kernel does not support the architecture.
     """
     if len(arch.convs) != 3 or any(conv.pool not in (1, 2) for conv in arch.convs):
-        raise _Unavailable("it is written for three convolutions, pooled by two or not at all")
+        raise _Unavailable("it supports only three convolutions with pooling by two or none")
     convs, side = [], arch.size
     for i, conv in enumerate(arch.convs, start=1):
         sizes = [
-            _size("features", conv.features, _MOST_FEATURES),
-            _size("kernel side", conv.kernel, _MOST_SIDE),
+            _size("features", conv.features, _MAX_FEATURES),
+            _size("kernel side", conv.kernel, _MAX_SIDE),
             _size("pooling side", conv.pool, 2),
             "1" if conv.dropout else "0",
         ]
         convs.append(f"-DZOOJAX_CONV{i}={','.join(sizes)}")
     sizes = {
-        "SIZE": _size("image side", arch.size, _MOST_SIDE),
-        "CHANNELS": _size("channels", arch.channels, _MOST_CHANNELS),
-        "HIDDEN": _size("hidden width", arch.hidden, _MOST_UNITS),
-        "CLASSES": _size("classes", arch.classes, _MOST_UNITS),
+        "SIZE": _size("image side", arch.size, _MAX_SIDE),
+        "CHANNELS": _size("channels", arch.channels, _MAX_CHANNELS),
+        "HIDDEN": _size("hidden width", arch.hidden, _MAX_UNITS),
+        "CLASSES": _size("classes", arch.classes, _MAX_UNITS),
     }
     for conv in arch.convs:
         side = (side - conv.kernel + 1) // conv.pool
@@ -121,17 +133,15 @@ def _macros(arch: NetworkSizes) -> list[str]:
     return [*(f"-DZOOJAX_{name}={size}" for name, size in sizes.items()), *convs]
 
 
-def _size(what: str, value: object, most: int) -> str:
-    # Exactly an int: anything else could write more than digits.
-    if type(value) is not int or not 1 <= value <= most:
-        raise _Unavailable(
-            f"it is written for 1 to {most} {what}, not {printable(repr(value), 100)}"
-        )
+def _size(what: str, value: object, limit: int) -> str:
+    # Exactly int: other types could format as more than digits.
+    if type(value) is not int or not 1 <= value <= limit:
+        raise _Unavailable(f"it supports 1 to {limit} {what}, not {printable(repr(value), 100)}")
     return str(value)
 
 
-def _name(macros: Sequence[str]) -> str:
-    """Differs with all that the library depends on, the kind of processor included."""
+def _library_name(macros: Sequence[str]) -> str:
+    """Returns a name with a hash of everything the library depends on, including the CPU."""
     version = subprocess.run([_compiler(), "--version"], capture_output=True, check=False).stdout
     sources = [file.read_bytes() for file in sorted(_SOURCES.glob("*.[hc]*"))]
     parts = [*_FLAGS, *macros, jax.__version__, host.cpu_fingerprint()]
@@ -139,44 +149,47 @@ def _name(macros: Sequence[str]) -> str:
     return f"zoojax_{digest.hexdigest()[:32]}"
 
 
-def _library(name: str, macros: Sequence[str]) -> ctypes.CDLL:
-    """The library of that name from the user's cache, or compiled and kept there.
+def _load_or_compile(name: str, macros: Sequence[str]) -> ctypes.CDLL:
+    """Loads a library from the user's cache, or compiles it and adds it to the cache.
 
-    It is compiled into a temporary folder where the cache is not this user's alone.
+    If the cache folder is not private, the library is compiled in a temporary folder.
+
+    Args:
+        name: Name of the library.
+        macros: Compiler options of the architecture.
 
     Raises:
-        _Unavailable: it cannot be compiled or loaded.
+        _Unavailable: If it cannot be compiled or loaded.
     """
     folder = host.private_cache_dir("kernels")
     if folder is not None:
-        kept = _kept(folder / f"{name}.so")
-        if kept is not None:
-            return kept
+        cached = _load_cached(folder / f"{name}.so")
+        if cached is not None:
+            return cached
         try:
-            return _compiled(folder, name, macros)
+            return _compile(folder, name, macros)
         except OSError as error:
-            message = f"compiled code is not kept: {folder}: {error.strerror or error}"
-            host.warn_of_cache("kernels", message)
+            message = f"compiled code is not cached: {folder}: {error.strerror or error}"
+            host.warn_cache_unused("kernels", message)
     try:
-        return _compiled(None, name, macros)
+        return _compile(None, name, macros)
     except OSError as error:
         raise _Unavailable(f"it cannot be loaded ({error.strerror or error})") from error
 
 
-def _kept(path: Path) -> ctypes.CDLL | None:
-    """A library that was kept, if it is as it was compiled; None to compile it again.
+def _load_cached(path: Path) -> ctypes.CDLL | None:
+    """Loads a cached library if it is private and unchanged; None if it must be recompiled.
 
-    Nothing of a file is loaded before it is known to be whole: a truncated library ends the
-    process.
+    The hash is checked before loading, as loading a truncated library crashes the process.
     """
     try:
         if not host.is_private(path):
-            message = f"{path} could have been changed by others; it is compiled again"
-            host.warn_of_cache("kernels", message)
+            message = f"{path} could have been changed by others; it is recompiled"
+            host.warn_cache_unused("kernels", message)
             return None
         digest = read_bytes(_digest_file(path), 100).decode("ascii", "replace").strip()
-        if hashlib.sha256(read_bytes(path, _MOST_BYTES)).hexdigest() == digest:
-            return _loaded(path)
+        if hashlib.sha256(read_bytes(path, _MAX_BYTES)).hexdigest() == digest:
+            return _load(path)
     except (OSError, ZoojaxError):
         return None
     return None
@@ -186,8 +199,12 @@ def _digest_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def _loaded(path: Path) -> ctypes.CDLL:
-    """Loads a library; OSError if that fails or it lacks a function."""
+def _load(path: Path) -> ctypes.CDLL:
+    """Loads a library.
+
+    Raises:
+        OSError: If it cannot be loaded, or lacks a function.
+    """
     library = ctypes.CDLL(str(path))
     for target in _TARGETS:
         if not hasattr(library, _symbol(target)):
@@ -195,31 +212,37 @@ def _loaded(path: Path) -> ctypes.CDLL:
     return library
 
 
-def _compiled(folder: Path | None, name: str, macros: Sequence[str]) -> ctypes.CDLL:
-    """Compiles a library, loads it, and keeps it in a folder if there is one.
+def _compile(folder: Path | None, name: str, macros: Sequence[str]) -> ctypes.CDLL:
+    """Compiles and loads a library, and stores it in the cache.
+
+    Args:
+        folder: The cache folder; None to store nothing.
+        name: Name of the library.
+        macros: Compiler options of the architecture.
 
     Raises:
-        _Unavailable: it cannot be compiled.
-        OSError: it cannot be written, or not loaded.
+        _Unavailable: If it cannot be compiled.
+        OSError: If it cannot be written or loaded.
     """
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch:
-        made = Path(scratch) / f"{name}.so"
+        output = Path(scratch) / f"{name}.so"
         include = ["-isystem", jax.ffi.include_dir()]
         command = [_compiler(), *_FLAGS, *include, *macros, str(_SOURCES / "cnn.cc")]
-        done = subprocess.run(
-            [*command, "-o", str(made)], capture_output=True, text=True, errors="replace"
+        result = subprocess.run(
+            [*command, "-o", str(output)], capture_output=True, text=True, errors="replace"
         )
-        if done.returncode != 0:
-            first = next((x for x in done.stderr.splitlines() if "error" in x), "no message")
+        if result.returncode != 0:
+            first = next((x for x in result.stderr.splitlines() if "error" in x), "no message")
             raise _Unavailable(f"{_compiler()} could not compile it ({printable(first.strip())})")
-        # Whatever the umask: only private files are loaded from the cache.
-        made.chmod(0o700)
-        # Before it is moved: the loader would take it for one that it has loaded by that path.
-        library = _loaded(made)
+        # Independent of the umask: only private files are loaded from the cache.
+        output.chmod(0o700)
+        # Load it before moving it: the loader identifies libraries by path and could return one
+        # that was loaded from the final path before.
+        library = _load(output)
         if folder is not None:
-            digest = _digest_file(made)
-            digest.write_text(hashlib.sha256(made.read_bytes()).hexdigest())
+            digest = _digest_file(output)
+            digest.write_text(hashlib.sha256(output.read_bytes()).hexdigest())
             digest.chmod(0o600)
-            made.replace(folder / made.name)
+            output.replace(folder / output.name)
             digest.replace(folder / digest.name)
         return library

@@ -1,6 +1,6 @@
-// A training step's loss and gradients, and evaluation, of many CNNs at once: kLanes
-// members to a group, one a lane. Each sample goes forward and backward while its
-// activations are in the cache. Compiled for one architecture, given as macros:
+// Loss and gradients of a training step, and evaluation, for many CNNs at once. Members are
+// processed in groups of kLanes, one member per lane. Each sample is passed forward and backward
+// while its activations are in the cache. Compiled for one architecture, given by macros:
 //   ZOOJAX_SIZE, ZOOJAX_CHANNELS, ZOOJAX_HIDDEN, ZOOJAX_CLASSES and
 //   ZOOJAX_CONV1, 2, 3 = features, kernel, pooling, dropout (0 or 1).
 
@@ -31,12 +31,11 @@ using Fc1 = Dense<Conv3::kOutputs, ZOOJAX_HIDDEN>;
 using Fc2 = Dense<ZOOJAX_HIDDEN, ZOOJAX_CLASSES>;
 
 constexpr int kLayers = 5;
-// Slots of a step's second counter word: noise of each layer, then dropout after it.
+// Noise slots of a step (second counter word): one per layer, then one per layer for dropout.
 constexpr uint32_t kDropoutSlot = kLayers;
 
-// Sizes of the arrays that cross the border, in their order there: kernel and bias of
-// each layer; then, under variational dropout, the variances of all kernels and of the
-// biases of the convolutions.
+// Sizes of the arrays passed from Python, in order: kernel and bias of each layer; then, with
+// variational dropout, the variances of all kernels and of the convolutions' biases.
 constexpr int kKernels[kLayers] = {Conv1::kWeights, Conv2::kWeights, Conv3::kWeights,
                                    Fc1::kWeights, Fc2::kWeights};
 constexpr int kBiases[kLayers] = {Conv1::O, Conv2::O, Conv3::O, Fc1::O, Fc2::O};
@@ -53,7 +52,7 @@ constexpr int leaf_start(int leaf) {
 }
 constexpr int kParameters = leaf_start(kDenseLeaves + kVariances);
 
-// The leaves of one layer within an array of kParameters.
+// Leaves of one layer within an array of kParameters.
 template <class Leaves, class Pointer>
 Leaves leaves(Pointer all, int layer) {
   return {all + leaf_start(2 * layer), all + leaf_start(2 * layer + 1),
@@ -61,7 +60,7 @@ Leaves leaves(Pointer all, int layer) {
           layer < 3 ? all + leaf_start(kDenseLeaves + kLayers + layer) : nullptr};
 }
 
-// What forward leaves for backward, of one convolution.
+// Intermediate results of one convolution, from the forward pass for the backward pass.
 template <class Layer, int PaddedSize>
 struct ConvTape {
   F y[Layer::kOutputs], y2[Layer::kOutputs], slope[Layer::kOutputs];
@@ -80,15 +79,15 @@ struct Workspace {
   F logits[Fc2::O], by_variance2[Fc2::O], dlogits[Fc2::O];
 };
 
-// One a thread, kept: padding that backward reads as zero is never written. Null where there
-// is not enough memory.
+// One per thread, reused: padding that the backward pass reads as zero is never written. Null if
+// there is not enough memory.
 Workspace* workspace() {
   thread_local std::unique_ptr<Workspace> space;
   if (!space) space.reset(new (std::nothrow) Workspace());
   return space.get();
 }
 
-// XLA's threads flush denormals to zero and others may not; results must not tell.
+// XLA's threads flush denormals to zero, others may not; results must not depend on the thread.
 class FlushDenormals {
 #if defined(__SSE__)
   unsigned before_ = __builtin_ia32_stmxcsr();
@@ -115,7 +114,7 @@ struct Step {
   F rate;
 };
 
-// Inverted dropout of one layer's output and slope.
+// Applies inverted dropout to the output and slope of one layer.
 void drop(const Step& step, int layer, int in_batch, int pixels, int features, F* y, F* slope) {
   const Noise noise = step.noise.of(kDropoutSlot + layer);
   const F keep = 1.f - step.rate, scale = 1.f / keep;
@@ -185,7 +184,7 @@ void backward(Workspace& s) {
   convolve_back<Variational, Conv1>(0, s, s.x, s.x2, s.conv1, nullptr);
 }
 
-// Cross entropy of a sample, the class it is taken for, and the softmax.
+// Cross entropy, predicted class and softmax of a sample.
 void classify(const F* logits, I label, F& loss, I& answer, F* softmax) {
   F best = logits[0], sum = F{}, right = F{};
   answer = I{};
@@ -203,7 +202,7 @@ void classify(const F* logits, I label, F& loss, I& answer, F* softmax) {
   loss = log(sum) + best - right;
 }
 
-// Member-first arrays to lanes and back. The last group repeats the last member.
+// Conversion between member-first arrays and lanes. The last group is padded with the last member.
 int member(int group, int lane, int members) {
   return std::min(group * kLanes + lane, members - 1);
 }
@@ -223,8 +222,8 @@ void unpack(const F* from, int size, int group, int members, float* to) {
   }
 }
 
-// Groups are taken by whichever thread is free: a group's result does not know by whom.
-// A thread without memory for a workspace leaves its groups undone, which is an error.
+// Groups are processed by any free thread; the results do not depend on which one. A thread that
+// cannot allocate a workspace skips its groups, which is reported as an error.
 template <class Run>
 ffi::Error for_each_group(int members, int threads, ffi::ThreadPool& pool, const Run& run) {
   struct Shared {
@@ -236,7 +235,7 @@ ffi::Error for_each_group(int members, int threads, ffi::ThreadPool& pool, const
   };
   auto shared = std::make_shared<Shared>();
   const int groups = (members + kLanes - 1) / kLanes;
-  const Run* body = &run;  // alive as long as a group is left
+  const Run* body = &run;  // valid while groups remain
   auto work = [shared, body, groups] {
     FlushDenormals flush;
     for (int g; (g = shared->next++) < groups;) {
@@ -259,7 +258,7 @@ ffi::Error for_each_group(int members, int threads, ffi::ThreadPool& pool, const
   return ffi::Error::Success();
 }
 
-// What operands and results have to be. Keeps what is wrong with the first that is not so.
+// Checks operands and results, and stores the first error.
 class Check {
  public:
   Check(ffi::RemainingArgs& args, ffi::RemainingRets& rets) : args_(args), rets_(rets) {}
@@ -275,7 +274,7 @@ class Check {
   void result(int i, ffi::DataType type, Shape shape) {
     if (ok()) compare(**rets_.get<ffi::AnyBuffer>(i), type, shape, "result ", i);
   }
-  // A leaf of all members: its axes after the first are known by their product.
+  // A leaf of all members; only the product of the axes after the first is checked.
   void operand_leaf(int i, int64_t members, int leaf) {
     if (ok()) compare_leaf(*args_.get<ffi::AnyBuffer>(i), members, leaf, "operand ", i);
   }
@@ -323,9 +322,9 @@ T* result(ffi::RemainingRets& rets, int i) {
   return (*rets.get<ffi::AnyBuffer>(i))->typed_data<T>();
 }
 
-// Where the leaves begin among the operands.
+// Index of the first leaf among the operands.
 constexpr int kTrainLeaves = 7, kEvaluateLeaves = 2;
-// Members, images, and numbers by member and place in the batch: what an int counts, with lanes.
+// Limit on members, images and members * batch size, so that an int can count them with lanes.
 constexpr int64_t kMost = INT32_MAX - 64;
 constexpr int leaves_of(bool variational) { return kDenseLeaves + (variational ? kVariances : 0); }
 
@@ -382,7 +381,7 @@ void train_group(int g, Workspace& s, int members, int batch, ffi::RemainingArgs
     unpack(s.gradients + leaf_start(i), leaf_size(i), g, members, result<float>(rets, 2 + i));
 }
 
-// Size of an axis of an operand; -1 where there is none.
+// Size of an axis of an operand; -1 if it has no such axis.
 int64_t axis_size(const ffi::RemainingArgs& args, int i, size_t axis) {
   if (args.size() <= size_t(i)) return -1;
   const auto found = args.get<ffi::AnyBuffer>(i)->dimensions();
@@ -437,7 +436,7 @@ void evaluate_group(int g, Workspace& s, int members, int images, ffi::Remaining
   const Step step{activation, false, {}, {}};
   int32_t* answers = result<int32_t>(rets, 2) + int64_t(g) * kLanes * images;
   const int valid = std::min(kLanes, members - g * kLanes);
-  // Summed in parts, so that small losses are not lost in a large sum.
+  // Summed in parts, so that small losses are not lost to rounding in a large sum.
   F loss_sum = F{}, loss_part = F{};
   I correct_sum = I{};
   for (int n = 0; n < images; ++n) {

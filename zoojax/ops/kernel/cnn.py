@@ -1,4 +1,4 @@
-"""The kernel's two operations as functions of ONE member, with rules for vmap and grad."""
+"""The kernel's two operations as functions of ONE member, with vmap and grad rules."""
 
 import functools
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from zoojax.errors import ZoojaxError
 from zoojax.ops.kernel.build import register_targets
 from zoojax.ops.kernel.operands import (
     Leaves,
+    float_array,
     image_array,
+    int_array,
     noise_arrays,
     parameter_leaves,
-    real_array,
     variance_leaves,
-    whole_array,
 )
 from zoojax.ops.kernel.spec import NetworkSizes
 from zoojax.ops.noise import Noise
 from zoojax.runtime import host
 from zoojax.text import printable
 
-# The kernel's numbers for them are their positions.
+# The kernel identifies an activation by its position in this tuple (see lanes.h).
 ACTIVATIONS = ("tanh", "sigmoid", "relu", "gelu", "silu", "leaky_relu")
 
 
@@ -41,31 +41,34 @@ def loss(
     noise: Noise | None,
     dropout_rate: Array | None,
 ) -> tuple[Array, Array]:
-    """Mean cross entropy of a member on a batch, and how many of it are classified rightly.
+    """Computes the mean cross entropy and the correct predictions of a member on a batch.
 
-    Differentiable once, in params and variances: the gradients are computed with the loss.
+    The function is differentiable once with respect to params and variances; the gradients are
+    computed together with the loss. If an element of `index` or `labels` is out of range, XLA
+    raises an error when the program runs.
 
     Args:
-        arch: the shape of the member.
-        activation: a name of ACTIVATIONS.
-        params: the member's parameters.
-        variances: under variational dropout those of all kernels (and of convolution
-            biases, if they are variational); None without.
-        images: of the whole set, [n, H, W, C].
-        labels: [n] int32.
-        index: the batch, [B] int32.
-        weights: [B]; 0 for padding, else 1.
-        noise: of this step; needed with variances or a dropout rate.
-        dropout_rate: scalar; None without dropout.
+        arch: The architecture.
+        activation: A name of ACTIVATIONS.
+        params: Parameters of the member.
+        variances: Variances of all kernels (and of the convolutions' biases, if they are
+            variational) with variational dropout; None without.
+        images: All images of the set, [n, H, W, C] float32.
+        labels: Their labels, [n] int32.
+        index: Positions of the batch in the set, [B] int32.
+        weights: Weight of each sample, [B] float32; 0 for padding, otherwise 1.
+        noise: Noise source of this step; required with variances or a dropout rate.
+        dropout_rate: Scalar float32; None without dropout.
 
     Returns:
-        (loss, weighted number of right answers), scalars.
+        (loss, weighted number of correct predictions), scalars.
 
     Raises:
-        ZoojaxError: an argument is missing, or has another shape or type; a number in index
-            or labels that is out of range is an error of XLA when the program runs.
+        ZoojaxError: If an argument is missing, or has the wrong shape or type.
     """
-    operation = _loss(arch, _number(activation), dropout_rate is not None, variances is not None)
+    operation = _loss(
+        arch, _activation_id(activation), dropout_rate is not None, variances is not None
+    )
     leaves = parameter_leaves(arch, params)
     if variances is not None:
         leaves += variance_leaves(arch, variances)
@@ -78,39 +81,44 @@ def loss(
     return operation(
         leaves,
         images,
-        whole_array("labels", labels, count),
-        whole_array("index", index, size),
-        real_array("weights", weights, size),
+        int_array("labels", labels, count),
+        int_array("index", index, size),
+        float_array("weights", weights, size),
         noise.key,
-        noise.block,
-        real_array("dropout rate", rate, ()),
+        noise.counter,
+        float_array("dropout rate", rate, ()),
     )
 
 
 def evaluate(
     arch: NetworkSizes, activation: str, params: dict, images: Array, labels: Array
 ) -> tuple[Array, Array, Array]:
-    """(summed cross entropy, number of right answers, answers [n] int32) of a member.
+    """Evaluates a member on a set of images.
+
+    If a label is out of range, XLA raises an error when the program runs.
 
     Args:
-        arch: the shape of the member.
-        activation: a name of ACTIVATIONS.
-        params: the member's parameters.
-        images: [n, H, W, C].
+        arch: The architecture.
+        activation: A name of ACTIVATIONS.
+        params: Parameters of the member.
+        images: [n, H, W, C] float32.
         labels: [n] int32.
 
+    Returns:
+        (summed cross entropy, number of correct predictions, predictions [n] int32).
+
     Raises:
-        ZoojaxError: as `loss`.
+        ZoojaxError: If an argument is missing, or has the wrong shape or type.
     """
     images = image_array(arch, images)
-    return _evaluate(arch, _number(activation))(
+    return _evaluate(arch, _activation_id(activation))(
         parameter_leaves(arch, params),
         images,
-        whole_array("labels", labels, images.shape[:1]),
+        int_array("labels", labels, images.shape[:1]),
     )
 
 
-def _number(activation: str) -> int:
+def _activation_id(activation: str) -> int:
     if activation not in ACTIVATIONS:
         listed = ", ".join(ACTIVATIONS)
         raise ZoojaxError(f"no activation named '{printable(activation)}'; there are: {listed}")
@@ -118,7 +126,7 @@ def _number(activation: str) -> int:
 
 
 def _threads() -> np.int32:
-    """Threads that one call may use: all cores, or one where every core is a device."""
+    """Threads that one call may use: all cores, or one if each core is a device."""
     return np.int32(1 if jax.local_device_count("cpu") > 1 else host.cpu_count())
 
 
@@ -130,16 +138,16 @@ def _loss(arch: NetworkSizes, activation: int, dropout: bool, variational: bool)
         "variational": variational,
     }
 
-    def call(leaves: Leaves, images, labels, index, weights, key, block, rate):
+    def call(leaves: Leaves, images, labels, index, weights, key, counter, rate):
         members = index.shape[0]
         scalars = [jax.ShapeDtypeStruct((members,), jnp.float32)] * 2
         results = [*scalars, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)]
         ffi = jax.ffi.ffi_call(f"{register_targets(arch)}_train", results, vmap_method="sequential")
-        arguments = (images, labels, index, weights, key, block, rate, *leaves)
+        arguments = (images, labels, index, weights, key, counter, rate, *leaves)
         value, correct, *gradients = ffi(*arguments, **attributes, threads=_threads())
         return value, correct, tuple(gradients)
 
-    batched = _over_members(call, shared=(1, 2))
+    batched = _batch_over_members(call, shared=(1, 2))
 
     @jax.custom_vjp
     def function(*arguments):
@@ -171,33 +179,35 @@ def _evaluate(arch: NetworkSizes, activation: int) -> Callable:
             ffi(images, labels, *leaves, activation=np.int32(activation), threads=_threads())
         )
 
-    return _over_members(call, shared=(1, 2))
+    return _batch_over_members(call, shared=(1, 2))
 
 
-def _over_members(call: Callable, shared: tuple[int, ...]) -> Callable:
-    """A function of one member from one of stacked members; under vmap it is called as it is.
+def _batch_over_members(call: Callable, shared: tuple[int, ...]) -> Callable:
+    """Converts a function of stacked members to a function of one member.
+
+    `jax.vmap` of the result calls the original function once for all members.
 
     Args:
-        call: takes arguments with a leading member axis, but for those at `shared`.
-        shared: positions of what all members share.
+        call: A function whose arguments have a leading member axis, except those at `shared`.
+        shared: Positions of the arguments that all members share.
     """
 
-    def lift(arguments: tuple) -> tuple:
+    def add_axis(arguments: tuple) -> tuple:
         return tuple(
             a if i in shared else jax.tree.map(lambda x: x[None], a)
             for i, a in enumerate(arguments)
         )
 
-    def alone(*arguments):
-        return jax.tree.map(lambda x: x[0], call(*lift(arguments)))
+    def single(*arguments):
+        return jax.tree.map(lambda x: x[0], call(*add_axis(arguments)))
 
-    function = jax.custom_batching.custom_vmap(alone)
+    function = jax.custom_batching.custom_vmap(single)
 
     @function.def_vmap
     def rule(size: int, batched: list, *arguments: Any):
         if any(batched[i] for i in shared):
             axes = jax.tree.map(lambda b: 0 if b else None, tuple(batched))
-            result = jax.vmap(alone, in_axes=axes)(*arguments)
+            result = jax.vmap(single, in_axes=axes)(*arguments)
         else:
 
             def stacked(x: Array, is_stacked: bool) -> Array:

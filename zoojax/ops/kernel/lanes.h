@@ -1,11 +1,11 @@
-// Numbers of several members side by side, one a lane, and the functions of them that a
-// network needs. Nothing here mixes lanes: a member's result is its own, bit for bit.
+// Vectors with one value per member (lane), and the elementwise functions that a network needs.
+// No operation mixes lanes: the result of a member is bit-identical whatever the other members.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
-// The widest vectors of the machine, and how many of them fit its registers.
+// The widest vectors of the CPU, and the number of its vector registers.
 #if defined(__AVX512F__)
 constexpr int kLanes = 16, kRegisters = 32;
 #elif defined(__AVX__)
@@ -36,7 +36,7 @@ inline F sqrt(F x) {
   return x;
 }
 
-// Coefficients from the constant term up.
+// Coefficients in ascending order, starting with the constant term.
 template <int N>
 inline F polynomial(F x, const float (&c)[N]) {
   F r = splat(c[N - 1]);
@@ -45,12 +45,12 @@ inline F polynomial(F x, const float (&c)[N]) {
   return r;
 }
 
-// The polynomials of exp and log are minimax fits of the relative error made for
-// this file; that error is below 1e-8 before rounding.
+// The polynomials of exp and log are minimax fits of the relative error, computed for this file;
+// the error is below 1e-8 before rounding.
 inline F exp(F x) {
   constexpr float c[] = {0.49999994f, 0.166665196f, 0.0416683927f, 0.00836878084f,
                          0.00138144672f};
-  x = x > 88.f ? splat(88.f) : x;  // a NaN stays one
+  x = x > 88.f ? splat(88.f) : x;  // preserves NaNs
   x = x < -87.f ? splat(-87.f) : x;
   const F shifted = x * 1.44269504f + 12582912.f;  // 1.5 * 2^23 rounds to an integer
   const F n = shifted - 12582912.f;
@@ -59,7 +59,7 @@ inline F exp(F x) {
   return (1.f + (r + r * r * polynomial(r, c))) * power;
 }
 
-// For 0 < x.
+// Requires x > 0.
 inline F log(F x) {
   constexpr float c[] = {0.333333313f,  -0.250008196f, 0.200012267f, -0.166233569f,
                          0.142017588f,  -0.131601825f, 0.12761575f,  -0.0763449296f};
@@ -71,7 +71,7 @@ inline F log(F x) {
 
 inline F sigmoid(F x) { return 1.f / (1.f + exp(-x)); }
 
-// Abramowitz and Stegun 7.1.26: absolute error below 1.5e-7. Takes exp(-x^2) as well.
+// Abramowitz and Stegun 7.1.26: absolute error below 1.5e-7. exp(-x^2) is passed as well.
 inline F erf(F x, F gauss) {
   constexpr float c[] = {0.254829592f, -0.284496736f, 1.421413741f, -1.453152027f, 1.061405429f};
   const F t = 1.f / (1.f + 0.3275911f * absolute(x));
@@ -94,7 +94,7 @@ inline F erf_inv(F x) {
   return r * x;
 }
 
-// Counter-based noise, as zoojax.ops.noise: Threefry-2x32 with 13 rounds.
+// Counter-based noise, as in zoojax.ops.noise: Threefry-2x32 with 13 rounds.
 struct Noise {
   U key0, key1;
   U block;  // second counter word: step and layer
@@ -119,21 +119,21 @@ struct Noise {
   }
 };
 
-// 23 bits to the middle of one of 2^23 cells of (-1, 1).
+// 23 bits select one of 2^23 cells of (-1, 1); the value is its center.
 inline F centred_uniform(U word) {
   return __builtin_convertvector(word >> 9, F) * 0x1p-22f - (1.f - 0x1p-23f);
 }
 inline F normal(U word) { return 1.41421354f * erf_inv(centred_uniform(word)); }
 
-// The order is that of the host's table.
+// In the order of ACTIVATIONS in cnn.py.
 enum Activation { kTanh, kSigmoid, kRelu, kGelu, kSilu, kLeakyRelu, kActivations };
 
-// The value, and the derivative where it is wanted.
+// The value and, if requested, the derivative.
 template <bool Slope>
 inline F activate(int activation, F x, F& slope) {
   switch (activation) {
     case kTanh: {
-      // 1 - tanh^2 would lose the slope of a saturated unit.
+      // 1 - tanh^2 would round the slope of a saturated unit to zero.
       const F e = exp(-2.f * absolute(x)), r = 1.f / (1.f + e), y = (1.f - e) * r;
       if (Slope) slope = 4.f * e * r * r;
       return x < 0.f ? -y : y;
@@ -145,7 +145,7 @@ inline F activate(int activation, F x, F& slope) {
     }
     case kRelu: {
       if (Slope) slope = x > 0.f ? splat(1.f) : splat(0.f);
-      return x < 0.f ? splat(0.f) : x;  // a NaN stays one
+      return x < 0.f ? splat(0.f) : x;  // preserves NaNs
     }
     case kGelu: {
       const F gauss = exp(-0.5f * x * x);

@@ -1,14 +1,13 @@
-// Forward and backward of the two kinds of layers for one sample of kLanes members.
+// Forward and backward passes of both layer types, for one sample of kLanes members.
 //
-// Arrays are [row][column][feature] of lanes, as Flax orders them. Sums are held in
-// registers in blocks whose sides are chosen below, so that an operand that is loaded is
-// used several times.
+// Arrays are [row][column][feature] of lanes, in Flax's order. Sums are kept in registers, in
+// blocks whose sides are chosen below, so that each loaded operand is used several times.
 #pragma once
 
 #include "lanes.h"
 
-// The sides of a block of a x b sums that registers hold beside a + 1 operands: the block
-// that makes the most of what it loads. Sides divide the totals.
+// The sides of the block of a x b sums that fits the registers together with a + 1 operands and
+// uses each loaded operand most often. The sides divide the totals.
 struct Block { int a, b; };
 constexpr bool fits(int a, int b) { return a * b + a + 1 <= kRegisters; }
 constexpr Block block(int a_total, int b_total) {
@@ -20,20 +19,20 @@ constexpr Block block(int a_total, int b_total) {
         best = {a, b};
   return best;
 }
-// The same with the other side given.
+// The same with one side given.
 constexpr int side(int a_total, int b) {
   for (int a = 8; a > 1; --a)
     if (a_total % a == 0 && fits(a, b)) return a;
   return 1;
 }
 
-// Gradients of a layer's parameters; those of the variances are null without them.
+// Gradients of a layer's parameters; null for variances if there are none.
 struct Gradients { F *kernel, *bias, *variance, *bias_variance; };
 struct Weights { const F *kernel, *bias, *variance, *bias_variance; };
 
 constexpr float kVarianceFloor = 1e-8f;
 
-// mean + sqrt(variance) * noise; and d(sample)/d(variance).
+// Sample mean + sqrt(variance) * noise, and d(sample)/d(variance).
 inline F sample(F mean, F variance, F noise, F& by_variance) {
   const F s = sqrt(variance + kVarianceFloor);
   by_variance = 0.5f * noise / s;
@@ -46,13 +45,13 @@ template <int H_, int C_, int K_, int O_, int P_>
 struct Conv {
   static constexpr int H = H_, C = C_, K = K_, O = O_, P = P_;
   static constexpr int R = (H - K + 1) / P;  // side of the output
-  static constexpr int W = R * P;            // convolved columns that pooling keeps
-  static constexpr int T = K * C;            // taps that lie side by side in memory
+  static constexpr int W = R * P;            // convolved columns that pooling uses
+  static constexpr int T = K * C;            // taps that are contiguous in memory
   static constexpr int kInputs = H * H * C, kOutputs = R * R * O, kWeights = K * K * C * O;
   static constexpr int D = H + K - 1;  // side of the padded gradient
   static constexpr int kPadded = D * D * O, kRows = P * W * O;
 
-  // The sums of one pooling window for NB features.
+  // Sums of one pooling window for NB features.
   template <int NB>
   static inline void window(const F* x, const F* w, const F* bias, F (&out)[P * P][NB]) {
     F sum[P * P][NB];  // a copy, so that it stays in registers
@@ -80,8 +79,8 @@ struct Conv {
       for (int at = 0; at < P * P; ++at) out[at][o] = sum[at][o];
   }
 
-  // Writes y, and what backward needs: the winner of each window, the slope of the
-  // activation, and under variational dropout d(sample)/d(variance) of the winner.
+  // Writes y and the inputs of the backward pass: the position of each window's maximum, the
+  // slope of the activation and, with variational dropout, d(sample)/d(variance) at the maximum.
   template <bool Train, bool Variational>
   static void forward(const F* x, const F* x2, const Weights& p, int activation,
                       const Noise& noise, int in_batch, F* y, I* winner, F* slope,
@@ -117,8 +116,8 @@ struct Conv {
         }
   }
 
-  // The normals of one window and feature. A hash makes two: for the upper and the lower
-  // row of the window; or, without pooling, for the two halves of the features.
+  // The normal variates of one window and feature. One hash yields two: for the upper and the
+  // lower row of the window or, without pooling, for the two halves of the features.
   template <class Use>
   static inline void draw(const Noise& noise, int b, int h, int w, int o, Use use) {
     U first, second;
@@ -135,8 +134,8 @@ struct Conv {
     }
   }
 
-  // Adds to the gradients, and writes that of x unless it is null.
-  //   dy: gradient of y. rows, rows2: room for kPadded (or kRows without dx), zero at first.
+  // Adds to the gradients, and writes the gradient of x unless it is null.
+  //   dy: gradient of y. rows, rows2: buffers of kPadded (kRows without dx), initially zero.
   template <bool Variational>
   static void backward(const F* x, const F* x2, const Weights& p, const F* dy, const I* winner,
                        const F* slope, const F* by_variance, const Gradients& g, F* rows,
@@ -155,7 +154,7 @@ struct Conv {
   }
 
  private:
-  // One row of windows: the gradient goes to the winner, the others get zero.
+  // One row of windows: the gradient goes to the maximum, the other positions get zero.
   template <bool Variational>
   static inline void spread_rows(int h, const F* dy, const I* winner, const F* slope,
                                  const F* by_variance, const Gradients& g, F* d, F* d2,
@@ -220,7 +219,7 @@ struct Conv {
       for (int column = 0; column < H; column += Q)
         for (int c = 0; c < C; c += N) {
           F sum[Q][N] = {};
-          // The taps that reach what is not padding.
+          // Only the taps that do not fall on padding.
           const int i0 = h < W ? 0 : h - W + 1, i1 = h < K ? h : K - 1;
           const int j0 = column < W ? 0 : column - W + 1;
           const int j1 = column + Q - 1 < K ? column + Q - 1 : K - 1;

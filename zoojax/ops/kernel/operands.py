@@ -1,6 +1,6 @@
-"""What the kernel is called with: shapes and types are checked here before each call.
+"""Checks shapes and types of the kernel's operands before each call.
 
-A pass over operands while a program is traced; the kernel checks again when it runs.
+These checks run while a program is traced; the kernel repeats them when it runs.
 """
 
 from typing import Any
@@ -16,11 +16,16 @@ from zoojax.text import printable
 Leaves = tuple[Array, ...]
 
 
-def real_array(name: str, value: Any, shape: tuple[int, ...]) -> Array:
-    """A float32 array of exactly this shape.
+def float_array(name: str, value: Any, shape: tuple[int, ...]) -> Array:
+    """Converts a value to a float32 array.
+
+    Args:
+        name: Name of the operand for error messages.
+        value: The value; it must be float32 already.
+        shape: The required shape.
 
     Raises:
-        ZoojaxError: it is none.
+        ZoojaxError: If the shape or the type differs.
     """
     array = _array(name, value, shape)
     if array.dtype != jnp.float32:
@@ -28,11 +33,16 @@ def real_array(name: str, value: Any, shape: tuple[int, ...]) -> Array:
     return array
 
 
-def whole_array(name: str, value: Any, shape: tuple[int, ...]) -> Array:
-    """An integer array of exactly this shape, as int32.
+def int_array(name: str, value: Any, shape: tuple[int, ...]) -> Array:
+    """Converts an integer value to an int32 array.
+
+    Args:
+        name: Name of the operand for error messages.
+        value: The value, of any integer type.
+        shape: The required shape.
 
     Raises:
-        ZoojaxError: it is none.
+        ZoojaxError: If the shape differs, or the type is not an integer type.
     """
     array = _array(name, value, shape)
     if not jnp.issubdtype(array.dtype, jnp.integer):
@@ -41,32 +51,47 @@ def whole_array(name: str, value: Any, shape: tuple[int, ...]) -> Array:
 
 
 def image_array(arch: NetworkSizes, value: Any) -> Array:
-    """Images of an architecture, [n, H, W, C] float32; raises as `real_array` does."""
+    """Converts the input images of an architecture to a float32 array.
+
+    Args:
+        arch: The architecture.
+        value: Images, [n, H, W, C] float32.
+
+    Raises:
+        ZoojaxError: If the shape or the type differs.
+    """
     count = jnp.shape(value)[:1] or (0,)
-    return real_array("images", value, (*count, *arch.image_shape))
+    return float_array("images", value, (*count, *arch.image_shape))
 
 
 def noise_arrays(value: Noise | None) -> Noise:
-    """The noise of one step: key [2] and block, uint32; zeros for None.
+    """Checks the noise source of one step.
+
+    Args:
+        value: The noise source; None is replaced by zeros.
 
     Raises:
-        ZoojaxError: it is none.
+        ZoojaxError: If its shapes or types differ from those of a noise source.
     """
     if value is None:
         return Noise(jnp.zeros(2, jnp.uint32), jnp.uint32(0))
     key = _array("the noise's key", value.key, (2,))
-    block = _array("the noise's block", value.block, ())
-    for name, array in (("key", key), ("block", block)):
+    counter = _array("the noise's counter", value.counter, ())
+    for name, array in (("key", key), ("counter", counter)):
         if array.dtype != jnp.uint32:
             raise ZoojaxError(f"the noise's {name} has the type {array.dtype}, not uint32")
-    return Noise(key, block)
+    return Noise(key, counter)
 
 
 def parameter_leaves(arch: NetworkSizes, params: dict) -> Leaves:
-    """Kernel and bias of each layer, in order.
+    """Returns kernel and bias of each layer, in the order of the layers.
+
+    Args:
+        arch: The architecture.
+        params: Parameters of one member.
 
     Raises:
-        ZoojaxError: one is missing, or has another shape or type.
+        ZoojaxError: If one is missing, or has a different shape or type.
     """
     shapes = arch.parameter_shapes()
     return tuple(
@@ -76,19 +101,24 @@ def parameter_leaves(arch: NetworkSizes, params: dict) -> Leaves:
     )
 
 
-def variance_leaves(arch: NetworkSizes, given: dict) -> Leaves:
-    """Variances of all kernels, then of the convolutions' biases, zero where there are none.
+def variance_leaves(arch: NetworkSizes, variances: dict) -> Leaves:
+    """Returns the variances of all kernels, then those of the convolutions' biases.
+
+    Args:
+        arch: The architecture.
+        variances: Variances of one member. Those of biases may be missing; they are zero then.
 
     Raises:
-        ZoojaxError: one is missing, or has another shape or type.
+        ZoojaxError: If one is missing, or has a different shape or type.
     """
     shapes = arch.parameter_shapes()
     kernels = [
-        _leaf("variance", given, layer, "kernel", shapes[layer]["kernel"]) for layer in arch.layers
+        _leaf("variance", variances, layer, "kernel", shapes[layer]["kernel"])
+        for layer in arch.layers
     ]
     biases = [
-        _leaf("variance", given, layer, "bias", shapes[layer]["bias"])
-        if "bias" in given[layer]
+        _leaf("variance", variances, layer, "bias", shapes[layer]["bias"])
+        if "bias" in variances[layer]
         else jnp.zeros(shapes[layer]["bias"], jnp.float32)
         for layer in arch.layers[: len(arch.convs)]
     ]
@@ -100,7 +130,7 @@ def _leaf(what: str, tree: dict, layer: str, name: str, shape: tuple[int, ...]) 
         leaf = tree[layer][name]
     except (KeyError, TypeError, IndexError) as error:
         raise ZoojaxError(f"{what} {layer}/{name} is missing") from error
-    return real_array(f"{what} {layer}/{name}", leaf, shape)
+    return float_array(f"{what} {layer}/{name}", leaf, shape)
 
 
 def _array(name: str, value: Any, shape: tuple[int, ...]) -> Array:

@@ -1,4 +1,4 @@
-"""What the kernel must know of a network; `zoojax.architectures.base` provides it."""
+"""The network sizes that the kernel needs, implemented by `zoojax.architectures.base`."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -18,9 +18,9 @@ class ConvSizes(Protocol):
 
 
 class NetworkSizes(Protocol):
-    """Sizes of a CNN whose convolutions are followed by one hidden layer and the logits.
+    """Sizes of a CNN: convolutions, one hidden layer, logits.
 
-    Hashable: the kernel is compiled once per value.
+    Instances are hashable: the kernel is compiled once per value.
     """
 
     @property

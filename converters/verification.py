@@ -1,0 +1,171 @@
+"""Verifies a conversion: compares a zoo with the torch files that it was converted from."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import torch
+
+from zoojax.architectures import cnn
+from zoojax.architectures.base import Architecture
+from zoojax.converters.common_network import signature
+from zoojax.converters.sources import Source
+from zoojax.converters.state_dicts import State, StateDictInfo, infer_network, to_torch
+from zoojax.converters.torch_models import CNN, log_alpha
+from zoojax.converters.zoo_to_torch import rows_with_states, to_tensors
+from zoojax.errors import ZoojaxError
+from zoojax.runtime import population
+from zoojax.sparsifiers.variational_dropout import LOG_ALPHA_CLIP, LOG_ALPHA_THRESHOLD
+from zoojax.storage.zoo import Zoo
+
+
+class Verification(NamedTuple):
+    """The result of a verification.
+
+    Attributes:
+        states: Number of states compared.
+        images: Number of images that both networks were run on.
+        difference: Largest difference between two logits.
+        worst: Place of the state with this difference.
+        unequal: Places of states whose arrays are not equal bit for bit.
+        missing: Places of states that the zoo does not have.
+    """
+
+    states: int
+    images: int
+    difference: float
+    worst: str
+    unequal: list[str]
+    missing: list[str]
+
+
+def verify(
+    zoo: Zoo,
+    sources: Sequence[Source],
+    images: np.ndarray,
+    *,
+    sample: int | None = 100,
+    report: Callable[[int, int], None] | None = None,
+) -> Verification:
+    """Reads states again through torch and compares their arrays and logits with the zoo's.
+
+    Both networks run in double precision, so that differences are not due to rounding.
+
+    Args:
+        zoo: The converted zoo.
+        sources: The sources it was converted from.
+        images: Images for both networks, [n, size, size, channels].
+        sample: The number of states to compare, evenly spread; None for all.
+        report: Progress callback, called with the number of states compared and their total.
+
+    Raises:
+        ZoojaxError: If the zoo was not converted, has no states in common with the sources,
+            or a source has another network or kind than the zoo.
+    """
+    if "trial" not in zoo.members_table.columns:
+        raise ZoojaxError(f"{zoo.path} was not converted from torch")
+    row_of = {trial: row for row, trial in enumerate(zoo.members_table["trial"])}
+    states, missing = _match_states(zoo, sources, row_of)
+    if not states:
+        raise ZoojaxError(f"{zoo.path} has no states in common with the source")
+    if sample is not None and sample < len(states):
+        indices = np.linspace(0, len(states) - 1, sample).round().astype(int)
+        states = [states[i] for i in np.unique(indices)]
+    states.sort(key=lambda state: state[1])
+    x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    difference, worst, unequal = -1.0, "", []
+    for done, (source, epoch, tree, params) in enumerate(_load(zoo, states), start=1):
+        row, place = row_of[source.name], source.places[epoch]
+        activation = zoo.members_table["activation"][row]
+        state = source.states[epoch]()
+        info = infer_network(state)
+        if signature(info) != (zoo.config.shape, zoo.config.kind, zoo.config.variant):
+            raise ZoojaxError(f"{place} is of another network or kind than the zoo")
+        converted = to_torch(population.take(tree, row), info)
+        if not all(np.array_equal(_bits(converted[name]), _bits(state[name])) for name in state):
+            unequal.append(place)
+        expected_logits = _torch_logits(state, info, activation, x)
+        logits = _flax_logits(population.take(params, row), info, activation, images)
+        gap = float(np.abs(logits - expected_logits).max())
+        # Negated, so that NaN counts as a difference.
+        if not gap <= difference:
+            difference, worst = gap, place
+        if report is not None:
+            report(done, len(states))
+    return Verification(len(states), len(images), difference, worst, unequal, missing)
+
+
+def _match_states(
+    zoo: Zoo, sources: Sequence[Source], row_of: dict[str, int]
+) -> tuple[list[tuple[Source, int]], list[str]]:
+    """The states of the zoo's members in the sources: those in the zoo, and places of others."""
+    existing = {(row, epoch) for epoch, rows in rows_with_states(zoo).items() for row in rows}
+    states, missing = [], []
+    for source in sources:
+        for epoch in sorted(source.states) if source.name in row_of else ():
+            if (row_of[source.name], epoch) in existing:
+                states.append((source, epoch))
+            else:
+                missing.append(source.places[epoch])
+    return states, missing
+
+
+def _load(
+    zoo: Zoo, states: list[tuple[Source, int]]
+) -> Iterator[tuple[Source, int, dict[str, Any], dict[str, Any]]]:
+    """States with the zoo's raw and evaluated trees of their epoch; each epoch is read once."""
+    loaded, tree, params = None, {}, {}
+    for source, epoch in states:
+        if epoch != loaded:
+            loaded, tree, params = epoch, zoo.state(epoch, raw=True), zoo.sparse_params(epoch)
+        yield source, epoch, tree, params
+
+
+def _flax_logits(
+    params: dict[str, Any], info: StateDictInfo, activation: str, images: np.ndarray
+) -> np.ndarray:
+    """Logits of a member as zoojax evaluates it, in double precision."""
+    logits = _logits_program(info.architecture, activation)
+    with jax.enable_x64(True):
+        exact = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+        return np.asarray(logits(exact, images.astype(np.float64)))
+
+
+@functools.cache
+def _logits_program(architecture: Architecture, activation: str) -> Callable[..., jax.Array]:
+    """The compiled function (parameters, images) -> logits."""
+    model = cnn.CNN(architecture, activation)
+    return jax.jit(lambda params, images: cnn.logits(model, {"params": params}, images))
+
+
+def _torch_logits(
+    state: State, info: StateDictInfo, activation: str, x: torch.Tensor
+) -> np.ndarray:
+    """Logits in evaluation mode, in double precision; masks and thresholds by torch alone."""
+    weights = {}
+    tensors = to_tensors(state)
+    for prefix, layer in zip(info.prefixes, info.architecture.layers, strict=True):
+        bias = tensors[f"{prefix}.bias"]
+        if info.kind == "mp":
+            weight = tensors[f"{prefix}.weight_orig"] * tensors[f"{prefix}.weight_mask"]
+        else:
+            weight = tensors[f"{prefix}.weight"]
+        if info.kind == "vd":
+            clip = LOG_ALPHA_CLIP["conv" if layer.startswith("conv") else "fc"]
+            pruned = log_alpha(weight, tensors[f"{prefix}.log_sigma2"], clip) >= LOG_ALPHA_THRESHOLD
+            weight = weight.masked_fill(pruned, 0.0)
+            if info.variant == "released" and layer.startswith("conv"):
+                alpha = log_alpha(bias, tensors[f"{prefix}.log_sigma2_bias"], clip)
+                bias = bias.masked_fill(alpha >= LOG_ALPHA_THRESHOLD, 0.0)
+        weights[f"{prefix}.weight"], weights[f"{prefix}.bias"] = weight, bias
+    plain = CNN(info.architecture, activation)
+    ordered = dict(zip(plain.state_dict(), weights.values(), strict=True))
+    plain.load_state_dict(ordered, strict=True)
+    with torch.no_grad():
+        return plain.double().eval()(x.double()).numpy()
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).view(np.uint32)

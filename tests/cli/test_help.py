@@ -1,0 +1,103 @@
+"""--help of all commands, --version, and the options that --help lists."""
+
+import dataclasses
+import re
+from importlib import metadata
+from typing import get_args
+
+import pytest
+import tyro
+
+import zoojax
+from tests.support import zoo_fixtures
+from zoojax.cli import main
+from zoojax.cli.parsing import _options, _subcommands
+
+
+def command_types(group: object, prefix: str = "") -> dict[str, type]:
+    """The types of all commands of a group or a union, by their names."""
+    commands = {}
+    for name, kind in _subcommands(group).items():
+        commands |= command_types(kind, f"{prefix}{name} ") or {f"{prefix}{name}": kind}
+    return commands
+
+
+COMMANDS = command_types(main._Command)
+
+
+def argument_names(command: type) -> tuple[set[str], set[str]]:
+    """The fields of a command that are options, and those that are positional arguments."""
+    options, positional = set(), set()
+    for field in dataclasses.fields(command):
+        kind, *notes = get_args(field.type) or (field.type,)
+        if dataclasses.is_dataclass(kind):
+            assert isinstance(kind, type)
+            shared_options, shared_positional = argument_names(kind)
+            options |= shared_options
+            positional |= shared_positional
+        elif tyro.conf.Positional in notes:
+            positional.add(field.name)
+        else:
+            names = [note.name for note in notes if getattr(note, "name", None)]
+            options.add(names[0] if names else field.name)
+    return options, positional
+
+
+def test_command_names():
+    assert COMMANDS.keys() == {
+        *("presets", "train", "sparsify magnitude", "sparsify variational-dropout"),
+        *("analyze", "reproduce", "evaluate", "info", "bench", "convert from-torch"),
+        *("convert from-dataset", "convert to-torch", "convert verify", "represent train"),
+        *("represent evaluate", "represent sparsify", "represent sample"),
+    }
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_mentions_every_option(run_cli, command):
+    done = run_cli(*command.split(), "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    options, positional = argument_names(COMMANDS[command])
+    for name in options:
+        assert re.search(rf"--{name.replace('_', '-')}\b", done.stdout), name
+    assert ("positional arguments" in done.stdout) == bool(positional)
+
+
+def test_help_lists_commands(tmp_path_factory):
+    for command in COMMANDS:
+        *group, last = command.split()
+        done = zoo_fixtures.cli_process(tmp_path_factory, *group, "--help")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert re.search(rf"│[ •]+{last}\b", done.stdout)
+
+
+def test_help_without_clutter(tmp_path_factory):
+    for command in ("", *COMMANDS):
+        done = zoo_fixtures.cli(tmp_path_factory, *command.split(), "--help")
+        assert done.returncode == 0
+        for clutter in ("None", "{None}|", " INT", " STR", " PATH", " FLOAT", "--no-"):
+            assert clutter not in done.stdout.replace("--no-such", "")
+    train = zoo_fixtures.cli(tmp_path_factory, "train", "--help").stdout
+    assert "--members N" in train and "--out ZOO" in train and "PRESET-custom" in train
+    assert "--version" in zoo_fixtures.cli(tmp_path_factory, "--help").stdout
+
+
+def test_options_of_all_commands():
+    """Those that --help lists; suggestions are chosen among them."""
+    options = {name: {option for option, _ in _options(kind)} for name, kind in COMMANDS.items()}
+    assert len(options) == 17
+    assert {"--out", "--members", "--chunk", "--json", "--process-id"} <= options["train"]
+    assert {"--where", "--parent", "--coordinator"} <= options["convert from-torch"]
+    assert "--zoo" not in options["info"] and "--zoo" in options["represent evaluate"]
+
+
+def test_commands_with_tables_have_json():
+    without = {name for name, kind in COMMANDS.items() if "--json" not in dict(_options(kind))}
+    # These print only one or two lines.
+    assert without == {"convert to-torch", "represent train"}
+
+
+def test_version(tmp_path_factory):
+    done = zoo_fixtures.cli(tmp_path_factory, "--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"zoojax {metadata.version('zoojax')}\n"
+    assert zoojax.__version__ == metadata.version("zoojax")

@@ -1,0 +1,66 @@
+"""Reading a zoo's own images."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Subset, TensorDataset
+
+from tests.support.pickled_datasets import image_file
+from tests.support.torch_files import rejection, saved
+from zoojax.converters.pickled_datasets import read_image_set
+
+
+def test_images_are_bit_identical_and_channels_last(tmp_path):
+    path = tmp_path / "dataset.pt"
+    content = image_file()
+    del content["valset"]
+    path.write_bytes(saved(content))
+    splits, seed = read_image_set(path)
+    assert list(splits) == ["train", "test"]
+    assert seed == 42
+    for name, split in splits.items():
+        dataset = content[f"{name}set"]
+        assert isinstance(dataset, TensorDataset)
+        pixels, labels = dataset.tensors
+        assert split.images.flags.c_contiguous
+        assert split.images.dtype == np.float32 and split.labels.dtype == np.int32
+        np.testing.assert_array_equal(split.images, pixels.permute(0, 2, 3, 1).numpy())
+        np.testing.assert_array_equal(split.labels, labels.numpy())
+    path.write_bytes(saved({"trainset": content["trainset"]}))
+    assert read_image_set(path).seed is None
+
+
+@pytest.mark.parametrize(
+    "tensors, reason",
+    [
+        ((torch.zeros(3, 1, 2, 2),), "train: not images and labels"),
+        ((torch.zeros(3, 2), torch.zeros(3).long()), "not [n, channels, height, width] with [n]"),
+        ((torch.zeros(3, 1, 2, 2), torch.zeros(3, 1).long()), "with labels (3, 1)"),
+        ((torch.zeros(3, 1, 2, 2).byte(), torch.zeros(3).long()), "is torch.uint8, not"),
+        ((torch.zeros(3, 1, 2, 2), torch.zeros(3)), "is torch.float32, not torch.int64"),
+        ((torch.zeros(2, 1, 2, 2), torch.tensor([0, -1])), "labels from -1 to 0"),
+        ((torch.zeros(2, 1, 2, 2), torch.tensor([0, 2**31])), "labels from 0 to 2147483648"),
+    ],
+)
+def test_other_tensors_than_images_are_rejected(tmp_path, tensors, reason):
+    content = saved({"trainset": TensorDataset(*tensors)})
+    assert reason in rejection(tmp_path / "dataset.pt", content, read_image_set)
+
+
+def test_other_classes_than_tensor_datasets_are_rejected(tmp_path):
+    dataset = Subset(TensorDataset(torch.zeros(2, 1, 2, 2), torch.zeros(2).long()), [0])
+    reason = rejection(tmp_path / "dataset.pt", saved({"trainset": dataset}), read_image_set)
+    assert "torch.utils.data.dataset.Subset" in reason
+
+
+def test_reference_images_match_torch(reference):
+    path = reference / "tune_zoo_usps_uniform" / "dataset.pt"
+    splits, seed = read_image_set(path)
+    assert seed == 42
+    with torch.serialization.safe_globals([TensorDataset]):
+        expected = torch.load(path, weights_only=True)
+    assert [len(split.labels) for split in splits.values()] == [300, 60, 60]
+    for name, split in splits.items():
+        pixels, labels = expected[f"{name}set"].tensors
+        np.testing.assert_array_equal(split.images, pixels.permute(0, 2, 3, 1).numpy())
+        np.testing.assert_array_equal(split.labels, labels.numpy())
