@@ -11,7 +11,7 @@ import tyro
 import zoojax
 from tests.support import zoo_fixtures
 from zoojax.cli import main
-from zoojax.cli.parsing import _options, _subcommands
+from zoojax.cli.parsing import _join_lines, _options, _subcommands
 
 
 def command_types(group: object, prefix: str = "") -> dict[str, type]:
@@ -79,6 +79,12 @@ def test_help_without_clutter(tmp_path_factory):
     train = zoo_fixtures.cli(tmp_path_factory, "train", "--help").stdout
     assert "--members N" in train and "--out ZOO" in train and "PRESET-custom" in train
     assert "--version" in zoo_fixtures.cli(tmp_path_factory, "--help").stdout
+
+
+def test_lines_of_docstrings_are_joined(run_cli):
+    text = "Summary.\n\n    First\n    (second) line.\n    Example: zoojax info"
+    assert _join_lines(text) == "Summary.\n\nFirst (second) line.\n\nExample: zoojax info"
+    assert "change the preset). Only --members" in run_cli("train", "--help").stdout
 
 
 def test_options_of_all_commands():

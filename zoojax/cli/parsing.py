@@ -1,13 +1,14 @@
 """Parses the command line with tyro, and reports mistakes in one line.
 
-tyro itself reports mistakes in boxes of several lines. The hook that replaces them is not part
-of its public interface: without it, and for kinds of mistakes that it may report in the future,
-tyro's box is shown.
+tyro itself reports mistakes in boxes of several lines, and keeps the line breaks of docstrings in
+help texts. What changes both here is not part of its public interface: without it, and for kinds
+of mistakes that tyro may report in the future, its own output is shown.
 """
 
 import contextlib
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -57,7 +58,7 @@ def parse(
     for word in words:
         if word.partition("=")[0] in flags and "=" in word:
             raise _usage_error(f"{word.partition('=')[0]} takes no value", prog, names)
-    with _one_line_errors(commands, words, prog):
+    with _one_line_errors(commands, words, prog), _joined_help_lines():
         command = tyro.cli(
             commands, prog=prog, description=description, args=words, config=_MARKERS
         )
@@ -88,6 +89,29 @@ def _one_line_errors(commands: Any, words: list[str], prog: str) -> Iterator[Non
 
     with on_parse_error(refuse):
         yield
+
+
+@contextlib.contextmanager
+def _joined_help_lines() -> Iterator[None]:
+    """Lets tyro join all lines of a paragraph, also indented ones, as in docstrings of fields."""
+    try:
+        from tyro import _strings
+
+        before = _strings.remove_single_line_breaks
+    except (ImportError, AttributeError):
+        yield
+        return
+    _strings.remove_single_line_breaks = _join_lines
+    try:
+        yield
+    finally:
+        _strings.remove_single_line_breaks = before
+
+
+def _join_lines(text: str) -> str:
+    """Joins the lines of each paragraph; an example at the end becomes a paragraph of its own."""
+    text = re.sub(r"\n\s*(Example: )", r"\n\n\1", text.strip())
+    return "\n\n".join(" ".join(part.split()) for part in re.split(r"\n\s*\n", text))
 
 
 def _usage_error(message: str, prog: str, names: list[str]) -> ZoojaxError:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class EvaluateRepresentation:
     """Measure a hyper-representation on held-out members.
 
-    Writes tables (Parquet and CSV) to REP/evaluation, where `zoojax analyse` reads them.
+    Writes tables (Parquet and CSV) to REP/evaluation, where `zoojax analyze` reads them.
     Example: zoojax represent evaluate reps/usps
     """
 
