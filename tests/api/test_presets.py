@@ -10,7 +10,10 @@ import pytest
 from zoojax import DataSpec, Zoo, ZoojaxError, presets
 from zoojax.architectures.base import architecture
 from zoojax.datasets import registry
-from zoojax.presets import PRESETS, preset
+from zoojax.presets import PRESETS, Preset, preset
+from zoojax.sparsifiers.base import Sparsifier
+from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.storage.zoo import Parent, ZooConfig
 
 MNIST_NORM, HALF = (0.1307, 0.3081), (0.5, 0.5)
@@ -58,6 +61,10 @@ def spec_fields(data: DataSpec) -> tuple:
     return (data.name, data.size, data.channels, norm, data.crop, data.train, data.val)
 
 
+def twin_learning_rates(preset: Preset) -> dict[str, float | None]:
+    return {twin.sparsifier.name: twin.learning_rate for twin in preset.twins}
+
+
 def test_preset_names():
     grids = {f"{name}-{seeds}" for name in GRID_ZOOS for seeds in ("fixed", "random")}
     assert set(PRESETS) == {"digits-s-seed", *SEED_ZOOS, *grids}
@@ -75,7 +82,7 @@ def test_seed_zoo(name):
     assert zoo.grid.learning_rates == (dense,)
     assert zoo.grid.weight_decays == (decay,)
     assert zoo.grid.dropouts == (0.0,)
-    assert (zoo.vd_learning_rate, zoo.mp_learning_rate) == (vd, mp)
+    assert twin_learning_rates(zoo) == {"variational_dropout": vd, "magnitude_pruning": mp}
     assert (zoo.epochs, zoo.batch_size, zoo.data_order) == (50, 10, "member")
     members = zoo.grid.members()
     assert members["seed"].to_list() == list(range(1, 1001))
@@ -94,8 +101,7 @@ def test_grid_zoo(name, seeds):
     assert zoo.grid.dropouts == dropouts
     assert zoo.grid.learning_rates == dense
     assert zoo.grid.weight_decays == decays
-    assert zoo.vd_learning_rate == vd
-    assert zoo.mp_learning_rate is None
+    assert twin_learning_rates(zoo) == {"variational_dropout": vd, "magnitude_pruning": None}
     assert (zoo.epochs, zoo.batch_size, zoo.data_order) == (50, 10, "member")
     members = zoo.grid.members()
     assert len(members) == count
@@ -143,14 +149,20 @@ def preset_zoo(name: str, members: int = 2, **changes) -> Zoo:
     return zoo
 
 
-def twin(zoo: Zoo, kind: str, **changes) -> Zoo:
+PRUNING, DROPOUT = MagnitudePruning().shared(), VariationalDropout()
+
+
+def twin(zoo: Zoo, sparsifier: Sparsifier, **changes) -> Zoo:
     """A twin made as in the paper, with changes; in memory only."""
-    options = {"mp": {"epochs": 15, "scope": "global"}, "vd": {"epochs": 25, "variant": "released"}}
     epoch = changes.pop("start", zoo.config.epochs)
     parent = Parent("zoo", zoo.config.name, "0" * 64, epoch)
-    config = replace(zoo.config, kind=kind, parent=parent, **(options[kind] | changes))
+    config = replace(
+        zoo.config,
+        parent=parent,
+        **({"sparsifier": sparsifier, "epochs": sparsifier.default_epochs} | changes),
+    )
     result = Zoo(Path("twin"), config)
-    rate = presets.resolve_learning_rate(None, zoo, kind)
+    rate = presets.resolve_learning_rate(None, zoo, sparsifier)
     own = pl.col("learning_rate") if rate is None else pl.lit(rate).alias("learning_rate")
     result.members_table = zoo.members_table.with_columns(own)
     return result
@@ -160,8 +172,8 @@ def twin(zoo: Zoo, kind: str, **changes) -> Zoo:
 def test_zoo_and_twins_that_match_their_preset(name):
     zoo = preset_zoo(name)
     assert presets.difference(zoo) is None
-    for kind in ("mp", "vd"):
-        assert presets.twin_difference(zoo, twin(zoo, kind)) is None
+    for sparsifier in (PRUNING, DROPOUT):
+        assert presets.twin_difference(zoo, twin(zoo, sparsifier)) is None
 
 
 @pytest.mark.parametrize(
@@ -222,32 +234,32 @@ def test_part_of_a_grid():
 
 
 @pytest.mark.parametrize(
-    ("kind", "changes", "difference"),
+    ("sparsifier", "changes", "difference"),
     [
-        ("mp", {"epochs": 5}, "number of epochs is 5, not 15"),
-        ("mp", {"scope": "layer"}, "not pruned globally"),
-        ("mp", {"origin": "predicted log alphas"}, "not pruned by magnitude"),
-        ("mp", {"start": 10}, "starts from epoch 10 of its parent, not 50"),
-        ("vd", {"variant": "corrected"}, "variant is corrected, not released"),
-        ("vd", {"start": 10}, "starts from epoch 10 of its parent, not 50"),
+        (PRUNING, {"epochs": 5}, "number of epochs is 5, not 15"),
+        (MagnitudePruning((), "layer"), {}, "created by layer pruning, not global pruning"),
+        (PRUNING, {"origin": "predicted log alphas"}, "not pruned by magnitude"),
+        (PRUNING, {"start": 10}, "starts from epoch 10 of its parent, not 50"),
+        (VariationalDropout("corrected"), {}, "corrected variant, not released variant"),
+        (DROPOUT, {"start": 10}, "starts from epoch 10 of its parent, not 50"),
     ],
     ids=str,
 )
-def test_twin_that_differs_from_the_papers(kind, changes, difference):
+def test_twin_that_differs_from_the_papers(sparsifier, changes, difference):
     zoo = preset_zoo("usps-s-seed")
-    assert difference in (presets.twin_difference(zoo, twin(zoo, kind, **changes)) or "")
+    assert difference in (presets.twin_difference(zoo, twin(zoo, sparsifier, **changes)) or "")
 
 
 def test_twin_with_another_learning_rate():
     zoo = preset_zoo("usps-s-seed")
-    other = twin(zoo, "mp")
+    other = twin(zoo, PRUNING)
     other.members_table = other.members_table.with_columns(learning_rate=pl.lit(3e-4))
     assert "hyperparameters" in (presets.twin_difference(zoo, other) or "")
 
 
 def test_zoo_that_the_paper_pruned_by_layer():
     zoo = preset_zoo("svhn-s-seed")
-    assert presets.twin_difference(zoo, twin(zoo, "mp", scope="layer")) is None
+    assert presets.twin_difference(zoo, twin(zoo, MagnitudePruning((), "layer"))) is None
 
 
 def test_name_and_recorded_preset():

@@ -14,6 +14,8 @@ from zoojax import (
     train_variational_dropout,
 )
 from zoojax.runtime import population
+from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.variational_dropout import VariationalDropout
 
 TWIN: dict[str, Any] = {"epochs": 1, "chunk": zoo_fixtures.CHUNK}
 
@@ -53,7 +55,7 @@ def test_pruning_by_layer(dense, tmp_path):
     twin = prune_zoo(
         tmp_path / "mp", dense, [0.5], scope="layer", epochs=0, chunk=zoo_fixtures.CHUNK
     )
-    assert twin.config.scope == "layer"
+    assert twin.config.sparsifier == MagnitudePruning((), "layer")
     for column in twin.metrics.select("^sparsity.*$"):
         assert column.to_list() == [0.5] * 3
 
@@ -71,7 +73,7 @@ def test_variational_dropout_twin(tmp_path_factory, dense):
             assert leaf.shape == state["params"][layer][name].shape
             assert (leaf == -10).all()
     assert not zoo_fixtures.same_bits(twin.state(2)["log_sigma2"], state["log_sigma2"])
-    assert twin.config.variant == "released"
+    assert twin.config.sparsifier == VariationalDropout("released")
 
 
 def test_corrected_variant_has_no_variational_bias(dense, tmp_path):

@@ -23,8 +23,11 @@ from zoojax.architectures.layers import ACTIVATIONS
 from zoojax.ops import kernel
 from zoojax.runtime import population
 from zoojax.sparsifiers import magnitude, variational_dropout
+from zoojax.sparsifiers.dense import Dense
+from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.training import loop, programs
-from zoojax.training.programs import KINDS, ORDERS, ProgramSpec, Splits
+from zoojax.training.programs import ORDERS, ProgramSpec, Splits
 
 # No size divides another: sides, channels, features, classes.
 ODD = Architecture(
@@ -37,6 +40,9 @@ IMAGES = 24
 UNSHRUNK = tuple(phase for phase in Phase if phase not in (Phase.shrink, Phase.explain))
 
 pytestmark = needs_kernel
+
+
+PRUNING, DROPOUT = MagnitudePruning().shared(), VariationalDropout().shared()
 
 
 @functools.cache
@@ -52,16 +58,16 @@ def untrained(spec: ProgramSpec, count: int) -> loop.TrainState:
     # with 1/w, until log alpha is clipped and its gradient is discontinuous.
     params = jax.tree.map(lambda w: w + np.float32(0.05) * np.sign(w), params)
     trainable, fixed = {"params": params}, {}
-    if spec.kind == "vd":
+    if spec.sparsifier == DROPOUT:
         log_sigma2 = variational_dropout.init_log_sigma2(params, "released")
         rng = np.random.default_rng(count)
         trainable["log_sigma2"] = jax.tree.map(
             lambda x: rng.uniform(-6, -2, x.shape).astype(np.float32), log_sigma2
         )
-    if spec.kind == "mp":
+    if spec.sparsifier == PRUNING:
         total = sum(w[0].size for w in parameters.kernels(params).values())
         pruned = {"all": jnp.arange(count) % total}
-        trainable, fixed = magnitude.prune_population(params, pruned)
+        trainable, fixed = jax.vmap(magnitude.init_pruned)(params, pruned)
     init = jax.jit(jax.vmap(lambda t, f: loop.init_state(t, f, spec.optimizer)))
     return init(trainable, fixed)
 
@@ -98,7 +104,7 @@ def assert_engines_agree(spec: ProgramSpec, count: int) -> None:
             np.testing.assert_allclose(metrics[name], value, atol=1.5 / IMAGES)
         else:
             np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
-    if spec.kind == "mp":
+    if spec.sparsifier == PRUNING:
         for layer, mask in actual.fixed["mask"].items():
             weights = actual.trainable["params"][layer]["kernel"]
             assert not np.asarray(weights)[~np.asarray(mask)].any()
@@ -107,7 +113,7 @@ def assert_engines_agree(spec: ProgramSpec, count: int) -> None:
 @st.composite
 def program_specs(draw: st.DrawFn, arch: Architecture) -> ProgramSpec:
     return ProgramSpec(
-        draw(st.sampled_from(KINDS)),
+        draw(st.sampled_from([Dense(), PRUNING, DROPOUT])),
         arch,
         draw(st.sampled_from(list(ACTIVATIONS))),
         "sgd",
@@ -121,9 +127,10 @@ def program_specs(draw: st.DrawFn, arch: Architecture) -> ProgramSpec:
     ("spec", "count"),
     [
         pytest.param(
-            *(ProgramSpec("vd", ODD, "gelu", "sgd", True, 10, "shared"), 17), marks=pytest.mark.slow
+            *(ProgramSpec(DROPOUT, ODD, "gelu", "sgd", True, 10, "shared"), 17),
+            marks=pytest.mark.slow,
         ),
-        (ProgramSpec("mp", ODD, "relu", "sgd", False, 7, "member"), 100),
+        (ProgramSpec(PRUNING, ODD, "relu", "sgd", False, 7, "member"), 100),
     ],
 )
 def test_selected_programs_agree(spec, count):

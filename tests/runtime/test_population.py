@@ -19,11 +19,21 @@ from zoojax.architectures.base import architecture
 from zoojax.datasets import loading
 from zoojax.runtime import population
 from zoojax.sparsifiers import magnitude, variational_dropout
+from zoojax.sparsifiers.dense import Dense
+from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.training import loop, programs
 
 ARCHITECTURE = architecture("small", 1)
 POOL = 33
 CHUNK = zoo_fixtures.CHUNK
+
+
+SPARSIFIERS = {
+    "dense": Dense(),
+    "mp": MagnitudePruning().shared(),
+    "vd": VariationalDropout().shared(),
+}
 
 
 class Run(NamedTuple):
@@ -39,7 +49,13 @@ class Run(NamedTuple):
     @property
     def spec(self) -> programs.ProgramSpec:
         return programs.ProgramSpec(
-            self.kind, ARCHITECTURE, "tanh", self.optimizer, self.dropout, 10, self.order
+            SPARSIFIERS[self.kind],
+            ARCHITECTURE,
+            "tanh",
+            self.optimizer,
+            self.dropout,
+            10,
+            self.order,
         )
 
     @property
@@ -72,7 +88,7 @@ def untrained(kind: str) -> tuple[dict, dict]:
         sizes = {k: int(w[0].size) for k, w in parameters.kernels(params).items()}
         counts = [magnitude.num_pruned(i / POOL, sizes, "global")["all"] for i in range(POOL)]
         return jax.device_get(
-            magnitude.prune_population(params, {"all": jnp.array(counts, jnp.int32)})
+            jax.vmap(magnitude.init_pruned)(params, {"all": jnp.array(counts, jnp.int32)})
         )
     if kind == "vd":
         # Far above the initial value of a twin, so that the noise exceeds rounding errors.

@@ -28,7 +28,7 @@ from zoojax import keys
 from zoojax.architectures.base import architecture
 from zoojax.converters import layout
 from zoojax.sparsifiers import base, variational_dropout
-from zoojax.sparsifiers.variational_dropout import VARIANTS
+from zoojax.sparsifiers.variational_dropout import VARIANTS, VariationalDropout
 from zoojax.training import engine, loop, metrics
 
 SMALL, LARGE = architecture("small", 1), architecture("large", 3)
@@ -41,18 +41,20 @@ CASES = [
 BATCH = 10
 
 
-@functools.cache
-def sparsifier(arch, activation):
-    return variational_dropout.sparsifier(engine.loss(arch, activation, engine.engine(arch, "cpu")))
+def member_loss(arch, activation):
+    return engine.loss(arch, activation, engine.engine(arch, "cpu"))
 
 
 @functools.cache
 def loss_and_gradients(arch, activation):
     """(trainable, batch, key, epoch) -> (loss, gradients)."""
-    objective = sparsifier(arch, activation).objective
+    cross_entropy = member_loss(arch, activation)
 
     def loss(trainable, batch, key, epoch):
-        return objective(trainable, batch, None, key, epoch)[0]
+        def batch_loss(params, variances):
+            return cross_entropy(params, variances, batch, key, None)
+
+        return VariationalDropout().objective(batch_loss, trainable, {}, epoch)[0]
 
     return jax.jit(jax.value_and_grad(loss))
 
@@ -141,7 +143,7 @@ def trained(variant, steps=5):
     def run(state, epoch):
         images, labels, *_ = batch
         order = jnp.arange(steps * BATCH)
-        static = sparsifier(SMALL, "tanh"), "adam", BATCH, False
+        static = VariationalDropout(), member_loss(SMALL, "tanh"), "adam", BATCH, False
         return loop.train_epoch(*static, state, hyper, images, labels, order, epoch)
 
     return trainable, run(state, jnp.int32(4)), batch, keys.stream_key(7, "noise", 4)

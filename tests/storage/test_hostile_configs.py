@@ -55,10 +55,24 @@ def test_code_in_config_is_not_executed(zoo_of_any_kind, tmp_path, field):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda c: c.update(kind="pruned"),
-        lambda c: c.update(scope="global", variant="released"),
-        lambda c: c.update(scope=None, variant=None, kind="mp"),
-        lambda c: c.update(variant="other", kind="vd"),
+        lambda c: c.update(sparsifier="magnitude_pruning"),
+        lambda c: c.update(sparsifier=None),
+        lambda c: c.update(sparsifier={}),
+        lambda c: c.update(sparsifier={"name": 3}),
+        lambda c: c.update(sparsifier={"name": "pruned"}),
+        lambda c: c.update(sparsifier={"name": "os:system"}),
+        lambda c: c.update(sparsifier={"name": "dense", "scope": "global"}),
+        lambda c: c.update(sparsifier={"name": "magnitude_pruning"}),
+        lambda c: c.update(sparsifier={"name": "magnitude_pruning", "scope": "all"}),
+        lambda c: c.update(sparsifier={"name": "magnitude_pruning", "scope": 1}),
+        lambda c: c.update(
+            sparsifier={"name": "magnitude_pruning", "scope": "global", "ratios": [0.5]}
+        ),
+        lambda c: c.update(sparsifier={"name": "variational_dropout", "variant": "other"}),
+        lambda c: c.update(schema=1),
+        lambda c: c.update(schema=1, kind="pruned", scope=None, variant=None),
+        lambda c: c.update(schema=1, kind="mp", scope=None, variant=None),
+        lambda c: c.update(schema=1, kind="vd", scope="global", variant="released"),
         lambda c: c.update(classes=0),
         lambda c: c.update(classes=2**40),
         lambda c: c.update(channels=2),
@@ -85,7 +99,7 @@ def test_twin_without_parent(zoo_of_any_kind):
     """Twins that were converted without their parent have none; dense zoos never do."""
     zoo = zoo_of_any_kind
     edit_config(zoo, lambda c: c.update(parent=None))
-    if zoo.config.kind != "dense":
+    if not zoo.config.is_dense:
         # Then the members table must not refer to a parent either.
         assert_read_fails(lambda: open_zoo(zoo.path), "parent_id")
         table = zoo.members_table.drop("parent_id")
@@ -108,7 +122,7 @@ def test_newer_schema(zoo):
         lambda c: c.update(schema="new"),
         lambda c: c.pop("parent"),
         lambda c: c.pop("data"),
-        lambda c: c.pop("kind"),
+        lambda c: c.pop("sparsifier"),
         lambda c: c.update(data=3),
         lambda c: c.update(data={"name": "digits", "color": 1}),
         lambda c: c.update(parent={"path": "x"}),

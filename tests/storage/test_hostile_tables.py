@@ -85,8 +85,8 @@ INVALID_METRICS = {
 
 def test_invalid_members(zoo_of_any_kind):
     zoo = zoo_of_any_kind
-    changes = INVALID_MEMBERS | (INVALID_TWIN_MEMBERS if zoo.config.kind != "dense" else {})
-    changes |= INVALID_PRUNED_MEMBERS if zoo.config.kind == "mp" else {}
+    changes = INVALID_MEMBERS | (INVALID_TWIN_MEMBERS if not zoo.config.is_dense else {})
+    changes |= INVALID_PRUNED_MEMBERS if zoo.config.sparsifier.sweep == "ratio" else {}
     file, original = zoo.path / "members.parquet", zoo.members_table
     for change in changes.values():
         change(original).write_parquet(file)

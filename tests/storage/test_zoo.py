@@ -16,8 +16,10 @@ from tests.support import zoo_fixtures
 from tests.support.damage import refuses
 from zoojax import DataSpec, Grid, Zoo, open_zoo
 from zoojax.architectures.base import architecture
-from zoojax.architectures.parameters import pack_mask, unpack_mask
-from zoojax.sparsifiers.variational_dropout import apply_threshold
+from zoojax.architectures.parameters import pack_bits, unpack_bits
+from zoojax.sparsifiers.dense import Dense
+from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.variational_dropout import VariationalDropout, apply_threshold
 from zoojax.storage.writer import create_or_resume
 from zoojax.storage.zoo_config import ZooConfig
 
@@ -35,9 +37,12 @@ def write_random_zoo(path: Path, kind: str, members: int) -> tuple[Zoo, dict, di
     if kind == "mp":
         table = table.with_columns(pl.lit(0.5).alias("ratio"))
     config = ZooConfig(
-        *("random", kind, "small", 1, 10, DataSpec("digits"), "0" * 64, 5, 10, "member", 4),
-        scope="global" if kind == "mp" else None,
-        variant="corrected" if kind == "vd" else None,
+        *("random", "small", 1, 10, DataSpec("digits"), "0" * 64, 5, 10, "member", 4),
+        sparsifier={
+            "dense": Dense(),
+            "mp": MagnitudePruning().shared(),
+            "vd": VariationalDropout("corrected"),
+        }[kind],
     )
     shape = architecture("small", 1)
     sizes = [(5, 5, 1, 8), (5, 5, 8, 6), (2, 2, 6, 4), (36, 20), (20, 10)]
@@ -117,11 +122,11 @@ def test_mask_packing_roundtrip(shapes, members, seed):
     """Eight weights per byte, for sizes that are not multiples of eight too."""
     rng = np.random.default_rng(seed)
     mask = {k: rng.random((members, *s)) < 0.5 for k, s in shapes.items()}
-    params = {k: {"kernel": np.zeros((members, *s))} for k, s in shapes.items()}
-    bits = pack_mask(mask)
+    like = {k: np.zeros(s, bool) for k, s in shapes.items()}
+    bits = pack_bits(mask)
     weights = sum(int(np.prod(s)) for s in shapes.values())
     assert bits.shape == (members, -(-weights // 8))
-    assert zoo_fixtures.same_bits(unpack_mask(bits, params), mask)
+    assert zoo_fixtures.same_bits(unpack_bits(bits, like), mask)
 
 
 texts = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=5)
@@ -132,7 +137,6 @@ texts = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1
     st.builds(
         ZooConfig,
         name=texts,
-        kind=st.just("dense"),
         architecture=st.just("small"),
         channels=st.just(1),
         classes=st.integers(1, 2**16),

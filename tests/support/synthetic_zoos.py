@@ -12,6 +12,8 @@ from zoojax.datasets import loading
 from zoojax.datasets.specs import DataSpec
 from zoojax.runtime import population
 from zoojax.sparsifiers import magnitude
+from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.storage.writer import create_or_resume
 from zoojax.storage.zoo import Zoo, parent_of
 from zoojax.storage.zoo_config import ZooConfig
@@ -108,9 +110,8 @@ def pruned(path: Path, zoo: Zoo, ratios: tuple[float, ...] = RATIOS) -> Zoo:
     config = replace(
         zoo.config,
         name="made-up-mp",
-        kind="mp",
         epochs=15,
-        scope="global",
+        sparsifier=MagnitudePruning().shared(),
         parent=parent_of(zoo, 50, path),
     )
     ratio = table["ratio"].to_numpy()
@@ -124,7 +125,7 @@ def pruned(path: Path, zoo: Zoo, ratios: tuple[float, ...] = RATIOS) -> Zoo:
     parents = population.take(zoo.params(50), np.repeat(np.arange(len(zoo)), len(ratios)))
     total = sum(w[0].size for w in parameters.kernels(parents).values())
     counts = {"all": np.round(ratio * total).astype(np.int32)}
-    trainable, fixed = jax.device_get(jax.jit(magnitude.prune_population)(parents, counts))
+    trainable, fixed = jax.device_get(jax.jit(jax.vmap(magnitude.init_pruned))(parents, counts))
     with create_or_resume(path, config, table) as writer:
         writer.append(0, {**trainable, **fixed}, None, rows[0])
         writer.append(15, {**trainable, **fixed}, None, pl.concat(rows[1:]))
@@ -137,9 +138,8 @@ def variational_dropout(path: Path, zoo: Zoo, epochs: int = 25) -> Zoo:
     config = replace(
         zoo.config,
         name="made-up-vd",
-        kind="vd",
         epochs=epochs,
-        variant="released",
+        sparsifier=VariationalDropout(),
         parent=parent_of(zoo, 50, path),
     )
     params = zoo.params(50)

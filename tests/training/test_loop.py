@@ -27,6 +27,9 @@ from zoojax.architectures.base import architecture
 from zoojax.converters import layout
 from zoojax.runtime import population
 from zoojax.sparsifiers import base, magnitude, variational_dropout
+from zoojax.sparsifiers.dense import Dense
+from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.training import engine, loop
 from zoojax.training.programs import ProgramSpec
 
@@ -45,15 +48,22 @@ def hyperparams(decays, rates):
 
 
 def program_spec(kind, optimizer, arch=SMALL, activation="tanh"):
+    sparsifiers = {"dense": Dense(), "mp": MagnitudePruning(), "vd": VariationalDropout()}
     return ProgramSpec(
-        kind, arch, activation, optimizer, False, BATCH, engine=engine.engine(arch, "cpu")
+        sparsifiers[kind].shared(),
+        arch,
+        activation,
+        optimizer,
+        False,
+        BATCH,
+        engine=engine.engine(arch, "cpu"),
     )
 
 
 @functools.cache
 def epoch_of_three(kind, optimizer, arch, activation):
     """(trainable, fixed, hyperparams [3], batch) -> one unshuffled epoch of three members."""
-    sparsifier = program_spec(kind, optimizer, arch, activation).sparsifier
+    spec = program_spec(kind, optimizer, arch, activation)
 
     @jax.jit
     def run(trainable, fixed, hyperparams, batch):
@@ -62,7 +72,7 @@ def epoch_of_three(kind, optimizer, arch, activation):
 
         def train_member(hyperparams):
             return loop.train_epoch(
-                *(sparsifier, optimizer, BATCH, False, state, hyperparams),
+                *(spec.sparsifier, spec.loss, optimizer, BATCH, False, state, hyperparams),
                 *(batch.images, batch.labels, order, jnp.int32(1)),
             )
 
@@ -176,21 +186,22 @@ def test_non_finite_member_does_not_affect_others(optimizer):
 def test_epoch_matches_single_steps_with_partial_last_batch():
     count = 23
     hyper = loop.Hyperparams(jnp.int32(5), jnp.float32(1e-3), jnp.float32(1e-2), jnp.zeros(()))
-    sparsifier = program_spec("dense", "adam").sparsifier
+    spec = program_spec("dense", "adam")
+    static = spec.sparsifier, spec.loss, "adam"
     images, labels, *_ = made_up_batch(SMALL, count)
     state = loop.init_state({"params": made_up_params(SMALL)}, {}, "adam")
     order, key = np.random.default_rng(1).permutation(count), keys.stream_key(5, "noise", 3)
-    train_epoch = jax.jit(functools.partial(loop.train_epoch, sparsifier, "adam", BATCH, False))
+    train_epoch = jax.jit(functools.partial(loop.train_epoch, *static, BATCH, False))
     after, metrics = train_epoch(state, hyper, images, labels, jnp.asarray(order), jnp.int32(3))
 
     train_step = jax.jit(
-        lambda s, b, k: loop.train_step(sparsifier, "adam", s, hyper, b, False, k, jnp.int32(3))
+        lambda s, b, k, i: loop.train_step(*static, s, hyper, b, False, k, jnp.int32(3), i)
     )
     losses, correct_sum = [], 0.0
     for i, start in enumerate(range(0, count, BATCH)):
         index = order[start : start + BATCH]
         batch = base.Batch(images[index], labels[index], jnp.ones(len(index)))
-        state, loss, num_correct = train_step(state, batch, keys.step_noise(key, i))
+        state, loss, num_correct = train_step(state, batch, keys.step_noise(key, i), jnp.int32(i))
         losses += [float(loss)] * len(index)
         correct_sum += float(num_correct)
     assert len(losses) == count
@@ -234,7 +245,7 @@ def one_step(name, arch_name):
     """
     arch = ARCHITECTURES[arch_name]
     kind = name.partition("-")[0]
-    sparsifier = program_spec(kind, "adam", arch, "relu").sparsifier
+    spec = program_spec(kind, "adam", arch, "relu")
     hyper = loop.Hyperparams(*(jnp.float32(x) for x in (0, 1e-3, 1e-3, 0.5)))
     states = {o: loop.init_state(*member_for(name, arch), o) for o in optimizers.OPTIMIZERS}
     # Dropout in one case only: it is slow to compile.
@@ -243,12 +254,15 @@ def one_step(name, arch_name):
     @jax.jit  # compiled together, as the optimizers share a gradient
     def run(states, batch, noise):
         return {
-            o: loop.train_step(sparsifier, o, state, hyper, batch, dropout, noise, jnp.int32(2))
+            o: loop.train_step(
+                *(spec.sparsifier, spec.loss, o, state, hyper, batch, dropout, noise),
+                *(jnp.int32(2), jnp.int32(0)),
+            )
             for o, state in states.items()
         }
 
     after = run(states, made_up_batch(arch, 2), keys.step_noise(keys.stream_key(0, "noise", 2), 0))
-    return sparsifier, jax.tree.map(np.asarray, {o: (states[o], *after[o]) for o in states})
+    return spec.sparsifier, jax.tree.map(np.asarray, {o: (states[o], *after[o]) for o in states})
 
 
 @pytest.mark.parametrize("arch_name", ARCHITECTURES)
