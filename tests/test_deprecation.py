@@ -42,7 +42,7 @@ def test_import_of_a_renamed_function():
 
 @pytest.mark.parametrize("old", ZOO_ATTRIBUTES)
 def test_renamed_zoo_attribute(tmp_path_factory, old):
-    zoo, new = zoo_fixtures.dropped_out(tmp_path_factory), ZOO_ATTRIBUTES[old]
+    zoo, new = zoo_fixtures.variational_dropout(tmp_path_factory), ZOO_ATTRIBUTES[old]
     with pytest.warns(DeprecationWarning, match=rf"Zoo\.{old} is deprecated .* Zoo\.{new}$") as w:
         value = getattr(zoo, old)
     assert w[0].filename == __file__
@@ -65,7 +65,7 @@ def test_current_names_do_not_warn(tmp_path_factory):
         warnings.simplefilter("error")
         assert current_name("zoojax", "train_zoo", zoojax._RENAMED) == "train_zoo"
         _ = zoojax.train_zoo, analysis.analyze
-        _ = zoo_fixtures.dropped_out(tmp_path_factory).members_table
+        _ = zoo_fixtures.variational_dropout(tmp_path_factory).members_table
 
 
 def test_renamed_attribute_of_a_class_is_itself():

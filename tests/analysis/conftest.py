@@ -18,7 +18,7 @@ def family(tmp_path_factory) -> dict[str, Zoo]:
     return {
         "dense": dense,
         "mp": synthetic_zoos.pruned(root / "mp", dense, RATIOS),
-        "vd": synthetic_zoos.dropped_out(root / "vd", dense, epochs=5),
+        "vd": synthetic_zoos.variational_dropout(root / "vd", dense, epochs=5),
     }
 
 

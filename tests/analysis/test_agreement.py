@@ -79,21 +79,23 @@ def test_agreement_matrix_of_one_zoo(tmp_path_factory):
 
 def test_diverged_twin_has_no_agreement(tmp_path_factory, tmp_path):
     zoo = zoo_fixtures.dense(tmp_path_factory)
-    twin = with_diverged_member(zoo_fixtures.dropped_out(tmp_path_factory), tmp_path / "vd", 1)
+    twin = with_diverged_member(
+        zoo_fixtures.variational_dropout(tmp_path_factory), tmp_path / "vd", 1
+    )
     agreements = analysis.agreement(zoo, twin)["agreement"].to_list()
     assert agreements[1] is None and None not in (agreements[0], agreements[2])
     matrix = analysis.agreement_matrix(zoo, twin).drop("member").to_numpy()
     assert np.isnan(matrix[:, 1]).all() and np.isfinite(matrix[:, [0, 2]]).all()
 
 
-def test_matrices_are_in_the_order_of_parents(family, tmp_path):
+def test_matrices_are_in_the_order_of_parents(family, result, tmp_path):
     """Twins in reversed order."""
     copy = zoo_fixtures.copied(family["vd"], tmp_path / "vd")
     table = pl.read_parquet(copy / MEMBERS)
     reversed_ids = table["parent_id"].reverse().to_list()
     table.with_columns(pl.Series("parent_id", reversed_ids)).write_parquet(copy / MEMBERS)
     reversed_matrix = analysis.analyze(family["dense"], [open_zoo(copy)]).matrices["vd epoch 5"]
-    matrix = analysis.analyze(family["dense"], [family["vd"]]).matrices["vd epoch 5"]
+    matrix = result.matrices["vd epoch 5"]
     np.testing.assert_array_equal(reversed_matrix, matrix[::-1, ::-1])
 
 

@@ -154,7 +154,7 @@ def test_time_and_memory_of_a_thousand_members(data_dir, tmp_path):
     spec = PRESETS["usps-s-seed"].data
     zoo = synthetic_zoos.dense(tmp_path / "dense", 1000, preset="usps-s-seed", spec=spec)
     synthetic_zoos.pruned(tmp_path / "mp", zoo)
-    synthetic_zoos.dropped_out(tmp_path / "vd", zoo)
+    synthetic_zoos.variational_dropout(tmp_path / "vd", zoo)
     start = time.monotonic()
     command = [*zoo_fixtures.COMMAND, "analyze", *(str(tmp_path / kind) for kind in KINDS)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

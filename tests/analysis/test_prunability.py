@@ -89,7 +89,10 @@ def test_layer_statistics(family):
 
 
 def test_few_members_are_neither_grouped_nor_predicted(tmp_path_factory):
-    zoo, twin = zoo_fixtures.dense(tmp_path_factory), zoo_fixtures.dropped_out(tmp_path_factory)
+    zoo, twin = (
+        zoo_fixtures.dense(tmp_path_factory),
+        zoo_fixtures.variational_dropout(tmp_path_factory),
+    )
     assert analysis.outcome_predictability(zoo, twin)["r2"].null_count() == 6
     assert analysis.member_prunability(zoo, twin)["group"].to_list() == [""] * 3
     assert len(zoo) < prunability.MIN_MEMBERS

@@ -60,7 +60,7 @@ def test_pruning_by_layer(dense, tmp_path):
 
 def test_variational_dropout_twin(tmp_path_factory, dense):
     """Starts as its parent, with each log sigma squared at -10."""
-    twin = zoo_fixtures.dropped_out(tmp_path_factory)
+    twin = zoo_fixtures.variational_dropout(tmp_path_factory)
     state = twin.state(0)
     assert zoo_fixtures.same_bits(state["params"], dense.params())
     variational = {k: sorted(v) for k, v in state["log_sigma2"].items()}
@@ -108,7 +108,7 @@ def test_twin_of_the_first_members(tmp_path_factory, dense, tmp_path):
     """Its members equal those of the twin of all members."""
     prune = functools.partial(prune_zoo, ratios=[0.0, 0.5, 0.9])
     for make, full_twin, rows in (
-        (train_variational_dropout, zoo_fixtures.dropped_out(tmp_path_factory), 2),
+        (train_variational_dropout, zoo_fixtures.variational_dropout(tmp_path_factory), 2),
         (prune, zoo_fixtures.pruned(tmp_path_factory), 6),
     ):
         out = tmp_path / full_twin.config.kind

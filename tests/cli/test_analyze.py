@@ -23,6 +23,12 @@ def zoo_paths(factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @zoo_fixtures.once
+def dense_analysis(factory: pytest.TempPathFactory) -> Analysis:
+    """The analysis of a zoo without twins."""
+    return analysis.analyze(zoo_fixtures.dense(factory), [])
+
+
+@zoo_fixtures.once
 def analysis_folder(factory: pytest.TempPathFactory) -> Path:
     """The folder of an uninterrupted analysis."""
     out = factory.mktemp("analysis_folder") / "out"
@@ -61,7 +67,7 @@ def test_old_spelling_is_an_unlisted_alias(tmp_path_factory, tmp_path):
 
 def test_twin_of_another_zoo_is_refused(tmp_path_factory, tmp_path):
     other = synthetic_zoos.dense(tmp_path / "other", 2)
-    twin = zoo_fixtures.dropped_out(tmp_path_factory).path
+    twin = zoo_fixtures.variational_dropout(tmp_path_factory).path
     done = zoo_fixtures.cli(
         tmp_path_factory, "analyze", other.path, twin, "--out", tmp_path / "out"
     )
@@ -217,7 +223,7 @@ def test_unwritable_folder(tmp_path_factory, tmp_path, where):
 @pytest.mark.parametrize("what", ["tables", "figures", "page"])
 def test_full_disk(tmp_path_factory, tmp_path, monkeypatch, what):
     """No partial file is left."""
-    result = analysis.analyze(zoo_fixtures.dense(tmp_path_factory), [])
+    result = dense_analysis(tmp_path_factory)
     monkeypatch.setattr(figures, "FIGURES", {"trajectories": figures.FIGURES["trajectories"]})
     write = {
         "tables": lambda: analysis.write_tables(result, tmp_path),
@@ -268,7 +274,7 @@ def renamed(result: Analysis, name: str) -> Analysis:
 )
 def test_any_name_can_be_drawn_and_written(tmp_path_factory, tmp_path, name):
     """Also names that `open_zoo` refuses."""
-    result = renamed(analysis.analyze(zoo_fixtures.dense(tmp_path_factory), []), name)
+    result = renamed(dense_analysis(tmp_path_factory), name)
     figure = figures.FIGURES["trajectories"](result)
     assert figure is not None
     figures.save(figure, tmp_path, "figure")

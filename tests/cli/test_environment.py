@@ -238,7 +238,7 @@ def test_threads_that_cannot_be_started(monkeypatch):
         started.append(function)
 
     monkeypatch.setattr("_thread.start_new_thread", start)
-    with pytest.raises(ZoojaxError, match=r"end after 7.*ulimit -u"):
+    with pytest.raises(ZoojaxError, match=r"only 7 can be started.*ulimit -u"):
         check_environment()
 
 

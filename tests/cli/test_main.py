@@ -99,7 +99,7 @@ def test_home_folder_is_expanded(tmp_path_factory, tmp_path, monkeypatch, capsys
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setitem(zoo_fixtures.environment(tmp_path_factory), "HOME", str(tmp_path))
     zoo = zoo_fixtures.copied(zoo_fixtures.dense(tmp_path_factory), tmp_path / "dense")
-    zoo_fixtures.copied(zoo_fixtures.dropped_out(tmp_path_factory), tmp_path / "vd")
+    zoo_fixtures.copied(zoo_fixtures.variational_dropout(tmp_path_factory), tmp_path / "vd")
     assert main.main(["info", "~/dense", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["path"] == str(zoo)
     for words in (

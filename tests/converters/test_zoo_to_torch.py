@@ -98,7 +98,7 @@ def test_masks_load_into_torch_pruning(tmp_path_factory, tmp_path):
 def test_variational_keys_match_the_original_code(reference, tmp_path_factory):
     file = next(reference.glob("cnn_small_usps_ard/*/checkpoint_000000/checkpoints"))
     original = load_tensors(file)
-    exported = state_dict(zoo_fixtures.dropped_out(tmp_path_factory), 0)
+    exported = state_dict(zoo_fixtures.variational_dropout(tmp_path_factory), 0)
     assert list(exported) == list(original) == list(state(0, "vd"))
     assert {k: v.shape for k, v in exported.items()} == {k: v.shape for k, v in original.items()}
 

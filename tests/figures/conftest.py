@@ -32,7 +32,7 @@ def small(tmp_path_factory) -> Analysis:
         patch.setattr(synthetic_zoos, "_params", _random_weights)
         zoo = synthetic_zoos.dense(folder / "dense", MEMBERS)
     mp = synthetic_zoos.pruned(folder / "mp", zoo, RATIOS)
-    vd = synthetic_zoos.dropped_out(folder / "vd", zoo, 10)
+    vd = synthetic_zoos.variational_dropout(folder / "vd", zoo, 10)
     return analyze(zoo, [mp, vd])
 
 

@@ -81,7 +81,7 @@ def dense(tmp_path_factory) -> Zoo:
 @pytest.fixture(scope="module")
 def representation(dense) -> FakeRepresentation:
     return fake_representation(
-        synthetic_zoos.dropped_out(dense.path.with_name("vd"), dense, EPOCHS)
+        synthetic_zoos.variational_dropout(dense.path.with_name("vd"), dense, EPOCHS)
     )
 
 

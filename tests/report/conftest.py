@@ -61,7 +61,7 @@ def result(tmp_path_factory) -> Analysis:
     ):
         zoo = synthetic_zoos.dense(folder / "dense", 6, grid, preset="usps-s-seed")
         mp = synthetic_zoos.pruned(folder / "mp", zoo, (0.5, 0.8, 0.9))
-        result = analyze(zoo, [mp, synthetic_zoos.dropped_out(folder / "vd", zoo)])
+        result = analyze(zoo, [mp, synthetic_zoos.variational_dropout(folder / "vd", zoo)])
     result.notes.append(f"A note of {NASTY}")
     members = result.tables["members"]
     diverged = (pl.col("method") == "vd") & (pl.col("member") == 3) & (pl.col("epoch") > 22)

@@ -1,4 +1,4 @@
-"""What tests share."""
+"""Fixtures and helpers shared by tests."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Disks on which nothing more can be written."""
+"""Simulates full disks."""
 
 import contextlib
 import resource
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def full() -> Iterator[None]:
-    """Lets no file of this process grow beyond a few bytes, as on a disk without room."""
+    """Limits the size of files that this process writes to a few bytes, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
     try:

@@ -47,7 +47,7 @@ def dense(factory: pytest.TempPathFactory) -> Zoo:
 def twin(factory: pytest.TempPathFactory) -> Zoo:
     """The variational-dropout twin of the dense zoo."""
     parent = dense(factory)
-    return synthetic_zoos.dropped_out(parent.path.with_name("vd"), parent, EPOCHS)
+    return synthetic_zoos.variational_dropout(parent.path.with_name("vd"), parent, EPOCHS)
 
 
 @zoo_fixtures.once

@@ -131,7 +131,7 @@ def pruned(path: Path, zoo: Zoo, ratios: tuple[float, ...] = RATIOS) -> Zoo:
     return writer.zoo
 
 
-def dropped_out(path: Path, zoo: Zoo, epochs: int = 25) -> Zoo:
+def variational_dropout(path: Path, zoo: Zoo, epochs: int = 25) -> Zoo:
     """A variational-dropout twin with all states."""
     table = zoo.members_table.with_columns(pl.col("id").alias("parent_id"))
     config = replace(

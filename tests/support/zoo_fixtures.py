@@ -119,13 +119,13 @@ def pruned(factory: pytest.TempPathFactory) -> Zoo:
 
 
 @once
-def dropped_out(factory: pytest.TempPathFactory) -> Zoo:
+def variational_dropout(factory: pytest.TempPathFactory) -> Zoo:
     """The variational-dropout twin of `dense`."""
-    out = dense(factory).path.with_name("dropped-out")
+    out = dense(factory).path.with_name("variational-dropout")
     return train_variational_dropout(out, dense(factory), epochs=EPOCHS, chunk=CHUNK)
 
 
-KINDS = {"dense": dense, "mp": pruned, "vd": dropped_out}
+KINDS = {"dense": dense, "mp": pruned, "vd": variational_dropout}
 
 
 def copied(zoo: Zoo, to: Path) -> Path:

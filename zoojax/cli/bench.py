@@ -3,7 +3,7 @@
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from zoojax.cli.options import Flag, option
 from zoojax.errors import ZoojaxError
@@ -23,6 +23,8 @@ class Bench:
     "representation", one state seen by the autoencoder of the preset "small".
     Example: zoojax bench --architectures small large --batch-sizes 10 64
     """
+
+    OLD_OPTIONS: ClassVar = {"--growth": "--member-scaling", "--scaling": "--device-scaling"}
 
     architectures: tuple[Literal["small", "large"], ...] = ("small",)
     """Architectures to measure."""

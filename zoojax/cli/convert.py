@@ -75,6 +75,7 @@ class FromTorch:
 
     States that cannot be converted are listed with the reason in rejects.csv in the zoo's
     folder.
+
     Example: zoojax convert from-torch tune_zoo_usps --out zoos/usps
     """
 
@@ -84,18 +85,18 @@ class FromTorch:
     out: Annotated[Path, option("ZOO")]
     """Folder of the zoo: new, or of the same conversion, interrupted, which resumes."""
 
-    options: tyro.conf.OmitArgPrefixes[ConvertOptions]
+    conversion: tyro.conf.OmitArgPrefixes[ConvertOptions]
 
     def run(self) -> None:
         """Converts the trials and prints a summary."""
         require_torch()
-        join_processes(self.options.processes.group)
+        join_processes(self.conversion.processes.group)
         from zoojax.converters.sources import from_trials
         from zoojax.filesystem.reading import exists
 
         images = self.root / "dataset.pt"
         own_images = images if exists(images) else None
-        _convert(from_trials(self.root), self.out, self.options, own_images)
+        _convert(from_trials(self.root), self.out, self.conversion, own_images)
 
 
 @dataclass(frozen=True)
@@ -111,15 +112,15 @@ class FromDataset:
     out: Annotated[Path, option("ZOO")]
     """Folder of the zoo: new, or of the same conversion, interrupted, which resumes."""
 
-    options: tyro.conf.OmitArgPrefixes[ConvertOptions]
+    conversion: tyro.conf.OmitArgPrefixes[ConvertOptions]
 
     def run(self) -> None:
         """Converts the models and prints a summary."""
         require_torch()
-        join_processes(self.options.processes.group)
+        join_processes(self.conversion.processes.group)
         from zoojax.converters.sources import from_dataset
 
-        _convert(from_dataset(self.file), self.out, self.options, None)
+        _convert(from_dataset(self.file), self.out, self.conversion, None)
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,7 @@ class Verify:
 
     Compares arrays bit for bit, and the logits of both networks on images. Exit status 2
     if anything differs or is missing.
+
     Example: zoojax convert verify zoos/usps tune_zoo_usps
     """
 

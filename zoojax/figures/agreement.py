@@ -86,7 +86,7 @@ def _population_label(name: str) -> str:
 
 
 def _axis_label(label: str) -> str:
-    order = "clustered" if label == "dense zoo" else "ordered as their parents"
+    order = "clustered" if label == "dense zoo" else "in parent order"
     return f"members of the {label.partition(' (')[0]}, {order}"
 
 

@@ -1,0 +1,102 @@
+"""Options of `zoojax bench`, and how its scaling results are shown."""
+
+import json
+import sys
+
+import pytest
+
+from zoojax.cli import bench, main
+from zoojax.cli.parsing import parse
+from zoojax.errors import ZoojaxError
+from zoojax.experiments.bench import device_scaling, member_scaling
+
+MEMBERS = {
+    **{"members": 1000, "images": 1000, "epoch_seconds": 2.0, "saving_seconds": 0.5},
+    "memory_bytes": 2**30,
+}
+
+
+def parsed(*words: str) -> bench.Bench:
+    return parse(main._Command, ["bench", *words], "zoojax", "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--member-scaling", "10", "20", "--device-scaling"),
+        ("--growth", "10", "20", "--scaling"),
+        ("--scaling", "--member_scaling", "10", "20"),
+    ],
+)
+def test_old_and_new_spellings(words):
+    command = parsed(*words)
+    assert (command.member_scaling, command.device_scaling) == ((10, 20), True)
+
+
+def test_old_spelling_with_an_equals_sign():
+    assert parsed("--growth=10").member_scaling == (10,)
+
+
+def test_errors_name_the_new_spelling():
+    with pytest.raises(ZoojaxError, match=r"--member-scaling .*not 'many'"):
+        parsed("--growth", "many")
+    with pytest.raises(ZoojaxError, match="--device-scaling takes no value"):
+        parsed("--scaling=yes")
+
+
+def test_help_shows_only_the_new_spellings(capsys):
+    with pytest.raises(SystemExit):
+        parsed("--help")
+    text = capsys.readouterr().out
+    assert "--member-scaling N ..." in text and "--device-scaling" in text
+    assert "--growth" not in text and "--scaling" not in text
+
+
+def test_old_spellings_belong_to_bench():
+    with pytest.raises(ZoojaxError, match="no option --growth"):
+        parse(main._Command, ["info", "zoo", "--growth"], "zoojax", "")
+
+
+def test_scaling_results(monkeypatch, capsys, tmp_path):
+    """In JSON, and in the tables of the Markdown file; speed is relative to the first topology."""
+    monkeypatch.setattr(bench, "configure_jax", lambda: None)
+    monkeypatch.setattr(bench, "gemm_peak", lambda seconds: lambda: 100.0)
+    monkeypatch.setattr(member_scaling, "measure", lambda members, images: MEMBERS)
+
+    def measure(topology):
+        speed = 50.0 if topology.together else 100.0
+        shown = {"topology": str(topology), "members": 128}
+        return {**shown, "samples_per_second": speed, "saving": 0.1}
+
+    monkeypatch.setattr(device_scaling, "measure", measure)
+    file = tmp_path / "benchmarks.md"
+    bench.Bench(
+        kinds=(), repetitions=1, member_scaling=(1000,), device_scaling=True, out=file, json=True
+    ).run()
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["growth"] == [MEMBERS]
+    assert len(printed["scaling"]) >= 3
+    text = file.read_text()
+    assert "| 1,000 | 2.00 | 2.00 | 25.0% | 1,024 |" in text
+    assert "relative to independent zoos" in text and "independent zoos, each in" in text
+    assert "| 128 | 100 | 100% | 10.0% |" in text and "| 128 | 50 | 50% | 10.0% |" in text
+
+
+def test_topologies_start_with_the_baseline():
+    topologies = device_scaling.topologies(2)
+    assert str(topologies[0]) == "2 independent zoos, each in a process with one device"
+    assert [str(t) for t in topologies[1:]] == [
+        *("1 process x 1 device", "1 process x 2 devices", "1 process x 4 devices"),
+        "2 processes x 1 device",
+    ]
+
+
+def test_nothing_to_measure():
+    with pytest.raises(ZoojaxError, match="at least one"):
+        bench.Bench(kinds=()).run()
+
+
+def test_resident_memory():
+    if sys.platform != "linux":
+        pytest.skip("/proc is a Linux file system")
+    assert 10e6 < member_scaling._memory() < 1e12
