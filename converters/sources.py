@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from zoojax.architectures.base import architecture
+from zoojax.architectures.registry import architecture
 from zoojax.converters import layout
 from zoojax.converters.pickled_datasets import ModelSplit, read_model_dataset
 from zoojax.converters.ray_trials import scan_trials, skipped_links, unique_name

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from zoojax.architectures.base import Architecture, architecture
+from zoojax.architectures.base import Architecture
+from zoojax.architectures.registry import architecture
 from zoojax.converters import layout
 from zoojax.errors import ZoojaxError
 from zoojax.text import is_printable, printable

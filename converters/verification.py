@@ -8,8 +8,7 @@ import jax
 import numpy as np
 import torch
 
-from zoojax.architectures import cnn
-from zoojax.architectures.base import Architecture
+from zoojax.architectures.base import Architecture, logits
 from zoojax.converters.common_network import signature
 from zoojax.converters.sources import Source
 from zoojax.converters.state_dicts import State, StateDictInfo, infer_network, to_torch
@@ -136,8 +135,8 @@ def _flax_logits(
 @functools.cache
 def _logits_program(architecture: Architecture, activation: str) -> Callable[..., jax.Array]:
     """The compiled function (parameters, images) -> logits."""
-    model = cnn.CNN(architecture, activation)
-    return jax.jit(lambda params, images: cnn.logits(model, {"params": params}, images))
+    model = architecture.module(activation, "uniform")
+    return jax.jit(lambda params, images: logits(model, {"params": params}, images))
 
 
 def _torch_logits(

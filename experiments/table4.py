@@ -12,11 +12,11 @@ variational dropout on fmnist-s-seed is a misprint of 3e-4.
 import math
 from collections.abc import Iterable
 
-import jax
 import polars as pl
 
-from zoojax.architectures import cnn, parameters
-from zoojax.architectures.base import architecture
+from zoojax.architectures import parameters
+from zoojax.architectures.base import variable_shapes
+from zoojax.architectures.registry import architecture
 from zoojax.experiments import common
 from zoojax.presets import preset
 
@@ -32,7 +32,7 @@ def reproduce(name: str) -> dict[str, str | int]:
     """Looks up the configuration of a preset."""
     chosen = preset(name)
     net, grid = architecture(chosen.architecture, chosen.data.channels), chosen.grid
-    shapes = jax.eval_shape(lambda: cnn.init_params(net, "uniform", 0))
+    shapes = variable_shapes(net)["params"]
     rates = {
         twin.sparsifier.method: grid.learning_rates
         if twin.learning_rate is None

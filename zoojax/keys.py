@@ -36,14 +36,16 @@ def stream_key(seed: Array | np.ndarray | int, name: str, epoch: Array | int = 0
     return random.fold_in(random.fold_in(key, STREAMS[name]), epoch)
 
 
-def step_noise(key: Array, index: Array | int) -> Noise:
+def step_noise(key: Array, index: Array | int, slots: int = SLOTS) -> Noise:
     """Returns the noise source of one training step.
 
     Args:
         key: Key of the stream "noise" in this epoch.
-        index: Index of the step in the epoch, below 2^28.
+        index: Index of the step in the epoch, below 2^32 / slots.
+        slots: Noise slots per step; see `Architecture.noise_slots`.
     """
-    return Noise(random.key_data(key), jnp.asarray(index, jnp.uint32) * np.uint32(SLOTS))
+    counter = jnp.asarray(index, jnp.uint32) * np.uint32(slots)
+    return Noise(random.key_data(key), counter, slots)
 
 
 def permutation(key: Array, size: int) -> Array:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zoojax.architectures.base import Architecture, architecture
+from zoojax.architectures.cnn import CNNArchitecture, large_cnn, small_cnn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,9 +37,9 @@ class Case:
     batch_size: int
 
     @property
-    def shape(self) -> Architecture:
+    def shape(self) -> CNNArchitecture:
         """The architecture of the members."""
-        return architecture(self.architecture, 1 if self.architecture == "small" else 3)
+        return small_cnn(1, 10) if self.architecture == "small" else large_cnn(3, 10)
 
     @property
     def sparsifier(self) -> "Sparsifier":
@@ -50,7 +50,7 @@ class Case:
         return (sparsifier_of_method(self.kind) or Dense)()
 
 
-def images(shape: Architecture) -> "tuple[np.ndarray, np.ndarray]":
+def images(shape: CNNArchitecture) -> "tuple[np.ndarray, np.ndarray]":
     """Generates synthetic images [1000, size, size, channels] and labels [1000]."""
     import numpy as np
 
@@ -127,10 +127,10 @@ def _states(case: Case, seeds: "Array") -> "loop.TrainState":
     import jax
     import jax.numpy as jnp
 
-    from zoojax.architectures import cnn
+    from zoojax.architectures.base import init_params
     from zoojax.training import loop
 
-    initial = jax.vmap(lambda seed: cnn.init_params(case.shape, "kaiming_uniform", seed))
+    initial = jax.vmap(lambda seed: init_params(case.shape, "kaiming_uniform", seed))
     params = jax.jit(initial)(seeds)
     values = {"num_pruned": {"all": jnp.full(len(seeds), 1000)}}
     trainable, fixed = jax.jit(jax.vmap(case.sparsifier.init))(params, values)
@@ -168,20 +168,20 @@ def _evaluation(case: Case, name: str) -> Callable:
     from zoojax.training import engine
 
     def one(state, hyper, pixels, labels, number):
-        params = state.trainable["params"]
-        return state, engine.evaluate(case.shape, "tanh", name, params, pixels, labels)
+        variables = {"params": state.trainable["params"]}
+        return state, engine.evaluate(case.shape, "tanh", name, variables, pixels, labels)
 
     return one
 
 
-def _plain_loss(shape: Architecture) -> "engine.MemberLoss":
+def _plain_loss(shape: CNNArchitecture) -> "engine.MemberLoss":
     """Creates the loss of one member in plain JAX: lax.conv and reduce_window."""
     import jax
     import jax.numpy as jnp
 
     from zoojax.training import engine
 
-    def loss(params, variances, batch, noise, dropout_rate):
+    def loss(params, variances, collections, batch, noise, dropout_rate):
         batch = batch.gather()
         x = batch.images
         for i, conv in enumerate(shape.convs, start=1):
@@ -195,7 +195,7 @@ def _plain_loss(shape: Architecture) -> "engine.MemberLoss":
         x = x.reshape(x.shape[0], -1) @ params["fc1"]["kernel"] + params["fc1"]["bias"][None]
         x = jnp.tanh(x) @ params["fc2"]["kernel"] + params["fc2"]["bias"][None]
         correct = (jnp.argmax(x, axis=-1) == batch.labels) * batch.weights
-        return engine.cross_entropy(x, batch), jnp.sum(correct)
+        return engine.cross_entropy(x, batch), (jnp.sum(correct), collections)
 
     return loss
 

@@ -15,15 +15,14 @@ from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 
-from zoojax.architectures import base
-from zoojax.architectures.base import Architecture
+from zoojax.architectures.cnn import CNNArchitecture, large_cnn, small_cnn
 from zoojax.converters.torch_models import CNN, kl
 
 _LEARNING_RATE, _WEIGHT_DECAY = 3e-4, 1e-3
 _IMAGES = 1000
 
 
-def _one_member(shape: Architecture, variational: bool) -> Callable[[Tensor, Tensor], None]:
+def _one_member(shape: CNNArchitecture, variational: bool) -> Callable[[Tensor, Tensor], None]:
     """Creates a training step of one model on images [B, C, H, W] and labels [B]."""
     model = CNN(shape, "tanh", variational=variational)
     optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
@@ -39,7 +38,7 @@ def _one_member(shape: Architecture, variational: bool) -> Callable[[Tensor, Ten
     return step
 
 
-def _evaluation(shape: Architecture) -> Callable[[Tensor, Tensor], None]:
+def _evaluation(shape: CNNArchitecture) -> Callable[[Tensor, Tensor], None]:
     """Creates an evaluation step of one model on images [B, C, H, W] and labels [B].
 
     The step computes the loss and the number of correct predictions.
@@ -55,7 +54,7 @@ def _evaluation(shape: Architecture) -> Callable[[Tensor, Tensor], None]:
     return step
 
 
-def _many_members(shape: Architecture, members: int) -> Callable[[Tensor, Tensor], None]:
+def _many_members(shape: CNNArchitecture, members: int) -> Callable[[Tensor, Tensor], None]:
     """Creates a training step of stacked models.
 
     The step takes images [members, B, C, H, W] and labels [members, B].
@@ -107,7 +106,7 @@ def speed(
     """
     torch.set_num_threads(threads)
     torch.set_default_device(device)
-    shape = base.architecture(architecture, 1 if architecture == "small" else 3)
+    shape = small_cnn(1, 10) if architecture == "small" else large_cnn(3, 10)
     x = torch.randn(_IMAGES, shape.channels, shape.size, shape.size)
     y = torch.randint(shape.classes, (_IMAGES,))
     single = members == 1

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zoojax.architectures.base import Architecture, architecture
+from zoojax.architectures.cnn import CNNArchitecture, large_cnn, small_cnn
 from zoojax.experiments.bench.torch_autoencoder import Autoencoder, Tokens
 from zoojax.hyper_representation.settings import Settings
 from zoojax.hyper_representation.tokens import Tokenizer
@@ -25,7 +25,7 @@ Tree = dict[str, dict[str, Tensor]]
 _BATCHES = 10
 
 
-def permute(trees: list[Tree], arch: Architecture) -> list[Tree]:
+def permute(trees: list[Tree], arch: CNNArchitecture) -> list[Tree]:
     """Permutes the hidden units of each sample in stacked trees, in a random order per sample."""
     some = trees[0][arch.layers[0]]["kernel"]
     sizes = [*(conv.features for conv in arch.convs), arch.hidden]
@@ -120,7 +120,7 @@ def objective(
 
 
 def training_step(
-    settings: Settings, arch: Architecture, variational: dict[str, list[str]], compiled: bool
+    settings: Settings, arch: CNNArchitecture, variational: dict[str, list[str]], compiled: bool
 ) -> Callable[[Tree, Tree], Tensor]:
     """Creates a function that takes one step of Adam and returns the loss.
 
@@ -192,7 +192,7 @@ def speed(
     """
     torch.set_num_threads(threads)
     torch.set_default_device(device)
-    arch = architecture(architecture_name, channels)
+    arch = (small_cnn if architecture_name == "small" else large_cnn)(channels, 10)
     chosen = Settings(**{**settings, "projection": tuple(settings["projection"])})
     step = training_step(chosen, arch, variational, compiled)
     size = chosen.batch_size

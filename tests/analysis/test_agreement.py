@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support import zoo_fixtures
 from tests.support.altered_zoos import with_diverged_member
 from zoojax import analysis
-from zoojax.architectures import cnn
+from zoojax.architectures.base import logits as member_logits
 from zoojax.runtime import population
 from zoojax.storage import zoo_images
 from zoojax.storage.zoo import MEMBERS, open_zoo
@@ -35,8 +35,8 @@ def test_pairwise_agreement_by_counting(members, others, images, classes):
 def test_predictions_are_the_argmax_of_the_logits(tmp_path_factory, kind):
     zoo = zoo_fixtures.KINDS[kind](tmp_path_factory)
     images = jnp.asarray(zoo_images.load_images(zoo, None).test.images)
-    params, model = zoo.sparse_params(), cnn.CNN(zoo.config.shape, "tanh")
-    one = jax.jit(lambda p: cnn.logits(model, {"params": p}, images))
+    params, model = zoo.sparse_params(), zoo.config.shape.module("tanh", "uniform")
+    one = jax.jit(lambda p: member_logits(model, {"params": p}, images))
     logits = [one(population.take(params, i)) for i in range(len(zoo))]
     np.testing.assert_array_equal(analysis.predictions(zoo), np.argmax(logits, axis=-1))
 
@@ -47,8 +47,8 @@ def test_predictions_of_a_grid_keep_the_order_of_members(family):
     predicted, params = inference.predict(zoo, images), zoo.params()
     assert zoo.members_table["activation"].n_unique() == 2
     for i in (0, 23, 24, 47):
-        model = cnn.CNN(zoo.config.shape, zoo.members_table["activation"][i])
-        logits = jax.jit(functools.partial(cnn.logits, model))(
+        model = zoo.config.shape.module(zoo.members_table["activation"][i], "uniform")
+        logits = jax.jit(functools.partial(member_logits, model))(
             {"params": population.take(params, i)}, images
         )
         np.testing.assert_array_equal(predicted[i], np.argmax(logits, axis=-1))

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from zoojax import DataSpec, Zoo, ZoojaxError, presets
-from zoojax.architectures.base import architecture
+from zoojax.architectures.registry import architecture
 from zoojax.datasets import registry
 from zoojax.presets import PRESETS, Preset, preset
 from zoojax.sparsifiers.base import Sparsifier

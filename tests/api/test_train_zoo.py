@@ -16,7 +16,7 @@ from zoojax import (
     train_variational_dropout,
     train_zoo,
 )
-from zoojax.api.dense import initial_params
+from zoojax.api.dense import initial_variables
 from zoojax.runtime import population
 
 TWIN: dict[str, Any] = {"epochs": 1, "chunk": zoo_fixtures.CHUNK}
@@ -56,7 +56,7 @@ def test_image_size_that_the_architecture_does_not_take(tmp_path_factory, tmp_pa
 def test_zero_epochs(tmp_path_factory, tmp_path):
     zoo = zoo_fixtures.train(tmp_path_factory, tmp_path / "zoo", epochs=0)
     assert zoo.epochs == [0]
-    expected = initial_params(zoo.config.shape, ["kaiming_uniform"] * 3, [1, 2, 3])
+    expected = initial_variables(zoo.config.shape, ["kaiming_uniform"] * 3, [1, 2, 3])["params"]
     assert zoo_fixtures.same_bits(zoo.params(), expected)
     assert zoo_fixtures.same_bits(zoo.params(), zoo_fixtures.dense(tmp_path_factory).params(0))
 
@@ -73,9 +73,9 @@ def check_grid(tmp_path_factory, tmp_path, grid: Grid, alone: list[int]):
         assert each.metrics["member"].to_list() == list(range(count)) * 2
         assert {len(leaf) for leaf in jax.tree.leaves(each.state())} == {count}
         assert each.metrics["finite"].all()
-    initial = initial_params(
+    initial = initial_variables(
         zoo.config.shape, zoo.members_table["init"].to_list(), zoo.members_table["seed"].to_list()
-    )
+    )["params"]
     assert zoo_fixtures.same_bits(zoo.params(0), initial)
     assert zoo_fixtures.same_bits(dropped.params(0), zoo.params(1))
     for row in zoo.members_table.filter(zoo.members_table["id"].is_in(alone)).iter_rows(named=True):

@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import pytest
 
 from tests.support.kernel import SMALL
-from zoojax import ZoojaxError
-from zoojax.architectures.base import Architecture, ConvSpec, architecture
-from zoojax.architectures.cnn import CNN, init_params
+from zoojax import ZoojaxError, keys
+from zoojax.architectures.cnn import CNNArchitecture
+from zoojax.architectures.layers import ConvSpec
+from zoojax.architectures.registry import architecture
 from zoojax.ops import Noise, kernel, noise
 from zoojax.training import engine
 
@@ -46,16 +47,21 @@ def test_many_classes_are_computed_by_xla():
     assert engine.engine(architecture("small", 1, 5000), "cpu") == "xla"
 
 
-def deep_architecture(layers: int) -> Architecture:
-    return Architecture("deep", 28, 1, 10, (ConvSpec(2, 1, 1, True),) * (layers - 2))
+def deep_architecture(layers: int) -> CNNArchitecture:
+    return CNNArchitecture("deep", 28, 1, 10, (ConvSpec(2, 1, 1, True),) * (layers - 2))
 
 
-def test_networks_with_more_layers_than_noise_slots_are_refused():
-    init_params(deep_architecture(8), "uniform", 0)
-    with pytest.raises(ZoojaxError, match="at most 8 layers, not 9"):
-        init_params(deep_architecture(9), "uniform", 0)
-    with pytest.raises(ZoojaxError, match="at most 8 layers, not 9"):
-        CNN(deep_architecture(9), "tanh").apply({"params": {}}, jnp.zeros((5, 28, 28, 1)))
+@pytest.mark.parametrize(("layers", "slots"), [(3, 16), (8, 16), (9, 32), (17, 64)])
+def test_noise_slots_of_a_step(layers, slots):
+    """Two per layer; no layer draws the noise of the next step."""
+    arch = deep_architecture(layers)
+    assert arch.noise_slots == slots
+    key = keys.stream_key(0, "noise", 1)
+    first, second = (keys.step_noise(key, step, slots) for step in (0, 1))
+    last = first.at(2 * layers - 1)
+    assert int(last.counter) < int(second.counter) == slots
+    with pytest.raises(ZoojaxError, match=f"{slots} noise slots"):
+        first.at(slots)
 
 
 @pytest.mark.parametrize("slot", [-1, noise.SLOTS])

@@ -13,13 +13,15 @@ from scipy import stats
 from tests.support.torch_models import TorchCNN, load, made_up_batch, made_up_params, nchw
 from zoojax import keys, ops
 from zoojax.architectures import cnn, layers
-from zoojax.architectures.base import architecture
+from zoojax.architectures.base import init_params
+from zoojax.architectures.base import logits as member_logits
 from zoojax.architectures.cnn import CNN
+from zoojax.architectures.registry import architecture
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population
 
 ARCHITECTURES = [("small", 1), ("small", 3), ("large", 3)]
-logits = jax.jit(cnn.logits, static_argnums=0)
+logits = jax.jit(member_logits, static_argnums=0)
 conv, max_pool = jax.jit(ops.conv, static_argnums=2), jax.jit(ops.max_pool)
 
 
@@ -28,7 +30,7 @@ conv, max_pool = jax.jit(ops.conv, static_argnums=2), jax.jit(ops.max_pool)
 )
 def test_number_of_parameters_is_that_of_the_paper(name, channels, count):
     arch = architecture(name, channels)
-    params = jax.eval_shape(lambda: cnn.init_params(arch, "uniform", 0))
+    params = jax.eval_shape(lambda: init_params(arch, "uniform", 0))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
     torch_count = sum(p.numel() for p in TorchCNN(name, channels, "tanh").parameters())
     assert torch_count == count
@@ -54,7 +56,7 @@ def test_unknown_names_list_the_known_ones():
     with pytest.raises(ZoojaxError, match="no architecture named 'tiny'; there are: small, large"):
         architecture("tiny", 1)
     with pytest.raises(ZoojaxError, match="no initialization named 'zeros'; there are: uniform,"):
-        cnn.init_params(architecture("small", 1), "zeros", 0)
+        init_params(architecture("small", 1), "zeros", 0)
 
 
 # Initialization
@@ -74,7 +76,7 @@ TORCH_INITS = {
 def initialized(name, scheme):
     """Stacked parameters of SEEDS members; created one by one, which compiles fastest."""
     arch = architecture(name, 3)
-    members = [cnn.init_params(arch, scheme, seed) for seed in range(SEEDS)]
+    members = [init_params(arch, scheme, seed) for seed in range(SEEDS)]
     return jax.tree.map(np.asarray, population.stack(members))
 
 
@@ -99,7 +101,7 @@ def test_initialization_matches_torch(name, scheme):
 def test_initialization_depends_only_on_the_seed():
     singles = initialized("small", "uniform")
     arch, seeds = architecture("small", 3), np.array([7, 7, 3])
-    batched = jax.jit(jax.vmap(lambda seed: cnn.init_params(arch, "uniform", seed)))(seeds)
+    batched = jax.jit(jax.vmap(lambda seed: init_params(arch, "uniform", seed)))(seeds)
     for single, vmapped in zip(jax.tree.leaves(singles), jax.tree.leaves(batched), strict=True):
         np.testing.assert_array_equal(single[seeds], vmapped)
 
@@ -206,7 +208,7 @@ def test_traced_rates_under_vmap():
     @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, None))
     def dropped(rate, key):
-        return cnn.logits(model, {"params": params}, images, key, rate)
+        return member_logits(model, {"params": params}, images, key, rate)
 
     members = dropped(rates, noise(2))
     plain = logits(model, {"params": params}, images)

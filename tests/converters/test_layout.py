@@ -7,7 +7,7 @@ import torch
 from torch.nn.utils import prune
 
 from tests.support.torch_models import TorchCNN, TorchVariational, made_up_params, numpy_state
-from zoojax.architectures.base import architecture
+from zoojax.architectures.registry import architecture
 from zoojax.converters import layout
 from zoojax.errors import ZoojaxError
 

@@ -20,7 +20,7 @@ from tests.support.torch_zoos import (
     write_zoo,
 )
 from tests.support.zoo_fixtures import same_bits
-from zoojax.architectures.base import architecture
+from zoojax.architectures.registry import architecture
 
 
 @pytest.mark.parametrize("dropouts", [(0.0,), (0.1,), (0.0, 0.1)], ids=["0-3-6", "0-4-8", "mixed"])

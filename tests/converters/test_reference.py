@@ -10,9 +10,8 @@ import pytest
 
 from tests.support.torch_models import FOLDERS, USPS, checkpoint, result, trial, usps
 from zoojax.api.twins import prune_zoo, train_variational_dropout
-from zoojax.architectures import cnn
-from zoojax.architectures.base import architecture
-from zoojax.architectures.cnn import CNN
+from zoojax.architectures.base import logits as member_logits
+from zoojax.architectures.registry import architecture
 from zoojax.converters import layout
 from zoojax.converters.sources import from_trials
 from zoojax.converters.torch_to_zoo import convert
@@ -62,9 +61,9 @@ def test_logits_of_last_states(reference, kind, epoch):
         variational_dropout.apply_threshold(**trainable) if kind == "vd" else trainable["params"]
         for trainable in members
     ]
-    all_logits = jax.jit(jax.vmap(lambda p: cnn.logits(CNN(SMALL, "tanh"), {"params": p}, images)))(
-        population.stack(params)
-    )
+    all_logits = jax.jit(
+        jax.vmap(lambda p: member_logits(SMALL.module("tanh", "uniform"), {"params": p}, images))
+    )(population.stack(params))
     for name, logits_of_member in zip(names, all_logits, strict=True):
         np.testing.assert_allclose(logits_of_member, logits[name], rtol=0, atol=1e-5, err_msg=name)
 
@@ -86,7 +85,7 @@ def measured(reference, data_dir, kind):
     sets = Splits(train, val, test)
     mesh = population.make_mesh()
     run = evaluation(ProgramSpec(kind, SMALL, "tanh", "adam", False, 10), mesh)
-    states = population.shard_members(loop.TrainState(population.stack(members), {}, {}), mesh)
+    states = population.shard_members(loop.TrainState(population.stack(members), {}, {}, {}), mesh)
     metrics = jax.tree.map(np.asarray, jax.jit(run)(states, sets))
     penalties = [
         kl_weight(jnp.int32(max(epoch, 1))) * kl(**trainable) if kind == "vd" else 0.0

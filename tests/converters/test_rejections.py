@@ -14,7 +14,7 @@ from tests.support.conversions import (
     read_rejects,
 )
 from tests.support.torch_zoos import checkpoint, state, trials, write_trial, write_zoo
-from zoojax.architectures.base import architecture
+from zoojax.architectures.registry import architecture
 from zoojax.converters.sources import from_trials
 from zoojax.converters.verification import verify
 from zoojax.errors import ZoojaxError

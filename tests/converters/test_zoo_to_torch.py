@@ -16,7 +16,6 @@ from torch.nn.utils import prune
 from tests.support import zoo_fixtures
 from tests.support.conversions import load_tensors
 from tests.support.torch_zoos import network, state
-from zoojax.architectures import cnn
 from zoojax.architectures.base import Architecture
 from zoojax.converters import layout
 from zoojax.converters.safe_load import read_state
@@ -52,7 +51,7 @@ def zoojax_logits(zoo, position: int, epoch: int) -> np.ndarray:
 @functools.cache
 def compiled_network(shape: Architecture, activation: str):
     """A network that is compiled once."""
-    return jax.jit(cnn.CNN(shape, activation).apply)
+    return jax.jit(shape.module(activation, "uniform").apply)
 
 
 def torch_logits(module: nn.Module) -> np.ndarray:

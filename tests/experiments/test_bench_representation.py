@@ -11,7 +11,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from tests.support import representations
-from zoojax.architectures.base import architecture
+from zoojax.architectures.registry import architecture
 from zoojax.cli.bench import Bench
 from zoojax.errors import ZoojaxError
 from zoojax.experiments.bench import representation, torch_worker

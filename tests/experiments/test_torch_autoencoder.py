@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from zoojax.architectures.base import architecture
+from zoojax.architectures.registry import architecture
 from zoojax.experiments.bench import torch_autoencoder, torch_training
 from zoojax.hyper_representation import augmentation
 from zoojax.hyper_representation.codec import Codec

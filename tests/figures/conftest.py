@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import synthetic_zoos
 from zoojax.analysis import Analysis, analyze
-from zoojax.architectures import cnn
+from zoojax.architectures.base import variable_shapes
 
 RATIOS = (0.0, 0.5, 0.9)
 MEMBERS = 6
@@ -17,7 +17,7 @@ MEMBERS = 6
 
 def _random_weights(config, seeds: list[int]) -> dict:
     """Weights without the initializers, which take half a minute to compile."""
-    shapes = jax.eval_shape(lambda: cnn.init_params(config.shape, "uniform", 0))
+    shapes = variable_shapes(config.shape)["params"]
     rng = np.random.default_rng(0)
     return jax.tree.map(
         lambda leaf: rng.normal(0, 0.3, (len(seeds), *leaf.shape)).astype(np.float32), shapes

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.support import zoo_fixtures
-from zoojax.architectures import cnn
-from zoojax.architectures.base import architecture
+from zoojax.architectures.base import logits
+from zoojax.architectures.registry import architecture
 from zoojax.hyper_representation.augmentation import add_noise, draw_permutation, erase, permute
 from zoojax.hyper_representation.tokens import Tokenizer, shapes
 from zoojax.sparsifiers import variational_dropout
@@ -56,8 +56,8 @@ def random_log_sigma2(params: dict, variant: str) -> dict:
 @functools.cache
 def network(arch, activation):
     """Returns a function (parameters, images) -> logits."""
-    model = cnn.CNN(arch, activation)
-    return jax.jit(lambda params, images: cnn.logits(model, {"params": params}, images))
+    model = arch.module(activation, "uniform")
+    return jax.jit(lambda params, images: logits(model, {"params": params}, images))
 
 
 jit_add_noise, jit_erase = jax.jit(add_noise), jax.jit(erase)

@@ -10,7 +10,7 @@ import pytest
 import zoojax.cli.represent.train
 from tests.support import representations, zoo_fixtures
 from zoojax import Zoo, ZoojaxError
-from zoojax.architectures.base import architecture
+from zoojax.architectures.registry import architecture
 from zoojax.cli.main import main
 from zoojax.hyper_representation import train_step, trainer
 from zoojax.hyper_representation.augmentation import draw_permutation, permute

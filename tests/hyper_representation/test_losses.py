@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zoojax.architectures.base import architecture
+from zoojax.architectures.registry import architecture
 from zoojax.hyper_representation import losses
 from zoojax.hyper_representation.codec import Codec
 from zoojax.hyper_representation.dataset import fit_normalization

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import representations, zoo_fixtures
 from zoojax import Zoo, ZoojaxError, open_zoo, prune_zoo
-from zoojax.api.dense import initial_params
+from zoojax.api.dense import initial_variables
 from zoojax.cli.main import main
 from zoojax.hyper_representation.representation import Representation
 from zoojax.hyper_representation.sampling import (
@@ -155,7 +155,7 @@ def test_fine_tuning_and_members_from_scratch(reconstructing, twin, tmp_path):
     assert scratch.epochs == full.epochs
     assert scratch.members_table.equals(full.members_table)
     seeds = full.members_table["seed"].to_list()
-    initial = initial_params(full.config.shape, ["kaiming_uniform"] * 3, seeds)
+    initial = initial_variables(full.config.shape, ["kaiming_uniform"] * 3, seeds)["params"]
     assert zoo_fixtures.same_bits(scratch.params(0), initial)
     assert scratch.fingerprint != full.fingerprint
     table = accuracies({"sampled": full, "from scratch": scratch})

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.support import zoo_fixtures
 from zoojax import ZoojaxError
-from zoojax.architectures.base import architecture
+from zoojax.architectures.registry import architecture
 from zoojax.hyper_representation.tokens import Tokenizer, fill_missing, shapes
 from zoojax.sparsifiers import variational_dropout
 

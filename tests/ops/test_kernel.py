@@ -13,8 +13,9 @@ import pytest
 from tests.support.kernel import SMALL, needs_kernel
 from tests.support.torch_models import made_up_batch, made_up_params
 from zoojax import keys
-from zoojax.architectures.base import Architecture, architecture
+from zoojax.architectures.base import Architecture
 from zoojax.architectures.layers import ACTIVATIONS
+from zoojax.architectures.registry import architecture
 from zoojax.runtime import population
 from zoojax.sparsifiers import variational_dropout
 from zoojax.sparsifiers.base import Batch
@@ -50,9 +51,10 @@ def program(arch, activation, name, dropout):
 
         def member_loss(trainable):
             params, variances = trainable
-            return loss(params, variances, batch, noise, rate if dropout else None)
+            return loss(params, variances, {}, batch, noise, rate if dropout else None)
 
-        (value, correct), grads = jax.value_and_grad(member_loss, has_aux=True)((params, variances))
+        gradient = jax.value_and_grad(member_loss, has_aux=True)
+        (value, (correct, _)), grads = gradient((params, variances))
         return value, correct, grads
 
     return jax.jit(jax.vmap(member, in_axes=(0, 0, 0, None, 0, 0, None, None)))
@@ -132,7 +134,8 @@ def test_vmap_over_images_and_labels():
 
     @jax.jit
     def member(params, images, labels):
-        return loss(params, None, Batch(images, labels, jnp.ones(4)), None, None)
+        value, (correct, _) = loss(params, None, {}, Batch(images, labels, jnp.ones(4)), None, None)
+        return value, correct
 
     together = jax.jit(jax.vmap(member))(params, images, labels)
     for i in range(3):
@@ -147,7 +150,8 @@ def test_vmap_over_images_and_labels():
 def test_kernel_is_unused_if_switched_off_or_without_compiler(changes, reason):
     """The process is separate, as compiled kernels are cached in memory."""
     code = (
-        "from zoojax.training import engine; from zoojax.architectures.base import architecture; "
+        "from zoojax.training import engine; "
+        "from zoojax.architectures.registry import architecture; "
         "from zoojax.ops import kernel; arch = architecture('small', 1); "
         "print(engine.engine(arch, 'cpu'), kernel.unavailable_reason(arch))"
     )

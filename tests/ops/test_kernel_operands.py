@@ -195,7 +195,7 @@ WITHOUT_MEMORY = """
 import dataclasses, resource
 import jax
 from tests.support.torch_models import made_up_params
-from zoojax.architectures.base import architecture
+from zoojax.architectures.registry import architecture
 from zoojax.ops import kernel
 
 arch = dataclasses.replace(architecture("large", 3, 1024), hidden=1024)

@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from tests.support.kernel import SMALL, needs_kernel
 from tests.support.torch_models import made_up_batch, made_up_params
 from zoojax.architectures import parameters
-from zoojax.architectures.base import Architecture, ConvSpec
-from zoojax.architectures.layers import ACTIVATIONS
+from zoojax.architectures.layers import ACTIVATIONS, ConvSpec
 from zoojax.ops import kernel
 from zoojax.runtime import population
 from zoojax.sparsifiers import magnitude, variational_dropout
@@ -30,7 +29,7 @@ from zoojax.training import loop, programs
 from zoojax.training.programs import ORDERS, ProgramSpec, Splits
 
 # No size divides another: sides, channels, features, classes.
-ODD = Architecture(
+ODD = CNNArchitecture(
     *("odd", 17, 2, 3),
     (ConvSpec(5, 3, 2, True), ConvSpec(7, 2, 1, False), ConvSpec(3, 3, 2, True)),
     hidden=7,
@@ -46,7 +45,7 @@ PRUNING, DROPOUT = MagnitudePruning().shared(), VariationalDropout().shared()
 
 
 @functools.cache
-def images(arch: Architecture) -> Splits:
+def images(arch: CNNArchitecture) -> Splits:
     batch = made_up_batch(arch, IMAGES)
     pair = (batch.images, batch.labels % arch.classes)
     return Splits(pair, pair, pair)
@@ -111,7 +110,7 @@ def assert_engines_agree(spec: ProgramSpec, count: int) -> None:
 
 
 @st.composite
-def program_specs(draw: st.DrawFn, arch: Architecture) -> ProgramSpec:
+def program_specs(draw: st.DrawFn, arch: CNNArchitecture) -> ProgramSpec:
     return ProgramSpec(
         draw(st.sampled_from([Dense(), PRUNING, DROPOUT])),
         arch,
@@ -149,7 +148,7 @@ def test_random_programs_agree(spec, count):
 
 
 @st.composite
-def shapes(draw: st.DrawFn) -> Architecture:
+def shapes(draw: st.DrawFn) -> CNNArchitecture:
     """Random CNNs of three convolutions with a non-empty output."""
     convs, side = [], draw(st.integers(12, 20))
     size = side
@@ -158,7 +157,7 @@ def shapes(draw: st.DrawFn) -> Architecture:
         kernel_side = draw(st.integers(1, min(5, side - pool + 1)))
         side = (side - kernel_side + 1) // pool
         convs.append(ConvSpec(draw(st.integers(1, 17)), kernel_side, pool, draw(st.booleans())))
-    return Architecture(
+    return CNNArchitecture(
         *("drawn", size, draw(st.integers(1, 4)), draw(st.integers(2, 12)), tuple(convs)),
         hidden=draw(st.integers(1, 24)),
     )

@@ -16,7 +16,7 @@ from tests.support import synthetic_zoos
 from tests.support.report_page import NASTY, Reader
 from zoojax import presets, report
 from zoojax.analysis import Analysis, analyze
-from zoojax.architectures import cnn
+from zoojax.architectures.base import variable_shapes
 from zoojax.training import inference
 from zoojax.training.hyperparameters import Grid
 
@@ -36,7 +36,7 @@ def _random_weights_and_predictions() -> Iterator[None]:
 
     def params(config, seeds):
         rng, shape = np.random.default_rng(0), config.shape
-        tree = jax.eval_shape(lambda: cnn.init_params(shape, "uniform", 0))
+        tree = variable_shapes(shape)["params"]
         return jax.tree.map(lambda w: rng.standard_normal((len(seeds), *w.shape), w.dtype), tree)
 
     def predict(zoo, images, epoch=None):

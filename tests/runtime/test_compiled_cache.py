@@ -30,10 +30,10 @@ only_root = pytest.mark.skipif(
 # Uses the kernel, and prints warnings to standard output.
 USE = """
 import warnings
-from zoojax.architectures.base import architecture
+from zoojax.architectures.cnn import small_cnn
 from zoojax.ops import kernel
 warnings.showwarning = lambda message, category, *_: print(category.__name__, message)
-print("reason:", kernel.unavailable_reason(architecture("small", 1)))
+print("reason:", kernel.unavailable_reason(small_cnn(1, 10)))
 """
 
 

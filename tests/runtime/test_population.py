@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import zoo_fixtures
-from zoojax.api.dense import INIT_BATCH_SIZE, initial_params
+from zoojax.api.dense import INIT_BATCH_SIZE, initial_variables
 from zoojax.architectures import parameters
-from zoojax.architectures.base import architecture
+from zoojax.architectures.registry import architecture
 from zoojax.datasets import loading
 from zoojax.runtime import population
 from zoojax.sparsifiers import magnitude, variational_dropout
@@ -249,13 +249,15 @@ def test_diverged_member_does_not_affect_others(run, sets, pool, change):
 def test_initial_weights_depend_only_on_the_member():
     """They do not depend on other members, their schemes or the order."""
     many = untrained("dense")[0]["params"]
-    few = initial_params(ARCHITECTURE, ["uniform", "kaiming_normal", "uniform"], [11, 0, 3])
+    few = initial_variables(ARCHITECTURE, ["uniform", "kaiming_normal", "uniform"], [11, 0, 3])[
+        "params"
+    ]
     for position, seed in ((0, 11), (2, 3)):
         assert zoo_fixtures.same_bits(population.take(few, position), population.take(many, seed))
     assert not zoo_fixtures.same_bits(population.take(few, 1), population.take(many, 0))
     assert not zoo_fixtures.same_bits(population.take(many, 3), population.take(many, 11))
     seeds = list(range(INIT_BATCH_SIZE + 2))[::-1]
-    more = initial_params(ARCHITECTURE, ["uniform"] * len(seeds), seeds)
+    more = initial_variables(ARCHITECTURE, ["uniform"] * len(seeds), seeds)["params"]
     assert zoo_fixtures.same_bits(
         population.take(more, slice(-POOL, None)), population.take(many, slice(None, None, -1))
     )

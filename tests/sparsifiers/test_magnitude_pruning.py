@@ -17,7 +17,7 @@ from tests.support.torch_models import (
     trial,
 )
 from zoojax.architectures import parameters
-from zoojax.architectures.base import architecture
+from zoojax.architectures.registry import architecture
 from zoojax.converters import layout
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population

@@ -25,7 +25,7 @@ from tests.support.torch_models import (
     trial,
 )
 from zoojax import keys
-from zoojax.architectures.base import architecture
+from zoojax.architectures.registry import architecture
 from zoojax.converters import layout
 from zoojax.sparsifiers import base, variational_dropout
 from zoojax.sparsifiers.variational_dropout import VARIANTS, VariationalDropout
@@ -52,7 +52,7 @@ def loss_and_gradients(arch, activation):
 
     def loss(trainable, batch, key, epoch):
         def batch_loss(params, variances):
-            return cross_entropy(params, variances, batch, key, None)
+            return cross_entropy(params, variances, {}, batch, key, None)
 
         return VariationalDropout().objective(batch_loss, trainable, {}, epoch)[0]
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.support import zoo_fixtures
 from tests.support.damage import refuses
 from zoojax import DataSpec, Grid, Zoo, open_zoo
-from zoojax.architectures.base import architecture
 from zoojax.architectures.parameters import pack_bits, unpack_bits
+from zoojax.architectures.registry import architecture
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout, apply_threshold

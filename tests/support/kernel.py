@@ -2,10 +2,10 @@
 
 import pytest
 
-from zoojax.architectures.base import architecture
+from zoojax.architectures.cnn import small_cnn
 from zoojax.ops import kernel
 
-SMALL = architecture("small", 1)
+SMALL = small_cnn(channels=1, classes=10)
 needs_kernel = pytest.mark.skipif(
     kernel.unavailable_reason(SMALL) is not None,
     reason=f"no kernel here: {kernel.unavailable_reason(SMALL)}",

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import polars as pl
 
-from zoojax.architectures import cnn, parameters
+from zoojax.architectures import parameters
+from zoojax.architectures.base import variable_shapes
 from zoojax.datasets import loading
 from zoojax.datasets.specs import DataSpec
 from zoojax.runtime import population
@@ -53,7 +54,7 @@ def _metrics(config: ZooConfig, members: pl.DataFrame, epoch: int, acc, sparsity
 
 def _params(config: ZooConfig, seeds: list[int]) -> dict:
     """Of a spread as untrained weights have; a member's from its seed alone."""
-    shapes = jax.eval_shape(lambda: cnn.init_params(config.shape, "uniform", 0))
+    shapes = variable_shapes(config.shape)["params"]
 
     def one(seed: int) -> dict:
         rng = np.random.default_rng(seed)

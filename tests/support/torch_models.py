@@ -14,8 +14,8 @@ from jax import Array
 from torch import nn
 
 from zoojax import ops
-from zoojax.architectures import cnn
-from zoojax.architectures.base import Architecture
+from zoojax.architectures.base import variable_shapes
+from zoojax.architectures.cnn import CNNArchitecture
 from zoojax.converters import layout
 from zoojax.datasets import loading, specs
 from zoojax.datasets.specs import DataSpec
@@ -138,7 +138,7 @@ def _log_sigma2(module: nn.Module, name: str) -> Any:
 _normal = jax.jit(ops.normal, static_argnums=(1, 2))
 
 
-def torch_noises(step: ops.Noise, arch: Architecture, batch: int) -> list[torch.Tensor]:
+def torch_noises(step: ops.Noise, arch: CNNArchitecture, batch: int) -> list[torch.Tensor]:
     """The noise of zoojax's variational layers at one step, in torch's axes."""
     noises, side = [], arch.size
     for i, spec in enumerate(arch.convs):
@@ -156,10 +156,10 @@ def torch_noises(step: ops.Noise, arch: Architecture, batch: int) -> list[torch.
 # Random members and images
 
 
-def made_up_params(arch: Architecture, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+def made_up_params(arch: CNNArchitecture, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
     """Random weights of Kaiming scale, and biases that are not negligible."""
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda: cnn.init_params(arch, "uniform", 0))
+    shapes = variable_shapes(arch)["params"]
     return {
         layer: {
             "kernel": rng.normal(size=leaves["kernel"].shape).astype(np.float32)
@@ -170,7 +170,7 @@ def made_up_params(arch: Architecture, seed: int = 0) -> dict[str, dict[str, np.
     }
 
 
-def made_up_batch(arch: Architecture, count: int, seed: int = 0) -> Batch:
+def made_up_batch(arch: CNNArchitecture, count: int, seed: int = 0) -> Batch:
     """Random images that are zero in one corner, as real images are."""
     rng = np.random.default_rng(seed)
     images = rng.normal(size=(count, arch.size, arch.size, arch.channels)).astype(np.float32)
@@ -203,7 +203,7 @@ def gradients(module: nn.Module) -> dict[str, np.ndarray]:
     return numpy_state(grads)
 
 
-def load(module: nn.Module, params: Mapping, arch: Architecture, dropout: bool = False) -> None:
+def load(module: nn.Module, params: Mapping, arch: CNNArchitecture, dropout: bool = False) -> None:
     """Loads the parameters of a member into a torch module, except log sigma squared."""
     state = layout.params_to_torch(params, arch, dropout)
     wrong = module.load_state_dict({k: torch.tensor(v) for k, v in state.items()}, strict=False)
@@ -211,7 +211,7 @@ def load(module: nn.Module, params: Mapping, arch: Architecture, dropout: bool =
     assert not [name for name in wrong.missing_keys if "log_sigma2" not in name]
 
 
-def load_log_sigma2(module: TorchVariational, log_sigma2: Mapping, arch: Architecture) -> None:
+def load_log_sigma2(module: TorchVariational, log_sigma2: Mapping, arch: CNNArchitecture) -> None:
     """Loads log sigma squared of a member into a torch module."""
     with torch.no_grad():
         for layer, m in zip(arch.layers, module.layers(), strict=True):

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from zoojax.architectures.base import Architecture, architecture
+from zoojax.architectures.base import Architecture
+from zoojax.architectures.registry import architecture
 from zoojax.converters.torch_models import CNN
 
 torch.set_num_threads(1)

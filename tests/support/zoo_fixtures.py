@@ -53,20 +53,20 @@ for _name in ("epoch", "evaluation"):
     setattr(programs, _name, functools.cache(getattr(programs, _name)))
 
 
-def _cached_initial_params(initial_params: Callable) -> Callable:
+def _cached_initial_variables(initial_variables: Callable) -> Callable:
     """Caches initial weights: compiling their program takes seconds, and most tests share them."""
     results: dict[tuple, dict] = {}
 
     def cached(shape: object, inits: list[str], seeds: list[int]) -> dict:
         key = (shape, tuple(inits), tuple(seeds))
         if key not in results:
-            results[key] = initial_params(shape, inits, seeds)
+            results[key] = initial_variables(shape, inits, seeds)
         return results[key]
 
     return cached
 
 
-zoojax.api.dense.initial_params = _cached_initial_params(zoojax.api.dense.initial_params)
+zoojax.api.dense.initial_variables = _cached_initial_variables(zoojax.api.dense.initial_variables)
 
 
 def write_images(path: Path, first: int = 0) -> Path:

@@ -18,7 +18,7 @@ from tests.support.torch_models import (
     trial,
     usps,
 )
-from zoojax.architectures.base import architecture
+from zoojax.architectures.registry import architecture
 from zoojax.converters import layout
 from zoojax.runtime import population
 from zoojax.training import engine, metrics
@@ -30,7 +30,9 @@ ENGINES = sorted({"xla", engine.engine(SMALL, "cpu")})
 
 @functools.cache
 def jitted_evaluate(engine_name):
-    return jax.jit(lambda *args: engine.evaluate(SMALL, "tanh", engine_name, *args))
+    return jax.jit(
+        lambda params, *data: engine.evaluate(SMALL, "tanh", engine_name, {"params": params}, *data)
+    )
 
 
 def assert_matches_torch(engine_name, params, images, labels):

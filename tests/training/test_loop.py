@@ -23,7 +23,7 @@ from tests.support.torch_models import (
 )
 from zoojax import keys, optimizers
 from zoojax.architectures import parameters
-from zoojax.architectures.base import architecture
+from zoojax.architectures.registry import architecture
 from zoojax.converters import layout
 from zoojax.runtime import population
 from zoojax.sparsifiers import base, magnitude, variational_dropout

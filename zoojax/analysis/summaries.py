@@ -8,7 +8,7 @@ import polars as pl
 
 from zoojax.analysis.pairing import finite as finite_mask
 from zoojax.analysis.pairing import hyperparameters, last_epoch, member_metrics
-from zoojax.architectures import cnn, parameters
+from zoojax.architectures import parameters
 from zoojax.storage.zoo import Zoo, with_states
 
 METRICS = ("train_acc", "val_acc", "test_acc", "ggap", "sparsity")
@@ -151,5 +151,5 @@ def pruning_frequency(zoo: Zoo, epoch: int, ratio: float | None = None) -> pl.Da
 
 def kernel_shapes(zoo: Zoo) -> dict[str, tuple[int, ...]]:
     """Shape of each layer's weights, for one member."""
-    params = jax.eval_shape(lambda: cnn.init_params(zoo.config.shape, "uniform", 0))
-    return {layer: params[layer]["kernel"].shape for layer in zoo.config.shape.layers}
+    shapes = zoo.config.shape.parameter_shapes()
+    return {layer: shapes[layer]["kernel"] for layer in zoo.config.shape.layers}

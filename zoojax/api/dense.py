@@ -21,12 +21,13 @@ from zoojax.api.common import (
     resolve_chunk,
     versions,
 )
-from zoojax.architectures import base, cnn
-from zoojax.architectures.base import Architecture
+from zoojax.architectures.base import Architecture, init_variables
+from zoojax.architectures.registry import architecture as registered_architecture
 from zoojax.datasets import loading, specs
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import expand_user
 from zoojax.runtime import population
+from zoojax.storage.states import StateParts
 from zoojax.storage.writer import create_or_resume
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
@@ -90,7 +91,7 @@ def train_zoo(
     out = expand_user(out)
     members = grid.members(first_seed)
     check_training(epochs, batch_size, data_order, chunk)
-    net = base.architecture(architecture, spec.channels)
+    net = registered_architecture(architecture, spec.channels)
     if spec.size != net.size:
         raise ZoojaxError(
             f"the {net.name} CNN takes images of side {net.size}, not {spec.size}; set size"
@@ -111,8 +112,8 @@ def train_zoo(
         versions=versions(),
     )
 
-    def initial(rows: slice) -> tuple[dict, dict]:
-        return _init_trainable(config.shape, members[rows]), {}
+    def initial(rows: slice) -> StateParts:
+        return _initial_states(config.shape, members[rows])
 
     stored_images = images if keep_data else None
     with create_or_resume(out, config, members, stored_images) as writer:
@@ -167,17 +168,20 @@ def train_like(
         origin=origin,
     )
 
-    def first(rows: slice) -> tuple[dict, dict]:
-        if initial is not None:
-            return {"params": population.take(initial(), rows)}, {}
-        return _init_trainable(base.shape, members[rows]), {}
+    def first(rows: slice) -> StateParts:
+        if initial is None:
+            return _initial_states(base.shape, members[rows])
+        collections = {}
+        if base.shape.collections:
+            collections = _initial_states(base.shape, members[rows]).collections
+        return StateParts({"params": population.take(initial(), rows)}, {}, collections)
 
     with create_or_resume(out, config, members, embedded_images(source, images)) as writer:
         return trainer.train(writer, first, images, report)
 
 
-def initial_params(shape: Architecture, inits: list[str], seeds: list[int]) -> dict:
-    """Returns stacked untrained parameters; each member's depend only on its scheme and seed.
+def initial_variables(shape: Architecture, inits: list[str], seeds: list[int]) -> dict:
+    """Returns stacked untrained variables; each member's depend only on its scheme and seed.
 
     Args:
         shape: architecture.
@@ -191,17 +195,17 @@ def initial_params(shape: Architecture, inits: list[str], seeds: list[int]) -> d
         padded = np.pad(scheme_seeds, (0, -len(rows) % INIT_BATCH_SIZE), mode="edge")
         init = _initializer(shape, scheme)
         batches = [init(batch) for batch in padded.reshape(-1, INIT_BATCH_SIZE)]
-        params = population.concatenate(jax.device_get(batches))
+        variables = population.concatenate(jax.device_get(batches))
         positions += rows
-        parts.append(population.take(params, slice(len(rows))))
+        parts.append(population.take(variables, slice(len(rows))))
     return population.take(population.concatenate(parts), np.argsort(positions))
 
 
-def _init_trainable(shape: Architecture, members: pl.DataFrame) -> dict:
-    params = initial_params(shape, members["init"].to_list(), members["seed"].to_list())
-    return {"params": params}
+def _initial_states(shape: Architecture, members: pl.DataFrame) -> StateParts:
+    collections = initial_variables(shape, members["init"].to_list(), members["seed"].to_list())
+    return StateParts({"params": collections.pop("params")}, {}, collections)
 
 
 @functools.cache
 def _initializer(shape: Architecture, scheme: str) -> Callable[[np.ndarray], dict]:
-    return population.jit_fast_compile(jax.vmap(lambda seed: cnn.init_params(shape, scheme, seed)))
+    return population.jit_fast_compile(jax.vmap(lambda seed: init_variables(shape, scheme, seed)))

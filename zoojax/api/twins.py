@@ -24,6 +24,7 @@ from zoojax.api.common import (
     versions,
 )
 from zoojax.architectures import parameters
+from zoojax.architectures.base import variable_shapes
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import expand_user
@@ -32,7 +33,7 @@ from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
-from zoojax.storage.states import param_shapes
+from zoojax.storage.states import COLLECTIONS, StateParts
 from zoojax.storage.writer import create_or_resume
 from zoojax.storage.zoo import Zoo, parent_of
 from zoojax.storage.zoo_config import ZooConfig
@@ -103,7 +104,7 @@ def sparsify(
     config = replace(config, origin=origin)
     checked_scores = _parent_scores(parent, epoch, table, scores)
 
-    def initial(rows: slice) -> tuple[dict, dict]:
+    def initial(rows: slice) -> StateParts:
         return _initial_states(parent, epoch, sparsifier, table, rows, checked_scores)
 
     with create_or_resume(out, config, table, embedded_images(parent, images)) as writer:
@@ -269,7 +270,7 @@ def _initial_states(
     table: pl.DataFrame,
     rows: slice,
     scores: dict[str, np.ndarray] | None,
-) -> tuple[dict, dict]:
+) -> StateParts:
     """Creates the initial states of the members in some rows of a twin's members table.
 
     Args:
@@ -281,17 +282,19 @@ def _initial_states(
         scores: scores of the parent members in the order in which the table first names them.
 
     Returns:
-        (trainable, fixed), stacked.
+        The parts of the states, stacked; collections are those of the parents.
     """
     all_ids = table["parent_id"].unique(maintain_order=True).to_list()
     positions = {parent_id: position for position, parent_id in enumerate(all_ids)}
     parent_ids = table[rows]["parent_id"].to_list()
-    params = population.take(parent.params(epoch), parent.row_indices(parent_ids))
-    values = sparsifier.member_values(table[rows], param_shapes(parent.config.shape))
+    state = population.take(parent.state(epoch), parent.row_indices(parent_ids))
+    shapes = variable_shapes(parent.config.shape)["params"]
+    values = sparsifier.member_values(table[rows], shapes)
     if sparsifier.takes_scores:
         own_rows = np.array([positions[parent_id] for parent_id in parent_ids])
         values["scores"] = None if scores is None else population.take(scores, own_rows)
-    return jax.device_get(jax.jit(jax.vmap(sparsifier.init))(params, values))
+    trainable, fixed = jax.device_get(jax.jit(jax.vmap(sparsifier.init))(state["params"], values))
+    return StateParts(trainable, fixed, state.get(COLLECTIONS, {}))
 
 
 def _parent_rows(

@@ -1,135 +1,221 @@
-"""Architectures of the zoos' CNNs: layers and sizes."""
+"""The architecture interface: everything that zoojax knows of a network.
 
-import operator
+An architecture is a frozen dataclass of its sizes that creates a Flax module for ONE member.
+Weights, shapes and collections are derived from the module with `jax.eval_shape`; `jax.vmap` maps
+a member's functions over populations.
+
+    @dataclass(frozen=True)
+    class MLP(Architecture):
+        hidden: tuple[int, ...] = (64, 32)
+
+        def module(self, activation, init, layers=PLAIN):
+            return MLPModule(self, activation, init, layers)
+
+    register_architecture("mlp", lambda c, n: MLP("mlp", 28, c, n))
+"""
+
+import functools
+import re
 from dataclasses import dataclass
-from typing import SupportsIndex, cast
+from typing import TYPE_CHECKING, Any
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from zoojax import keys
+from zoojax.architectures.layers import INITS, PLAIN, Layers
+from zoojax.architectures.parameters import flat_layers
 from zoojax.errors import ZoojaxError
+from zoojax.ops import Noise
+from zoojax.ops.noise import SLOTS
 from zoojax.text import printable
 
-# Predicted classes are stored as 16-bit integers.
-MAX_CLASSES = 2**16
-MAX_CHANNELS = 2**10
+if TYPE_CHECKING:
+    from zoojax.ops.kernel.spec import NetworkSizes
 
-
-@dataclass(frozen=True)
-class ConvSpec:
-    """One convolution, followed by max pooling and the activation.
-
-    Attributes:
-        features: Number of output channels.
-        kernel: Side of the square kernel.
-        pool: Side of the pooling window; 1 for no pooling.
-        dropout: Whether dropout follows the activation.
-    """
-
-    features: int
-    kernel: int
-    pool: int
-    dropout: bool
+# Variables that are neither parameters nor collections of the network.
+_NOT_COLLECTIONS = ("params", "variance")
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Layers and sizes of a CNN, shared by all members of a zoo.
+    """Base class of architectures; hashable, since it is a static part of programs.
 
     Attributes:
-        name: "small" or "large".
+        name: Name under which it is registered.
         size: Side of the square input images, in pixels.
         channels: Number of channels of the input images.
         classes: Number of classes.
-        convs: The convolutions.
-        hidden: Width of the fully connected hidden layer.
     """
 
     name: str
     size: int
     channels: int
     classes: int
-    convs: tuple[ConvSpec, ...]
-    hidden: int = 20
+
+    def module(self, activation: str, init: str, layers: Layers = PLAIN) -> nn.Module:
+        """Creates the Flax module of one member.
+
+        Args:
+            activation: A name of `zoojax.architectures.layers.ACTIVATIONS`.
+            init: A name of `zoojax.architectures.layers.INITS`, used only by `init`.
+            layers: Modules to build the network from. Sparsifiers that sample pre-activations
+                replace them; a network that does not use them can be trained densely and pruned.
+
+        Returns:
+            A module that is called with (images [B, H, W, C], noise=None, dropout_rate=None, *,
+            train=False, mask=None) and returns logits [B, classes]. `noise` is None in
+            evaluation; layer i draws from `noise.at(i)`. `mask` [B] is True for images that are
+            not padding, for batch statistics; None in evaluation.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define its module")
 
     @property
-    def layers(self) -> tuple[str, ...]:
-        """Names of the layers in order: conv1, ..., fc1, fc2."""
-        return (*(f"conv{i}" for i in range(1, len(self.convs) + 1)), "fc1", "fc2")
+    def kernel(self) -> "NetworkSizes | None":
+        """Sizes for the CPU kernel; None to always use XLA."""
+        return None
+
+    @property
+    def permutations(self) -> tuple:
+        """Groups of weight axes that can be permuted together without changing any output."""
+        return ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Shape of an input image: (size, size, channels)."""
         return self.size, self.size, self.channels
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Paths of the layers with weights, in order."""
+        weights = (path for path, leaves in self.parameter_shapes().items() if "kernel" in leaves)
+        return tuple(sorted(weights, key=_natural_order))
+
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """Names of the variable collections other than parameters, such as "batch_stats"."""
+        return tuple(name for name in variable_shapes(self) if name != "params")
+
+    @property
+    def noise_slots(self) -> int:
+        """Noise slots per training step: two per layer, a power of two."""
+        return max(SLOTS, 1 << (2 * len(self.layers) - 1).bit_length())
+
     def parameter_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
         """Returns the shapes of one member's parameters.
 
         Returns:
-            {layer: {"kernel": shape, "bias": shape}}. Kernels are [k, k, channels, features] for
-            convolutions and [inputs, outputs] for fully connected layers.
+            {layer path: {"kernel": shape, "bias": shape, ...}}. Kernels are
+            [k, k, channels, features] for convolutions and [inputs, outputs] for fully connected
+            layers.
         """
-        shapes, side, channels = [], self.size, self.channels
-        for conv in self.convs:
-            shapes.append((conv.kernel, conv.kernel, channels, conv.features))
-            side, channels = (side - conv.kernel + 1) // conv.pool, conv.features
-        shapes += [(side * side * channels, self.hidden), (self.hidden, self.classes)]
-        return {
-            layer: {"kernel": shape, "bias": shape[-1:]}
-            for layer, shape in zip(self.layers, shapes, strict=True)
-        }
+        flat = flat_layers(variable_shapes(self)["params"])
+        return {path: {n: x.shape for n, x in leaves.items()} for path, leaves in flat.items()}
 
 
-# Dropout follows every activation except that of the small CNN's last convolution
-# (Schürholt et al., "Model Zoos", 2022).
-_CONVS = {
-    "small": (
-        ConvSpec(8, 5, 2, True),
-        ConvSpec(6, 5, 2, True),
-        ConvSpec(4, 2, 1, False),
-    ),
-    "large": (
-        ConvSpec(16, 3, 2, True),
-        ConvSpec(32, 3, 2, True),
-        ConvSpec(15, 3, 2, True),
-    ),
-}
-_SIZE = {"small": 28, "large": 32}
+@functools.cache
+def variable_shapes(arch: Architecture) -> dict[str, Any]:
+    """Shapes and dtypes of one member's variables, as `jax.ShapeDtypeStruct` by collection."""
+    return jax.eval_shape(lambda: init_variables(arch, "uniform", 0))
 
 
-def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
-    """Returns the small (28x28 input) or large (32x32 input) CNN of the zoos.
+def init_variables(arch: Architecture, scheme: str, seed: Array | int) -> dict[str, Any]:
+    """Initializes the variables of one member; they depend only on its seed.
 
     Args:
-        name: "small" or "large".
-        channels: Number of channels of the input images, 1 to MAX_CHANNELS.
-        classes: Number of classes, 1 to MAX_CLASSES.
+        arch: The architecture.
+        scheme: A name of `zoojax.architectures.layers.INITS`.
+        seed: Seed of the member, a scalar integer.
+
+    Returns:
+        {"params": {layer: {"kernel": ..., "bias": ...}}} and the collections, if any.
 
     Raises:
-        ZoojaxError: If the name is unknown, or a number is out of range.
-
-    Example:
-        >>> architecture("small", channels=1).image_shape
-        (28, 28, 1)
+        ZoojaxError: If the initialization scheme is unknown.
     """
-    if name not in _CONVS:
-        raise ZoojaxError(
-            f"no architecture named '{printable(name)}'; there are: {', '.join(_CONVS)}"
-        )
-    return Architecture(
-        name,
-        _SIZE[name],
-        _checked_int("channels", channels, MAX_CHANNELS),
-        _checked_int("classes", classes, MAX_CLASSES),
-        _CONVS[name],
+    if scheme not in INITS:
+        raise ZoojaxError(f"no initialization named '{scheme}'; there are: {', '.join(INITS)}")
+    images = jnp.zeros((1, *arch.image_shape), jnp.float32)
+    variables = arch.module("tanh", scheme).init(keys.stream_key(seed, "init"), images)
+    return {name: dict(tree) for name, tree in variables.items()}
+
+
+def init_params(arch: Architecture, scheme: str, seed: Array | int) -> dict[str, Any]:
+    """Initializes the parameters of one member: `init_variables` without collections."""
+    return init_variables(arch, scheme, seed)["params"]
+
+
+def logits(
+    module: nn.Module,
+    variables: dict[str, Any],
+    images: Array,
+    noise: Noise | None = None,
+    dropout_rate: Array | np.ndarray | None = None,
+) -> Array:
+    """Computes the logits of one member in evaluation, or in training without collections.
+
+    Args:
+        module: Module of the member.
+        variables: Its variables, {"params": ...} and the collections.
+        images: Normalized images, [batch, size, size, channels].
+        noise: Noise source of this step; None in evaluation.
+        dropout_rate: Scalar; None without dropout.
+
+    Returns:
+        Logits, [batch, classes].
+    """
+    # Without mutable collections, apply returns only the module's result.
+    result: Any = module.apply(variables, images, noise, dropout_rate)
+    return result
+
+
+def training_logits(
+    module: nn.Module,
+    variables: dict[str, Any],
+    images: Array,
+    noise: Noise | None,
+    dropout_rate: Array | np.ndarray | None,
+    mask: Array,
+) -> tuple[Array, dict[str, Any]]:
+    """Computes the logits of one member in training, and its updated collections.
+
+    Args:
+        module: Module of the member.
+        variables: Its variables.
+        images: Normalized images, [batch, size, size, channels].
+        noise: Noise source of this step.
+        dropout_rate: Scalar; None without dropout.
+        mask: [batch] bool, False for padding.
+
+    Returns:
+        (logits [batch, classes], collections after the step).
+    """
+    collections = [name for name in variables if name not in _NOT_COLLECTIONS]
+    if not collections:
+        return logits(module, variables, images, noise, dropout_rate), {}
+    result: Any = module.apply(
+        variables, images, noise, dropout_rate, train=True, mask=mask, mutable=collections
     )
+    return result[0], dict(result[1])
 
 
-def _checked_int(what: str, value: object, limit: int) -> int:
-    try:
-        # A bool is rejected, although it has an integer value.
-        number = 0 if isinstance(value, bool) else operator.index(cast(SupportsIndex, value))
-    except TypeError:
-        number = 0
-    if not 1 <= number <= limit:
+def checked_architecture(arch: object, name: str) -> Architecture:
+    """Validates what a registered function returned.
+
+    Raises:
+        ZoojaxError: If it is no architecture, or has another name.
+    """
+    if not isinstance(arch, Architecture) or arch.name != name:
         raise ZoojaxError(
-            f"{what} is {printable(repr(value), 100)}, not a whole number from 1 to {limit}"
+            f"the registered function of architecture '{printable(name, 60)}' returned "
+            f"{printable(arch, 100)}, which is no architecture of that name"
         )
-    return number
+    return arch
+
+
+def _natural_order(path: str) -> list[tuple[int, str]]:
+    """Sort key that orders "dense_2" before "dense_10"."""
+    return [(int(x), "") if x.isdecimal() else (-1, x) for x in re.split(r"([0-9]+)", path)]

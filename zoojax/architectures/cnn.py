@@ -5,19 +5,76 @@ Kernels have Flax's axis order (HWIO and [in, out]); images have their channels 
 """
 
 from collections.abc import Callable
-from typing import cast
+from dataclasses import dataclass
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from zoojax import keys, ops
+from zoojax import ops
 from zoojax.architectures.base import Architecture
-from zoojax.architectures.layers import ACTIVATIONS, INITS, Conv, Dense
-from zoojax.errors import ZoojaxError
+from zoojax.architectures.layers import (
+    ACTIVATIONS,
+    INITS,
+    PLAIN,
+    Conv,
+    ConvSpec,
+    Dense,
+    Layers,
+)
 from zoojax.ops import Noise
-from zoojax.ops.noise import check_slots
+
+
+@dataclass(frozen=True)
+class CNNArchitecture(Architecture):
+    """Convolutions with pooling, one fully connected hidden layer, logits.
+
+    Attributes:
+        convs: The convolutions.
+        hidden: Width of the fully connected hidden layer.
+    """
+
+    convs: tuple[ConvSpec, ...] = ()
+    hidden: int = 20
+
+    def module(self, activation: str, init: str, layers: Layers = PLAIN) -> "CNN":
+        """Creates the Flax module of one member."""
+        return CNN(self, activation, init, layers.conv, layers.dense)
+
+    @property
+    def kernel(self) -> "CNNArchitecture":
+        """The CPU kernel is compiled for these sizes."""
+        return self
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers in order: conv1, ..., fc1, fc2."""
+        return (*(f"conv{i}" for i in range(1, len(self.convs) + 1)), "fc1", "fc2")
+
+    def parameter_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        """Computes the shapes of one member's parameters, without tracing the module."""
+        shapes, side, channels = [], self.size, self.channels
+        for conv in self.convs:
+            shapes.append((conv.kernel, conv.kernel, channels, conv.features))
+            side, channels = (side - conv.kernel + 1) // conv.pool, conv.features
+        shapes += [(side * side * channels, self.hidden), (self.hidden, self.classes)]
+        return {
+            layer: {"kernel": shape, "bias": shape[-1:]}
+            for layer, shape in zip(self.layers, shapes, strict=True)
+        }
+
+
+def small_cnn(channels: int, classes: int) -> CNNArchitecture:
+    """Returns the small CNN of "Model Zoos" (Schürholt et al., 2022), for 28x28 images."""
+    # Dropout follows every activation except that of the last convolution.
+    convs = (ConvSpec(8, 5, 2, True), ConvSpec(6, 5, 2, True), ConvSpec(4, 2, 1, False))
+    return CNNArchitecture("small", 28, channels, classes, convs)
+
+
+def large_cnn(channels: int, classes: int) -> CNNArchitecture:
+    """Returns the large CNN of "Model Zoos" (Schürholt et al., 2022), for 32x32 images."""
+    convs = (ConvSpec(16, 3, 2, True), ConvSpec(32, 3, 2, True), ConvSpec(15, 3, 2, True))
+    return CNNArchitecture("large", 32, channels, classes, convs)
 
 
 class CNN(nn.Module):
@@ -31,7 +88,7 @@ class CNN(nn.Module):
         dense: Module of the fully connected layers; variational dropout replaces it.
     """
 
-    architecture: Architecture
+    architecture: CNNArchitecture
     activation: str
     init_scheme: str = "uniform"
     conv: Callable[..., nn.Module] = Conv
@@ -39,7 +96,13 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BHWC: Array, noise: Noise | None = None, dropout_rate: Array | None = None
+        self,
+        x_BHWC: Array,
+        noise: Noise | None = None,
+        dropout_rate: Array | None = None,
+        *,
+        train: bool = False,
+        mask: Array | None = None,
     ) -> Array:
         """Computes the logits.
 
@@ -48,13 +111,14 @@ class CNN(nn.Module):
             noise: Noise source of this step, for stochastic layers and dropout.
             dropout_rate: Traced scalar; None without dropout (in evaluation, and for members
                 that are trained without it).
+            train: Unused: the network has no batch statistics.
+            mask: Unused.
 
         Returns:
             Logits, [batch, classes].
         """
         activation, kernel_init = ACTIVATIONS[self.activation], INITS[self.init_scheme]
         arch = self.architecture
-        check_slots(len(arch.layers))
 
         # Noise slots of a step: one per layer, then one per layer for the dropout after it.
         def layer_noise(index: int) -> Noise | None:
@@ -76,51 +140,7 @@ class CNN(nn.Module):
         return self.dense(arch.classes, kernel_init, name="fc2")(x, layer_noise(i + 1))
 
 
-def logits(
-    model: CNN,
-    variables: dict,
-    images: Array,
-    noise: Noise | None = None,
-    dropout_rate: Array | np.ndarray | None = None,
-) -> Array:
-    """Computes the logits of one member.
-
-    Args:
-        model: The CNN.
-        variables: Flax variables of the member, {"params": ...} and other collections.
-        images: Normalized images, [batch, size, size, channels].
-        noise: Noise source of this step; None in evaluation.
-        dropout_rate: Scalar; None without dropout.
-
-    Returns:
-        Logits, [batch, classes].
-    """
-    # Without mutable collections, apply returns only the module's result.
-    return cast(Array, model.apply(variables, images, noise, dropout_rate))
-
-
 def _dropout(x: Array, rate: Array, noise: Noise) -> Array:
     """Applies inverted dropout with a traced rate, as torch.nn.Dropout does."""
     keep = ops.uniform(noise, x.shape) < 1.0 - rate
     return jnp.where(keep, x / (1.0 - rate), 0.0)
-
-
-def init_params(arch: Architecture, scheme: str, seed: Array | int) -> dict:
-    """Initializes the parameters of one member; they depend only on its seed.
-
-    Args:
-        arch: The architecture.
-        scheme: A name of INITS.
-        seed: Seed of the member, a scalar integer.
-
-    Returns:
-        {layer: {"kernel": ..., "bias": ...}}.
-
-    Raises:
-        ZoojaxError: If the initialization scheme is unknown.
-    """
-    if scheme not in INITS:
-        raise ZoojaxError(f"no initialization named '{scheme}'; there are: {', '.join(INITS)}")
-    model = CNN(arch, "tanh", scheme)
-    images = jnp.zeros((1, *arch.image_shape), jnp.float32)
-    return dict(model.init(keys.stream_key(seed, "init"), images)["params"])

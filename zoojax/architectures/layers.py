@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,8 +11,25 @@ from jax import Array, random
 from jax.nn import initializers
 
 from zoojax import ops
-from zoojax.architectures.base import ConvSpec
 from zoojax.ops import Noise
+
+
+@dataclass(frozen=True)
+class ConvSpec:
+    """One convolution of stride 1 without padding, laid out for the max pooling that follows.
+
+    Attributes:
+        features: Number of output channels.
+        kernel: Side of the square kernel.
+        pool: Side of the pooling window; 1 for no pooling.
+        dropout: Whether dropout follows the activation.
+    """
+
+    features: int
+    kernel: int
+    pool: int
+    dropout: bool
+
 
 # (key, kernel shape) -> kernel.
 KernelInit = Callable[[Array, tuple[int, ...]], Array]
@@ -138,3 +156,19 @@ class Dense(nn.Module):
     def __call__(self, x_BC: Array, noise: Noise | None) -> Array:
         kernel, bias = dense_params(self, x_BC.shape[-1], self.features, self.kernel_init)
         return add_bias(x_BC @ kernel, bias)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Modules that a network is built from; a sparsifier may replace them.
+
+    Attributes:
+        conv: (ConvSpec, kernel initializer, name=...) -> module of (images, noise).
+        dense: (features, kernel initializer, name=...) -> module of (inputs, noise).
+    """
+
+    conv: Callable[..., nn.Module]
+    dense: Callable[..., nn.Module]
+
+
+PLAIN = Layers(Conv, Dense)

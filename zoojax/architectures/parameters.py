@@ -1,6 +1,7 @@
 """Weights of a member or zoo, and pruning masks."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,32 +9,73 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-
-def kernels(params: dict) -> dict[str, Array]:
-    """Returns the weights that can be pruned: the kernel of each layer, by layer name."""
-    return {layer: params[layer]["kernel"] for layer in sorted(params)}
+WEIGHT = "kernel"
 
 
-def apply_mask(params: dict, mask: dict[str, Array]) -> dict:
+def flat_layers(params: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns the layers of nested parameters by path.
+
+    Args:
+        params: Parameters, {layer: {"kernel": ..., "bias": ...}} or nested dicts of layers.
+
+    Returns:
+        {"block/layer": {"kernel": ..., "bias": ...}}; layers at the top level have their name.
+    """
+    layers: dict[str, dict[str, Any]] = {}
+    for name, tree in params.items():
+        leaves = {n: x for n, x in tree.items() if not isinstance(x, dict)}
+        if leaves:
+            layers[name] = leaves
+        nested = {n: x for n, x in tree.items() if isinstance(x, dict)}
+        layers |= {f"{name}/{path}": layer for path, layer in flat_layers(nested).items()}
+    return layers
+
+
+def nested_layers(layers: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Reverses `flat_layers`."""
+    params: dict[str, Any] = {}
+    for path, leaves in layers.items():
+        tree = params
+        for name in path.split("/"):
+            tree = tree.setdefault(name, {})
+        tree.update(leaves)
+    return params
+
+
+def kernels(params: dict[str, Any]) -> dict[str, Any]:
+    """Returns the weights that can be pruned: the kernel of each layer, by layer path."""
+    layers = flat_layers(params)
+    return {path: layers[path][WEIGHT] for path in sorted(layers) if WEIGHT in layers[path]}
+
+
+def is_conv(leaves: dict[str, Any]) -> bool:
+    """Whether a layer is a convolution, by its kernel: of one member or stacked."""
+    return WEIGHT in leaves and len(leaves[WEIGHT].shape) >= 4
+
+
+def apply_mask(params: dict[str, Any], mask: dict[str, Array]) -> dict[str, Any]:
     """Sets pruned weights to exactly zero, even if they are NaN.
 
     Args:
-        params: Parameters of one member, {layer: {"kernel": ..., "bias": ...}}.
-        mask: {layer: bool array of the kernel's shape}; False for pruned weights.
+        params: Parameters of one member.
+        mask: {layer path: bool array of the kernel's shape}; False for pruned weights.
     """
-    return {
-        layer: {**leaves, "kernel": jnp.where(mask[layer], leaves["kernel"], 0.0)}
-        for layer, leaves in params.items()
-    }
+    return _with_weights(params, lambda path, w: jnp.where(mask[path], w, 0.0))
 
 
 def masked(params: dict[str, Any], mask: dict[str, Any]) -> dict[str, Any]:
     """Sets pruned weights of stacked parameters to zero, in NumPy; otherwise as `apply_mask`."""
     zero = np.float32(0)
-    return {
-        layer: {**leaves, "kernel": np.where(mask[layer], leaves["kernel"], zero)}
-        for layer, leaves in params.items()
-    }
+    return _with_weights(params, lambda path, w: np.where(mask[path], w, zero))
+
+
+def _with_weights(params: dict[str, Any], change: Callable[[str, Any], Any]) -> dict[str, Any]:
+    return nested_layers(
+        {
+            path: {**leaves, WEIGHT: change(path, leaves[WEIGHT])} if WEIGHT in leaves else leaves
+            for path, leaves in flat_layers(params).items()
+        }
+    )
 
 
 def pack_bits(tree: Any) -> np.ndarray:

@@ -63,7 +63,7 @@ class Info:
         import jax
 
         from zoojax.api.common import versions
-        from zoojax.architectures.base import architecture
+        from zoojax.architectures.cnn import small_cnn
         from zoojax.cli.terminal import say, show_json
         from zoojax.ops import kernel
 
@@ -82,7 +82,7 @@ class Info:
             "versions": versions(),
         }
         if device.platform == "cpu":
-            reason = kernel.unavailable_reason(architecture("small", 1))
+            reason = kernel.unavailable_reason(small_cnn(channels=1, classes=10))
             facts["engine"] = f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel"
         if self.json:
             show_json(facts)

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from zoojax.architectures.base import Architecture, architecture
+from zoojax.architectures.base import Architecture
+from zoojax.architectures.registry import architecture
 from zoojax.errors import ZoojaxError
 from zoojax.hyper_representation.dataset import Split
 from zoojax.hyper_representation.settings import Settings

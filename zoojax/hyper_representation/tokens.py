@@ -16,8 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from zoojax.architectures import cnn
-from zoojax.architectures.base import Architecture
+from zoojax.architectures.base import Architecture, variable_shapes
 from zoojax.errors import ZoojaxError
 
 TokenKind = Literal["neuron", "chunk"]
@@ -47,7 +46,7 @@ def shapes(arch: Architecture) -> dict[str, dict[str, tuple[int, ...]]]:
     Returns:
         Shapes by layer and leaf: {"conv1": {"kernel": (5, 5, 1, 8), "bias": (8,)}, ...}.
     """
-    tree = jax.eval_shape(lambda: cnn.init_params(arch, "uniform", 0))
+    tree = variable_shapes(arch)["params"]
     return {
         layer: {name: tuple(tree[layer][name].shape) for name in ("kernel", "bias")}
         for layer in arch.layers

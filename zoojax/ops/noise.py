@@ -10,9 +10,11 @@ This file defines the stream, and the CPU kernel reproduces it. The stream does 
 JAX's version or flags.
 """
 
+import functools
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -22,47 +24,42 @@ from zoojax.errors import ZoojaxError
 _ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
 _PARITY = np.uint32(0x1BD11BDA)
 # Noise slots of one step: one per layer for the layer's own noise, then one per layer for the
-# dropout after it.
+# dropout after it. Networks of more than eight layers have more, a power of two.
 SLOTS = 16
 
 
-class Noise(NamedTuple):
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["key", "counter"], meta_fields=["slots"]
+)
+@dataclass(frozen=True)
+class Noise:
     """The noise source of one training step of one member.
 
     Attributes:
         key: Key of the member and epoch, [2] uint32.
-        counter: Upper word of the counter: SLOTS times the step, plus the slot of the layer;
+        counter: Upper word of the counter: `slots` times the step, plus the slot of the layer;
             scalar uint32.
+        slots: Slots of a step (static).
     """
 
     key: Array
     counter: Array
+    slots: int = SLOTS
 
     def at(self, slot: int) -> "Noise":
         """Returns the noise source of one layer.
 
         Args:
-            slot: The layer's slot within the step, below SLOTS.
+            slot: The layer's slot within the step, below `slots`.
 
         Raises:
             ZoojaxError: If a step has no such slot (it would use noise of the next step).
         """
-        if not 0 <= slot < SLOTS:
-            raise ZoojaxError(f"noise slot {slot} is not one of the {SLOTS} noise slots of a step")
-        return Noise(self.key, self.counter + np.uint32(slot))
-
-
-def check_slots(layers: int) -> None:
-    """Checks that a step has enough noise slots for a network.
-
-    Args:
-        layers: Number of layers of the network.
-
-    Raises:
-        ZoojaxError: If there are too many.
-    """
-    if 2 * layers > SLOTS:
-        raise ZoojaxError(f"networks have at most {SLOTS // 2} layers, not {layers}")
+        if not 0 <= slot < self.slots:
+            raise ZoojaxError(
+                f"noise slot {slot} is not one of the {self.slots} noise slots of a step"
+            )
+        return Noise(self.key, self.counter + np.uint32(slot), self.slots)
 
 
 def threefry2x32(key: Array, x0: Array, x1: Array, rounds: int = 13) -> tuple[Array, Array]:

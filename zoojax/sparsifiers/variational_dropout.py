@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from zoojax.architectures.parameters import flat_layers, is_conv, nested_layers
 from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.base import Loss, Sparsifier
 
@@ -45,8 +46,8 @@ def log_alpha(log_sigma2: Array, weight: Array, clip: float) -> Array:
     return jnp.clip(raw, -clip, clip)
 
 
-def _layer_clip(layer: str) -> float:
-    return LOG_ALPHA_CLIP["conv" if layer.startswith("conv") else "fc"]
+def _layer_clip(leaves: dict[str, Any]) -> float:
+    return LOG_ALPHA_CLIP["conv" if is_conv(leaves) else "fc"]
 
 
 def log_alphas(params: dict, log_sigma2: dict) -> dict:
@@ -59,13 +60,16 @@ def log_alphas(params: dict, log_sigma2: dict) -> dict:
     Returns:
         log alpha in the structure of `log_sigma2`.
     """
-    return {
-        layer: {
-            name: log_alpha(value, params[layer][name], _layer_clip(layer))
-            for name, value in leaves.items()
+    layers = flat_layers(params)
+    return nested_layers(
+        {
+            path: {
+                name: log_alpha(value, layers[path][name], _layer_clip(layers[path]))
+                for name, value in leaves.items()
+            }
+            for path, leaves in flat_layers(log_sigma2).items()
         }
-        for layer, leaves in log_sigma2.items()
-    }
+    )
 
 
 @jax.jit
@@ -79,16 +83,19 @@ def apply_threshold(params: dict, log_sigma2: dict) -> dict:
     Returns:
         The thresholded parameters.
     """
-    alphas = log_alphas(params, log_sigma2)
-    return {
-        layer: {
-            name: jnp.where(alphas[layer][name] >= LOG_ALPHA_THRESHOLD, 0.0, value)
-            if name in alphas[layer]
-            else value
-            for name, value in leaves.items()
+    alphas = flat_layers(log_alphas(params, log_sigma2))
+
+    def threshold(path: str, name: str, value: Array) -> Array:
+        if name not in alphas.get(path, {}):
+            return value
+        return jnp.where(alphas[path][name] >= LOG_ALPHA_THRESHOLD, 0.0, value)
+
+    return nested_layers(
+        {
+            path: {name: threshold(path, name, value) for name, value in leaves.items()}
+            for path, leaves in flat_layers(params).items()
         }
-        for layer, leaves in params.items()
-    }
+    )
 
 
 def kl(params: dict, log_sigma2: dict) -> Array:
@@ -132,17 +139,20 @@ def init_log_sigma2(params: dict, variant: str) -> dict:
         Arrays shaped like the variational parameters, by layer and name.
     """
 
-    def variational_names(layer: str) -> tuple[str, ...]:
-        has_variational_bias = variant == "released" and layer.startswith("conv")
+    def variational_names(leaves: dict[str, Any]) -> tuple[str, ...]:
+        has_variational_bias = variant == "released" and is_conv(leaves) and "bias" in leaves
         return ("bias", "kernel") if has_variational_bias else ("kernel",)
 
-    return {
-        layer: {
-            name: np.full(leaves[name].shape, INIT_LOG_SIGMA2, leaves[name].dtype)
-            for name in variational_names(layer)
+    return nested_layers(
+        {
+            path: {
+                name: np.full(leaves[name].shape, INIT_LOG_SIGMA2, leaves[name].dtype)
+                for name in variational_names(leaves)
+            }
+            for path, leaves in flat_layers(params).items()
+            if "kernel" in leaves
         }
-        for layer, leaves in params.items()
-    }
+    )
 
 
 def variances(params: dict, log_sigma2: dict) -> dict:
@@ -155,13 +165,16 @@ def variances(params: dict, log_sigma2: dict) -> dict:
     Returns:
         Variances in the structure of `log_sigma2`.
     """
-    alphas = log_alphas(params, log_sigma2)
-    return {
-        layer: {
-            name: jnp.exp(alpha) * jnp.square(params[layer][name]) for name, alpha in leaves.items()
+    layers = flat_layers(params)
+    return nested_layers(
+        {
+            path: {
+                name: jnp.exp(alpha) * jnp.square(layers[path][name])
+                for name, alpha in leaves.items()
+            }
+            for path, leaves in flat_layers(log_alphas(params, log_sigma2)).items()
         }
-        for layer, leaves in alphas.items()
-    }
+    )
 
 
 @dataclass(frozen=True)
@@ -224,8 +237,9 @@ class VariationalDropout(Sparsifier):
         if self.variant != "released":
             return None
         variational = jax.eval_shape(lambda p: init_log_sigma2(p, self.variant), params)
+        layers = flat_layers(params)
         return {
-            layer: params[layer]["bias"]
-            for layer, leaves in variational.items()
-            if "bias" not in leaves
+            path: layers[path]["bias"]
+            for path, leaves in flat_layers(variational).items()
+            if "bias" not in leaves and "bias" in layers[path]
         }

@@ -10,8 +10,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from zoojax import ops
-from zoojax.architectures.base import ConvSpec
-from zoojax.architectures.layers import KernelInit, add_bias, conv_params, dense_params
+from zoojax.architectures.layers import (
+    ConvSpec,
+    KernelInit,
+    Layers,
+    add_bias,
+    conv_params,
+    dense_params,
+)
 from zoojax.ops import Noise
 
 # Keeps the square root differentiable for input patches that are all zero.
@@ -65,3 +71,6 @@ class VariationalDense(nn.Module):
 
 def _sample(mean: Array, variance: Array, normal: Array) -> Array:
     return mean + jnp.sqrt(variance + _VARIANCE_FLOOR) * normal
+
+
+VARIATIONAL = Layers(VariationalConv, VariationalDense)

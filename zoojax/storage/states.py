@@ -3,25 +3,20 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import polars as pl
 
-from zoojax.architectures import cnn
-from zoojax.architectures.base import Architecture
+from zoojax.architectures.base import Architecture, variable_shapes
 from zoojax.architectures.parameters import pack_bits, unpack_bits
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.storage.zoo_config import ZooConfig
 
 Tree = dict[str, Any]
-
-
-@functools.cache
-def param_shapes(arch: Architecture) -> Tree:
-    """Shapes and dtypes of one member's parameters, as `jax.ShapeDtypeStruct`."""
-    return jax.eval_shape(lambda: cnn.init_params(arch, "uniform", 0))
+# Entry of a saved state with the network's collections.
+COLLECTIONS = "collections"
 
 
 @functools.cache
@@ -30,7 +25,7 @@ def _parts(arch: Architecture, sparsifier: Sparsifier) -> tuple[Tree, Tree]:
     columns = sparsifier.per_member.values()
     ranges = {name: sparsifier.column_ranges.get(name, (0.0, 0.0)) for name in columns}
     table = pl.DataFrame({"seed": [0], **{name: [float(low)] for name, (low, _) in ranges.items()}})
-    params = param_shapes(arch)
+    params = variable_shapes(arch)["params"]
     values = jax.tree.map(lambda x: x[0], sparsifier.member_values(table, params))
     return jax.eval_shape(sparsifier.init, params, values)
 
@@ -44,10 +39,14 @@ def state_like(config: ZooConfig, members: int) -> Tree:
 
     Returns:
         A pytree of `jax.ShapeDtypeStruct`: {"params"} and the other parts of the sparsifier's
-        state. Fixed parts that consist of bool arrays are packed into bits.
+        state; {"collections"} if the architecture has any. Fixed parts that consist of bool
+        arrays are packed into bits.
     """
     trainable, fixed = _parts(config.shape, config.sparsifier)
     member = {**trainable, **{name: _packed_like(tree) for name, tree in fixed.items()}}
+    collections = {n: t for n, t in variable_shapes(config.shape).items() if n != "params"}
+    if collections:
+        member[COLLECTIONS] = collections
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), member)
 
 
@@ -61,17 +60,32 @@ def optional_like(config: ZooConfig, members: int) -> dict[str, Tree | None]:
     Returns:
         {"unused": pytree of `jax.ShapeDtypeStruct`}, or {"unused": None} if there are none.
     """
-    unused = config.sparsifier.unused(param_shapes(config.shape))
+    unused = config.sparsifier.unused(variable_shapes(config.shape)["params"])
     stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), unused)
     return {"unused": stacked}
 
 
-def split_state(config: ZooConfig, state: Tree) -> tuple[Tree, Tree]:
-    """Splits a saved state into the (trainable, fixed) parts of the zoo's sparsifier."""
+class StateParts(NamedTuple):
+    """Parts of a state, of one member or stacked; see `zoojax.training.loop.TrainState`."""
+
+    trainable: Tree
+    fixed: Tree
+    collections: Tree
+
+    def joined(self) -> Tree:
+        """Returns the state as it is saved: the parts by name, in one dict."""
+        collections = {COLLECTIONS: self.collections} if self.collections else {}
+        return {**self.trainable, **self.fixed, **collections}
+
+
+def split_state(config: ZooConfig, state: Tree) -> StateParts:
+    """Splits a saved state into its parts."""
     fixed = _parts(config.shape, config.sparsifier)[1]
-    return (
-        {name: part for name, part in state.items() if name not in fixed},
-        {name: part for name, part in state.items() if name in fixed},
+    rest = {name: part for name, part in state.items() if name != COLLECTIONS}
+    return StateParts(
+        {name: part for name, part in rest.items() if name not in fixed},
+        {name: part for name, part in rest.items() if name in fixed},
+        state.get(COLLECTIONS, {}),
     )
 
 
@@ -79,7 +93,8 @@ def effective_params(config: ZooConfig, state: Tree) -> Tree:
     """Returns the stacked parameters that the members of a stacked state are evaluated with."""
     if type(config.sparsifier).effective is Sparsifier.effective:
         return state["params"]
-    return jax.device_get(_effective(config.sparsifier)(*split_state(config, state)))
+    parts = split_state(config, state)
+    return jax.device_get(_effective(config.sparsifier)(parts.trainable, parts.fixed))
 
 
 @functools.cache

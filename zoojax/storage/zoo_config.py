@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import msgspec
 import polars as pl
 
-from zoojax.architectures.base import Architecture, architecture
+from zoojax.architectures.base import Architecture
+from zoojax.architectures.registry import architecture
 from zoojax.datasets.specs import DataSpec
 from zoojax.json_fields import (
     ArchitectureName,

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from zoojax.runtime import population, signals
+from zoojax.storage.states import StateParts
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.training import engine, loop
 from zoojax.training.programs import ProgramSpec
@@ -76,8 +77,7 @@ def make_blocks(
     config: ZooConfig,
     members_table: pl.DataFrame,
     mesh,
-    trainable: dict,
-    fixed: dict,
+    parts: StateParts,
     optimizer: dict | None,
 ) -> list[MemberBlock]:
     """Splits a population into blocks and places them on the devices.
@@ -86,8 +86,7 @@ def make_blocks(
         config: Config of the zoo.
         members_table: One row per member.
         mesh: The devices.
-        trainable: Trainable parts of the states, stacked by member.
-        fixed: Fixed parts of the states, stacked by member.
+        parts: Parts of the states, stacked by member.
         optimizer: Saved optimizer state by optimizer name, stacked by member; None starts
             from zero moments.
 
@@ -97,9 +96,9 @@ def make_blocks(
     blocks, hyperparams = [], stack_hyperparams(members_table)
     for spec, positions in group_by_program(config, members_table).items():
         for members in population.blocks(positions, config.chunk, mesh):
-            parts = population.take((trainable, fixed), members)
+            block_parts = population.take(parts, members)
             # On the host: sharding a device array would compile a slice of every leaf.
-            state = jax.device_get(init_states(spec.optimizer)(*parts))
+            state = jax.device_get(init_states(spec.optimizer)(block_parts))
             if optimizer is not None:
                 saved = population.take(optimizer[spec.optimizer], members)
                 moments = flax.serialization.from_state_dict(state.optimizer, saved)
@@ -111,9 +110,13 @@ def make_blocks(
 
 
 @functools.cache
-def init_states(optimizer: str) -> Callable[[dict, dict], loop.TrainState]:
-    """Returns a compiled function from stacked (trainable, fixed) to initial states."""
-    return jax.jit(jax.vmap(lambda t, f: loop.init_state(t, f, optimizer)))
+def init_states(optimizer: str) -> Callable[[StateParts], loop.TrainState]:
+    """Returns a compiled function from stacked parts to initial states."""
+
+    def init(parts: StateParts) -> loop.TrainState:
+        return loop.init_state(parts.trainable, parts.fixed, optimizer, parts.collections)
+
+    return jax.jit(jax.vmap(init))
 
 
 def gather_in_order(blocks: list[MemberBlock], trees: list[Any], members: int | None = None) -> Any:

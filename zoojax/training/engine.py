@@ -6,6 +6,7 @@ module that chooses between engines.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,20 +14,22 @@ import numpy as np
 import optax
 from jax import Array
 
-from zoojax.architectures import cnn
-from zoojax.architectures.base import Architecture
-from zoojax.architectures.cnn import CNN
+from zoojax.architectures.base import Architecture, logits, training_logits
 from zoojax.ops import Noise, kernel
+from zoojax.ops.kernel.spec import NetworkSizes
 from zoojax.sparsifiers.base import Batch
-from zoojax.sparsifiers.variational_layers import VariationalConv, VariationalDense
+from zoojax.sparsifiers.variational_layers import VARIATIONAL
 
 ENGINES = ("xla", "kernel")
-# (params, variances or None, batch, noise or None, dropout rate or None)
-# -> (mean cross entropy, weighted number of correct predictions).
+Collections = dict[str, Any]
+# (params, variances or None, collections, batch, noise or None, dropout rate or None)
+# -> (mean cross entropy, (weighted number of correct predictions, updated collections)).
 MemberLoss = Callable[
-    [dict, dict | None, Batch, Noise | None, Array | np.ndarray | None],
-    tuple[Array, Array],
+    [dict, dict | None, Collections, Batch, Noise | None, Array | np.ndarray | None],
+    tuple[Array, tuple[Array, Collections]],
 ]
+# `init` is used only to initialize members.
+_INIT = "uniform"
 # Images per forward pass of the Linen model: small enough that the activations of a block stay
 # in the cache.
 _EVALUATION_BATCH = 16
@@ -42,7 +45,10 @@ def engine(arch: Architecture, platform: str) -> str:
     Returns:
         A name of ENGINES.
     """
-    return "kernel" if platform == "cpu" and kernel.unavailable_reason(arch) is None else "xla"
+    sizes = arch.kernel
+    if platform != "cpu" or sizes is None or kernel.unavailable_reason(sizes) is not None:
+        return "xla"
+    return "kernel"
 
 
 def loss(arch: Architecture, activation: str, engine: str) -> MemberLoss:
@@ -59,32 +65,44 @@ def loss(arch: Architecture, activation: str, engine: str) -> MemberLoss:
     if engine == "xla":
         return _xla_loss(arch, activation)
 
-    def kernel_loss(params, variances, batch, noise, dropout_rate):
+    def kernel_loss(params, variances, collections, batch, noise, dropout_rate):
         images, labels, weights, indices = batch
         indices = jnp.arange(len(labels), dtype=jnp.int32) if indices is None else indices
-        return kernel.loss(
-            *(arch, activation, params, variances, images, labels, indices),
+        loss, num_correct = kernel.loss(
+            *(_sizes(arch), activation, params, variances, images, labels, indices),
             weights.astype(jnp.float32),
             *(noise, dropout_rate),
         )
+        return loss, (num_correct, collections)
 
     return kernel_loss
 
 
-def _xla_loss(arch: Architecture, activation: str) -> MemberLoss:
-    dense = CNN(arch, activation)
-    variational = CNN(arch, activation, conv=VariationalConv, dense=VariationalDense)
+def _sizes(arch: Architecture) -> NetworkSizes:
+    sizes = arch.kernel
+    assert sizes is not None, f"architecture {arch.name} has no kernel"
+    return sizes
 
-    def xla_loss(params, variances, batch, noise, dropout_rate):
+
+def _xla_loss(arch: Architecture, activation: str) -> MemberLoss:
+    plain = arch.module(activation, _INIT)
+    variational = arch.module(activation, _INIT, VARIATIONAL)
+
+    def xla_loss(params, variances, collections, batch, noise, dropout_rate):
         batch = batch.gather()
-        model, variables = dense, {"params": params}
+        module, variables = plain, {"params": params, **collections}
         if variances is not None:
-            model, variables = variational, {"params": params, "variance": variances}
-        logits = cnn.logits(model, variables, batch.images, noise, dropout_rate)
-        correct = (jnp.argmax(logits, axis=-1) == batch.labels) * batch.weights
-        return cross_entropy(logits, batch), jnp.sum(correct)
+            module, variables = variational, {**variables, "variance": variances}
+        outputs, updated = training_logits(
+            module, variables, batch.images, noise, dropout_rate, batch.weights > 0
+        )
+        return cross_entropy(outputs, batch), (_num_correct(outputs, batch), updated)
 
     return xla_loss
+
+
+def _num_correct(logits: Array, batch: Batch) -> Array:
+    return jnp.sum((jnp.argmax(logits, axis=-1) == batch.labels) * batch.weights)
 
 
 def cross_entropy(logits: Array, batch: Batch) -> Array:
@@ -102,7 +120,12 @@ def cross_entropy(logits: Array, batch: Batch) -> Array:
 
 
 def evaluate(
-    arch: Architecture, activation: str, engine: str, params: dict, images: Array, labels: Array
+    arch: Architecture,
+    activation: str,
+    engine: str,
+    variables: dict[str, Any],
+    images: Array,
+    labels: Array,
 ) -> dict[str, Array]:
     """Computes the mean cross entropy and accuracy of one member on a set of images.
 
@@ -110,7 +133,8 @@ def evaluate(
         arch: Architecture of the member.
         activation: A name of `zoojax.architectures.layers.ACTIVATIONS`.
         engine: A name of ENGINES.
-        params: Parameters of the member, already masked or thresholded.
+        variables: Variables of the member: {"params": ...}, already masked or thresholded, and
+            the collections.
         images: [n, H, W, C].
         labels: [n] int32.
 
@@ -118,14 +142,16 @@ def evaluate(
         {"loss": scalar, "acc": scalar in [0, 1]}.
     """
     if engine == "kernel":
-        loss_sum, num_correct, _ = kernel.evaluate(arch, activation, params, images, labels)
+        loss_sum, num_correct, _ = kernel.evaluate(
+            _sizes(arch), activation, variables["params"], images, labels
+        )
     else:
-        loss_sum, num_correct = _xla_sums(_xla_loss(arch, activation), params, images, labels)
+        loss_sum, num_correct = _xla_sums(arch, activation, variables, images, labels)
     return {"loss": loss_sum / labels.shape[0], "acc": num_correct / labels.shape[0]}
 
 
 def predictions(
-    arch: Architecture, activation: str, engine: str, params: dict, images: Array
+    arch: Architecture, activation: str, engine: str, variables: dict[str, Any], images: Array
 ) -> Array:
     """Predicts the classes of images with one member.
 
@@ -133,7 +159,7 @@ def predictions(
         arch: Architecture of the member.
         activation: A name of `zoojax.architectures.layers.ACTIVATIONS`.
         engine: A name of ENGINES.
-        params: Parameters of the member, already masked or thresholded.
+        variables: Variables of the member; see `evaluate`.
         images: [n, H, W, C].
 
     Returns:
@@ -141,27 +167,30 @@ def predictions(
     """
     labels = jnp.zeros(images.shape[0], jnp.int32)
     if engine == "kernel":
-        return kernel.evaluate(arch, activation, params, images, labels)[2]
-    model = CNN(arch, activation)
+        return kernel.evaluate(_sizes(arch), activation, variables["params"], images, labels)[2]
+    module = arch.module(activation, _INIT)
 
     def body(_, batch):
-        logits = cnn.logits(model, {"params": params}, batch.images)
-        return None, jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        outputs = logits(module, variables, batch.images)
+        return None, jnp.argmax(outputs, axis=-1).astype(jnp.int32)
 
     classes = jax.lax.scan(body, None, evaluation_batches(images, labels))[1]
     return classes.reshape(-1)[: images.shape[0]]
 
 
-def _xla_sums(loss: MemberLoss, params: dict, images: Array, labels: Array) -> tuple[Array, Array]:
+def _xla_sums(
+    arch: Architecture, activation: str, variables: dict[str, Any], images: Array, labels: Array
+) -> tuple[Array, Array]:
     """Sums of the loss and of correct predictions over a set."""
+    module = arch.module(activation, _INIT)
 
     def body(carry, batch):
-        mean, num_correct = loss(params, None, batch, None, None)
-        return (carry[0] + mean * jnp.sum(batch.weights), carry[1] + num_correct), None
+        outputs = logits(module, variables, batch.images)
+        loss_sum = cross_entropy(outputs, batch) * jnp.sum(batch.weights)
+        return (carry[0] + loss_sum, carry[1] + _num_correct(outputs, batch)), None
 
-    return jax.lax.scan(body, (jnp.float32(0), jnp.float32(0)), evaluation_batches(images, labels))[
-        0
-    ]
+    zeros = jnp.float32(0), jnp.float32(0)
+    return jax.lax.scan(body, zeros, evaluation_batches(images, labels))[0]
 
 
 def evaluation_batches(images: Array, labels: Array) -> Batch:

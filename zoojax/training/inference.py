@@ -10,9 +10,10 @@ import numpy as np
 import polars as pl
 
 from zoojax.datasets import specs
+from zoojax.errors import ZoojaxError
 from zoojax.runtime import distributed, population, signals
 from zoojax.sparsifiers.dense import Dense
-from zoojax.storage.states import split_state
+from zoojax.storage.states import StateParts, split_state
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.training import engine, programs
@@ -41,8 +42,8 @@ def evaluate(zoo: Zoo, images: specs.ImageSet, epoch: int | None = None) -> pl.D
     epoch = zoo.newest_epoch if epoch is None else epoch
     mesh, rows = population.make_mesh(), distributed.local_rows(len(zoo))
     splits = population.replicate(programs.splits(images), mesh)
-    state, fixed = split_state(zoo.config, zoo.state(epoch, rows=rows))
-    blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, state, fixed, None)
+    parts = split_state(zoo.config, zoo.state(epoch, rows=rows))
+    blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, parts, None)
     local_table = metrics_table(
         zoo.members_table[rows], epoch, blocks, evaluate_blocks(blocks, splits, mesh)
     )
@@ -65,8 +66,8 @@ def predict(zoo: Zoo, images: np.ndarray, epoch: int | None = None) -> np.ndarra
             shape or type.
     """
     images = checked_images(zoo.config.shape, images)
-    state, fixed = split_state(zoo.config, zoo.state(epoch))
-    return _predict(zoo.config, zoo.members_table, state, fixed, images)
+    parts = split_state(zoo.config, zoo.state(epoch))
+    return _predict(zoo.config, zoo.members_table, parts, images)
 
 
 def predict_params(
@@ -85,22 +86,28 @@ def predict_params(
         Predicted classes, [members, n] uint16, in the order of the rows.
 
     Raises:
-        ZoojaxError: If the parameters or images have the wrong shape or type.
+        ZoojaxError: If the parameters or images have the wrong shape or type, or the architecture
+            has collections such as batch statistics.
     """
+    if config.shape.collections:
+        listed = ", ".join(config.shape.collections)
+        raise ZoojaxError(
+            f"members of architecture {config.shape.name} also need {listed}: predict with a zoo"
+        )
     images = checked_images(config.shape, images)
     params = checked_params(config.shape, params, len(members_table))
     name = engine.engine(config.shape, jax.default_backend())
     chunk = population.default_chunk(len(members_table), population.make_mesh(), name)
     config = replace(config, sparsifier=Dense(), chunk=chunk)
-    return _predict(config, members_table, {"params": params}, {}, images)
+    return _predict(config, members_table, StateParts({"params": params}, {}, {}), images)
 
 
 def _predict(
-    config: ZooConfig, members_table: pl.DataFrame, trainable: dict, fixed: dict, images: np.ndarray
+    config: ZooConfig, members_table: pl.DataFrame, parts: StateParts, images: np.ndarray
 ) -> np.ndarray:
     mesh = population.make_mesh()
     replicated = population.replicate(images, mesh)
-    blocks = make_blocks(config, members_table, mesh, trainable, fixed, None)
+    blocks = make_blocks(config, members_table, mesh, parts, None)
     compiled = {b.spec: _jitted_predictions(b.spec, mesh) for b in blocks}
 
     def predict_block(block: MemberBlock) -> np.ndarray:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from zoojax.architectures.base import Architecture
+from zoojax.architectures.parameters import flat_layers, nested_layers
 from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
@@ -60,6 +61,7 @@ def checked_params(arch: Architecture, params: Any, members: int) -> dict[str, d
     if not members:
         raise ZoojaxError("there are no members; give at least one")
     shapes = arch.parameter_shapes()
+    params = _flat(params)
     _check_names("params", params, shapes)
     checked: dict[str, dict] = {}
     for layer, leaves in shapes.items():
@@ -74,7 +76,14 @@ def checked_params(arch: Architecture, params: Any, members: int) -> dict[str, d
                     f"{layer}/{name} has shape {array.shape}; give {(members, *shape)}"
                 )
             checked[layer][name] = _float32(array)
-    return checked
+    return nested_layers(checked)
+
+
+def _flat(params: Any) -> Any:
+    """Parameters by layer path; anything malformed is left to the checks that follow."""
+    if not isinstance(params, Mapping) or not all(isinstance(x, dict) for x in params.values()):
+        return params
+    return flat_layers(dict(params))
 
 
 def check_image_set(arch: Architecture, images: ImageSet) -> None:

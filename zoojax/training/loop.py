@@ -13,6 +13,7 @@ from jax import Array
 
 from zoojax import keys
 from zoojax.ops import Noise
+from zoojax.ops.noise import SLOTS
 from zoojax.optimizers import OPTIMIZERS
 from zoojax.sparsifiers.base import Batch, Sparsifier, Update
 from zoojax.training.engine import MemberLoss
@@ -41,25 +42,30 @@ class TrainState(NamedTuple):
         trainable: {"params": ...} and whatever else the sparsifier trains.
         fixed: What the sparsifier keeps but does not train, such as {"mask": ...}.
         optimizer: Moments of the optimizer.
+        collections: Variables of the network that are not parameters, such as batch statistics.
     """
 
     trainable: dict[str, Any]
     fixed: dict[str, Any]
     optimizer: Any
+    collections: dict[str, Any]
 
 
-def init_state(trainable: dict, fixed: dict, optimizer: str) -> TrainState:
+def init_state(
+    trainable: dict, fixed: dict, optimizer: str, collections: dict | None = None
+) -> TrainState:
     """Creates the state before the first step, with zero moments.
 
     Args:
         trainable: Trainable part of the state.
         fixed: Fixed part of the state.
         optimizer: A name of OPTIMIZERS.
+        collections: Collections of the network; None without any.
 
     Returns:
         The state.
     """
-    return TrainState(trainable, fixed, OPTIMIZERS[optimizer].init(trainable))
+    return TrainState(trainable, fixed, OPTIMIZERS[optimizer].init(trainable), collections or {})
 
 
 def train_step(
@@ -94,12 +100,13 @@ def train_step(
     rate = hyperparams.dropout if dropout else None
 
     def batch_loss(params, variances=None):
-        return member_loss(params, variances, batch, noise, rate)
+        return member_loss(params, variances, state.collections, batch, noise, rate)
 
     def objective(trainable):
         return sparsifier.objective(batch_loss, trainable, state.fixed, epoch)
 
-    (loss, num_correct), gradients = jax.value_and_grad(objective, has_aux=True)(state.trainable)
+    value_and_gradients = jax.value_and_grad(objective, has_aux=True)
+    (loss, (num_correct, collections)), gradients = value_and_gradients(state.trainable)
     grads = jax.tree.map(lambda g, p: g + hyperparams.weight_decay * p, gradients, state.trainable)
     updates, moments = OPTIMIZERS[optimizer].update(grads, state.optimizer)
     trainable = jax.tree.map(
@@ -110,7 +117,8 @@ def train_step(
         key = keys.stream_key(hyperparams.seed, "sparsifier", epoch)
         update = Update(epoch, step, gradients, jax.random.fold_in(key, step + 1))
         trainable, fixed = sparsifier.update(trainable, fixed, update)
-    return TrainState(sparsifier.project(trainable, fixed), fixed, moments), loss, num_correct
+    trainable = sparsifier.project(trainable, fixed)
+    return TrainState(trainable, fixed, moments, collections), loss, num_correct
 
 
 def train_epoch(
@@ -125,6 +133,7 @@ def train_epoch(
     labels: Array,
     order: Array,
     epoch: Array,
+    noise_slots: int = SLOTS,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Trains one member for one epoch.
 
@@ -140,6 +149,7 @@ def train_epoch(
         labels: Their classes, [n] int32.
         order: Positions of the images in training order, usually a permutation of range(n).
         epoch: Epoch being trained, counted from 1.
+        noise_slots: Noise slots per step (static); see `Architecture.noise_slots`.
 
     Returns:
         The state after the epoch, and {"train_loss", "train_acc"}: means of the objective and
@@ -160,7 +170,7 @@ def train_epoch(
         state, loss_sum, correct_sum = carry
         step, index, weight = xs
         batch = Batch(images, labels, weight, index)
-        step_noise = keys.step_noise(noise, step)
+        step_noise = keys.step_noise(noise, step, noise_slots)
         state, loss, num_correct = train_step(
             sparsifier,
             member_loss,

@@ -93,10 +93,11 @@ def evaluate_member(
         {"<name>_loss", "<name>_acc"} for every split, sparsities and {"finite"}, scalars.
     """
     params = spec.sparsifier.effective(state.trainable, state.fixed)
+    variables = {"params": params, **state.collections}
     measured = metrics.sparsity(params)
     for name, (images, labels) in splits.items():
         result = engine.evaluate(
-            spec.architecture, spec.activation, spec.engine, params, images, labels
+            spec.architecture, spec.activation, spec.engine, variables, images, labels
         )
         measured |= {f"{name}_{key}": value for key, value in result.items()}
     return measured | {"finite": metrics.is_finite(state.trainable)}
@@ -130,8 +131,9 @@ def predictions(spec: ProgramSpec, mesh: Mesh) -> Callable[[loop.TrainState, Arr
 
     def predict_member(state, images):
         params = spec.sparsifier.effective(state.trainable, state.fixed)
+        variables = {"params": params, **state.collections}
         shape, activation = spec.architecture, spec.activation
-        return engine.predictions(shape, activation, spec.engine, params, images)
+        return engine.predictions(shape, activation, spec.engine, variables, images)
 
     return vmap_members(predict_member, mesh, (0, None))
 
@@ -169,6 +171,7 @@ def epoch(
             labels,
             order,
             epoch,
+            spec.architecture.noise_slots,
         )
         measured = evaluate_member(spec, state, {"val": splits.val, "test": splits.test})
         return state, running | measured

@@ -10,7 +10,7 @@ import numpy as np
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population, signals
-from zoojax.storage.states import split_state, state_like
+from zoojax.storage.states import StateParts, split_state, state_like
 from zoojax.storage.writer import ZooWriter
 from zoojax.storage.zoo import OPTIMIZER, Zoo
 from zoojax.training import programs
@@ -22,6 +22,7 @@ from zoojax.training.blocks import (
     num_members,
 )
 from zoojax.training.inference import evaluate_blocks, metrics_table
+from zoojax.training.loop import TrainState
 
 
 class Progress(NamedTuple):
@@ -41,7 +42,7 @@ class Progress(NamedTuple):
 
 
 ProgressCallback = Callable[[Progress], None]
-InitialState = Callable[[slice], tuple[dict[str, Any], dict[str, Any]]]
+InitialState = Callable[[slice], StateParts]
 
 
 def train(
@@ -56,8 +57,8 @@ def train(
 
     Args:
         writer: Writer of the zoo, new or to be resumed.
-        initial: Function from rows of the members table to the stacked (trainable, fixed) parts
-            of the states at epoch 0; called only if epoch 0 is not saved yet.
+        initial: Function from rows of the members table to the stacked parts of the states at
+            epoch 0; called only if epoch 0 is not saved yet.
         images: Image set of the zoo.
         report: Progress callback, called at the start and after each block of each epoch; called
             once for a zoo that is already finished.
@@ -77,8 +78,7 @@ def train(
         return zoo
     splits = population.replicate(programs.splits(images), mesh)
     if last is None:
-        trainable, fixed = initial(rows)
-        blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, trainable, fixed, None)
+        blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, initial(rows), None)
         save = _prepare_save(writer, 0, blocks, evaluate_blocks(blocks, splits, mesh))
         last = 0
     else:
@@ -120,17 +120,15 @@ def _load_blocks(zoo: Zoo, rows: slice, mesh, epoch: int) -> list[MemberBlock]:
         raise ZoojaxError(f"{zoo.path} has no optimizer state; it cannot be trained further")
     # At epoch 0 all moments are zero.
     optimizer = zoo.optimizer_state(epoch, rows, _optimizer_state_like(zoo)) if epoch else None
-    trainable, fixed = split_state(zoo.config, zoo.state(epoch, rows=rows))
-    return make_blocks(zoo.config, zoo.members_table[rows], mesh, trainable, fixed, optimizer)
+    parts = split_state(zoo.config, zoo.state(epoch, rows=rows))
+    return make_blocks(zoo.config, zoo.members_table[rows], mesh, parts, optimizer)
 
 
 def _optimizer_state_like(zoo: Zoo) -> dict[str, Any]:
     """Shapes and dtypes of the saved optimizer state of a zoo."""
-    trainable, _ = split_state(zoo.config, state_like(zoo.config, len(zoo)))
+    parts = split_state(zoo.config, state_like(zoo.config, len(zoo)))
     return {
-        name: flax.serialization.to_state_dict(
-            jax.eval_shape(init_states(name), trainable, {}).optimizer
-        )
+        name: flax.serialization.to_state_dict(jax.eval_shape(init_states(name), parts).optimizer)
         for name in zoo.members_table["optimizer"].unique()
     }
 
@@ -144,7 +142,7 @@ def _prepare_save(
     """
     # Of the whole zoo: the members of this process may use fewer optimizers.
     optimizers = sorted(writer.zoo.members_table["optimizer"].unique())
-    state = gather_in_order(blocks, [{**b.state.trainable, **b.state.fixed} for b in blocks])
+    state = gather_in_order(blocks, [_parts(b.state).joined() for b in blocks])
     optimizer_state = _gather_optimizer_state(blocks, optimizers)
 
     def save() -> None:
@@ -165,8 +163,11 @@ def _gather_optimizer_state(blocks: list[MemberBlock], optimizers: list[str]) ->
         if matching:
             stacked = gather_in_order(matching, [b.state.optimizer for b in matching], total)
         else:
-            state = blocks[0].state
-            like = jax.eval_shape(init_states(name), state.trainable, state.fixed).optimizer
+            like = jax.eval_shape(init_states(name), _parts(blocks[0].state)).optimizer
             stacked = jax.tree.map(lambda x: np.zeros((total, *x.shape[1:]), x.dtype), like)
         result[name] = flax.serialization.to_state_dict(stacked)
     return result
+
+
+def _parts(state: TrainState) -> StateParts:
+    return StateParts(state.trainable, state.fixed, state.collections)
