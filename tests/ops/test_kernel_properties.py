@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tests.support.kernel import SMALL, needs_kernel
 from tests.support.torch_models import made_up_batch, made_up_params
 from zoojax.architectures import parameters
+from zoojax.architectures.cnn import CNNArchitecture
 from zoojax.architectures.layers import ACTIVATIONS, ConvSpec
 from zoojax.ops import kernel
 from zoojax.runtime import population

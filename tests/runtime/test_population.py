@@ -83,7 +83,7 @@ def sets(tmp_path_factory) -> programs.Splits:
 @functools.cache
 def untrained(kind: str) -> tuple[dict, dict]:
     """(trainable, fixed) of POOL members; tests train some of them."""
-    params = initial_params(ARCHITECTURE, ["uniform"] * POOL, list(range(POOL)))
+    params = initial_variables(ARCHITECTURE, ["uniform"] * POOL, list(range(POOL)))["params"]
     if kind == "mp":
         sizes = {k: int(w[0].size) for k, w in parameters.kernels(params).items()}
         counts = [magnitude.num_pruned(i / POOL, sizes, "global")["all"] for i in range(POOL)]
