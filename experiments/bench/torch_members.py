@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from zoojax.architectures import base
 from zoojax.architectures.base import Architecture
-from zoojax.converters.torch_models import CNN, kl
+from zoojax.converters.layouts.torch_models import CNN, kl
 
 _LEARNING_RATE, _WEIGHT_DECAY = 3e-4, 1e-3
 _IMAGES = 1000

@@ -9,19 +9,20 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.numpy import load_file
 from torch import nn
 from torch.nn.utils import prune
 
 from tests.support import zoo_fixtures
 from tests.support.conversions import load_tensors
+from tests.support.torch_models import params_to_torch
 from tests.support.torch_zoos import network, state
 from zoojax.architectures import cnn
 from zoojax.architectures.base import Architecture
-from zoojax.converters import layout
+from zoojax.converters.layouts.torch_models import CNN
 from zoojax.converters.safe_load import read_state
 from zoojax.converters.sources import from_trials
-from zoojax.converters.torch_models import CNN
 from zoojax.converters.torch_to_zoo import convert
 from zoojax.converters.verification import verify
 from zoojax.converters.zoo_to_torch import (
@@ -63,7 +64,7 @@ def torch_logits(module: nn.Module) -> np.ndarray:
 
 def test_states_load_strictly_and_have_the_same_logits(zoo, tmp_path):
     assert write_trials(zoo, tmp_path) == len(zoo.metrics)
-    kind = "vd" if zoo.config.kind == "vd" else "dense"
+    kind = "dense" if zoo.config.sparsifier.method == "mp" else zoo.config.sparsifier.method
     for position, name in enumerate(trial_names(zoo)):
         for epoch in zoo.epochs:
             tensors = load_tensors(tmp_path / name / f"checkpoint_{epoch:06d}" / "checkpoints")
@@ -132,7 +133,9 @@ def test_configs_and_reports_of_trial_folders(zoo, tmp_path):
         assert params["seed"] == row["seed"]
         assert params["optim::lr"] == row["learning_rate"]
         assert params["model::o_dim"] == zoo.config.classes
-        assert params["model::type"] == ("CNN_ARD" if zoo.config.kind == "vd" else "CNN")
+        assert params["model::type"] == (
+            "CNN_ARD" if zoo.config.sparsifier.method == "vd" else "CNN"
+        )
         assert params.get("prune::amount") == row.get("ratio")
         lines = (tmp_path / name / "result.json").read_text().splitlines()
         metrics = zoo.metrics.filter(pl.col("member") == row["id"]).sort("epoch")
@@ -160,7 +163,10 @@ def test_complete_files_are_not_written_again(tmp_path_factory, tmp_path):
 
 def test_stacked_safetensors(zoo, tmp_path):
     assert write_safetensors(zoo, tmp_path, epochs=[2]) == 1
-    stacked = load_file(tmp_path / "epoch_000002.safetensors")
+    file = tmp_path / "epoch_000002.safetensors"
+    with safe_open(file, "np") as content:
+        assert content.metadata()["kind"] == zoo.config.sparsifier.method
+    stacked = load_file(file)
     write_trials(zoo, tmp_path / "trials", epochs=[2], keep_masks=True)
     for position, name in enumerate(trial_names(zoo)):
         single = read_state(tmp_path / "trials" / name / "checkpoint_000002" / "checkpoints")
@@ -177,7 +183,7 @@ def test_state_dict_of_one_member(tmp_path_factory):
     np.testing.assert_allclose(
         torch_logits(module), zoojax_logits(zoo, 1, zoo_fixtures.EPOCHS), atol=1e-5
     )
-    expected = layout.params_to_torch(zoo.member(1), zoo.config.shape, dropout=False)
+    expected = params_to_torch(zoo.member(1), zoo.config.shape, dropout=False)
     assert zoo_fixtures.same_bits({k: v.numpy() for k, v in tensors.items()}, expected)
     first = state_dict(zoo, 1, 0)
     assert not torch.equal(first["module_list.0.weight"], tensors["module_list.0.weight"])

@@ -17,16 +17,17 @@ from tests.support.torch_models import (
     gradients,
     load,
     load_log_sigma2,
+    log_sigma2_to_flax,
     made_up_batch,
     nchw,
     numpy_state,
+    params_to_flax,
     torch_labels,
     torch_noises,
     trial,
 )
 from zoojax import keys
 from zoojax.architectures.base import architecture
-from zoojax.converters import layout
 from zoojax.sparsifiers import base, variational_dropout
 from zoojax.sparsifiers.variational_dropout import VARIANTS, VariationalDropout
 from zoojax.training import engine, loop, metrics
@@ -77,8 +78,8 @@ def member(state, arch, variant):
     """Converts a state dict, or gradients by name, to the trainable part of a state."""
     state = {name: np.asarray(value) for name, value in state.items()}
     return {
-        "params": layout.params_to_flax(state, arch),
-        "log_sigma2": layout.log_sigma2_to_flax(state, arch, variant),
+        "params": params_to_flax(state, arch),
+        "log_sigma2": log_sigma2_to_flax(state, arch, variant),
     }
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from zoojax import ops
 from zoojax.architectures import cnn
 from zoojax.architectures.base import Architecture
-from zoojax.converters import layout
+from zoojax.converters.layouts import cnn as layout
 from zoojax.datasets import loading, specs
 from zoojax.datasets.specs import DataSpec
 from zoojax.sparsifiers.base import Batch
@@ -182,6 +182,48 @@ def made_up_batch(arch: Architecture, count: int, seed: int = 0) -> Batch:
 # Conversion between zoojax and torch
 
 
+def layer_prefixes(state: Mapping[str, object], arch: Architecture) -> dict[str, str]:
+    """Maps layers to torch prefixes by their order: {"conv1": "module_list.0", ...}."""
+    prefixes = {n.rpartition(".")[0] for n in state if n.endswith((".weight", ".weight_orig"))}
+    return dict(zip(arch.layers, sorted(prefixes, key=layout.module_order), strict=True))
+
+
+def params_to_flax(state: Mapping[str, np.ndarray], arch: Architecture) -> dict[str, Any]:
+    """Converts a state dict, or gradients by name, to parameters; masks are applied."""
+    params = {}
+    for layer, prefix in layer_prefixes(state, arch).items():
+        if f"{prefix}.weight_orig" in state:
+            weight = state[f"{prefix}.weight_orig"] * state[f"{prefix}.weight_mask"]
+        else:
+            weight = state[f"{prefix}.weight"]
+        kernel = layout.kernel_to_flax(layer, weight, arch)
+        params[layer] = {"kernel": kernel, "bias": state[f"{prefix}.bias"]}
+    return params
+
+
+def log_sigma2_to_flax(
+    state: Mapping[str, np.ndarray], arch: Architecture, variant: str
+) -> dict[str, Any]:
+    """Extracts log sigma squared of the parameters that are variational in a variant."""
+    log_sigma2 = {}
+    for layer, prefix in layer_prefixes(state, arch).items():
+        weight = state[f"{prefix}.log_sigma2"]
+        log_sigma2[layer] = {"kernel": layout.kernel_to_flax(layer, weight, arch)}
+        if variant == "released" and weight.ndim == 4:
+            log_sigma2[layer]["bias"] = state[f"{prefix}.log_sigma2_bias"]
+    return log_sigma2
+
+
+def params_to_torch(params: Mapping, arch: Architecture, dropout: bool) -> dict[str, np.ndarray]:
+    """Converts the parameters of a member to a state dict with the zoos' module names."""
+    state = {}
+    for layer, prefix in zip(arch.layers, layout.default_prefixes(arch, dropout), strict=True):
+        kernel = layout.kernel_to_torch(layer, np.asarray(params[layer]["kernel"]), arch)
+        state[f"{prefix}.weight"] = np.ascontiguousarray(kernel)
+        state[f"{prefix}.bias"] = np.asarray(params[layer]["bias"])
+    return state
+
+
 def nchw(images: Array | np.ndarray) -> torch.Tensor:
     """Converts images, channels last, to a torch tensor, channels first."""
     return torch.tensor(np.asarray(images).transpose(0, 3, 1, 2))
@@ -205,7 +247,7 @@ def gradients(module: nn.Module) -> dict[str, np.ndarray]:
 
 def load(module: nn.Module, params: Mapping, arch: Architecture, dropout: bool = False) -> None:
     """Loads the parameters of a member into a torch module, except log sigma squared."""
-    state = layout.params_to_torch(params, arch, dropout)
+    state = params_to_torch(params, arch, dropout)
     wrong = module.load_state_dict({k: torch.tensor(v) for k, v in state.items()}, strict=False)
     assert not wrong.unexpected_keys
     assert not [name for name in wrong.missing_keys if "log_sigma2" not in name]

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from zoojax.architectures.base import Architecture, architecture
-from zoojax.converters.torch_models import CNN
+from zoojax.converters.layouts.torch_models import CNN
 
 torch.set_num_threads(1)
 
