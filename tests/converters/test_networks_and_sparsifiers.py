@@ -57,7 +57,7 @@ def test_sparsifiers_of_twins(tmp_path, kind, sparsifier):
 def sparsities(zoo) -> np.ndarray:
     """Fraction of the weights that are zero in evaluation, by member."""
     kernels = [layer["kernel"].reshape(len(zoo), -1) for layer in zoo.sparse_params(0).values()]
-    return np.float32((np.concatenate(kernels, axis=1) == 0).mean(axis=1))
+    return (np.concatenate(kernels, axis=1) == 0).mean(axis=1).astype(np.float32)
 
 
 def test_weights_under_a_mask_are_stored_but_not_evaluated(tmp_path):

@@ -2,6 +2,8 @@
 
 import functools
 import json
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,7 @@ from tests.support.torch_models import params_to_torch
 from tests.support.torch_zoos import network, state
 from zoojax.architectures import cnn
 from zoojax.architectures.base import Architecture
+from zoojax.architectures.parameters import kernels
 from zoojax.converters.layouts.torch_models import CNN
 from zoojax.converters.safe_load import read_state
 from zoojax.converters.sources import from_trials
@@ -33,6 +36,9 @@ from zoojax.converters.zoo_to_torch import (
 )
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population
+from zoojax.sparsifiers import registry
+from zoojax.sparsifiers.base import Sparsifier
+from zoojax.storage.writer import create_or_resume
 
 IMAGES = np.random.default_rng(0).standard_normal((5, 28, 28, 1), np.float32)
 
@@ -187,6 +193,51 @@ def test_state_dict_of_one_member(tmp_path_factory):
     assert zoo_fixtures.same_bits({k: v.numpy() for k, v in tensors.items()}, expected)
     first = state_dict(zoo, 1, 0)
     assert not torch.equal(first["module_list.0.weight"], tensors["module_list.0.weight"])
+
+
+@dataclass(frozen=True)
+class PlainTraining(Sparsifier):
+    """Stores only parameters."""
+
+    name: ClassVar = "plain_training"
+    label: ClassVar = "plain training"
+    short: ClassVar = "PT"
+    color: ClassVar = "#CC79A7"
+
+
+@dataclass(frozen=True)
+class FullMask(PlainTraining):
+    """Stores parameters and a mask."""
+
+    def init(self, params, values):
+        mask = {layer: jnp.ones_like(w, bool) for layer, w in kernels(params).items()}
+        return {"params": params}, {"mask": mask}
+
+
+@pytest.mark.parametrize("sparsifier", [PlainTraining(), FullMask()], ids=["params", "mask"])
+def test_sparsifier_without_torch_format_is_refused(
+    tmp_path_factory, tmp_path, monkeypatch, sparsifier
+):
+    """Even if its members could be written as plain weights."""
+    monkeypatch.setitem(registry._registered, sparsifier.name, type(sparsifier))
+    dense = zoo_fixtures.dense(tmp_path_factory)
+    config = replace(dense.config, sparsifier=sparsifier)
+    trainable, fixed = sparsifier.init(dense.params(0), {})
+    with create_or_resume(tmp_path / "twin", config, dense.members_table) as writer:
+        writer.append(0, {**trainable, **fixed}, None, dense.metrics.filter(pl.col("epoch") == 0))
+    message = (
+        "twin: no torch format is known for plain training, and it is not exported as a dense "
+        "zoo; for the weights that its members are evaluated with, use Zoo.sparse_params"
+    )
+    for export in (
+        lambda: write_trials(writer.zoo, tmp_path / "out"),
+        lambda: write_trials(writer.zoo, tmp_path / "out", keep_masks=True),
+        lambda: write_safetensors(writer.zoo, tmp_path / "out"),
+        lambda: state_dict(writer.zoo, 0),
+    ):
+        with pytest.raises(ZoojaxError, match=message):
+            export()
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_members_epochs_and_folders(tmp_path_factory, tmp_path):
