@@ -1,4 +1,4 @@
-"""Finds the network that most members have; a zoo holds members of one network and kind."""
+"""Finds the network that most members have; a zoo has members of one network and sparsifier."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -13,11 +13,11 @@ from zoojax.errors import ZoojaxError
 
 @dataclass(frozen=True)
 class CommonNetwork:
-    """The members with the most common network and kind.
+    """The members with the most common network and sparsifier.
 
     Attributes:
         sources: The sources of these members.
-        info: Their network and kind; layer names are those of one of them.
+        info: Their network and sparsifier; layer names are those of one of them.
         rejected: Reasons by place, of the states of all other members.
     """
 
@@ -80,8 +80,8 @@ def _inspect(source: Source, epoch: int) -> StateDictInfo:
     """
     state = source.states[epoch]()
     info = infer_network(state)
-    if info.kind == "mp":
-        masks = [state[f"{prefix}.weight_mask"] for prefix in info.prefixes]
+    masks = [state[name] for name in info.mask_names()]
+    if masks:
         pruned = 1 - sum(float((m != 0).sum()) for m in masks) / sum(m.size for m in masks)
         if pruned == 1 and reported_ratio(source) is None:
             raise UnknownNetworkError("its masks leave no weight, and it reports no prune::amount")
@@ -91,15 +91,20 @@ def _inspect(source: Source, epoch: int) -> StateDictInfo:
 
 
 def signature(info: StateDictInfo) -> Hashable:
-    """What the members of a zoo have in common: everything but the names of their layers."""
-    return info.architecture, info.kind, info.variant
+    """What the members of a zoo have in common: everything but the names of their layers.
+
+    Options of the sparsifier that torch files do not show, such as the scope of pruning, are
+    not compared.
+    """
+    return info.architecture, type(info.sparsifier), tuple(tensors for _, tensors in info.tensors)
 
 
 def describe(info: StateDictInfo) -> str:
-    """Describes a network and its kind in a few words."""
+    """Describes a network and its sparsifier in a few words."""
     net = info.architecture
-    kind = {"dense": "dense", "mp": "pruned", "vd": "variational"}[info.kind]
-    return f"{kind} {net.name} CNN, {net.channels} channel(s), {net.classes} classes"
+    return (
+        f"{info.layout.adjective} {net.name} CNN, {net.channels} channel(s), {net.classes} classes"
+    )
 
 
 def rejection_reason(error: Exception) -> str:

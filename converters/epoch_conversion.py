@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from zoojax.converters import layout, measurements
+from zoojax.converters import measurements
 from zoojax.converters.common_network import describe, rejection_reason, signature
 from zoojax.converters.members import Selection
 from zoojax.converters.reported import MetricUnits
@@ -17,11 +17,13 @@ from zoojax.converters.state_dicts import (
     StateDictInfo,
     UnknownNetworkError,
     infer_network,
+    missing_state,
     to_member,
 )
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import distributed, population
 from zoojax.storage.writer import ZooWriter
+from zoojax.storage.zoo_config import ZooConfig
 
 # Prefixes of the reasons that filters give. A resumed conversion reads them from rejects.csv.
 _TOO_LARGE, _INACCURATE = "its largest weight is", "its test accuracy is"
@@ -34,7 +36,8 @@ class LocalShare:
     Attributes:
         sources: Their sources.
         ids: Their ids.
-        info: The network and kind of the zoo.
+        info: The network and sparsifier of the members.
+        config: The config of the zoo.
         selection: The filters for states.
         units: The units of the reported metrics.
     """
@@ -42,6 +45,7 @@ class LocalShare:
     sources: list[Source]
     ids: pl.Series
     info: StateDictInfo
+    config: ZooConfig
     selection: Selection
     units: MetricUnits
 
@@ -106,7 +110,7 @@ def _convert(share: LocalShare, epoch: int) -> tuple[dict[str, Any], pl.DataFram
         Stacked arrays, NaN for members without a valid state; metrics of the others; reasons
         by place, of the states that are rejected.
     """
-    missing = _missing_state(share.info)
+    missing = missing_state(share.info)
     states: list[dict[str, Any]] = []
     rejected = {}
     for source in share.sources:
@@ -122,7 +126,9 @@ def _convert(share: LocalShare, epoch: int) -> tuple[dict[str, Any], pl.DataFram
             rejected[source.places[epoch]] = reason
     stacked = population.stack(states)
     valid = np.array([state is not missing for state in states])
-    metrics = measurements.state_metrics(share.sources, share.ids, share.units, epoch, stacked)
+    metrics = measurements.state_metrics(
+        share.sources, share.ids, share.units, epoch, share.config, stacked
+    )
     return stacked, metrics.filter(pl.Series(valid)), rejected
 
 
@@ -139,8 +145,8 @@ def _read_member(source: Source, epoch: int, share: LocalShare) -> dict[str, Any
     if signature(info) != signature(share.info):
         raise UnknownNetworkError(f"{describe(info)}, not {describe(share.info)}")
     member = to_member(state, info)
-    values = [leaf for k in ("params", "log_sigma2") for leaf in _leaves(member.get(k, {}))]
-    if not all(np.isfinite(leaf).all() for leaf in values):
+    used = {name: part for name, part in member.items() if name != "unused"}
+    if not all(np.isfinite(leaf).all() for leaf in _leaves(used)):
         raise UnknownNetworkError("one of its values is not finite")
     maximum = max(float(np.abs(leaf).max()) for leaf in _leaves(member["params"]))
     limit = share.selection.max_abs_weight
@@ -152,22 +158,6 @@ def _read_member(source: Source, epoch: int, share: LocalShare) -> dict[str, Any
     if minimum is not None and not accuracy >= minimum:
         raise UnknownNetworkError(f"{_INACCURATE} {accuracy:g}")
     return member
-
-
-def _missing_state(info: StateDictInfo) -> dict[str, Any]:
-    """The state of a member that has none at an epoch: all NaN, nothing masked."""
-    weights = {"dense": ["weight"], "mp": ["weight_orig"], "vd": ["weight", "log_sigma2"]}
-    state = {}
-    shapes = layout.torch_shapes(info.architecture).values()
-    for prefix, shape in zip(info.prefixes, shapes, strict=True):
-        for name in weights[info.kind]:
-            state[f"{prefix}.{name}"] = np.full(shape, np.nan, np.float32)
-        state[f"{prefix}.bias"] = np.full(shape[:1], np.nan, np.float32)
-        if info.kind == "mp":
-            state[f"{prefix}.weight_mask"] = np.ones(shape, np.float32)
-        if info.variant == "released":
-            state[f"{prefix}.log_sigma2_bias"] = np.full(shape[:1], np.nan, np.float32)
-    return to_member(state, info)
 
 
 def _leaves(tree: dict[str, Any]) -> list[np.ndarray]:

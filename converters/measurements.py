@@ -10,7 +10,8 @@ import polars as pl
 from zoojax.architectures.parameters import masked
 from zoojax.converters.reported import MEASURED, MetricUnits, Row, is_finite
 from zoojax.converters.sources import Source
-from zoojax.sparsifiers.variational_dropout import apply_threshold
+from zoojax.storage.states import effective_params
+from zoojax.storage.zoo_config import ZooConfig
 from zoojax.training import metrics
 
 _sparsity = jax.jit(jax.vmap(metrics.sparsity))
@@ -21,6 +22,7 @@ def state_metrics(
     members: pl.Series,
     units: MetricUnits,
     epoch: int,
+    config: ZooConfig,
     state: dict[str, Any],
 ) -> pl.DataFrame:
     """Metrics of one epoch: reported accuracies and losses, and the sparsities of the states.
@@ -30,18 +32,17 @@ def state_metrics(
         members: The ids of the members.
         units: The units of the reported metrics.
         epoch: The epoch.
+        config: The config of the zoo.
         state: The states of all members, stacked, as a zoo stores them.
 
     Returns:
         A table with one row per member.
     """
     table = _reported_values([source.rows.get(epoch, {}) for source in sources], units)
-    params = state["params"]
     if "mask" in state:
-        params = masked(params, state["mask"])
-    if "log_sigma2" in state:
-        params = apply_threshold(params, state["log_sigma2"])
-    table |= jax.device_get(_sparsity(params))
+        # Converted states include the weights under the mask.
+        state = {**state, "params": masked(state["params"], state["mask"])}
+    table |= jax.device_get(_sparsity(effective_params(config, state)))
     return pl.DataFrame(
         {
             "member": members,

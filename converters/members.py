@@ -87,7 +87,7 @@ def members_table(
 
     Args:
         sources: The sources of the members.
-        info: The network and kind of the zoo.
+        info: The network and sparsifier of the members.
         parent: The dense zoo, if the members are twins.
         defaults: Hyperparameters for members that report none.
         selection: The members and epochs to convert.
@@ -102,7 +102,7 @@ def members_table(
     """
     rows = _rows(sources, defaults, selected_epochs(sources, selection), units)
     table = _flag_duplicates(pl.DataFrame(rows, schema=_SCHEMA))
-    if info.kind != "mp":
+    if "ratio" not in info.sparsifier.per_member.values():
         table = table.drop("ratio")
     if table["split"].is_null().all():
         table = table.drop("split")
@@ -265,7 +265,7 @@ def _flag_duplicates(table: pl.DataFrame) -> pl.DataFrame:
 
 def _link_parents(table: pl.DataFrame, parent: Zoo) -> pl.DataFrame:
     """Adds the parent member of each twin: by the trial it names, else by its configuration."""
-    if parent.config.kind != "dense":
+    if not parent.config.is_dense:
         raise ZoojaxError(f"{parent.path} is itself a twin; give the dense zoo as --parent")
     dense = parent.members_table
     trials = dense["trial"].to_list() if "trial" in dense.columns else []

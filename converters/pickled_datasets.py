@@ -7,7 +7,7 @@ object), each with the attributes
   layer of `layer_lst`, its weight in torch's order and, with `use_bias`, its bias;
 - `paths` and `epochs`: for each checkpoint the trial folder and the epoch;
 - `properties`: lists by name, with one entry per checkpoint; or None;
-- `layer_lst`, such as [(0, "conv2d"), ..., (11, "fc")]: the number in `module_list.0`;
+- `layer_lst`: for each layer its number in `module_list.0` and its type, such as (11, "fc");
 
 and others that repeat these: `data_out` (the same, or the next epoch of it), `weights_in`
 (the state dicts as flat vectors), `labels_in`, `checkpoint_base`.

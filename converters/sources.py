@@ -6,15 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
-from zoojax.architectures.registry import architecture
-from zoojax.converters import layout
+from zoojax.converters.layouts.cnn import unflatten
 from zoojax.converters.pickled_datasets import ModelSplit, read_model_dataset
 from zoojax.converters.ray_trials import scan_trials, skipped_links, unique_name
 from zoojax.converters.reported import MAX_EPOCH, Row, parse_row
 from zoojax.converters.safe_load import UnreadableFileError, read_state
-from zoojax.converters.state_dicts import KNOWN_NETWORKS, State
+from zoojax.converters.state_dicts import State
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
 
@@ -120,29 +117,8 @@ def _dataset_state(split: ModelSplit, index: int, file: Path) -> State:
     assert split.vectors is not None
     if not split.use_bias:
         raise UnreadableFileError(file, "vectors without biases do not describe complete networks")
-    return _unflatten(split.vectors[index], [number for number, _ in split.layers], file)
-
-
-def _unflatten(vector: np.ndarray, modules: list[int], file: Path) -> State:
-    """Splits a flat vector (for each layer its weight in torch's order, then its bias).
-
-    The length of the vector identifies the network: what the other layers leave for the last
-    one gives the number of classes.
-    """
-    for name, channels in KNOWN_NETWORKS:
-        one_class = layout.torch_shapes(architecture(name, channels, 1))
-        size = sum(
-            int(np.prod(shape)) + shape[0] for layer, shape in one_class.items() if layer != "fc2"
-        )
-        classes, remainder = divmod(vector.size - size, one_class["fc2"][1] + 1)
-        if remainder or not 1 < classes <= 1000 or len(modules) not in (0, len(one_class)):
-            continue
-        state, start = {}, 0
-        shapes = layout.torch_shapes(architecture(name, channels, classes)).values()
-        for module, shape in zip(modules or layout.MODULES[name, False], shapes, strict=True):
-            for leaf, leaf_shape in (("weight", shape), ("bias", shape[:1])):
-                end = start + int(np.prod(leaf_shape))
-                state[f"module_list.{module}.{leaf}"] = vector[start:end].reshape(leaf_shape)
-                start = end
-        return state
-    raise UnreadableFileError(file, f"no known network has {vector.size} parameters")
+    vector = split.vectors[index]
+    state = unflatten(vector, [number for number, _ in split.layers])
+    if state is None:
+        raise UnreadableFileError(file, f"no known network has {vector.size} parameters")
+    return state

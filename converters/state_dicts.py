@@ -1,23 +1,25 @@
 """Converts one torch state dict to one member of a zoo and back, without loss."""
 
+import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from zoojax.architectures.base import Architecture
-from zoojax.architectures.registry import architecture
-from zoojax.converters import layout
+from zoojax.architectures.parameters import masked
+from zoojax.converters.layouts import cnn
+from zoojax.converters.layouts.base import Layer, SparsifierLayout, TensorLayout
+from zoojax.converters.layouts.registry import LAYOUTS, layout_of
 from zoojax.errors import ZoojaxError
+from zoojax.sparsifiers.base import Sparsifier
+from zoojax.sparsifiers.dense import Dense
 from zoojax.text import is_printable, printable
 
 State = Mapping[str, np.ndarray]
 
-# Names and numbers of input channels. Shapes alone identify a network: nothing else in a
-# torch zoo is reliable.
-KNOWN_NETWORKS = (("small", 1), ("small", 3), ("large", 1), ("large", 3))
-_MAX_CLASSES = 10_000
+_WEIGHTS = tuple(f".{layout.weight}" for layout in LAYOUTS.values())
 _MAX_NAME_LENGTH = 200
 
 
@@ -27,41 +29,73 @@ class UnknownNetworkError(ZoojaxError):
 
 @dataclass(frozen=True)
 class StateDictInfo:
-    """The network and the kind of a state dict.
+    """The network and the sparsifier of a state dict.
 
     Attributes:
         architecture: The network.
-        kind: "dense", "mp" (pruned, with a mask next to the weights) or "vd" (with log sigma
-            squared).
-        variant: The variant of variational dropout; None for other kinds.
+        sparsifier: The sparsifier, without per-member options.
         prefixes: Torch's name of each layer, in order: "module_list.0", ...
     """
 
     architecture: Architecture
-    kind: str
-    variant: str | None
+    sparsifier: Sparsifier
     prefixes: tuple[str, ...]
+
+    @property
+    def layout(self) -> SparsifierLayout:
+        """The torch layout of the sparsifier.
+
+        Raises:
+            ZoojaxError: If there is none.
+        """
+        return layout_of(self.sparsifier)
+
+    @functools.cached_property
+    def tensors(self) -> tuple[tuple[Layer, tuple[TensorLayout, ...]], ...]:
+        """The layers in order, each with its tensors in torch's order."""
+        shapes = cnn.torch_shapes(self.architecture).items()
+        layers = [
+            Layer(name, prefix, shape)
+            for (name, shape), prefix in zip(shapes, self.prefixes, strict=True)
+        ]
+        return tuple((layer, self.layout.tensors(self.sparsifier, layer)) for layer in layers)
+
+    def mask_names(self) -> list[str]:
+        """Returns the names of all masks in the state dict."""
+        return [
+            f"{layer.prefix}.{tensor.name}"
+            for layer, tensors in self.tensors
+            for tensor in tensors
+            if tensor.is_mask
+        ]
 
 
 def infer_network(state: State) -> StateDictInfo:
-    """Infers the network and the kind of a state dict from its names and shapes.
+    """Infers the network and the sparsifier of a state dict from its names and shapes.
 
     Args:
         state: The state dict.
 
     Raises:
         UnknownNetworkError: If its layers are not those of a known network, or are of several
-            kinds.
+            sparsifiers.
     """
-    weights = {n.rpartition(".")[0]: v for n, v in state.items() if _is_weight(n)}
-    prefixes = sorted(weights, key=layout.module_order)
-    network = _match_shapes([weights[prefix].shape for prefix in prefixes])
+    weights = {n.rpartition(".")[0]: v for n, v in state.items() if n.endswith(_WEIGHTS)}
+    prefixes = sorted(weights, key=cnn.module_order)
+    shapes = [weights[prefix].shape for prefix in prefixes]
+    network = cnn.match_shapes(shapes)
+    if network is None:
+        listed = printable(", ".join(str(tuple(shape)) for shape in shapes[:8]) or "none")
+        raise UnknownNetworkError(f"no known network has weights of these shapes: {listed}")
     for prefix in prefixes:
         if not is_layer_name(prefix):
             raise UnknownNetworkError(f"a layer has an invalid name: {printable(prefix, 60)}")
-    kind, variant = _infer_kind(state, prefixes[0])
-    info = StateDictInfo(network, kind, variant, tuple(prefixes))
-    expected = _expected_shapes(info)
+    info = StateDictInfo(network, _infer_sparsifier(state, prefixes[0]), tuple(prefixes))
+    expected = {
+        f"{layer.prefix}.{tensor.name}": tensor.shape(layer)
+        for layer, tensors in info.tensors
+        for tensor in tensors
+    }
     for key in sorted(expected.keys() ^ state.keys()):
         problem = "missing" if key in expected else "of no known network"
         raise UnknownNetworkError(f"{printable(key, 80)} is {problem}")
@@ -71,50 +105,17 @@ def infer_network(state: State) -> StateDictInfo:
     return info
 
 
-def _match_shapes(shapes: list[tuple[int, ...]]) -> Architecture:
-    """The known network whose weights have these shapes, in torch's order."""
-    classes = shapes[-1][0] if shapes and shapes[-1] else 0
-    for name, channels in KNOWN_NETWORKS if 0 < classes <= _MAX_CLASSES else ():
-        network = architecture(name, channels, classes)
-        if shapes == list(layout.torch_shapes(network).values()):
-            return network
-    listed = printable(", ".join(str(tuple(shape)) for shape in shapes[:8]) or "none")
-    raise UnknownNetworkError(f"no known network has weights of these shapes: {listed}")
-
-
 def is_layer_name(name: str) -> bool:
     """Whether torch's name of a layer can be displayed and stored."""
     return len(name) <= _MAX_NAME_LENGTH and is_printable(name)
 
 
-def _is_weight(name: str) -> bool:
-    return name.endswith((".weight", ".weight_orig"))
-
-
-def _infer_kind(state: State, prefix: str) -> tuple[str, str | None]:
-    """Kind and variant, by the names in the first layer."""
-    if f"{prefix}.weight_mask" in state:
-        return "mp", None
-    if f"{prefix}.log_sigma2" in state:
-        return "vd", "released" if f"{prefix}.log_sigma2_bias" in state else "corrected"
-    return "dense", None
-
-
-def _expected_shapes(info: StateDictInfo) -> dict[str, tuple[int, ...]]:
-    """Shapes by name of a state dict of this network and kind."""
-    expected = {}
-    shapes = layout.torch_shapes(info.architecture).values()
-    for prefix, shape in zip(info.prefixes, shapes, strict=True):
-        expected[f"{prefix}.bias"] = shape[:1]
-        if info.kind == "mp":
-            expected[f"{prefix}.weight_orig"] = expected[f"{prefix}.weight_mask"] = shape
-        else:
-            expected[f"{prefix}.weight"] = shape
-        if info.kind == "vd":
-            expected[f"{prefix}.log_sigma2"] = shape
-            if info.variant == "released":
-                expected[f"{prefix}.log_sigma2_bias"] = shape[:1]
-    return expected
+def _infer_sparsifier(state: State, prefix: str) -> Sparsifier:
+    """Infers the sparsifier from the names in the first layer."""
+    start = f"{prefix}."
+    names = {name.removeprefix(start) for name in state if name.startswith(start)}
+    inferred = (layout.infer(names) for layout in LAYOUTS.values())
+    return next(sparsifier for sparsifier in inferred if sparsifier is not None)
 
 
 def to_member(state: State, info: StateDictInfo) -> dict[str, Any]:
@@ -125,71 +126,75 @@ def to_member(state: State, info: StateDictInfo) -> dict[str, Any]:
         info: What `infer_network` returned for it.
 
     Returns:
-        {"params"}; with {"mask"} (bool) for pruned states, whose params include the weights
-        under the mask; with {"log_sigma2"} for variational states, and {"unused"}: the
-        log_sigma2_bias of fully connected layers. The original code saves this uninitialized
-        memory and never reads it; it is stored so that `to_torch` is lossless.
+        The state of the member in a zoo: {"params"} and the other parts of its sparsifier, such
+        as {"mask"} (bool) or {"log_sigma2"}. The params of a pruned state include the weights
+        under the mask. {"unused"} contains arrays that are stored only so that `to_torch` is
+        lossless.
 
     Raises:
         UnknownNetworkError: If a mask has values other than 0 and 1.
     """
-    net = info.architecture
     member: dict[str, Any] = {"params": {}}
-    for layer, prefix in zip(net.layers, info.prefixes, strict=True):
-
-        def kernel(name: str, layer: str = layer, prefix: str = prefix) -> np.ndarray:
-            return layout.kernel_to_flax(layer, state[f"{prefix}.{name}"], net)
-
-        weight = "weight_orig" if info.kind == "mp" else "weight"
-        member["params"][layer] = {"kernel": kernel(weight), "bias": state[f"{prefix}.bias"]}
-        if info.kind == "mp":
-            mask = kernel("weight_mask")
-            if not np.isin(mask, (0, 1)).all():
-                raise UnknownNetworkError(f"{prefix}.weight_mask has values other than 0 and 1")
-            member.setdefault("mask", {})[layer] = mask != 0
-        if info.kind == "vd":
-            leaves = member.setdefault("log_sigma2", {}).setdefault(layer, {})
-            leaves["kernel"] = kernel("log_sigma2")
-            if info.variant == "released":
-                bias = state[f"{prefix}.log_sigma2_bias"]
-                if layer.startswith("conv"):
-                    leaves["bias"] = bias
-                else:
-                    member.setdefault("unused", {})[layer] = bias
+    for layer, tensors in info.tensors:
+        for tensor in tensors:
+            name = f"{layer.prefix}.{tensor.name}"
+            array = state[name]
+            if tensor.is_weight:
+                array = cnn.kernel_to_flax(layer.name, array, info.architecture)
+            if tensor.is_mask:
+                if not np.isin(array, (0, 1)).all():
+                    raise UnknownNetworkError(f"{name} has values other than 0 and 1")
+                array = array != 0
+            part = member.setdefault(tensor.part, {})
+            if tensor.leaf is None:
+                part[layer.name] = array
+            else:
+                part.setdefault(layer.name, {})[tensor.leaf] = array
     return member
 
 
+def missing_state(info: StateDictInfo) -> dict[str, Any]:
+    """Returns the state of a member that has none at an epoch: all NaN, nothing masked."""
+    state = {
+        f"{layer.prefix}.{tensor.name}": np.full(
+            tensor.shape(layer), 1 if tensor.is_mask else np.nan, np.float32
+        )
+        for layer, tensors in info.tensors
+        for tensor in tensors
+    }
+    return to_member(state, info)
+
+
 def to_torch(
-    member: Mapping[str, Any], info: StateDictInfo, *, masked: bool = False
+    member: Mapping[str, Any], info: StateDictInfo, *, without_masks: bool = False
 ) -> dict[str, np.ndarray]:
     """Converts a member to a state dict, names in torch's order; inverts `to_member`.
 
     Args:
         member: What `to_member` returns; "unused" may be missing.
-        info: The network and kind of the member, and the names of its layers.
-        masked: Whether a pruned member is written as plain weights, zero where pruned,
+        info: The network and sparsifier of the member, and the names of its layers.
+        without_masks: Whether a pruned member is written as plain weights, zero where pruned,
             instead of torch.nn.utils.prune's weight_orig and weight_mask.
     """
-    net, state = info.architecture, {}
-    for layer, prefix in zip(net.layers, info.prefixes, strict=True):
+    if without_masks and info.mask_names():
+        member = {"params": masked(member["params"], member["mask"])}
+        info = replace(info, sparsifier=Dense())
+    return {
+        f"{layer.prefix}.{tensor.name}": _to_tensor(member, info.architecture, layer, tensor)
+        for layer, tensors in info.tensors
+        for tensor in tensors
+    }
 
-        def weight(kernel: np.ndarray, layer: str = layer) -> np.ndarray:
-            return np.ascontiguousarray(layout.kernel_to_torch(layer, np.asarray(kernel), net))
 
-        kernel, bias = (member["params"][layer][name] for name in ("kernel", "bias"))
-        pruned = info.kind == "mp"
-        if pruned and masked:
-            kernel = np.where(member["mask"][layer], kernel, np.float32(0))
-        if not pruned or masked:
-            state[f"{prefix}.weight"] = weight(kernel)
-        state[f"{prefix}.bias"] = np.asarray(bias)
-        if pruned and not masked:
-            state[f"{prefix}.weight_orig"] = weight(kernel)
-            state[f"{prefix}.weight_mask"] = weight(member["mask"][layer]).astype(np.float32)
-        if info.kind == "vd":
-            leaves = member["log_sigma2"][layer]
-            state[f"{prefix}.log_sigma2"] = weight(leaves["kernel"])
-            if info.variant == "released":
-                unused = member.get("unused", {}).get(layer, np.full_like(bias, -10.0))
-                state[f"{prefix}.log_sigma2_bias"] = np.asarray(leaves.get("bias", unused))
-    return state
+def _to_tensor(
+    member: Mapping[str, Any], net: Architecture, layer: Layer, tensor: TensorLayout
+) -> np.ndarray:
+    """Converts one array of a member to torch's axes and dtype."""
+    part = member.get(tensor.part, {})
+    if tensor.default is not None and layer.name not in part:
+        return np.full(tensor.shape(layer), tensor.default, np.float32)
+    array = part[layer.name] if tensor.leaf is None else part[layer.name][tensor.leaf]
+    array = np.asarray(array)
+    if tensor.is_weight:
+        array = np.ascontiguousarray(cnn.kernel_to_torch(layer.name, array, net))
+    return array.astype(np.float32) if tensor.is_mask else array

@@ -111,7 +111,7 @@ def convert(
     own_images = image_set if spec is None else None
     with create_or_resume(out, config, members, own_images) as writer:
         ids = members["id"][writer.rows]
-        share = LocalShare(selected[writer.rows], ids, network.info, selection, units)
+        share = LocalShare(selected[writer.rows], ids, network.info, config, selection, units)
         rejected = _write_epochs(writer, share, epochs, len(selected), network.rejected, report)
     return Conversion(writer.zoo, len(writer.zoo.metrics), rejected, tuple(notes))
 
@@ -197,7 +197,6 @@ def _network_config(info: StateDictInfo, sources: Sequence[Source]) -> ZooConfig
     net = info.architecture
     return ZooConfig(
         name="",
-        kind=info.kind,
         architecture=net.name,
         channels=net.channels,
         classes=net.classes,
@@ -207,8 +206,7 @@ def _network_config(info: StateDictInfo, sources: Sequence[Source]) -> ZooConfig
         batch_size=_batch_size(sources),
         data_order="member",
         chunk=_CHUNK,
-        scope="global" if info.kind == "mp" else None,
-        variant=info.variant,
+        sparsifier=info.sparsifier,
         versions=versions(),
     )
 

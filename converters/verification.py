@@ -10,13 +10,12 @@ import torch
 
 from zoojax.architectures.base import Architecture, logits
 from zoojax.converters.common_network import signature
+from zoojax.converters.layouts.torch_models import CNN
 from zoojax.converters.sources import Source
 from zoojax.converters.state_dicts import State, StateDictInfo, infer_network, to_torch
-from zoojax.converters.torch_models import CNN, log_alpha
 from zoojax.converters.zoo_to_torch import rows_with_states, to_tensors
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population
-from zoojax.sparsifiers.variational_dropout import LOG_ALPHA_CLIP, LOG_ALPHA_THRESHOLD
 from zoojax.storage.zoo import Zoo
 
 
@@ -61,7 +60,8 @@ def verify(
 
     Raises:
         ZoojaxError: If the zoo was not converted, has no states in common with the sources,
-            or a source has another network or kind than the zoo.
+            a source has another network or sparsifier than the zoo, or no torch format is
+            known for the sparsifier of the zoo.
     """
     if "trial" not in zoo.members_table.columns:
         raise ZoojaxError(f"{zoo.path} was not converted from torch")
@@ -80,8 +80,9 @@ def verify(
         activation = zoo.members_table["activation"][row]
         state = source.states[epoch]()
         info = infer_network(state)
-        if signature(info) != (zoo.config.shape, zoo.config.kind, zoo.config.variant):
-            raise ZoojaxError(f"{place} is of another network or kind than the zoo")
+        expected = StateDictInfo(zoo.config.shape, zoo.config.sparsifier, info.prefixes)
+        if signature(info) != signature(expected):
+            raise ZoojaxError(f"{place} has another network or sparsifier than the zoo")
         converted = to_torch(population.take(tree, row), info)
         if not all(np.array_equal(_bits(converted[name]), _bits(state[name])) for name in state):
             unequal.append(place)
@@ -143,24 +144,13 @@ def _torch_logits(
     state: State, info: StateDictInfo, activation: str, x: torch.Tensor
 ) -> np.ndarray:
     """Logits in evaluation mode, in double precision; masks and thresholds by torch alone."""
-    weights = {}
     tensors = to_tensors(state)
-    for prefix, layer in zip(info.prefixes, info.architecture.layers, strict=True):
-        bias = tensors[f"{prefix}.bias"]
-        if info.kind == "mp":
-            weight = tensors[f"{prefix}.weight_orig"] * tensors[f"{prefix}.weight_mask"]
-        else:
-            weight = tensors[f"{prefix}.weight"]
-        if info.kind == "vd":
-            clip = LOG_ALPHA_CLIP["conv" if layer.startswith("conv") else "fc"]
-            pruned = log_alpha(weight, tensors[f"{prefix}.log_sigma2"], clip) >= LOG_ALPHA_THRESHOLD
-            weight = weight.masked_fill(pruned, 0.0)
-            if info.variant == "released" and layer.startswith("conv"):
-                alpha = log_alpha(bias, tensors[f"{prefix}.log_sigma2_bias"], clip)
-                bias = bias.masked_fill(alpha >= LOG_ALPHA_THRESHOLD, 0.0)
-        weights[f"{prefix}.weight"], weights[f"{prefix}.bias"] = weight, bias
+    weights = []
+    for layer, layouts in info.tensors:
+        own = {each.name: tensors[f"{layer.prefix}.{each.name}"] for each in layouts}
+        weights += info.layout.evaluated(layer, own)
     plain = CNN(info.architecture, activation)
-    ordered = dict(zip(plain.state_dict(), weights.values(), strict=True))
+    ordered = dict(zip(plain.state_dict(), weights, strict=True))
     plain.load_state_dict(ordered, strict=True)
     with torch.no_grad():
         return plain.double().eval()(x.double()).numpy()

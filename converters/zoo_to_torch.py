@@ -11,7 +11,9 @@ import numpy as np
 import polars as pl
 import torch
 
-from zoojax.converters import export, layout
+from zoojax.converters import export
+from zoojax.converters.layouts.cnn import default_prefixes
+from zoojax.converters.layouts.registry import layout_of
 from zoojax.converters.state_dicts import State, StateDictInfo, is_layer_name, to_torch
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import atomic_write, write_table
@@ -35,14 +37,15 @@ def state_dict(zoo: Zoo, member: int, epoch: int | None = None) -> dict[str, tor
         epoch: The epoch; None for the newest.
 
     Raises:
-        ZoojaxError: If there is no such member or epoch.
+        ZoojaxError: If there is no such member or epoch, or no torch format is known for the
+            zoo's sparsifier.
     """
     rows = np.flatnonzero(zoo.members_table["id"].to_numpy() == member)
     if rows.size != 1:
         raise ZoojaxError(f"{zoo.path} has no member {member}; it has {len(zoo)} members")
     row = int(rows[0])
     tree = population.take(zoo.state(epoch, raw=True), row)
-    return to_tensors(to_torch(tree, _member_info(zoo, row), masked=True))
+    return to_tensors(to_torch(tree, _member_info(zoo, row), without_masks=True))
 
 
 def write_trials(
@@ -73,8 +76,8 @@ def write_trials(
         The number of states written.
 
     Raises:
-        ZoojaxError: If an epoch is missing or damaged, the folder contains something else, or
-            writing fails.
+        ZoojaxError: If no torch format is known for the zoo's sparsifier, an epoch is missing or
+            damaged, the folder contains something else, or writing fails.
     """
     epochs = _select_epochs(zoo, epochs)
     names, notes = export.folder_names(zoo)
@@ -94,7 +97,7 @@ def write_trials(
                 file = folder / _STATE
                 if not export.is_written(file):
                     member = population.take(tree, row)
-                    _save(file, to_torch(member, infos[row], masked=not keep_masks))
+                    _save(file, to_torch(member, infos[row], without_masks=not keep_masks))
                 done += 1
             if report is not None:
                 report(done, total)
@@ -139,12 +142,13 @@ def write_safetensors(
         The number of files written.
 
     Raises:
-        ZoojaxError: If an epoch is missing or damaged, the folder contains something else, or
-            writing fails.
+        ZoojaxError: If no torch format is known for the zoo's sparsifier, an epoch is missing or
+            damaged, the folder contains something else, or writing fails.
     """
     epochs = _select_epochs(zoo, epochs)
-    about = {"zoo": zoo.config.name, "kind": zoo.config.kind, "fingerprint": zoo.fingerprint}
     info = _member_info(zoo, 0)
+    method = zoo.config.sparsifier.method
+    about = {"zoo": zoo.config.name, "kind": method, "fingerprint": zoo.fingerprint}
     files = {epoch: f"epoch_{epoch:06d}.safetensors" for epoch in epochs}
     with export.claim_folder(zoo, out, "safetensors", (MEMBERS, METRICS, *files.values())):
         write_table(out / MEMBERS, zoo.members_table)
@@ -165,21 +169,26 @@ def trial_names(zoo: Zoo) -> list[str]:
 
 
 def _member_info(zoo: Zoo, row: int) -> StateDictInfo:
-    """The network and kind of a member, and the names of its layers.
+    """The network and sparsifier of a member, and the names of its layers.
 
     Raises:
-        ZoojaxError: If the stored names are damaged.
+        ZoojaxError: If no torch format is known for the sparsifier, or the stored names are
+            damaged.
     """
     config, member = zoo.config, zoo.members_table.row(row, named=True)
-    modules = layout.MODULES[config.architecture, member["dropout"] > 0]
-    prefixes = tuple(member.get("layers") or (f"module_list.{m}" for m in modules))
+    try:
+        layout_of(config.sparsifier)
+    except ZoojaxError as error:
+        raise ZoojaxError(f"{zoo.path}: {error}") from error
+    default = default_prefixes(config.shape, member["dropout"] > 0)
+    prefixes = tuple(member.get("layers") or default)
     valid = [p for p in prefixes if isinstance(p, str) and is_layer_name(p)]
     if len(set(valid)) != len(prefixes) or len(prefixes) != len(config.shape.layers):
         raise ZoojaxError(
             f"{zoo.path / MEMBERS} is damaged: the layers of member {member['id']} are not "
             f"{len(config.shape.layers)} names"
         )
-    return StateDictInfo(config.shape, config.kind, config.variant, prefixes)
+    return StateDictInfo(config.shape, config.sparsifier, prefixes)
 
 
 def rows_with_states(zoo: Zoo) -> dict[int, list[int]]:
@@ -203,7 +212,7 @@ def _config(zoo: Zoo, member: dict[str, Any]) -> dict[str, Any]:
     """The content of params.json under the original code's keys."""
     config = zoo.config
     content = {
-        "model::type": "CNN_ARD" if config.kind == "vd" else "CNN",
+        "model::type": layout_of(config.sparsifier).model_type,
         "model::channels_in": config.channels,
         "model::o_dim": config.classes,
         "model::nlin": member["activation"],

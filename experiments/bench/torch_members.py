@@ -16,7 +16,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 
 from zoojax.architectures.cnn import CNNArchitecture, large_cnn, small_cnn
-from zoojax.converters.torch_models import CNN, kl
+from zoojax.converters.layouts.torch_models import CNN, kl
 
 _LEARNING_RATE, _WEIGHT_DECAY = 3e-4, 1e-3
 _IMAGES = 1000

@@ -15,7 +15,7 @@ from zoojax import keys, ops
 from zoojax.architectures import cnn, layers
 from zoojax.architectures.base import init_params
 from zoojax.architectures.base import logits as member_logits
-from zoojax.architectures.cnn import CNN
+from zoojax.architectures.cnn import CNN, small_cnn
 from zoojax.architectures.registry import architecture
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population
@@ -56,7 +56,7 @@ def test_unknown_names_list_the_known_ones():
     with pytest.raises(ZoojaxError, match="no architecture named 'tiny'; there are: small, large"):
         architecture("tiny", 1)
     with pytest.raises(ZoojaxError, match="no initialization named 'zeros'; there are: uniform,"):
-        init_params(architecture("small", 1), "zeros", 0)
+        init_params(small_cnn(1, 10), "zeros", 0)
 
 
 # Initialization
@@ -100,7 +100,7 @@ def test_initialization_matches_torch(name, scheme):
 
 def test_initialization_depends_only_on_the_seed():
     singles = initialized("small", "uniform")
-    arch, seeds = architecture("small", 3), np.array([7, 7, 3])
+    arch, seeds = small_cnn(3, 10), np.array([7, 7, 3])
     batched = jax.jit(jax.vmap(lambda seed: init_params(arch, "uniform", seed)))(seeds)
     for single, vmapped in zip(jax.tree.leaves(singles), jax.tree.leaves(batched), strict=True):
         np.testing.assert_array_equal(single[seeds], vmapped)
@@ -201,7 +201,7 @@ def test_dropout_preserves_the_mean_and_drops_at_its_rate(rate):
 
 
 def test_traced_rates_under_vmap():
-    arch = architecture("small", 1)
+    arch = small_cnn(1, 10)
     model, params, images = CNN(arch, "relu"), made_up_params(arch), made_up_batch(arch, 4).images
     rates = jnp.array([0.0, 0.2, 0.5])
 
@@ -224,7 +224,7 @@ def test_traced_rates_under_vmap():
 
 
 def test_zero_rate_and_evaluation_have_no_dropout():
-    arch = architecture("small", 1)
+    arch = small_cnn(1, 10)
     model, params, images = CNN(arch, "relu"), made_up_params(arch), made_up_batch(arch, 4).images
     plain = logits(model, {"params": params}, images)
     for key, rate in [

@@ -8,19 +8,30 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.support.torch_models import FOLDERS, USPS, checkpoint, result, trial, usps
+from tests.support.torch_models import (
+    FOLDERS,
+    USPS,
+    checkpoint,
+    log_sigma2_to_flax,
+    params_to_flax,
+    result,
+    trial,
+    usps,
+)
 from zoojax.api.twins import prune_zoo, train_variational_dropout
 from zoojax.architectures.base import logits as member_logits
-from zoojax.architectures.registry import architecture
-from zoojax.converters import layout
+from zoojax.architectures.cnn import small_cnn
 from zoojax.converters.sources import from_trials
 from zoojax.converters.torch_to_zoo import convert
 from zoojax.runtime import population
 from zoojax.sparsifiers import variational_dropout
+from zoojax.sparsifiers.dense import Dense
+from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.training import loop
 from zoojax.training.programs import ProgramSpec, Splits, evaluation
 
-SMALL = architecture("small", 1)
+SMALL = small_cnn(1, 10)
 SEEDS = (1, 2, 3, 4)
 AMOUNTS = (50, 60, 70, 80, 90)
 IMAGES = {"val": 1291, "test": 2007}
@@ -30,9 +41,9 @@ WEIGHTS = 2416
 def trainable_of(folder, epoch, kind):
     """The trainable part of a member, from a reference checkpoint."""
     state = checkpoint(folder, epoch)
-    trainable = {"params": layout.params_to_flax(state, SMALL)}
+    trainable = {"params": params_to_flax(state, SMALL)}
     if kind == "vd":
-        trainable["log_sigma2"] = layout.log_sigma2_to_flax(state, SMALL, "released")
+        trainable["log_sigma2"] = log_sigma2_to_flax(state, SMALL, "released")
     return trainable
 
 
@@ -71,6 +82,7 @@ def test_logits_of_last_states(reference, kind, epoch):
 # Metrics
 
 kl, kl_weight = jax.jit(variational_dropout.kl), variational_dropout.kl_weight
+SPARSIFIERS = {"dense": Dense(), "vd": VariationalDropout(), "mp": MagnitudePruning()}
 EPOCHS = {"dense": (0, 1, 10, 50), "vd": (0, 1, 10, 18, 25), "mp": (0, 15)}
 
 
@@ -84,7 +96,8 @@ def measured(reference, data_dir, kind):
     train = val[0][:16], val[1][:16]  # Nothing is trained.
     sets = Splits(train, val, test)
     mesh = population.make_mesh()
-    run = evaluation(ProgramSpec(kind, SMALL, "tanh", "adam", False, 10), mesh)
+    sparsifier = SPARSIFIERS[kind]
+    run = evaluation(ProgramSpec(sparsifier.shared(), SMALL, "tanh", "adam", False, 10), mesh)
     states = population.shard_members(loop.TrainState(population.stack(members), {}, {}, {}), mesh)
     metrics = jax.tree.map(np.asarray, jax.jit(run)(states, sets))
     penalties = [
@@ -135,7 +148,7 @@ def converted_kind(reference, out, kind, parent, data_dir):
 
 def rows_by_seed(zoo) -> np.ndarray:
     """Rows of a twin's members, sorted by seed, then ratio."""
-    keys = ["seed", "ratio"] if zoo.config.kind == "mp" else ["seed"]
+    keys = ["seed", "ratio"] if zoo.config.sparsifier.sweep == "ratio" else ["seed"]
     return zoo.members_table.select(pl.arg_sort_by(keys)).to_series().to_numpy()
 
 

@@ -50,7 +50,7 @@ def usps_twins(reference, usps):
 
 def test_dense_zoo(usps, reference, tmp_path):
     assert (len(usps), usps.epochs, len(usps.metrics)) == (4, list(range(51)), 4 * 51)
-    assert usps.config.kind == "dense"
+    assert usps.config.is_dense
     assert usps.members_table["seed"].to_list() == [1, 2, 3, 4]
     assert read_rejects(usps) == {}
     assert assert_round_trip(usps, reference / DENSE, tmp_path, epochs=EPOCHS) == 4 * len(EPOCHS)
@@ -59,7 +59,7 @@ def test_dense_zoo(usps, reference, tmp_path):
 @pytest.mark.parametrize("kind, root, states", [("vd", VD, 4 * 26), ("mp", MP, 20 * 2)])
 def test_twins(usps, usps_twins, reference, tmp_path, kind, root, states):
     zoo = usps_twins[kind]
-    assert (zoo.config.kind, len(zoo.metrics)) == (kind, states)
+    assert (zoo.config.sparsifier.method, len(zoo.metrics)) == (kind, states)
     seeds = dict(usps.members_table.select("id", "seed").iter_rows())
     assert [seeds[p] for p in zoo.members_table["parent_id"]] == zoo.members_table["seed"].to_list()
     epochs = None if kind == "mp" else [0, 1, 25]

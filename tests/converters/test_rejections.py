@@ -14,7 +14,7 @@ from tests.support.conversions import (
     read_rejects,
 )
 from tests.support.torch_zoos import checkpoint, state, trials, write_trial, write_zoo
-from zoojax.architectures.registry import architecture
+from zoojax.architectures.cnn import small_cnn
 from zoojax.converters.sources import from_trials
 from zoojax.converters.verification import verify
 from zoojax.errors import ZoojaxError
@@ -120,7 +120,7 @@ def test_strict_mode_stops_at_another_kind(tmp_path):
 
 def test_members_of_another_network_or_kind_are_rejected(tmp_path):
     root = write_zoo(tmp_path / "root", members=2, epochs=[0])
-    write_trial(root, 7, {0: state(7, net=architecture("small", 3))})
+    write_trial(root, 7, {0: state(7, net=small_cnn(3, 10))})
     write_trial(root, 8, {0: state(8, "mp")})
     done = converted(root, tmp_path / "zoo")
     assert done.rejected == {

@@ -2,6 +2,8 @@
 
 import functools
 import json
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,18 +11,20 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.numpy import load_file
 from torch import nn
 from torch.nn.utils import prune
 
 from tests.support import zoo_fixtures
 from tests.support.conversions import load_tensors
+from tests.support.torch_models import params_to_torch
 from tests.support.torch_zoos import network, state
 from zoojax.architectures.base import Architecture
-from zoojax.converters import layout
+from zoojax.architectures.parameters import kernels
+from zoojax.converters.layouts.torch_models import CNN
 from zoojax.converters.safe_load import read_state
 from zoojax.converters.sources import from_trials
-from zoojax.converters.torch_models import CNN
 from zoojax.converters.torch_to_zoo import convert
 from zoojax.converters.verification import verify
 from zoojax.converters.zoo_to_torch import (
@@ -31,6 +35,9 @@ from zoojax.converters.zoo_to_torch import (
 )
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population
+from zoojax.sparsifiers import registry
+from zoojax.sparsifiers.base import Sparsifier
+from zoojax.storage.writer import create_or_resume
 
 IMAGES = np.random.default_rng(0).standard_normal((5, 28, 28, 1), np.float32)
 
@@ -62,7 +69,7 @@ def torch_logits(module: nn.Module) -> np.ndarray:
 
 def test_states_load_strictly_and_have_the_same_logits(zoo, tmp_path):
     assert write_trials(zoo, tmp_path) == len(zoo.metrics)
-    kind = "vd" if zoo.config.kind == "vd" else "dense"
+    kind = "dense" if zoo.config.sparsifier.method == "mp" else zoo.config.sparsifier.method
     for position, name in enumerate(trial_names(zoo)):
         for epoch in zoo.epochs:
             tensors = load_tensors(tmp_path / name / f"checkpoint_{epoch:06d}" / "checkpoints")
@@ -131,7 +138,9 @@ def test_configs_and_reports_of_trial_folders(zoo, tmp_path):
         assert params["seed"] == row["seed"]
         assert params["optim::lr"] == row["learning_rate"]
         assert params["model::o_dim"] == zoo.config.classes
-        assert params["model::type"] == ("CNN_ARD" if zoo.config.kind == "vd" else "CNN")
+        assert params["model::type"] == (
+            "CNN_ARD" if zoo.config.sparsifier.method == "vd" else "CNN"
+        )
         assert params.get("prune::amount") == row.get("ratio")
         lines = (tmp_path / name / "result.json").read_text().splitlines()
         metrics = zoo.metrics.filter(pl.col("member") == row["id"]).sort("epoch")
@@ -159,7 +168,10 @@ def test_complete_files_are_not_written_again(tmp_path_factory, tmp_path):
 
 def test_stacked_safetensors(zoo, tmp_path):
     assert write_safetensors(zoo, tmp_path, epochs=[2]) == 1
-    stacked = load_file(tmp_path / "epoch_000002.safetensors")
+    file = tmp_path / "epoch_000002.safetensors"
+    with safe_open(file, "np") as content:
+        assert content.metadata()["kind"] == zoo.config.sparsifier.method
+    stacked = load_file(file)
     write_trials(zoo, tmp_path / "trials", epochs=[2], keep_masks=True)
     for position, name in enumerate(trial_names(zoo)):
         single = read_state(tmp_path / "trials" / name / "checkpoint_000002" / "checkpoints")
@@ -176,10 +188,55 @@ def test_state_dict_of_one_member(tmp_path_factory):
     np.testing.assert_allclose(
         torch_logits(module), zoojax_logits(zoo, 1, zoo_fixtures.EPOCHS), atol=1e-5
     )
-    expected = layout.params_to_torch(zoo.member(1), zoo.config.shape, dropout=False)
+    expected = params_to_torch(zoo.member(1), zoo.config.shape, dropout=False)
     assert zoo_fixtures.same_bits({k: v.numpy() for k, v in tensors.items()}, expected)
     first = state_dict(zoo, 1, 0)
     assert not torch.equal(first["module_list.0.weight"], tensors["module_list.0.weight"])
+
+
+@dataclass(frozen=True)
+class PlainTraining(Sparsifier):
+    """Stores only parameters."""
+
+    name: ClassVar = "plain_training"
+    label: ClassVar = "plain training"
+    short: ClassVar = "PT"
+    color: ClassVar = "#CC79A7"
+
+
+@dataclass(frozen=True)
+class FullMask(PlainTraining):
+    """Stores parameters and a mask."""
+
+    def init(self, params, values):
+        mask = {layer: jnp.ones_like(w, bool) for layer, w in kernels(params).items()}
+        return {"params": params}, {"mask": mask}
+
+
+@pytest.mark.parametrize("sparsifier", [PlainTraining(), FullMask()], ids=["params", "mask"])
+def test_sparsifier_without_torch_format_is_refused(
+    tmp_path_factory, tmp_path, monkeypatch, sparsifier
+):
+    """Even if its members could be written as plain weights."""
+    monkeypatch.setitem(registry._registered, sparsifier.name, type(sparsifier))
+    dense = zoo_fixtures.dense(tmp_path_factory)
+    config = replace(dense.config, sparsifier=sparsifier)
+    trainable, fixed = sparsifier.init(dense.params(0), {})
+    with create_or_resume(tmp_path / "twin", config, dense.members_table) as writer:
+        writer.append(0, {**trainable, **fixed}, None, dense.metrics.filter(pl.col("epoch") == 0))
+    message = (
+        "twin: no torch format is known for plain training, and it is not exported as a dense "
+        "zoo; for the weights that its members are evaluated with, use Zoo.sparse_params"
+    )
+    for export in (
+        lambda: write_trials(writer.zoo, tmp_path / "out"),
+        lambda: write_trials(writer.zoo, tmp_path / "out", keep_masks=True),
+        lambda: write_safetensors(writer.zoo, tmp_path / "out"),
+        lambda: state_dict(writer.zoo, 0),
+    ):
+        with pytest.raises(ZoojaxError, match=message):
+            export()
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_members_epochs_and_folders(tmp_path_factory, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from zoojax.architectures.cnn import small_cnn
 from zoojax.architectures.registry import architecture
 from zoojax.experiments.bench import torch_autoencoder, torch_training
 from zoojax.hyper_representation import augmentation
@@ -19,7 +20,7 @@ from zoojax.hyper_representation.tokens import shapes
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
-ARCH = architecture("small", 1)
+ARCH = small_cnn(1, 10)
 VARIATIONAL = {
     layer: ("kernel", "bias") if layer.startswith("conv") else ("kernel",) for layer in ARCH.layers
 }

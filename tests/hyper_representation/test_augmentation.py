@@ -9,14 +9,14 @@ import pytest
 
 from tests.support import zoo_fixtures
 from zoojax.architectures.base import logits
-from zoojax.architectures.registry import architecture
+from zoojax.architectures.cnn import large_cnn, small_cnn
 from zoojax.hyper_representation.augmentation import add_noise, draw_permutation, erase, permute
 from zoojax.hyper_representation.tokens import Tokenizer, shapes
 from zoojax.sparsifiers import variational_dropout
 from zoojax.sparsifiers.variational_dropout import VARIANTS
 
-SMALL, LARGE = architecture("small", 1), architecture("large", 3)
-ARCHITECTURES = [SMALL, architecture("small", 3), LARGE]
+SMALL, LARGE = small_cnn(1, 10), large_cnn(3, 10)
+ARCHITECTURES = [SMALL, small_cnn(3, 10), LARGE]
 by_architecture = pytest.mark.parametrize(
     "arch", ARCHITECTURES, ids=lambda a: f"{a.name}-{a.channels}"
 )

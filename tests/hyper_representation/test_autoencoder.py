@@ -10,7 +10,7 @@ import pytest
 import zoojax.cli.represent.train
 from tests.support import representations, zoo_fixtures
 from zoojax import Zoo, ZoojaxError
-from zoojax.architectures.registry import architecture
+from zoojax.architectures.cnn import small_cnn
 from zoojax.cli.main import main
 from zoojax.hyper_representation import train_step, trainer
 from zoojax.hyper_representation.augmentation import draw_permutation, permute
@@ -274,7 +274,7 @@ def test_sixteen_samples_are_overfitted(monkeypatch):
     Permutations are disabled, because they would multiply the number of distinct samples.
     """
     monkeypatch.setattr(train_step, "draw_permutation", lambda key, arch: {})
-    arch, count = architecture("small", 1), 16
+    arch, count = small_cnn(1, 10), 16
     variational = {layer: ("kernel",) for layer in arch.layers}
     rng = np.random.default_rng(0)
     weights = {

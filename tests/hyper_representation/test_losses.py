@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from zoojax.architectures.registry import architecture
+from zoojax.architectures.cnn import small_cnn
 from zoojax.hyper_representation import losses
 from zoojax.hyper_representation.codec import Codec
 from zoojax.hyper_representation.dataset import fit_normalization
@@ -16,7 +16,7 @@ from zoojax.hyper_representation.tokens import fill_missing, shapes
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 nt_xent = jax.jit(losses.nt_xent)
 
-ARCH = architecture("small", 1)
+ARCH = small_cnn(1, 10)
 # As in twins of the released code, biases of convolutions are variational.
 VARIATIONAL = {"conv1": ("kernel", "bias"), "conv2": ("kernel", "bias"), "fc1": ("kernel",)}
 SAMPLES, RADIUS = 5, 4.0

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from tests.support import zoo_fixtures
 from zoojax import ZoojaxError
-from zoojax.architectures.registry import architecture
+from zoojax.architectures.cnn import large_cnn, small_cnn
 from zoojax.hyper_representation.tokens import Tokenizer, fill_missing, shapes
 from zoojax.sparsifiers import variational_dropout
 
 ARCHITECTURES = {
-    "small-1": architecture("small", 1),
-    "small-3": architecture("small", 3),
-    "large-3": architecture("large", 3),
+    "small-1": small_cnn(1, 10),
+    "small-3": small_cnn(3, 10),
+    "large-3": large_cnn(3, 10),
 }
 # 8 + 6 + 4 + 20 + 10 units, and 16 + 32 + 15 + 20 + 10 units.
 UNITS = {"small-1": 48, "small-3": 48, "large-3": 93}

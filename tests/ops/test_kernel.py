@@ -14,14 +14,14 @@ from tests.support.kernel import SMALL, needs_kernel
 from tests.support.torch_models import made_up_batch, made_up_params
 from zoojax import keys
 from zoojax.architectures.base import Architecture
+from zoojax.architectures.cnn import large_cnn
 from zoojax.architectures.layers import ACTIVATIONS
-from zoojax.architectures.registry import architecture
 from zoojax.runtime import population
 from zoojax.sparsifiers import variational_dropout
 from zoojax.sparsifiers.base import Batch
 from zoojax.training import engine
 
-LARGE = architecture("large", 3)
+LARGE = large_cnn(3, 10)
 
 pytestmark = needs_kernel
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support import zoo_fixtures
 from zoojax.api.dense import INIT_BATCH_SIZE, initial_variables
 from zoojax.architectures import parameters
-from zoojax.architectures.registry import architecture
+from zoojax.architectures.cnn import small_cnn
 from zoojax.datasets import loading
 from zoojax.runtime import population
 from zoojax.sparsifiers import magnitude, variational_dropout
@@ -24,7 +24,7 @@ from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.training import loop, programs
 
-ARCHITECTURE = architecture("small", 1)
+ARCHITECTURE = small_cnn(1, 10)
 POOL = 33
 CHUNK = zoo_fixtures.CHUNK
 

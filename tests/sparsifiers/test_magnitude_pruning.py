@@ -11,14 +11,17 @@ from torch.nn.utils import prune
 from tests.support.torch_models import (
     TorchCNN,
     checkpoint,
+    layer_prefixes,
     load,
     made_up_params,
     numpy_state,
+    params_to_flax,
     trial,
 )
 from zoojax.architectures import parameters
+from zoojax.architectures.cnn import small_cnn
 from zoojax.architectures.registry import architecture
-from zoojax.converters import layout
+from zoojax.converters.layouts import cnn as layout
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population
 from zoojax.sparsifiers import magnitude
@@ -26,7 +29,7 @@ from zoojax.sparsifiers.magnitude import SCOPES, MagnitudePruning, num_pruned
 from zoojax.training import metrics
 
 RATIOS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
-SMALL = architecture("small", 1)
+SMALL = small_cnn(1, 10)
 
 prune_at_all_counts = jax.jit(jax.vmap(magnitude.init_pruned, in_axes=(None, 0)))
 
@@ -55,7 +58,7 @@ def torch_masks(params, arch, scope, ratio):
 def masks_of(state, arch):
     return {
         layer: layout.kernel_to_flax(layer, state[f"{prefix}.weight_mask"], arch) == 1
-        for layer, prefix in layout.layer_prefixes(state, arch).items()
+        for layer, prefix in layer_prefixes(state, arch).items()
     }
 
 
@@ -85,18 +88,18 @@ def test_masks_of_random_members_match_torch(name, channels, scope):
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_masks_of_reference_members_match_torch(reference, seed, scope):
     state = checkpoint(trial(reference, "dense", seed), 50)
-    assert_masks_match_torch(layout.params_to_flax(state, SMALL), SMALL, scope)
+    assert_masks_match_torch(params_to_flax(state, SMALL), SMALL, scope)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
 def test_pruned_parents_match_reference_twins(reference, seed):
-    parent = layout.params_to_flax(checkpoint(trial(reference, "dense", seed), 50), SMALL)
+    parent = params_to_flax(checkpoint(trial(reference, "dense", seed), 50), SMALL)
     trainable, fixed = prune_at_all_counts(parent, counts(parent, "global"))
     for i, ratio in enumerate(RATIOS):
         if ratio < 0.5:  # not in the reference
             continue
         twin = checkpoint(trial(reference, "mp", seed, round(100 * ratio)), 0)
-        twin_params = layout.params_to_flax(twin, SMALL)
+        twin_params = params_to_flax(twin, SMALL)
         for layer, mask in masks_of(twin, SMALL).items():
             np.testing.assert_array_equal(fixed["mask"][layer][i], mask)
             for name in ("kernel", "bias"):

@@ -17,21 +17,22 @@ from tests.support.torch_models import (
     gradients,
     load,
     load_log_sigma2,
+    log_sigma2_to_flax,
     made_up_batch,
     nchw,
     numpy_state,
+    params_to_flax,
     torch_labels,
     torch_noises,
     trial,
 )
 from zoojax import keys
-from zoojax.architectures.registry import architecture
-from zoojax.converters import layout
+from zoojax.architectures.cnn import large_cnn, small_cnn
 from zoojax.sparsifiers import base, variational_dropout
 from zoojax.sparsifiers.variational_dropout import VARIANTS, VariationalDropout
 from zoojax.training import engine, loop, metrics
 
-SMALL, LARGE = architecture("small", 1), architecture("large", 3)
+SMALL, LARGE = small_cnn(1, 10), large_cnn(3, 10)
 # Few cases, as each is compiled; together they cover all variants, sizes and layers.
 CASES = [
     (SMALL, "tanh", "released"),
@@ -77,8 +78,8 @@ def member(state, arch, variant):
     """Converts a state dict, or gradients by name, to the trainable part of a state."""
     state = {name: np.asarray(value) for name, value in state.items()}
     return {
-        "params": layout.params_to_flax(state, arch),
-        "log_sigma2": layout.log_sigma2_to_flax(state, arch, variant),
+        "params": params_to_flax(state, arch),
+        "log_sigma2": log_sigma2_to_flax(state, arch, variant),
     }
 
 

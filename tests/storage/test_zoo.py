@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tests.support import zoo_fixtures
 from tests.support.damage import refuses
 from zoojax import DataSpec, Grid, Zoo, open_zoo
+from zoojax.architectures.cnn import small_cnn
 from zoojax.architectures.parameters import pack_bits, unpack_bits
-from zoojax.architectures.registry import architecture
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout, apply_threshold
@@ -44,7 +44,7 @@ def write_random_zoo(path: Path, kind: str, members: int) -> tuple[Zoo, dict, di
             "vd": VariationalDropout("corrected"),
         }[kind],
     )
-    shape = architecture("small", 1)
+    shape = small_cnn(1, 10)
     sizes = [(5, 5, 1, 8), (5, 5, 8, 6), (2, 2, 6, 4), (36, 20), (20, 10)]
 
     def draw(*size):
@@ -163,7 +163,7 @@ def test_reading_a_zoo(tmp_path_factory, kind):
     assert len(zoo) == count
     assert zoo.epochs == [0, 1, 2]
     assert zoo.config.kind == kind
-    assert zoo.config.shape == architecture("small", 1)
+    assert zoo.config.shape == small_cnn(1, 10)
     assert zoo.members["id"].to_list() == list(range(count))
     assert zoo.members["diverged_epoch"].null_count() == count
     assert zoo.metrics.select("member", "epoch").rows() == [

@@ -14,9 +14,9 @@ from jax import Array
 from torch import nn
 
 from zoojax import ops
-from zoojax.architectures.base import variable_shapes
+from zoojax.architectures.base import Architecture, variable_shapes
 from zoojax.architectures.cnn import CNNArchitecture
-from zoojax.converters import layout
+from zoojax.converters.layouts import cnn as layout
 from zoojax.datasets import loading, specs
 from zoojax.datasets.specs import DataSpec
 from zoojax.sparsifiers.base import Batch
@@ -156,7 +156,7 @@ def torch_noises(step: ops.Noise, arch: CNNArchitecture, batch: int) -> list[tor
 # Random members and images
 
 
-def made_up_params(arch: CNNArchitecture, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+def made_up_params(arch: Architecture, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
     """Random weights of Kaiming scale, and biases that are not negligible."""
     rng = np.random.default_rng(seed)
     shapes = variable_shapes(arch)["params"]
@@ -170,7 +170,7 @@ def made_up_params(arch: CNNArchitecture, seed: int = 0) -> dict[str, dict[str, 
     }
 
 
-def made_up_batch(arch: CNNArchitecture, count: int, seed: int = 0) -> Batch:
+def made_up_batch(arch: Architecture, count: int, seed: int = 0) -> Batch:
     """Random images that are zero in one corner, as real images are."""
     rng = np.random.default_rng(seed)
     images = rng.normal(size=(count, arch.size, arch.size, arch.channels)).astype(np.float32)
@@ -180,6 +180,48 @@ def made_up_batch(arch: CNNArchitecture, count: int, seed: int = 0) -> Batch:
 
 
 # Conversion between zoojax and torch
+
+
+def layer_prefixes(state: Mapping[str, object], arch: Architecture) -> dict[str, str]:
+    """Maps layers to torch prefixes by their order: {"conv1": "module_list.0", ...}."""
+    prefixes = {n.rpartition(".")[0] for n in state if n.endswith((".weight", ".weight_orig"))}
+    return dict(zip(arch.layers, sorted(prefixes, key=layout.module_order), strict=True))
+
+
+def params_to_flax(state: Mapping[str, np.ndarray], arch: Architecture) -> dict[str, Any]:
+    """Converts a state dict, or gradients by name, to parameters; masks are applied."""
+    params = {}
+    for layer, prefix in layer_prefixes(state, arch).items():
+        if f"{prefix}.weight_orig" in state:
+            weight = state[f"{prefix}.weight_orig"] * state[f"{prefix}.weight_mask"]
+        else:
+            weight = state[f"{prefix}.weight"]
+        kernel = layout.kernel_to_flax(layer, weight, arch)
+        params[layer] = {"kernel": kernel, "bias": state[f"{prefix}.bias"]}
+    return params
+
+
+def log_sigma2_to_flax(
+    state: Mapping[str, np.ndarray], arch: Architecture, variant: str
+) -> dict[str, Any]:
+    """Extracts log sigma squared of the parameters that are variational in a variant."""
+    log_sigma2 = {}
+    for layer, prefix in layer_prefixes(state, arch).items():
+        weight = state[f"{prefix}.log_sigma2"]
+        log_sigma2[layer] = {"kernel": layout.kernel_to_flax(layer, weight, arch)}
+        if variant == "released" and weight.ndim == 4:
+            log_sigma2[layer]["bias"] = state[f"{prefix}.log_sigma2_bias"]
+    return log_sigma2
+
+
+def params_to_torch(params: Mapping, arch: Architecture, dropout: bool) -> dict[str, np.ndarray]:
+    """Converts the parameters of a member to a state dict with the zoos' module names."""
+    state = {}
+    for layer, prefix in zip(arch.layers, layout.default_prefixes(arch, dropout), strict=True):
+        kernel = layout.kernel_to_torch(layer, np.asarray(params[layer]["kernel"]), arch)
+        state[f"{prefix}.weight"] = np.ascontiguousarray(kernel)
+        state[f"{prefix}.bias"] = np.asarray(params[layer]["bias"])
+    return state
 
 
 def nchw(images: Array | np.ndarray) -> torch.Tensor:
@@ -203,15 +245,15 @@ def gradients(module: nn.Module) -> dict[str, np.ndarray]:
     return numpy_state(grads)
 
 
-def load(module: nn.Module, params: Mapping, arch: CNNArchitecture, dropout: bool = False) -> None:
+def load(module: nn.Module, params: Mapping, arch: Architecture, dropout: bool = False) -> None:
     """Loads the parameters of a member into a torch module, except log sigma squared."""
-    state = layout.params_to_torch(params, arch, dropout)
+    state = params_to_torch(params, arch, dropout)
     wrong = module.load_state_dict({k: torch.tensor(v) for k, v in state.items()}, strict=False)
     assert not wrong.unexpected_keys
     assert not [name for name in wrong.missing_keys if "log_sigma2" not in name]
 
 
-def load_log_sigma2(module: TorchVariational, log_sigma2: Mapping, arch: CNNArchitecture) -> None:
+def load_log_sigma2(module: TorchVariational, log_sigma2: Mapping, arch: Architecture) -> None:
     """Loads log sigma squared of a member into a torch module."""
     with torch.no_grad():
         for layer, m in zip(arch.layers, module.layers(), strict=True):

@@ -11,12 +11,12 @@ from torch import nn
 from torch.nn.utils import prune
 
 from zoojax.architectures.base import Architecture
-from zoojax.architectures.registry import architecture
-from zoojax.converters.torch_models import CNN
+from zoojax.architectures.cnn import small_cnn
+from zoojax.converters.layouts.torch_models import CNN
 
 torch.set_num_threads(1)
 
-SMALL = architecture("small", 1)
+SMALL = small_cnn(1, 10)
 ROWS = {"train_loss": 0.5, "train_acc": 0.9, "test_loss": 0.6, "test_acc": 0.8}
 
 

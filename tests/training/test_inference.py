@@ -15,15 +15,15 @@ from tests.support.torch_models import (
     made_up_batch,
     made_up_params,
     nchw,
+    params_to_flax,
     trial,
     usps,
 )
-from zoojax.architectures.registry import architecture
-from zoojax.converters import layout
+from zoojax.architectures.cnn import small_cnn
 from zoojax.runtime import population
 from zoojax.training import engine, metrics
 
-SMALL = architecture("small", 1)
+SMALL = small_cnn(1, 10)
 # The XLA engine, and the kernel if it is available.
 ENGINES = sorted({"xla", engine.engine(SMALL, "cpu")})
 
@@ -61,7 +61,7 @@ def test_accuracy_and_loss_match_torch(engine_name, count):
 @pytest.mark.parametrize("count", [64, 50])
 def test_accuracy_and_loss_on_usps_match_torch(data_dir, reference, engine_name, count):
     test = usps(data_dir).test
-    params = layout.params_to_flax(checkpoint(trial(reference, "dense", 2), 50), SMALL)
+    params = params_to_flax(checkpoint(trial(reference, "dense", 2), 50), SMALL)
     accuracy = assert_matches_torch(engine_name, params, test.images[:count], test.labels[:count])
     assert 0.7 < accuracy < 1
 

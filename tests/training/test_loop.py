@@ -18,13 +18,13 @@ from tests.support.torch_models import (
     made_up_params,
     nchw,
     numpy_state,
+    params_to_flax,
     torch_labels,
     trial,
 )
 from zoojax import keys, optimizers
 from zoojax.architectures import parameters
-from zoojax.architectures.registry import architecture
-from zoojax.converters import layout
+from zoojax.architectures.cnn import large_cnn, small_cnn
 from zoojax.runtime import population
 from zoojax.sparsifiers import base, magnitude, variational_dropout
 from zoojax.sparsifiers.dense import Dense
@@ -33,7 +33,7 @@ from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.training import engine, loop
 from zoojax.training.programs import ProgramSpec
 
-SMALL, LARGE = architecture("small", 1), architecture("large", 3)
+SMALL, LARGE = small_cnn(1, 10), large_cnn(3, 10)
 BATCH, STEPS = 10, 20
 DECAYS = (0.0, 1e-3, 1e-2)
 RATES = {"adam": 1e-3, "sgd": 1e-2}
@@ -107,7 +107,7 @@ def torch_steps(params, batch, arch, activation, kind, optimizer, decay):
         torch_optimizer.zero_grad()
         torch.nn.functional.cross_entropy(module(images[part]), labels[part]).backward()
         torch_optimizer.step()
-    return layout.params_to_flax(numpy_state(module.state_dict()), arch)
+    return params_to_flax(numpy_state(module.state_dict()), arch)
 
 
 def assert_steps_match_torch(params, batch, arch, activation, kind, optimizer):
@@ -142,7 +142,7 @@ def test_steps_of_large_cnn_match_torch():
 
 @pytest.mark.parametrize("kind, optimizer", KINDS_AND_OPTIMIZERS)
 def test_steps_from_reference_checkpoint_match_torch(reference, kind, optimizer):
-    params = layout.params_to_flax(checkpoint(trial(reference, "dense", 1), 25), SMALL)
+    params = params_to_flax(checkpoint(trial(reference, "dense", 1), 25), SMALL)
     with np.load(reference / "logits_first64_test.npz") as first:
         images, labels = first["images"].transpose(0, 2, 3, 1), first["labels"]
     index = np.resize(np.arange(64), STEPS * BATCH)

@@ -1,4 +1,4 @@
-"""Conversion of every network, layer numbering and kind of state dict."""
+"""Conversion of every network, layer numbering and sparsifier."""
 
 import numpy as np
 import pytest
@@ -20,13 +20,16 @@ from tests.support.torch_zoos import (
     write_zoo,
 )
 from tests.support.zoo_fixtures import same_bits
+from zoojax.architectures.cnn import large_cnn, small_cnn
 from zoojax.architectures.registry import architecture
+from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.variational_dropout import VariationalDropout
 
 
 @pytest.mark.parametrize("dropouts", [(0.0,), (0.1,), (0.0, 0.1)], ids=["0-3-6", "0-4-8", "mixed"])
 @pytest.mark.parametrize(
     "net",
-    [SMALL, architecture("small", 3), architecture("large", 3), architecture("small", 1, 26)],
+    [SMALL, small_cnn(3, 10), large_cnn(3, 10), architecture("small", 1, 26)],
     ids=["small-1", "small-3", "large-3", "26-classes"],
 )
 def test_layer_numberings_round_trip(tmp_path, net, dropouts):
@@ -38,15 +41,24 @@ def test_layer_numberings_round_trip(tmp_path, net, dropouts):
     assert_verified(zoo, root, np.ones(shape, np.float32))
 
 
-@pytest.mark.parametrize("kind, zoo_kind, variant", [
-    ("mp", "mp", None), ("vd", "vd", "released"), ("corrected", "vd", "corrected")
+@pytest.mark.parametrize("kind, sparsifier", [
+    ("mp", MagnitudePruning(ratios=(), scope="global")),
+    ("vd", VariationalDropout("released")),
+    ("corrected", VariationalDropout("corrected")),
 ])  # fmt: skip
-def test_kinds_of_twins(tmp_path, kind, zoo_kind, variant):
+def test_sparsifiers_of_twins(tmp_path, kind, sparsifier):
     root = write_zoo(tmp_path / "root", kind=kind, epochs=[0], dropouts=(0.0, 0.1))
     zoo = converted(root, tmp_path / "zoo").zoo
-    assert (zoo.config.kind, zoo.config.variant) == (zoo_kind, variant)
+    assert zoo.config.sparsifier == sparsifier
+    assert same_bits(zoo.metrics["sparsity"].to_numpy(), sparsities(zoo))
     assert assert_round_trip(zoo, root, tmp_path / "back", kind == "mp") == 2
     assert_verified(zoo, root)
+
+
+def sparsities(zoo) -> np.ndarray:
+    """Fraction of the weights that are zero in evaluation, by member."""
+    kernels = [layer["kernel"].reshape(len(zoo), -1) for layer in zoo.sparse_params(0).values()]
+    return (np.concatenate(kernels, axis=1) == 0).mean(axis=1).astype(np.float32)
 
 
 def test_weights_under_a_mask_are_stored_but_not_evaluated(tmp_path):
