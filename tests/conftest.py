@@ -3,7 +3,6 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -64,15 +63,3 @@ def data_dir() -> Path:
 def reference() -> Path:
     """Folder of a real zoo that the original torch code has trained."""
     return _folder("ZOOJAX_REFERENCE")
-
-
-@pytest.fixture(scope="module")
-def quickly_compiled() -> Iterator[None]:
-    """Disables most XLA optimizations, for large programs that run only a few times.
-
-    Compilation takes half the time. Do not use this fixture in tests of rounding or of exact
-    bits.
-    """
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)

@@ -16,8 +16,6 @@ from zoojax.analysis.paper import published_representations
 from zoojax.experiments import common
 from zoojax.hyper_representation import settings
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 TABLES = [f"table{number}" for number in range(1, 9)]
 FIGURES = [f"figure{number}" for number in range(2, 6)]
 SCRIPTS = [*TABLES, *FIGURES]

@@ -18,8 +18,6 @@ from zoojax.hyper_representation.losses import masked_mse, nt_xent
 from zoojax.hyper_representation.settings import Settings
 from zoojax.hyper_representation.tokens import shapes
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 ARCH = small_cnn(1, 10)
 VARIATIONAL = {
     layer: ("kernel", "bias") if layer.startswith("conv") else ("kernel",) for layer in ARCH.layers

@@ -26,8 +26,6 @@ from zoojax.hyper_representation.tokens import shapes
 from zoojax.hyper_representation.trainer import train_representation
 from zoojax.runtime import population
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 SETTINGS = replace(representations.SETTINGS, epochs=3)
 PARTS = ("alphas", "contrastive", "loss", "weights")
 OVERFITTING = Settings(

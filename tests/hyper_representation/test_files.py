@@ -30,8 +30,6 @@ from zoojax.hyper_representation.representation import (
 from zoojax.storage import checkpoints
 from zoojax.text import for_csv, printable
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 @pytest.fixture
 def representation(tmp_path_factory) -> Representation:

@@ -24,8 +24,6 @@ from zoojax.hyper_representation.representation import (
 )
 from zoojax.storage import checkpoints
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 HUGE = 10**400
 LAYERS = ["conv1", "conv2", "conv3", "fc1", "fc2"]
 

@@ -13,7 +13,6 @@ from zoojax.hyper_representation.losses import masked_mse, scale_log_alpha
 from zoojax.hyper_representation.settings import Settings
 from zoojax.hyper_representation.tokens import fill_missing, shapes
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 nt_xent = jax.jit(losses.nt_xent)
 
 ARCH = small_cnn(1, 10)

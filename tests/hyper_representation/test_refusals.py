@@ -23,8 +23,6 @@ from zoojax.hyper_representation.representation import (
 from zoojax.hyper_representation.settings import PRESETS
 from zoojax.hyper_representation.trainer import default_alpha_epoch, train_representation
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 SETTINGS = representations.SETTINGS
 
 
