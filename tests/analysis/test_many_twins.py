@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from tests.support.many_twins import KEYS, many_twins, registered
@@ -42,7 +41,7 @@ def test_methods(result):
     assert [(one.key, other.key) for one, other in result.pairs()] == PAIRS
 
 
-def test_twins_with_the_same_options_are_told_apart_by_name_or_folder(family):
+def test_twins_with_equal_options_are_labeled_by_name_or_folder(family):
     def copy(path: str, name: str) -> Zoo:
         twin = open_zoo(family["mp"].path)
         twin.path, twin.config = Path(path), replace(twin.config, name=name)
@@ -71,7 +70,7 @@ def test_tables_have_all_methods(result):
 
 
 def test_all_pairs_are_compared(result):
-    """Each as it is compared alone."""
+    """Each pair as if it were the only one."""
     assert len(result.tables["crossing"]) == len(PAIRS)
     compared = {(a.key, b.key): rows for a, b, rows in result.by_pair("methods")}
     assert list(compared) == PAIRS
@@ -130,4 +129,3 @@ def test_order_of_twins_does_not_matter(zoos, result):
     assert [each.key for each in again.methods] == [each.key for each in result.methods]
     consistency = analysis.rank_consistency(zoo, twins[:2])
     assert consistency["method"].to_list()[0] == "vd"
-    assert isinstance(consistency, pl.DataFrame)
