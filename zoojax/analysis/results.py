@@ -20,7 +20,7 @@ TABLES = (
 )
 # Colors of methods if another one already has their sparsifier's color: Okabe and Ito's
 # color-blind-safe palette.
-_PALETTE = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#D55E00", "#0072B2", "#F0E442")
+_PALETTE = ("#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#D55E00", "#0072B2", "#F0E442")
 _MAX_LABEL_LENGTH = 100
 
 

@@ -23,7 +23,6 @@ from zoojax.figures.style import (
 from zoojax.text import for_matplotlib
 
 _MAX_RATIOS = 5
-_MAX_COLUMNS = 3
 # Bars are cut at this R2: lower values only mean "no better than the mean".
 MIN_R2 = -0.2
 _FEATURES = {"layer statistics": "#009E73", "dense accuracy": "#E69F00"}
@@ -42,7 +41,7 @@ def correlation(analysis: Analysis) -> Figure | None:
     tables = _tables(analysis, "friendliness")
     if not tables:
         return None
-    down, across = grid(len(tables), _MAX_COLUMNS)
+    down, across = grid(len(tables))
     figure = new_figure(
         analysis, 3.5 * across + 0.3, 4.3 * down + 0.2, "Dots: members. Line: no change."
     )

@@ -127,9 +127,9 @@ def method_rows(analysis: Analysis, name: str, method: Method) -> pl.DataFrame:
     )
 
 
-def grid(panels: int, columns: int) -> tuple[int, int]:
-    """Rows and columns of a number of panels, with at most so many columns."""
-    columns = min(panels, columns)
+def grid(panels: int) -> tuple[int, int]:
+    """Rows and columns of a number of panels: at most three columns, or two by two."""
+    columns = 2 if panels == 4 else min(panels, 3)
     return -(-panels // columns), columns
 
 

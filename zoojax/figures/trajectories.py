@@ -24,8 +24,6 @@ from zoojax.figures.style import (
 )
 from zoojax.text import for_matplotlib
 
-_MAX_COLUMNS = 3
-
 
 @in_style
 def trajectories(analysis: Analysis) -> Figure:
@@ -37,7 +35,7 @@ def trajectories(analysis: Analysis) -> Figure:
     """
     panels = [(method, "test_acc") for method in analysis.methods]
     panels += [(method, "sparsity") for method in analysis.twin_methods("epoch")]
-    rows, columns = grid(len(panels), 2 if len(panels) == 4 else 3)
+    rows, columns = grid(len(panels))
     height = 2.6 * rows + 0.4
     figure = new_figure(
         analysis, {1: 4.2, 2: 7.2, 3: 9.6}[columns], height, "Thin: members. Thick: their mean."
@@ -192,7 +190,7 @@ def methods(analysis: Analysis) -> Figure | None:
     ]
     if not pairs:
         return None
-    down, across = grid(len(pairs), _MAX_COLUMNS)
+    down, across = grid(len(pairs))
     figure = new_figure(
         *(analysis, 5.8 if across == 1 else 3.8 * across, 3.4 * down),
         "Mean over the members that reach the sparsity, and its 95 % interval. Numbers above: "
