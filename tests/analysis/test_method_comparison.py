@@ -52,7 +52,7 @@ def test_difference_and_crossover(family, tmp_path):
     assert (row["above"], row["below"]) == (0.7, 0.9)
     ends = [row["above_difference"], row["below_difference"]]
     assert ends == pytest.approx([0.01, -0.01], abs=1e-6)
-    with pytest.raises(ZoojaxError, match="kind vd, not mp"):
+    with pytest.raises(ZoojaxError, match="variational dropout varies with the epoch"):
         analysis.compare_methods(zoo, vd, mp)
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import time
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from tests.support import ROOT, synthetic_zoos, zoo_fixtures
 from tests.support.altered_zoos import with_diverged_member, with_metrics
 from zoojax import analysis
+from zoojax.analysis.notes import add_notes
 from zoojax.errors import ZoojaxError
 from zoojax.presets import PRESETS
 from zoojax.storage.zoo import CONFIG, MEMBERS, METRICS, open_zoo
@@ -41,8 +43,17 @@ def test_tables_of_a_zoo_with_both_twins(result):
 def test_zoo_without_twins(family):
     result = analysis.analyze(family["dense"], [])
     assert set(result.tables) == {"members", "trajectories", "hyperparameters"}
-    assert [note for note in result.notes if "twin was given" in note] == result.notes
-    assert len(result.notes) == 2
+    assert result.notes == []
+
+
+@pytest.mark.parametrize(("preset", "names"), [("usps-s-seed", True), ("digits-s-seed", False)])
+def test_missing_twins_of_a_paper_zoo_are_noted(family, preset, names):
+    zoo = open_zoo(family["dense"].path)
+    zoo.config = replace(zoo.config, preset=preset)
+    notes = analysis.Analysis(zoo, [family["mp"]])
+    add_notes(notes)
+    assert ("No twin by variational dropout was given." in notes.notes) == names
+    assert not any("magnitude pruning was given" in note for note in notes.notes)
 
 
 def test_diverged_member_is_noted(family, tmp_path):
@@ -102,7 +113,7 @@ def other_images(family, folder):
     return family["dense"], [open_zoo(copy)]
 
 
-def two_of_a_kind(family, folder):
+def same_twin_twice(family, folder):
     return family["dense"], [
         family["vd"],
         open_zoo(zoo_fixtures.copied(family["vd"], folder / "vd")),
@@ -135,7 +146,7 @@ def no_parent_metrics(family, folder):
     [
         (other_parent, "twin of another zoo"),
         (other_images, "other images"),
-        (two_of_a_kind, "twins of one kind"),
+        (same_twin_twice, "are the same twin; give it once"),
         (twin_first, "is itself a twin"),
         (dense_as_twin, "is a dense zoo, not a twin"),
         (no_epoch, "no completed epoch yet"),

@@ -15,7 +15,7 @@ RATIOS = (0.0, 0.5, 0.9)
 MEMBERS = 6
 
 
-def _random_weights(config, seeds: list[int]) -> dict:
+def random_weights(config, seeds: list[int]) -> dict:
     """Weights without the initializers, which take half a minute to compile."""
     shapes = variable_shapes(config.shape)["params"]
     rng = np.random.default_rng(0)
@@ -29,7 +29,7 @@ def small(tmp_path_factory) -> Analysis:
     """The analysis of a zoo of six members with both twins."""
     folder = tmp_path_factory.mktemp("figures")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic_zoos, "_params", _random_weights)
+        patch.setattr(synthetic_zoos, "_params", random_weights)
         zoo = synthetic_zoos.dense(folder / "dense", MEMBERS)
     mp = synthetic_zoos.pruned(folder / "mp", zoo, RATIOS)
     vd = synthetic_zoos.variational_dropout(folder / "vd", zoo, 10)

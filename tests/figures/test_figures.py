@@ -14,6 +14,7 @@ from zoojax.analysis import Analysis
 
 # Figures of hyper-representations are tested in tests/report.
 NAMES = [name for name in figures.FIGURES if not name.startswith("representation_")]
+NAMES.insert(NAMES.index("pruning_frequency") + 1, "pruning_frequency_mp")
 
 
 def only(analysis: Analysis, *kinds: str) -> Analysis:
@@ -28,7 +29,7 @@ def only(analysis: Analysis, *kinds: str) -> Analysis:
         for name, matrix in analysis.matrices.items()
         if name == "dense" or any(f"{kind} " in name for kind in kinds)
     }
-    twins = [twin for twin in analysis.twins if twin.config.kind in kinds]
+    twins = [each.zoo for each in analysis.twin_methods() if each.key in kinds]
     tables = {name: table for name, table in tables.items() if len(table)}
     return replace(analysis, twins=twins, tables=tables, matrices=matrices)
 
@@ -54,7 +55,7 @@ def test_figures_are_reproducible(full, written, tmp_path, monkeypatch):
     names = ("pruning_frequency", "methods")
     monkeypatch.setattr(figures, "FIGURES", {name: figures.FIGURES[name] for name in names})
     again = figures.draw(full, tmp_path)
-    assert len(again) == len(names)
+    assert [path.stem for path in again] == ["pruning_frequency", "pruning_frequency_mp", "methods"]
     for path in again:
         for file in (path, path.with_suffix(".svg")):
             assert file.read_bytes() == (written[0].parent / file.name).read_bytes()
@@ -73,7 +74,8 @@ def test_missing_twins(full):
     dense, mp, vd = only(full), only(full, "mp"), only(full, "vd")
 
     def names(analysis: Analysis) -> set[str]:
-        return {name for name, make in figures.FIGURES.items() if make(analysis) is not None}
+        drawings = figures.drawings(analysis)
+        return {name for name, make in drawings.items() if make() is not None}
 
     alone = {"trajectories", "agreement_matrix"}
     assert names(dense) == alone

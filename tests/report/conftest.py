@@ -31,7 +31,7 @@ _PIXEL = base64.b64decode(
 
 
 @contextmanager
-def _random_weights_and_predictions() -> Iterator[None]:
+def random_weights_and_predictions() -> Iterator[None]:
     """Replaces initialization and inference, which take minutes to compile."""
 
     def params(config, seeds):
@@ -55,7 +55,7 @@ def result(tmp_path_factory) -> Analysis:
     folder = tmp_path_factory.mktemp("report")
     grid = Grid(activations=("tanh", "relu"))
     with (
-        _random_weights_and_predictions(),
+        random_weights_and_predictions(),
         patch.object(presets, "difference", lambda zoo: None),
         patch.object(presets, "twin_difference", lambda zoo, twin: None),
     ):
@@ -75,7 +75,7 @@ def result(tmp_path_factory) -> Analysis:
 @pytest.fixture(scope="session")
 def seed_zoo(tmp_path_factory) -> Analysis:
     """Three members that differ only in their seeds, without twins."""
-    with _random_weights_and_predictions():
+    with random_weights_and_predictions():
         folder = tmp_path_factory.mktemp("report")
         return analyze(synthetic_zoos.dense(folder / "dense", 3), [])
 

@@ -76,7 +76,7 @@ def test_page_has_all_metrics_that_are_finite(result, file):
 def test_twins_name_their_parents(result, file):
     page = content(file)
     pruned = page["populations"][2]
-    members = result.twin("mp").members_table.filter(pl.col("ratio") == 0.8)
+    members = result.twins[0].members_table.filter(pl.col("ratio") == 0.8)
     parents = [page["members"]["id"][row] for row in pruned["parent"]]
     assert dict(zip(pruned["member"], parents, strict=True)) == dict(
         members.select("id", "parent_id").iter_rows()

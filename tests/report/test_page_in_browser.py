@@ -107,7 +107,7 @@ def test_zoo_that_varies_only_in_seeds(browser, seed_zoo, tmp_path):
 
 @pytest.mark.parametrize("kind", ["mp", "vd"])
 def test_report_with_one_fully_diverged_twin(browser, result, tmp_path, kind):
-    twin, tables = result.twin(kind), {}
+    (twin,), tables = [m.zoo for m in result.twin_methods() if m.key == kind], {}
     for name in ("members", "trajectories", "layer_sparsity", "correlation", "friendliness"):
         table = result.tables[name].filter(pl.col("method").is_in(["dense", kind]))
         last = (pl.col("method") == kind) & (pl.col("epoch") == twin.epochs[-1])

@@ -13,7 +13,7 @@ from zoojax.analysis import Analysis
 
 def drawn(name: str, analysis: Analysis) -> Figure:
     """The figure of a name, which must exist."""
-    figure = figures.FIGURES[name](analysis)
+    figure = figures.drawings(analysis)[name]()
     assert figure is not None
     return figure
 

@@ -26,7 +26,7 @@ RATIOS = (0.5, 0.6, 0.7, 0.8, 0.9)
 REPRESENTED = ("conv1", "fc1", "fc2")
 
 
-def _metrics(config: ZooConfig, members: pl.DataFrame, epoch: int, acc, sparsity) -> pl.DataFrame:
+def metrics(config: ZooConfig, members: pl.DataFrame, epoch: int, acc, sparsity) -> pl.DataFrame:
     count = len(members)
     rng = np.random.default_rng(epoch)
     layers = config.shape.layers
@@ -68,7 +68,7 @@ def _params(config: ZooConfig, seeds: list[int]) -> dict:
     return population.stack([one(seed) for seed in seeds])
 
 
-def _quality(seeds: np.ndarray) -> np.ndarray:
+def quality(seeds: np.ndarray) -> np.ndarray:
     """What a member's accuracies have in common: 0.84 to 0.92."""
     return np.array([0.88 + 0.02 * np.random.default_rng(s).standard_normal() for s in seeds])
 
@@ -91,10 +91,9 @@ def dense(
         chunk=16,
         preset=preset,
     )
-    best = _quality(table["seed"].to_numpy())
+    best = quality(table["seed"].to_numpy())
     rows = [
-        _metrics(config, table, e, 0.1 + (best - 0.1) * (1 - np.exp(-e / 8)), 0.0)
-        for e in range(51)
+        metrics(config, table, e, 0.1 + (best - 0.1) * (1 - np.exp(-e / 8)), 0.0) for e in range(51)
     ]
     params = _params(config, table["seed"].to_list())
     with create_or_resume(path, config, table) as writer:
@@ -103,7 +102,12 @@ def dense(
     return writer.zoo
 
 
-def pruned(path: Path, zoo: Zoo, ratios: tuple[float, ...] = RATIOS) -> Zoo:
+def pruned(
+    path: Path,
+    zoo: Zoo,
+    ratios: tuple[float, ...] = RATIOS,
+    sparsifier: MagnitudePruning | None = None,
+) -> Zoo:
     """A pruned twin of 16 measured epochs, states of 0 and 15 kept."""
     table = zoo.members_table.with_columns(pl.col("id").alias("parent_id"))
     table = table.join(pl.DataFrame({"ratio": list(ratios)}), how="cross")
@@ -112,15 +116,15 @@ def pruned(path: Path, zoo: Zoo, ratios: tuple[float, ...] = RATIOS) -> Zoo:
         zoo.config,
         name="made-up-mp",
         epochs=15,
-        sparsifier=MagnitudePruning().shared(),
+        sparsifier=(sparsifier or MagnitudePruning()).shared(),
         parent=parent_of(zoo, 50, path),
     )
     ratio = table["ratio"].to_numpy()
     rng = np.random.default_rng(0)
-    best = _quality(table["seed"].to_numpy()) + 0.005 * rng.standard_normal(len(table))
+    best = quality(table["seed"].to_numpy()) + 0.005 * rng.standard_normal(len(table))
     kept = best - 0.6 * np.clip(ratio - 0.7, 0, 1)
     rows = [
-        _metrics(config, table, e, kept * (1 - (0.5 * ratio) * np.exp(-e / 2)), ratio)
+        metrics(config, table, e, kept * (1 - (0.5 * ratio) * np.exp(-e / 2)), ratio)
         for e in range(16)
     ]
     parents = population.take(zoo.params(50), np.repeat(np.arange(len(zoo)), len(ratios)))
@@ -145,7 +149,7 @@ def variational_dropout(path: Path, zoo: Zoo, epochs: int = 25) -> Zoo:
     )
     params = zoo.params(50)
     rng = np.random.default_rng(1)
-    best = _quality(table["seed"].to_numpy()) + 0.01 * rng.standard_normal(len(table))
+    best = quality(table["seed"].to_numpy()) + 0.01 * rng.standard_normal(len(table))
     order = jax.tree.map(lambda w: rng.standard_normal(w.shape).astype(np.float32), params)
     with create_or_resume(path, config, table) as writer:
         for epoch in range(epochs + 1):
@@ -160,7 +164,7 @@ def variational_dropout(path: Path, zoo: Zoo, epochs: int = 25) -> Zoo:
             }
             state = {"params": params, "log_sigma2": log_sigma2}
             acc = best - 0.25 * (epoch / epochs) ** 2
-            writer.append(epoch, state, None, _metrics(config, table, epoch, acc, sparsity))
+            writer.append(epoch, state, None, metrics(config, table, epoch, acc, sparsity))
     return writer.zoo
 
 

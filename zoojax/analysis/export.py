@@ -6,8 +6,9 @@ from pathlib import Path
 
 import polars as pl
 
+from zoojax.analysis import paper
 from zoojax.analysis.pairing import last_epoch
-from zoojax.analysis.results import TABLES, Analysis
+from zoojax.analysis.results import TABLES, Analysis, Method
 from zoojax.filesystem.atomic import atomic_write, make_folder, os_errors, write_table
 from zoojax.filesystem.reading import entries
 from zoojax.filesystem.tables import write_both
@@ -16,9 +17,12 @@ from zoojax.text import printable
 _MAX_NAME_LENGTH = 100
 # Epochs shown in the paper's Tables 6 and 7.
 _TABLE_6_EPOCHS, _TABLE_7_EPOCHS = (0, 2, 4, 6, 8, 10, 13, 16, 19, 22, 25), (0, 5, 10, 15, 20, 25)
-_PAPER_TABLES = (
-    *("table1_agreement", "table2_correlation", "table5_magnitude_pruning"),
-    *("table6_variational_dropout", "table7_layers_vd", "table8_layers_mp"),
+# Names of the paper's tables, and beginnings of the names of tables of one method, or of one
+# population.
+_PAPER_TABLES = ("table1_agreement", "table2_correlation")
+_PREFIXES = (
+    *("table5_", "table6_", "table7_layers_", "table8_layers_"),
+    *("agreement_", "representation_"),
 )
 _NAMES = {"test_acc": "Accuracy", "ggap": "GGap", "sparsity": "Sparsity", "agreement": "Agreement"}
 # Last columns of Tables 7 and 8.
@@ -136,28 +140,46 @@ def write_tables(analysis: Analysis, folder: Path) -> None:
 def _is_analysis_file(name: str) -> bool:
     """Whether an analysis writes files with this name."""
     stem, _, suffix = name.rpartition(".")
-    known = stem in (*TABLES, *_PAPER_TABLES) or stem.startswith(("agreement_", "representation_"))
+    known = stem in (*TABLES, *_PAPER_TABLES) or stem.startswith(_PREFIXES)
     return known and suffix in ("parquet", "csv", "md", "tex")
 
 
 def paper_tables(analysis: Analysis) -> Iterator[PaperTable]:
-    """The paper's Tables 1, 2 and 5 to 8 for this zoo, as far as it has the twins for them."""
+    """The paper's Tables 1, 2 and 5 to 8 for this zoo, as far as it has the twins for them.
+
+    Tables 5 and 8 are those of each twin with pruning ratios, Tables 6 and 7 those of each twin
+    whose sparsity varies with the epoch.
+    """
     name = printable(analysis.zoo.config.name, _MAX_NAME_LENGTH)
     values = f"{name}, {len(analysis.zoo)} members; mean (std) in %."
     yield from _agreement_table(analysis, values)
     yield from _correlation_table(analysis, name)
     trajectories = analysis.tables["trajectories"]
     layers = analysis.zoo.config.shape.layers
-    pruned = trajectories.filter(pl.col("method") == "mp").sort("ratio", "epoch")
-    if len(pruned):
-        yield from _magnitude_pruning_tables(pruned, layers, values)
-    dropout = trajectories.filter(pl.col("method") == "vd").sort("epoch")
-    if len(dropout):
-        yield from _variational_dropout_tables(dropout, layers, values)
+    for method in analysis.twin_methods("ratio"):
+        table = trajectories.filter(pl.col("method") == method.key).sort("ratio", "epoch")
+        if len(table):
+            yield from _tables_by_ratio(method, table, layers, values)
+    for method in analysis.twin_methods("epoch"):
+        table = trajectories.filter(pl.col("method") == method.key).sort("epoch")
+        if len(table):
+            yield from _tables_by_epoch(method, table, layers, values)
 
 
-def _magnitude_pruning_tables(
-    table: pl.DataFrame, layers: Sequence[str], values: str
+def _file_name(method: Method) -> str:
+    """A method in names of files: "magnitude_pruning", or "magnitude_pruning-2"."""
+    sparsifier = method.sparsifier
+    return sparsifier.name + method.key.removeprefix(sparsifier.method)
+
+
+def _number(method: Method, number: int) -> str:
+    """Number of a table, if the paper has it, or of the table with the same layout."""
+    known = method.sparsifier.name in paper.SPARSIFIERS.values()
+    return f"Table {number}" if known else f"as Table {number}"
+
+
+def _tables_by_ratio(
+    method: Method, table: pl.DataFrame, layers: Sequence[str], values: str
 ) -> Iterator[PaperTable]:
     """Tables 5 and 8, from trajectories sorted by ratio and epoch."""
     last = last_epoch(table)
@@ -171,30 +193,33 @@ def _magnitude_pruning_tables(
             cells = dict(zip(at_epoch["ratio"], _cells(at_epoch, metric), strict=True))
             rows.append([_NAMES[metric], str(epoch), *(cells.get(r, "-") for r in ratios)])
     columns = ["Metric", "Epoch", *(f"{ratio:.0%}" for ratio in ratios)]
-    caption = f"Magnitude pruning by ratio and epoch of fine-tuning (Table 5). {values}"
-    yield PaperTable("table5_magnitude_pruning", caption, columns, rows)
+    name, number = f"table5_{_file_name(method)}", _number(method, 5)
+    caption = f"{method.capitalized} by ratio and epoch of fine-tuning ({number}). {values}"
+    yield PaperTable(name, caption, columns, rows)
     cells = zip(*(_cells(at_end, name) for name in _layer_quantities(layers)), strict=True)
     rows = [[f"{r:.0%}", *row] for r, row in zip(ratios, cells, strict=True)]
-    caption = f"Magnitude pruning: sparsity by layer (Table 8). {values}"
-    yield PaperTable("table8_layers_mp", caption, ["Ratio", *layers, *_LAYER_HEADINGS], rows)
+    caption = f"{method.capitalized}: sparsity by layer ({_number(method, 8)}). {values}"
+    columns = ["Ratio", *layers, *_LAYER_HEADINGS]
+    yield PaperTable(f"table8_layers_{method.key}", caption, columns, rows)
 
 
-def _variational_dropout_tables(
-    table: pl.DataFrame, layers: Sequence[str], values: str
+def _tables_by_epoch(
+    method: Method, table: pl.DataFrame, layers: Sequence[str], values: str
 ) -> Iterator[PaperTable]:
     """Tables 6 and 7, from trajectories sorted by epoch."""
     selected = table.filter(pl.col("epoch").is_in(_TABLE_6_EPOCHS))
     rows = [
         [_NAMES[metric], *_cells(selected, metric)] for metric in ("test_acc", "ggap", "sparsity")
     ]
-    caption = f"Variational dropout by epoch (Table 6). {values}"
+    caption = f"{method.capitalized} by epoch ({_number(method, 6)}). {values}"
     columns = ["Metric", *map(str, selected["epoch"].to_list())]
-    yield PaperTable("table6_variational_dropout", caption, columns, rows)
+    yield PaperTable(f"table6_{_file_name(method)}", caption, columns, rows)
     selected = table.filter(pl.col("epoch").is_in(_TABLE_7_EPOCHS))
     cells = zip(*(_cells(selected, name) for name in _layer_quantities(layers)), strict=True)
     rows = [[str(e), *row] for e, row in zip(selected["epoch"].to_list(), cells, strict=True)]
-    caption = f"Variational dropout: sparsity by layer and epoch (Table 7). {values}"
-    yield PaperTable("table7_layers_vd", caption, ["Epoch", *layers, *_LAYER_HEADINGS], rows)
+    caption = f"{method.capitalized}: sparsity by layer and epoch ({_number(method, 7)}). {values}"
+    columns = ["Epoch", *layers, *_LAYER_HEADINGS]
+    yield PaperTable(f"table7_layers_{method.key}", caption, columns, rows)
 
 
 def _layer_quantities(layers: Sequence[str]) -> list[str]:
@@ -209,7 +234,7 @@ def _agreement_table(analysis: Analysis, values: str) -> Iterator[PaperTable]:
     quantities = ("test_acc", "sparsity", "agreement")
     cells = zip(*(_cells(table, name) for name in quantities), strict=True)
     rows = [
-        [_population(row), str(row["epoch"]), *cell]
+        [_population(analysis, row), str(row["epoch"]), *cell]
         for row, cell in zip(table.iter_rows(named=True), cells, strict=True)
     ]
     caption = f"Agreement of twins with their parents (Tables 1, 9). {values}"
@@ -222,10 +247,11 @@ def _correlation_table(analysis: Analysis, zoo: str) -> Iterator[PaperTable]:
     if table is None:
         return
     last = pl.col("epoch").max().over("method")
-    table = table.filter((pl.col("method") == "vd") | (pl.col("epoch") == last))
+    by_epoch = [method.key for method in analysis.twin_methods("epoch")]
+    table = table.filter(pl.col("method").is_in(by_epoch) | (pl.col("epoch") == last))
     rows = [
         [
-            _population(row),
+            _population(analysis, row),
             str(row["epoch"]),
             _percent(row["sparsity"]),
             *(
@@ -246,10 +272,9 @@ def _correlation_table(analysis: Analysis, zoo: str) -> Iterator[PaperTable]:
     yield PaperTable("table2_correlation", caption, columns, rows)
 
 
-def _population(row: dict) -> str:
-    if row["method"] == "vd":
-        return "variational dropout"
-    return f"magnitude pruning {row['ratio']:.0%}"
+def _population(analysis: Analysis, row: dict) -> str:
+    label = next(each.label for each in analysis.methods if each.key == row["method"])
+    return label if row["ratio"] is None else f"{label} {row['ratio']:.0%}"
 
 
 def _cells(table: pl.DataFrame, name: str) -> list[str]:

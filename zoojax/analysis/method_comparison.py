@@ -1,10 +1,13 @@
-"""Compares magnitude pruning with variational dropout at equal sparsity."""
+"""Compares methods pruned by ratio with methods that become sparse by epoch, at equal sparsity."""
+
+from collections.abc import Callable
 
 import numpy as np
 import polars as pl
 import scipy.stats
 
 from zoojax.analysis.pairing import finite_rows, last_epoch, paired_metrics
+from zoojax.analysis.results import Analysis
 from zoojax.errors import ZoojaxError
 from zoojax.storage.zoo import Zoo
 
@@ -13,38 +16,51 @@ _RESAMPLES = 1000
 MIN_MEMBERS = 3
 
 
-def _check(mp: Zoo, vd: Zoo) -> None:
-    for twin, kind in ((mp, "mp"), (vd, "vd")):
-        if twin.config.kind != kind:
-            raise ZoojaxError(f"{twin.path} is of kind {twin.config.kind}, not {kind}")
+def _check(by_ratio: Zoo, by_epoch: Zoo) -> None:
+    for twin, sweep in ((by_ratio, "ratio"), (by_epoch, "epoch")):
+        sparsifier = twin.config.sparsifier
+        if sparsifier.sweep != sweep:
+            raise ZoojaxError(
+                f"{twin.path}: sparsity by {sparsifier.label} varies with the {sparsifier.sweep}, "
+                f"not with the {sweep}"
+            )
 
 
-def _accuracies(zoo: Zoo, mp: Zoo, vd: Zoo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _accuracies(
+    zoo: Zoo, by_ratio: Zoo, by_epoch: Zoo
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Test accuracies of both twins of each parent, by pruning ratio.
 
+    If a parent has several twins in one population, their mean is used.
+
     Returns:
-        The pruning ratios [R]; test accuracy of magnitude pruning at its last epoch,
-        [parents, R]; test accuracy of variational dropout at the same sparsities,
-        interpolated between epochs, [parents, R]. NaN if a twin is missing, has diverged, or
-        does not reach the sparsity.
+        The pruning ratios [R]; test accuracy of the first twin at its last epoch, [parents, R];
+        test accuracy of the other at the same sparsities, interpolated between epochs,
+        [parents, R]. NaN if a twin is missing, has diverged, or does not reach the sparsity.
     """
-    _check(mp, vd)
-    mp_rows = paired_metrics(zoo, mp)
-    mp_rows = finite_rows(mp_rows.filter(pl.col("epoch") == last_epoch(mp_rows)))
-    vd_rows = finite_rows(paired_metrics(zoo, vd)).drop_nulls("sparsity").sort("epoch")
-    vd_by_parent = vd_rows.partition_by("parent_id", as_dict=True)
-    ratios = mp.members_table["ratio"].unique().sort().to_list()
-    parents = sorted({key[0] for key in vd_by_parent} & set(mp_rows["parent_id"].to_list()))
-    mp_acc = np.full((len(parents), len(ratios)), np.nan)
-    for parent, ratio, accuracy in mp_rows.select("parent_id", "ratio", "test_acc").iter_rows():
+    _check(by_ratio, by_epoch)
+    first_rows = paired_metrics(zoo, by_ratio)
+    first_rows = finite_rows(first_rows.filter(pl.col("epoch") == last_epoch(first_rows)))
+    first_rows = _means(first_rows, "parent_id", "ratio")
+    other_rows = finite_rows(paired_metrics(zoo, by_epoch)).drop_nulls("sparsity")
+    other_rows = _means(other_rows, "parent_id", "epoch").sort("epoch")
+    other_by_parent = other_rows.partition_by("parent_id", as_dict=True)
+    ratios = by_ratio.members_table["ratio"].unique().sort().to_list()
+    parents = sorted({key[0] for key in other_by_parent} & set(first_rows["parent_id"].to_list()))
+    first = np.full((len(parents), len(ratios)), np.nan)
+    for parent, ratio, accuracy in first_rows.select("parent_id", "ratio", "test_acc").iter_rows():
         if parent in parents:
-            mp_acc[parents.index(parent), ratios.index(ratio)] = accuracy
-    vd_acc = np.full_like(mp_acc, np.nan)
+            first[parents.index(parent), ratios.index(ratio)] = accuracy
+    other = np.full_like(first, np.nan)
     for i, parent in enumerate(parents):
-        rows = vd_by_parent[(parent,)]
+        rows = other_by_parent[(parent,)]
         sparsity, accuracy = rows["sparsity"].to_numpy(), rows["test_acc"].to_numpy()
-        vd_acc[i] = at_sparsity(sparsity, accuracy, ratios)
-    return np.array(ratios), mp_acc, vd_acc
+        other[i] = at_sparsity(sparsity, accuracy, ratios)
+    return np.array(ratios), first, other
+
+
+def _means(table: pl.DataFrame, *keys: str) -> pl.DataFrame:
+    return table.group_by(keys, maintain_order=True).agg(pl.col("sparsity", "test_acc").mean())
 
 
 def at_sparsity(sparsity: np.ndarray, accuracy: np.ndarray, targets: list[float]) -> np.ndarray:
@@ -73,38 +89,66 @@ def at_sparsity(sparsity: np.ndarray, accuracy: np.ndarray, targets: list[float]
     return result
 
 
-def compare_methods(zoo: Zoo, mp: Zoo, vd: Zoo, seed: int = 0) -> pl.DataFrame:
-    """Accuracy of magnitude pruning minus that of variational dropout at equal sparsity.
+def compare_methods(zoo: Zoo, by_ratio: Zoo, by_epoch: Zoo, seed: int = 0) -> pl.DataFrame:
+    """Accuracy of one method minus that of another at equal sparsity.
 
     Args:
-        zoo: the dense zoo.
-        mp: its magnitude-pruned twin, compared at its last epoch.
-        vd: its variational-dropout twin. Each member's accuracy is taken where it first
-            reaches the sparsity, interpolated linearly between epochs.
-        seed: seed of the bootstrap.
+        zoo: The dense zoo.
+        by_ratio: Its twin whose sparsity varies with the pruning ratio, such as a
+            magnitude-pruned one; compared at its last epoch.
+        by_epoch: Its twin whose sparsity varies with the epoch, such as one trained with
+            variational dropout. Each member's accuracy is taken when it first reaches the
+            sparsity, interpolated linearly between epochs.
+        seed: Seed of the bootstrap.
 
     Returns:
         One row per pruning ratio: `sparsity`, `members` (parents whose twins are both finite
-        and reach that sparsity), mean `mp_acc` and `vd_acc`, mean `difference` and its 95 %
+        and reach that sparsity), mean accuracies in one column per twin (`mp_acc` and `vd_acc`
+        for magnitude pruning and variational dropout), mean `difference` and its 95 %
         bootstrap interval over members (BCa), `low` and `high`. Null if fewer than three
         members are left.
 
     Raises:
-        ZoojaxError: they are not a zoo and its two twins.
+        ZoojaxError: If they are not a zoo and two such twins of it.
     """
-    ratios, mp_acc, vd_acc = _accuracies(zoo, mp, vd)
+    ratios, first, other = _accuracies(zoo, by_ratio, by_epoch)
     rows = []
     for i, ratio in enumerate(ratios):
-        both = np.isfinite(mp_acc[:, i] - vd_acc[:, i])
-        a, b = mp_acc[both, i], vd_acc[both, i]
+        both = np.isfinite(first[:, i] - other[:, i])
+        a, b = first[both, i], other[both, i]
         row = [float(ratio), len(a)] + [None] * 5
         if len(a) >= MIN_MEMBERS:
             low, high = _interval(a - b, seed)
             row = [float(ratio), len(a), a.mean(), b.mean(), (a - b).mean(), low, high]
         rows.append(row)
-    columns = ("mp_acc", "vd_acc", "difference", "low", "high")
+    accuracies = (f"{twin.config.sparsifier.method}_acc" for twin in (by_ratio, by_epoch))
+    columns = (*accuracies, "difference", "low", "high")
     schema = {"sparsity": pl.Float64, "members": pl.Int64} | dict.fromkeys(columns, pl.Float64)
     return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def compare_pairs(
+    analysis: Analysis, compare: Callable[[Zoo, Zoo, Zoo], pl.DataFrame]
+) -> pl.DataFrame:
+    """Applies `compare_methods` or `crossover` to every pair of methods of an analysis.
+
+    Args:
+        analysis: The analysis.
+        compare: The function.
+
+    Returns:
+        The rows of all pairs; with `method` and `other_method` in front if there is more than
+        one pair. Empty without pairs.
+    """
+    pairs, parts = analysis.pairs(), []
+    for one, other in pairs:
+        table = compare(analysis.zoo, one.zoo, other.zoo)
+        if len(pairs) > 1:
+            names = (pl.lit(one.key).alias("method"), pl.lit(other.key).alias("other_method"))
+            columns = {f"{m.sparsifier.method}_acc": m.acc_column for m in (one, other)}
+            table = table.rename(columns, strict=False).select(*names, pl.all())
+        parts.append(table)
+    return pl.concat(parts, how="diagonal") if parts else pl.DataFrame()
 
 
 def _interval(values: np.ndarray, seed: int) -> tuple[float, float]:
@@ -116,15 +160,15 @@ def _interval(values: np.ndarray, seed: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def crossover(zoo: Zoo, mp: Zoo, vd: Zoo) -> pl.DataFrame:
-    """The measured sparsities between which variational dropout becomes more accurate.
+def crossover(zoo: Zoo, by_ratio: Zoo, by_epoch: Zoo) -> pl.DataFrame:
+    """The measured sparsities between which the second method becomes more accurate.
 
     Nothing is measured between pruning ratios, so the crossover is only bracketed.
 
     Args:
-        zoo: the dense zoo.
-        mp: its magnitude-pruned twin.
-        vd: its variational-dropout twin.
+        zoo: The dense zoo.
+        by_ratio: Its twin whose sparsity varies with the pruning ratio.
+        by_epoch: Its twin whose sparsity varies with the epoch.
 
     Returns:
         One row: `above` and `below`, the neighboring pruning ratios between which the mean
@@ -133,16 +177,16 @@ def crossover(zoo: Zoo, mp: Zoo, vd: Zoo) -> pl.DataFrame:
         never does. Ratios with fewer than three members are skipped.
 
     Raises:
-        ZoojaxError: they are not a zoo and its two twins.
+        ZoojaxError: If they are not a zoo and two such twins of it.
     """
-    ratios, mp_acc, vd_acc = _accuracies(zoo, mp, vd)
-    difference = mp_acc - vd_acc
+    ratios, first, other = _accuracies(zoo, by_ratio, by_epoch)
+    difference = first - other
     known = np.isfinite(difference).sum(axis=0) >= MIN_MEMBERS
     at, mean = ratios[known], np.nanmean(difference[:, known], axis=0)
     falls = np.flatnonzero((mean[:-1] > 0) & (mean[1:] <= 0))
     names = ("above", "below", "above_difference", "below_difference")
     row: list[float | None] = [None] * len(names)
     if falls.size:
-        first, second = falls[-1], falls[-1] + 1
-        row = [float(x) for x in (at[first], at[second], mean[first], mean[second])]
+        before, after = falls[-1], falls[-1] + 1
+        row = [float(x) for x in (at[before], at[after], mean[before], mean[after])]
     return pl.DataFrame([row], schema=dict.fromkeys(names, pl.Float64), orient="row")

@@ -26,10 +26,10 @@ def check(zoo: Zoo, twin: Zoo) -> None:
     Raises:
         ZoojaxError: it is not.
     """
-    if zoo.config.kind != "dense":
+    if not zoo.config.is_dense:
         raise ZoojaxError(f"{zoo.path} is itself a twin; give the dense zoo first")
     parent = twin.config.parent
-    if twin.config.kind == "dense":
+    if twin.config.is_dense:
         raise ZoojaxError(f"{twin.path} is a dense zoo, not a twin of {zoo.path}")
     if parent is None:
         raise ZoojaxError(
@@ -56,7 +56,7 @@ def member_metrics(zoo: Zoo) -> pl.DataFrame:
 
     Returns:
         One row per member and epoch: `member`, `epoch`, the metrics, `parent_id` and `ratio`
-        (null if this kind of zoo has none), `seed` and the hyperparameters that vary.
+        (null if the zoo has none), `seed` and the hyperparameters that vary.
     """
     members = zoo.members_table.rename({"id": "member"})
     for name, dtype in (("parent_id", pl.Int64), ("ratio", pl.Float64)):
@@ -160,7 +160,7 @@ def nearest_sparsity_epoch(twin: Zoo, sparsity: float) -> int:
     """The epoch at which a twin's mean sparsity is nearest to a requested one.
 
     Args:
-        twin: a variational-dropout twin.
+        twin: a twin whose sparsity varies with the epoch.
         sparsity: requested sparsity in [0, 1].
 
     Raises:

@@ -7,7 +7,12 @@ from importlib import resources
 
 import polars as pl
 
+from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.variational_dropout import VariationalDropout
+
 SOURCE = 'Schürholt et al., "Sparsified Model Zoo Twins", arXiv 2304.13718'
+# Sparsifiers of the paper by their method in `paper_results`.
+SPARSIFIERS = {"mp": MagnitudePruning.name, "vd": VariationalDropout.name}
 # Decimals of a fraction; the paper prints percentages with one.
 _DECIMALS = 4
 

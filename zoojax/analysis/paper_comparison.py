@@ -4,8 +4,8 @@ import polars as pl
 
 from zoojax import presets
 from zoojax.analysis.pairing import last_epoch, nearest_sparsity
-from zoojax.analysis.paper import paper_results
-from zoojax.analysis.results import Analysis
+from zoojax.analysis.paper import SPARSIFIERS, paper_results
+from zoojax.analysis.results import Analysis, Method
 from zoojax.storage.zoo import Zoo
 
 # Largest distance of a mean sparsity from the paper's at which the two are compared.
@@ -52,27 +52,28 @@ def compare_with_paper(analysis: Analysis) -> pl.DataFrame:
         analysis: the analysis.
 
     Returns:
-        `paper_results` with epochs filled in and its values renamed `paper_mean` and
-        `paper_std`; `members`, `ours_mean`, `ours_std`, `difference` = ours - paper. Twins
-        that do not match the preset have no rows; the table is empty if the zoo does not
-        match it (see `zoojax.presets`).
+        `paper_results` with epochs filled in, `method` as in the analysis, and its values renamed
+        `paper_mean` and `paper_std`; `members`, `ours_mean`, `ours_std`, `difference` = ours -
+        paper. If several twins are by one of the paper's methods, each is compared. Twins that
+        do not match the preset have no rows; the table is empty if the zoo does not match it
+        (see `zoojax.presets`).
     """
     printed = paper_results_of(analysis.zoo)
+    matching: dict[str, list[Method]] = {method: [] for method in SPARSIFIERS}
     if len(printed):
-        zoo = analysis.zoo
-        matching = [t.config.kind for t in analysis.twins if not presets.twin_difference(zoo, t)]
-        printed = printed.filter(pl.col("method").is_in(matching))
-    mp, vd = analysis.twin("mp"), analysis.twin("vd")
-    epochs = []
-    for row in printed.iter_rows(named=True):
-        epoch = row["epoch"]
-        if epoch is None and row["method"] == "mp" and mp is not None:
-            epoch = last_epoch(mp.metrics_history)
-        elif epoch is None and vd is not None and row["sparsity"] is not None:
-            nearest, distance = nearest_sparsity(vd, row["sparsity"])
-            epoch = nearest if distance <= SPARSITY_TOLERANCE else None
-        epochs.append(epoch)
-    printed = printed.with_columns(pl.Series("epoch", epochs, pl.Int64))
+        for paper_method, sparsifier in SPARSIFIERS.items():
+            matching[paper_method] = [
+                each
+                for each in analysis.twin_methods()
+                if each.sparsifier.name == sparsifier
+                and not presets.twin_difference(analysis.zoo, each.zoo)
+            ]
+    rows = [
+        {**row, "method": method.key, "epoch": _compared_epoch(method, row)}
+        for row in printed.iter_rows(named=True)
+        for method in matching[row["method"]]
+    ]
+    printed = pl.DataFrame(rows, schema=printed.schema)
     keys = ["method", "ratio", "epoch", "quantity"]
     ours = _means(analysis)
     joined = printed.join(ours, on=keys, how="inner", nulls_equal=True, maintain_order="left")
@@ -87,6 +88,18 @@ def compare_with_paper(analysis: Analysis) -> pl.DataFrame:
         "ours_std",
         (pl.col("ours_mean") - pl.col("mean")).alias("difference"),
     )
+
+
+def _compared_epoch(method: Method, row: dict) -> int | None:
+    """The epoch of a twin that is compared with a row of `paper_results`; None if there is none."""
+    if row["epoch"] is not None:
+        return row["epoch"]
+    if method.sweep == "ratio":
+        return last_epoch(method.zoo.metrics_history)
+    if row["sparsity"] is None:
+        return None
+    epoch, distance = nearest_sparsity(method.zoo, row["sparsity"])
+    return epoch if distance <= SPARSITY_TOLERANCE else None
 
 
 def _means(analysis: Analysis) -> pl.DataFrame:

@@ -15,6 +15,7 @@ from zoojax.analysis.pairing import (
     paired_metrics,
 )
 from zoojax.analysis.rank_correlation import coefficients, kendall
+from zoojax.analysis.results import keys_of
 from zoojax.storage.zoo import Zoo
 
 # Fraction of the members of each ratio in group "friendly", and in group "hard".
@@ -129,10 +130,11 @@ def rank_consistency(
         ZoojaxError: one is not a twin of this zoo.
     """
     populations = []
-    for twin, epoch in zip(twins, epochs or [None] * len(twins), strict=True):
+    keys = keys_of(zoo, twins)
+    for key, twin, epoch in zip(keys, twins, epochs or [None] * len(twins), strict=True):
         for ratio, _, table in group_by_population(member_prunability(zoo, twin, epoch)):
             changes = table.select("parent_id", "change", "group")
-            populations.append((twin.config.kind, ratio, changes))
+            populations.append((key, ratio, changes))
     rows = []
     for one, other in itertools.combinations(populations, 2):
         (method, ratio, changes), (other_method, other_ratio, other_changes) = one, other
@@ -168,10 +170,10 @@ def outcome_predictability(
         seed: seed of the folds.
 
     Returns:
-        One row per ratio, target ("change", "test_acc", and for variational dropout
-        "sparsity") and features ("layer statistics", "dense accuracy"): `members`, `r2` and
-        `kendall` between predicted and true values. Null if fewer than 20 members are
-        finite, or the target is constant.
+        One row per ratio, target ("change", "test_acc", and "sparsity" if it varies with the
+        epoch) and features ("layer statistics", "dense accuracy"): `members`, `r2` and
+        `kendall` between predicted and true values. Null if fewer than 20 members are finite,
+        or the target is constant.
 
     Raises:
         ZoojaxError: it is not a twin of this zoo, or the parent's state is not on disk.
@@ -186,7 +188,9 @@ def outcome_predictability(
     assert twin.config.parent is not None
     statistics = layer_statistics(zoo.params(twin.config.parent.epoch))
     position = {member: row for row, member in enumerate(zoo.members_table["id"].to_list())}
-    targets = ["change", "test_acc"] + (["sparsity"] if twin.config.kind == "vd" else [])
+    targets = ["change", "test_acc"] + (
+        ["sparsity"] if twin.config.sparsifier.sweep == "epoch" else []
+    )
     folds = KFold(_FOLDS, shuffle=True, random_state=seed)
     models = {
         "layer statistics": make_pipeline(StandardScaler(), RidgeCV(alphas=_PENALTIES)),

@@ -26,7 +26,7 @@ def correlation(zoo: Zoo, twin: Zoo, *, resamples: int = RESAMPLES, seed: int = 
         seed: seed of the bootstrap.
 
     Returns:
-        One row per pruning ratio (null for variational dropout) and epoch: mean `sparsity`,
+        One row per pruning ratio (null for twins without ratios) and epoch: mean `sparsity`,
         `members`, `diverged`, Pearson's r `pearson` and Kendall's tau-b `kendall`, each with
         its 95 % bootstrap percentile interval, `<name>_low` and `<name>_high`. Null if fewer
         than three members are finite, or all are equally accurate.

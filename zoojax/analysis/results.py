@@ -1,11 +1,15 @@
-"""The result of an analysis: tables, agreement matrices and notes."""
+"""The result of an analysis: tables, agreement matrices and notes, by method."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
+from zoojax.sparsifiers.base import Sparsifier
 from zoojax.storage.zoo import Zoo
+from zoojax.text import printable
 
 # Names of all possible tables.
 TABLES = (
@@ -14,6 +18,53 @@ TABLES = (
     *("friendliness", "consistency", "predictability", "pruning_frequency", "methods"),
     *("crossing", "agreement", "agreement_summary", "paper"),
 )
+# Colors of methods if another one already has their sparsifier's color: Okabe and Ito's
+# color-blind-safe palette.
+_PALETTE = ("#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#D55E00", "#0072B2", "#F0E442")
+_MAX_LABEL_LENGTH = 100
+
+
+@dataclass(frozen=True)
+class Method:
+    """A zoo of an analysis, and how tables, figures and texts call it.
+
+    Attributes:
+        key: Value of the column `method` in tables: that of the sparsifier, such as
+            `mp`; `mp-2`, `mp-3`, ... for further twins of the same sparsifier.
+        zoo: The zoo.
+        label: Name in figures and texts, such as "magnitude pruning". If several twins have
+            the same sparsifier, it is followed by the options, or else by the zoo's name.
+        short: Abbreviation in legends, such as "MP"; "MP-2", ... for further twins.
+        color: Color in figures, "#RRGGBB"; different for each of the first few methods.
+        sweep: What sparsity varies with, "ratio" or "epoch".
+    """
+
+    key: str
+    zoo: Zoo
+    label: str
+    short: str
+    color: str
+    sweep: Literal["ratio", "epoch"]
+
+    @property
+    def sparsifier(self) -> Sparsifier:
+        """The zoo's sparsifier, without values of its per-member options."""
+        return self.zoo.config.sparsifier
+
+    @property
+    def fine_tunes(self) -> bool:
+        """Whether members are pruned once and then trained with what is left."""
+        return self.sweep == "ratio" and self.sparsifier.update_every is None
+
+    @property
+    def capitalized(self) -> str:
+        """The label at the start of a sentence."""
+        return self.label[:1].upper() + self.label[1:]
+
+    @property
+    def acc_column(self) -> str:
+        """Column of this method's accuracy in table `methods`."""
+        return f"{self.key}_acc"
 
 
 @dataclass
@@ -21,14 +72,15 @@ class Analysis:
     """The result of `analyze`.
 
     Attributes:
-        zoo: the dense zoo.
-        twins: its twins, at most one of each kind.
-        tables: polars frames by names in TABLES. Tables of several populations identify them by
-            `method` ("dense", "mp", "vd"), `ratio` (pruning ratio) and `epoch`. If the evaluation
-            of a hyper-representation was added, its tables are named "representation_...".
-        matrices: pairwise agreement, [members, members], by the populations compared: the
+        zoo: The dense zoo.
+        twins: Its twins, of any sparsifiers.
+        tables: Polars frames by names in TABLES. Tables of several populations identify them by
+            `method` ("dense", or the key of a twin in `methods`, such as `mp`), `ratio` (pruning
+            ratio) and `epoch`. If the evaluation of a hyper-representation was added, its tables
+            are named "representation_...".
+        matrices: Pairwise agreement, [members, members], by the populations compared: the
             dense zoo, and twins in the order of their parents; NaN where it is undefined.
-        notes: sentences about what was left out, and why.
+        notes: Sentences about what was left out, and why.
     """
 
     zoo: Zoo
@@ -37,6 +89,84 @@ class Analysis:
     matrices: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def twin(self, kind: str) -> Zoo | None:
-        """The twin of a kind, "mp" or "vd"; None if there is none."""
-        return next((twin for twin in self.twins if twin.config.kind == kind), None)
+    @property
+    def methods(self) -> list[Method]:
+        """The dense zoo and its twins, ordered by sparsifier, path and name."""
+        return methods_of(self.zoo, self.twins)
+
+    def twin_methods(self, sweep: Literal["ratio", "epoch"] | None = None) -> list[Method]:
+        """The twins, or only those whose sparsity varies with the ratio or with the epoch."""
+        return [each for each in self.methods[1:] if sweep in (None, each.sweep)]
+
+    def pairs(self) -> list[tuple[Method, Method]]:
+        """Every method compared by ratio with every method compared by epoch."""
+        by_epoch = self.twin_methods("epoch")
+        return [(one, other) for one in self.twin_methods("ratio") for other in by_epoch]
+
+    def by_pair(self, name: str) -> Iterator[tuple[Method, Method, pl.DataFrame]]:
+        """Yields each pair with its rows of the table "methods" or "crossing", if there are any.
+
+        Args:
+            name: Name of the table.
+        """
+        table = self.tables.get(name, pl.DataFrame())
+        for one, other in self.pairs():
+            rows = table
+            if "method" in table.columns:
+                rows = table.filter(method=one.key, other_method=other.key)
+            if len(rows):
+                yield one, other, rows
+
+
+def methods_of(zoo: Zoo, twins: Sequence[Zoo]) -> list[Method]:
+    """Returns the methods of a zoo and its twins: the dense zoo first.
+
+    Args:
+        zoo: The dense zoo.
+        twins: Its twins; their order does not matter.
+    """
+    ordered = sorted(twins, key=lambda t: (t.config.sparsifier.method, str(t.path), t.config.name))
+    zoos = [zoo, *ordered]
+    own_colors = {each.config.sparsifier.color.upper() for each in zoos}
+    unused = iter([color for color in _PALETTE if color not in own_colors])
+    result: list[Method] = []
+    for each in zoos:
+        sparsifier = each.config.sparsifier
+        same = [other for other in zoos if other.config.sparsifier.method == sparsifier.method]
+        number = 1 + next(i for i, other in enumerate(same) if other is each)
+        suffix = "" if number == 1 else f"-{number}"
+        color = sparsifier.color
+        if color.upper() in (method.color.upper() for method in result):
+            color = next(unused, color)
+        result.append(
+            Method(
+                sparsifier.method + suffix,
+                each,
+                _label(each, same),
+                sparsifier.short + suffix,
+                color,
+                sparsifier.sweep,
+            )
+        )
+    return result
+
+
+def keys_of(zoo: Zoo, twins: Sequence[Zoo]) -> list[str]:
+    """Returns the keys of twins in `methods_of`, in the given order."""
+    methods = methods_of(zoo, twins)
+    return [next(m.key for m in methods if m.zoo is twin) for twin in twins]
+
+
+def _label(zoo: Zoo, same: list[Zoo]) -> str:
+    """A sparsifier's label; with what distinguishes the zoo from others of that sparsifier."""
+    label = zoo.config.sparsifier.label
+    if len(same) == 1:
+        return label
+    for describe in (
+        lambda each: each.config.sparsifier.describe(),
+        lambda each: each.config.name,
+        lambda each: each.path.name,
+    ):
+        if len({describe(each) for each in same}) == len(same):
+            return f"{label} ({printable(describe(zoo), _MAX_LABEL_LENGTH)})"
+    return f"{label} ({printable(zoo.path, _MAX_LABEL_LENGTH)})"

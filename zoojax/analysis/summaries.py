@@ -24,7 +24,7 @@ def summary(zoo: Zoo, metrics: pl.DataFrame | None = None) -> pl.DataFrame:
         metrics: subset of the rows of its metrics; all if None.
 
     Returns:
-        Columns `ratio` (magnitude-pruned twins only), `epoch`, `members`, `diverged`, and
+        Columns `ratio` (only if the zoo has pruning ratios), `epoch`, `members`, `diverged`, and
         for each metric `<metric>_mean` and `<metric>_std` (over members, divisor n), fractions
         in [0, 1]. Members with non-finite values are counted in `diverged` and excluded from
         the means.
@@ -32,7 +32,7 @@ def summary(zoo: Zoo, metrics: pl.DataFrame | None = None) -> pl.DataFrame:
     metrics = zoo.metrics_history if metrics is None else metrics
     layers = [f"sparsity_{layer}" for layer in zoo.config.shape.layers]
     keys = ["epoch"]
-    if zoo.config.kind == "mp":
+    if "ratio" in zoo.config.sparsifier.per_member.values():
         ratios = zoo.members_table.select(pl.col("id").alias("member"), "ratio")
         metrics, keys = metrics.join(ratios, on="member", maintain_order="left"), ["ratio", "epoch"]
     return _statistics(metrics, keys, (*METRICS, *layers))
@@ -62,7 +62,7 @@ def layer_sparsity(zoo: Zoo) -> pl.DataFrame:
         zoo: the zoo.
 
     Returns:
-        `ratio` (null unless magnitude-pruned), `epoch`, `layer`, `weights` (number of weights
+        `ratio` (null without pruning ratios), `epoch`, `layer`, `weights` (number of weights
         in the layer, without biases), `members`, `diverged`, `mean` and `std` in [0, 1].
     """
     metrics, parts = summary(zoo, with_states(zoo.metrics_history)), []
@@ -92,7 +92,7 @@ def by_hyperparameters(zoo: Zoo, epoch: int | None = None) -> pl.DataFrame:
         epoch: the epoch; the last one if None.
 
     Returns:
-        `hyperparameter`, `value` (as text), `ratio` (null unless magnitude-pruned), `epoch`,
+        `hyperparameter`, `value` (as text), `ratio` (null without pruning ratios), `epoch`,
         `members`, `diverged`, and mean and std of each metric as in `summary`.
     """
     table = member_metrics(zoo)
@@ -120,8 +120,7 @@ def pruning_frequency(zoo: Zoo, epoch: int, ratio: float | None = None) -> pl.Da
     Args:
         zoo: a twin.
         epoch: a saved epoch.
-        ratio: pruning ratio of the members to include, for magnitude-pruned twins; all
-            members if None.
+        ratio: pruning ratio of the members to include; all members if None.
 
     Returns:
         `layer`, `weight` (row-major position in the Flax kernel: kernel row, kernel column,

@@ -32,7 +32,7 @@ class Analyze:
     """Folder of the dense zoo."""
 
     twins: Annotated[tuple[Path, ...], tyro.conf.Positional, option("[TWIN ...]")] = ()
-    """Folders of its twins: at most one magnitude-pruned and one variational-dropout twin."""
+    """Folders of its twins, of any sparsifiers."""
 
     out: Annotated[Path, option("FOLDER")] = Path("analysis")
     """Output folder: a new one, or that of an earlier analysis of the same zoo, which is
@@ -156,14 +156,15 @@ def write_analysis(
 
 
 def _print_findings(analysis: "Analysis") -> None:
-    """Prints the notes and the crossover of the two methods."""
+    """Prints the notes and the crossovers of methods."""
     from zoojax.cli.terminal import say
+    from zoojax.text import printable
 
     say(*(f"note: {note}" for note in analysis.notes))
-    crossover = analysis.tables.get("crossing")
-    if crossover is not None and crossover["above"][0] is not None:
+    for one, other, crossover in analysis.by_pair("crossing"):
         above, below = crossover["above"][0], crossover["below"][0]
-        say(
-            "variational dropout becomes more accurate than magnitude pruning between the "
-            f"measured sparsities {100 * above:.4g} % and {100 * below:.4g} %"
-        )
+        if above is not None:
+            say(
+                f"{printable(other.label)} becomes more accurate than {printable(one.label)} "
+                f"between the measured sparsities {100 * above:.4g} % and {100 * below:.4g} %"
+            )

@@ -6,6 +6,7 @@ result = analysis.analyze(open_zoo("zoos/usps"), [open_zoo("zoos/usps-vd")])
 figures.draw(result, Path("figures"))
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,15 +22,20 @@ from zoojax.figures.representation import (
 )
 from zoojax.figures.style import styled
 from zoojax.figures.trajectories import accuracy_over_sparsity, methods, trajectories
-from zoojax.figures.weights import layer_size, pruning_frequency, pruning_frequency_mp
+from zoojax.figures.weights import (
+    further_pruning_frequencies,
+    layer_size,
+    pruning_frequency,
+)
 from zoojax.filesystem.atomic import atomic_write, make_folder, os_errors
+from zoojax.filesystem.reading import entries
 
-__all__ = ["FIGURES", "draw", "save"]
+__all__ = ["FIGURES", "draw", "drawings", "save"]
 
+# Drawing functions by name. `draw` adds "pruning_frequency_KEY" for each further twin.
 FIGURES: dict[str, Callable[[Analysis], Figure | None]] = {
     "trajectories": trajectories,
     "pruning_frequency": pruning_frequency,
-    "pruning_frequency_mp": pruning_frequency_mp,
     "layer_size": layer_size,
     "accuracy_over_sparsity": accuracy_over_sparsity,
     "agreement_matrix": agreement_matrix,
@@ -41,6 +47,7 @@ FIGURES: dict[str, Callable[[Analysis], Figure | None]] = {
     "representation_reconstruction": representation_reconstruction,
     "representation_losses": representation_losses,
 }
+_FURTHER = "pruning_frequency_"
 # Dots per inch; in SVG files only for rasterized elements.
 _DPI = {"svg": 150, "png": 200}
 # Without date and version, so that the same analysis gives the same bytes.
@@ -62,16 +69,38 @@ def draw(analysis: Analysis, folder: Path) -> list[Path]:
     """
     make_folder(folder)
     drawn = []
-    for name, draw_figure in FIGURES.items():
-        figure = draw_figure(analysis)
-        if figure is None:
-            # A figure of an earlier analysis would seem to belong to this one.
-            with os_errors(folder):
-                for kind in _DPI:
-                    (folder / f"{name}.{kind}").unlink(missing_ok=True)
-            continue
-        drawn.append(save(figure, folder, name))
+    for name, draw_figure in drawings(analysis).items():
+        figure = draw_figure()
+        if figure is not None:
+            drawn.append(save(figure, folder, name))
+    # Figures of an earlier analysis would seem to belong to this one.
+    names = {path.stem for path in drawn}
+    with os_errors(folder):
+        for file in entries(folder):
+            name, _, suffix = file.rpartition(".")
+            known = name in FIGURES or name.startswith(_FURTHER)
+            if known and suffix in _DPI and name not in names:
+                (folder / file).unlink()
     return drawn
+
+
+def drawings(analysis: Analysis) -> dict[str, Callable[[], Figure | None]]:
+    """Returns functions that draw FIGURES of an analysis, and those of further twins.
+
+    Args:
+        analysis: the analysis.
+
+    Returns:
+        The functions by name, in the order of the report page; they return None if tables
+        are missing.
+    """
+    result: dict[str, Callable[[], Figure | None]] = {}
+    for name, draw_figure in FIGURES.items():
+        result[name] = functools.partial(draw_figure, analysis)
+        if name == "pruning_frequency":
+            further = further_pruning_frequencies(analysis)
+            result |= {f"{_FURTHER}{key}": drawing for key, drawing in further.items()}
+    return result
 
 
 def save(figure: Figure, folder: Path, name: str) -> Path:

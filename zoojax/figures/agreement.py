@@ -49,7 +49,7 @@ def agreement_matrix(analysis: Analysis) -> Figure | None:
             interpolation="auto" if large else "none",
             rasterized=large,
         )
-        down, across = _populations(name)
+        down, across = _populations(analysis, name)
         axes.set_title(down if down == across else f"{down} and {across}")
         axes.set_ylabel(_axis_label(down))
         axes.set_xlabel(_axis_label(across))
@@ -67,22 +67,27 @@ def _selected_matrices(analysis: Analysis) -> list[str]:
     """Names of at most four matrices: dense, dense with each twin, and within a twin."""
     names = [name for name in analysis.matrices if name != "dense"]
     with_dense = [name for name in names if name.startswith("dense and ")]
-    # Variational dropout first: its twin has one member per member of the zoo.
-    names = sorted(names, key=lambda name: (name not in with_dense, " mp " in f" {name}"))
+    # Twins without pruning ratios first: they have one member per member of the zoo.
+    by_ratio = tuple(f" {method.key} " for method in analysis.twin_methods("ratio"))
+    names = sorted(
+        names,
+        key=lambda name: (name not in with_dense, any(key in f" {name}" for key in by_ratio)),
+    )
     return ["dense", *names][:_MAX_PANELS] if "dense" in analysis.matrices else []
 
 
-def _populations(name: str) -> tuple[str, str]:
+def _populations(analysis: Analysis, name: str) -> tuple[str, str]:
     """Labels of the populations in the rows and columns of a matrix."""
     down, _, across = name.partition(" and ")
-    return _population_label(down), _population_label(across or down)
+    return _population_label(analysis, down), _population_label(analysis, across or down)
 
 
-def _population_label(name: str) -> str:
+def _population_label(analysis: Analysis, name: str) -> str:
     if name == "dense":
         return "dense zoo"
-    method, _, rest = name.partition(" ")
-    return f"{method.upper()} twin ({rest.replace('%', ' %')})"
+    key, _, rest = name.partition(" ")
+    short = next(method.short for method in analysis.methods if method.key == key)
+    return f"{short} twin ({rest.replace('%', ' %')})"
 
 
 def _axis_label(label: str) -> str:

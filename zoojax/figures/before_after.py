@@ -6,20 +6,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from zoojax.analysis import Analysis
+from zoojax.analysis.results import Method
 from zoojax.figures.style import (
-    COLORS,
-    METHOD_NAMES,
     VECTORS,
     at_last_epoch,
     color_sequence,
     evenly_spaced,
     format_percent,
+    grid,
     in_style,
     method_rows,
     new_figure,
     opacity,
     percent,
 )
+from zoojax.text import for_matplotlib
 
 _MAX_RATIOS = 5
 # Bars are cut at this R2: lower values only mean "no better than the mean".
@@ -34,22 +35,23 @@ def correlation(analysis: Analysis) -> Figure | None:
 
     Returns:
         One panel per method and one dot per member, in percent, at the epochs of table
-        "friendliness"; for magnitude pruning one color for each of at most five ratios.
+        "friendliness"; with pruning ratios one color for each of at most five of them.
         Pearson's r and Kendall's tau are in the legend. None without twins.
     """
-    tables = {
-        t.config.kind: method_rows(analysis, "friendliness", t.config.kind) for t in analysis.twins
-    }
-    tables = {kind: table for kind, table in tables.items() if len(table)}
+    tables = _tables(analysis, "friendliness")
     if not tables:
         return None
-    figure = new_figure(analysis, 3.5 * len(tables) + 0.3, 4.5, "Dots: members. Line: no change.")
-    panels = figure.subplots(1, len(tables), squeeze=False)[0]
-    for axes, (kind, table) in zip(panels, tables.items(), strict=True):
+    down, across = grid(len(tables))
+    figure = new_figure(
+        analysis, 3.5 * across + 0.3, 4.3 * down + 0.2, "Dots: members. Line: no change."
+    )
+    for position, (method, table) in enumerate(tables, 1):
+        axes = figure.add_subplot(down, across, position)
         best = 100 * float(table["dense_acc"].max())  # pyright: ignore[reportArgumentType]
         axes.axline((best, best), slope=1, color="0.5", linewidth=0.8, zorder=1)
         ratios = evenly_spaced(table["ratio"].unique().sort().to_list(), _MAX_RATIOS)
-        colors = color_sequence(len(ratios)) if kind == "mp" else [COLORS[kind]]
+        single = method.sweep == "epoch" and len(ratios) == 1
+        colors = [method.color] if single else color_sequence(len(ratios))
         for ratio, color in zip(ratios, colors, strict=True):
             rows = table.filter(pl.col("ratio").eq_missing(ratio))
             axes.scatter(
@@ -59,17 +61,23 @@ def correlation(analysis: Analysis) -> Figure | None:
                 color=color,
                 alpha=min(1, 2.5 * opacity(len(rows))),
                 linewidths=0,
-                label=_coefficients(analysis, kind, ratio, rows["epoch"][0]),
+                label=_coefficients(analysis, method, ratio, rows["epoch"][0]),
                 rasterized=len(rows) > VECTORS,
             )
-        axes.set_title(f"{METHOD_NAMES[kind]}, epoch {table['epoch'][0]}")
+        axes.set_title(f"{for_matplotlib(method.label)}, epoch {table['epoch'][0]}")
         axes.set_xlabel("dense test accuracy (%)")
         axes.set_ylabel("test accuracy of the twin (%)")
         _legend_below(axes)
     return figure
 
 
-def _coefficients(analysis: Analysis, method: str, ratio: float | None, epoch: int) -> str:
+def _tables(analysis: Analysis, name: str) -> list[tuple[Method, pl.DataFrame]]:
+    """The twins with rows in a table, and these rows."""
+    tables = [(each, method_rows(analysis, name, each)) for each in analysis.twin_methods()]
+    return [(method, table) for method, table in tables if len(table)]
+
+
+def _coefficients(analysis: Analysis, method: Method, ratio: float | None, epoch: int) -> str:
     """Legend entry of a population: its sparsity and correlation."""
     row = method_rows(analysis, "correlation", method).filter(
         pl.col("ratio").eq_missing(ratio), pl.col("epoch") == epoch
@@ -101,14 +109,14 @@ def correlation_over_sparsity(analysis: Analysis) -> Figure | None:
 
     Returns:
         Pearson's r and Kendall's tau with 95 % bootstrap intervals, over mean sparsity in
-        percent: of magnitude pruning by ratio at the last epoch, of variational dropout by
-        epoch. None without twins, or if there are too few members.
+        percent: of twins with pruning ratios by ratio at the last epoch, of others by epoch.
+        None without twins, or if there are too few members.
     """
-    tables = {
-        kind: method_rows(analysis, "correlation", kind).drop_nulls(["sparsity", "pearson"])
-        for kind in (t.config.kind for t in analysis.twins)
-    }
-    tables = {kind: table for kind, table in tables.items() if len(table)}
+    tables = [
+        (method, table.drop_nulls(["sparsity", "pearson"]))
+        for method, table in _tables(analysis, "correlation")
+    ]
+    tables = [(method, table) for method, table in tables if len(table)]
     if not tables:
         return None
     figure = new_figure(
@@ -118,8 +126,8 @@ def correlation_over_sparsity(analysis: Analysis) -> Figure | None:
     for axes, name, title in zip(
         panels, ("pearson", "kendall"), ("Pearson's r", "Kendall's τ"), strict=True
     ):
-        for kind, table in tables.items():
-            _coefficient_line(axes, table, kind, name)
+        for method, table in tables:
+            _coefficient_line(axes, table, method, name)
         axes.set_title(f"{title}, accuracy before and after")
         axes.set_xlabel("mean sparsity (%)")
     panels[0].set_ylabel("correlation coefficient")
@@ -128,22 +136,22 @@ def correlation_over_sparsity(analysis: Analysis) -> Figure | None:
     return figure
 
 
-def _coefficient_line(axes: Axes, table: pl.DataFrame, kind: str, name: str) -> None:
-    color = COLORS[kind]
-    if kind == "mp":
+def _coefficient_line(axes: Axes, table: pl.DataFrame, method: Method, name: str) -> None:
+    color, label = method.color, for_matplotlib(method.label)
+    if method.sweep == "ratio":
         table = at_last_epoch(table).sort("ratio")
     x, mean, low, high = (
         table[column].cast(pl.Float64).to_numpy()
         for column in ("sparsity", name, f"{name}_low", f"{name}_high")
     )
-    if kind == "mp":
+    if method.sweep == "ratio":
         # A percentile interval need not contain the estimate.
         ends = np.maximum([mean - low, high - mean], 0)
-        label = f"{METHOD_NAMES[kind]}, by ratio, epoch {table['epoch'][0]}"
+        label += f", by ratio, epoch {table['epoch'][0]}"
         axes.errorbar(100 * x, mean, ends, color=color, marker="o", markersize=4, label=label)
     else:
         axes.fill_between(100 * x, low, high, color=color, alpha=0.2, linewidth=0)
-        label = f"{METHOD_NAMES[kind]}, by epoch"
+        label += ", by epoch"
         axes.plot(100 * x, mean, color=color, marker="o", markersize=3, label=label)
 
 
@@ -180,8 +188,9 @@ def predictability(analysis: Analysis) -> Figure | None:
         axes.set_ylabel("R²")
     panels[0].set_ylim(MIN_R2 - 0.16, 1.04)
     panels[0].set_yticks(np.linspace(0, 1, 5))
+    short = {method.key: method.short for method in analysis.methods}
     labels = [
-        f"{method.upper()}\n{f'epoch {epoch}' if ratio is None else format_percent(ratio)}"
+        f"{short[method]}\n{f'epoch {epoch}' if ratio is None else format_percent(ratio)}"
         for method, ratio, epoch in keys
     ]
     panels[1].set_xticks(range(len(keys)), labels)

@@ -1,4 +1,4 @@
-"""Shared by all figures: style, colors, method names, footers and table helpers."""
+"""Shared by all figures: style, colors, footers and table helpers."""
 
 import functools
 import textwrap
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from zoojax.analysis import Analysis
+from zoojax.analysis.results import Method
 from zoojax.text import for_matplotlib, printable
 
 # Applied over matplotlib's defaults, independent of the user's matplotlibrc.
@@ -36,9 +37,6 @@ STYLE = {
     # Otherwise element ids in SVG files would be random.
     "svg.hashsalt": "zoojax",
 }
-# From Okabe and Ito's color-blind-safe palette.
-COLORS = {"dense": "#000000", "mp": "#D55E00", "vd": "#0072B2"}
-METHOD_NAMES = {"dense": "dense", "mp": "magnitude pruning", "vd": "variational dropout"}
 # With more members than this, artists are rasterized: an SVG would take megabytes.
 VECTORS = 200
 # Width of footer text.
@@ -109,24 +107,30 @@ def _footer(analysis: Analysis) -> str:
     text = f"Zoo {name}, {count:,} {'member' if count == 1 else 'members'}."
     table = analysis.tables["members"]
     excluded = []
-    for each in (analysis.zoo, *analysis.twins):
-        rows = table.filter(pl.col("method") == each.config.kind)
+    for method in analysis.methods:
+        rows = table.filter(pl.col("method") == method.key)
         diverged = rows.filter(~pl.col("finite"))["member"].n_unique()
         if diverged:
-            excluded.append(f"{diverged:,} of {len(each):,} ({METHOD_NAMES[each.config.kind]})")
+            excluded.append(f"{diverged:,} of {len(method.zoo):,} ({method.label})")
     if excluded:
         text += f" Excluded after divergence: {', '.join(excluded)}."
     return text
 
 
-def method_rows(analysis: Analysis, name: str, method: str) -> pl.DataFrame:
+def method_rows(analysis: Analysis, name: str, method: Method) -> pl.DataFrame:
     """Rows of one method in a table, with NaN replaced by null; empty if there are none."""
     table = analysis.tables.get(name, pl.DataFrame())
     if "method" not in table.columns:
         return pl.DataFrame()
-    return table.filter(pl.col("method") == method).with_columns(
+    return table.filter(pl.col("method") == method.key).with_columns(
         pl.selectors.float().fill_nan(None)
     )
+
+
+def grid(panels: int) -> tuple[int, int]:
+    """Rows and columns of a number of panels: at most three columns, or two by two."""
+    columns = 2 if panels == 4 else min(panels, 3)
+    return -(-panels // columns), columns
 
 
 def group_by_ratio(table: pl.DataFrame) -> list[tuple[float, pl.DataFrame]]:

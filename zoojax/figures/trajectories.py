@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from zoojax.analysis import Analysis
+from zoojax.analysis.results import Method
 from zoojax.figures.style import (
-    COLORS,
-    METHOD_NAMES,
     VECTORS,
     at_last_epoch,
     color_sequence,
     format_percent,
+    grid,
     group_by_ratio,
     in_style,
     method_rows,
@@ -22,6 +22,7 @@ from zoojax.figures.style import (
     opacity,
     percent,
 )
+from zoojax.text import for_matplotlib
 
 
 @in_style
@@ -29,14 +30,12 @@ def trajectories(analysis: Analysis) -> Figure:
     """Trajectories of all members over epochs, and their mean (Figure 2 of the paper).
 
     Returns:
-        Panels in percent over epochs: test accuracy of the dense zoo, of the magnitude-pruned
-        twin during fine-tuning (one color per ratio) and of the variational-dropout twin, and
-        sparsity of the latter.
+        Panels in percent over epochs: test accuracy of the dense zoo and of each twin (one color
+        per pruning ratio), and sparsity of the twins whose sparsity varies with the epoch.
     """
-    kinds = [twin.config.kind for twin in analysis.twins]
-    panels = [("dense", "test_acc"), *((kind, "test_acc") for kind in kinds)]
-    panels += [("vd", "sparsity")] if "vd" in kinds else []
-    rows, columns = (2, 2) if len(panels) == 4 else (1, len(panels))
+    panels = [(method, "test_acc") for method in analysis.methods]
+    panels += [(method, "sparsity") for method in analysis.twin_methods("epoch")]
+    rows, columns = grid(len(panels))
     height = 2.6 * rows + 0.4
     figure = new_figure(
         analysis, {1: 4.2, 2: 7.2, 3: 9.6}[columns], height, "Thin: members. Thick: their mean."
@@ -58,21 +57,22 @@ def trajectories(analysis: Analysis) -> Figure:
     return figure
 
 
-def _title(method: str) -> str:
-    return {"dense": "training of the dense zoo", "mp": "fine-tuning after magnitude pruning"}.get(
-        method, METHOD_NAMES[method]
-    )
+def _title(method: Method) -> str:
+    if method.zoo.config.is_dense:
+        return "training of the dense zoo"
+    label = for_matplotlib(method.label)
+    return f"fine-tuning after {label}" if method.fine_tunes else label
 
 
-def _over_epochs(analysis: Analysis, axes: Axes, method: str, quantity: str) -> None:
+def _over_epochs(analysis: Analysis, axes: Axes, method: Method, quantity: str) -> None:
     members = method_rows(analysis, "members", method).filter(pl.col("finite"))
     means = method_rows(analysis, "trajectories", method)
     raster = members["member"].n_unique() > VECTORS
-    if method != "mp":
-        _lines(axes, members, quantity, COLORS[method], raster)
-        _mean(axes, means, quantity, COLORS[method], None)
-        return
     ratios = group_by_ratio(means)
+    if not ratios:
+        _lines(axes, members, quantity, method.color, raster)
+        _mean(axes, means, quantity, method.color, None)
+        return
     colors = color_sequence(len(ratios))
     # All members first, so that the means are drawn on top.
     for (ratio, _), color in zip(ratios, colors, strict=True):
@@ -107,13 +107,13 @@ def _mean(axes: Axes, table: pl.DataFrame, quantity: str, color, label: str | No
 
 @in_style
 def accuracy_over_sparsity(analysis: Analysis) -> Figure | None:
-    """Test accuracy of both twins over sparsity (Figure 5 of the paper).
+    """Test accuracy of all twins over sparsity (Figure 5 of the paper).
 
     Returns:
-        Mean test accuracy over mean sparsity, in percent, of magnitude pruning by ratio at the
-        last epoch and of variational dropout by epoch; standard deviations over members as
-        bands, members as dots, the mean of the dense zoo as a dashed line, and the ratios
-        that bracket the crossover as a shaded span. None without twins.
+        Mean test accuracy over mean sparsity, in percent, of twins with pruning ratios by ratio
+        at the last epoch and of others by epoch; standard deviations over members as bands,
+        members as dots, the mean of the dense zoo as a dashed line, and the ratios that bracket
+        the crossover of two methods as a shaded span. None without twins.
     """
     if not analysis.twins:
         return None
@@ -121,13 +121,14 @@ def accuracy_over_sparsity(analysis: Analysis) -> Figure | None:
         analysis, 6.4, 4.0, "Bands: standard deviation over members. Dots: members."
     )
     axes = figure.add_subplot()
-    for twin in analysis.twins:
-        _over_sparsity(analysis, axes, twin.config.kind)
-    parent = analysis.twins[-1].config.parent
+    dense, *twins = analysis.methods
+    for method in twins:
+        _over_sparsity(analysis, axes, method)
+    parent = twins[-1].zoo.config.parent
     assert parent is not None
-    dense = method_rows(analysis, "trajectories", "dense").filter(pl.col("epoch") == parent.epoch)
-    for accuracy in percent(dense["test_acc_mean"]):
-        axes.axhline(accuracy, color=COLORS["dense"], linestyle="--", linewidth=1, label="dense")
+    start = method_rows(analysis, "trajectories", dense).filter(pl.col("epoch") == parent.epoch)
+    for accuracy in percent(start["test_acc_mean"]):
+        axes.axhline(accuracy, color=dense.color, linestyle="--", linewidth=1, label=dense.label)
     _shade_crossover(analysis, axes)
     axes.set_xlim(-2, 102)
     axes.set_xlabel("sparsity (%)")
@@ -136,13 +137,13 @@ def accuracy_over_sparsity(analysis: Analysis) -> Figure | None:
     return figure
 
 
-def _over_sparsity(analysis: Analysis, axes: Axes, method: str) -> None:
+def _over_sparsity(analysis: Analysis, axes: Axes, method: Method) -> None:
     means, members = (method_rows(analysis, name, method) for name in ("trajectories", "members"))
-    label = f"{METHOD_NAMES[method]}, by epoch"
-    if method == "mp":
+    label = f"{for_matplotlib(method.label)}, by epoch"
+    if method.sweep == "ratio":
         means, members = at_last_epoch(means).sort("ratio"), at_last_epoch(members)
-        label = f"{METHOD_NAMES[method]}, by ratio, epoch {means['epoch'][0]}"
-    members, color = members.filter(pl.col("finite")), COLORS[method]
+        label = f"{for_matplotlib(method.label)}, by ratio, epoch {means['epoch'][0]}"
+    members, color = members.filter(pl.col("finite")), method.color
     axes.scatter(
         percent(members["sparsity"]),
         percent(members["test_acc"]),
@@ -160,33 +161,51 @@ def _over_sparsity(analysis: Analysis, axes: Axes, method: str) -> None:
 
 
 def _shade_crossover(analysis: Analysis, axes: Axes) -> None:
-    table = analysis.tables.get("crossing", pl.DataFrame())
-    if table.is_empty() or table["above"][0] is None:
-        return
-    above, below = (table[name][0] for name in ("above", "below"))
-    label = f"crossover between {format_percent(above)} and {format_percent(below)}"
-    axes.axvspan(100 * above, 100 * below, color="#009E73", alpha=0.2, linewidth=0, label=label)
+    several = len(analysis.pairs()) > 1
+    for one, other, table in analysis.by_pair("crossing"):
+        above, below = (table[name][0] for name in ("above", "below"))
+        if above is None:
+            continue
+        label = f"crossover between {format_percent(above)} and {format_percent(below)}"
+        if several:
+            label = f"{one.short} and {other.short}: {label}"
+        color = other.color if several else "#009E73"
+        axes.axvspan(100 * above, 100 * below, color=color, alpha=0.2, linewidth=0, label=label)
 
 
 @in_style
 def methods(analysis: Analysis) -> Figure | None:
-    """Accuracy difference of magnitude pruning and variational dropout at equal sparsity.
+    """Accuracy difference of two methods at equal sparsity.
 
     Returns:
-        Mean difference of their test accuracies in percentage points, with its 95 %
-        interval, over sparsity in percent. None without both twins, or with fewer than three
-        members in both.
+        Mean difference of the test accuracies of a twin with pruning ratios and of one whose
+        sparsity varies with the epoch, in percentage points, with its 95 % interval, over
+        sparsity in percent; one panel per pair of such twins. None without both, or with fewer
+        than three members in both.
     """
-    table = analysis.tables.get("methods", pl.DataFrame())
-    table = table.drop_nulls("difference") if len(table) else table
-    if table.is_empty():
+    pairs = [
+        (one, other, rows)
+        for one, other, table in analysis.by_pair("methods")
+        if len(rows := table.drop_nulls("difference"))
+    ]
+    if not pairs:
         return None
+    down, across = grid(len(pairs))
     figure = new_figure(
-        *(analysis, 5.8, 3.4),
+        *(analysis, 5.8 if across == 1 else 3.8 * across, 3.4 * down),
         "Mean over the members that reach the sparsity, and its 95 % interval. Numbers above: "
         "count of these members, if not all.",
     )
-    axes = figure.add_subplot()
+    for position, (one, other, table) in enumerate(pairs, 1):
+        axes = figure.add_subplot(down, across, position)
+        _difference(axes, table, one, other, len(analysis.zoo))
+    return figure
+
+
+def _difference(
+    axes: Axes, table: pl.DataFrame, one: Method, other: Method, num_members: int
+) -> None:
+    """Draws the differences of one pair of methods; `num_members` is the size of the dense zoo."""
     x, mean, low, high = (
         percent(table[name]) for name in ("sparsity", "difference", "low", "high")
     )
@@ -194,7 +213,7 @@ def methods(analysis: Analysis) -> Figure | None:
     axes.errorbar(x, mean, [mean - low, high - mean], color="0.15", marker="o", markersize=4)
     # Means exclude members that never reach the sparsity: print how many are included.
     for at, members in zip(x, table["members"], strict=True):
-        if members < len(analysis.zoo):
+        if members < num_members:
             axes.text(
                 *(at, 1.01, f"{members}"),
                 transform=axes.get_xaxis_transform(),
@@ -204,14 +223,13 @@ def methods(analysis: Analysis) -> Figure | None:
                 color="0.35",
             )
     axes.margins(x=0.08, y=0.25)
-    for y, method in ((0.98, "mp"), (0.02, "vd")):
+    for y, method in ((0.98, one), (0.02, other)):
         axes.text(
-            *(0.02, y, f"{METHOD_NAMES[method]} more accurate"),
+            *(0.02, y, f"{for_matplotlib(method.label)} more accurate"),
             transform=axes.transAxes,
             va="top" if y > 0.5 else "bottom",
-            color=COLORS[method],
+            color=method.color,
             fontsize=8,
         )
     axes.set_xlabel("sparsity (%)")
     axes.set_ylabel("difference of test accuracy\n(percentage points)")
-    return figure

@@ -1,6 +1,6 @@
 """Pruning frequency of single weights, and sparsity of layers by their size."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import matplotlib as mpl
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from zoojax.analysis import Analysis
+from zoojax.analysis.results import Method
 from zoojax.analysis.summaries import kernel_shapes
 from zoojax.figures.style import (
     at_last_epoch,
@@ -37,16 +38,43 @@ def pruning_frequency(analysis: Analysis) -> Figure | None:
     """Fraction of members in which each single weight is zero (Figure 3 of the paper).
 
     Returns:
-        Heat maps in percent of members, one row per epoch of variational dropout and one
-        column per layer; without that twin as in `pruning_frequency_mp`. None without twins.
+        Heat maps in percent of members, one row per epoch or pruning ratio and one column per
+        layer, of the first twin whose sparsity varies with the epoch, else of the first one.
+        None without twins.
     """
-    return _frequency(analysis, "vd") or _frequency(analysis, "mp")
+    method = _first(analysis)
+    return None if method is None else _frequency(analysis, method)
 
 
-@in_style
-def pruning_frequency_mp(analysis: Analysis) -> Figure | None:
-    """`pruning_frequency` of magnitude pruning, one row per ratio; None without both twins."""
-    return _frequency(analysis, "mp") if analysis.twin("vd") and analysis.twin("mp") else None
+def further_pruning_frequencies(analysis: Analysis) -> dict[str, Callable[[], Figure | None]]:
+    """Functions that draw `pruning_frequency` of the twins that it does not show.
+
+    Args:
+        analysis: The analysis.
+
+    Returns:
+        One function per twin, by the method's key.
+    """
+
+    def drawing(method: Method) -> Callable[[], Figure | None]:
+        return lambda: in_style(lambda each: _frequency(each, method))(analysis)
+
+    first = _first(analysis)
+    further = [each for each in analysis.twin_methods() if first and each.key != first.key]
+    return {method.key: drawing(method) for method in further}
+
+
+def _first(analysis: Analysis) -> Method | None:
+    """The first twin whose sparsity varies with the epoch, else the first one."""
+    twins = analysis.twin_methods("epoch") + analysis.twin_methods("ratio")
+    shown = [each for each in twins if len(method_rows(analysis, "pruning_frequency", each))]
+    return next(iter(shown), None)
+
+
+def _names(analysis: Analysis, method: Method) -> str:
+    """A sentence that names the twin, if the analysis has others with the same sweep."""
+    several = len(analysis.twin_methods(method.sweep)) > 1
+    return f"{method.capitalized}. " if several else ""
 
 
 def kernel_image(frequency: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -69,11 +97,11 @@ def kernel_image(frequency: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return image[:-1, :-1]
 
 
-def _frequency(analysis: Analysis, method: str) -> Figure | None:
+def _frequency(analysis: Analysis, method: Method) -> Figure | None:
     table = method_rows(analysis, "pruning_frequency", method)
     if table.is_empty():
         return None
-    key = "ratio" if method == "mp" else "epoch"
+    key = method.sweep
     rows = evenly_spaced(table[key].unique().sort().to_list(), _MAX_ROWS)
     shapes = kernel_shapes(analysis.zoo)
     sizes = [kernel_image(np.zeros(int(np.prod(s))), s).shape for s in shapes.values()]
@@ -84,7 +112,8 @@ def _frequency(analysis: Analysis, method: str) -> Figure | None:
     width = _LEFT + sum(columns) + _GAP * len(columns) + _RIGHT
     height = _TOP + len(rows) * (row + _GAP) + _BOTTOM
     remark = (
-        "Convolutions: one tile per kernel. Rows: inputs (channels). Columns: outputs (features)."
+        f"{_names(analysis, method)}Convolutions: one tile per kernel. Rows: inputs (channels). "
+        "Columns: outputs (features)."
     )
     figure = new_figure(analysis, width, height, remark, free=True)
 
@@ -97,7 +126,7 @@ def _frequency(analysis: Analysis, method: str) -> Figure | None:
     colors = mpl.colormaps["cividis"].with_extremes(bad="white")
     for i, value in enumerate(rows):
         top, left = _TOP + i * (row + _GAP), _LEFT
-        text = f"epoch {value}" if method == "vd" else format_percent(value)
+        text = f"epoch {value}" if key == "epoch" else format_percent(value)
         figure.text(
             (_LEFT - 0.1) / width, 1 - (top + row / 2) / height, text, ha="right", va="center"
         )
@@ -141,18 +170,20 @@ def layer_size(analysis: Analysis) -> Figure | None:
 
     Returns:
         Mean sparsity of a layer in percent, with its standard deviation over members, over
-        its number of weights, at epochs 5, 10, 15 and 20 of variational dropout (or those
-        there are); layers of equal size are pooled. Without that twin, by pruning ratio.
-        None without twins.
+        its number of weights; layers of equal size are pooled. Shows the first twin whose
+        sparsity varies with the epoch, at epochs 5, 10, 15 and 20 (or those there are);
+        without one, the first twin, by pruning ratio. None without twins.
     """
-    series = list(_layer_series(analysis))
-    if not any(len(rows) for _, rows in series):
+    method = next(iter(analysis.twin_methods("epoch") + analysis.twin_methods("ratio")), None)
+    series = [] if method is None else list(_layer_series(analysis, method))
+    if method is None or not any(len(rows) for _, rows in series):
         return None
     figure = new_figure(
         analysis,
         5.8,
         4.0,
-        "Mean and standard deviation over members; layers of equal size are pooled.",
+        f"{_names(analysis, method)}Mean and standard deviation over members; layers of equal "
+        "size are pooled.",
     )
     axes = figure.add_subplot()
     axes.set_xscale("log")
@@ -181,24 +212,24 @@ def layer_size(analysis: Analysis) -> Figure | None:
     return figure
 
 
-def _layer_series(analysis: Analysis) -> Iterator[tuple[str, pl.DataFrame]]:
+def _layer_series(analysis: Analysis, method: Method) -> Iterator[tuple[str, pl.DataFrame]]:
     """Yields (label, rows of `pool_equal_sizes`) for each population that is drawn."""
-    table = method_rows(analysis, "layer_sparsity", "vd")
-    if len(table):
+    table = method_rows(analysis, "layer_sparsity", method)
+    if table.is_empty():
+        return
+    if method.sweep == "epoch":
         trained = table.filter(pl.col("epoch") > 0)["epoch"].unique().sort().to_list()
         epochs = [e for e in _EPOCHS if e in trained] or evenly_spaced(trained, len(_EPOCHS))
         for epoch in epochs:
             yield f"epoch {epoch}", pool_equal_sizes(table.filter(pl.col("epoch") == epoch))
         return
-    table = method_rows(analysis, "layer_sparsity", "mp")
-    if len(table):
-        table = at_last_epoch(table)
-        ratios = table.filter(pl.col("ratio") > 0)["ratio"].unique().sort().to_list()
-        for ratio in evenly_spaced(ratios, _MAX_ROWS):
-            yield (
-                f"{format_percent(ratio)} pruned",
-                pool_equal_sizes(table.filter(pl.col("ratio") == ratio)),
-            )
+    table = at_last_epoch(table)
+    ratios = table.filter(pl.col("ratio") > 0)["ratio"].unique().sort().to_list()
+    for ratio in evenly_spaced(ratios, _MAX_ROWS):
+        yield (
+            f"{format_percent(ratio)} pruned",
+            pool_equal_sizes(table.filter(pl.col("ratio") == ratio)),
+        )
 
 
 def pool_equal_sizes(table: pl.DataFrame) -> pl.DataFrame:

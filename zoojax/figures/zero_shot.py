@@ -4,11 +4,13 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from zoojax.figures.style import COLORS, percent, styled, wrap_footer
+from zoojax.figures.style import percent, styled, wrap_footer
+from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.text import printable
 
 # From Okabe and Ito's palette; other methods are true masks.
-_COLORS = {"predicted": "#009E73", "magnitude": COLORS["mp"], "random": "0.55"}
+_COLORS = {"predicted": "#009E73", "magnitude": MagnitudePruning.color, "random": "0.55"}
 
 _REMARK = "Bands: standard deviation over members. Stars: pruned where log alpha >= 3."
 # Inches.
@@ -38,7 +40,7 @@ def zero_shot(table: pl.DataFrame, about: str) -> Figure:
         axes = figure.add_subplot()
         for method in table["method"].unique(maintain_order=True):
             rows = table.filter(pl.col("method") == method).sort("sparsity")
-            color = _COLORS.get(method, COLORS["vd"])
+            color = _COLORS.get(method, VariationalDropout.color)
             curve, star = (rows.filter(pl.col("at_threshold") == at) for at in (False, True))
             x, mean, std = (
                 percent(curve[n]) for n in ("sparsity", "test_acc_mean", "test_acc_std")

@@ -9,11 +9,11 @@ import polars as pl
 
 from zoojax.analysis import Analysis, paper
 from zoojax.analysis.pairing import hyperparameters
+from zoojax.analysis.results import Method
 from zoojax.filesystem.reading import MIB, read_bytes
 from zoojax.report.representation import representation
 from zoojax.report.summary import cards, percent
 from zoojax.report.tables import number, tables
-from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
 # Metrics that the page draws for every member and epoch, and their ranges.
@@ -60,6 +60,7 @@ def payload(analysis: Analysis, figures: dict[str, Path]) -> dict[str, Any]:
     position = {member: row for row, member in enumerate(dense["member"].to_list())}
     return {
         "zoo": _zoo(analysis, len(dense)),
+        "methods": [_method(method) for method in analysis.methods],
         "notes": [printable(note, 2000) for note in analysis.notes],
         "cards": cards(analysis),
         "members": {
@@ -104,45 +105,57 @@ def _zoo(analysis: Analysis, members: int) -> dict[str, Any]:
     return {
         "name": printable(config.name),
         "about": ", ".join(parts) + ".",
-        "twins": [_twin(twin) for twin in analysis.twins],
+        "twins": [_twin(method) for method in analysis.twin_methods()],
     }
 
 
-def _twin(twin: Zoo) -> str:
-    config, start, epochs = twin.config, twin.config.parent, twin.config.epochs
-    name = printable(config.name)
-    since = "" if start is None else f" from epoch {start.epoch}"
-    if config.kind == "mp":
-        ratios = ", ".join(
-            percent(r, 0) for r in twin.members_table["ratio"].unique().sort().to_list()
-        )
-        return (
-            f"Magnitude pruning (MP): {name}, {config.scope} pruning{since} at {ratios}, "
-            f"then {epochs} epochs of fine-tuning."
-        )
-    return f"Variational dropout (VD): {name}, {config.variant} variant{since}, {epochs} epochs."
+def _method(method: Method) -> dict[str, Any]:
+    """What the page needs to know of a method."""
+    return {
+        "key": method.key,
+        "label": printable(method.label),
+        "short": method.short,
+        "color": method.color,
+        "sweep": method.sweep,
+    }
+
+
+def _twin(method: Method) -> str:
+    """One sentence on a twin."""
+    config, sparsifier = method.zoo.config, method.sparsifier
+    label = sparsifier.label[:1].upper() + sparsifier.label[1:]
+    parts = [printable(config.name), printable(sparsifier.describe())]
+    text = f"{label} ({method.short}): {', '.join(filter(None, parts))}"
+    if config.parent is not None:
+        text += f" from epoch {config.parent.epoch}"
+    if method.sweep == "ratio":
+        ratios = method.zoo.members_table["ratio"].unique().sort().to_list()
+        text += f" at {', '.join(percent(ratio, 0) for ratio in ratios)}"
+    if method.fine_tunes:
+        return f"{text}, then {config.epochs} epochs of fine-tuning."
+    return f"{text}, {config.epochs} epochs."
 
 
 def _populations(
     analysis: Analysis, members: pl.DataFrame, position: dict[int, int]
 ) -> list[dict[str, Any]]:
-    """The dense zoo, magnitude pruning by ratio, and variational dropout, with all metrics."""
+    """The dense zoo, and each twin by pruning ratio, with all metrics."""
     result = []
-    for method in ("dense", "mp", "vd"):
-        rows = members.filter(pl.col("method") == method)
-        twin = analysis.twin(method)
-        start = None if twin is None or twin.config.parent is None else twin.config.parent.epoch
+    for method in analysis.methods:
+        rows = members.filter(pl.col("method") == method.key)
+        parent = method.zoo.config.parent
         for ratio in rows["ratio"].unique().sort().to_list():
             part = rows.filter(pl.col("ratio").eq_missing(pl.lit(ratio, pl.Float64)))
-            label = "dense" if method == "dense" else method.upper()
             result.append(
                 {
-                    "method": method,
+                    "method": method.key,
                     "ratio": ratio,
-                    "label": label if ratio is None else f"{label} {percent(ratio, 0)}",
-                    "start": start,
+                    "label": method.short
+                    if ratio is None
+                    else f"{method.short} {percent(ratio, 0)}",
+                    "start": None if parent is None else parent.epoch,
                     **_arrays(part, position),
-                    "correlation": _correlations(analysis, method, ratio, part),
+                    "correlation": _correlations(analysis, method.key, ratio, part),
                 }
             )
     return result

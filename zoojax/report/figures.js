@@ -1,10 +1,11 @@
 // The four interactive figures, drawn with Plotly.
 
-// Okabe and Ito's color-blind-safe palette; its dark blue is hard to see on a dark page.
-const GREEN = "#009E73", VERMILLION = "#D55E00", PURPLE = "#CC79A7";
-const blue = () => (isDark() ? "#56B4E9" : "#0072B2");
-const colorOf = (method) => ({ dense: GREEN, mp: VERMILLION, vd: blue() })[method];
-const layerColors = () => [blue(), VERMILLION, GREEN, PURPLE, "#E69F00", "#8a8f98"];
+// Okabe and Ito's color-blind-safe palette, for what is not colored by method.
+const PURPLE = "#CC79A7";
+const LAYER_COLORS = ["#0072B2", "#D55E00", "#009E73", PURPLE, "#E69F00", "#8a8f98"];
+// Luminance, of 255, below which a color is hard to see on a dark page.
+const MIN_LUMINANCE = 100;
+const colorOf = (method) => visible(methodOf(method).color);
 const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "x", "cross", "star"];
 const LABELS = {
   test_acc: "test accuracy", ggap: "gap", sparsity: "sparsity", train_acc: "train accuracy",
@@ -23,6 +24,15 @@ function hasGpu() {
   if (extension) renderer = gl.getParameter(extension.UNMASKED_RENDERER_WEBGL);
   gl.getExtension("WEBGL_lose_context")?.loseContext();
   return !/swiftshader|llvmpipe|software|basic render/i.test(renderer);
+}
+
+/** A color "#RRGGBB"; on a dark page mixed with white until it is bright enough. */
+function visible(color) {
+  const rgb = [1, 3, 5].map((i) => parseInt(color.slice(i, i + 2), 16));
+  const luminance = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2];
+  if (!isDark() || luminance >= MIN_LUMINANCE) return color;
+  const white = (MIN_LUMINANCE + 40 - luminance) / (255 - luminance);
+  return `rgb(${rgb.map((part) => Math.round(part + white * (255 - part))).join(",")})`;
 }
 
 const pending = new Set();
@@ -94,21 +104,21 @@ function drawSparsity() {
   const y = (p, m) => at(p, "test_acc", m, indexOfEpoch(p, epoch));
   const template = "accuracy %{y:.1%}<br>sparsity %{x:.1%}";
   const traces = [], labels = [], means = [];
-  for (const [method, symbol] of [["mp", "circle"], ["vd", "diamond"]]) {
-    const own = twins.filter((each) => each.method === method);
+  for (const [i, { key, short: label, sweep }] of twinMethods.entries()) {
+    const own = twins.filter((each) => each.method === key);
     if (!own.length) continue;
-    const label = method.toUpperCase(), color = colorOf(method);
+    const color = colorOf(key), symbol = SYMBOLS[i % SYMBOLS.length];
     labels.push(`${label} epoch ${own[0].epochs[indexOfEpoch(own[0], epoch)]}`);
     const marker = { size: 6, opacity: 0.55, color, symbol };
     traces.push(dots(label, own.map((p) => [p, shown(p)]), x, y, template, marker));
-    // Pruning ratios at this epoch; epochs of variational dropout up to this one.
-    const steps = method === "mp"
+    // Pruning ratios at this epoch; or epochs up to this one.
+    const steps = sweep === "ratio"
       ? own.map((p) => [p, indexOfEpoch(p, epoch)])
-      : own[0].epochs.slice(0, indexOfEpoch(own[0], epoch) + 1).map((_, i) => [own[0], i]);
+      : own[0].epochs.slice(0, indexOfEpoch(own[0], epoch) + 1).map((_, at) => [own[0], at]);
     const line = (metric) =>
-      steps.map(([p, i]) => mean(shown(p).map((member) => at(p, metric, member, i))));
+      steps.map(([p, step]) => mean(shown(p).map((member) => at(p, metric, member, step))));
     means.push({
-      name: `${label} mean${method === "vd" ? ", up to this epoch" : ""}`, mode: "lines+markers",
+      name: `${label} mean${sweep === "epoch" ? ", up to this epoch" : ""}`, mode: "lines+markers",
       x: line("sparsity"), y: line("test_acc"),
       marker: { size: 7, symbol }, line: { color, width: 3 },
       hovertemplate: `${label} mean<br>${template}<extra></extra>`,
@@ -118,7 +128,7 @@ function drawSparsity() {
   const level = mean(shown(dense).map((member) => at(dense, "test_acc", member, start)));
   means.push({
     name: "dense mean", mode: "lines", x: [0, 1], y: [level, level],
-    line: { color: GREEN, width: 2.5, dash: "dash" },
+    line: { color: colorOf(dense.method), width: 2.5, dash: "dash" },
     hovertemplate: "dense mean %{y:.1%}<extra></extra>",
   });
   traces.push(...means);
@@ -224,17 +234,17 @@ function drawBeforeAfter() {
     { title: "test accuracy of the twin", ...share }, `c ${population.label}`);
 }
 
-/** (d) Sparsity of layers: over epochs for variational dropout, over ratios for magnitude
- * pruning, whose masks are fixed. */
+/** (d) Sparsity of layers: over pruning ratios at the last epoch, or over epochs. */
 function drawLayers() {
   const table = tableNamed("layer_sparsity");
   if (!table) return;
   const column = (name) => table.columns.find((each) => each.name === name);
   const [method, layer, epoch] = ["method", "layer", "epoch"].map((name) => column(name).values);
-  const colors = layerColors(), { values, spread } = column("sparsity");
-  const chosen = $("d-population").value, over = chosen === "mp" ? column("ratio").values : epoch;
-  let rows = [...method.keys()].filter((row) => method[row] === chosen.toUpperCase());
-  if (chosen === "mp") {
+  const colors = LAYER_COLORS.map(visible), { values, spread } = column("sparsity");
+  const chosen = methodOf($("d-population").value), byRatio = chosen.sweep === "ratio";
+  const over = byRatio ? column("ratio").values : epoch;
+  let rows = [...method.keys()].filter((row) => method[row] === chosen.short);
+  if (byRatio) {
     const last = Math.max(...rows.map((row) => epoch[row]));
     rows = rows.filter((row) => epoch[row] === last);
   }
@@ -249,8 +259,8 @@ function drawLayers() {
       hovertemplate: `${escaped(name)} %{y:.1%}<extra></extra>`,
     };
   });
-  const x = chosen === "mp" ? { title: "pruning ratio", ...share } : { title: "epoch" };
-  plot("d", traces, x, { title: "sparsity", ...share, rangemode: "tozero" }, `d ${chosen}`);
+  const x = byRatio ? { title: "pruning ratio", ...share } : { title: "epoch" };
+  plot("d", traces, x, { title: "sparsity", ...share, rangemode: "tozero" }, `d ${chosen.key}`);
 }
 
 function drawMembers() {
@@ -285,8 +295,10 @@ function makeFigures() {
   $("c-population").addEventListener("change", resetSlider);
   $("c-epoch").addEventListener("input", () => scheduleDraw(drawBeforeAfter));
   resetSlider();
-  const methods = [...new Set(twins.map((population) => population.method))].reverse();
-  $("d-population").append(...methods.map((method) =>
-    option(method, method === "mp" ? "MP, by ratio, last epoch" : "VD, by epoch")));
+  // Those with a course over epochs first.
+  const ordered = ["epoch", "ratio"].flatMap((sweep) =>
+    twinMethods.filter((method) => method.sweep === sweep));
+  $("d-population").append(...ordered.map(({ key, short, sweep }) =>
+    option(key, `${short}, by ${sweep === "ratio" ? "ratio, last epoch" : "epoch"}`)));
   $("d-population").addEventListener("change", () => scheduleDraw(drawLayers));
 }

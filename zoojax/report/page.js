@@ -44,8 +44,11 @@ function mean(values) {
   return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : NaN;
 }
 
-const dense = populations.find((each) => each.method === "dense");
-const twins = populations.filter((each) => each.method !== "dense");
+// The dense zoo is the first method.
+const [denseMethod, ...twinMethods] = page.methods;
+const methodOf = (key) => page.methods.find((method) => method.key === key);
+const dense = populations.find((each) => each.method === denseMethod.key);
+const twins = populations.filter((each) => each.method !== denseMethod.key);
 const tableNamed = (name) => page.tables.find((table) => table.name === name);
 
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");

@@ -6,11 +6,13 @@ from typing import Any
 import polars as pl
 
 from zoojax.analysis import Analysis
+from zoojax.analysis.results import Method
 from zoojax.text import printable
 
 _MAX_ROWS = 200
-_PAPER = "paper"
-# Title and description of each table, in the order of the page.
+_PAPER, _PAIRED = "paper", ("methods", "crossing")
+# Title and description of each table, in the order of the page. Those of _PAIRED tables name the
+# two methods.
 _DESCRIPTIONS = {
     _PAPER: (
         "Comparison with the paper",
@@ -39,14 +41,15 @@ _DESCRIPTIONS = {
     ),
     "methods": (
         "Methods at equal sparsity",
-        "Accuracy of magnitude pruning minus that of variational dropout where each member first "
+        "Accuracy of {label} minus that of {other_label} where each member first "
         "reaches the sparsity, interpolated linearly between epochs; 95% bootstrap interval of "
         "the difference. Not in the paper.",
     ),
     "crossing": (
         "Crossover of the methods",
-        "Above and below: the neighboring measured ratios between which variational dropout "
-        "becomes more accurate, and the mean difference (MP minus VD) at each. Not in the paper.",
+        "Above and below: the neighboring measured ratios between which {other_label} "
+        "becomes more accurate, and the mean difference ({short} minus {other_short}) at each. "
+        "Not in the paper.",
     ),
     "friendliness": (
         "Prunability of members",
@@ -98,8 +101,6 @@ _LABELS = {
     "train_acc": "train accuracy",
     "val_acc": "validation accuracy",
     "dense_acc": "dense accuracy",
-    "mp_acc": "MP accuracy",
-    "vd_acc": "VD accuracy",
     "ggap": "gap",
     "pearson": "Pearson's r",
     "kendall": "Kendall's tau",
@@ -141,24 +142,22 @@ def number(value: Any) -> Any:
 
 def tables(analysis: Analysis) -> list[dict[str, Any]]:
     """The tables of an analysis, in the order of the page."""
-    return [
-        _table(name, analysis.tables[name])
-        for name in _DESCRIPTIONS
-        if name in analysis.tables and len(analysis.tables[name])
-    ]
+    return [_table(analysis, name) for name in _DESCRIPTIONS if len(analysis.tables.get(name, ()))]
 
 
-def _table(name: str, table: pl.DataFrame) -> dict[str, Any]:
-    title, about = _DESCRIPTIONS[name]
+def _table(analysis: Analysis, name: str) -> dict[str, Any]:
+    table, (title, about) = analysis.tables[name], _DESCRIPTIONS[name]
+    if name in _PAIRED:
+        about = about.format(**_pair_names(analysis))
     if name == "friendliness" and len(table) > _MAX_ROWS:
         about += f" Shown are {_MAX_ROWS} of {len(table)} rows: the best and the worst ranks."
         table = table.sort("rank", "method", "ratio")
         table = pl.concat([table.head(_MAX_ROWS // 2), table.tail(_MAX_ROWS // 2)])
-    # Without magnitude-pruned twins no row has a ratio.
+    # Without pruning ratios.
     empty = [c for c in ("ratio", "other_ratio") if c in table.columns and _is_empty(table[c])]
     table = table.drop(empty)
     result = {"name": name, "title": title, "about": about, "rows": len(table)}
-    result["columns"] = _columns(table)
+    result["columns"] = _columns(table, analysis.methods)
     if name == _PAPER:
         exceeds = (pl.col("difference").abs() > pl.col("paper_std")).fill_null(False)
         result["shaded"] = {
@@ -168,36 +167,55 @@ def _table(name: str, table: pl.DataFrame) -> dict[str, Any]:
     return result
 
 
+def _pair_names(analysis: Analysis) -> dict[str, str]:
+    """Names of the two methods that are compared, for descriptions."""
+    pairs = analysis.pairs()
+    if len(pairs) != 1:
+        label, other_label = "the first method", "the second"
+        names = {"short": "first", "other_short": "second"}
+        return {"label": label, "other_label": other_label, **names}
+    ((one, other),) = pairs
+    return {
+        "label": printable(one.label),
+        "other_label": printable(other.label),
+        "short": one.short,
+        "other_short": other.short,
+    }
+
+
 def _is_empty(column: pl.Series) -> bool:
     return column.null_count() == len(column)
 
 
-def _columns(table: pl.DataFrame) -> list[dict[str, Any]]:
+def _columns(table: pl.DataFrame, methods: list[Method]) -> list[dict[str, Any]]:
     """Columns; standard deviations and interval ends are merged into the column they belong to."""
     names, result = table.columns, []
+    labels = {method.acc_column: f"{method.short} accuracy" for method in methods}
+    short = {method.key: method.short for method in methods}
     for position, name in enumerate(names):
         after = names[position + 1 :]
         if name in ("std", "low", "high") or name.endswith(("_std", "_low", "_high")):
             continue
         stem = name.removesuffix("_mean")
-        column: dict[str, Any] = {"name": stem, "label": _label(stem), "kind": _kind(table, stem)}
-        column["values"] = _values(table[name])
+        column: dict[str, Any] = {"name": stem, "label": labels.get(stem) or _label(stem)}
+        column |= {"kind": _kind(table, stem), "values": _values(table[name], short)}
         for spread in (f"{stem}_std", "std" if name == "mean" else ""):
             if spread in after:
-                column["spread"] = _values(table[spread])
+                column["spread"] = _values(table[spread], short)
         for low, high in ((f"{name}_low", f"{name}_high"), ("low", "high")):
             if low in after and (low != "low" or after[0] == "low"):
-                column |= {"low": _values(table[low]), "high": _values(table[high])}
+                column |= {"low": _values(table[low], short), "high": _values(table[high], short)}
         if name == "mean":
             column |= {"name": "sparsity", "label": "sparsity"}
         result.append(column)
     return result
 
 
-def _values(column: pl.Series) -> list[Any]:
+def _values(column: pl.Series, short: dict[str, str]) -> list[Any]:
+    """Values for JSON; keys of methods are replaced by their abbreviations."""
     values = [number(value) for value in column.to_list()]
     if column.name in _METHODS:
-        return [value.upper() if value in ("mp", "vd") else value for value in values]
+        return [short.get(value, value) for value in values]
     if column.name in _QUANTITIES:
         return [value and printable(_label(value)) for value in values]
     return [printable(value) if isinstance(value, str) else value for value in values]

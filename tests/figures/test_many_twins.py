@@ -1,0 +1,70 @@
+"""Figures of four twins: two of them by one sparsifier, one by a toy sparsifier."""
+
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import pytest
+
+from tests.figures.conftest import random_weights
+from tests.support import synthetic_zoos
+from tests.support.figure_readers import drawn, line_with_label, texts
+from tests.support.many_twins import many_twins, registered
+from zoojax import figures
+from zoojax.analysis import Analysis, analyze
+
+LABELS = {
+    "fade": "fading",
+    "mp": "magnitude pruning (global pruning)",
+    "mp-2": "magnitude pruning (layer pruning)",
+    "vd": "variational dropout",
+}
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Iterator[Analysis]:
+    with registered():
+        with patch.object(synthetic_zoos, "_params", random_weights):
+            zoo, twins = many_twins(tmp_path_factory.mktemp("many"), 6)
+        yield analyze(zoo, twins)
+
+
+def test_figures_of_every_twin(many, tmp_path):
+    (tmp_path / "pruning_frequency_older.png").write_text("from an earlier analysis")
+    (tmp_path / "notes_on_methods.png").write_text("the user's")
+    names = [path.stem for path in figures.draw(many, tmp_path)]
+    assert names[1:5] == [
+        *("pruning_frequency", "pruning_frequency_mp", "pruning_frequency_mp-2"),
+        "pruning_frequency_vd",
+    ]
+    assert {path.stem for path in tmp_path.iterdir()} == {*names, "notes_on_methods"}
+    assert "Magnitude pruning (layer pruning)." in texts(drawn("pruning_frequency_mp-2", many))
+    assert "Fading." in texts(drawn("layer_size", many))
+
+
+def test_panels_and_lines_of_every_twin(many):
+    assert len(drawn("trajectories", many).axes) == 1 + 4 + 2
+    titles = [axes.get_title() for axes in drawn("trajectories", many).axes]
+    assert "fine-tuning after magnitude pruning (layer pruning)" in titles
+    assert titles.count("fading") == 2
+    titles = [axes.get_title() for axes in drawn("correlation", many).axes]
+    assert [title.split(", epoch")[0] for title in titles] == list(LABELS.values())
+    axes = drawn("accuracy_over_sparsity", many).axes[0]
+    ends = {"ratio": "by ratio, epoch 15", "epoch": "by epoch"}
+    lines = [
+        line_with_label(axes, f"{LABELS[method.key]}, {ends[method.sweep]}")
+        for method in many.twin_methods()
+    ]
+    assert len({line.get_color() for line in lines}) == len(LABELS)
+    titles = [axes.get_title() for axes in drawn("agreement_matrix", many).axes if axes.images]
+    assert [title.split(" twin")[0] for title in titles] == [
+        *("dense zoo", "dense zoo and Fade", "dense zoo and VD", "dense zoo and MP")
+    ]
+
+
+def test_one_panel_per_pair_of_methods(many):
+    panels = drawn("methods", many).axes
+    shown = [{text.get_text() for text in axes.texts} for axes in panels]
+    assert len(shown) == 4
+    for one, other in ((one, other) for one in ("mp", "mp-2") for other in ("fade", "vd")):
+        names = {f"{LABELS[key]} more accurate" for key in (one, other)}
+        assert any(names <= texts for texts in shown)
