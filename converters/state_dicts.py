@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zoojax.architectures.base import Architecture
+from zoojax.architectures.cnn import CNNArchitecture
 from zoojax.architectures.parameters import masked
 from zoojax.converters.layouts import cnn
 from zoojax.converters.layouts.base import Layer, SparsifierLayout, TensorLayout
@@ -37,7 +37,7 @@ class StateDictInfo:
         prefixes: Torch's name of each layer, in order: "module_list.0", ...
     """
 
-    architecture: Architecture
+    architecture: CNNArchitecture
     sparsifier: Sparsifier
     prefixes: tuple[str, ...]
 
@@ -187,7 +187,7 @@ def to_torch(
 
 
 def _to_tensor(
-    member: Mapping[str, Any], net: Architecture, layer: Layer, tensor: TensorLayout
+    member: Mapping[str, Any], net: CNNArchitecture, layer: Layer, tensor: TensorLayout
 ) -> np.ndarray:
     """Converts one array of a member to torch's axes and dtype."""
     part = member.get(tensor.part, {})

@@ -10,6 +10,7 @@ import torch
 
 from zoojax.architectures.base import Architecture, logits
 from zoojax.converters.common_network import signature
+from zoojax.converters.layouts.cnn import known_network
 from zoojax.converters.layouts.torch_models import CNN
 from zoojax.converters.sources import Source
 from zoojax.converters.state_dicts import State, StateDictInfo, infer_network, to_torch
@@ -80,7 +81,9 @@ def verify(
         activation = zoo.members_table["activation"][row]
         state = source.states[epoch]()
         info = infer_network(state)
-        expected = StateDictInfo(zoo.config.shape, zoo.config.sparsifier, info.prefixes)
+        expected = StateDictInfo(
+            known_network(zoo.config.shape), zoo.config.sparsifier, info.prefixes
+        )
         if signature(info) != signature(expected):
             raise ZoojaxError(f"{place} has another network or sparsifier than the zoo")
         converted = to_torch(population.take(tree, row), info)

@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from zoojax.converters import export
-from zoojax.converters.layouts.cnn import default_prefixes
+from zoojax.converters.layouts.cnn import default_prefixes, known_network
 from zoojax.converters.layouts.registry import layout_of
 from zoojax.converters.state_dicts import State, StateDictInfo, is_layer_name, to_torch
 from zoojax.errors import ZoojaxError
@@ -172,15 +172,16 @@ def _member_info(zoo: Zoo, row: int) -> StateDictInfo:
     """The network and sparsifier of a member, and the names of its layers.
 
     Raises:
-        ZoojaxError: If no torch format is known for the sparsifier, or the stored names are
-            damaged.
+        ZoojaxError: If no torch format is known for the architecture or sparsifier, or the stored
+            names are damaged.
     """
     config, member = zoo.config, zoo.members_table.row(row, named=True)
     try:
         layout_of(config.sparsifier)
+        network = known_network(config.shape)
     except ZoojaxError as error:
         raise ZoojaxError(f"{zoo.path}: {error}") from error
-    default = default_prefixes(config.shape, member["dropout"] > 0)
+    default = default_prefixes(network, member["dropout"] > 0)
     prefixes = tuple(member.get("layers") or default)
     valid = [p for p in prefixes if isinstance(p, str) and is_layer_name(p)]
     if len(set(valid)) != len(prefixes) or len(prefixes) != len(config.shape.layers):
@@ -188,7 +189,7 @@ def _member_info(zoo: Zoo, row: int) -> StateDictInfo:
             f"{zoo.path / MEMBERS} is damaged: the layers of member {member['id']} are not "
             f"{len(config.shape.layers)} names"
         )
-    return StateDictInfo(config.shape, config.sparsifier, prefixes)
+    return StateDictInfo(network, config.sparsifier, prefixes)
 
 
 def rows_with_states(zoo: Zoo) -> dict[int, list[int]]:

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from zoojax.architectures.base import Architecture
+from zoojax.architectures.cnn import CNNArchitecture
 from zoojax.architectures.registry import architecture
+from zoojax.errors import ZoojaxError
 
 # Names and numbers of input channels. Shapes alone identify a network: nothing else in a
 # torch zoo is reliable.
 KNOWN_NETWORKS = (("small", 1), ("small", 3), ("large", 1), ("large", 3))
+_NAMES = frozenset(name for name, _ in KNOWN_NETWORKS)
 _MAX_CLASSES = 10_000
 _MAX_CLASSES_OF_VECTOR = 1000
 
@@ -30,12 +33,23 @@ _CONV_TO_FLAX = (2, 3, 1, 0)  # OIHW -> HWIO
 _CONV_TO_TORCH = (3, 2, 0, 1)
 
 
+def known_network(architecture: Architecture) -> CNNArchitecture:
+    """Returns the architecture if torch's names, axes and sizes of its layers are known.
+
+    Raises:
+        ZoojaxError: If they are not.
+    """
+    if not isinstance(architecture, CNNArchitecture) or architecture.name not in _NAMES:
+        raise ZoojaxError(f"no torch layout is known for architecture {architecture.name}")
+    return architecture
+
+
 def module_order(prefix: str) -> list[int]:
     """Sort key of prefixes: module_list.3 comes before module_list.11."""
     return [int(part) if re.fullmatch("[0-9]{1,9}", part) else -1 for part in prefix.split(".")]
 
 
-def torch_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+def torch_shapes(architecture: CNNArchitecture) -> dict[str, tuple[int, ...]]:
     """Returns the shapes of torch's weights by layer: OIHW, and [out, in]."""
     shapes, channels = {}, architecture.channels
     for i, conv in enumerate(architecture.convs, start=1):
@@ -47,7 +61,7 @@ def torch_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def match_shapes(shapes: Sequence[tuple[int, ...]]) -> Architecture | None:
+def match_shapes(shapes: Sequence[tuple[int, ...]]) -> CNNArchitecture | None:
     """Finds the known network whose weights have these shapes.
 
     Args:
@@ -58,7 +72,7 @@ def match_shapes(shapes: Sequence[tuple[int, ...]]) -> Architecture | None:
     """
     classes = shapes[-1][0] if shapes and shapes[-1] else 0
     for name, channels in KNOWN_NETWORKS if 0 < classes <= _MAX_CLASSES else ():
-        network = architecture(name, channels, classes)
+        network = known_network(architecture(name, channels, classes))
         if list(shapes) == list(torch_shapes(network).values()):
             return network
     return None
@@ -79,14 +93,15 @@ def unflatten(vector: np.ndarray, modules: Sequence[int]) -> dict[str, np.ndarra
         The state dict; None if no known network has so many parameters.
     """
     for name, channels in KNOWN_NETWORKS:
-        *others, last = torch_shapes(architecture(name, channels, 1)).values()
+        *others, last = torch_shapes(known_network(architecture(name, channels, 1))).values()
         size = sum(int(np.prod(shape)) + shape[0] for shape in others)
         classes, remainder = divmod(vector.size - size, last[1] + 1)
         valid = not remainder and 1 < classes <= _MAX_CLASSES_OF_VECTOR
         if not valid or len(modules) not in (0, len(others) + 1):
             continue
         state, start = {}, 0
-        shapes = torch_shapes(architecture(name, channels, classes)).values()
+        network = known_network(architecture(name, channels, classes))
+        shapes = torch_shapes(network).values()
         for module, shape in zip(modules or MODULES[name, False], shapes, strict=True):
             for leaf, leaf_shape in (("weight", shape), ("bias", shape[:1])):
                 end = start + int(np.prod(leaf_shape))
@@ -96,7 +111,7 @@ def unflatten(vector: np.ndarray, modules: Sequence[int]) -> dict[str, np.ndarra
     return None
 
 
-def _flattened_shape(architecture: Architecture) -> tuple[int, int, int]:
+def _flattened_shape(architecture: CNNArchitecture) -> tuple[int, int, int]:
     """(channels, height, width) of the input that torch flattens into fc1."""
     side = architecture.size
     for conv in architecture.convs:
@@ -104,7 +119,7 @@ def _flattened_shape(architecture: Architecture) -> tuple[int, int, int]:
     return architecture.convs[-1].features, side, side
 
 
-def kernel_to_flax(layer: str, weight: np.ndarray, architecture: Architecture) -> np.ndarray:
+def kernel_to_flax(layer: str, weight: np.ndarray, architecture: CNNArchitecture) -> np.ndarray:
     """Converts a torch weight, mask or log sigma squared to a Flax kernel.
 
     Args:
@@ -123,7 +138,7 @@ def kernel_to_flax(layer: str, weight: np.ndarray, architecture: Architecture) -
     return weight.T
 
 
-def kernel_to_torch(layer: str, kernel: np.ndarray, architecture: Architecture) -> np.ndarray:
+def kernel_to_torch(layer: str, kernel: np.ndarray, architecture: CNNArchitecture) -> np.ndarray:
     """Inverts `kernel_to_flax`.
 
     Args:
@@ -143,7 +158,7 @@ def kernel_to_torch(layer: str, kernel: np.ndarray, architecture: Architecture) 
     return kernel.T
 
 
-def default_prefixes(architecture: Architecture, dropout: bool) -> tuple[str, ...]:
+def default_prefixes(architecture: CNNArchitecture, dropout: bool) -> tuple[str, ...]:
     """Returns torch's names of the layers in the zoos' original code.
 
     Args:

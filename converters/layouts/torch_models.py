@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zoojax.architectures.base import Architecture
+from zoojax.architectures.cnn import CNNArchitecture
 from zoojax.sparsifiers.variational_dropout import INIT_LOG_SIGMA2, LOG_ALPHA_CLIP
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -93,7 +93,7 @@ class CNN(nn.Module):
 
     def __init__(
         self,
-        architecture: Architecture,
+        architecture: CNNArchitecture,
         activation: str,
         dropout: float = 0.0,
         variational: bool = False,

@@ -15,10 +15,14 @@ from zoojax import keys, ops
 from zoojax.architectures import cnn, layers
 from zoojax.architectures.base import init_params
 from zoojax.architectures.base import logits as member_logits
-from zoojax.architectures.cnn import CNN, small_cnn
-from zoojax.architectures.registry import architecture
+from zoojax.architectures.cnn import CNN, CNNArchitecture, large_cnn, small_cnn
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population
+
+
+def cnn_of(name: str, channels: int, classes: int = 10) -> CNNArchitecture:
+    return {"small": small_cnn, "large": large_cnn}[name](channels, classes)
+
 
 ARCHITECTURES = [("small", 1), ("small", 3), ("large", 3)]
 logits = jax.jit(member_logits, static_argnums=0)
@@ -29,7 +33,7 @@ conv, max_pool = jax.jit(ops.conv, static_argnums=2), jax.jit(ops.max_pool)
     "name, channels, count", [("small", 1, 2464), ("small", 3, 2864), ("large", 3, 10853)]
 )
 def test_number_of_parameters_is_that_of_the_paper(name, channels, count):
-    arch = architecture(name, channels)
+    arch = cnn_of(name, channels)
     params = jax.eval_shape(lambda: init_params(arch, "uniform", 0))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
     torch_count = sum(p.numel() for p in TorchCNN(name, channels, "tanh").parameters())
@@ -38,7 +42,7 @@ def test_number_of_parameters_is_that_of_the_paper(name, channels, count):
 
 @pytest.mark.parametrize("name, channels", ARCHITECTURES)
 def test_logits_match_torch(name, channels):
-    arch = architecture(name, channels)
+    arch = cnn_of(name, channels)
     params, images = made_up_params(arch), made_up_batch(arch, 5).images
     seen = []
     for activation in layers.ACTIVATIONS:
@@ -54,7 +58,7 @@ def test_logits_match_torch(name, channels):
 
 def test_unknown_names_list_the_known_ones():
     with pytest.raises(ZoojaxError, match="no architecture named 'tiny'; there are: small, large"):
-        architecture("tiny", 1)
+        cnn_of("tiny", 1)
     with pytest.raises(ZoojaxError, match="no initialization named 'zeros'; there are: uniform,"):
         init_params(small_cnn(1, 10), "zeros", 0)
 
@@ -75,7 +79,7 @@ TORCH_INITS = {
 @functools.cache
 def initialized(name, scheme):
     """Stacked parameters of SEEDS members; created one by one, which compiles fastest."""
-    arch = architecture(name, 3)
+    arch = cnn_of(name, 3)
     members = [init_params(arch, scheme, seed) for seed in range(SEEDS)]
     return jax.tree.map(np.asarray, population.stack(members))
 
@@ -141,7 +145,7 @@ class RecordingDense(layers.Dense):
 
 def layer_inputs(name, rate, count=40):
     """The input of each layer by its name, and the parameters."""
-    arch = architecture(name, 1 if name == "small" else 3)
+    arch = cnn_of(name, 1 if name == "small" else 3)
     model = CNN(arch, "tanh", conv=RecordingConv, dense=RecordingDense)
     params, images = made_up_params(arch), made_up_batch(arch, count).images
     run = jax.jit(functools.partial(model.apply, mutable=["inputs"]))
@@ -156,7 +160,7 @@ def activations(name, params, inputs, layer):
     if layer == "fc1":
         kernel, bias = (np.asarray(params[layer][name]) for name in ("kernel", "bias"))
         return np.tanh(inputs[layer] @ kernel + bias)
-    spec = architecture(name, 1).convs[int(layer[-1]) - 1]
+    spec = cnn_of(name, 1).convs[int(layer[-1]) - 1]
     y = max_pool(conv(inputs[layer], params[layer]["kernel"], spec.pool))
     return np.tanh(np.asarray(y) + np.asarray(params[layer]["bias"]))
 
@@ -169,7 +173,7 @@ LAYERS = ("conv1", "conv2", "conv3", "fc1", "fc2")
 def test_dropout_follows_every_activation_except_conv3_of_the_small_cnn(name, rate):
     inputs, params = layer_inputs(name, rate)
     np.testing.assert_array_equal(
-        inputs["conv1"], made_up_batch(architecture(name, inputs["conv1"].shape[-1]), 40).images
+        inputs["conv1"], made_up_batch(cnn_of(name, inputs["conv1"].shape[-1]), 40).images
     )
     for layer, following in itertools.pairwise(LAYERS):
         full = activations(name, params, inputs, layer).reshape(inputs[following].shape)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from zoojax.architectures.cnn import small_cnn
-from zoojax.architectures.registry import architecture
+from zoojax.architectures.cnn import large_cnn, small_cnn
 from zoojax.experiments.bench import torch_autoencoder, torch_training
 from zoojax.hyper_representation import augmentation
 from zoojax.hyper_representation.codec import Codec
@@ -130,7 +129,7 @@ def test_noise_and_erased_run():
 @pytest.mark.parametrize("name", ["small", "large"])
 def test_training_steps_reduce_the_loss(name):
     torch.manual_seed(0)
-    arch = architecture(name, 1 if name == "small" else 3)
+    arch = small_cnn(1, 10) if name == "small" else large_cnn(3, 10)
     variational = {layer: ["kernel"] for layer in arch.layers}
     settings = replace(SETTINGS, noise=0.0, erase=0.0, gamma=0.0, learning_rate=1e-2)
     step = torch_training.training_step(settings, arch, variational, compiled=False)
