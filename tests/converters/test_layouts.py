@@ -75,7 +75,7 @@ def test_fc1_inputs_are_permuted(name, shape):
     x, weight = rng.normal(size=(5, *shape)), rng.normal(size=(20, int(np.prod(shape))))
     flat = torch.nn.Flatten()(torch.tensor(x))
     expected = torch.nn.functional.linear(flat, torch.tensor(weight)).numpy()
-    kernel = cnn.kernel_to_flax("fc1", weight, architecture(name, 1))
+    kernel = cnn.kernel_to_flax("fc1", weight, cnn.known_network(architecture(name, 1)))
     actual = x.transpose(0, 2, 3, 1).reshape(5, -1) @ kernel
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
     # Without the permutation the outputs differ.

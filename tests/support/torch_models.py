@@ -196,7 +196,7 @@ def params_to_flax(state: Mapping[str, np.ndarray], arch: Architecture) -> dict[
             weight = state[f"{prefix}.weight_orig"] * state[f"{prefix}.weight_mask"]
         else:
             weight = state[f"{prefix}.weight"]
-        kernel = layout.kernel_to_flax(layer, weight, arch)
+        kernel = layout.kernel_to_flax(layer, weight, layout.known_network(arch))
         params[layer] = {"kernel": kernel, "bias": state[f"{prefix}.bias"]}
     return params
 
@@ -208,7 +208,9 @@ def log_sigma2_to_flax(
     log_sigma2 = {}
     for layer, prefix in layer_prefixes(state, arch).items():
         weight = state[f"{prefix}.log_sigma2"]
-        log_sigma2[layer] = {"kernel": layout.kernel_to_flax(layer, weight, arch)}
+        log_sigma2[layer] = {
+            "kernel": layout.kernel_to_flax(layer, weight, layout.known_network(arch))
+        }
         if variant == "released" and weight.ndim == 4:
             log_sigma2[layer]["bias"] = state[f"{prefix}.log_sigma2_bias"]
     return log_sigma2
@@ -217,8 +219,12 @@ def log_sigma2_to_flax(
 def params_to_torch(params: Mapping, arch: Architecture, dropout: bool) -> dict[str, np.ndarray]:
     """Converts the parameters of a member to a state dict with the zoos' module names."""
     state = {}
-    for layer, prefix in zip(arch.layers, layout.default_prefixes(arch, dropout), strict=True):
-        kernel = layout.kernel_to_torch(layer, np.asarray(params[layer]["kernel"]), arch)
+    for layer, prefix in zip(
+        arch.layers, layout.default_prefixes(layout.known_network(arch), dropout), strict=True
+    ):
+        kernel = layout.kernel_to_torch(
+            layer, np.asarray(params[layer]["kernel"]), layout.known_network(arch)
+        )
         state[f"{prefix}.weight"] = np.ascontiguousarray(kernel)
         state[f"{prefix}.bias"] = np.asarray(params[layer]["bias"])
     return state
@@ -258,7 +264,11 @@ def load_log_sigma2(module: TorchVariational, log_sigma2: Mapping, arch: Archite
     with torch.no_grad():
         for layer, m in zip(arch.layers, module.layers(), strict=True):
             kernel = np.asarray(log_sigma2[layer]["kernel"])
-            m.log_sigma2.copy_(torch.tensor(layout.kernel_to_torch(layer, kernel, arch).copy()))
+            m.log_sigma2.copy_(
+                torch.tensor(
+                    layout.kernel_to_torch(layer, kernel, layout.known_network(arch)).copy()
+                )
+            )
             if "bias" in log_sigma2[layer]:
                 m.log_sigma2_bias.copy_(torch.tensor(np.asarray(log_sigma2[layer]["bias"])))
 

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from zoojax.architectures.base import Architecture
-from zoojax.architectures.cnn import small_cnn
+from zoojax.architectures.cnn import CNNArchitecture, small_cnn
 from zoojax.converters.layouts.torch_models import CNN
 
 torch.set_num_threads(1)
@@ -20,7 +19,7 @@ SMALL = small_cnn(1, 10)
 ROWS = {"train_loss": 0.5, "train_acc": 0.9, "test_loss": 0.6, "test_acc": 0.8}
 
 
-def network(kind: str = "dense", net: Architecture = SMALL, dropout: float = 0.0) -> nn.Module:
+def network(kind: str = "dense", net: CNNArchitecture = SMALL, dropout: float = 0.0) -> nn.Module:
     """A torch network of a kind: "dense", "mp", "vd" (released variant) or "corrected"."""
     variational = kind in ("vd", "corrected")
     model = CNN(net, "tanh", dropout, variational)
@@ -41,7 +40,7 @@ def network(kind: str = "dense", net: Architecture = SMALL, dropout: float = 0.0
 
 
 def state(
-    seed: int, kind: str = "dense", net: Architecture = SMALL, dropout: float = 0.0
+    seed: int, kind: str = "dense", net: CNNArchitecture = SMALL, dropout: float = 0.0
 ) -> "OrderedDict[str, torch.Tensor]":
     """A state dict of `network` in the names and order of the original code."""
     with torch.random.fork_rng():
@@ -113,7 +112,7 @@ def write_zoo(
     members: int = 2,
     epochs: Iterable[int] = (0, 1),
     kind: str = "dense",
-    net: Architecture = SMALL,
+    net: CNNArchitecture = SMALL,
     dropouts: tuple[float, ...] = (0.0,),
 ) -> Path:
     """Writes trial folders with seeds 1, 2, ... and alternating dropout rates."""
