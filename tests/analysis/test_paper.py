@@ -80,7 +80,7 @@ def test_comparison_with_the_paper(result, paper_analysis):
 
 def test_twin_that_does_not_match_the_preset_is_not_compared(paper_analysis, monkeypatch):
     def differs(zoo, twin) -> str | None:
-        return "it is too small" if twin.config.kind == "vd" else None
+        return "it is too small" if twin.config.sparsifier.method == "vd" else None
 
     monkeypatch.setattr(presets, "twin_difference", differs)
     assert set(analysis.compare_with_paper(paper_analysis)["method"]) == {"mp"}

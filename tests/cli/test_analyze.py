@@ -15,6 +15,7 @@ from tests.support import disks, synthetic_zoos, zoo_fixtures
 from zoojax import Zoo, ZoojaxError, analysis, figures, report
 from zoojax.analysis import Analysis
 from zoojax.analysis.folder import MARKER
+from zoojax.cli.analyze import print_findings
 
 
 def zoo_paths(factory: pytest.TempPathFactory) -> list[Path]:
@@ -287,3 +288,22 @@ def test_any_name_can_be_drawn_and_written(tmp_path_factory, tmp_path, name):
     page = (tmp_path / "report.html").read_text("utf-8")
     title = page[page.index("<title>") : page.index("</title>")]
     assert title.removeprefix("<title>").isprintable() and len(title) < 2000
+
+
+def test_crossover_of_each_pair_is_printed(tmp_path_factory, capsys):
+    dense, mp, vd = (make(tmp_path_factory) for make in zoo_fixtures.KINDS.values())
+    second = Zoo(mp.path.with_name("second"), replace(mp.config, name="second"))
+    crossing = pl.DataFrame(
+        {
+            "method": ["mp", "mp-2"],
+            "other_method": ["vd", "vd"],
+            "above": [0.5, None],
+            "below": [0.7, None],
+        }
+    )
+    print_findings(Analysis(dense, [mp, second, vd], {"crossing": crossing}, notes=["a note"]))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.startswith("note: a note variational dropout becomes more accurate than ")
+    assert printed.count("more accurate") == 1
+    assert f"magnitude pruning ({mp.config.name}) between" in printed
+    assert "the measured sparsities 50 % and 70 %" in printed

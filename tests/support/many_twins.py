@@ -65,8 +65,9 @@ def fading(path: Path, zoo: Zoo, epochs: int) -> Zoo:
     with create_or_resume(path, config, table) as writer:
         for epoch in range(epochs + 1):
             sparsity = 0.95 * epoch / epochs
-            mask = {layer: uniform >= sparsity for layer, uniform in order.items()}
-            state = {"params": jax.device_get(parameters.apply_mask(params, mask)), "mask": mask}
+            mask = {layer: jnp.asarray(draw >= sparsity) for layer, draw in order.items()}
+            masked = parameters.apply_mask(params, mask)
+            state = jax.device_get({"params": masked, "mask": mask})
             acc = best - 0.2 * (epoch / epochs) ** 2 + 0.01 * rng.standard_normal(len(table))
             rows = synthetic_zoos.metrics(config, table, epoch, acc, np.full(len(table), sparsity))
             writer.append(epoch, state, None, rows)

@@ -150,12 +150,12 @@ def write_analysis(
         show_json({"report": page, "rows": rows, **tables, "notes": analysis.notes})
         return page
     show_comparison(zoo, *analysis.twins)
-    _print_findings(analysis)
+    print_findings(analysis)
     say(f"report: {page}")
     return page
 
 
-def _print_findings(analysis: "Analysis") -> None:
+def print_findings(analysis: "Analysis") -> None:
     """Prints the notes and the crossovers of methods."""
     from zoojax.cli.terminal import say
     from zoojax.text import printable

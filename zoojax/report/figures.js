@@ -69,7 +69,8 @@ function plot(id, traces, x, y, uirevision) {
   };
   // All traces of one type, since WebGL traces are drawn over all SVG traces.
   const count = traces.reduce((sum, trace) => sum + trace.x.length, 0);
-  for (const trace of traces) trace.type = webgl && count > MAX_SVG_POINTS ? "scattergl" : "scatter";
+  const type = webgl && count > MAX_SVG_POINTS ? "scattergl" : "scatter";
+  for (const trace of traces) trace.type = type;
   Plotly.react(id, traces, layout, {
     responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"],
     // Removes the button that would send the data to a server.

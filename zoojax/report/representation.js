@@ -72,6 +72,8 @@ function makeRepresentation() {
     ...Object.entries(PARTS).map(([name, text]) => option(name, text)));
   $("f-layer").append(...representation.pairs.map(({ quantity, layer }, i) =>
     option(i, `${quantity}, ${layer}`)));
-  for (const id of ["e-property", "e-part"]) $(id).addEventListener("change", () => scheduleDraw(drawMap));
+  for (const id of ["e-property", "e-part"]) {
+    $(id).addEventListener("change", () => scheduleDraw(drawMap));
+  }
   $("f-layer").addEventListener("change", () => scheduleDraw(drawReconstruction));
 }
