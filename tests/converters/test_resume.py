@@ -56,7 +56,7 @@ def test_rows_without_states_are_added_on_resume(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(ZooWriter, "note", stop)
+        patched.setattr(ZooWriter, "record_metrics", stop)
         converted(root, tmp_path / "zoo")
     assert len(open_zoo(tmp_path / "zoo").metrics_history) == 2
     assert len(converted(root, tmp_path / "zoo").zoo.metrics_history) == 8
