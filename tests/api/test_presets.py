@@ -137,7 +137,7 @@ def preset_zoo(name: str, members: int = 2, **changes) -> Zoo:
     """A zoo trained from a preset, with another size and changes; in memory only."""
     chosen = PRESETS[name]
     config = ZooConfig(
-        *(name, "dense", chosen.architecture, chosen.data.channels, 10, chosen.data, "0" * 64),
+        *(name, chosen.architecture, chosen.data.channels, 10, chosen.data, "0" * 64),
         epochs=chosen.epochs,
         batch_size=chosen.batch_size,
         data_order=chosen.data_order,

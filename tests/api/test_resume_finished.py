@@ -80,7 +80,7 @@ def test_origin_of_scores_is_part_of_the_identity(tmp_path_factory, tmp_path):
     one = prune_zoo(tmp_path / "a", parent, [0.5], scores=magnitude_scores, origin="one", **options)
     two = prune_zoo(tmp_path / "b", parent, [0.5], scores=magnitude_scores, origin="two", **options)
     assert one.fingerprint != two.fingerprint
-    with pytest.raises(ZoojaxError, match="origin one, not two"):
+    with pytest.raises(ZoojaxError, match="origin=one, but two was requested"):
         prune_zoo(tmp_path / "a", parent, [0.5], scores=magnitude_scores, origin="two", **options)
 
 

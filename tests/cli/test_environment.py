@@ -187,7 +187,7 @@ def test_ascii_locale(tmp_path_factory, tmp_path):
 def test_out_without_a_name(tmp_path_factory, tmp_path):
     here = tmp_path / "here"
     here.mkdir()
-    cases = [(".", "in it"), ("", "this command runs in"), ("/", "root folder")]
+    cases = [(".", "inside it"), ("", "working directory"), ("/", "root folder")]
     for out, message in cases:
         arguments = train_arguments(tmp_path_factory, out)
         zoo_fixtures.assert_refused(command(tmp_path_factory, *arguments, cwd=here), message)

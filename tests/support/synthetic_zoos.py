@@ -83,7 +83,7 @@ def dense(
     table = replace(grid or Grid(), seeds=members).members(1)
     images = loading.load(spec, None)
     config = ZooConfig(
-        *("made-up", "dense", "small", 1, 10, spec, images.hash),
+        *("made-up", "small", 1, 10, spec, images.hash),
         epochs=50,
         batch_size=10,
         data_order="member",

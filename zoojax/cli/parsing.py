@@ -54,6 +54,7 @@ def parse(
     """
     words = _without_alias(words, aliases or {})
     names, command_type = _find_command(commands, words)
+    words = _with_new_options(words, getattr(command_type, "OLD_OPTIONS", {}))
     flags = {option for option, kind in _options(command_type) if kind is bool}
     for word in words:
         if word.partition("=")[0] in flags and "=" in word:
@@ -71,6 +72,22 @@ def _without_alias(words: list[str], aliases: Mapping[str, str]) -> list[str]:
     if command is None:
         return words
     return [*words[:command], aliases.get(words[command], words[command]), *words[command + 1 :]]
+
+
+def _with_new_options(words: list[str], old_options: Mapping[str, str]) -> list[str]:
+    """Replaces older spellings of options by the present ones.
+
+    Args:
+        words: the command line.
+        old_options: present spellings by older ones, which are not shown in the help: the
+            command's class variable OLD_OPTIONS.
+    """
+    result = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        option = old_options.get(option.replace("_", "-"), option)
+        result.append(f"{option}{equals}{value}")
+    return result
 
 
 @contextlib.contextmanager
