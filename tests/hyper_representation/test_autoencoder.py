@@ -22,7 +22,6 @@ from zoojax.hyper_representation.representation import (
     open_representation,
 )
 from zoojax.hyper_representation.settings import PRESETS, Settings
-from zoojax.hyper_representation.tokens import shapes
 from zoojax.hyper_representation.trainer import train_representation
 from zoojax.runtime import population
 
@@ -279,7 +278,7 @@ def test_sixteen_samples_are_overfitted(monkeypatch):
     rng = np.random.default_rng(0)
     weights = {
         layer: {n: rng.standard_normal((count, *s)).astype(np.float32) for n, s in leaves.items()}
-        for layer, leaves in shapes(arch).items()
+        for layer, leaves in arch.parameter_shapes().items()
     }
     alphas = {
         layer: {"kernel": rng.uniform(-3, 9, weights[layer]["kernel"].shape).astype(np.float32)}

@@ -2,7 +2,8 @@
 
 import operator
 from dataclasses import dataclass
-from typing import SupportsIndex, cast
+from itertools import pairwise
+from typing import NamedTuple, SupportsIndex, cast
 
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
@@ -27,6 +28,26 @@ class ConvSpec:
     kernel: int
     pool: int
     dropout: bool
+
+
+class PermutedAxis(NamedTuple):
+    """An axis of a parameter that holds the hidden units of one permutation group.
+
+    Attributes:
+        path: Path of the parameter, such as "conv1/kernel".
+        axis: The axis, counted from the end (negative), so that it also holds for stacked
+            parameters.
+        positions: Number of image positions that are flattened into the axis together with the
+            units, of which the units vary fastest; 1 if the axis holds the units alone.
+    """
+
+    path: str
+    axis: int
+    positions: int = 1
+
+
+# The axes that are permuted together.
+PermutationGroup = tuple[PermutedAxis, ...]
 
 
 @dataclass(frozen=True)
@@ -76,6 +97,40 @@ class Architecture:
             for layer, shape in zip(self.layers, shapes, strict=True)
         }
 
+    @property
+    def permutations(self) -> tuple[PermutationGroup, ...]:
+        """Axes of the parameters that are permuted together, one group per hidden layer.
+
+        Permuting the units on all axes of a group in the same order does not change the
+        function of the network (Ainsworth et al., "Git Re-Basin", 2023).
+        """
+        shapes, groups = self.parameter_shapes(), []
+        for layer, following in pairwise(self.layers):
+            units, inputs = shapes[layer]["kernel"][-1], shapes[following]["kernel"][-2]
+            groups.append(
+                (
+                    PermutedAxis(f"{layer}/kernel", -1),
+                    PermutedAxis(f"{layer}/bias", -1),
+                    # Images are flattened with their channels last.
+                    PermutedAxis(f"{following}/kernel", -2, inputs // units),
+                )
+            )
+        return tuple(groups)
+
+    def permuted_units(self) -> tuple[int, ...]:
+        """Returns the number of units of each permutation group.
+
+        Raises:
+            ZoojaxError: If a group is empty, or its axes do not exist or do not hold the same
+                number of units.
+        """
+        shapes = {
+            f"{layer}/{name}": shape
+            for layer, leaves in self.parameter_shapes().items()
+            for name, shape in leaves.items()
+        }
+        return tuple(_units(group, shapes) for group in self.permutations)
+
 
 # Dropout follows every activation except that of the small CNN's last convolution
 # (Schürholt et al., "Model Zoos", 2022).
@@ -120,6 +175,22 @@ def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
         _checked_int("classes", classes, MAX_CLASSES),
         _CONVS[name],
     )
+
+
+def _units(group: PermutationGroup, shapes: dict[str, tuple[int, ...]]) -> int:
+    units = set()
+    for path, axis, positions in group:
+        shape = shapes.get(path, ())
+        if not -len(shape) <= axis < 0 or shape[axis] % positions:
+            raise ZoojaxError(
+                f"axis {axis} of {path}, of shape {shape}, does not hold units at {positions} "
+                "positions"
+            )
+        units.add(shape[axis] // positions)
+    if len(units) != 1:
+        paths = ", ".join(each.path for each in group)
+        raise ZoojaxError(f"the axes that are permuted together have different sizes: {paths}")
+    return units.pop()
 
 
 def _checked_int(what: str, value: object, limit: int) -> int:
