@@ -195,6 +195,7 @@ def test_groups_with_a_residual_connection():
         return both @ params["head"]["kernel"] + params["head"]["bias"]
 
     x = np.random.default_rng(0).standard_normal((4, 3), np.float32)
+    permuted = jax.device_get(permuted)
     np.testing.assert_allclose(run(permuted, x), run(params, x), atol=1e-5)
     assert not np.array_equal(permuted["block"]["kernel"], params["block"]["kernel"])
     stacked = jax.tree.map(lambda w: np.stack([w, w]), params)
