@@ -203,18 +203,33 @@ def test_groups_with_a_residual_connection():
     assert zoo_fixtures.same_bits(jax.tree.map(lambda w: w[1], again), permuted)
 
 
+def test_architecture_without_permutations():
+    class Fixed(Residual):
+        @property
+        def permutations(self) -> tuple[PermutationGroup, ...]:
+            return ()
+
+    arch = Fixed("fixed", 4, 1, 2, ())
+    params = random_params(arch, 8)
+    assert draw_permutation(jax.random.key(0), arch) == ()
+    assert zoo_fixtures.same_bits(permute(params, (), arch), params)
+
+
 @pytest.mark.parametrize(
     ("axis", "named"),
     [
         (PermutedAxis("head/kernel", -2), "different sizes"),
         (PermutedAxis("head/kernel", -2, 3), "head/kernel"),
+        (PermutedAxis("head/kernel", -2, 0), "at 0 positions"),
         (PermutedAxis("head/kernel", 0, 2), "axis 0 of head/kernel"),
         (PermutedAxis("head/scale", -1), "head/scale"),
     ],
 )
 def test_axes_that_do_not_hold_the_units_are_refused(axis, named):
     class Mistaken(Residual):
-        permutations = ((PermutedAxis("stem/bias", -1), axis),)
+        @property
+        def permutations(self) -> tuple[PermutationGroup, ...]:
+            return ((PermutedAxis("stem/bias", -1), axis),)
 
     with pytest.raises(ZoojaxError, match=named):
         draw_permutation(jax.random.key(0), Mistaken("mistaken", 4, 1, 2, ()))

@@ -273,10 +273,10 @@ def test_sixteen_samples_are_overfitted(monkeypatch):
     Permutations are disabled, because they would multiply the number of distinct samples.
     """
 
-    def identity(key, arch):
+    def unpermuted(key, arch):
         return tuple(np.arange(units) for units in arch.permuted_units())
 
-    monkeypatch.setattr(train_step, "draw_permutation", identity)
+    monkeypatch.setattr(train_step, "draw_permutation", unpermuted)
     arch, count = architecture("small", 1), 16
     variational = {layer: ("kernel",) for layer in arch.layers}
     rng = np.random.default_rng(0)

@@ -181,7 +181,7 @@ def _units(group: PermutationGroup, shapes: dict[str, tuple[int, ...]]) -> int:
     units = set()
     for path, axis, positions in group:
         shape = shapes.get(path, ())
-        if not -len(shape) <= axis < 0 or shape[axis] % positions:
+        if not -len(shape) <= axis < 0 or positions < 1 or shape[axis] % positions:
             raise ZoojaxError(
                 f"axis {axis} of {path}, of shape {shape}, does not hold units at {positions} "
                 "positions"

@@ -6,6 +6,7 @@ not, so they are applied to the encoder's input but not to the target.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,8 @@ def draw_permutation(key: Array, arch: Architecture) -> tuple[Array, ...]:
         One array [units] int32 per group of `arch.permutations`.
     """
     sizes = arch.permuted_units()
+    if not sizes:
+        return ()
     # A single draw, because XLA compiles each random generator separately and slowly.
     bits = jnp.split(jax.random.bits(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
     return tuple(_ranks(x) for x in bits)
@@ -53,7 +56,7 @@ def permute(tree: dict, orders: Sequence[Array], arch: Architecture) -> dict:
     Returns:
         The permuted tree.
     """
-    leaves = flatten_dict(tree, sep="/")
+    leaves = cast(dict[str, Array], flatten_dict(tree, sep="/"))
     for group, order in zip(arch.permutations, orders, strict=True):
         for path, axis, positions in group:
             if path in leaves:
