@@ -102,7 +102,6 @@ def program(shape: Architecture, settings: "Settings", seconds: float) -> Measur
     import numpy as np
 
     from zoojax.hyper_representation import train_step
-    from zoojax.hyper_representation.tokens import shapes
     from zoojax.runtime import population
 
     codec, samples = _codec(shape, settings), _BATCHES * settings.batch_size
@@ -112,7 +111,7 @@ def program(shape: Architecture, settings: "Settings", seconds: float) -> Measur
             name: generator.standard_normal((samples, *sizes), np.float32)
             for name, sizes in leaves.items()
         }
-        for layer, leaves in shapes(shape).items()
+        for layer, leaves in shape.parameter_shapes().items()
     }
     alphas = {
         layer: {name: np.tanh(weights[layer][name]) for name in names}

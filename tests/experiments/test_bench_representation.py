@@ -17,7 +17,6 @@ from zoojax.errors import ZoojaxError
 from zoojax.experiments.bench import representation, torch_worker
 from zoojax.experiments.bench.members import Case
 from zoojax.hyper_representation.settings import SMALL, Settings
-from zoojax.hyper_representation.tokens import shapes
 
 TINY = representations.SETTINGS
 
@@ -47,7 +46,7 @@ def test_flops_match_the_traced_program(name, settings):
     seen = {g.name: jnp.zeros((views, g.count, g.width)) for g in codec.tokenizer.groups}
     weights = {
         layer: {n: jnp.zeros((1, *sizes)) for n, sizes in leaves.items()}
-        for layer, leaves in shapes(shape).items()
+        for layer, leaves in shape.parameter_shapes().items()
     }
     variables = jax.eval_shape(codec.init, jax.random.key(0))
 

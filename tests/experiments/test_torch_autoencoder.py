@@ -15,7 +15,6 @@ from zoojax.hyper_representation.codec import Codec
 from zoojax.hyper_representation.dataset import Normalization
 from zoojax.hyper_representation.losses import masked_mse, nt_xent
 from zoojax.hyper_representation.settings import Settings
-from zoojax.hyper_representation.tokens import shapes
 
 ARCH = small_cnn(1, 10)
 VARIATIONAL = {
@@ -40,7 +39,7 @@ def synthetic_weights(samples: int) -> dict:
             name: rng.standard_normal((samples, *shape), np.float32)
             for name, shape in leaves.items()
         }
-        for layer, leaves in shapes(ARCH).items()
+        for layer, leaves in ARCH.parameter_shapes().items()
     }
 
 
@@ -104,7 +103,8 @@ def test_permutation_matches_flax():
         assert orders.pop("fc2").tolist() == list(range(10))
         assert any(order.tolist() != sorted(order.tolist()) for order in orders.values())
         for tree, permuted in zip((weights, alphas), permuted_trees, strict=True):
-            expected = permute(jax.tree.map(lambda x, i=i: x[i], tree), orders, ARCH)
+            one = jax.tree.map(lambda x, i=i: x[i], tree)
+            expected = permute(one, tuple(orders.values()), ARCH)
             for layer, leaves in expected.items():
                 for name, leaf in leaves.items():
                     np.testing.assert_array_equal(permuted[layer][name][i].numpy(), leaf)
@@ -135,7 +135,7 @@ def test_training_steps_reduce_the_loss(name):
     step = torch_training.training_step(settings, arch, variational, compiled=False)
     weights = {
         layer: {n: torch.randn(4, *shape) for n, shape in leaves.items()}
-        for layer, leaves in shapes(arch).items()
+        for layer, leaves in arch.parameter_shapes().items()
     }
     alphas = {layer: {"kernel": torch.tanh(weights[layer]["kernel"])} for layer in arch.layers}
     losses = [step(weights, alphas).item() for _ in range(10)]

@@ -1,6 +1,7 @@
 """Augmentations: permutations preserve the function; noise and erasing match their settings."""
 
 import functools
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 
 from tests.support import zoo_fixtures
-from zoojax.architectures.base import logits
+from zoojax import ZoojaxError
+from zoojax.architectures.base import Architecture, PermutationGroup, PermutedAxis, logits
 from zoojax.architectures.cnn import large_cnn, small_cnn
 from zoojax.hyper_representation.augmentation import add_noise, draw_permutation, erase, permute
-from zoojax.hyper_representation.tokens import Tokenizer, shapes
+from zoojax.hyper_representation.tokens import Tokenizer
 from zoojax.sparsifiers import variational_dropout
 from zoojax.sparsifiers.variational_dropout import VARIANTS
 
@@ -40,7 +42,7 @@ def random_params(arch, seed: int) -> dict:
 
     return {
         layer: {name: draw(shape) for name, shape in leaves.items()}
-        for layer, leaves in shapes(arch).items()
+        for layer, leaves in arch.parameter_shapes().items()
     }
 
 
@@ -119,9 +121,8 @@ def test_permutation_keeps_log_alphas_aligned_with_weights(arch, variant):
 @by_architecture
 def test_only_hidden_units_are_permuted(arch):
     orders, permuted = permuter(arch)(jax.random.key(4), random_params(arch, 3))
-    assert list(orders) == list(arch.layers[:-1])
     sizes = [*(conv.features for conv in arch.convs), arch.hidden]
-    for order, size in zip(orders.values(), sizes, strict=True):
+    for order, size in zip(orders, sizes, strict=True):
         assert sorted(order.tolist()) == list(range(size))
     assert zoo_fixtures.same_bits(permuted["fc2"]["bias"], random_params(arch, 3)["fc2"]["bias"])
 
@@ -130,31 +131,103 @@ def test_only_hidden_units_are_permuted(arch):
 def test_inverse_permutation_restores_params(arch):
     params = random_params(arch, 4)
     orders, permuted = permuter(arch)(jax.random.key(5), params)
-    restored = permute(permuted, {layer: jnp.argsort(o) for layer, o in orders.items()}, arch)
+    restored = permute(permuted, [jnp.argsort(order) for order in orders], arch)
     assert zoo_fixtures.same_bits(restored, params)
 
 
 def test_permutation_of_one_layer():
     """Only that layer and the next one change."""
     params = random_params(SMALL, 5)
-    order = jnp.array([3, 2, 1, 0])
-    permuted = permute(params, {"conv3": order}, SMALL)
+    identity = [jnp.arange(units) for units in SMALL.permuted_units()]
+    orders = [*identity[:2], jnp.array([3, 2, 1, 0]), identity[3]]
+    permuted = permute(params, orders, SMALL)
     assert zoo_fixtures.same_bits(
         {**permuted, "conv3": 0, "fc1": 0}, {**params, "conv3": 0, "fc1": 0}
     )
     images = np.ones((1, 28, 28, 1), np.float32)
     logits = network(SMALL, "tanh")
     np.testing.assert_allclose(logits(permuted, images), logits(params, images), atol=1e-5)
-    assert zoo_fixtures.same_bits(permute(params, {}, SMALL), params)
+    assert zoo_fixtures.same_bits(permute(params, identity, SMALL), params)
 
 
 def test_batched_permutations_are_independent():
     keys, params = jax.random.split(jax.random.key(6), 16), random_params(SMALL, 6)
     orders, _ = jax.jit(jax.vmap(permuter(SMALL), (0, None)))(keys, params)
-    for order in orders.values():
+    for order in orders:
         assert len({tuple(one) for one in order.tolist()}) > 8
     single = permuter(SMALL)(keys[3], params)[0]
-    assert zoo_fixtures.same_bits(single, {layer: order[3] for layer, order in orders.items()})
+    assert zoo_fixtures.same_bits(single, tuple(order[3] for order in orders))
+
+
+@dataclass(frozen=True)
+class Residual(Architecture):
+    """A hidden layer, added to a second one without bias, and a dense layer with two inputs."""
+
+    def parameter_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        return {
+            "stem": {"kernel": (3, 5), "bias": (5,)},
+            "block": {"kernel": (5, 5)},
+            "head": {"kernel": (10, 2), "bias": (2,)},
+        }
+
+    @property
+    def permutations(self) -> tuple[PermutationGroup, ...]:
+        axes = [("stem/kernel", -1), ("stem/bias", -1), ("block/kernel", -2), ("block/kernel", -1)]
+        return ((*(PermutedAxis(*each) for each in axes), PermutedAxis("head/kernel", -2, 2)),)
+
+
+def test_groups_with_a_residual_connection():
+    """One group may hold two axes of one parameter, and an axis the units at two positions."""
+    arch = Residual("residual", 4, 1, 2, ())
+    params = random_params(arch, 7)
+    orders, permuted = permuter(arch)(jax.random.key(1), params)
+    assert arch.permuted_units() == (5,)
+
+    def run(params, x):
+        hidden = np.tanh(x @ params["stem"]["kernel"] + params["stem"]["bias"])
+        hidden = hidden + np.tanh(hidden @ params["block"]["kernel"])
+        both = np.concatenate([hidden, hidden**2], axis=1)
+        return both @ params["head"]["kernel"] + params["head"]["bias"]
+
+    x = np.random.default_rng(0).standard_normal((4, 3), np.float32)
+    permuted = jax.device_get(permuted)
+    np.testing.assert_allclose(run(permuted, x), run(params, x), atol=1e-5)
+    assert not np.array_equal(permuted["block"]["kernel"], params["block"]["kernel"])
+    stacked = jax.tree.map(lambda w: np.stack([w, w]), params)
+    again = permute(stacked, orders, arch)
+    assert zoo_fixtures.same_bits(jax.tree.map(lambda w: w[1], again), permuted)
+
+
+def test_architecture_without_permutations():
+    class Fixed(Residual):
+        @property
+        def permutations(self) -> tuple[PermutationGroup, ...]:
+            return ()
+
+    arch = Fixed("fixed", 4, 1, 2, ())
+    params = random_params(arch, 8)
+    assert draw_permutation(jax.random.key(0), arch) == ()
+    assert zoo_fixtures.same_bits(permute(params, (), arch), params)
+
+
+@pytest.mark.parametrize(
+    ("axis", "named"),
+    [
+        (PermutedAxis("head/kernel", -2), "different sizes"),
+        (PermutedAxis("head/kernel", -2, 3), "head/kernel"),
+        (PermutedAxis("head/kernel", -2, 0), "at 0 positions"),
+        (PermutedAxis("head/kernel", 0, 2), "axis 0 of head/kernel"),
+        (PermutedAxis("head/scale", -1), "head/scale"),
+    ],
+)
+def test_axes_that_do_not_hold_the_units_are_refused(axis, named):
+    class Mistaken(Residual):
+        @property
+        def permutations(self) -> tuple[PermutationGroup, ...]:
+            return ((PermutedAxis("stem/bias", -1), axis),)
+
+    with pytest.raises(ZoojaxError, match=named):
+        draw_permutation(jax.random.key(0), Mistaken("mistaken", 4, 1, 2, ()))
 
 
 def random_tokens(seed: int) -> dict:

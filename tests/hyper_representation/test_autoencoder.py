@@ -22,7 +22,6 @@ from zoojax.hyper_representation.representation import (
     open_representation,
 )
 from zoojax.hyper_representation.settings import PRESETS, Settings
-from zoojax.hyper_representation.tokens import shapes
 from zoojax.hyper_representation.trainer import train_representation
 from zoojax.runtime import population
 
@@ -271,13 +270,17 @@ def test_sixteen_samples_are_overfitted(monkeypatch):
 
     Permutations are disabled, because they would multiply the number of distinct samples.
     """
-    monkeypatch.setattr(train_step, "draw_permutation", lambda key, arch: {})
+
+    def unpermuted(key, arch):
+        return tuple(np.arange(units) for units in arch.permuted_units())
+
+    monkeypatch.setattr(train_step, "draw_permutation", unpermuted)
     arch, count = small_cnn(1, 10), 16
     variational = {layer: ("kernel",) for layer in arch.layers}
     rng = np.random.default_rng(0)
     weights = {
         layer: {n: rng.standard_normal((count, *s)).astype(np.float32) for n, s in leaves.items()}
-        for layer, leaves in shapes(arch).items()
+        for layer, leaves in arch.parameter_shapes().items()
     }
     alphas = {
         layer: {"kernel": rng.uniform(-3, 9, weights[layer]["kernel"].shape).astype(np.float32)}

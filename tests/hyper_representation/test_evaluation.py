@@ -64,7 +64,7 @@ def fake_representation(zoo: Zoo, **options) -> FakeRepresentation:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "_train", lambda representation, *_: representation)
         created = trainer.train_representation(
-            zoo.path.with_name(f"{zoo.config.kind}-{task}"), zoo, Settings(task=task), **options
+            zoo.path.with_name(f"{zoo.path.name}-{task}"), zoo, Settings(task=task), **options
         )
     losses = pl.DataFrame({"epoch": [1], "train_loss": [1.5], "val_loss": [2.0]})
     losses.write_parquet(created.path / LOSSES)
@@ -150,9 +150,11 @@ def test_r2_inputs_have_the_scales_of_the_losses(representation):
     scaled = np.tanh((alpha - LOG_ALPHA_THRESHOLD) / representation.config.settings.alpha_radius)
     np.testing.assert_allclose(scales["alphas", "fc2"], scaled, atol=1e-6)
     assert ("alphas", "conv1") in scales and scales["alphas", "conv1"].shape == (2, 208)
-    assert not any(
-        quantity != "weights" for quantity, _ in r2_inputs(representation.codec, {}, None)
-    )
+    without_alphas = r2_inputs(representation.codec, states.weights, None)
+    assert list(without_alphas) == [("weights", layer) for layer in states.weights]
+    assert len(without_alphas) == len(LAYERS)
+    for key, values in without_alphas.items():
+        assert np.array_equal(values, scales[key])
 
 
 def test_scatter_pairs_are_a_bounded_sample():
@@ -255,10 +257,10 @@ def test_summary_has_the_columns_of_table_3(results):
     assert summary["alphas"][0] == alphas["r2"][0]
 
 
-@pytest.mark.parametrize("kind", ["dense", "mp"])
-def test_evaluation_of_zoo_without_log_alphas(kind, dense):
-    path = dense.path.with_name("mp")
-    zoo = dense if kind == "dense" else synthetic_zoos.pruned(path, dense, (0.5,))
+@pytest.mark.parametrize("name", ["dense", "pruned"])
+def test_evaluation_of_zoo_without_log_alphas(name, dense):
+    path = dense.path.with_name("pruned")
+    zoo = dense if name == "dense" else synthetic_zoos.pruned(path, dense, (0.5,))
     representation = fake_representation(zoo, weights_only=True)
     tables = evaluate(representation, zoo, None).tables
     assert "functional" not in tables

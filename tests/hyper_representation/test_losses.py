@@ -11,7 +11,7 @@ from zoojax.hyper_representation.codec import Codec
 from zoojax.hyper_representation.dataset import fit_normalization
 from zoojax.hyper_representation.losses import masked_mse, scale_log_alpha
 from zoojax.hyper_representation.settings import Settings
-from zoojax.hyper_representation.tokens import fill_missing, shapes
+from zoojax.hyper_representation.tokens import fill_missing
 
 nt_xent = jax.jit(losses.nt_xent)
 
@@ -90,7 +90,7 @@ def random_params(seed: int, width: float = 1.0) -> dict:
             name: (i + width * (1 + i) * rng.standard_normal((SAMPLES, *shape))).astype(np.float32)
             for name, shape in leaves.items()
         }
-        for i, (layer, leaves) in enumerate(shapes(ARCH).items())
+        for i, (layer, leaves) in enumerate(ARCH.parameter_shapes().items())
     }
 
 

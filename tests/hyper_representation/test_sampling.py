@@ -94,7 +94,7 @@ def test_sampled_zoo_is_a_dense_zoo(reconstructing, twin, tmp_path_factory, tmp_
     """With the dense zoo's images and hyperparameters; its members are decoded samples."""
     dense = representations.dense(tmp_path_factory)
     zoo = open_zoo(sample(tmp_path / "zoo", reconstructing, twin).path)
-    assert (zoo.config.kind, zoo.config.parent, zoo.epochs) == ("dense", None, [0])
+    assert zoo.config.is_dense and zoo.config.parent is None and zoo.epochs == [0]
     assert (zoo.config.data_hash, zoo.config.shape) == (dense.config.data_hash, dense.config.shape)
     assert reconstructing.fingerprint[:16] in (zoo.config.origin or "")
     assert zoo.members_table["id"].to_list() == [0, 1, 2]

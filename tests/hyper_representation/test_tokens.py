@@ -1,5 +1,7 @@
 """Conversion of parameters to tokens and back."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,9 @@ from hypothesis import strategies as st
 
 from tests.support import zoo_fixtures
 from zoojax import ZoojaxError
+from zoojax.architectures.base import Architecture
 from zoojax.architectures.cnn import large_cnn, small_cnn
-from zoojax.hyper_representation.tokens import Tokenizer, fill_missing, shapes
+from zoojax.hyper_representation.tokens import Tokenizer, fill_missing
 from zoojax.sparsifiers import variational_dropout
 
 ARCHITECTURES = {
@@ -33,7 +36,7 @@ def random_bits(arch, seed: int) -> dict:
 
     return {
         layer: {name: draw(shape) for name, shape in leaves.items()}
-        for layer, leaves in shapes(arch).items()
+        for layer, leaves in arch.parameter_shapes().items()
     }
 
 
@@ -109,7 +112,10 @@ def test_mask_marks_present_leaves(name, kind, variant):
     arch = ARCHITECTURES[name]
     tokenizer = Tokenizer(arch, kind, 100)
     assert tokenizer.num_parameters == PARAMETERS[name]
-    ones = {k: {n: np.ones(s, np.float32) for n, s in v.items()} for k, v in shapes(arch).items()}
+    ones = {
+        k: {n: np.ones(s, np.float32) for n, s in v.items()}
+        for k, v in arch.parameter_shapes().items()
+    }
     present = ones
     if variant is not None:
         present = jax.tree.map(np.ones_like, variational_dropout.init_log_sigma2(ones, variant))
@@ -119,6 +125,31 @@ def test_mask_marks_present_leaves(name, kind, variant):
     if variant is None:
         assert counted == PARAMETERS[name]
     assert zoo_fixtures.same_bits(mask, tokenizer.tokenize(fill_missing(present, arch)))
+
+
+@dataclass(frozen=True)
+class Normalized(Architecture):
+    """Convolutions without bias, each followed by a scale and a shift, and a dense layer."""
+
+    def parameter_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        return {
+            "stem": {"kernel": (3, 3, 1, 4)},
+            "norm": {"scale": (4,), "shift": (4,)},
+            "head": {"kernel": (16, 2), "bias": (2,)},
+        }
+
+
+@pytest.mark.parametrize("kind", ["neuron", "chunk"])
+def test_layers_and_parameters_are_those_of_the_architecture(kind):
+    arch = Normalized("normalized", 4, 1, 2, ())
+    tokenizer = Tokenizer(arch, kind, 10)
+    assert [(g.name, g.count, g.width) for g in tokenizer.layers] == [
+        *(("stem", 4, 9), ("norm", 4, 2), ("head", 2, 17)),
+    ]
+    assert tokenizer.num_parameters == 36 + 8 + 34
+    assert_roundtrip(tokenizer, random_bits(arch, 0))
+    mask = tokenizer.mask({"norm": {"shift": None}})
+    assert sum(float(jnp.sum(x)) for x in mask.values()) == 4
 
 
 def test_mask_is_constant_under_jit():

@@ -17,7 +17,7 @@ a member's functions over populations.
 import functools
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -38,6 +38,26 @@ if TYPE_CHECKING:
 
 # Variables that are neither parameters nor collections of the network.
 _NOT_COLLECTIONS = ("params", "variance")
+
+
+class PermutedAxis(NamedTuple):
+    """An axis of a parameter that holds the hidden units of one permutation group.
+
+    Attributes:
+        path: Path of the parameter, such as "conv1/kernel".
+        axis: The axis, counted from the end (negative), so that it also holds for stacked
+            parameters.
+        positions: Number of image positions that are flattened into the axis together with the
+            units, of which the units vary fastest; 1 if the axis holds the units alone.
+    """
+
+    path: str
+    axis: int
+    positions: int = 1
+
+
+# The axes that are permuted together.
+PermutationGroup = tuple[PermutedAxis, ...]
 
 
 @dataclass(frozen=True)
@@ -79,8 +99,12 @@ class Architecture:
         return None
 
     @property
-    def permutations(self) -> tuple:
-        """Groups of weight axes that can be permuted together without changing any output."""
+    def permutations(self) -> tuple[PermutationGroup, ...]:
+        """Axes of the parameters that are permuted together, one group per set of hidden units.
+
+        Permuting the units on all axes of a group in the same order does not change the
+        function of the network (Ainsworth et al., "Git Re-Basin", 2023). None by default.
+        """
         return ()
 
     @property
@@ -103,6 +127,20 @@ class Architecture:
     def noise_slots(self) -> int:
         """Noise slots per training step: two per layer, a power of two."""
         return max(SLOTS, 1 << (2 * len(self.layers) - 1).bit_length())
+
+    def permuted_units(self) -> tuple[int, ...]:
+        """Returns the number of units of each permutation group.
+
+        Raises:
+            ZoojaxError: If a group is empty, or its axes do not exist or do not hold the same
+                number of units.
+        """
+        shapes = {
+            f"{layer}/{name}": shape
+            for layer, leaves in self.parameter_shapes().items()
+            for name, shape in leaves.items()
+        }
+        return tuple(_units(group, shapes) for group in self.permutations)
 
     def parameter_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
         """Returns the shapes of one member's parameters.
@@ -219,3 +257,19 @@ def checked_architecture(arch: object, name: str) -> Architecture:
 def _natural_order(path: str) -> list[tuple[int, str]]:
     """Sort key that orders "dense_2" before "dense_10"."""
     return [(int(x), "") if x.isdecimal() else (-1, x) for x in re.split(r"([0-9]+)", path)]
+
+
+def _units(group: PermutationGroup, shapes: dict[str, tuple[int, ...]]) -> int:
+    units = set()
+    for path, axis, positions in group:
+        shape = shapes.get(path, ())
+        if not -len(shape) <= axis < 0 or positions < 1 or shape[axis] % positions:
+            raise ZoojaxError(
+                f"axis {axis} of {path}, of shape {shape}, does not hold units at {positions} "
+                "positions"
+            )
+        units.add(shape[axis] // positions)
+    if len(units) != 1:
+        paths = ", ".join(each.path for each in group)
+        raise ZoojaxError(f"the axes that are permuted together have different sizes: {paths}")
+    return units.pop()

@@ -6,13 +6,14 @@ Kernels have Flax's axis order (HWIO and [in, out]); images have their channels 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
 from zoojax import ops
-from zoojax.architectures.base import Architecture
+from zoojax.architectures.base import Architecture, PermutationGroup, PermutedAxis
 from zoojax.architectures.layers import (
     ACTIVATIONS,
     INITS,
@@ -50,6 +51,26 @@ class CNNArchitecture(Architecture):
     def layers(self) -> tuple[str, ...]:
         """Names of the layers in order: conv1, ..., fc1, fc2."""
         return (*(f"conv{i}" for i in range(1, len(self.convs) + 1)), "fc1", "fc2")
+
+    @property
+    def permutations(self) -> tuple[PermutationGroup, ...]:
+        """Axes of the parameters that are permuted together, one group per hidden layer.
+
+        Permuting the units on all axes of a group in the same order does not change the
+        function of the network (Ainsworth et al., "Git Re-Basin", 2023).
+        """
+        shapes, groups = self.parameter_shapes(), []
+        for layer, following in pairwise(self.layers):
+            units, inputs = shapes[layer]["kernel"][-1], shapes[following]["kernel"][-2]
+            groups.append(
+                (
+                    PermutedAxis(f"{layer}/kernel", -1),
+                    PermutedAxis(f"{layer}/bias", -1),
+                    # Images are flattened with their channels last.
+                    PermutedAxis(f"{following}/kernel", -2, inputs // units),
+                )
+            )
+        return tuple(groups)
 
     def parameter_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
         """Computes the shapes of one member's parameters, without tracing the module."""

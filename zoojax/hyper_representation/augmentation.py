@@ -1,29 +1,35 @@
 """Augmentations of one member's weights, which produce the two views of a sample.
 
-Permuting the hidden units of a layer together with the inputs of the next layer preserves the
-function of the network (Hecht-Nielsen 1990). Noise and erased tokens do not, so they are applied
-to the encoder's input but not to the target.
+Permuting hidden units, on all axes of the parameters that belong to them, preserves the function
+of the network (Hecht-Nielsen 1990; see `Architecture.permutations`). Noise and erased tokens do
+not, so they are applied to the encoder's input but not to the target.
 """
+
+from collections.abc import Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 
 from zoojax.architectures.base import Architecture
 from zoojax.hyper_representation.tokens import Tokens
 
 
-def draw_permutation(key: Array, arch: Architecture) -> dict[str, Array]:
-    """Draws a random permutation of the units of every hidden layer.
+def draw_permutation(key: Array, arch: Architecture) -> tuple[Array, ...]:
+    """Draws a random order of the units of every permutation group.
 
     Returns:
-        {layer: [units] int32}.
+        One array [units] int32 per group of `arch.permutations`.
     """
-    sizes = [*(conv.features for conv in arch.convs), arch.hidden]
+    sizes = arch.permuted_units()
+    if not sizes:
+        return ()
     # A single draw, because XLA compiles each random generator separately and slowly.
     bits = jnp.split(jax.random.bits(key, (sum(sizes),)), np.cumsum(sizes)[:-1])
-    return {layer: _ranks(x) for layer, x in zip(arch.layers, bits, strict=False)}
+    return tuple(_ranks(x) for x in bits)
 
 
 def _ranks(x: Array) -> Array:
@@ -37,32 +43,32 @@ def _ranks(x: Array) -> Array:
     return jnp.sum(less, axis=1, dtype=jnp.int32)
 
 
-def permute(tree: dict, orders: dict[str, Array], arch: Architecture) -> dict:
+def permute(tree: dict, orders: Sequence[Array], arch: Architecture) -> dict:
     """Permutes hidden units without changing the function of the network.
 
     Args:
-        tree: Parameters, or a tree of the same structure such as log alphas; leaves may be
-            missing.
-        orders: For each layer to permute, the index of the unit that moves to each position
-            (see `draw_permutation`).
+        tree: Parameters, of one member or stacked, or a tree of the same structure such as log
+            alphas; leaves may be missing.
+        orders: For each group of `arch.permutations`, the index of the unit that moves to each
+            position (see `draw_permutation`).
         arch: The architecture.
 
     Returns:
-        The permuted tree, with the inputs of each following layer permuted accordingly,
-        including those after the flatten.
+        The permuted tree.
     """
-    result, previous = {}, None
-    for layer in arch.layers:
-        leaves, order = dict(tree[layer]), orders.get(layer)
-        if previous is not None and "kernel" in leaves:
-            kernel = leaves["kernel"]
-            # The first dense layer has one input per position and channel, channels last.
-            inputs = kernel.reshape(*kernel.shape[:-2], -1, previous.shape[0], kernel.shape[-1])
-            leaves["kernel"] = jnp.take(inputs, previous, axis=-2).reshape(kernel.shape)
-        if order is not None:
-            leaves = {name: jnp.take(leaf, order, axis=-1) for name, leaf in leaves.items()}
-        result[layer], previous = leaves, order
-    return result
+    leaves = cast(dict[str, Array], flatten_dict(tree, sep="/"))
+    for group, order in zip(arch.permutations, orders, strict=True):
+        for path, axis, positions in group:
+            if path in leaves:
+                leaves[path] = _reorder(leaves[path], order, axis, positions)
+    return unflatten_dict(leaves, sep="/")
+
+
+def _reorder(x: Array, order: Array, axis: int, positions: int) -> Array:
+    """Reorders the units of an axis, which vary fastest, at each of its positions."""
+    axis += x.ndim
+    split = x.reshape(*x.shape[:axis], positions, order.shape[0], *x.shape[axis + 1 :])
+    return jnp.take(split, order, axis=axis + 1).reshape(x.shape)
 
 
 def add_noise(key: Array, tokens: Tokens, std: float) -> Tokens:

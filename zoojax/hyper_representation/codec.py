@@ -49,9 +49,17 @@ class Codec:
     @cached_property
     def masks(self) -> list[Tokens]:
         """Masks of valid token values for weights and, if there are any, for log alphas."""
-        everything = {layer: ("kernel", "bias") for layer in self.arch.layers}
+        everything = {layer: tuple(x) for layer, x in self.arch.parameter_shapes().items()}
         present = [everything, self.variational] if self.variational else [everything]
         return [self.tokenizer.mask({k: dict.fromkeys(v) for k, v in p.items()}) for p in present]
+
+    @cached_property
+    def alpha_clips(self) -> dict[str, float]:
+        """Bounds of the log alphas by layer; kernels of convolutions have four axes."""
+        return {
+            layer: LOG_ALPHA_CLIP["conv" if len(leaves["kernel"]) == 4 else "fc"]
+            for layer, leaves in self.arch.parameter_shapes().items()
+        }
 
     def init(self, key: Array) -> Variables:
         """Initializes the variables of the module."""
@@ -148,8 +156,9 @@ class Codec:
         weights = self.normalization.invert(jax.vmap(self.tokenizer.detokenize)(out[0]))
         if not self.variational:
             return weights, None
+        clips = self.alpha_clips
         return weights, {
-            layer: {name: jnp.clip(a, -_clip(layer), _clip(layer)) for name, a in leaves.items()}
+            layer: {name: jnp.clip(a, -clips[layer], clips[layer]) for name, a in leaves.items()}
             for layer, leaves in self._to_alphas(out[1]).items()
         }
 
@@ -159,7 +168,3 @@ class Codec:
             layer: {name: LOG_ALPHA_THRESHOLD + r * scaled[layer][name] for name in names}
             for layer, names in self.variational.items()
         }
-
-
-def _clip(layer: str) -> float:
-    return LOG_ALPHA_CLIP["conv" if layer.startswith("conv") else "fc"]

@@ -135,26 +135,26 @@ def _errors(config: RepresentationConfig) -> Iterator[str]:
         yield "epochs: none, or duplicates"
     if config.settings.task == "sparsify" and config.alphas_of is None:
         yield "the task sparsify requires alphas_of"
-    layers = config.shape.layers
+    shapes = config.shape.parameter_shapes()
     for name, values in (("mean", config.mean), ("deviation", config.deviation)):
-        if set(values) != set(layers):
-            yield f"{name} must have one value for each of the layers {', '.join(layers)}"
+        if set(values) != set(shapes):
+            yield f"{name} must have one value for each of the layers {', '.join(shapes)}"
         if not all(math.isfinite(x) and abs(x) <= _MAX_VALUE for x in values.values()):
             yield f"{name} contains values that are not finite or too large"
     if not all(x >= _MIN_STD for x in config.deviation.values()):
         yield "deviation contains values that are not positive"
-    leaves = {layer: sorted(names) for layer, names in config.variational.items()}
-    if leaves and leaves not in _variational_leaves(layers):
-        yield "variational matches neither variant of variational dropout"
+    variational = config.variational
+    if variational and set(variational) != set(shapes):
+        yield f"variational must name parameters of each of the layers {', '.join(shapes)}"
+    for layer, leaves in shapes.items():
+        names = variational.get(layer, ["kernel"])
+        if "kernel" not in names or not set(names) <= set(leaves) or len(set(names)) < len(names):
+            yield (
+                f"variational: {layer} must list its kernel, and only parameters of the layer "
+                f"({', '.join(leaves)}), each once"
+            )
     if config.settings.task == "sparsify" and not config.variational:
         yield "the task sparsify requires log alphas"
-
-
-def _variational_leaves(layers: tuple[str, ...]) -> list[dict[str, list[str]]]:
-    """Returns the leaves with a log alpha in each variant of variational dropout."""
-    corrected = {layer: ["kernel"] for layer in layers}
-    convs = {layer: ["bias", "kernel"] for layer in layers if layer.startswith("conv")}
-    return [corrected, corrected | convs]
 
 
 def check_config(config: RepresentationConfig) -> None:

@@ -11,12 +11,16 @@ import polars as pl
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population
 from zoojax.sparsifiers.variational_dropout import log_alphas
+from zoojax.storage.states import effective_params, state_like
 from zoojax.storage.zoo import Zoo
+from zoojax.storage.zoo_config import ZooConfig
 
 # The smallest number of members of which 15 % round to at least one.
 MIN_MEMBERS = 7
 # Properties predicted from embeddings; columns of a zoo's metrics.
 PROPERTIES = ("test_acc", "sparsity", "epoch", "ggap")
+# The part of a state from which log alphas are computed.
+_LOG_SIGMA2 = "log_sigma2"
 
 
 class Split(NamedTuple):
@@ -32,7 +36,8 @@ class Samples:
     """States (member, epoch) of a zoo, stacked along the leading axis.
 
     Attributes:
-        weights: Parameters before thresholding, [n, ...].
+        weights: Parameters, [n, ...]: before thresholding if the zoo has log alphas, otherwise
+            those that the members are evaluated with.
         alphas: Log alphas of the variational parameters, [n, ...]; None if the zoo has none.
         table: One row per sample: member, epoch, and the metrics of that epoch.
     """
@@ -43,6 +48,11 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.table)
+
+
+def has_log_alphas(config: ZooConfig) -> bool:
+    """Whether the states of a zoo have a log sigma squared, and so log alphas."""
+    return _LOG_SIGMA2 in state_like(config, 1)
 
 
 def finite_members(zoo: Zoo) -> list[int]:
@@ -83,7 +93,7 @@ def read_samples(
     """Reads the states of some members, ordered by epoch and then by member.
 
     Args:
-        zoo: A zoo of any kind.
+        zoo: A dense zoo or any twin.
         members: Member ids.
         epochs: Epochs to read; None for all.
         alphas_of: Epoch whose log alphas are used for every sample; None for each sample's own.
@@ -98,7 +108,7 @@ def read_samples(
     wanted = pl.DataFrame({"member": members}, schema={"member": zoo.metrics.schema["member"]})
     for epoch in epochs:
         state = zoo.state(epoch)
-        weights.append(population.take(state["params"], rows))
+        weights.append(_weights(zoo.config, state, rows))
         alphas.append(fixed if fixed is not None else _alphas(state, rows))
         metrics = zoo.metrics.filter(epoch=epoch)
         tables.append(wanted.join(metrics, on="member", how="left", maintain_order="left"))
@@ -109,10 +119,25 @@ def read_samples(
     return Samples(stacked, population.concatenate(alphas), table)
 
 
+def read_weights(zoo: Zoo, members: Sequence[int], epoch: int) -> dict[str, Any]:
+    """Reads the stacked `Samples.weights` of some members at one epoch.
+
+    Raises:
+        ZoojaxError: If the epoch is missing or damaged, or there is no such member.
+    """
+    return _weights(zoo.config, zoo.state(epoch), zoo.row_indices(members))
+
+
+def _weights(config: ZooConfig, state: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
+    if has_log_alphas(config):
+        return population.take(state["params"], rows)
+    return effective_params(config, population.take(state, rows))
+
+
 def _alphas(state: dict[str, Any], rows: np.ndarray) -> dict[str, Any] | None:
-    if "log_sigma2" not in state:
+    if _LOG_SIGMA2 not in state:
         return None
-    selected = population.take((state["params"], state["log_sigma2"]), rows)
+    selected = population.take((state["params"], state[_LOG_SIGMA2]), rows)
     return jax.device_get(jax.jit(log_alphas)(*selected))
 
 

@@ -20,8 +20,8 @@ import polars as pl
 
 from zoojax.api.dense import train_like
 from zoojax.errors import ZoojaxError
+from zoojax.hyper_representation.dataset import read_weights
 from zoojax.hyper_representation.representation import Representation
-from zoojax.runtime import population
 from zoojax.storage.zoo import Zoo, open_zoo
 from zoojax.training import trainer
 
@@ -123,9 +123,7 @@ def sample_zoo(
     centers = representation.config.members.train
     if method == "best":
         centers = _best_members(training_zoo, centers, epoch, top_fraction)
-    points = representation.embed(
-        population.take(training_zoo.params(epoch), training_zoo.row_indices(centers))
-    )
+    points = representation.embed(read_weights(training_zoo, centers, epoch))
     if not np.isfinite(points).all():
         raise ZoojaxError(f"{representation.path} produces embeddings that are not finite")
     samples = sample_kde(points, np.arange(count), seed, independent=method == "independent")

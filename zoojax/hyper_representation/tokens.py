@@ -3,10 +3,12 @@
 All functions handle a single member; use `jax.vmap` for batches.
 
 Neuron tokens: one token per output unit, its weights followed by its bias, layer by layer (48
-tokens for the small CNN). Chunk tokens: the same values in the same order, cut into pieces of
-equal length (the last one zero-padded), for any architecture.
+tokens for the small CNN). The last axis of every parameter of a layer holds its units.
+Chunk tokens: the same values in the same order, cut into pieces of equal length (the last one
+zero-padded), for any architecture.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -16,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from zoojax.architectures.base import Architecture, variable_shapes
+from zoojax.architectures.base import Architecture
 from zoojax.errors import ZoojaxError
 
 TokenKind = Literal["neuron", "chunk"]
@@ -38,19 +40,6 @@ class Group:
     name: str
     count: int
     width: int
-
-
-def shapes(arch: Architecture) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Returns the parameter shapes of one member.
-
-    Returns:
-        Shapes by layer and leaf: {"conv1": {"kernel": (5, 5, 1, 8), "bias": (8,)}, ...}.
-    """
-    tree = variable_shapes(arch)["params"]
-    return {
-        layer: {name: tuple(tree[layer][name].shape) for name in ("kernel", "bias")}
-        for layer in arch.layers
-    }
 
 
 @dataclass(frozen=True)
@@ -77,8 +66,8 @@ class Tokenizer:
     def layers(self) -> tuple[Group, ...]:
         """Neuron tokens by layer."""
         return tuple(
-            Group(layer, leaves["kernel"][-1], int(np.prod(leaves["kernel"][:-1])) + 1)
-            for layer, leaves in shapes(self.arch).items()
+            Group(layer, _units(leaves), sum(_width(shape) for shape in leaves.values()))
+            for layer, leaves in self.arch.parameter_shapes().items()
         )
 
     @property
@@ -113,14 +102,13 @@ class Tokenizer:
     def tokenize(self, tree: dict) -> Tokens:
         """Converts a parameter-shaped tree to tokens."""
         neurons = {}
-        for layer in self.arch.layers:
-            kernel, bias = tree[layer]["kernel"], tree[layer]["bias"]
-            units = jnp.reshape(kernel, (-1, kernel.shape[-1])).T
-            neurons[layer] = jnp.concatenate([units, bias[:, None]], axis=1)
+        for layer, leaves in self.arch.parameter_shapes().items():
+            columns = [jnp.reshape(tree[layer][name], (-1, _units(leaves))).T for name in leaves]
+            neurons[layer] = jnp.concatenate(columns, axis=1)
         if self.kind == "neuron":
             return neurons
         (group,) = self.groups
-        flat = jnp.concatenate([neurons[layer].ravel() for layer in self.arch.layers])
+        flat = jnp.concatenate([x.ravel() for x in neurons.values()])
         padded = jnp.pad(flat, (0, group.count * group.width - flat.shape[0]))
         return {group.name: padded.reshape(group.count, group.width)}
 
@@ -134,13 +122,15 @@ class Tokenizer:
                 group.name: piece.reshape(group.count, group.width)
                 for group, piece in zip(self.layers, jnp.split(flat, ends), strict=True)
             }
-        return {
-            layer: {
-                "kernel": jnp.reshape(neurons[layer][:, :-1].T, leaves["kernel"]),
-                "bias": neurons[layer][:, -1],
+        params = {}
+        for layer, leaves in self.arch.parameter_shapes().items():
+            ends = np.cumsum([_width(shape) for shape in leaves.values()])[:-1]
+            columns = jnp.split(neurons[layer], ends, axis=1)
+            params[layer] = {
+                name: jnp.reshape(x.T, shape)
+                for x, (name, shape) in zip(columns, leaves.items(), strict=True)
             }
-            for layer, leaves in shapes(self.arch).items()
-        }
+        return params
 
     def mask(self, present: dict) -> Tokens:
         """Returns a mask over token values: 1 if present, 0 for padding and missing leaves.
@@ -154,7 +144,7 @@ class Tokenizer:
                 name: np.full(shape, float(name in present.get(layer, {})), np.float32)
                 for name, shape in leaves.items()
             }
-            for layer, leaves in shapes(self.arch).items()
+            for layer, leaves in self.arch.parameter_shapes().items()
         }
         with jax.ensure_compile_time_eval():
             return self.tokenize(ones)
@@ -167,5 +157,15 @@ def fill_missing(tree: dict, arch: Architecture) -> dict:
             name: tree[layer][name] if name in tree.get(layer, {}) else jnp.zeros(shape)
             for name, shape in leaves.items()
         }
-        for layer, leaves in shapes(arch).items()
+        for layer, leaves in arch.parameter_shapes().items()
     }
+
+
+def _units(leaves: dict[str, tuple[int, ...]]) -> int:
+    """Returns the number of units of a layer from the shapes of its parameters."""
+    return next(iter(leaves.values()))[-1]
+
+
+def _width(shape: tuple[int, ...]) -> int:
+    """Returns the number of values of a parameter per unit."""
+    return math.prod(shape[:-1])

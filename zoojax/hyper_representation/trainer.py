@@ -30,6 +30,7 @@ from zoojax.hyper_representation.dataset import (
     Samples,
     finite_members,
     fit_normalization,
+    has_log_alphas,
     read_samples,
     split_members,
 )
@@ -82,7 +83,8 @@ def train_representation(
 
     Args:
         out: Folder of the hyper-representation: new, empty, or an interrupted run.
-        zoo: A variational-dropout twin, or any zoo with `weights_only`.
+        zoo: A twin with log alphas, such as one of variational dropout, or any zoo with
+            `weights_only`.
         settings: Settings of the autoencoder and its training.
         epochs: Epochs of the zoo whose states are the samples. None for all of them or, with
             `alphas_of`, for those in the first third of the epochs up to it, whose weights are
@@ -105,10 +107,10 @@ def train_representation(
             "the task 'sparsify' predicts the log alphas of one epoch; give it with --alphas-of, "
             "without --weights-only"
         )
-    if not weights_only and zoo.config.kind != "vd":
+    if not weights_only and not has_log_alphas(zoo.config):
         raise ZoojaxError(
-            f"{zoo.path} has no log alphas because it is not a variational-dropout twin; create "
-            "one with 'zoojax sparsify variational-dropout', or use --weights-only"
+            f"{zoo.path} has no log alphas, unlike variational-dropout twins; create one with "
+            "'zoojax sparsify variational-dropout', or use --weights-only"
         )
     _check_epochs(zoo, [*(epochs or []), *([] if alphas_of is None else [alphas_of])])
     members = finite_members(zoo)

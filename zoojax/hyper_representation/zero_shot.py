@@ -1,9 +1,9 @@
 """Zero-shot sparsification: prunes dense members by predicted log alphas, without training.
 
-A hyper-representation trained on a variational-dropout twin predicts the log alpha of each weight
-of a dense member. The weights with the largest predicted log alphas are pruned, at any ratio.
-`compare` compares the result with one-shot magnitude pruning, random pruning, and the mask of the
-variational-dropout twin.
+A hyper-representation trained on a twin with log alphas, such as one of variational dropout,
+predicts the log alpha of each weight of a dense member. The weights with the largest predicted log
+alphas are pruned, at any ratio. `compare` compares the result with one-shot magnitude pruning,
+random pruning, and the mask of the twin.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
 from zoojax.hyper_representation.representation import Representation
 from zoojax.runtime import population
-from zoojax.sparsifiers import magnitude
+from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import LOG_ALPHA_THRESHOLD
 from zoojax.storage.zoo import Zoo
 from zoojax.training import inference, trainer
@@ -64,7 +64,7 @@ def zero_shot_twin(
     data_dir: Path | None = None,
     report: trainer.ProgressCallback | None = None,
 ) -> Zoo:
-    """Prunes each member at each ratio by predicted log alphas, to a zoo of kind "mp".
+    """Prunes each member at each ratio by predicted log alphas, as magnitude pruning does.
 
     Example:
         >>> representation = open_representation("reps/usps-sparsify")
@@ -81,7 +81,7 @@ def zero_shot_twin(
             recorded one.
         epochs: Epochs of fine-tuning after pruning.
         epoch: Epoch of the parent to start from; None for the last.
-        learning_rate: Learning rate of fine-tuning; None as in `zoojax.prune_zoo`.
+        learning_rate: Learning rate of fine-tuning; None as in `zoojax.sparsify`.
         chunk: Members that a device processes at once; None chooses for the machine.
         data_dir: Folder of the image sets; None for the default.
         report: Progress callback, called after each block.
@@ -99,10 +99,10 @@ def zero_shot_twin(
         twin = representation.training_zoo(training_zoo)
         check_parent(twin, parent)
         members = _held_out(representation, twin)["parent_id"].to_list()
-    return twins.prune_zoo(
-        out,
+    return twins.sparsify(
         parent,
-        ratios,
+        MagnitudePruning(tuple(ratios)),
+        out,
         learning_rate=learning_rate,
         epochs=epochs,
         epoch=epoch,
@@ -116,7 +116,7 @@ def zero_shot_twin(
 
 
 def check_parent(twin: Zoo, parent: Zoo) -> None:
-    """Raises ZoojaxError if a variational-dropout twin is not derived from a dense zoo."""
+    """Raises ZoojaxError if the twin of a representation is not derived from a dense zoo."""
     known = twin.config.parent
     if known is None or known.fingerprint != parent.fingerprint:
         raise ZoojaxError(
@@ -138,16 +138,16 @@ def compare(
     Args:
         representation: A hyper-representation with log alphas, trained on the twin.
         parent: The dense zoo.
-        twin: Its variational-dropout twin.
+        twin: Its twin, with log alphas.
         images: The zoo's image set.
         ratios: Fractions of all weights to prune.
         epoch: Epoch of the dense zoo; None for the one from which the twin was derived.
 
     Returns:
         One row per method and sparsity: `method` ("predicted", "magnitude", "random", "true VD
-        mask (epoch E)"), `sparsity`, `at_threshold` (whether weights with log alpha >= 3 are
-        pruned; sparsity is then a mean over members), `test_acc_mean`, `test_acc_std` over
-        members, and `members`.
+        mask (epoch E)" for variational dropout), `sparsity`, `at_threshold` (whether weights
+        with log alpha >= 3 are pruned; sparsity is then a mean over members), `test_acc_mean`,
+        `test_acc_std` over members, and `members`.
 
     Raises:
         ZoojaxError: If the twin is not derived from the zoo, or an epoch is missing.
@@ -167,19 +167,20 @@ def compare(
         PREDICTED: scores(representation, params),
         MAGNITUDE: {layer: np.abs(w) for layer, w in kernels.items()},
         RANDOM: _random_scores(kernels, ids),
-        f"true VD mask (epoch {true_epoch})": _true_scores(
+        f"true {twin.config.sparsifier.short} mask (epoch {true_epoch})": _true_scores(
             twin, true_epoch, twin.row_indices(held_out["id"])
         ),
     }
     total = sum(w[0].size for w in kernels.values())
-    prune, members = jax.jit(magnitude.prune_population), parent.members_table[rows]
+    prune, members = jax.jit(jax.vmap(MagnitudePruning().init)), parent.members_table[rows]
     test, table = images.test, []
     for method, ranked in by_method.items():
         counts = [(np.full(len(ids), round(r * total), np.int32), False) for r in ratios]
         if method not in (MAGNITUDE, RANDOM):
             counts.append((_count_beyond_threshold(ranked), True))
         for pruned, at_threshold in counts:
-            sparse = jax.device_get(prune(params, {"all": jnp.asarray(pruned)}, ranked)[0])
+            values = {"num_pruned": {"all": jnp.asarray(pruned)}, "scores": ranked}
+            sparse = jax.device_get(prune(params, values)[0])
             classes = inference.predict_params(
                 parent.config, members, sparse["params"], test.images
             )

@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
@@ -114,9 +113,6 @@ def init_pruned(
     """
     mask = pruning_mask(params, pruned, scores)
     return {"params": apply_mask(params, mask)}, {"mask": mask}
-
-
-prune_population = jax.vmap(init_pruned)
 
 
 @dataclass(frozen=True)

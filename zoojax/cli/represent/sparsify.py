@@ -21,7 +21,7 @@ class ZeroShot:
     """Prune dense members by the log alphas that an autoencoder predicts from their weights.
 
     For held-out members, also compares the accuracy at each sparsity with magnitude pruning,
-    random pruning and the mask of variational dropout.
+    random pruning and the mask of the twin on which the autoencoder was trained.
     Example: zoojax represent sparsify reps/usps-sparsify zoos/usps --out zoos/zero-shot
     """
 

@@ -19,7 +19,7 @@ class TrainRepresentation:
     """
 
     zoo: Annotated[Path, tyro.conf.Positional, option("ZOO")]
-    """Folder of a variational-dropout twin, or of any zoo with --weights-only."""
+    """Folder of a twin with log alphas (variational dropout), or of any zoo with --weights-only."""
 
     out: Annotated[Path, option("REP")]
     """Folder of the hyper-representation: new, or from an interrupted run of the same command."""
