@@ -12,6 +12,7 @@ import zoojax
 from tests.support import zoo_fixtures
 from zoojax.cli import main
 from zoojax.cli.parsing import _join_lines, _options, _subcommands
+from zoojax.cli.sparsify import sparsify_command
 
 
 def command_types(group: object, prefix: str = "") -> dict[str, type]:
@@ -22,7 +23,7 @@ def command_types(group: object, prefix: str = "") -> dict[str, type]:
     return commands
 
 
-COMMANDS = command_types(main._Command)
+COMMANDS = command_types(main._commands(sparsify_command()))
 
 
 def argument_names(command: type) -> tuple[set[str], set[str]]:
@@ -45,7 +46,7 @@ def argument_names(command: type) -> tuple[set[str], set[str]]:
 
 def test_command_names():
     assert COMMANDS.keys() == {
-        *("presets", "train", "sparsify magnitude", "sparsify variational-dropout"),
+        *("presets", "train", "sparsify magnitude-pruning", "sparsify variational-dropout"),
         *("analyze", "reproduce", "evaluate", "info", "bench", "convert from-torch"),
         *("convert from-dataset", "convert to-torch", "convert verify", "represent train"),
         *("represent evaluate", "represent sparsify", "represent sample"),
@@ -78,7 +79,8 @@ def test_help_without_clutter(tmp_path_factory):
             assert clutter not in done.stdout.replace("--no-such", "")
     train = zoo_fixtures.cli(tmp_path_factory, "train", "--help").stdout
     assert "--members N" in train and "--out ZOO" in train and "PRESET-custom" in train
-    assert "--version" in zoo_fixtures.cli(tmp_path_factory, "--help").stdout
+    top = zoo_fixtures.cli(tmp_path_factory, "--help").stdout
+    assert "--version" in top and "--plugin" in top
 
 
 def test_lines_of_docstrings_are_joined(run_cli):
