@@ -11,7 +11,7 @@ import tyro
 import zoojax
 from tests.support import zoo_fixtures
 from zoojax.cli import main
-from zoojax.cli.parsing import _join_lines, _options, _subcommands
+from zoojax.cli.parsing import _join_lines, _subcommands, command_options
 from zoojax.cli.sparsify import sparsify_command
 
 
@@ -91,7 +91,9 @@ def test_lines_of_docstrings_are_joined(run_cli):
 
 def test_options_of_all_commands():
     """Those that --help lists; suggestions are chosen among them."""
-    options = {name: {option for option, _ in _options(kind)} for name, kind in COMMANDS.items()}
+    options = {
+        name: {option for option, _ in command_options(kind)} for name, kind in COMMANDS.items()
+    }
     assert len(options) == 17
     assert {"--out", "--members", "--chunk", "--json", "--process-id"} <= options["train"]
     assert {"--where", "--parent", "--coordinator"} <= options["convert from-torch"]
@@ -99,7 +101,9 @@ def test_options_of_all_commands():
 
 
 def test_commands_with_tables_have_json():
-    without = {name for name, kind in COMMANDS.items() if "--json" not in dict(_options(kind))}
+    without = {
+        name for name, kind in COMMANDS.items() if "--json" not in dict(command_options(kind))
+    }
     # These print only one or two lines.
     assert without == {"convert to-torch", "represent train"}
 

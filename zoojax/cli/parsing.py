@@ -52,7 +52,7 @@ def parse(
     """
     names, command_type = _find_command(commands, words)
     words = _with_new_options(words, getattr(command_type, "OLD_OPTIONS", {}))
-    flags = {option for option, kind in _options(command_type) if kind is bool}
+    flags = {option for option, kind in command_options(command_type) if kind is bool}
     for word in words:
         if word.partition("=")[0] in flags and "=" in word:
             raise _usage_error(f"{word.partition('=')[0]} takes no value", prog, names)
@@ -189,7 +189,11 @@ def _unknown_word(tokens: list[str], name: str, command_type: Any) -> str:
         global_options = ("--plugin",)
         if not dataclasses.is_dataclass(command_type):
             global_options = ("--plugin", "--version")
-        known = ["--help", *global_options, *(option for option, _ in _options(command_type))]
+        known = [
+            "--help",
+            *global_options,
+            *(option for option, _ in command_options(command_type)),
+        ]
     near = difflib.get_close_matches(token.replace("_", "-"), known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"{name} has no {'option' if options else 'command'} {word}{hint}"
@@ -283,7 +287,7 @@ def _subcommands(command_type: Any) -> dict[str, Any]:
     return commands
 
 
-def _options(command_type: Any) -> list[tuple[str, Any]]:
+def command_options(command_type: Any) -> list[tuple[str, Any]]:
     """Returns the names and types of a command's options; none for a group of commands."""
     options = []
     for field in dataclasses.fields(command_type) if dataclasses.is_dataclass(command_type) else ():
@@ -291,7 +295,7 @@ def _options(command_type: Any) -> list[tuple[str, Any]]:
         if get_origin(kind) is Annotated:
             kind, *notes = get_args(kind)
         if dataclasses.is_dataclass(kind):
-            options += _options(kind)
+            options += command_options(kind)
         elif tyro.conf.Positional not in notes and not _subcommands(kind):
             options.append((f"--{field.name.replace('_', '-')}", kind))
     return options

@@ -17,14 +17,12 @@ import docstring_parser
 import tyro
 
 from zoojax.cli.options import RunningOptions, RunOptions, option
+from zoojax.cli.parsing import command_options
 from zoojax.errors import ZoojaxError
 from zoojax.runtime.startup import configure_jax
 
 if TYPE_CHECKING:
     from zoojax.sparsifiers.base import Sparsifier
-
-# Options of sparsifiers cannot have the names of options of all commands.
-_RESERVED = ("help", "plugin")
 
 
 @dataclass(frozen=True)
@@ -91,6 +89,13 @@ class Sparsify:
     def run(self) -> None:
         """Trains the twin."""
         self.action.run()
+
+
+# Names that options of sparsifiers cannot have.
+_RESERVED = {
+    *("help", "plugin", "run", "sparsifier", "zoo", "running"),
+    *(name.strip("-").replace("-", "_") for name, _ in command_options(SparsifyWith)),
+}
 
 
 def sparsify_command() -> type[Sparsify]:
@@ -160,7 +165,7 @@ def _options(sparsifier: "type[Sparsifier]") -> Iterator[tuple[str, Any, Any]]:
         raise ZoojaxError(f"{where}: a type is invalid: {error}") from error
     texts = _texts(sparsifier)
     for each in dataclasses.fields(sparsifier):
-        if each.name in _RESERVED or hasattr(SparsifyWith, each.name) or each.name in _SHARED:
+        if each.name in _RESERVED:
             raise ZoojaxError(f"{where}: {each.name} is the name of an option of all sparsifiers")
         kind = types[each.name]
         metavar = _metavar(sparsifier, each.name, kind)
@@ -169,9 +174,6 @@ def _options(sparsifier: "type[Sparsifier]") -> Iterator[tuple[str, Any, Any]]:
         if each.default_factory is not dataclasses.MISSING:
             default = field(default_factory=each.default_factory)
         yield each.name, annotated[kind, option(metavar, text=texts.get(each.name))], default
-
-
-_SHARED = frozenset(each.name for each in dataclasses.fields(SparsifyWith))
 
 
 def _texts(sparsifier: "type[Sparsifier]") -> dict[str, str]:
