@@ -122,13 +122,14 @@ def pruned_zoo(options: argparse.Namespace, name: str, zoo: Zoo, *, scope: Scope
         scope: "global", or "layer" for the same ratio in every layer.
     """
     pruning = MagnitudePruning(RATIOS, scope)
-    folder = "mp" if scope == "global" else f"mp-{scope}"
+    folder = pruning.method if scope == "global" else f"{pruning.method}-{scope}"
     return _twin(options, name, zoo, pruning, folder, options.mp_epochs)
 
 
 def variational_zoo(options: argparse.Namespace, name: str, zoo: Zoo) -> Zoo:
     """Trains the variational-dropout twin of a dense zoo; arguments as for `pruned_zoo`."""
-    return _twin(options, name, zoo, VariationalDropout(), "vd", options.vd_epochs)
+    dropout = VariationalDropout()
+    return _twin(options, name, zoo, dropout, dropout.method, options.vd_epochs)
 
 
 def _twin(
@@ -164,19 +165,21 @@ def _progress(label: str) -> ProgressCallback:
     return report
 
 
-def paper_sparsity(name: str, table: str, method: str) -> float:
+def paper_sparsity(name: str, table: str, sparsifier: Sparsifier) -> float:
     """The sparsity at which a table of the paper compares the twins of a zoo.
 
     Args:
         name: the preset's name.
         table: "Tables 1, 9" or "Table 2".
-        method: "mp" or "vd".
+        sparsifier: sparsifier of the twin.
 
     Returns:
-        The pruning ratio ("mp") or mean sparsity ("vd"); 0.8 for zoos that are not in the table.
+        The ratio or, if sparsity varies with the epoch, the mean sparsity; 0.8 for zoos that are
+        not in the table.
     """
-    rows = paper_results(name).filter(pl.col("table") == table, pl.col("method") == method)
-    known = rows["ratio" if method == "mp" else "sparsity"].drop_nulls()
+    results = paper_results(name)
+    rows = results.filter(pl.col("table") == table, pl.col("method") == sparsifier.method)
+    known = rows["ratio" if sparsifier.sweep == "ratio" else "sparsity"].drop_nulls()
     return float(known[0]) if len(known) else _SPARSITY
 
 
@@ -224,7 +227,7 @@ def add_paper(
         twin were trained as the preset says (members and seeds may differ).
     """
     paper = paper_results(name).filter(
-        pl.col("table") == table, pl.col("method") == twin.config.kind
+        pl.col("table") == table, pl.col("method") == twin.config.sparsifier.method
     )
     if difference(zoo) is not None or twin_difference(zoo, twin) is not None:
         paper = paper.clear()

@@ -30,15 +30,15 @@ def reproduce(options: argparse.Namespace, name: str) -> pl.DataFrame:
     """Measures the agreement of both twins of a preset's zoo."""
     zoo = common.dense_zoo(options, name)
     mp, vd = common.pruned_zoo(options, name, zoo), common.variational_zoo(options, name, zoo)
-    ratio = common.paper_sparsity(name, TABLE, "mp")
-    epoch = nearest_sparsity_epoch(vd, common.paper_sparsity(name, TABLE, "vd"))
+    ratio = common.paper_sparsity(name, TABLE, mp.config.sparsifier)
+    epoch = nearest_sparsity_epoch(vd, common.paper_sparsity(name, TABLE, vd.config.sparsifier))
     parts = []
     for twin, members in (
         (mp, agreement(zoo, mp, data_dir=options.data_dir).filter(pl.col("ratio") == ratio)),
         (vd, agreement(zoo, vd, epoch, data_dir=options.data_dir)),
     ):
         members = members.drop_nulls("agreement")
-        means = members.group_by(method=pl.lit(twin.config.kind), epoch="epoch").agg(
+        means = members.group_by(method=pl.lit(twin.config.sparsifier.method), epoch="epoch").agg(
             pl.len().alias("members"),
             pl.col(QUANTITIES).mean().name.suffix("_mean"),
             pl.col(QUANTITIES).std(ddof=0).name.suffix("_std"),

@@ -31,8 +31,8 @@ def reproduce(options: argparse.Namespace, name: str) -> pl.DataFrame:
     """Measures the correlation for both twins of a preset's zoo."""
     zoo = common.dense_zoo(options, name)
     mp, vd = common.pruned_zoo(options, name, zoo), common.variational_zoo(options, name, zoo)
-    ratio = common.paper_sparsity(name, TABLE, "mp")
-    epoch = nearest_sparsity_epoch(vd, common.paper_sparsity(name, TABLE, "vd"))
+    ratio = common.paper_sparsity(name, TABLE, mp.config.sparsifier)
+    epoch = nearest_sparsity_epoch(vd, common.paper_sparsity(name, TABLE, vd.config.sparsifier))
     parts = []
     for twin, row in (
         (mp, correlation(zoo, mp).filter(ratio=ratio, epoch=mp.newest_epoch)),
@@ -45,7 +45,7 @@ def reproduce(options: argparse.Namespace, name: str) -> pl.DataFrame:
             value_name="mean",
         )
         ours = ours.select(
-            pl.lit(twin.config.kind).alias("method"),
+            pl.lit(twin.config.sparsifier.method).alias("method"),
             pl.all(),
             pl.lit(None, pl.Float64).alias("std"),
         )

@@ -14,8 +14,12 @@ from zoojax.errors import ZoojaxError
 
 if TYPE_CHECKING:
     from zoojax.api.dense import train_zoo
-    from zoojax.api.twins import prune_zoo, train_variational_dropout
+    from zoojax.api.twins import prune_zoo, sparsify, train_variational_dropout
     from zoojax.datasets.specs import DataSpec
+    from zoojax.sparsifiers.base import Sparsifier
+    from zoojax.sparsifiers.magnitude import MagnitudePruning
+    from zoojax.sparsifiers.registry import register_sparsifier
+    from zoojax.sparsifiers.variational_dropout import VariationalDropout
     from zoojax.storage.zoo import Zoo, open_zoo
     from zoojax.training.hyperparameters import Grid
 
@@ -23,7 +27,12 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "DataSpec": "datasets.loading",
     "Grid": "training.hyperparameters",
+    "MagnitudePruning": "sparsifiers.magnitude",
+    "Sparsifier": "sparsifiers.base",
+    "VariationalDropout": "sparsifiers.variational_dropout",
     "Zoo": "storage.zoo",
+    "register_sparsifier": "sparsifiers.registry",
+    "sparsify": "api.twins",
     "train_zoo": "api.dense",
     "train_variational_dropout": "api.twins",
     "prune_zoo": "api.twins",
@@ -38,10 +47,15 @@ _RENAMED = {
 __all__ = [
     "DataSpec",
     "Grid",
+    "MagnitudePruning",
+    "Sparsifier",
+    "VariationalDropout",
     "Zoo",
     "ZoojaxError",
     "open_zoo",
     "prune_zoo",
+    "register_sparsifier",
+    "sparsify",
     "train_variational_dropout",
     "train_zoo",
 ]

@@ -8,11 +8,26 @@ from importlib import metadata
 from typing import Any
 
 from zoojax.experiments.bench import representation, torch_worker
-from zoojax.experiments.bench.members import Case, Measure, flops, population_program
+from zoojax.experiments.bench.members import (
+    DENSE,
+    EVALUATE,
+    Case,
+    Measure,
+    flops,
+    population_program,
+)
 from zoojax.runtime import host
 
 ZOOJAX = "zoojax"
 TORCH = "one torch process per core"
+
+
+def kinds() -> tuple[str, ...]:
+    """Lists all kinds of cases: one per registered sparsifier, evaluation, hyper-representation."""
+    from zoojax.sparsifiers.registry import sparsifiers
+
+    methods = [each.short.lower() for each in sparsifiers().values()]
+    return (*methods, EVALUATE, representation.KIND)
 
 
 def cases(
@@ -57,11 +72,11 @@ def backends(
     if fastest != "xla":
         yield "zoojax on XLA", population_program(case, "xla", None, seconds)
     # Only zoojax trains with masks; in torch pruned members train like dense ones.
-    if case.kind == "mp":
+    if not (case.is_dense or case.is_variational):
         return
     if torch_worker.installed():
         yield TORCH, lambda: _torch(case, 1, seconds)
-    if case.kind != "dense":
+    if case.is_variational or case.kind == EVALUATE:
         return
     for count in members:
         if torch_worker.installed():
@@ -78,7 +93,14 @@ def backends(
 def _torch(case: Case, members: int, seconds: float) -> float:
     """Measures torch in samples per second; single members train in one process per core."""
     single = members == 1 and torch_worker.device() == "cpu"
-    task = {**asdict(case), "members": members, "seconds": seconds}
+    task = {
+        "architecture": case.architecture,
+        "batch_size": case.batch_size,
+        "variational": case.is_variational,
+        "evaluation": case.kind == EVALUATE,
+        "members": members,
+        "seconds": seconds,
+    }
     return torch_worker.speed(
         "zoojax.experiments.bench.torch_members", task, host.cpu_count() if single else 1
     )
@@ -98,7 +120,7 @@ def facts(measured: Iterable[tuple[Case, str]]) -> dict[str, Any]:
     device, result = jax.devices()[0], {}
     result["device"] = f"{jax.device_count()} x {_processor() or device.device_kind}"
     if device.platform == "cpu":
-        reason = kernel.unavailable_reason(Case("dense", "small", 10).shape)
+        reason = kernel.unavailable_reason(Case(DENSE, "small", 10).shape)
         result["engine"] = f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel"
     result["versions"] = ", ".join(f"{k} {v}" for k, v in versions().items() if k != "zoojax")
     if torch_worker.installed():
@@ -129,7 +151,7 @@ def rows(speeds: dict[tuple[Case, str], list[float]], peak: float) -> list[dict[
     """
     result = []
     for (case, name), measured in speeds.items():
-        dense = replace(case, kind="dense")
+        dense = replace(case, kind=DENSE)
         peers = [(case, TORCH), (dense, TORCH), (case, representation.EAGER)]
         torch = next((speeds[peer] for peer in peers if peer in speeds), None)
         median = statistics.median(measured)
@@ -141,7 +163,9 @@ def rows(speeds: dict[tuple[Case, str], list[float]], peak: float) -> list[dict[
                 "median": median,
                 "times_torch": median / statistics.median(torch) if torch else None,
                 # Variational dropout does much work besides matrix products.
-                "share_of_gemm": None if case.kind == "vd" else median * _flops(case) / 1e9 / peak,
+                "share_of_gemm": None
+                if case.is_variational
+                else median * _flops(case) / 1e9 / peak,
             }
         )
     return result

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zoojax.architectures.cnn import CNNArchitecture, large_cnn, small_cnn
+from zoojax.errors import ZoojaxError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from zoojax.sparsifiers.base import Sparsifier
     from zoojax.training import engine, loop
 
+DENSE, EVALUATE = "dense", "evaluate"
 IMAGES = 1000
 # Each call trains on at least this many images and two batches, so that calls of slow backends
 # are short.
@@ -26,8 +27,8 @@ class Case:
     """One workload to measure.
 
     Attributes:
-        kind: training of "dense", "mp" or "vd" members; "evaluate", the forward pass of dense
-            members on all images; or "representation".
+        kind: training of dense members (DENSE) or with a sparsifier (its `method`); EVALUATE,
+            the forward pass of dense members on all images; or "representation".
         architecture: "small" (one channel) or "large" (three channels).
         batch_size: images per step; states per step for "representation".
     """
@@ -43,11 +44,33 @@ class Case:
 
     @property
     def sparsifier(self) -> "Sparsifier":
-        """How the members are trained."""
+        """How the members are trained: with the default options of a sparsifier.
+
+        Raises:
+            ZoojaxError: the sparsifier has an option without a default.
+        """
         from zoojax.sparsifiers.dense import Dense
         from zoojax.sparsifiers.registry import sparsifier_of_method
 
-        return (sparsifier_of_method(self.kind) or Dense)()
+        sparsifier = sparsifier_of_method(self.kind) or Dense
+        try:
+            return sparsifier()
+        except TypeError as error:
+            raise ZoojaxError(f"{sparsifier.label} has options without defaults") from error
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether members are trained or evaluated without sparsification."""
+        from zoojax.sparsifiers.dense import Dense
+
+        return isinstance(self.sparsifier, Dense)
+
+    @property
+    def is_variational(self) -> bool:
+        """Whether members are trained with variational dropout."""
+        from zoojax.sparsifiers.variational_dropout import VariationalDropout
+
+        return isinstance(self.sparsifier, VariationalDropout)
 
 
 def images(shape: CNNArchitecture) -> "tuple[np.ndarray, np.ndarray]":
@@ -65,7 +88,7 @@ def flops(case: Case) -> int:
     Training has a forward pass, gradients of the weights, and gradients of the inputs of all
     layers but the first. Evaluation has only the forward pass.
     """
-    shape, passes = case.shape, 1 if case.kind == "evaluate" else 3
+    shape, passes = case.shape, 1 if case.kind == EVALUATE else 3
     side, inputs, total = shape.size, shape.channels, 0
     for i, conv in enumerate(shape.convs):
         side = side - conv.kernel + 1
@@ -103,13 +126,13 @@ def population_program(case: Case, engine: str, members: int | None, seconds: fl
     hyper = loop.Hyperparams(seeds, jnp.full(count, 3e-4), jnp.full(count, 1e-3), jnp.zeros(count))
     state, hyper = population.shard_members(jax.device_get((_states(case, seeds), hyper)), mesh)
     sets = population.replicate(images(shape), mesh)
-    one = _evaluation(case, engine) if case.kind == "evaluate" else _epoch(case, engine)
+    one = _evaluation(case, engine) if case.kind == EVALUATE else _epoch(case, engine)
     program = jax.jit(
         population.vmap_members(one, mesh, (0, 0, None, None, None)),
         donate_argnums=0,
     )
     holder = {"state": jax.block_until_ready(program(state, hyper, *sets, np.int32(1)))[0]}
-    samples = count * (IMAGES if case.kind == "evaluate" else _trained(case))
+    samples = count * (IMAGES if case.kind == EVALUATE else _trained(case))
 
     def measure() -> float:
         done, start = 0, time.perf_counter()
@@ -125,14 +148,20 @@ def population_program(case: Case, engine: str, members: int | None, seconds: fl
 def _states(case: Case, seeds: "Array") -> "loop.TrainState":
     """Initializes untrained members, stacked."""
     import jax
-    import jax.numpy as jnp
+    import numpy as np
+    import polars as pl
 
-    from zoojax.architectures.base import init_params
+    from zoojax.architectures.base import init_params, variable_shapes
     from zoojax.training import loop
 
     initial = jax.vmap(lambda seed: init_params(case.shape, "kaiming_uniform", seed))
     params = jax.jit(initial)(seeds)
-    values = {"num_pruned": {"all": jnp.full(len(seeds), 1000)}}
+    ids = pl.DataFrame({"id": range(len(seeds)), "seed": np.asarray(seeds)})
+    # All members at once: one parent may have several members, such as one per ratio.
+    table = case.sparsifier.members(ids.with_columns(parent_id="id")).head(len(seeds))
+    values = case.sparsifier.member_values(table, variable_shapes(case.shape)["params"])
+    if case.sparsifier.takes_scores:
+        values["scores"] = None
     trainable, fixed = jax.jit(jax.vmap(case.sparsifier.init))(params, values)
     return jax.jit(jax.vmap(lambda t, f: loop.init_state(t, f, "adam")))(trainable, fixed)
 

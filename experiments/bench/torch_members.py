@@ -2,7 +2,7 @@
 
 Prints samples per second:
 
-    python -m zoojax.experiments.bench.torch_members '{"kind": "dense", ...}'
+    python -m zoojax.experiments.bench.torch_members '{"architecture": "small", ...}'
 """
 
 import json
@@ -80,10 +80,11 @@ def _many_members(shape: CNNArchitecture, members: int) -> Callable[[Tensor, Ten
 
 
 def speed(
-    kind: str,
     architecture: str,
     batch_size: int,
     *,
+    variational: bool,
+    evaluation: bool,
     members: int,
     threads: int,
     seconds: float,
@@ -92,9 +93,10 @@ def speed(
     """Measures training or evaluation.
 
     Args:
-        kind: training of "dense" or "vd" members, or "evaluate".
         architecture: "small" (one channel) or "large" (three channels).
         batch_size: images per step.
+        variational: whether to train with variational dropout.
+        evaluation: whether to evaluate instead of training.
         members: 1 for a single model, as Ray trains it; more only in dense training, with
             torch.func.vmap and separate batches for each member.
         threads: threads of this process.
@@ -110,10 +112,10 @@ def speed(
     x = torch.randn(_IMAGES, shape.channels, shape.size, shape.size)
     y = torch.randint(shape.classes, (_IMAGES,))
     single = members == 1
-    if kind == "evaluate":
+    if evaluation:
         step = _evaluation(shape)
     else:
-        step = _one_member(shape, kind == "vd") if single else _many_members(shape, members)
+        step = _one_member(shape, variational) if single else _many_members(shape, members)
     batch_shape = (batch_size,) if single else (members, batch_size)
     for _ in range(30 if single else 3):
         batch = torch.randint(_IMAGES, batch_shape)

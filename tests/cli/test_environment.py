@@ -108,7 +108,7 @@ def test_environment_variables_that_do_not_change_bits(tmp_path_factory, tmp_pat
 def test_twins_with_64_bit_types_have_the_same_bits(tmp_path_factory, tmp_path, kind):
     parent = zoo_fixtures.dense(tmp_path_factory)
     expected = zoo_fixtures.KINDS[kind](tmp_path_factory)
-    method = ("magnitude", parent.path, "--ratios", 0, 0.5, 0.9)
+    method = ("magnitude-pruning", parent.path, "--ratios", 0, 0.5, 0.9)
     if kind == "vd":
         method = ("variational-dropout", parent.path)
     rate = expected.members["learning_rate"][0]

@@ -11,7 +11,8 @@ import tyro
 import zoojax
 from tests.support import zoo_fixtures
 from zoojax.cli import main
-from zoojax.cli.parsing import _join_lines, _options, _subcommands
+from zoojax.cli.parsing import _join_lines, _subcommands, command_options
+from zoojax.cli.sparsify import sparsify_command
 
 
 def command_types(group: object, prefix: str = "") -> dict[str, type]:
@@ -22,7 +23,7 @@ def command_types(group: object, prefix: str = "") -> dict[str, type]:
     return commands
 
 
-COMMANDS = command_types(main._Command)
+COMMANDS = command_types(main._commands(sparsify_command()))
 
 
 def argument_names(command: type) -> tuple[set[str], set[str]]:
@@ -45,7 +46,7 @@ def argument_names(command: type) -> tuple[set[str], set[str]]:
 
 def test_command_names():
     assert COMMANDS.keys() == {
-        *("presets", "train", "sparsify magnitude", "sparsify variational-dropout"),
+        *("presets", "train", "sparsify magnitude-pruning", "sparsify variational-dropout"),
         *("analyze", "reproduce", "evaluate", "info", "bench", "convert from-torch"),
         *("convert from-dataset", "convert to-torch", "convert verify", "represent train"),
         *("represent evaluate", "represent sparsify", "represent sample"),
@@ -78,7 +79,8 @@ def test_help_without_clutter(tmp_path_factory):
             assert clutter not in done.stdout.replace("--no-such", "")
     train = zoo_fixtures.cli(tmp_path_factory, "train", "--help").stdout
     assert "--members N" in train and "--out ZOO" in train and "PRESET-custom" in train
-    assert "--version" in zoo_fixtures.cli(tmp_path_factory, "--help").stdout
+    top = zoo_fixtures.cli(tmp_path_factory, "--help").stdout
+    assert "--version" in top and "--plugin" in top
 
 
 def test_lines_of_docstrings_are_joined(run_cli):
@@ -89,7 +91,9 @@ def test_lines_of_docstrings_are_joined(run_cli):
 
 def test_options_of_all_commands():
     """Those that --help lists; suggestions are chosen among them."""
-    options = {name: {option for option, _ in _options(kind)} for name, kind in COMMANDS.items()}
+    options = {
+        name: {option for option, _ in command_options(kind)} for name, kind in COMMANDS.items()
+    }
     assert len(options) == 17
     assert {"--out", "--members", "--chunk", "--json", "--process-id"} <= options["train"]
     assert {"--where", "--parent", "--coordinator"} <= options["convert from-torch"]
@@ -97,7 +101,9 @@ def test_options_of_all_commands():
 
 
 def test_commands_with_tables_have_json():
-    without = {name for name, kind in COMMANDS.items() if "--json" not in dict(_options(kind))}
+    without = {
+        name for name, kind in COMMANDS.items() if "--json" not in dict(command_options(kind))
+    }
     # These print only one or two lines.
     assert without == {"convert to-torch", "represent train"}
 

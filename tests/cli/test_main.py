@@ -103,7 +103,7 @@ def test_home_folder_is_expanded(tmp_path_factory, tmp_path, monkeypatch, capsys
     assert main.main(["info", "~/dense", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["path"] == str(zoo)
     for words in (
-        ("sparsify", "magnitude", "~/dense", "--out=~/mp", "--ratios", 0.5, "--epochs", 0),
+        ("sparsify", "magnitude-pruning", "~/dense", "--out=~/mp", "--ratios", 0.5, "--epochs", 0),
         ("evaluate", "~/mp", "--data", "~/none.npz"),
         ("analyze", "~/dense", "~/vd", "--out", "~/none/analysis", "--representation", "~/r"),
     ):

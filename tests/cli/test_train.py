@@ -138,11 +138,11 @@ def test_twins_use_the_learning_rate_of_the_preset(tmp_path_factory, run_json, t
     """
     zoo = zoo_fixtures.train(tmp_path_factory, tmp_path / "zoo", epochs=0, preset="digits-s-seed")
     python = {
-        "magnitude": prune_zoo(tmp_path / "mp", zoo, [0.5], epochs=0),
+        "magnitude-pruning": prune_zoo(tmp_path / "mp", zoo, [0.5], epochs=0),
         "variational-dropout": train_variational_dropout(tmp_path / "vd", zoo, epochs=0),
     }
-    options = {"magnitude": ("--ratios", 0.5), "variational-dropout": ()}
-    for method, rate in (("magnitude", 1e-3), ("variational-dropout", 3e-3)):
+    options = {"magnitude-pruning": ("--ratios", 0.5), "variational-dropout": ()}
+    for method, rate in (("magnitude-pruning", 1e-3), ("variational-dropout", 3e-3)):
         out = tmp_path / method
         run_json("sparsify", method, zoo.path, *options[method], "--epochs", 0, "--out", out)
         assert set(open_zoo(out).members_table["learning_rate"]) == {rate}
@@ -152,7 +152,7 @@ def test_twins_use_the_learning_rate_of_the_preset(tmp_path_factory, run_json, t
 
 
 def test_twins_without_a_preset_keep_the_learning_rate(run_json, tmp_path, dense):
-    for method in ("magnitude", "variational-dropout"):
+    for method in ("magnitude-pruning", "variational-dropout"):
         out = tmp_path / method
         run_json("sparsify", method, dense.path, "--epochs", 0, "--chunk", 1, "--out", out)
         assert set(open_zoo(out).members_table["learning_rate"]) == {1e-2}
@@ -160,7 +160,7 @@ def test_twins_without_a_preset_keep_the_learning_rate(run_json, tmp_path, dense
 
 def test_twin_of_a_twin_is_refused(run_cli, tmp_path_factory, tmp_path):
     twin = cli_zoos.sparsified(tmp_path_factory)["vd"][0].path
-    done = run_cli("sparsify", "magnitude", twin, "--out", tmp_path / "out")
+    done = run_cli("sparsify", "magnitude-pruning", twin, "--out", tmp_path / "out")
     zoo_fixtures.assert_refused(done, twin, "is itself a twin")
 
 
@@ -175,15 +175,15 @@ def test_twin_of_a_twin_is_refused(run_cli, tmp_path_factory, tmp_path):
         (("train", "digits-s-seed", "--chunk", "0"), ["chunk 0"]),
         (("train", "digits-s-seed", "--batch-size", "0"), ["batch size 0"]),
         (("train", "digits-s-seed", "--learning-rate", "0"), ["learning rate 0"]),
-        (("sparsify", "magnitude", "ZOO", "--ratios", "1.0"), ["pruning ratio 1 "]),
-        (("sparsify", "magnitude", "ZOO", "--ratios", "-0.1"), ["pruning ratio -0.1"]),
-        (("sparsify", "magnitude", "ZOO", "--ratios", "0.5", "0.5"), ["each once"]),
+        (("sparsify", "magnitude-pruning", "ZOO", "--ratios", "1.0"), ["pruning ratio 1 "]),
+        (("sparsify", "magnitude-pruning", "ZOO", "--ratios", "-0.1"), ["pruning ratio -0.1"]),
+        (("sparsify", "magnitude-pruning", "ZOO", "--ratios", "0.5", "0.5"), ["each once"]),
         (
-            ("sparsify", "magnitude", "ZOO", "--epochs", "0", "--learning-rate", "0"),
+            ("sparsify", "magnitude-pruning", "ZOO", "--epochs", "0", "--learning-rate", "0"),
             ["learning rate 0"],
         ),
-        (("sparsify", "magnitude", "ZOO", "--epoch", "9"), ["no epoch 9"]),
-        (("sparsify", "magnitude", "none"), ["none is not a folder"]),
+        (("sparsify", "magnitude-pruning", "ZOO", "--epoch", "9"), ["no epoch 9"]),
+        (("sparsify", "magnitude-pruning", "none"), ["none is not a folder"]),
         (("sparsify", "variational-dropout", "none"), ["none is not a folder"]),
         (
             ("sparsify", "variational-dropout", "ZOO", "--epochs", "0", "--learning-rate", "0"),

@@ -54,7 +54,7 @@ def test_twins_are_bit_identical(tmp_path_factory, tmp_path, kind):
     options = {"epochs": zoo_fixtures.EPOCHS, "chunk": zoo_fixtures.CHUNK, "learning_rate": 1e-2}
     if kind == "mp":
         expected = prune_zoo(tmp_path / "alone", parent, RATIOS, **options)
-        method = ("magnitude", parent.path, "--ratios", *RATIOS)
+        method = ("magnitude-pruning", parent.path, "--ratios", *RATIOS)
     else:
         expected = train_variational_dropout(tmp_path / "alone", parent, **options)
         method = ("variational-dropout", parent.path)
@@ -80,7 +80,7 @@ def test_processes_with_different_optimizers(tmp_path_factory, tmp_path, members
     parent = two_optimizers(tmp_path_factory)
     options = {"epochs": 2, "chunk": zoo_fixtures.CHUNK, "learning_rate": 1e-2, "members": members}
     expected = prune_zoo(tmp_path / "alone", parent, [0.5], **options)
-    command = ("sparsify", "magnitude", parent.path, "--ratios", 0.5, "--epochs", 2)
+    command = ("sparsify", "magnitude-pruning", parent.path, "--ratios", 0.5, "--epochs", 2)
     command += ("--chunk", zoo_fixtures.CHUNK, "--learning-rate", 1e-2, "--members", members)
     out = tmp_path / "together"
     finish(start_together(tmp_path_factory, 2, 2, *command, "--out", out))

@@ -32,7 +32,7 @@ def sparsified(factory: pytest.TempPathFactory) -> dict[str, tuple[Zoo, dict]]:
     """The twins of `trained` by kind, each with the JSON that the command printed."""
     parent, result = trained(factory)[0].path, {}
     for kind, method, options in (
-        ("mp", "magnitude", ("--ratios", 0, 0.5, 0.9)),
+        ("mp", "magnitude-pruning", ("--ratios", 0, 0.5, 0.9)),
         ("vd", "variational-dropout", ()),
     ):
         out = parent.with_name(kind)

@@ -94,7 +94,9 @@ def train_arguments(factory, out: Path) -> list:
 
 
 def twin_arguments(factory, kind: str, out: Path) -> list:
-    method = {"mp": ["magnitude", "--ratios", 0.5, 0.9], "vd": ["variational-dropout"]}[kind]
+    method = {"mp": ["magnitude-pruning", "--ratios", 0.5, 0.9], "vd": ["variational-dropout"]}[
+        kind
+    ]
     return [
         *("sparsify", method[0], zoo_fixtures.dense(factory).path, *method[1:], "--epochs", EPOCHS),
         *("--chunk", zoo_fixtures.CHUNK, "--quiet", "--out", out),

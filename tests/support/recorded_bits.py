@@ -50,7 +50,7 @@ def make(out: Path) -> None:
     dense = str(out / "dense")
     commands = {
         "dense": "train digits-s-seed --members 6 --epochs 3",
-        "mp": "sparsify magnitude DENSE --ratios 0.5 0.9 --epochs 2",
+        "mp": "sparsify magnitude-pruning DENSE --ratios 0.5 0.9 --epochs 2",
         "vd": "sparsify variational-dropout DENSE --learning-rate 3e-3 --epochs 2",
     }
     for kind, command in commands.items():

@@ -12,6 +12,7 @@ from zoojax.experiments.bench.members import IMAGES, Case, gemm_peak
 from zoojax.filesystem.atomic import atomic_write
 from zoojax.runtime import host
 from zoojax.runtime.startup import configure_jax
+from zoojax.text import printable
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,10 @@ class Bench:
     architectures: tuple[Literal["small", "large"], ...] = ("small",)
     """Architectures to measure."""
 
-    kinds: tuple[Literal["dense", "mp", "vd", "evaluate", "representation"], ...] = (
-        *("dense", "mp", "vd", "evaluate", "representation"),
-    )
-    """Training of dense, pruned and variational-dropout members, evaluation of members, and
-    training of a hyper-representation."""
+    kinds: Annotated[tuple[str, ...] | None, option("KIND ...")] = None
+    """What to measure (default: everything): training of members without sparsification (dense)
+    or with a sparsifier (its abbreviation in lower case, such as mp), evaluation of members
+    (evaluate), and training of a hyper-representation (representation)."""
 
     batch_sizes: Annotated[tuple[int, ...], option("N ...")] = (10,)
     """Images per step."""
@@ -65,13 +65,15 @@ class Bench:
 
     def run(self) -> None:
         """Measures all cases and prints one row per case and backend."""
-        requested = self.kinds or self.member_scaling or self.device_scaling
+        everything = self.kinds is None
+        requested = everything or self.kinds or self.member_scaling or self.device_scaling
         if not (self.architectures and self.batch_sizes and requested):
             raise ZoojaxError("give at least one architecture, one kind and one batch size")
         counts = (self.repetitions, *self.batch_sizes, *self.members, *self.member_scaling)
         if min(counts) < 1 or self.seconds <= 0:
             raise ZoojaxError("give batch sizes, members, repetitions and seconds above 0")
         configure_jax()
+        kinds = self._kinds()
         import polars as pl
         from rich.console import Console
 
@@ -83,7 +85,7 @@ class Bench:
             products = gemm_peak(1.0)
             measures = {
                 (case, name): measure
-                for case in backends.cases(self.kinds, self.architectures, self.batch_sizes)
+                for case in backends.cases(kinds, self.architectures, self.batch_sizes)
                 for name, measure in backends.backends(case, self.members, self.chunk, self.seconds)
             }
             for repetition in range(1, self.repetitions + 1):
@@ -119,6 +121,20 @@ class Bench:
             show_rows(pl.DataFrame(_format_member_scaling(by_members)))
         if by_devices:
             show_rows(pl.DataFrame(_format_device_scaling(by_devices)))
+
+    def _kinds(self) -> tuple[str, ...]:
+        """Returns the kinds to measure.
+
+        Raises:
+            ZoojaxError: one of the requested kinds does not exist.
+        """
+        known = backends.kinds()
+        for kind in self.kinds or ():
+            if kind not in known:
+                raise ZoojaxError(
+                    f"--kinds is '{printable(kind, 80)}'; give some of {', '.join(known)}"
+                )
+        return known if self.kinds is None else self.kinds
 
 
 def _format_speeds(rows: list[dict[str, Any]]) -> list[dict[str, str]]:

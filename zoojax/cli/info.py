@@ -147,7 +147,8 @@ def _facts(zoo: "Zoo") -> dict[str, Any]:
     facts: dict[str, Any] = {
         "name": config.name,
         "path": zoo.path,
-        "kind": config.kind,
+        "kind": config.sparsifier.method,
+        **_sparsifier(zoo),
         "preset": config.preset,
         "architecture": config.architecture,
         "channels": config.channels,
@@ -174,18 +175,32 @@ def _facts(zoo: "Zoo") -> dict[str, Any]:
     return facts
 
 
+def _sparsifier(zoo: "Zoo") -> dict[str, Any]:
+    """Returns the label of a twin's sparsifier, and the options that its members share."""
+    if zoo.config.is_dense:
+        return {}
+    sparsifier = zoo.config.sparsifier
+    return {"sparsifier": sparsifier.label, "options": sparsifier.shared_options()}
+
+
 def _hyperparameters(zoo: "Zoo") -> dict[str, list]:
-    """Returns the distinct values of each hyperparameter of a zoo's members, ascending."""
+    """Returns the distinct values of each hyperparameter of a zoo's members, ascending.
+
+    Those of the sparsifier's options that differ between members come last.
+    """
     from zoojax.analysis.pairing import HYPERPARAMETERS
 
-    known = [name for name in (*HYPERPARAMETERS, "ratio") if name in zoo.members_table.columns]
+    names = (*HYPERPARAMETERS, *zoo.config.sparsifier.per_member.values())
+    known = [name for name in names if name in zoo.members_table.columns]
     return {name: zoo.members_table[name].unique().sort().to_list() for name in known}
 
 
 def _text(value: Any) -> str:
     """Formats a fact; of a long list, only its ends."""
-    if value is None or value == []:
+    if value is None or value in ([], {}):
         return "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {each}" for name, each in value.items())
     if not isinstance(value, list):
         return str(value)
     texts = [

@@ -1,7 +1,7 @@
 """`zoojax presets`: lists the presets of `zoojax train`."""
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoojax.cli.options import Flag
 
@@ -22,14 +22,15 @@ class Presets:
         from zoojax.presets import PRESETS
 
         if self.json:
-            show_json({name: asdict(preset) for name, preset in PRESETS.items()})
+            show_json({name: _to_json(preset) for name, preset in PRESETS.items()})
             return
+        twins = [twin.sparsifier for preset in PRESETS.values() for twin in preset.twins]
+        sparsifiers = {each.name: each for each in twins}
         columns = (
             Column("preset", numeric=False),
             Column("members"),
             Column("lr", folds=True),
-            Column("lr VD", folds=True),
-            Column("lr MP", folds=True),
+            *(Column(f"lr {each.short}", folds=True) for each in sparsifiers.values()),
             Column("weight decay", folds=True),
             Column("net", numeric=False),
             Column("activation", numeric=False, folds=True),
@@ -40,20 +41,34 @@ class Presets:
         )
         print_table(
             columns,
-            [_row(name, preset) for name, preset in PRESETS.items()],
-            caption="lr: learning rates of dense training, of variational dropout (VD) and of "
-            "fine-tuning after magnitude pruning (MP); own: each member's own",
+            [_row(name, preset, list(sparsifiers)) for name, preset in PRESETS.items()],
+            caption="lr: learning rates of dense training, "
+            + "".join(f"of {each.label} ({each.short}), " for each in sparsifiers.values())
+            + "own: each member's own",
         )
 
 
-def _row(name: str, preset: "Preset") -> tuple[str, ...]:
+def _to_json(preset: "Preset") -> dict[str, Any]:
+    from zoojax.sparsifiers.registry import sparsifier_to_json
+
+    twins = [
+        {
+            "sparsifier": sparsifier_to_json(twin.sparsifier),
+            "learning_rate": twin.learning_rate,
+            "alternative": twin.alternative and sparsifier_to_json(twin.alternative),
+        }
+        for twin in preset.twins
+    ]
+    return {**asdict(preset), "twins": twins}
+
+
+def _row(name: str, preset: "Preset", sparsifiers: list[str]) -> tuple[str, ...]:
     grid = preset.grid
     return (
         name,
         str(grid.combinations * grid.seeds),
         _joined(grid.learning_rates),
-        _rate(preset, "variational_dropout"),
-        _rate(preset, "magnitude_pruning"),
+        *(_rate(preset, sparsifier) for sparsifier in sparsifiers),
         _joined(grid.weight_decays),
         preset.architecture,
         _joined(grid.activations),

@@ -6,7 +6,9 @@ Commands import JAX only when they run, so that --help is fast.
 """
 
 import contextlib
+import functools
 import io
+import operator
 import os
 import signal
 import sys
@@ -26,39 +28,42 @@ from zoojax.cli.convert import Convert
 from zoojax.cli.evaluate import Evaluate
 from zoojax.cli.info import Info
 from zoojax.cli.list_presets import Presets
-from zoojax.cli.parsing import parse
+from zoojax.cli.parsing import command_positions, parse, without_aliases
+from zoojax.cli.plugins import import_plugins, load_sparsifier, split_plugins
 from zoojax.cli.represent import Represent
 from zoojax.cli.represent.sample import Sample
 from zoojax.cli.represent.sparsify import ZeroShot
 from zoojax.cli.represent.train import TrainRepresentation
 from zoojax.cli.reproduce import Reproduce
-from zoojax.cli.sparsify import Sparsify
+from zoojax.cli.sparsify import Sparsify, SparsifyWith, sparsify_command, subcommand_name
 from zoojax.cli.train import Train
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import signals
+from zoojax.runtime.environment import check_environment
 from zoojax.text import printable
 
-_Command = (
-    Annotated[Presets, tyro.conf.subcommand("presets")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Sparsify, tyro.conf.subcommand("sparsify")]
-    | Annotated[Convert, tyro.conf.subcommand("convert")]
-    | Annotated[Analyze, tyro.conf.subcommand("analyze")]
-    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
-    | Annotated[Represent, tyro.conf.subcommand("represent")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Info, tyro.conf.subcommand("info")]
-    | Annotated[Bench, tyro.conf.subcommand("bench")]
-)
+_COMMANDS = {
+    "presets": Presets,
+    "train": Train,
+    "sparsify": Sparsify,
+    "convert": Convert,
+    "analyze": Analyze,
+    "reproduce": Reproduce,
+    "represent": Represent,
+    "evaluate": Evaluate,
+    "info": Info,
+    "bench": Bench,
+}
 # Older spellings of commands, accepted but not shown in the help.
-_ALIASES = {"analyse": "analyze"}
+_ALIASES = {"analyse": "analyze", "sparsify magnitude": "sparsify magnitude-pruning"}
 # Commands that resume after an interruption; the others start over.
-_RESUMABLE = (Train, Sparsify, Convert, Reproduce, TrainRepresentation, ZeroShot, Sample)
+_RESUMABLE = (Train, SparsifyWith, Convert, Reproduce, TrainRepresentation, ZeroShot, Sample)
 _INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 _MEMORY_ADVICE = "use a smaller --chunk or fewer members, or close other programs"
 _DESCRIPTION = (
     "Train, sparsify and analyze populations of small neural networks. "
-    "`zoojax --version` prints the version."
+    "`zoojax --version` prints the version. `--plugin MODULE`, anywhere in a command, imports a "
+    "module of yours that registers sparsifiers; so does $ZOOJAX_PLUGINS (MODULE,MODULE)."
 )
 # Maximum length of a message: a path may have 4096 characters.
 _MAX_LENGTH = 5000
@@ -109,10 +114,12 @@ def _run(words: list[str]) -> int:
     command = None
     try:
         with signals.raise_on_signal(), _short_warnings():
+            words, plugins = split_plugins(words)
             if words[:1] == ["--version"]:
                 print(f"zoojax {zoojax.__version__}")
             else:
-                command = _parse(words)
+                command = _parse(words, plugins)
+                import_plugins(plugins)
                 environment.with_named_out(command).run()
             sys.stdout.flush()
     except ZoojaxError as error:
@@ -144,12 +151,33 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or "an array could not be allocated").splitlines()[0]
 
 
-def _parse(words: list[str]) -> Any:
+def _parse(words: list[str], plugins: list[str]) -> Any:
+    """Parses a command line; imports the plugins first if options of the command depend on them."""
+    words, sparsify = without_aliases(words, _ALIASES), Sparsify
+    positions = command_positions(words)
+    if [words[i] for i in positions[:1]] == ["sparsify"]:
+        check_environment()
+        import_plugins(plugins)
+        if len(positions) > 1 and ":" in words[positions[1]]:
+            words[positions[1]] = subcommand_name(load_sparsifier(words[positions[1]]))
+        sparsify = sparsify_command()
     try:
-        return parse(_Command, words, "zoojax", _DESCRIPTION, _ALIASES)
+        return parse(_commands(sparsify), words, "zoojax", _DESCRIPTION)
     except SystemExit:  # Help was printed; flushing raises BrokenPipeError if nobody reads it.
         sys.stdout.flush()
         raise
+
+
+def _commands(sparsify: type[Sparsify]) -> Any:
+    """Returns the union of all commands.
+
+    Args:
+        sparsify: The command `sparsify`: with its subcommands, or without if they are not needed.
+    """
+    annotated: Any = Annotated
+    types = {**_COMMANDS, "sparsify": sparsify}
+    commands = [annotated[kind, tyro.conf.subcommand(name)] for name, kind in types.items()]
+    return functools.reduce(operator.or_, commands)
 
 
 def _line(message: object) -> str:

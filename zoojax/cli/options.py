@@ -9,20 +9,21 @@ import tyro
 from zoojax.runtime.startup import ProcessGroup
 
 
-def option(metavar: str, name: str | None = None) -> Any:
-    """Sets how --help shows an argument: the placeholder of its value, and its default.
+def option(metavar: str | None, name: str | None = None, text: str | None = None) -> Any:
+    """Sets how --help shows an argument: the placeholder of its value, its text and its default.
 
-    A default of None is not shown; the argument's text explains it.
+    A default of None is not shown; the argument's text explains it. Neither is one of a flag.
 
     Args:
-        metavar: placeholder of the value.
+        metavar: placeholder of the value; None shows the choices, or nothing for a flag.
         name: name of the argument; None takes the field's.
+        text: text of the argument; None takes the field's docstring.
     """
-    return tyro.conf.arg(name=name, metavar=metavar, help_behavior_hint=_default)
+    return tyro.conf.arg(name=name, metavar=metavar, help=text, help_behavior_hint=_default)
 
 
 def _default(value: str) -> str:
-    return "" if value in ("None", "") else f"(default: {value})"
+    return "" if value in ("None", "", "True", "False") else f"(default: {value})"
 
 
 Flag = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -34,7 +34,6 @@ def parse(
     words: list[str],
     prog: str,
     description: str,
-    aliases: Mapping[str, str] | None = None,
 ) -> Any:
     """Parses the words of a command line.
 
@@ -43,7 +42,6 @@ def parse(
         words: the command line without the program's name.
         prog: name of the program.
         description: description of the program for --help.
-        aliases: older spellings of commands, not shown in the help, to their names.
 
     Returns:
         The command: an instance of one of the dataclasses, with `~` expanded in its paths.
@@ -52,10 +50,9 @@ def parse(
         ZoojaxError: the words are not a valid command.
         SystemExit: help was requested and has been printed.
     """
-    words = _without_alias(words, aliases or {})
     names, command_type = _find_command(commands, words)
     words = _with_new_options(words, getattr(command_type, "OLD_OPTIONS", {}))
-    flags = {option for option, kind in _options(command_type) if kind is bool}
+    flags = {option for option, kind in command_options(command_type) if kind is bool}
     for word in words:
         if word.partition("=")[0] in flags and "=" in word:
             raise _usage_error(f"{word.partition('=')[0]} takes no value", prog, names)
@@ -66,12 +63,27 @@ def parse(
     return _with_expanded_paths(command)
 
 
-def _without_alias(words: list[str], aliases: Mapping[str, str]) -> list[str]:
-    """Replaces the command, the first word that is not an option, by its present name."""
-    command = next((i for i, word in enumerate(words) if not word.startswith("-")), None)
-    if command is None:
-        return words
-    return [*words[:command], aliases.get(words[command], words[command]), *words[command + 1 :]]
+def without_aliases(words: Sequence[str], aliases: Mapping[str, str]) -> list[str]:
+    """Replaces a command's name, or its name and that of its subcommand, by the present ones.
+
+    Args:
+        words: the command line.
+        aliases: present names by older ones, which are not shown in the help: {"old": "new"} or
+            {"command old": "command new"}.
+    """
+    words = list(words)
+    positions = command_positions(words)
+    for count in range(1, len(positions) + 1):
+        name = " ".join(words[i] for i in positions[:count])
+        if name in aliases:
+            for i, word in zip(positions, aliases[name].split(), strict=False):
+                words[i] = word
+    return words
+
+
+def command_positions(words: Sequence[str]) -> list[int]:
+    """Positions of the first two words that are not options: command and subcommand, if any."""
+    return [i for i, word in enumerate(words) if not word.startswith("-")][:2]
 
 
 def _with_new_options(words: list[str], old_options: Mapping[str, str]) -> list[str]:
@@ -174,8 +186,14 @@ def _unknown_word(tokens: list[str], name: str, command_type: Any) -> str:
         return f"{name} takes no further argument '{word}'"
     known = subcommands
     if options:
-        global_options = () if dataclasses.is_dataclass(command_type) else ("--version",)
-        known = ["--help", *global_options, *(option for option, _ in _options(command_type))]
+        global_options = ("--plugin",)
+        if not dataclasses.is_dataclass(command_type):
+            global_options = ("--plugin", "--version")
+        known = [
+            "--help",
+            *global_options,
+            *(option for option, _ in command_options(command_type)),
+        ]
     near = difflib.get_close_matches(token.replace("_", "-"), known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"{name} has no {'option' if options else 'command'} {word}{hint}"
@@ -269,7 +287,7 @@ def _subcommands(command_type: Any) -> dict[str, Any]:
     return commands
 
 
-def _options(command_type: Any) -> list[tuple[str, Any]]:
+def command_options(command_type: Any) -> list[tuple[str, Any]]:
     """Returns the names and types of a command's options; none for a group of commands."""
     options = []
     for field in dataclasses.fields(command_type) if dataclasses.is_dataclass(command_type) else ():
@@ -277,7 +295,7 @@ def _options(command_type: Any) -> list[tuple[str, Any]]:
         if get_origin(kind) is Annotated:
             kind, *notes = get_args(kind)
         if dataclasses.is_dataclass(kind):
-            options += _options(kind)
+            options += command_options(kind)
         elif tyro.conf.Positional not in notes and not _subcommands(kind):
             options.append((f"--{field.name.replace('_', '-')}", kind))
     return options

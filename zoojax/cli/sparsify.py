@@ -1,25 +1,35 @@
-"""`zoojax sparsify METHOD ZOO --out TWIN`: trains a sparse twin of a dense zoo."""
+"""`zoojax sparsify NAME ZOO --out TWIN`: trains a sparse twin of a dense zoo.
 
+The subcommands and their options are derived from the registered sparsifiers. Importing this
+module imports neither them nor JAX.
+"""
+
+import dataclasses
+import functools
+import operator
+import typing
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+import docstring_parser
 import tyro
 
 from zoojax.cli.options import RunningOptions, RunOptions, option
+from zoojax.cli.parsing import command_options
+from zoojax.errors import ZoojaxError
 from zoojax.runtime.startup import configure_jax
 
 if TYPE_CHECKING:
-    from zoojax.storage.zoo import Zoo
-
-_ALL_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    from zoojax.sparsifiers.base import Sparsifier
 
 
 @dataclass(frozen=True)
-class _Sparsifier:
-    """Options that all methods share."""
+class SparsifyWith:
+    """Options that all sparsifiers share; `_command` adds those of a sparsifier."""
 
-    label: ClassVar[str]
+    sparsifier: ClassVar[type[Any]]
 
     zoo: Annotated[Path, tyro.conf.Positional, option("ZOO")]
     """Folder of the dense zoo."""
@@ -36,6 +46,9 @@ class _Sparsifier:
     learning_rate: Annotated[float | None, option("RATE")] = None
     """Learning rate (default: the preset's; without a preset, each member's own)."""
 
+    epochs: Annotated[int, option("N")] = 0
+    """Number of epochs."""
+
     data: Annotated[Path | None, option("NPZ")] = None
     """Current path of the .npz file with the dense zoo's images, if it was moved."""
 
@@ -44,15 +57,19 @@ class _Sparsifier:
     def run(self) -> None:
         """Trains the twin and prints its metrics."""
         configure_jax(self.running.processes.group)
+        from zoojax.api.twins import sparsify
         from zoojax.cli.progress import training_progress
         from zoojax.cli.terminal import show
         from zoojax.storage.zoo import open_zoo
 
+        names = [each.name for each in dataclasses.fields(self.sparsifier)]
+        sparsifier = self.sparsifier(**{name: getattr(self, name) for name in names})
         parent, running = open_zoo(self.zoo), self.running
-        with training_progress(self.label, running.quiet) as report:
-            twin = self._train(
-                parent,
+        with training_progress(sparsifier.label, running.quiet) as report:
+            twin = sparsify(
+                *(parent, sparsifier, self.out),
                 learning_rate=self.learning_rate,
+                epochs=self.epochs,
                 epoch=self.epoch,
                 members=self.members,
                 chunk=running.chunk,
@@ -62,69 +79,120 @@ class _Sparsifier:
         last = twin.metrics.filter(epoch=twin.epochs[-1])
         show(twin, last, as_json=running.json, title=f"{twin.config.name} in {twin.path}")
 
-    def _train(self, parent: "Zoo", **shared: Any) -> "Zoo":
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Magnitude(_Sparsifier):
-    """Prune by magnitude and fine-tune: all members at all ratios as one population.
-
-    Example: zoojax sparsify magnitude zoos/usps --ratios 0.5 0.9 --out zoos/usps-mp
-    """
-
-    label = "prune and fine-tune"
-
-    ratios: Annotated[tuple[float, ...], option("RATIO ...")] = _ALL_RATIOS
-    """Fractions of weights to prune, each in [0, 1); 0 only fine-tunes."""
-
-    scope: Literal["global", "layer"] = "global"
-    """Prune the given fraction of all weights of a network, or of each layer."""
-
-    epochs: Annotated[int, option("N")] = 15
-    """Number of fine-tuning epochs."""
-
-    def _train(self, parent: "Zoo", **shared: Any) -> "Zoo":
-        from zoojax.api.twins import prune_zoo
-
-        return prune_zoo(
-            self.out, parent, self.ratios, scope=self.scope, epochs=self.epochs, **shared
-        )
-
-
-@dataclass(frozen=True)
-class VariationalDropout(_Sparsifier):
-    """Train with variational dropout: learns a noise level per weight and prunes noisy weights.
-
-    Example: zoojax sparsify variational-dropout zoos/usps --out zoos/usps-vd
-    """
-
-    label = "variational dropout"
-
-    variant: Literal["released", "corrected"] = "released"
-    """With variational convolution biases, as in the paper's results, or without any
-    variational biases, as the method was published."""
-
-    epochs: Annotated[int, option("N")] = 25
-    """Number of epochs."""
-
-    def _train(self, parent: "Zoo", **shared: Any) -> "Zoo":
-        from zoojax.api.twins import train_variational_dropout
-
-        return train_variational_dropout(
-            self.out, parent, variant=self.variant, epochs=self.epochs, **shared
-        )
-
 
 @dataclass(frozen=True)
 class Sparsify:
     """Train a sparse twin of a dense zoo."""
 
-    method: (
-        Annotated[Magnitude, tyro.conf.subcommand("magnitude")]
-        | Annotated[VariationalDropout, tyro.conf.subcommand("variational-dropout")]
-    )
+    action: ClassVar[SparsifyWith]
 
     def run(self) -> None:
-        """Runs the method."""
-        self.method.run()
+        """Trains the twin."""
+        self.action.run()
+
+
+# Names that options of sparsifiers cannot have.
+_RESERVED = {
+    *("help", "plugin", "run", "sparsifier", "zoo", "running"),
+    *(name.strip("-").replace("-", "_") for name, _ in command_options(SparsifyWith)),
+}
+
+
+def sparsify_command() -> type[Sparsify]:
+    """Creates the command `sparsify`, with one subcommand per registered sparsifier.
+
+    Raises:
+        ZoojaxError: If the options of a sparsifier cannot be options of a command.
+    """
+    from zoojax.sparsifiers.dense import Dense
+    from zoojax.sparsifiers.registry import sparsifiers
+
+    annotated: Any = Annotated
+    choices = [
+        annotated[_command(each), tyro.conf.subcommand(subcommand_name(each))]
+        for each in sparsifiers().values()
+        if each is not Dense
+    ]
+    return dataclasses.make_dataclass(
+        "SparsifyCommand",
+        [("action", functools.reduce(operator.or_, choices))],
+        bases=(Sparsify,),
+        namespace={"__doc__": Sparsify.__doc__, "__module__": __name__},
+        frozen=True,
+    )
+
+
+def subcommand_name(sparsifier: "type[Sparsifier]") -> str:
+    """Returns the name of a sparsifier on the command line, such as "magnitude-pruning"."""
+    return sparsifier.name.replace("_", "-")
+
+
+def _command(sparsifier: "type[Sparsifier]") -> type[SparsifyWith]:
+    """Creates the subcommand of a sparsifier, whose options are the sparsifier's fields."""
+    name = subcommand_name(sparsifier)
+    example = (
+        f"Example: zoojax sparsify {name} zoos/usps --out zoos/usps-{sparsifier.short.lower()}"
+    )
+    epochs = Annotated[int, option("N")]
+    return dataclasses.make_dataclass(
+        "SparsifyWithOptions",
+        [("epochs", epochs, field(default=sparsifier.default_epochs)), *_options(sparsifier)],
+        bases=(SparsifyWith,),
+        namespace={
+            "__doc__": f"{_summary(sparsifier)}\n\n{example}",
+            "__module__": __name__,
+            "sparsifier": sparsifier,
+        },
+        frozen=True,
+        kw_only=True,
+    )
+
+
+def _summary(sparsifier: "type[Sparsifier]") -> str:
+    """Returns the first paragraph of a sparsifier's docstring."""
+    text = (sparsifier.__doc__ or "").strip()
+    if not text or text.startswith(f"{sparsifier.__name__}("):  # Written by `dataclass`.
+        return f"Sparsify with {sparsifier.label}."
+    return text.split("\n\n")[0]
+
+
+def _options(sparsifier: "type[Sparsifier]") -> Iterator[tuple[str, Any, Any]]:
+    """Yields name, type and default of the options of a sparsifier, as for `make_dataclass`."""
+    where = f"sparsifier {sparsifier.__qualname__}"
+    try:
+        types = typing.get_type_hints(sparsifier, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise ZoojaxError(f"{where}: a type is invalid: {error}") from error
+    texts = _texts(sparsifier)
+    for each in dataclasses.fields(sparsifier):
+        if each.name in _RESERVED:
+            raise ZoojaxError(f"{where}: {each.name} is the name of an option of all sparsifiers")
+        kind = types[each.name]
+        metavar = _metavar(sparsifier, each.name, kind)
+        annotated: Any = Annotated
+        default = field(default=each.default)
+        if each.default_factory is not dataclasses.MISSING:
+            default = field(default_factory=each.default_factory)
+        yield each.name, annotated[kind, option(metavar, text=texts.get(each.name))], default
+
+
+def _texts(sparsifier: "type[Sparsifier]") -> dict[str, str]:
+    """Returns the documentation of options: docstrings of fields, or "Attributes" of the class."""
+    texts: dict[str, str] = {}
+    for parent in reversed(sparsifier.__mro__[:-1]):
+        for entry in docstring_parser.parse_from_object(parent).params:
+            if entry.description:
+                texts[entry.arg_name] = " ".join(entry.description.split())
+    return texts
+
+
+def _metavar(sparsifier: "type[Sparsifier]", name: str, kind: Any) -> str | None:
+    """Returns the placeholder of an option's value; None for flags and choices."""
+    while typing.get_origin(kind) is Annotated:
+        kind = typing.get_args(kind)[0]
+    several = typing.get_origin(kind) is tuple
+    values = typing.get_args(kind)[:1] if several else (kind,)
+    if kind is bool or any(typing.get_origin(value) is Literal for value in values):
+        return None
+    metavar = "N" if values == (int,) else sparsifier.per_member.get(name, name)
+    return metavar.upper().replace("_", "-") + (" ..." if several else "")

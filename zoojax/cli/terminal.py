@@ -252,9 +252,9 @@ def print_comparison(
 
 
 def comparison(dense: Zoo, *twins: Zoo) -> list[dict[str, Any]]:
-    """Returns kind, path and `summary` of a dense zoo and its twins, at their last epochs."""
+    """Returns method, path and `summary` of a dense zoo and its twins, at their last epochs."""
     return [
-        {"kind": zoo.config.kind, "zoo": zoo.path, **row}
+        {"kind": zoo.config.sparsifier.method, "zoo": zoo.path, **row}
         for zoo in (dense, *twins)
         for row in summary(zoo, zoo.metrics.filter(epoch=zoo.epochs[-1])).iter_rows(named=True)
     ]
@@ -263,12 +263,15 @@ def comparison(dense: Zoo, *twins: Zoo) -> list[dict[str, Any]]:
 def show_comparison(dense: Zoo, *twins: Zoo) -> None:
     """Prints the metrics of a dense zoo and its twins at their last epochs in one table."""
     shown = ("test_acc", "ggap", "sparsity")
+    labels = [zoo.config.sparsifier.label for zoo in (dense, *twins)]
     rows = []
-    for row in comparison(dense, *twins):
-        label = {"dense": "dense", "vd": "variational dropout"}.get(row["kind"])
-        label = label or f"magnitude pruning, {row['ratio']:.0%}"
-        cells = (_cell(row[f"{name}_mean"], row[f"{name}_std"]) for name in shown)
-        rows.append([label, str(row["epoch"]), *cells])
+    for zoo, label in zip((dense, *twins), labels, strict=True):
+        if labels.count(label) > 1:
+            label = f"{label} ({zoo.path.name})"
+        for row in comparison(zoo):
+            population = f"{label}, {row['ratio']:.0%}" if "ratio" in row else label
+            cells = (_cell(row[f"{name}_mean"], row[f"{name}_std"]) for name in shown)
+            rows.append([population, str(row["epoch"]), *cells])
     print_table(
         [Column("population", numeric=False), *map(Column, ("epoch", *shown))],
         rows,
