@@ -204,7 +204,7 @@ def long_format(
 
 
 def layer_quantities(zoo: Zoo) -> list[str]:
-    """Returns the names of the layers' sparsities in the zoo's summary: "sparsity_conv1", ..."""
+    """Returns the names of the layers' sparsities in the zoo's summary: "sparsity_LAYER"."""
     layers = layer_sparsity(zoo)["layer"].unique(maintain_order=True)
     return [f"sparsity_{layer}" for layer in layers]
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from zoojax.architectures.cnn import CNNArchitecture, large_cnn, small_cnn
 from zoojax.errors import ZoojaxError
 
 if TYPE_CHECKING:

@@ -113,7 +113,7 @@ def test_twin_of_the_first_members(tmp_path_factory, dense, tmp_path):
         (train_variational_dropout, zoo_fixtures.variational_dropout(tmp_path_factory), 2),
         (prune, zoo_fixtures.pruned(tmp_path_factory), 6),
     ):
-        out = tmp_path / full_twin.config.kind
+        out = tmp_path / full_twin.config.sparsifier.method
         twin = make(out, dense, members=2, epochs=1, chunk=zoo_fixtures.CHUNK)
         assert twin.members_table["parent_id"].unique().to_list() == [0, 1]
         assert zoo_fixtures.same_bits(

@@ -89,7 +89,7 @@ def test_masks_load_into_torch_pruning(tmp_path_factory, tmp_path):
     write_trials(zoo, tmp_path, keep_masks=True)
     for position, name in enumerate(trial_names(zoo)):
         tensors = load_tensors(tmp_path / name / "checkpoint_000002" / "checkpoints")
-        module = network("mp", zoo.config.shape)
+        module = network("mp", known_network(zoo.config.shape))
         assert list(tensors) == list(module.state_dict())
         module.load_state_dict(tensors, strict=True)
         np.testing.assert_allclose(torch_logits(module), zoojax_logits(zoo, position, 2), atol=1e-5)

@@ -178,7 +178,7 @@ class Residual(Architecture):
 
 def test_groups_with_a_residual_connection():
     """One group may hold two axes of one parameter, and an axis the units at two positions."""
-    arch = Residual("residual", 4, 1, 2, ())
+    arch = Residual("residual", 4, 1, 2)
     params = random_params(arch, 7)
     orders, permuted = permuter(arch)(jax.random.key(1), params)
     assert arch.permuted_units() == (5,)
@@ -204,7 +204,7 @@ def test_architecture_without_permutations():
         def permutations(self) -> tuple[PermutationGroup, ...]:
             return ()
 
-    arch = Fixed("fixed", 4, 1, 2, ())
+    arch = Fixed("fixed", 4, 1, 2)
     params = random_params(arch, 8)
     assert draw_permutation(jax.random.key(0), arch) == ()
     assert zoo_fixtures.same_bits(permute(params, (), arch), params)
@@ -227,7 +227,7 @@ def test_axes_that_do_not_hold_the_units_are_refused(axis, named):
             return ((PermutedAxis("stem/bias", -1), axis),)
 
     with pytest.raises(ZoojaxError, match=named):
-        draw_permutation(jax.random.key(0), Mistaken("mistaken", 4, 1, 2, ()))
+        draw_permutation(jax.random.key(0), Mistaken("mistaken", 4, 1, 2))
 
 
 def random_tokens(seed: int) -> dict:

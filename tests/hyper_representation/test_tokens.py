@@ -141,7 +141,7 @@ class Normalized(Architecture):
 
 @pytest.mark.parametrize("kind", ["neuron", "chunk"])
 def test_layers_and_parameters_are_those_of_the_architecture(kind):
-    arch = Normalized("normalized", 4, 1, 2, ())
+    arch = Normalized("normalized", 4, 1, 2)
     tokenizer = Tokenizer(arch, kind, 10)
     assert [(g.name, g.count, g.width) for g in tokenizer.layers] == [
         *(("stem", 4, 9), ("norm", 4, 2), ("head", 2, 17)),

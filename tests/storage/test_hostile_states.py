@@ -27,7 +27,7 @@ def test_states_of_other_kinds_of_zoos(zoo_of_any_kind, tmp_path_factory):
     zoo = zoo_of_any_kind
     for make_other in zoo_fixtures.KINDS.values():
         source = make_other(tmp_path_factory)
-        if source.config.kind == zoo.config.kind:
+        if source.config.sparsifier == zoo.config.sparsifier:
             continue
         shutil.rmtree(zoo.path / "states" / "1")
         shutil.copytree(source.path / "states" / "1", zoo.path / "states" / "1")

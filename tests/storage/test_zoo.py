@@ -162,7 +162,7 @@ def test_reading_a_zoo(tmp_path_factory, kind):
     count = 9 if kind == "mp" else 3
     assert len(zoo) == count
     assert zoo.epochs == [0, 1, 2]
-    assert zoo.config.kind == kind
+    assert zoo.config.sparsifier.method == kind
     assert zoo.config.shape == small_cnn(1, 10)
     assert zoo.members["id"].to_list() == list(range(count))
     assert zoo.members["diverged_epoch"].null_count() == count

@@ -40,8 +40,8 @@ def num_pruned(ratio: float, sizes: dict[str, int], scope: str) -> dict[str, int
         ZoojaxError: If the ratio is not in [0, 1), or the scope is not one of SCOPES.
 
     Example:
-        >>> num_pruned(0.5, {"conv1": 200, "fc1": 100}, "layer")
-        {'conv1': 100, 'fc1': 50}
+        >>> num_pruned(0.5, {"first": 200, "second": 100}, "layer")
+        {'first': 100, 'second': 50}
     """
     if not (math.isfinite(ratio) and 0 <= ratio < 1):
         raise ZoojaxError(f"pruning ratio {ratio:g} is not in [0, 1)")

@@ -107,11 +107,6 @@ class ZooConfig:
         """Whether the zoo is dense: not a twin."""
         return isinstance(self.sparsifier, Dense)
 
-    @property
-    def kind(self) -> str:
-        """The sparsifier's method, such as "mp"; "dense" for a dense zoo."""
-        return self.sparsifier.method
-
     def to_json(self) -> dict[str, Any]:
         """Returns the content of zoo.json."""
         content = {

@@ -16,7 +16,7 @@ def sparsity(params: dict) -> dict[str, Array]:
         params: Parameters of one member.
 
     Returns:
-        {"sparsity": scalar, "sparsity_conv1": scalar, ...}, each in [0, 1].
+        {"sparsity": scalar, "sparsity_LAYER": scalar for each layer}, each in [0, 1].
     """
     weights = kernels(params)
     zeros = {
