@@ -7,6 +7,7 @@ import pytest
 
 from zoojax.cli import bench, main
 from zoojax.cli.parsing import parse
+from zoojax.cli.sparsify import Sparsify
 from zoojax.errors import ZoojaxError
 from zoojax.experiments.bench import device_scaling, member_scaling
 
@@ -17,7 +18,7 @@ MEMBERS = {
 
 
 def parsed(*words: str) -> bench.Bench:
-    return parse(main._Command, ["bench", *words], "zoojax", "")
+    return parse(main._commands(Sparsify), ["bench", *words], "zoojax", "")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_help_shows_only_the_new_spellings(capsys):
 
 def test_old_spellings_belong_to_bench():
     with pytest.raises(ZoojaxError, match="no option --growth"):
-        parse(main._Command, ["info", "zoo", "--growth"], "zoojax", "")
+        parse(main._commands(Sparsify), ["info", "zoo", "--growth"], "zoojax", "")
 
 
 def test_scaling_results(monkeypatch, capsys, tmp_path):
