@@ -91,9 +91,7 @@ def test_lines_of_docstrings_are_joined(run_cli):
 
 def test_options_of_all_commands():
     """Those that --help lists; suggestions are chosen among them."""
-    options = {
-        name: {option for option, _ in command_options(kind)} for name, kind in COMMANDS.items()
-    }
+    options = {name: set(dict(command_options(kind))) for name, kind in COMMANDS.items()}
     assert len(options) == 17
     assert {"--out", "--members", "--chunk", "--json", "--process-id"} <= options["train"]
     assert {"--where", "--parent", "--coordinator"} <= options["convert from-torch"]
@@ -101,9 +99,8 @@ def test_options_of_all_commands():
 
 
 def test_commands_with_tables_have_json():
-    without = {
-        name for name, kind in COMMANDS.items() if "--json" not in dict(command_options(kind))
-    }
+    options = {name: dict(command_options(kind)) for name, kind in COMMANDS.items()}
+    without = {name for name, known in options.items() if "--json" not in known}
     # These print only one or two lines.
     assert without == {"convert to-torch", "represent train"}
 

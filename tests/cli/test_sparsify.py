@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from tests.support import ROOT, interruptions, zoo_fixtures
@@ -242,3 +243,16 @@ def test_invalid_plugin(run_cli, monkeypatch, tmp_path_factory, command):
         zoo_fixtures.environment(tmp_path_factory), "ZOOJAX_PLUGINS", "no.such, other"
     )
     zoo_fixtures.assert_refused(run_cli(command), "no.such cannot be imported")
+
+
+def test_analysis_in_a_new_process(tmp_path_factory, tmp_path):
+    """With its page, next to a twin of another sparsifier."""
+    zoos = [zoo_fixtures.dense(tmp_path_factory).path, trained(tmp_path_factory)]
+    zoos.append(zoo_fixtures.pruned(tmp_path_factory).path)
+    words = ("analyze", *zoos, "--quiet", "--out", tmp_path / "analysis", "--plugin", MODULE)
+    done = zoo_fixtures.cli_process(tmp_path_factory, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "moving mask, 90%" in done.stdout and "magnitude pruning, 90%" in done.stdout
+    assert "moving mask" in (tmp_path / "analysis/report.html").read_text()
+    agreement = pl.read_parquet(tmp_path / "analysis/tables/agreement.parquet")
+    assert {"mm", "mp"} == set(agreement["method"])

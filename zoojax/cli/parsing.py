@@ -178,10 +178,12 @@ def _message(event: Any, name: str, command_type: Any, words: list[str]) -> str 
 
 def _unknown_word(tokens: list[str], name: str, command_type: Any) -> str:
     """Names the first word that a command does not know, and the most similar one it knows."""
+    subcommands = list(_subcommands(command_type))
     options = [token for token in tokens if token.startswith("-")]
+    if subcommands and not tokens[0].startswith("-"):
+        options = []  # They are those of an unknown command.
     token = (options or tokens)[0].partition("=")[0]
     word = printable(token, 80)
-    subcommands = list(_subcommands(command_type))
     if not options and not subcommands:
         return f"{name} takes no further argument '{word}'"
     known = subcommands
@@ -189,11 +191,8 @@ def _unknown_word(tokens: list[str], name: str, command_type: Any) -> str:
         global_options = ("--plugin",)
         if not dataclasses.is_dataclass(command_type):
             global_options = ("--plugin", "--version")
-        known = [
-            "--help",
-            *global_options,
-            *(option for option, _ in command_options(command_type)),
-        ]
+        own = [option for option, _ in command_options(command_type)]
+        known = ["--help", *global_options, *own]
     near = difflib.get_close_matches(token.replace("_", "-"), known, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     return f"{name} has no {'option' if options else 'command'} {word}{hint}"
