@@ -202,8 +202,9 @@ def initial_variables(shape: Architecture, inits: list[str], seeds: list[int]) -
 
 
 def _initial_states(shape: Architecture, members: pl.DataFrame) -> StateParts:
-    collections = initial_variables(shape, members["init"].to_list(), members["seed"].to_list())
-    return StateParts({"params": collections.pop("params")}, {}, collections)
+    variables = initial_variables(shape, members["init"].to_list(), members["seed"].to_list())
+    collections = {name: tree for name, tree in variables.items() if name != "params"}
+    return StateParts({"params": variables["params"]}, {}, collections)
 
 
 @functools.cache

@@ -37,6 +37,10 @@ class Train:
     first_seed: Annotated[int, option("SEED")] = 1
     """Lowest seed of the members."""
 
+    architecture: Annotated[str | None, option("NAME")] = None
+    """Another architecture than the preset's: "small", "large", or one that a --plugin
+    registers. Images are resized to its input size."""
+
     data: Annotated[str | None, option("IMAGES")] = None
     """Another image set than the preset's: a name, or the path of an .npz file.
     It is resized and normalized like the preset's."""
@@ -95,7 +99,12 @@ class Train:
 
     def _settings(self, chosen: "Preset") -> "Preset":
         """Returns the preset with the changes of this command's options."""
+        from zoojax.architectures.registry import architecture
+
         grid, spec = chosen.grid, chosen.data
+        name = chosen.architecture if self.architecture is None else self.architecture
+        if name != chosen.architecture:
+            spec = replace(spec, size=architecture(name, spec.channels).size)
         if self.members is not None:
             grid = replace(grid, seeds=self.members)
         if self.learning_rate is not None:
@@ -105,10 +114,11 @@ class Train:
         if self.data is not None and self.data != spec.name:
             # An absolute path, so that the images are found from any folder.
             is_file = self.data.endswith(".npz")
-            name = str(expand_user(self.data).resolve()) if is_file else self.data
-            spec = replace(spec, name=name, train=None, val=None, crop=False)
+            images = str(expand_user(self.data).resolve()) if is_file else self.data
+            spec = replace(spec, name=images, train=None, val=None, crop=False)
         return replace(
             chosen,
+            architecture=name,
             grid=grid,
             data=spec,
             epochs=chosen.epochs if self.epochs is None else self.epochs,

@@ -1,0 +1,62 @@
+"""An MLP with three hidden layers in a nested module, as a user of zoojax would write it."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import flax.linen as nn
+
+from zoojax.architectures.base import Architecture, PermutedAxis
+from zoojax.architectures.layers import ACTIVATIONS, INITS, PLAIN, Layers
+from zoojax.architectures.registry import register_architecture
+
+
+class Hidden(nn.Module):
+    widths: tuple[int, ...]
+    activation: str
+    init_scheme: str
+    layers: Layers
+
+    @nn.compact
+    def __call__(self, x, noise):
+        for i, width in enumerate(self.widths):
+            source = None if noise is None else noise.at(i)
+            dense = self.layers.dense(width, INITS[self.init_scheme], name=f"dense{i}")
+            x = ACTIVATIONS[self.activation](dense(x, source))
+        return x
+
+
+class MLPModule(nn.Module):
+    arch: "MLP"
+    activation: str
+    init_scheme: str
+    layers: Layers
+
+    @nn.compact
+    def __call__(self, images, noise=None, dropout_rate=None, *, train=False, mask=None):
+        hidden = Hidden(self.arch.hidden, self.activation, self.init_scheme, self.layers)
+        x = hidden(images.reshape(len(images), -1), noise)
+        source = None if noise is None else noise.at(len(self.arch.hidden))
+        head = self.layers.dense(self.arch.classes, INITS[self.init_scheme], name="head")
+        return head(x, source)
+
+
+@dataclass(frozen=True)
+class MLP(Architecture):
+    hidden: tuple[int, ...] = (16, 12, 8)
+
+    def module(self, activation, init, layers=PLAIN):
+        return MLPModule(self, activation, init, layers)
+
+    @property
+    def permutations(self):
+        paths = [f"Hidden_0/dense{i}" for i in range(len(self.hidden))] + ["head"]
+        axes = [(("kernel", -1), ("bias", -1)), (("kernel", -2),)]
+        return tuple(
+            tuple(
+                PermutedAxis(f"{p}/{n}", i) for p, a in zip(pair, axes, strict=True) for n, i in a
+            )
+            for pair in pairwise(paths)
+        )
+
+
+register_architecture("mlp", lambda c, n: MLP("mlp", 28, c, n))

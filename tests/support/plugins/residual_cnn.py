@@ -1,0 +1,59 @@
+"""A residual CNN with batch normalization, as a user of zoojax would write it."""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from zoojax.architectures.base import Architecture, PermutedAxis
+from zoojax.architectures.layers import ACTIVATIONS, INITS, PLAIN, ConvSpec, Layers
+from zoojax.architectures.registry import register_architecture
+from zoojax.ops import max_pool
+
+
+class ResidualModule(nn.Module):
+    arch: "ResidualCNN"
+    activation: str
+    init_scheme: str
+    layers: Layers
+
+    @nn.compact
+    def __call__(self, images, noise=None, dropout_rate=None, *, train=False, mask=None):
+        activation, init = ACTIVATIONS[self.activation], INITS[self.init_scheme]
+
+        def layer_noise(index):
+            return None if noise is None else noise.at(index)
+
+        def conv(x, index, name, pool=1):
+            spec = ConvSpec(self.arch.features, kernel=3, pool=pool, dropout=False)
+            padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+            y = max_pool(self.layers.conv(spec, init, name=name)(padded, layer_noise(index)))
+            valid = None if mask is None else mask[:, None, None, None]
+            norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, name=f"{name}_norm")
+            return activation(norm(y, mask=valid))
+
+        x = conv(images, 0, "stem", pool=4)
+        x = x + conv(x, 1, "block")
+        return self.layers.dense(self.arch.classes, init, name="head")(
+            x.mean((1, 2)), layer_noise(2)
+        )
+
+
+@dataclass(frozen=True)
+class ResidualCNN(Architecture):
+    features: int = 6
+
+    def module(self, activation, init, layers=PLAIN):
+        return ResidualModule(self, activation, init, layers)
+
+    @property
+    def permutations(self):
+        # The residual connection ties the channels of both convolutions.
+        outputs = [f"{n}/{leaf}" for n in ("stem", "block") for leaf in ("kernel", "bias")]
+        outputs += [f"{n}_norm/{leaf}" for n in ("stem", "block") for leaf in ("scale", "bias")]
+        inputs = ("block/kernel", "head/kernel")
+        axes = [(path, -1) for path in outputs] + [(path, -2) for path in inputs]
+        return (tuple(PermutedAxis(*axis) for axis in axes),)
+
+
+register_architecture("residual_cnn", lambda c, n: ResidualCNN("residual_cnn", 28, c, n))
