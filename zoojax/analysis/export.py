@@ -23,6 +23,7 @@ _PAPER_TABLES = ("table1_agreement", "table2_correlation")
 _PREFIXES = (
     *("table5_", "table6_", "table7_layers_", "table8_layers_"),
     *("agreement_", "representation_"),
+    PREFIX,
 )
 _NAMES = {"test_acc": "Accuracy", "ggap": "GGap", "sparsity": "Sparsity", "agreement": "Agreement"}
 # Last columns of Tables 7 and 8.

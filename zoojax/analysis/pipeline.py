@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from zoojax.analysis.added_tables import added_tables
 from zoojax.analysis.agreement_tables import REFERENCE_SPARSITY, add_agreement, parent_epochs
 from zoojax.analysis.method_comparison import compare_methods, compare_pairs, crossover
 from zoojax.analysis.notes import add_notes
@@ -85,6 +86,9 @@ def analyze(
     add_agreement(analysis, data_dir, report_step)
     if analysis.twins:
         analysis.tables["paper"] = compare_with_paper(analysis)
+    for added in added_tables():
+        report_step(added.title)
+        analysis.tables[added.key] = added.compute(analysis)
     add_notes(analysis)
     analysis.tables = {name: table for name, table in analysis.tables.items() if len(table)}
     return analysis

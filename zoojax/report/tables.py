@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 
 from zoojax.analysis import Analysis
+from zoojax.analysis.added_tables import added_tables
 from zoojax.analysis.results import Method
 from zoojax.text import printable
 
@@ -142,11 +143,17 @@ def number(value: Any) -> Any:
 
 def tables(analysis: Analysis) -> list[dict[str, Any]]:
     """The tables of an analysis, in the order of the page."""
-    return [_table(analysis, name) for name in _DESCRIPTIONS if len(analysis.tables.get(name, ()))]
+    return [
+        _table(analysis, name) for name in _descriptions() if len(analysis.tables.get(name, ()))
+    ]
+
+
+def _descriptions() -> dict[str, tuple[str, str]]:
+    return _DESCRIPTIONS | {each.key: (each.title, each.about) for each in added_tables()}
 
 
 def _table(analysis: Analysis, name: str) -> dict[str, Any]:
-    table, (title, about) = analysis.tables[name], _DESCRIPTIONS[name]
+    table, (title, about) = analysis.tables[name], _descriptions()[name]
     if name in _PAIRED:
         about = about.format(**_pair_names(analysis))
     if name == "friendliness" and len(table) > _MAX_ROWS:
@@ -157,7 +164,8 @@ def _table(analysis: Analysis, name: str) -> dict[str, Any]:
     empty = [c for c in ("ratio", "other_ratio") if c in table.columns and _is_empty(table[c])]
     table = table.drop(empty)
     result = {"name": name, "title": title, "about": about, "rows": len(table)}
-    result["columns"] = _columns(table, analysis.methods)
+    fractions = {n for each in added_tables() if each.key == name for n in each.fractions}
+    result["columns"] = _columns(table, analysis.methods, fractions)
     if name == _PAPER:
         exceeds = (pl.col("difference").abs() > pl.col("paper_std")).fill_null(False)
         result["shaded"] = {
@@ -187,7 +195,9 @@ def _is_empty(column: pl.Series) -> bool:
     return column.null_count() == len(column)
 
 
-def _columns(table: pl.DataFrame, methods: list[Method]) -> list[dict[str, Any]]:
+def _columns(
+    table: pl.DataFrame, methods: list[Method], fractions: set[str]
+) -> list[dict[str, Any]]:
     """Columns; standard deviations and interval ends are merged into the column they belong to."""
     names, result = table.columns, []
     labels = {method.acc_column: f"{method.short} accuracy" for method in methods}
@@ -198,7 +208,7 @@ def _columns(table: pl.DataFrame, methods: list[Method]) -> list[dict[str, Any]]
             continue
         stem = name.removesuffix("_mean")
         column: dict[str, Any] = {"name": stem, "label": labels.get(stem) or _label(stem)}
-        column |= {"kind": _kind(table, stem), "values": _values(table[name], short)}
+        column |= {"kind": _kind(table, stem, fractions), "values": _values(table[name], short)}
         for spread in (f"{stem}_std", "std" if name == "mean" else ""):
             if spread in after:
                 column["spread"] = _values(table[spread], short)
@@ -225,12 +235,17 @@ def _label(name: str) -> str:
     return _LABELS.get(name) or name.replace("_", " ")
 
 
-def _kind(table: pl.DataFrame, name: str) -> str:
+def _kind(table: pl.DataFrame, name: str, fractions: set[str]) -> str:
     """How the page formats a column: "text", "whole", "share", "plain", or one of `_KINDS`."""
     dtype = table.schema.get(name)
     if dtype is not None and not dtype.is_numeric():
         return "text"
     if dtype is not None and dtype.is_integer():
         return "whole"
-    fraction = name in _FRACTIONS or name.endswith("_acc") or name.startswith("sparsity")
+    fraction = (
+        name in fractions
+        or name in _FRACTIONS
+        or name.endswith("_acc")
+        or name.startswith("sparsity")
+    )
     return _KINDS.get(name, "share" if fraction else "plain")
