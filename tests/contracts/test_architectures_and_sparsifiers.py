@@ -10,27 +10,29 @@ import numpy as np
 import pytest
 
 from tests.support import zoo_fixtures
-from tests.support.plugins import mlp, moving_mask, residual_cnn  # noqa: F401
 from zoojax import Grid, Sparsifier, Zoo, open_zoo, sparsify, train_zoo
+from zoojax.architectures import registry as architecture_registry
 from zoojax.architectures.base import init_variables, logits
 from zoojax.architectures.parameters import kernels
 from zoojax.architectures.registry import architecture, architectures
 from zoojax.datasets import loading
 from zoojax.hyper_representation.augmentation import draw_permutation, permute
 from zoojax.runtime import population
+from zoojax.sparsifiers import registry as sparsifier_registry
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.registry import sparsifiers
 from zoojax.training import inference
 from zoojax.training.trainer import Progress
 
-# The large CNN takes images of another size; its contract is that of the small one.
+# Registered architectures and sparsifiers, and those of a user (`plugins`). The large CNN takes
+# images of another size; its contract is that of the small one.
 ARCHITECTURES = [
     pytest.param(name, marks=pytest.mark.slow if name == "large" else ())
-    for name in architectures()
+    for name in (*architectures(), "mlp", "residual_cnn")
 ]
-SPARSIFIERS = [kind for kind in sparsifiers().values() if kind is not Dense]
+SPARSIFIERS = [name for name in sparsifiers() if name != Dense.name] + ["moving_mask"]
 by_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
-by_sparsifier = pytest.mark.parametrize("kind", SPARSIFIERS, ids=lambda kind: kind.name)
+by_sparsifier = pytest.mark.parametrize("sparsifier", SPARSIFIERS)
 GRID = Grid(inits=("kaiming_uniform",), learning_rates=(1e-2,), seeds=2)
 OPTIONS = {"epochs": 2, "chunk": 2}
 
@@ -44,9 +46,26 @@ def after_one_epoch(progress: Progress) -> None:
         raise Interruption
 
 
-def options_of(kind: type[Sparsifier]) -> Sparsifier:
+@pytest.fixture(autouse=True)
+def plugins(monkeypatch):
+    """Registers the architectures and sparsifiers of a user, for one test."""
+    known = dict(architecture_registry._registered)
+    monkeypatch.setattr(architecture_registry, "_registered", known)
+    monkeypatch.setattr(sparsifier_registry, "_registered", dict(sparsifiers()))
+    # Importing the modules registers them only once in a process.
+    from tests.support.plugins.mlp import MLP
+    from tests.support.plugins.moving_mask import MovingMask
+    from tests.support.plugins.residual_cnn import ResidualCNN
+
+    for name, kind in (("mlp", MLP), ("residual_cnn", ResidualCNN)):
+        known[name] = functools.partial(kind, name, 28)
+    sparsifier_registry.register_sparsifier(MovingMask)
+
+
+def options_of(name: str) -> Sparsifier:
     """A sparsifier with few values of its per-member options."""
-    return kind(**{name: (0.5, 0.9) for name in kind.per_member})
+    kind = sparsifiers()[name]
+    return kind(**{option: (0.5, 0.9) for option in kind.per_member})
 
 
 def train(factory, out, name: str, **changes) -> Zoo:
@@ -64,12 +83,12 @@ def _dense(factory, name: str) -> Zoo:
     return _zoos[key]
 
 
-def _twin(factory, name: str, kind: type[Sparsifier]) -> Zoo:
-    key = factory.getbasetemp(), name, kind
+def _twin(factory, name: str, sparsifier: str) -> Zoo:
+    key = factory.getbasetemp(), name, sparsifier
     if key not in _zoos:
         parent = _dense(factory, name)
-        out = parent.path.with_name(f"{name}-{kind.name}")
-        _zoos[key] = sparsify(parent, options_of(kind), out, **OPTIONS)
+        out = parent.path.with_name(f"{name}-{sparsifier}")
+        _zoos[key] = sparsify(parent, options_of(sparsifier), out, **OPTIONS)
     return _zoos[key]
 
 
@@ -121,10 +140,10 @@ def test_members_depend_on_their_seeds_alone(tmp_path_factory, tmp_path, name):
 
 @by_architecture
 @by_sparsifier
-def test_twins(tmp_path_factory, name, kind):
-    twin = _twin(tmp_path_factory, name, kind)
+def test_twins(tmp_path_factory, name, sparsifier):
+    twin = _twin(tmp_path_factory, name, sparsifier)
     parent, start = _dense(tmp_path_factory, name), twin.state(0)
-    assert twin.config.sparsifier == options_of(kind).shared()
+    assert twin.config.sparsifier == options_of(sparsifier).shared()
     rows = parent.row_indices(twin.members_table["parent_id"])
     if "mask" not in start:
         expected = population.take(parent.params(), rows)
@@ -138,20 +157,20 @@ def test_twins(tmp_path_factory, name, kind):
         for layer, w in weights.items():
             fraction = (w == 0).reshape(len(twin), -1).mean(1)
             np.testing.assert_allclose(metrics[f"sparsity_{layer}"], fraction, atol=1e-6)
-        if kind.sweep == "ratio":
+        if twin.config.sparsifier.sweep == "ratio":
             # Sparsifiers prune whole weights, some of them the same number in each layer.
             assert np.abs(zeros / count - twin.members_table["ratio"].to_numpy()).max() < 0.02
 
 
 @by_architecture
 @by_sparsifier
-def test_interrupted_twin_resumes_with_the_same_bits(tmp_path_factory, tmp_path, name, kind):
+def test_interrupted_twin_resumes_with_the_same_bits(tmp_path_factory, tmp_path, name, sparsifier):
     parent = _dense(tmp_path_factory, name)
 
     def create(out, **changes) -> Zoo:
-        return sparsify(parent, options_of(kind), out, **OPTIONS, **changes)
+        return sparsify(parent, options_of(sparsifier), out, **OPTIONS, **changes)
 
-    assert_resumes(tmp_path / "twin", create, _twin(tmp_path_factory, name, kind))
+    assert_resumes(tmp_path / "twin", create, _twin(tmp_path_factory, name, sparsifier))
 
 
 @by_architecture
@@ -171,8 +190,3 @@ def test_permutations_do_not_change_logits(name):
         lambda a, b: not np.array_equal(a, b), permuted["params"], variables["params"]
     )
     assert any(jax.tree.leaves(changed))
-
-
-def test_registered_by_users():
-    assert {"mlp", "residual_cnn"} <= set(architectures())
-    assert "moving_mask" in sparsifiers()

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from zoojax.analysis import paper
+from zoojax.analysis.added_tables import PREFIX
 from zoojax.analysis.pairing import last_epoch
 from zoojax.analysis.results import TABLES, Analysis, Method
 from zoojax.filesystem.atomic import atomic_write, make_folder, os_errors, write_table
