@@ -7,3 +7,7 @@ class ZoojaxError(Exception):
     The command line prints the message and exits with status 2. Any other exception is a bug
     in zoojax.
     """
+
+
+class UnregisteredError(ZoojaxError):
+    """An architecture or a sparsifier is not registered, such as one of another user."""

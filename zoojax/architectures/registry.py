@@ -8,7 +8,7 @@ from typing import SupportsIndex, cast
 
 from zoojax.architectures.base import Architecture, checked_architecture
 from zoojax.architectures.cnn import large_cnn, small_cnn
-from zoojax.errors import ZoojaxError
+from zoojax.errors import UnregisteredError, ZoojaxError
 from zoojax.text import printable
 
 # Predicted classes are stored as 16-bit integers.
@@ -58,15 +58,18 @@ def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
         classes: Number of classes, 1 to MAX_CLASSES.
 
     Raises:
-        ZoojaxError: If the name is unknown, or a number is out of range.
+        UnregisteredError: If the name is unknown.
+        ZoojaxError: If a number is out of range.
 
     Example:
         >>> architecture("small", channels=1).image_shape
         (28, 28, 1)
     """
     if name not in _registered:
-        raise ZoojaxError(
-            f"no architecture named '{printable(name)}'; there are: {', '.join(_registered)}"
+        raise UnregisteredError(
+            f"no architecture named '{printable(name, 60)}'; there are: {', '.join(_registered)}. "
+            "For another one, import the module that registers it, or name that module with "
+            "--plugin"
         )
     channels = _checked_int("channels", channels, MAX_CHANNELS)
     classes = _checked_int("classes", classes, MAX_CLASSES)

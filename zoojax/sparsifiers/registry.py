@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from zoojax.errors import ZoojaxError
+from zoojax.errors import UnregisteredError, ZoojaxError
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
@@ -110,13 +110,13 @@ def sparsifier_from_json(content: Any) -> Sparsifier:
 
     Raises:
         ValueError: If the content is malformed, or an option is unknown, missing or invalid.
-        ZoojaxError: If no sparsifier of that name is registered.
+        UnregisteredError: If no sparsifier of that name is registered.
     """
     if not (isinstance(content, dict) and isinstance(content.get("name"), str)):
         raise ValueError("sparsifier: not an object with a name")
     name = content["name"]
     if name not in _registered:
-        raise ZoojaxError(
+        raise UnregisteredError(
             f"no sparsifier named '{printable(name, 60)}' is registered; "
             "import the module that registers it, or name the module with --plugin"
         )

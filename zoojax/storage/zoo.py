@@ -22,7 +22,7 @@ import polars as pl
 
 from zoojax.architectures.parameters import masked
 from zoojax.deprecation import RenamedAttribute
-from zoojax.errors import ZoojaxError
+from zoojax.errors import UnregisteredError, ZoojaxError
 from zoojax.filesystem.paths import expand_user
 from zoojax.filesystem.reading import (
     NotFoundError,
@@ -311,6 +311,8 @@ def open_zoo(path: str | Path) -> Zoo:
         )
     try:
         config = ZooConfig.from_json(content)
+    except UnregisteredError as error:
+        raise UnregisteredError(f"{file}: {error}") from error
     except (ValueError, ZoojaxError) as error:
         raise ZoojaxError(f"{file} is damaged: {printable(error)}") from error
     zoo = Zoo(path, config)

@@ -50,11 +50,9 @@ class MLP(Architecture):
     @property
     def permutations(self):
         paths = [f"Hidden_0/dense{i}" for i in range(len(self.hidden))] + ["head"]
-        axes = [(("kernel", -1), ("bias", -1)), (("kernel", -2),)]
+        places = (0, "kernel", -1), (0, "bias", -1), (1, "kernel", -2)
         return tuple(
-            tuple(
-                PermutedAxis(f"{p}/{n}", i) for p, a in zip(pair, axes, strict=True) for n, i in a
-            )
+            tuple(PermutedAxis(f"{pair[i]}/{leaf}", axis) for i, leaf, axis in places)
             for pair in pairwise(paths)
         )
 
