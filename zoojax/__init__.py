@@ -15,6 +15,8 @@ from zoojax.errors import ZoojaxError
 if TYPE_CHECKING:
     from zoojax.api.dense import train_zoo
     from zoojax.api.twins import prune_zoo, sparsify, train_variational_dropout
+    from zoojax.architectures.base import Architecture
+    from zoojax.architectures.registry import register_architecture
     from zoojax.datasets.specs import DataSpec
     from zoojax.sparsifiers.base import Sparsifier
     from zoojax.sparsifiers.magnitude import MagnitudePruning
@@ -25,12 +27,14 @@ if TYPE_CHECKING:
 
 # Imported on first use: a command's --help should not wait for JAX.
 _PUBLIC = {
+    "Architecture": "architectures.base",
     "DataSpec": "datasets.loading",
     "Grid": "training.hyperparameters",
     "MagnitudePruning": "sparsifiers.magnitude",
     "Sparsifier": "sparsifiers.base",
     "VariationalDropout": "sparsifiers.variational_dropout",
     "Zoo": "storage.zoo",
+    "register_architecture": "architectures.registry",
     "register_sparsifier": "sparsifiers.registry",
     "sparsify": "api.twins",
     "train_zoo": "api.dense",
@@ -45,6 +49,7 @@ _RENAMED = {
 }
 
 __all__ = [
+    "Architecture",
     "DataSpec",
     "Grid",
     "MagnitudePruning",
@@ -54,6 +59,7 @@ __all__ = [
     "ZoojaxError",
     "open_zoo",
     "prune_zoo",
+    "register_architecture",
     "register_sparsifier",
     "sparsify",
     "train_variational_dropout",
