@@ -222,8 +222,9 @@ def _plain_loss(shape: CNNArchitecture) -> "engine.MemberLoss":
             )
             x = x + jnp.broadcast_to(layer["bias"], x.shape)
             x = jnp.tanh(jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID"))
-        x = x.reshape(x.shape[0], -1) @ params["fc1"]["kernel"] + params["fc1"]["bias"][None]
-        x = jnp.tanh(x) @ params["fc2"]["kernel"] + params["fc2"]["bias"][None]
+        hidden, head = (params[layer] for layer in shape.layers[-2:])
+        x = x.reshape(x.shape[0], -1) @ hidden["kernel"] + hidden["bias"][None]
+        x = jnp.tanh(x) @ head["kernel"] + head["bias"][None]
         correct = (jnp.argmax(x, axis=-1) == batch.labels) * batch.weights
         return engine.cross_entropy(x, batch), (jnp.sum(correct), collections)
 

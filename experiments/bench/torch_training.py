@@ -138,7 +138,7 @@ def training_step(
     ]
 
     def loss(weights: Tree, alphas: Tree) -> Tensor:
-        size = len(weights["fc1"]["kernel"])
+        size = len(next(iter(weights.values()))["kernel"])
         twice = [
             {
                 layer: {n: torch.cat([x, x]) for n, x in leaves.items()}

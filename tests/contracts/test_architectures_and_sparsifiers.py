@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,7 @@ SPARSIFIERS = [name for name in sparsifiers() if name != Dense.name] + ["moving_
 by_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 by_sparsifier = pytest.mark.parametrize("sparsifier", SPARSIFIERS)
 GRID = Grid(inits=("kaiming_uniform",), learning_rates=(1e-2,), seeds=2)
-OPTIONS = {"epochs": 2, "chunk": 2}
+OPTIONS: dict[str, Any] = {"epochs": 2, "chunk": 2}
 
 
 class Interruption(Exception):

@@ -214,7 +214,7 @@ def train_variational_dropout(
 
     Example:
         >>> twin = train_variational_dropout("zoos/usps-vd", zoo)
-        >>> twin.sparse_params()["fc1"]["kernel"]  # Zero if pruned.
+        >>> twin.sparse_params()  # Pruned weights are zero.
     """
     return sparsify(
         parent,

@@ -195,7 +195,7 @@ def _mismatch(saved: dict[str, Any], like: dict[str, Any], optional: dict[str, A
 
 
 def _leaf_types(tree: Any) -> dict[str, str]:
-    """Dtype and shape of each array, by its path (for example params/conv1/kernel)."""
+    """Dtype and shape of each array, by its path (for example params/LAYER/kernel)."""
     return {
         "/".join(str(getattr(key, "key", key)) for key in path): (
             f"{np.dtype(leaf.dtype)} {list(leaf.shape)}"

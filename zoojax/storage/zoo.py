@@ -184,7 +184,7 @@ class Zoo:
             epoch: Epoch to read; None for the newest.
 
         Returns:
-            {"conv1": {"kernel": [members, ...], "bias": [members, features]}, ...}.
+            {layer: {"kernel": [members, ...], "bias": [members, features]}}.
 
         Raises:
             ZoojaxError: If there is no such epoch, or its files are damaged.
@@ -287,8 +287,7 @@ def open_zoo(path: str | Path) -> Zoo:
     Example:
         >>> zoo = zoojax.open_zoo("zoos/usps")
         >>> zoo.metrics.group_by("epoch").agg(pl.col("test_acc").mean())
-        >>> zoo.params(50)["conv1"]["kernel"].shape
-        (64, 5, 5, 1, 8)
+        >>> {layer: leaves["kernel"].shape for layer, leaves in zoo.params(50).items()}
 
     Raises:
         ZoojaxError: If the folder is not a zoo, has a newer schema, or is damaged.
