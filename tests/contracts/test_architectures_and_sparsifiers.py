@@ -108,6 +108,7 @@ def test_training_saving_and_evaluation(tmp_path_factory, name):
     moved = jax.tree.map(lambda a, b: (a != b).any(), before, after)
     assert all(jax.tree.leaves(moved))
     assert zoo.metrics["finite"].all()
+    assert zoo.config.data is not None
     images = loading.load(zoo.config.data)
     measured = inference.evaluate(zoo, images)
     saved = zoo.metrics.filter(epoch=2)
@@ -131,6 +132,7 @@ def test_members_depend_on_their_seeds_alone(tmp_path_factory, tmp_path, name):
     whole = _dense(tmp_path_factory, name)
     grid = dataclasses.replace(GRID, seeds=1)
     spec = whole.config.data
+    assert spec is not None
     alone = train_zoo(tmp_path / "zoo", name, grid, name, spec, first_seed=2, **OPTIONS)
     expected = population.take(whole.state(1), np.s_[1:])
     for (path, a), b in zip(
