@@ -5,13 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from zoojax.architectures.cnn import CNNArchitecture, large_cnn, small_cnn
 from zoojax.errors import ZoojaxError
 
 if TYPE_CHECKING:
     import numpy as np
     from jax import Array
 
+    from zoojax.architectures.cnn import CNNArchitecture
     from zoojax.sparsifiers.base import Sparsifier
     from zoojax.training import engine, loop
 
@@ -39,8 +39,10 @@ class Case:
     batch_size: int
 
     @property
-    def shape(self) -> CNNArchitecture:
+    def shape(self) -> "CNNArchitecture":
         """The architecture of the members."""
+        from zoojax.architectures.cnn import large_cnn, small_cnn
+
         return small_cnn(1, 10) if self.architecture == "small" else large_cnn(3, 10)
 
     @property
@@ -74,7 +76,7 @@ class Case:
         return isinstance(self.sparsifier, VariationalDropout)
 
 
-def images(shape: CNNArchitecture) -> "tuple[np.ndarray, np.ndarray]":
+def images(shape: "CNNArchitecture") -> "tuple[np.ndarray, np.ndarray]":
     """Generates synthetic images [1000, size, size, channels] and labels [1000]."""
     import numpy as np
 
@@ -204,7 +206,7 @@ def _evaluation(case: Case, name: str) -> Callable:
     return one
 
 
-def _plain_loss(shape: CNNArchitecture) -> "engine.MemberLoss":
+def _plain_loss(shape: "CNNArchitecture") -> "engine.MemberLoss":
     """Creates the loss of one member in plain JAX: lax.conv and reduce_window."""
     import jax
     import jax.numpy as jnp

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from zoojax.architectures.base import Architecture
 from zoojax.errors import ZoojaxError
 from zoojax.experiments.bench import torch_worker
 from zoojax.experiments.bench.members import Case, Measure
 
 if TYPE_CHECKING:
+    from zoojax.architectures.base import Architecture
     from zoojax.hyper_representation.codec import Codec
     from zoojax.hyper_representation.settings import Settings
 
@@ -76,7 +76,7 @@ def _settings() -> "Settings":
     return SMALL
 
 
-def _variational(shape: Architecture) -> dict[str, tuple[str, ...]]:
+def _variational(shape: "Architecture") -> dict[str, tuple[str, ...]]:
     """Lists the leaves with a log alpha, by layer, in twins of the variant "released"."""
     return {
         layer: ("kernel", "bias") if layer.startswith("conv") else ("kernel",)
@@ -84,7 +84,7 @@ def _variational(shape: Architecture) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _codec(shape: Architecture, settings: "Settings") -> "Codec":
+def _codec(shape: "Architecture", settings: "Settings") -> "Codec":
     from zoojax.hyper_representation.codec import Codec
     from zoojax.hyper_representation.dataset import Normalization
 
@@ -92,7 +92,7 @@ def _codec(shape: Architecture, settings: "Settings") -> "Codec":
     return Codec(settings, shape, plain, _variational(shape))
 
 
-def program(shape: Architecture, settings: "Settings", seconds: float) -> Measure:
+def program(shape: "Architecture", settings: "Settings", seconds: float) -> Measure:
     """Compiles and warms up training epochs on synthetic states.
 
     Returns:
@@ -138,7 +138,7 @@ def flops(case: Case) -> int:
     return _flops(case.shape, _settings())
 
 
-def _flops(shape: Architecture, settings: "Settings") -> int:
+def _flops(shape: "Architecture", settings: "Settings") -> int:
     """Counts the operations of two encoded views and one decoded view.
 
     Each product has a forward pass and two gradients, except the embedding of tokens, which

@@ -16,6 +16,7 @@ from zoojax.architectures import cnn, layers
 from zoojax.architectures.base import init_params
 from zoojax.architectures.base import logits as member_logits
 from zoojax.architectures.cnn import CNN, CNNArchitecture, large_cnn, small_cnn
+from zoojax.architectures.registry import architecture
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population
 
@@ -58,7 +59,7 @@ def test_logits_match_torch(name, channels):
 
 def test_unknown_names_list_the_known_ones():
     with pytest.raises(ZoojaxError, match="no architecture named 'tiny'; there are: small, large"):
-        cnn_of("tiny", 1)
+        architecture("tiny", 1)
     with pytest.raises(ZoojaxError, match="no initialization named 'zeros'; there are: uniform,"):
         init_params(small_cnn(1, 10), "zeros", 0)
 

@@ -19,8 +19,6 @@ from zoojax.sparsifiers import registry
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.storage import zoo_images
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
-
 
 @dataclass(frozen=True)
 class GaussianDropout(Sparsifier):

@@ -198,7 +198,10 @@ def test_kl_matches_float64(layer, clip):
         alpha = np.clip(log_sigma2 - np.log(weight**2), -clip, clip)
         sigmoid = 1 / (1 + np.exp(-(1.8732 + 1.48695 * alpha)))
         expected = -np.sum(0.63576 * sigmoid - 0.5 * np.log1p(np.exp(-alpha)) - 0.63576)
-        actual = float(kl(*one_layer(layer, weight, log_sigma2)))
+        # The rank of the kernel tells convolutions from fully connected layers.
+        shape = (1, 1, 1, 500) if layer == "conv2" else (1, 500)
+        member = one_layer(layer, weight.reshape(shape), log_sigma2.reshape(shape))
+        actual = float(kl(*member))
         assert actual == pytest.approx(expected, rel=1e-5)
 
 
