@@ -31,7 +31,7 @@ def test_pairwise_agreement_by_counting(members, others, images, classes):
     np.testing.assert_allclose(analysis.pairwise(one, other), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["dense", "mp", "vd"])
+@pytest.mark.parametrize("kind", [pytest.param("dense", marks=pytest.mark.slow), "mp", "vd"])
 def test_predictions_are_the_argmax_of_the_logits(tmp_path_factory, kind):
     zoo = zoo_fixtures.KINDS[kind](tmp_path_factory)
     images = jnp.asarray(zoo_images.load_images(zoo, None).test.images)

@@ -31,7 +31,7 @@ def test_output_folder_is_checked_before_training(tmp_path_factory, tmp_path):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["analysis"]
 
 
-@pytest.mark.parametrize("missing", ["vd", "analysis"])
+@pytest.mark.parametrize("missing", ["vd", pytest.param("analysis", marks=pytest.mark.slow)])
 def test_rerun_resumes_and_gives_the_same_tables(tmp_path_factory, tmp_path, missing):
     """Completed zoos are left alone, missing parts are created."""
     complete = reproduced(tmp_path_factory)

@@ -109,7 +109,13 @@ def measured(reference, data_dir, kind):
 
 # Also on validation images: the split is that of the original, image for image.
 @pytest.mark.parametrize(
-    "kind, part", [("dense", "test"), ("dense", "val"), ("vd", "test"), ("mp", "test")]
+    "kind, part",
+    [
+        ("dense", "test"),
+        pytest.param("dense", "val", marks=pytest.mark.slow),
+        ("vd", "test"),
+        ("mp", "test"),
+    ],
 )
 def test_accuracy_and_loss_of_checkpoints(reference, data_dir, kind, part):
     metrics, penalties, expected = measured(reference, data_dir, kind)

@@ -48,7 +48,7 @@ def test_dense_zoos_are_bit_identical(tmp_path_factory):
     assert zoo.params(2)["fc1"]["kernel"].shape == (7, 36, 20)
 
 
-@pytest.mark.parametrize("kind", ["mp", "vd"])
+@pytest.mark.parametrize("kind", ["mp", pytest.param("vd", marks=pytest.mark.slow)])
 def test_twins_are_bit_identical(tmp_path_factory, tmp_path, kind):
     parent = seven(tmp_path_factory)
     options = {"epochs": zoo_fixtures.EPOCHS, "chunk": zoo_fixtures.CHUNK, "learning_rate": 1e-2}

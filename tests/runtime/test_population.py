@@ -232,7 +232,9 @@ def _infinite_rate(state, hyper):
 
 
 @by_kind
-@pytest.mark.parametrize("change", [_nan_weights, _infinite_rate])
+@pytest.mark.parametrize(
+    "change", [_nan_weights, pytest.param(_infinite_rate, marks=pytest.mark.slow)]
+)
 def test_diverged_member_does_not_affect_others(run, sets, pool, change):
     """Member 1 of a block of eight diverges and is marked as not finite."""
     members = np.arange(10)

@@ -265,7 +265,7 @@ def one_step(name, arch_name):
     return spec.sparsifier, jax.tree.map(np.asarray, {o: (states[o], *after[o]) for o in states})
 
 
-@pytest.mark.parametrize("arch_name", ARCHITECTURES)
+@pytest.mark.parametrize("arch_name", ["small", pytest.param("large", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("optimizer", optimizers.OPTIMIZERS)
 @pytest.mark.parametrize("name", SPARSIFIERS)
 def test_sparsifier_contract(name, optimizer, arch_name):

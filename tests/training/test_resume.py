@@ -27,7 +27,9 @@ def test_resume_after_ten_kills(tmp_path_factory, tmp_path):
     kill_and_finish(tmp_path_factory, tmp_path, "dense", kills=10, seed=1)
 
 
-@pytest.mark.parametrize(("kind", "seed"), [("mp", 2), ("vd", 3)])
+@pytest.mark.parametrize(
+    ("kind", "seed"), [pytest.param("mp", 2, marks=pytest.mark.slow), ("vd", 3)]
+)
 def test_resume_of_killed_twins(tmp_path_factory, tmp_path, kind, seed):
     kill_and_finish(tmp_path_factory, tmp_path, kind, kills=2, seed=seed)
 
