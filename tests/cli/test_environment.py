@@ -85,7 +85,10 @@ def test_invalid_environment_variable_of_a_conversion(tmp_path_factory, tmp_path
     "changes",
     [
         {"JAX_ENABLE_X64": "1"},
-        {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_NUMPY_RANK_PROMOTION": "raise"},
+        pytest.param(
+            {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_NUMPY_RANK_PROMOTION": "raise"},
+            marks=pytest.mark.slow,
+        ),
         {"JAX_RANDOM_SEED_OFFSET": "3", "JAX_THREEFRY_PARTITIONABLE": "0"},
         {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_NUM_CPU_DEVICES": "-1"},
     ],

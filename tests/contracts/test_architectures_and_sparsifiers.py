@@ -165,7 +165,14 @@ def test_twins(tmp_path_factory, name, sparsifier):
             assert np.abs(zeros / count - twin.members_table["ratio"].to_numpy()).max() < 0.02
 
 
-@by_architecture
+@pytest.mark.parametrize(
+    "name",
+    # Twins of the CNNs are killed and resumed in tests/training.
+    [
+        *(pytest.param(name, marks=pytest.mark.slow) for name in architectures()),
+        *("mlp", "residual_cnn"),
+    ],
+)
 @by_sparsifier
 def test_interrupted_twin_resumes_with_the_same_bits(tmp_path_factory, tmp_path, name, sparsifier):
     parent = _dense(tmp_path_factory, name)

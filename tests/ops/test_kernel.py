@@ -86,7 +86,14 @@ def assert_engines_agree(arch, activation, count, **options):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * scale, err_msg=name)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize(
+    "activation",
+    [
+        # The others differ from these in one function of the kernel.
+        pytest.param(name, marks=() if name in ("tanh", "relu", "gelu") else pytest.mark.slow)
+        for name in ACTIVATIONS
+    ],
+)
 def test_loss_and_gradients_of_every_activation(activation):
     assert_engines_agree(SMALL, activation, 3)
 

@@ -22,9 +22,10 @@ from zoojax import open_zoo
 MESSAGE = "zoojax: interrupted; rerun the command to resume from the last complete epoch\n"
 
 
-def test_resume_after_ten_kills(tmp_path_factory, tmp_path):
+@pytest.mark.parametrize("kills", [4, pytest.param(10, marks=pytest.mark.slow)])
+def test_resume_after_kills(tmp_path_factory, tmp_path, kills):
     """kill -9 while saving or training, then resumed to the end."""
-    kill_and_finish(tmp_path_factory, tmp_path, "dense", kills=10, seed=1)
+    kill_and_finish(tmp_path_factory, tmp_path, "dense", kills=kills, seed=1)
 
 
 @pytest.mark.parametrize(
