@@ -40,7 +40,10 @@ def test_few_members_and_missing_values(full, members):
     matrix = np.full((members, members), 0.5)
     np.fill_diagonal(matrix, 1)
     matrix[-1] = matrix[:, -1] = np.nan
-    drawn("agreement_matrix", replace(full, matrices={"dense": matrix})).draw_without_rendering()
+    figure = drawn("agreement_matrix", replace(full, matrices={"dense": matrix}))
+    figure.draw_without_rendering()
+    (panel,) = (axes for axes in figure.axes if axes.images)
+    assert np.shape(panel.images[0].get_array()) == (members, members)
 
 
 def test_at_most_four_panels(full):
