@@ -43,7 +43,7 @@ def test_few_members_and_missing_values(full, members):
     figure = drawn("agreement_matrix", replace(full, matrices={"dense": matrix}))
     figure.draw_without_rendering()
     (panel,) = (axes for axes in figure.axes if axes.images)
-    assert np.shape(panel.images[0].get_array()) == (members, members)
+    assert tuple(panel.images[0].get_size()) == (members, members)
 
 
 def test_at_most_four_panels(full):
