@@ -149,9 +149,9 @@ class ToTorch:
     def run(self) -> None:
         """Writes the files and prints how many."""
         require_torch()
-        from zoojax.cli.progress import count_progress
         from zoojax.cli.terminal import say
         from zoojax.converters.zoo_to_torch import write_safetensors, write_trials
+        from zoojax.progress import count_progress
         from zoojax.storage.zoo import open_zoo
 
         zoo, epochs = open_zoo(self.zoo), parse_epochs(self.epochs)
@@ -211,11 +211,11 @@ class Verify:
         require_torch()
         import numpy as np
 
-        from zoojax.cli.progress import count_progress
         from zoojax.cli.terminal import say, show_json
         from zoojax.converters.sources import from_dataset, from_trials
         from zoojax.converters.verification import verify
         from zoojax.filesystem.reading import exists, is_folder
+        from zoojax.progress import count_progress
         from zoojax.storage.zoo import open_zoo
         from zoojax.storage.zoo_images import load_images
 
@@ -298,11 +298,11 @@ def _convert(
     sources: "list[Source]", out: Path, options: ConvertOptions, own_images: Path | None
 ) -> None:
     """Converts sources to a zoo and prints a summary."""
-    from zoojax.cli.progress import count_progress
     from zoojax.cli.terminal import say, show_json
     from zoojax.converters.members import Selection, preset_defaults
     from zoojax.converters.own_images import choose_images
     from zoojax.converters.torch_to_zoo import REJECTS, convert
+    from zoojax.progress import count_progress
     from zoojax.storage.zoo import open_zoo
 
     notes: list[str] = []

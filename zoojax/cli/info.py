@@ -93,8 +93,8 @@ class Info:
 
     def _check(self, path: Path) -> None:
         """Prints the damaged files of a zoo, or that there are none."""
-        from zoojax.cli.progress import count_progress
         from zoojax.cli.terminal import say, show_json
+        from zoojax.progress import count_progress
         from zoojax.storage.integrity import find_corrupt_files, find_missing_files
         from zoojax.storage.zoo import open_zoo
 

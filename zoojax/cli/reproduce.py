@@ -1,7 +1,7 @@
 """`zoojax reproduce PRESET --out FOLDER`: trains a zoo and both twins, and analyzes them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,28 +60,22 @@ class Reproduce:
         from zoojax.api.dense import train_zoo
         from zoojax.api.twins import sparsify
         from zoojax.cli.analyze import write_analysis
-        from zoojax.presets import preset, recorded
+        from zoojax.presets import preset
         from zoojax.sparsifiers.magnitude import MagnitudePruning
         from zoojax.sparsifiers.variational_dropout import VariationalDropout
 
         base, running = preset(self.preset), self.running
         # Checked before training, which can take hours.
         check_folder(self.out / "analysis")
-        seeds = base.grid.seeds if self.members is None else self.members
-        config = replace(
-            base,
-            grid=replace(base.grid, seeds=seeds),
-            epochs=base.epochs if self.epochs is None else self.epochs,
-        )
-        name, recorded_preset = recorded(self.preset, config)
         shared = {"chunk": running.chunk, "data_dir": running.data_dir}
 
         def train_dense(path: Path, report: "ProgressCallback | None") -> "Zoo":
             return train_zoo(
-                *(path, name, config.grid, config.architecture, config.data),
-                epochs=config.epochs,
-                batch_size=config.batch_size,
-                preset=recorded_preset,
+                self.preset,
+                path,
+                members=self.members,
+                epochs=self.epochs,
+                quiet=running.quiet,
                 report=report,
                 **shared,
             )
@@ -114,7 +108,7 @@ def _with_progress(
     path: Path, label: str, create: Callable[[Path, "ProgressCallback | None"], "Zoo"], quiet: bool
 ) -> "Zoo":
     """Creates the zoo at a path with a progress bar, resumes it, or opens it if it is complete."""
-    from zoojax.cli.progress import training_progress
+    from zoojax.progress import training_progress
 
     with training_progress(label, quiet) as report:
         return create(path, report)

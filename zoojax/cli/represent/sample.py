@@ -109,7 +109,7 @@ class Sample:
 
     def _train(self, label: str, train: Callable[["ProgressCallback | None"], "Zoo"]) -> "Zoo":
         """Trains or resumes a zoo with a progress bar; a complete zoo is returned unchanged."""
-        from zoojax.cli.progress import training_progress
+        from zoojax.progress import training_progress
 
         with training_progress(label, self.running.quiet) as report:
             return train(report)

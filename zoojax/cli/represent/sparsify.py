@@ -62,9 +62,9 @@ class ZeroShot:
         from zoojax.runtime import distributed
 
         configure_jax(self.running.processes.group)
-        from zoojax.cli.progress import training_progress
         from zoojax.hyper_representation.representation import open_representation
         from zoojax.hyper_representation.zero_shot import zero_shot_twin
+        from zoojax.progress import training_progress
         from zoojax.storage.zoo import open_zoo
 
         representation, parent = open_representation(self.representation), open_zoo(self.zoo)

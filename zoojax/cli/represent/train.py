@@ -67,10 +67,10 @@ class TrainRepresentation:
         configure_jax()
         import jax
 
-        from zoojax.cli.progress import training_progress
         from zoojax.cli.terminal import say
         from zoojax.hyper_representation.settings import preset
         from zoojax.hyper_representation.trainer import default_alpha_epoch, train_representation
+        from zoojax.progress import training_progress
         from zoojax.storage.zoo import open_zoo
 
         zoo = open_zoo(self.zoo)
