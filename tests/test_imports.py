@@ -23,12 +23,13 @@ LAYERS = (
     ("sparsifiers",),
     ("storage",),
     ("training",),
-    ("presets",),
+    ("presets", "progress"),
     ("api",),
     ("analysis",),
     ("figures",),
     ("report",),
     ("hyper_representation", "converters"),
+    ("workflows",),
     ("experiments",),
     ("cli",),
 )
@@ -37,7 +38,7 @@ PACKAGES = [package for layer in LAYERS for package in layer]
 OUTER = {
     "torch": {"converters", "experiments"},
     "tyro": {"cli"},
-    "rich": {"cli"},
+    "rich": {"cli", "progress"},
     "tests": set(),
 }
 

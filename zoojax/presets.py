@@ -18,6 +18,7 @@ from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.storage.zoo import Zoo
+from zoojax.text import printable
 from zoojax.training.hyperparameters import Grid
 
 # The paper's sparsifiers. According to its text all zoos were pruned globally, but its Table 8
@@ -167,6 +168,8 @@ def preset(name: str) -> Preset:
     Raises:
         ZoojaxError: there is no such preset; the message suggests the most similar name.
     """
+    if not isinstance(name, str):
+        raise ZoojaxError(f"preset is {printable(name, 80)}; give the name of a preset")
     if name in PRESETS:
         return PRESETS[name]
     near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)

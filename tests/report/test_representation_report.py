@@ -10,7 +10,6 @@ from PIL import Image
 from tests.support import synthetic_zoos
 from zoojax import ZoojaxError, figures, report
 from zoojax.analysis import Analysis, analyze, write_tables
-from zoojax.cli.analyze import representation_tables
 from zoojax.figures.representation import (
     representation_losses,
     representation_map,
@@ -20,6 +19,7 @@ from zoojax.hyper_representation import trainer
 from zoojax.hyper_representation.settings import Settings
 from zoojax.report.data import payload
 from zoojax.training import inference
+from zoojax.workflows.analyze import representation_tables
 
 LAYERS = synthetic_zoos.REPRESENTED
 NAMES = {name for name in figures.FIGURES if name.startswith("representation_")}
