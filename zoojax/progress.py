@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import rich.progress
 from rich.console import Console
@@ -41,6 +41,20 @@ def training_progress(
             started = True
 
         yield report
+
+
+def progress_callback(
+    report: ProgressCallback | None, label: str, quiet: bool, unit: str = "member-samples"
+) -> AbstractContextManager[ProgressCallback | None]:
+    """Provides the caller's progress callback, or else that of `training_progress`.
+
+    Args:
+        report: the caller's callback; None shows the progress on standard error.
+        label: description of the training.
+        quiet: whether to show no progress.
+        unit: unit of `Progress.done`.
+    """
+    return training_progress(label, quiet, unit) if report is None else nullcontext(report)
 
 
 @contextmanager

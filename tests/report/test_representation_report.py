@@ -145,7 +145,7 @@ def test_tables_of_an_earlier_analysis_are_removed(plain, analysis, tmp_path):
 def test_representation_of_other_zoo_or_without_evaluation_is_refused(plain, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "_train", lambda representation, *_: representation)
     zoo = synthetic_zoos.dense(tmp_path / "dense", 8)
-    trainer.train_representation(tmp_path / "rep", zoo, Settings(), weights_only=True)
+    trainer.train_autoencoder(tmp_path / "rep", zoo, Settings(), weights_only=True)
     with pytest.raises(ZoojaxError, match="rep was trained on none of"):
         representation_tables(tmp_path / "rep", plain.zoo)
     with pytest.raises(ZoojaxError, match="run 'zoojax represent evaluate"):

@@ -42,6 +42,11 @@ def user_path(path: object, argument: str) -> Path:
     return expand_user(Path(path))
 
 
+def optional_path(path: object, argument: str) -> Path | None:
+    """Returns `user_path`, or None for None."""
+    return None if path is None else user_path(path, argument)
+
+
 def output_folder(path: object, argument: str = "out") -> Path:
     """Returns the path of a folder to write, which ends in a name: not in `.` or `..`.
 

@@ -10,7 +10,7 @@ from zoojax.analysis import Analysis, write_tables
 from zoojax.analysis import analyze as compute_tables
 from zoojax.analysis.folder import FIGURES, REPORT, TABLES, check_folder, claim_folder
 from zoojax.errors import ZoojaxError
-from zoojax.filesystem.paths import output_folder, user_path
+from zoojax.filesystem.paths import optional_path, output_folder
 from zoojax.hyper_representation.evaluation_tables import read_evaluation
 from zoojax.hyper_representation.representation import Representation, as_representation
 from zoojax.progress import stage_progress
@@ -63,7 +63,7 @@ def analyze(
     dense = as_zoo(zoo)
     opened = [as_zoo(twin, "a twin") for twin in twins]
     folder = None if out is None else output_folder(out)
-    images = next((user_path(path, "data") for path in (data, data_dir) if path is not None), None)
+    images = optional_path(data, "data") or optional_path(data_dir, "data_dir")
     extra = {}
     if representation is not None:
         extra = representation_tables(representation, dense, *opened)
