@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from zoojax.hyper_representation.api import evaluate_representation, train_representation
-    from zoojax.hyper_representation.new_zoos import ZeroShot, sample_zoo, sparsify_zero_shot
+    from zoojax.hyper_representation.new_zoos import ZeroShotResult, sample_zoo, sparsify_zero_shot
     from zoojax.hyper_representation.representation import Representation, open_representation
 
 # Imported on first use: an analysis without a hyper-representation needs none of them.
 _PUBLIC = {
     "Representation": "representation",
-    "ZeroShot": "new_zoos",
+    "ZeroShotResult": "new_zoos",
     "evaluate_representation": "api",
     "open_representation": "representation",
     "sample_zoo": "new_zoos",
@@ -28,7 +28,7 @@ _PUBLIC = {
 
 __all__ = [
     "Representation",
-    "ZeroShot",
+    "ZeroShotResult",
     "evaluate_representation",
     "open_representation",
     "sample_zoo",

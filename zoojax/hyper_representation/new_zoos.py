@@ -29,7 +29,7 @@ from zoojax.training.trainer import ProgressCallback
 
 
 @dataclass(frozen=True)
-class ZeroShot:
+class ZeroShotResult:
     """The result of `sparsify_zero_shot`.
 
     Attributes:
@@ -62,7 +62,7 @@ def sparsify_zero_shot(
     data_dir: str | Path | None = None,
     quiet: bool = False,
     report: ProgressCallback | None = None,
-) -> ZeroShot:
+) -> ZeroShotResult:
     """Prunes dense members by the log alphas that an autoencoder predicts from their weights.
 
     For held-out members, also compares the accuracy at each sparsity with magnitude pruning,
@@ -120,17 +120,17 @@ def sparsify_zero_shot(
         )
     with distributed.main_process_first() as is_main:
         if not is_main:
-            return ZeroShot(twin, dense, note="only process 0 compares methods")
+            return ZeroShotResult(twin, dense, note="only process 0 compares methods")
         try:
             training_zoo = opened.training_zoo(zoo)
             check_parent(training_zoo, dense)
         except ZoojaxError as error:
-            return ZeroShot(twin, dense, note=str(error))
+            return ZeroShotResult(twin, dense, note=str(error))
         images = load_images(dense, images_folder)
         table = compare(opened, dense, training_zoo, images, ratios, epoch)
         if folder is not None:
             _write_comparison(table, dense, folder)
-        return ZeroShot(twin, dense, table)
+        return ZeroShotResult(twin, dense, table)
 
 
 def _write_comparison(table: pl.DataFrame, parent: Zoo, folder: Path) -> None:

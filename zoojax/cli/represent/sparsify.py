@@ -12,7 +12,7 @@ from zoojax.runtime.startup import configure_jax
 if TYPE_CHECKING:
     import polars as pl
 
-    from zoojax.hyper_representation.new_zoos import ZeroShot
+    from zoojax.hyper_representation.new_zoos import ZeroShotResult
     from zoojax.storage.zoo import Zoo
 
 
@@ -79,7 +79,7 @@ class ZeroShot:
         )
         self._print(result)
 
-    def _print(self, result: "ZeroShot") -> None:
+    def _print(self, result: "ZeroShotResult") -> None:
         from zoojax.cli.terminal import say, show, show_json, summary
 
         twin, comparison = result.zoo, result.comparison
