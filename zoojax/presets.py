@@ -177,6 +177,53 @@ def preset(name: str) -> Preset:
     raise ZoojaxError(f"no preset named '{name}'; {hint}`zoojax presets` lists them all")
 
 
+def preset_table() -> pl.DataFrame:
+    """Lists all presets with their hyperparameters.
+
+    Returns:
+        One row per preset: `preset` (its name), `members`, `learning_rates`, one column
+        `learning_rate_METHOD` per sparsifier, such as `learning_rate_vd` (null: each member's
+        own), `weight_decays`, `architecture`, `activations`, `optimizers`, `dropouts`, `data`
+        and `inits`.
+
+    Example:
+        >>> table = preset_table()
+        >>> table.filter(preset="usps-s-seed")["learning_rates"].to_list()
+        [[0.0003]]
+    """
+    sparsifiers = preset_sparsifiers()
+    rows = []
+    for name, settings in PRESETS.items():
+        grid = settings.grid
+        rates = {}
+        for sparsifier in sparsifiers:
+            twin = settings.twin(sparsifier.name)
+            rate = None if twin is None else twin.learning_rate
+            rates[f"learning_rate_{sparsifier.method}"] = rate
+        rows.append(
+            {
+                "preset": name,
+                "members": grid.combinations * grid.seeds,
+                "learning_rates": list(grid.learning_rates),
+                **rates,
+                "weight_decays": list(grid.weight_decays),
+                "architecture": settings.architecture,
+                "activations": list(grid.activations),
+                "optimizers": list(grid.optimizers),
+                "dropouts": list(grid.dropouts),
+                "data": settings.data.name,
+                "inits": list(grid.inits),
+            }
+        )
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def preset_sparsifiers() -> list[Sparsifier]:
+    """Returns the sparsifiers of the presets' twins, one per kind."""
+    used = [twin.sparsifier for settings in PRESETS.values() for twin in settings.twins]
+    return list({each.name: each for each in used}.values())
+
+
 def recorded(name: str, settings: Preset) -> tuple[str, str | None]:
     """Returns the default name of a zoo trained from a preset, and the preset that it records.
 
