@@ -29,6 +29,7 @@ LAYERS = (
     ("figures",),
     ("report",),
     ("hyper_representation", "converters"),
+    ("workflows",),
     ("experiments",),
     ("cli",),
 )

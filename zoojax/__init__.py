@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     from zoojax.architectures.base import Architecture
     from zoojax.architectures.registry import register_architecture
     from zoojax.datasets.specs import DataSpec, ImageSet
+    from zoojax.hyper_representation.api import train_representation
     from zoojax.hyper_representation.representation import open_representation
+    from zoojax.runtime.startup import initialize
     from zoojax.sparsifiers.base import Sparsifier
     from zoojax.sparsifiers.magnitude import MagnitudePruning
     from zoojax.sparsifiers.registry import register_sparsifier
     from zoojax.sparsifiers.variational_dropout import VariationalDropout
     from zoojax.storage.zoo import Zoo, open_zoo
     from zoojax.training.hyperparameters import Grid
+    from zoojax.workflows.analyze import analyze
 
 # Imported on first use: importing zoojax, and --help, should not wait for JAX.
 _PUBLIC = {
@@ -44,14 +47,17 @@ _PUBLIC = {
     "Sparsifier": "sparsifiers.base",
     "VariationalDropout": "sparsifiers.variational_dropout",
     "Zoo": "storage.zoo",
+    "analyze": "workflows.analyze",
     "apply": "api.inference",
     "evaluate": "api.inference",
+    "initialize": "runtime.startup",
     "open_representation": "hyper_representation.representation",
     "open_zoo": "storage.zoo",
     "predict": "api.inference",
     "register_architecture": "architectures.registry",
     "register_sparsifier": "sparsifiers.registry",
     "sparsify": "api.twins",
+    "train_representation": "hyper_representation.api",
     "train_zoo": "api.dense",
 }
 _MODULES = ("presets",)
@@ -68,8 +74,10 @@ __all__ = [
     "VariationalDropout",
     "Zoo",
     "ZoojaxError",
+    "analyze",
     "apply",
     "evaluate",
+    "initialize",
     "open_representation",
     "open_zoo",
     "predict",
@@ -77,6 +85,7 @@ __all__ = [
     "register_architecture",
     "register_sparsifier",
     "sparsify",
+    "train_representation",
     "train_zoo",
 ]
 

@@ -18,6 +18,7 @@ from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.storage.zoo import Zoo
+from zoojax.text import printable
 from zoojax.training.hyperparameters import Grid
 
 # The paper's sparsifiers. According to its text all zoos were pruned globally, but its Table 8
@@ -167,11 +168,60 @@ def preset(name: str) -> Preset:
     Raises:
         ZoojaxError: there is no such preset; the message suggests the most similar name.
     """
+    if not isinstance(name, str):
+        raise ZoojaxError(f"preset is {printable(name, 80)}; give the name of a preset")
     if name in PRESETS:
         return PRESETS[name]
     near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'? " if near else ""
     raise ZoojaxError(f"no preset named '{name}'; {hint}`zoojax presets` lists them all")
+
+
+def preset_table() -> pl.DataFrame:
+    """Lists all presets with their hyperparameters.
+
+    Returns:
+        One row per preset: `preset` (its name), `members`, `learning_rates`, one column
+        `learning_rate_METHOD` per sparsifier, such as `learning_rate_vd` (null: each member's
+        own), `weight_decays`, `architecture`, `activations`, `optimizers`, `dropouts`, `data`
+        and `inits`.
+
+    Example:
+        >>> table = preset_table()
+        >>> table.filter(preset="usps-s-seed")["learning_rates"].to_list()
+        [[0.0003]]
+    """
+    sparsifiers = preset_sparsifiers()
+    rows = []
+    for name, settings in PRESETS.items():
+        grid = settings.grid
+        rates = {}
+        for sparsifier in sparsifiers:
+            twin = settings.twin(sparsifier.name)
+            rate = None if twin is None else twin.learning_rate
+            rates[f"learning_rate_{sparsifier.method}"] = rate
+        rows.append(
+            {
+                "preset": name,
+                "members": grid.combinations * grid.seeds,
+                "learning_rates": list(grid.learning_rates),
+                **rates,
+                "weight_decays": list(grid.weight_decays),
+                "architecture": settings.architecture,
+                "activations": list(grid.activations),
+                "optimizers": list(grid.optimizers),
+                "dropouts": list(grid.dropouts),
+                "data": settings.data.name,
+                "inits": list(grid.inits),
+            }
+        )
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def preset_sparsifiers() -> list[Sparsifier]:
+    """Returns the sparsifiers of the presets' twins, one per kind."""
+    used = [twin.sparsifier for settings in PRESETS.values() for twin in settings.twins]
+    return list({each.name: each for each in used}.values())
 
 
 def recorded(name: str, settings: Preset) -> tuple[str, str | None]:

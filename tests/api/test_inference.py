@@ -102,7 +102,8 @@ def test_images_that_do_not_suit_the_zoo(dense, images, message):
         (lambda zoo: zoo.params(1, members=[3]), "no member 3"),
         (lambda zoo: zoo.module(5), "no member 5"),
         (lambda zoo: api.apply(zoo, ZEROS, members=[]), "members is empty"),
-        (lambda zoo: api.open_zoo(3), "zoo is int; give a zoo or its folder"),
+        (lambda zoo: api.open_zoo(3), "path is 3; give the path of a file or folder"),
+        (lambda zoo: api.predict(3, ZEROS), "zoo is 3; give a zoo or the folder of one"),
         (lambda zoo: api.evaluate(zoo, "digit"), "'digit'"),
     ],
 )

@@ -121,6 +121,16 @@ def test_preset_is_consistent(name):
     assert used <= known.sizes[0]
 
 
+def test_table_of_presets():
+    table = presets.preset_table()
+    assert table["preset"].to_list() == list(PRESETS)
+    row = table.row(by_predicate=pl.col("preset") == "svhn-s-fixed", named=True)
+    assert (row["members"], row["weight_decays"]) == (4320, [0.0, 1e-3, 1e-1])
+    assert (row["learning_rate_vd"], row["learning_rate_mp"]) == (None, None)
+    seed = table.row(by_predicate=pl.col("preset") == "svhn-s-seed", named=True)
+    assert (seed["learning_rate_vd"], seed["learning_rate_mp"]) == (3e-3, 1e-3)
+
+
 def test_unknown_preset_suggests_the_most_similar():
     assert preset("usps-s-seed") is PRESETS["usps-s-seed"]
     with pytest.raises(ZoojaxError, match="'usps-seed'; did you mean 'usps-s-seed'"):

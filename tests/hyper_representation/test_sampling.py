@@ -14,8 +14,8 @@ from zoojax.hyper_representation.representation import Representation
 from zoojax.hyper_representation.sampling import (
     accuracies,
     sample_kde,
-    sample_zoo,
     train_from_scratch,
+    train_sampled,
 )
 from zoojax.storage import zoo_images
 from zoojax.training import inference, trainer
@@ -85,7 +85,7 @@ def test_samples_of_identical_points_equal_them():
 
 
 def sample(out, representation: Representation, twin: Zoo, count: int = 3, **options) -> Zoo:
-    return sample_zoo(
+    return train_sampled(
         out, representation, twin, count, **{"epochs": 0, "chunk": zoo_fixtures.CHUNK, **options}
     )
 

@@ -10,7 +10,6 @@ from PIL import Image
 from tests.support import synthetic_zoos
 from zoojax import ZoojaxError, figures, report
 from zoojax.analysis import Analysis, analyze, write_tables
-from zoojax.cli.analyze import representation_tables
 from zoojax.figures.representation import (
     representation_losses,
     representation_map,
@@ -20,6 +19,7 @@ from zoojax.hyper_representation import trainer
 from zoojax.hyper_representation.settings import Settings
 from zoojax.report.data import payload
 from zoojax.training import inference
+from zoojax.workflows.analyze import representation_tables
 
 LAYERS = synthetic_zoos.REPRESENTED
 NAMES = {name for name in figures.FIGURES if name.startswith("representation_")}
@@ -145,7 +145,7 @@ def test_tables_of_an_earlier_analysis_are_removed(plain, analysis, tmp_path):
 def test_representation_of_other_zoo_or_without_evaluation_is_refused(plain, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "_train", lambda representation, *_: representation)
     zoo = synthetic_zoos.dense(tmp_path / "dense", 8)
-    trainer.train_representation(tmp_path / "rep", zoo, Settings(), weights_only=True)
+    trainer.train_autoencoder(tmp_path / "rep", zoo, Settings(), weights_only=True)
     with pytest.raises(ZoojaxError, match="rep was trained on none of"):
         representation_tables(tmp_path / "rep", plain.zoo)
     with pytest.raises(ZoojaxError, match="run 'zoojax represent evaluate"):

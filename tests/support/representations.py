@@ -22,7 +22,7 @@ MEMBERS, EPOCHS = 9, 3
 
 
 def train_stub(*arguments, **options) -> Representation:
-    """Calls `trainer.train_representation` without training the network."""
+    """Calls `trainer.train_autoencoder` without training the network."""
 
     def train(codec, samples):
         return lambda state, data, epoch: (state, {"loss": jnp.float32(1)})
@@ -32,7 +32,7 @@ def train_stub(*arguments, **options) -> Representation:
 
     programs = {"epoch_program": train, "validation_program": validate}
     with mock.patch.multiple(trainer, **programs):
-        return trainer.train_representation(*arguments, **options)
+        return trainer.train_autoencoder(*arguments, **options)
 
 
 @zoo_fixtures.once

@@ -13,7 +13,6 @@ from zoojax.architectures.base import Architecture
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.reading import exists
-from zoojax.progress import training_progress
 from zoojax.runtime import distributed, population
 from zoojax.storage.memory import create_in_memory
 from zoojax.storage.stores import CONFIG
@@ -22,7 +21,6 @@ from zoojax.storage.zoo import Zoo, open_zoo
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.training import engine
 from zoojax.training.programs import ORDERS
-from zoojax.training.trainer import ProgressCallback
 
 
 def versions() -> dict[str, str]:
@@ -60,24 +58,6 @@ def zoo_writer(
     )
     with writer as opened:
         yield opened
-
-
-@contextlib.contextmanager
-def progress(
-    label: str, quiet: bool, report: ProgressCallback | None
-) -> Iterator[ProgressCallback | None]:
-    """Yields the caller's progress callback, or one that shows progress on standard error.
-
-    Args:
-        label: Description of the training.
-        quiet: Whether to show no progress.
-        report: The caller's callback; None without.
-    """
-    if report is not None:
-        yield report
-        return
-    with training_progress(label, quiet) as shown:
-        yield shown
 
 
 def resolve_chunk(out: Path | None, chunk: int | None, members: int, shape: Architecture) -> int:

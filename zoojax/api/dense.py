@@ -21,7 +21,6 @@ from zoojax.api.common import (
     as_tuple,
     check_dense,
     check_training,
-    progress,
     resolve_chunk,
     versions,
     zoo_writer,
@@ -33,6 +32,7 @@ from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import expand_user
 from zoojax.presets import Preset
+from zoojax.progress import progress_callback
 from zoojax.runtime import population
 from zoojax.storage.states import StateParts
 from zoojax.storage.zoo import Zoo
@@ -167,7 +167,7 @@ def train_zoo(
     def initial(rows: slice) -> StateParts:
         return _initial_states(config.shape, table[rows])
 
-    with progress(f"train {config.name}", quiet, report) as shown:
+    with progress_callback(report, f"train {config.name}", quiet) as shown:
         store_images = keep_data or not loaded.has_source
         with zoo_writer(out, config, table, images, store_images) as writer:
             return trainer.train(writer, initial, images, shown)

@@ -10,7 +10,8 @@ import polars as pl
 from zoojax.api.data import load_data
 from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
-from zoojax.storage.zoo import Zoo, open_zoo
+from zoojax.storage.opening import as_zoo
+from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_images import load_images
 from zoojax.training import inference
 from zoojax.training.inputs import checked_images
@@ -46,7 +47,7 @@ def apply(
         >>> zoojax.apply(zoo, np.zeros((5, 28, 28, 1), np.float32)).shape
         (3, 5, 10)
     """
-    zoo = open_zoo(zoo)
+    zoo = as_zoo(zoo)
     return inference.logits(zoo, _normalized(zoo, images), epoch, members)
 
 
@@ -75,7 +76,7 @@ def predict(
         >>> zoojax.predict(zoo, np.zeros((5, 28, 28, 1), np.float32), members=[0, 2]).shape
         (2, 5)
     """
-    zoo = open_zoo(zoo)
+    zoo = as_zoo(zoo)
     return inference.predict(zoo, _normalized(zoo, images), epoch, members)
 
 
@@ -109,7 +110,7 @@ def evaluate(
         >>> zoojax.evaluate(zoo, epoch=2).select("member", "test_acc").shape
         (3, 2)
     """
-    zoo = open_zoo(zoo)
+    zoo = as_zoo(zoo)
     return inference.evaluate(zoo, images_for(zoo, data, data_dir), epoch)
 
 

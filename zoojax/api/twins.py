@@ -20,7 +20,6 @@ from zoojax import presets
 from zoojax.api.common import (
     check_dense,
     check_training,
-    progress,
     resolve_chunk,
     versions,
     zoo_writer,
@@ -30,13 +29,15 @@ from zoojax.architectures.base import variable_shapes
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import expand_user
+from zoojax.progress import progress_callback
 from zoojax.runtime import population
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.registry import sparsifiers
+from zoojax.storage.opening import as_zoo
 from zoojax.storage.parent import parent_of
 from zoojax.storage.states import COLLECTIONS, StateParts
-from zoojax.storage.zoo import Zoo, open_zoo
+from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.storage.zoo_images import load_images
 from zoojax.text import printable
@@ -102,7 +103,7 @@ def sparsify(
         >>> twin.metrics.filter(epoch=1)["sparsity"].round(2).unique().sort().to_list()
         [0.5, 0.9]
     """
-    parent = open_zoo(zoo)
+    parent = as_zoo(zoo)
     sparsifier = _checked_sparsifier(sparsifier)
     if scores is not None and not sparsifier.takes_scores:
         raise ZoojaxError(f"{sparsifier.label} takes no scores")
@@ -120,7 +121,7 @@ def sparsify(
         return _initial_states(parent, epoch, sparsifier, table, rows, checked_scores)
 
     with (
-        progress(sparsifier.label, quiet, report) as shown,
+        progress_callback(report, sparsifier.label, quiet) as shown,
         zoo_writer(out, config, table, images, parent.store.has_images) as writer,
     ):
         return trainer.train(writer, initial, images, shown)

@@ -62,7 +62,7 @@ _SAVE_INTERVAL = 60.0
 _REFERENCE_SPARSITY = 0.8
 
 
-def train_representation(
+def train_autoencoder(
     out: Path,
     zoo: Zoo,
     settings: Settings,
@@ -79,7 +79,7 @@ def train_representation(
 
     Example:
         >>> zoo = open_zoo("zoos/usps-vd")
-        >>> representation = train_representation(Path("reps/usps"), zoo, preset("small"))
+        >>> representation = train_autoencoder(Path("reps/usps"), zoo, preset("small"))
 
     Args:
         out: Folder of the hyper-representation: new, empty, or an interrupted run.

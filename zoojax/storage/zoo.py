@@ -22,7 +22,7 @@ import polars as pl
 from zoojax.architectures.parameters import masked
 from zoojax.deprecation import RenamedAttribute
 from zoojax.errors import UnregisteredError, ZoojaxError
-from zoojax.filesystem.paths import expand_user
+from zoojax.filesystem.paths import user_path
 from zoojax.filesystem.reading import NotFoundError, is_folder, read_json
 from zoojax.runtime.population import take
 from zoojax.storage import display
@@ -317,11 +317,11 @@ class Zoo(ZooFunctions):
     optimizer = RenamedAttribute("optimizer_state")
 
 
-def open_zoo(path: str | Path | Zoo) -> Zoo:
+def open_zoo(path: str | Path) -> Zoo:
     """Opens a zoo for reading.
 
     Args:
-        path: Folder of the zoo. A zoo that is already open is returned as it is.
+        path: Folder of the zoo.
 
     Returns:
         The zoo. Its arrays are read only when they are requested.
@@ -334,11 +334,7 @@ def open_zoo(path: str | Path | Zoo) -> Zoo:
         >>> zoo.metrics.filter(epoch=2).select("member", "test_acc").shape
         (3, 2)
     """
-    if isinstance(path, Zoo):
-        return path
-    if not isinstance(path, str | Path):
-        raise ZoojaxError(f"zoo is {type(path).__name__}; give a zoo or its folder")
-    path = expand_user(path)
+    path = user_path(path, "path")
     file = path / CONFIG
     if not is_folder(path):
         raise ZoojaxError(f"{path} is not a folder; give the folder of a zoo")
