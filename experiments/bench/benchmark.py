@@ -2,15 +2,14 @@
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from zoojax.errors import ZoojaxError
 from zoojax.experiments.bench import backends, formatting
 from zoojax.experiments.bench import device_scaling as devices
 from zoojax.experiments.bench import member_scaling as growth
 from zoojax.experiments.bench.members import IMAGES, Case, gemm_peak
+from zoojax.experiments.bench.results import Benchmark
 from zoojax.filesystem.atomic import atomic_write
 from zoojax.filesystem.paths import optional_path
 from zoojax.progress import stage_progress
@@ -18,27 +17,6 @@ from zoojax.runtime import host
 from zoojax.text import printable
 
 ARCHITECTURES = ("small", "large")
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """The result of `bench`.
-
-    Attributes:
-        facts: Device, engine, versions of the libraries, and skipped backends, by name.
-        gflops: Speed of matrix products in GFLOP/s, once per repetition.
-        rows: One per case and backend: `architecture`, `kind`, `batch_size`, `backend`,
-            `samples_per_second` (once per repetition), `median`, `times_torch` (relative to
-            PyTorch) and `share_of_gemm` (relative to matrix products); None where unknown.
-        member_scaling: One row per number of members, see `member_scaling.measure`.
-        device_scaling: One row per topology, see `device_scaling.measure`.
-    """
-
-    facts: dict[str, Any]
-    gflops: list[float]
-    rows: list[dict[str, Any]]
-    member_scaling: list[dict[str, Any]] = field(default_factory=list)
-    device_scaling: list[dict[str, Any]] = field(default_factory=list)
 
 
 def bench(

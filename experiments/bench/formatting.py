@@ -1,12 +1,10 @@
 """Results of `bench` as text: tables for the terminal, and a Markdown file."""
 
 import statistics
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from zoojax.experiments.bench.members import IMAGES
-
-if TYPE_CHECKING:
-    from zoojax.experiments.bench.benchmark import Benchmark
+from zoojax.experiments.bench.results import Benchmark
 
 
 def _speeds(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -51,12 +49,12 @@ def _device_scaling(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def facts(result: "Benchmark") -> dict[str, Any]:
+def facts(result: Benchmark) -> dict[str, Any]:
     """Returns the facts about the machine by name, with the speed of matrix products."""
     return {**result.facts, "matrix products": f"{_spread(result.gflops)} GFLOP/s"}
 
 
-def tables(result: "Benchmark") -> list[list[dict[str, str]]]:
+def tables(result: Benchmark) -> list[list[dict[str, str]]]:
     """Returns the rows of each table that has any, as text by column."""
     formatted = [
         _speeds(result.rows),
@@ -66,7 +64,7 @@ def tables(result: "Benchmark") -> list[list[dict[str, str]]]:
     return [rows for rows in formatted if rows]
 
 
-def markdown(result: "Benchmark") -> str:
+def markdown(result: Benchmark) -> str:
     """Returns all results as the text of a Markdown file."""
     lines = [
         "# Speed",
