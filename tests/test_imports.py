@@ -23,6 +23,7 @@ LAYERS = (
     ("sparsifiers",),
     ("storage",),
     ("training",),
+    ("functional",),
     ("presets",),
     ("api",),
     ("analysis",),

@@ -43,13 +43,25 @@ def num_pruned(ratio: float, sizes: dict[str, int], scope: str) -> dict[str, int
         >>> num_pruned(0.5, {"first": 200, "second": 100}, "layer")
         {'first': 100, 'second': 50}
     """
-    if not (math.isfinite(ratio) and 0 <= ratio < 1):
-        raise ZoojaxError(f"pruning ratio {ratio:g} is not in [0, 1)")
+    check_ratio(ratio)
     if scope not in SCOPES:
         raise ZoojaxError(f"no pruning scope named '{scope}'; there are: {', '.join(SCOPES)}")
     if scope == "global":
         return {"all": round(ratio * sum(sizes.values()))}
     return {layer: round(ratio * size) for layer, size in sizes.items()}
+
+
+def check_ratio(ratio: float) -> None:
+    """Checks a pruning ratio.
+
+    Args:
+        ratio: Fraction of weights to prune.
+
+    Raises:
+        ZoojaxError: If the ratio is not in [0, 1).
+    """
+    if not (math.isfinite(ratio) and 0 <= ratio < 1):
+        raise ZoojaxError(f"pruning ratio {ratio:g} is not in [0, 1)")
 
 
 def _topk_mask(scores: list[Array], pruned: Array) -> Array:
