@@ -6,7 +6,7 @@ All functions can be jitted, and `jax.vmap` maps them over populations. They com
 >>> from functools import partial
 >>> from zoojax import functional
 >>> seeds, learning_rates = jnp.arange(3), jnp.array([1e-3, 3e-3, 1e-2])
->>> members = jax.vmap(partial(functional.init, "small"))(seeds)
+>>> members = jax.jit(jax.vmap(partial(functional.init, "small")))(seeds)
 >>> train = jax.jit(jax.vmap(functional.train_epoch, in_axes=(0, None, None, 0)))
 >>> for epoch in range(2):
 ...     members, metrics = train(members, images, labels, learning_rates)

@@ -100,6 +100,8 @@ def init(
 ) -> Member:
     """Creates an untrained member; its weights depend only on its seed and `init`.
 
+    `jax.vmap(partial(init, "small"))(seeds)` creates a population.
+
     Args:
         architecture: Name of an architecture, for grayscale images of ten classes, or an
             `Architecture`, such as `zoojax.architectures.registry.architecture("small", channels=3,
@@ -120,13 +122,9 @@ def init(
             `params` do not fit the architecture.
 
     Example:
-        >>> from functools import partial
-        >>> from zoojax import functional
-        >>> functional.init("small", seed=1, init="kaiming_uniform").params["fc1"]["kernel"].shape
+        >>> member = zoojax.functional.init("small", seed=1, activation="relu", init="xavier_normal")
+        >>> member.params["fc1"]["kernel"].shape
         (36, 20)
-        >>> population = jax.vmap(partial(functional.init, "small"))(jnp.arange(3))
-        >>> population.params["fc1"]["kernel"].shape
-        (3, 36, 20)
     """
     arch = _architecture(architecture)
     check_name("activation", activation, ACTIVATIONS)
@@ -198,7 +196,7 @@ def prune(member: Member, mask: dict[str, Any]) -> Member:
         >>> member = init("small", seed=1)
         >>> def prune_at(ratio):
         ...     return prune(member, magnitude_mask(member.params, ratio))
-        >>> members = jax.vmap(prune_at)(jnp.array([0.5, 0.9]))
+        >>> members = jax.jit(jax.vmap(prune_at))(jnp.array([0.5, 0.9]))
         >>> members.params["conv1"]["kernel"].shape
         (2, 5, 5, 1, 8)
     """

@@ -131,6 +131,8 @@ def init_pruned(
 class MagnitudePruning(Sparsifier):
     """Prunes by magnitude and fine-tunes, all members at all ratios as one population.
 
+    Han et al., "Learning both Weights and Connections for Efficient Neural Networks", 2015.
+
     Masking the weights after each step is sufficient. The optimizers work elementwise, so the
     moments of pruned weights, weight decay included, never influence other weights.
 
@@ -143,7 +145,9 @@ class MagnitudePruning(Sparsifier):
         ZoojaxError: If there is no such scope.
 
     Example:
-        >>> MagnitudePruning(ratios=(0.5, 0.9), scope="layer")
+        >>> pruning = zoojax.MagnitudePruning(ratios=(0.5, 0.9), scope="layer")
+        >>> pruning.describe(), pruning.method
+        ('layer pruning', 'mp')
     """
 
     name: ClassVar = "magnitude_pruning"

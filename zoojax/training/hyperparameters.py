@@ -34,7 +34,7 @@ class Grid:
         ZoojaxError: If a list is empty, a name is unknown, or a value is out of range.
 
     Example:
-        >>> grid = Grid(activations=("tanh", "relu"), seeds=10)
+        >>> grid = zoojax.Grid(activations=("tanh", "relu"), seeds=10)
         >>> grid.combinations, len(grid.members())
         (2, 20)
     """
@@ -100,6 +100,11 @@ class Grid:
 
         Raises:
             ZoojaxError: If a seed is outside [0, 2**32).
+
+        Example:
+            >>> grid = zoojax.Grid(learning_rates=(1e-3, 1e-2), seeds=2)
+            >>> grid.members(first_seed=7).select("id", "seed", "learning_rate").rows()
+            [(0, 7, 0.001), (1, 8, 0.001), (2, 7, 0.01), (3, 8, 0.01)]
         """
         last = first_seed + self.seeds * (self.combinations if self.fresh_seeds else 1) - 1
         if not 0 <= first_seed <= last < _SEED_LIMIT:
