@@ -1,6 +1,6 @@
 """zoojax: populations of neural networks as single batched JAX programs.
 
->>> zoo = zoojax.train_zoo(data=(images, labels), members=4, epochs=2, quiet=True)
+>>> zoo = zoojax.train_zoo(data=(images, labels), members=4, epochs=1, quiet=True)
 >>> twin = zoojax.sparsify(zoo, zoojax.MagnitudePruning(ratios=(0.5, 0.9)), epochs=1, quiet=True)
 >>> twin.metrics.columns[:2]  # polars frames
 ['member', 'epoch']
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from zoojax.errors import ZoojaxError
 
 if TYPE_CHECKING:
-    from zoojax import presets
+    from zoojax import functional, presets
     from zoojax.api.dense import train_zoo
     from zoojax.api.inference import apply, evaluate, predict
     from zoojax.api.twins import sparsify
@@ -60,7 +60,7 @@ _PUBLIC = {
     "train_representation": "hyper_representation.api",
     "train_zoo": "api.dense",
 }
-_MODULES = ("presets",)
+_MODULES = ("functional", "presets")
 # Functions of version 0.1, which warn.
 _DEPRECATED = ("make_dense", "make_dropped_out", "make_pruned")
 
@@ -77,6 +77,7 @@ __all__ = [
     "analyze",
     "apply",
     "evaluate",
+    "functional",
     "initialize",
     "open_representation",
     "open_zoo",

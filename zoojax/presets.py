@@ -21,6 +21,8 @@ from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 from zoojax.training.hyperparameters import Grid
 
+__all__ = ["Preset", "TwinSettings", "preset", "preset_table"]
+
 # The paper's sparsifiers. According to its text all zoos were pruned globally, but its Table 8
 # shows equal sparsity in every layer of one of them: either scope is compared with the paper.
 _DROPOUT = VariationalDropout().shared()

@@ -31,7 +31,13 @@ def register_architecture(name: str, factory: Factory) -> None:
         ZoojaxError: If the name is invalid, or another architecture has it.
 
     Example:
-        >>> register_architecture("mlp", lambda c, n: MLP("mlp", 28, c, n))
+        >>> from dataclasses import replace
+        >>> from zoojax.architectures.cnn import small_cnn
+        >>> def wide_cnn(channels, classes):
+        ...     return replace(small_cnn(channels, classes), name="wide", hidden=64)
+        >>> zoojax.register_architecture("wide", wide_cnn)
+        >>> zoojax.functional.init("wide", seed=1).params["fc1"]["kernel"].shape
+        (36, 64)
     """
     if not (isinstance(name, str) and re.fullmatch(r"[a-z][a-z0-9_-]{0,59}", name)):
         raise ZoojaxError(f"'{printable(name, 60)}' is no valid name of an architecture")
@@ -62,6 +68,7 @@ def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
         ZoojaxError: If a number is out of range.
 
     Example:
+        >>> from zoojax.architectures.registry import architecture
         >>> architecture("small", channels=1).image_shape
         (28, 28, 1)
     """

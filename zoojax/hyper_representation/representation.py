@@ -264,19 +264,21 @@ class Representation:
 def open_representation(path: str | Path) -> Representation:
     """Opens a hyper-representation for reading.
 
-    Example:
-        >>> from zoojax import open_zoo
-        >>> from zoojax.hyper_representation.representation import open_representation
-        >>> zoo, representation = open_zoo("zoos/usps-vd"), open_representation("reps/usps")
-        >>> representation.embed(zoo.params(25)).shape
-        (200, 1024)
-
     Args:
         path: Folder of the hyper-representation.
+
+    Returns:
+        The hyper-representation. Its variables are read only when they are needed.
 
     Raises:
         ZoojaxError: If the folder is not a hyper-representation, has a different schema, or is
             damaged.
+
+    Example:
+        >>> from zoojax.hyper_representation.representation import open_representation
+        >>> representation = open_representation(representation_folder)
+        >>> representation.embed(zoo.params(2)).shape  # one embedding per member
+        (3, 8)
     """
     path = expand_user(path)
     file = path / CONFIG

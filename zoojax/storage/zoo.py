@@ -191,6 +191,10 @@ class Zoo(ZooFunctions):
 
         Raises:
             ZoojaxError: If there is no such epoch, or its files are damaged.
+
+        Example:
+            >>> sorted(zoo.state(1))
+            ['params']
         """
         count = len(self)
         like, optional = state_like(self.config, count), optional_like(self.config, count)
@@ -258,6 +262,10 @@ class Zoo(ZooFunctions):
 
         Raises:
             ZoojaxError: If there is no member with one of the ids.
+
+        Example:
+            >>> zoo.row_indices([2, 0])
+            array([2, 0])
         """
         rows = {member: row for row, member in enumerate(self.members_table["id"].to_list())}
         for member in members:
@@ -277,6 +285,10 @@ class Zoo(ZooFunctions):
 
         Raises:
             ZoojaxError: If there is no such member or epoch, or its files are damaged.
+
+        Example:
+            >>> zoo.member(2, epoch=1)["fc2"]["kernel"].shape
+            (20, 10)
         """
         return take(self.params(epoch), int(self.row_indices([member])[0]))
 
@@ -298,6 +310,10 @@ class Zoo(ZooFunctions):
 
         Raises:
             ZoojaxError: If the optimizer state is missing, damaged, or not as expected.
+
+        Example:
+            >>> list(zoo.optimizer_state())
+            ['adam']
         """
         return self.store.read(OPTIMIZER, self._known_epoch(epoch), rows, like, None)
 

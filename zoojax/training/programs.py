@@ -103,6 +103,48 @@ def evaluate_member(
     return measured | {"finite": metrics.is_finite(state.trainable)}
 
 
+def train_member(
+    spec: ProgramSpec,
+    state: loop.TrainState,
+    hyperparams: loop.Hyperparams,
+    split: tuple[Array, Array],
+    epoch: Array,
+    order: Array | None = None,
+) -> tuple[loop.TrainState, dict[str, Array]]:
+    """Trains one member for one epoch.
+
+    Args:
+        spec: The program.
+        state: State of the member.
+        hyperparams: Hyperparameters of the member.
+        split: Training images and their labels.
+        epoch: Epoch being trained, counted from 1.
+        order: Positions of the images in training order; None to shuffle with the member's seed.
+
+    Returns:
+        The state after the epoch, and {"train_loss", "train_acc"}; see
+        `zoojax.training.loop.train_epoch`.
+    """
+    images, labels = split
+    if order is None:
+        key = keys.stream_key(hyperparams.seed, "order", epoch)
+        order = keys.permutation(key, labels.shape[0])
+    return loop.train_epoch(
+        spec.sparsifier,
+        spec.loss,
+        spec.optimizer,
+        spec.batch_size,
+        spec.dropout,
+        state,
+        hyperparams,
+        images,
+        labels,
+        order,
+        epoch,
+        spec.architecture.noise_slots,
+    )
+
+
 def evaluation(
     spec: ProgramSpec, mesh: Mesh
 ) -> Callable[[loop.TrainState, Splits], dict[str, Array]]:
@@ -176,26 +218,9 @@ def epoch(
         Function (states, hyperparameters, splits, epoch) -> (states, metrics [members]).
     """
 
-    def train_member(state, hyperparams, splits, shared_order, epoch):
-        images, labels = splits.train
-        order = shared_order
-        if spec.data_order == "member":
-            key = keys.stream_key(hyperparams.seed, "order", epoch)
-            order = keys.permutation(key, labels.shape[0])
-        state, running = loop.train_epoch(
-            spec.sparsifier,
-            spec.loss,
-            spec.optimizer,
-            spec.batch_size,
-            spec.dropout,
-            state,
-            hyperparams,
-            images,
-            labels,
-            order,
-            epoch,
-            spec.architecture.noise_slots,
-        )
+    def train_and_evaluate(state, hyperparams, splits, shared_order, epoch):
+        order = shared_order if spec.data_order == "shared" else None
+        state, running = train_member(spec, state, hyperparams, splits.train, epoch, order)
         measured = evaluate_member(spec, state, {"val": splits.val, "test": splits.test})
         return state, running | measured
 
@@ -204,7 +229,7 @@ def epoch(
         # convolution) once.
         count = splits.train[1].shape[0]
         shared_order = keys.permutation(keys.stream_key(0, "order", epoch), count)
-        train_members = vmap_members(train_member, mesh, (0, 0, None, None, None))
+        train_members = vmap_members(train_and_evaluate, mesh, (0, 0, None, None, None))
         return train_members(state, hyperparams, splits, shared_order, epoch)
 
     return train_block
