@@ -122,7 +122,7 @@ def init(
             `params` do not fit the architecture.
 
     Example:
-        >>> member = zoojax.functional.init("small", seed=1, activation="relu", init="xavier_normal")
+        >>> member = zoojax.functional.init("small", seed=1, init="kaiming_uniform")
         >>> member.params["fc1"]["kernel"].shape
         (36, 20)
     """
