@@ -7,7 +7,6 @@ Each is resumed if its training was interrupted, and opened if it is complete.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +16,7 @@ from zoojax import Zoo, ZoojaxError, figures, train_zoo
 from zoojax.analysis import Analysis, layer_sparsity, paper_results
 from zoojax.api.twins import sparsify
 from zoojax.filesystem.atomic import atomic_write, make_folder
-from zoojax.presets import difference, preset, recorded, twin_difference
+from zoojax.presets import difference, preset, twin_difference
 from zoojax.runtime.startup import configure_jax
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.magnitude import MagnitudePruning
@@ -94,19 +93,11 @@ def dense_zoo(options: argparse.Namespace, name: str) -> Zoo:
     Raises:
         ZoojaxError: the preset or the image set is unknown, or the folder has another zoo.
     """
-    chosen = preset(name)
-    made = replace(
-        chosen,
-        grid=replace(chosen.grid, seeds=options.members),
-        epochs=chosen.epochs if options.epochs is None else options.epochs,
-    )
-    zoo_name, zoo_preset = recorded(name, made)
     return train_zoo(
-        *(options.out / name / "dense", zoo_name, made.grid, made.architecture, made.data),
-        epochs=made.epochs,
-        batch_size=made.batch_size,
-        data_order=made.data_order,
-        preset=zoo_preset,
+        name,
+        options.out / name / "dense",
+        members=options.members,
+        epochs=options.epochs,
         data_dir=options.data_dir,
         report=_progress(f"{name}: dense training"),
     )

@@ -61,7 +61,7 @@ class Preset:
     """Settings of a zoo and of its twins.
 
     Attributes:
-        architecture: "small" or "large".
+        architecture: name of the architecture.
         data: image set.
         grid: hyperparameters and number of members.
         twins: settings of its twins, at most one per sparsifier.

@@ -1,5 +1,6 @@
-"""Progress on standard error: a bar in a terminal, otherwise one line per epoch."""
+"""Progress on standard error: a bar in a terminal or notebook, otherwise one line per epoch."""
 
+import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -61,7 +62,7 @@ def progress_callback(
 def _progress_display(label: str, quiet: bool, unit: str) -> Iterator[ProgressCallback | None]:
     if quiet:
         yield None
-    elif sys.stderr.isatty():
+    elif _shows_bars():
         with _bar() as bar:
             task = bar.add_task(label, total=None, epoch="", rate="")
             meter = _RateMeter(unit)
@@ -90,7 +91,7 @@ def count_progress(label: str, quiet: bool) -> Iterator[Callable[[int, int], Non
         label: description of the work.
         quiet: whether to show no progress.
     """
-    if quiet or distributed.process_index() != 0 or not sys.stderr.isatty():
+    if quiet or distributed.process_index() != 0 or not _shows_bars():
         yield None
         return
     with _bar() as bar:
@@ -115,11 +116,18 @@ def stage_progress(label: str, quiet: bool) -> Iterator[Callable[[str], None]]:
         label: description of the work.
         quiet: whether to show no progress.
     """
-    if quiet or distributed.process_index() != 0 or not sys.stderr.isatty():
+    if quiet or distributed.process_index() != 0 or not _shows_bars():
         yield lambda stage: None
         return
     with Console(stderr=True).status(Text(label)) as status:
         yield lambda stage: status.update(Text(f"{label}: {stage}"))
+
+
+def _shows_bars() -> bool:
+    """Whether a bar can be drawn: in a terminal, and in a notebook with widgets."""
+    if sys.stderr.isatty():
+        return True
+    return Console().is_jupyter and importlib.util.find_spec("ipywidgets") is not None
 
 
 def _bar() -> rich.progress.Progress:

@@ -44,8 +44,7 @@ def test_methods(result):
 def test_twins_with_equal_options_are_labeled_by_name_or_folder(family):
     def copy(path: str, name: str) -> Zoo:
         twin = open_zoo(family["mp"].path)
-        twin.path, twin.config = Path(path), replace(twin.config, name=name)
-        return twin
+        return Zoo(Path(path), replace(twin.config, name=name))
 
     for names, labels in (("ab", "ab"), ("aa", ["one", "two"])):
         twins = [copy("x/two", names[1]), copy("x/one", names[0])]

@@ -14,7 +14,7 @@ from zoojax.presets import PRESETS, Preset, preset
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
-from zoojax.storage.zoo import Parent, ZooConfig
+from zoojax.storage.zoo_config import Parent, ZooConfig
 
 MNIST_NORM, HALF = (0.1307, 0.3081), (0.5, 0.5)
 MNIST = ("mnist", 28, 1, MNIST_NORM, False, 50_000, 10_000)

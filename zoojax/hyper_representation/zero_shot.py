@@ -111,6 +111,7 @@ def zero_shot_twin(
         origin=f"zero-shot, log alphas predicted by {representation.fingerprint[:16]}",
         chunk=chunk,
         data_dir=data_dir,
+        quiet=report is None,
         report=report,
     )
 

@@ -6,8 +6,9 @@ The functions that are returned are not jitted: `zoojax.training.trainer` and
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
@@ -92,9 +93,8 @@ def evaluate_member(
     Returns:
         {"<name>_loss", "<name>_acc"} for every split, sparsities and {"finite"}, scalars.
     """
-    params = spec.sparsifier.effective(state.trainable, state.fixed)
-    variables = {"params": params, **state.collections}
-    measured = metrics.sparsity(params)
+    variables = _variables(spec, state)
+    measured = metrics.sparsity(variables["params"])
     for name, (images, labels) in splits.items():
         result = engine.evaluate(
             spec.architecture, spec.activation, spec.engine, variables, images, labels
@@ -126,16 +126,39 @@ def predictions(spec: ProgramSpec, mesh: Mesh) -> Callable[[loop.TrainState, Arr
         mesh: The devices.
 
     Returns:
-        Function (states, images [n, H, W, C]) -> predicted classes [members, n].
+        Function (states, images [n, H, W, C]) -> predicted classes [members, n] uint16.
     """
 
     def predict_member(state, images):
-        params = spec.sparsifier.effective(state.trainable, state.fixed)
-        variables = {"params": params, **state.collections}
         shape, activation = spec.architecture, spec.activation
-        return engine.predictions(shape, activation, spec.engine, variables, images)
+        variables = _variables(spec, state)
+        classes = engine.predictions(shape, activation, spec.engine, variables, images)
+        return classes.astype(jnp.uint16)
 
     return vmap_members(predict_member, mesh, (0, None))
+
+
+def logits(spec: ProgramSpec, mesh: Mesh) -> Callable[[loop.TrainState, Array], Array]:
+    """Creates the program that computes logits with a block of members.
+
+    Args:
+        spec: The program.
+        mesh: The devices.
+
+    Returns:
+        Function (states, images [n, H, W, C]) -> logits [members, n, classes].
+    """
+
+    def apply_member(state, images):
+        return engine.logits(spec.architecture, spec.activation, _variables(spec, state), images)
+
+    return vmap_members(apply_member, mesh, (0, None))
+
+
+def _variables(spec: ProgramSpec, state: loop.TrainState) -> dict[str, Any]:
+    """Variables that a member is evaluated with."""
+    params = spec.sparsifier.effective(state.trainable, state.fixed)
+    return {"params": params, **state.collections}
 
 
 def epoch(

@@ -1,7 +1,6 @@
 """Trains a zoo and both sparse twins, and analyzes them: the paper in one call."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from zoojax import presets
@@ -10,11 +9,9 @@ from zoojax.analysis.folder import check_folder
 from zoojax.api.dense import train_zoo
 from zoojax.api.twins import sparsify
 from zoojax.filesystem.paths import output_folder
-from zoojax.progress import training_progress
 from zoojax.runtime import distributed
 from zoojax.sparsifiers.magnitude import MagnitudePruning, num_pruned
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
-from zoojax.storage.zoo import Zoo
 from zoojax.workflows.analyze import analyze
 from zoojax.workflows.paper import PAPER_RATIOS
 
@@ -67,50 +64,16 @@ def reproduce(
     check_folder(folder / "analysis")
     for ratio in ratios:
         num_pruned(ratio, {}, "global")
-    settings = replace(
-        base,
-        grid=base.grid if members is None else replace(base.grid, seeds=members),
-        epochs=base.epochs if epochs is None else epochs,
-    )
     sparsifiers = MagnitudePruning(tuple(ratios)), VariationalDropout()
-    zoo = _dense_zoo(preset, settings, folder / "dense", chunk, data_dir, quiet)
+    shared = {"chunk": chunk, "data_dir": data_dir, "quiet": quiet}
+    zoo = train_zoo(preset, folder / "dense", members=members, epochs=epochs, **shared)
     twins = []
     for sparsifier, count in zip(sparsifiers, (mp_epochs, vd_epochs), strict=True):
         twin = base.twin(sparsifier.name)
-        with training_progress(sparsifier.label, quiet) as report:
-            twins.append(
-                sparsify(
-                    *(zoo, sparsifier, folder / sparsifier.method),
-                    learning_rate=None if twin is None else twin.learning_rate,
-                    epochs=count,
-                    chunk=chunk,
-                    data_dir=data_dir,
-                    report=report,
-                )
-            )
+        rate = None if twin is None else twin.learning_rate
+        path = folder / sparsifier.method
+        twins.append(sparsify(zoo, sparsifier, path, learning_rate=rate, epochs=count, **shared))
     with distributed.main_process_first() as is_main:
         if is_main:
             return analyze(zoo, *twins, out=folder / "analysis", data_dir=data_dir, quiet=quiet)
     return Analysis(zoo, twins, path=folder / "analysis")
-
-
-def _dense_zoo(
-    name: str,
-    settings: presets.Preset,
-    path: Path,
-    chunk: int | None,
-    data_dir: str | Path | None,
-    quiet: bool,
-) -> Zoo:
-    zoo_name, recorded = presets.recorded(name, settings)
-    with training_progress(f"train {name}", quiet) as report:
-        return train_zoo(
-            *(path, zoo_name, settings.grid, settings.architecture, settings.data),
-            epochs=settings.epochs,
-            batch_size=settings.batch_size,
-            data_order=settings.data_order,
-            preset=recorded,
-            chunk=chunk,
-            data_dir=data_dir,
-            report=report,
-        )
