@@ -3,6 +3,9 @@
 A zoo matches its preset if it differs from it only in the number of its members and their seeds:
 `recorded` decides this for a zoo to be trained, `difference` and `twin_difference` for existing
 zoos.
+
+>>> zoojax.presets.preset("usps-s-seed").grid.learning_rates
+(0.0003,)
 """
 
 import difflib
@@ -40,6 +43,11 @@ class TwinSettings:
         sparsifier: sparsifier, without per-member options.
         learning_rate: learning rate; None keeps each member's own.
         alternative: another sparsifier that the paper may have used instead, if any.
+
+    Example:
+        >>> settings = zoojax.presets.TwinSettings(zoojax.VariationalDropout(), 3e-4)
+        >>> settings.sparsifier.label
+        'variational dropout'
     """
 
     sparsifier: Sparsifier
@@ -70,6 +78,12 @@ class Preset:
         epochs: number of epochs of dense training.
         batch_size: images per step.
         data_order: "member" or "shared"; see `zoojax.train_zoo`.
+
+    Example:
+        >>> data = zoojax.DataSpec("digits")
+        >>> mine = zoojax.presets.Preset("small", data, zoojax.Grid(seeds=2), epochs=0)
+        >>> len(zoojax.train_zoo(mine, quiet=True))
+        2
     """
 
     architecture: str
@@ -81,7 +95,12 @@ class Preset:
     data_order: str = "member"
 
     def twin(self, sparsifier: str) -> TwinSettings | None:
-        """Returns the settings of the twins of a sparsifier, given by name; None without."""
+        """Returns the settings of the twins of a sparsifier, given by name; None without.
+
+        Example:
+            >>> zoojax.presets.preset("usps-s-seed").twin("magnitude_pruning").learning_rate
+            0.001
+        """
         return next((twin for twin in self.twins if twin.sparsifier.name == sparsifier), None)
 
 
@@ -169,6 +188,10 @@ def preset(name: str) -> Preset:
 
     Raises:
         ZoojaxError: there is no such preset; the message suggests the most similar name.
+
+    Example:
+        >>> zoojax.presets.preset("usps-s-seed").epochs
+        50
     """
     if not isinstance(name, str):
         raise ZoojaxError(f"preset is {printable(name, 80)}; give the name of a preset")
@@ -189,7 +212,7 @@ def preset_table() -> pl.DataFrame:
         and `inits`.
 
     Example:
-        >>> table = preset_table()
+        >>> table = zoojax.presets.preset_table()
         >>> table.filter(preset="usps-s-seed")["learning_rates"].to_list()
         [[0.0003]]
     """

@@ -78,9 +78,12 @@ def train_representation(
         ZoojaxError: An argument is invalid, the zoo has no log alphas, the loss is not finite,
             or writing failed.
 
-    Example (with a trained twin):
-        representation = train_representation("zoos/usps-vd", "reps/usps")
-        representation.embed(open_zoo("zoos/usps-vd").params(25))  # [members, 1024]
+    Example:
+        >>> zoo = zoojax.train_zoo("digits-s-seed", members=8, epochs=0, quiet=True)
+        >>> options = {"weights_only": True, "epochs": 1, "quiet": True}
+        >>> representation = zoojax.train_representation(zoo, "reps/digits", **options)
+        >>> representation.epoch
+        1
     """
     opened, folder = as_zoo(zoo), output_folder(out)
     on_cpu = jax.default_backend() == "cpu"

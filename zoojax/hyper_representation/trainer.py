@@ -122,7 +122,7 @@ def train_autoencoder(
     alphas = {} if weights_only else (sets[0].alphas or {})
     config = RepresentationConfig(
         settings=settings,
-        zoo=_relative_path(zoo.path, out),
+        zoo=_relative_path(zoo, out),
         fingerprint=zoo.fingerprint,
         architecture=zoo.config.architecture,
         channels=zoo.config.channels,
@@ -268,11 +268,13 @@ def _check_epochs(zoo: Zoo, epochs: list[int]) -> None:
             raise ZoojaxError(f"{zoo.path} has no epoch {epoch}; its last is {newest}")
 
 
-def _relative_path(zoo: Path, out: Path) -> str:
-    """Returns the path of a zoo relative to a folder."""
+def _relative_path(zoo: Zoo, out: Path) -> str:
+    """Returns the path of a zoo relative to a folder; "unknown" for a zoo in memory."""
+    if zoo.store.in_memory:
+        return "unknown"
     try:
-        path = os.path.relpath(zoo.resolve(), out.resolve())
+        path = os.path.relpath(zoo.path.resolve(), out.resolve())
     except ValueError:  # On another drive; the zoo can still be given with --zoo.
-        path = zoo.resolve().name
+        path = zoo.path.resolve().name
     # The fingerprint identifies the zoo, so an unprintable path can be dropped.
     return path if is_printable(path) else "unknown"

@@ -56,9 +56,10 @@ def analyze(
             together, one has no completed epoch, the images are missing, or the folder holds
             another analysis or cannot be written.
 
-    Example (with trained zoos):
-        analysis = analyze("zoos/usps", "zoos/usps-mp", "zoos/usps-vd", out=None)
-        analysis.tables["correlation"]
+    Example:
+        >>> analysis = zoojax.analyze(zoo, out=None, quiet=True)
+        >>> analysis.tables["trajectories"].filter(epoch=2)["members"].to_list()
+        [3]
     """
     dense = as_zoo(zoo)
     opened = [as_zoo(twin, "a twin") for twin in twins]
