@@ -5,6 +5,7 @@ take longer than most of the tests, which need no trained network.
 """
 
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ def _validate(codec, samples):
 
 
 # Programs of `trainer` that do not train.
-STUBS = {"epoch_program": _train, "validation_program": _validate}
+STUBS: dict[str, Any] = {"epoch_program": _train, "validation_program": _validate}
 
 
 def train_stub(*arguments, **options) -> Representation:
