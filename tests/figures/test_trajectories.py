@@ -29,7 +29,7 @@ def test_trajectories_of_members_and_means(full):
         table = rows(full, "trajectories", method=method).sort("epoch")
         mean = points(axes.get_lines()[-1])
         band, *_ = (c for c in axes.collections if isinstance(c, PolyCollection))
-        edge = {tuple(point) for point in band.get_paths()[0].vertices.round(3).tolist()}
+        edge = {tuple(p) for p in np.round(np.asarray(band.get_paths()[0].vertices), 3).tolist()}
         for x, middle, std in zip(
             mean[:, 0], mean[:, 1], 100 * table[f"{quantity}_std"].to_numpy(), strict=True
         ):
@@ -112,7 +112,7 @@ def test_accuracy_over_sparsity(full):
     dots = max(c.get_zorder() for c in axes.collections if isinstance(c, PathCollection))
     lines = [line for line in axes.get_lines() if line.get_linestyle() != "None"]
     assert dots > max(line.get_zorder() for line in lines)
-    assert "interpolated" not in texts(axes.figure)
+    assert "interpolated" not in texts(drawn("accuracy_over_sparsity", full))
     point = with_tables(full, crossing=crossing.with_columns(sparsity=pl.lit(0.76)))
     line = line_with_label(drawn("accuracy_over_sparsity", point).axes[0], "interpolated at 76 %")
     assert points(line)[:, 0] == pytest.approx([76, 76])

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.transforms import ScaledTranslation
@@ -206,7 +207,11 @@ def legend_below(axes: Axes, columns: int = 1, offset: float = 0.42) -> None:
     """
     figure = axes.figure
     below = ScaledTranslation(0, -offset, figure.dpi_scale_trans)
+    entries = zip(*axes.get_legend_handles_labels(), strict=True)
+    # Matplotlib puts them last, but they are methods.
+    bars_first = sorted(entries, key=lambda entry: not isinstance(entry[0], ErrorbarContainer))
     axes.legend(
+        *zip(*bars_first, strict=True),
         loc="upper center",
         bbox_to_anchor=(0.5, 0),
         bbox_transform=axes.transAxes + below,

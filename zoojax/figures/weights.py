@@ -172,8 +172,7 @@ def _frequency(analysis: Analysis, method: Method) -> Figure | None:
     figure.colorbar(
         ScalarMappable(Normalize(0, 100), colors),
         cax=place(width - _RIGHT, _TOP + max(0, tall / 2 - 2), 0.14, min(tall, 4)),
-        label="weight is zero (% of members)",
-    )
+    ).set_label("zero (% of members)", fontsize=SMALL)
     return figure
 
 
