@@ -8,7 +8,7 @@ import tyro
 
 from zoojax.cli.options import RunningOptions, RunOptions, option
 from zoojax.runtime.startup import configure_jax
-from zoojax.workflows.paper import PAPER_RATIOS
+from zoojax.workflows.defaults import RATIOS
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Reproduce:
     vd_epochs: Annotated[int, option("N")] = 25
     """Epochs of variational dropout."""
 
-    ratios: Annotated[tuple[float, ...], option("RATIO ...")] = PAPER_RATIOS
+    ratios: Annotated[tuple[float, ...], option("RATIO ...")] = RATIOS
     """Fractions of weights to prune, each in [0, 1); 0 means fine-tuning only."""
 
     running: RunningOptions = field(default_factory=RunOptions)

@@ -12,7 +12,7 @@ import polars as pl
 
 from zoojax import figures
 from zoojax.errors import ZoojaxError
-from zoojax.figures.zero_shot import zero_shot
+from zoojax.figures.zero_shot import zero_shot, zero_shot_caption
 from zoojax.filesystem.atomic import make_folder
 from zoojax.filesystem.paths import optional_path, output_folder
 from zoojax.filesystem.tables import write_csv
@@ -24,7 +24,6 @@ from zoojax.runtime import distributed
 from zoojax.storage.opening import as_zoo
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_images import load_images
-from zoojax.text import printable
 from zoojax.training.trainer import ProgressCallback
 
 
@@ -136,8 +135,8 @@ def sparsify_zero_shot(
 def _write_comparison(table: pl.DataFrame, parent: Zoo, folder: Path) -> None:
     make_folder(folder)
     write_csv(folder / "zero_shot.csv", table)
-    caption = f"Zoo {printable(parent.config.name, 60)}, {table['members'][0]} held-out members."
-    figures.save(zero_shot(table, caption), folder, "zero_shot")
+    caption = zero_shot_caption(parent.config.name, table["members"][0])
+    figures.save(zero_shot(table), folder, "zero_shot", caption)
 
 
 def sample_zoo(

@@ -13,7 +13,7 @@ from zoojax.runtime import distributed
 from zoojax.sparsifiers.magnitude import MagnitudePruning, num_pruned
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.workflows.analyze import analyze
-from zoojax.workflows.paper import PAPER_RATIOS
+from zoojax.workflows.defaults import RATIOS
 
 
 def reproduce(
@@ -24,7 +24,7 @@ def reproduce(
     epochs: int | None = None,
     mp_epochs: int = 15,
     vd_epochs: int = 25,
-    ratios: Sequence[float] = PAPER_RATIOS,
+    ratios: Sequence[float] = RATIOS,
     chunk: int | None = None,
     data_dir: str | Path | None = None,
     quiet: bool = False,
