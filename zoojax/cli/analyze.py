@@ -140,10 +140,11 @@ def write_analysis(
         status.update("writing tables")
         write_tables(analysis, out / TABLES)
         status.update("drawing figures")
-        images = {path.stem: path for path in figures.draw(analysis, out / FIGURES)}
+        drawn = figures.draw(analysis, out / FIGURES)
+        images = {path.stem: path.with_suffix(".svg") for path in drawn}
         status.update("writing the report")
         page = out / REPORT
-        report.write(analysis, page, images)
+        report.write(analysis, page, images, out / TABLES)
     if as_json:
         tables = {n: analysis.tables[n].to_dicts() for n in _JSON_TABLES if n in analysis.tables}
         rows = comparison(zoo, *analysis.twins)
