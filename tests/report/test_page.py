@@ -40,7 +40,7 @@ def test_page_refers_to_nothing_outside(file):
     assert "@import" not in scripts
     sources = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'> ]*)""", scripts)
     # Links to sections and files are made from the data.
-    assert [s for s in sources if s and not s.startswith(("data:", "#f"))] == []
+    assert [s for s in sources if s and not s.startswith(("data:", "#figure"))] == []
     assert "default-src 'none'" in scripts
 
 
@@ -155,9 +155,42 @@ def test_crossovers_count_their_members(result):
     ((crossover),) = payload(result, {}, {})["crossovers"]
     row = result.tables["crossing"].row(0, named=True)
     counts = dict(result.tables["methods"].select("sparsity", "members").iter_rows())
+    assert crossover["ratios"] == len(counts)
     assert (crossover["one"], crossover["other"]) == ("mp", "vd")
     assert crossover["above"] == row["above"]
-    assert crossover["members"] == [counts[row["above"]], counts[row["below"]]]
+    assert crossover["members"] == min(counts[row["above"]], counts[row["below"]])
+
+
+def test_no_crossover_of_too_few_members(result):
+    methods = result.tables["methods"].with_columns(
+        pl.when(pl.col("sparsity") < 0.6).then(pl.col("difference")).alias("difference")
+    )
+    crossing = result.tables["crossing"].with_columns(pl.lit(None).alias("above"))
+    few = replace(result, tables=result.tables | {"methods": methods, "crossing": crossing})
+    ((crossover),) = payload(few, {}, {})["crossovers"]
+    assert (crossover["above"], crossover["ratios"]) == (None, 1)
+
+
+def test_missing_coefficients_have_reasons(result):
+    table = result.tables["correlation"].with_columns(
+        pl.lit(None, pl.Float64).alias("pearson"), pl.lit("too few members").alias("remark")
+    )
+    few = replace(result, tables=result.tables | {"correlation": table})
+    (shown,) = [t for t in payload(few, {}, {})["tables"] if t["name"] == "correlation"]
+    columns = {column["name"]: column for column in shown["columns"]}
+    assert "remark" not in columns
+    assert set(columns["pearson"]["reasons"]) == {"too few members"}
+    assert "reasons" not in columns["epoch"]
+
+
+def test_captions_of_figures_of_every_twin(result):
+    names = ("layer_size", "pruning_frequency", "pruning_frequency_mp", "of_mine")
+    shown = payload(result, {name: [] for name in names}, {})["figures"]
+    assert shown[0]["caption"].startswith("Sparsity of each layer")
+    assert shown[2]["caption"] == shown[1]["caption"]
+    further = [each["further"] for each in shown]
+    assert further == [None, None, "Magnitude pruning", None]
+    assert shown[3]["caption"] == "Of mine."
 
 
 def test_matrices_of_all_populations(result):
@@ -212,13 +245,12 @@ def test_figures_keep_only_what_is_harmless(tmp_path):
     root = ElementTree.fromstring(text)
     assert (root.get("width"), root.get("height")) == ("480.00", "96.00")
     assert [each.get("id") for each in root.iter() if each.get("id")] == [
-        "f7-clip",
-        "f7-box",
-        "f7-line",
+        "f7-0",
+        "f7-1",
     ]
-    assert root.find("g").get("clip-path") == "url(#f7-clip)"
-    assert [use.get("href") for use in root.iter("use")] == ["#f7-line", None]
-    assert root.find("g/path").get("d") == "M 0.12 1.5 L 10 20"
+    assert root.find("g").get("clip-path") == "url(#f7-0)"
+    assert [use.get("href") for use in root.iter("use")] == ["#f7-1", None]
+    assert root.find("g/path").get("d") == "M0.12 1.5L10 20"
     assert root.find("g/path").get("style") == "stroke: currentColor"
     assert root.find("g/text").text == "1 < 2"
     images = [image.get("href") for image in root.iter("image")]

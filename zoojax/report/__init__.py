@@ -60,7 +60,7 @@ def write(
         {name: figure_files(file, path.parent) for name, file in figures.items()},
         {} if tables is None else table_files(tables, path.parent),
     )
-    drawings = [inline_svg(file, f"f{i}-") for i, file in enumerate(figures.values())]
+    drawings = [inline_svg(file, f"figure{i}-") for i, file in enumerate(figures.values())]
     page = _page(content, drawings)
     atomic_write(path, lambda temporary: temporary.write_bytes(page.encode()))
 

@@ -136,6 +136,13 @@ function parentAgreement({ population, step }) {
   return { ...summarize(values), step: epochs.indexOf(agreement.epochs[column]) };
 }
 
+function crossoverText({ above, below, point, ratios }) {
+  if (ratios < 2) return FEW; // At one ratio alone nothing can change.
+  if (above === null) return "none measured";
+  const bracket = `${ratioText(above)} to ${ratioText(below)}`;
+  return point === null ? bracket : `${bracket}, about ${percent(point, 0)}`;
+}
+
 /** The crossovers, which are over all members: a bracket of two measured ratios. */
 function crossoverCards() {
   const pairs = page.crossovers.filter(({ one, other }) =>
@@ -143,10 +150,9 @@ function crossoverCards() {
   if (!pairs.length) return [];
   return [{
     title: "Crossover",
-    lines: pairs.map(({ one, other, above, below, members: counts }) => [
-      `${methodOf(other).short} overtakes ${methodOf(one).short}`,
-      counts.every((each) => each !== null) ? Math.min(...counts) : null,
-      above === null ? "none measured" : `${ratioText(above)} to ${ratioText(below)}`,
+    lines: pairs.map((pair) => [
+      `${methodOf(pair.other).short} overtakes ${methodOf(pair.one).short}`, pair.members,
+      crossoverText(pair),
     ]),
     about: "Sparsity: between two neighboring measured ratios. Of all members"
       + `${isFiltered() ? ", not only of those shown" : ""}.`,

@@ -80,10 +80,7 @@ def payload(
         "matrices": matrices(analysis),
         "representation": representation(analysis),
         "tables": tables(analysis),
-        "figures": [
-            {"name": printable(name), "caption": _caption(analysis, name), "files": files}
-            for name, files in figures.items()
-        ],
+        "figures": [_figure(analysis, name, files) for name, files in figures.items()],
         "files": tables_files,
         "minCorrelated": _MIN_CORRELATED,
         "versions": {
@@ -133,19 +130,26 @@ def _method(analysis: Analysis, method: Method) -> dict[str, Any]:
 def _crossovers(analysis: Analysis) -> list[dict[str, Any]]:
     """The measured ratios that bracket the crossover of each pair of methods."""
     members = {
-        (one.key, other.key): dict(rows.select("sparsity", "members").iter_rows())
+        (one.key, other.key): dict(
+            rows.drop_nulls("difference").select("sparsity", "members").iter_rows()
+        )
         for one, other, rows in analysis.by_pair("methods")
     }
     result = []
     for one, other, table in analysis.by_pair("crossing"):
         row, counts = table.row(0, named=True), members.get((one.key, other.key), {})
-        names = ("above", "below", "above_difference", "below_difference")
+        ends = [row["above"], row["below"]]
+        # Without a crossover, all ratios at which there are enough members to compare.
+        compared = [counts[ratio] for ratio in ends if ratio in counts] or list(counts.values())
         result.append(
             {
                 "one": one.key,
                 "other": other.key,
-                "members": [counts.get(row[name]) for name in ("above", "below")],
-                **{name: number(row[name]) for name in names},
+                "above": number(ends[0]),
+                "below": number(ends[1]),
+                "point": number(row.get("sparsity")),
+                "ratios": len(counts),
+                "members": min(compared, default=0),
             }
         )
     return result
@@ -221,12 +225,12 @@ def _correlations(
     return [cells.get(epoch) for epoch in epochs]
 
 
-def _caption(analysis: Analysis, name: str) -> str:
-    """The caption of a figure; of a further twin, that of its kind with the twin's name."""
-    if name in _CAPTIONS:
-        return _CAPTIONS[name]
+def _figure(analysis: Analysis, name: str, files: Links) -> dict[str, Any]:
+    """A figure of the page: `further` names the twin, if there is one such figure per twin."""
+    kind, further = name, None
     for method in analysis.twin_methods():
-        kind = name.removesuffix(f"_{method.key}")
-        if kind != name and kind in _CAPTIONS:
-            return f"{printable(method.capitalized)}: {_CAPTIONS[kind]}"
-    return printable(name).replace("_", " ").capitalize() + "."
+        stem = name.removesuffix(f"_{method.key}")
+        if stem != name and stem in _CAPTIONS:
+            kind, further = stem, printable(method.capitalized)
+    caption = _CAPTIONS.get(kind) or printable(name).replace("_", " ").capitalize() + "."
+    return {"name": printable(name), "caption": caption, "further": further, "files": files}

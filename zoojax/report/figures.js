@@ -21,8 +21,11 @@ function drawSparsity() {
       steps.map(([p, step]) => mean(shown(p).map((member) => at(p, metric, member, step))));
     const color = groups ? foreground() : colorOf(key);
     lines.push({
-      name: `${short} mean`, mode: "lines+markers", legendgroup: key, showlegend: groups !== null,
-      x: values("sparsity"), y: values("test_acc"), marker: { size: 7, symbol, color },
+      // A dot of the line would look like a member.
+      name: `${short} mean`, mode: steps.length > 1 ? "lines" : "markers",
+      legendgroup: key, showlegend: groups !== null,
+      x: values("sparsity"), y: values("test_acc"),
+      marker: { size: 14, symbol: "line-ew-open", color, line: { width: 3 } },
       line: { color, width: 3, dash: groups ? DASHES[i % DASHES.length] : "solid" },
       hovertemplate: `${short} mean<br>${template}<extra></extra>`,
     });

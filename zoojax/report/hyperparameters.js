@@ -87,7 +87,7 @@ function drawHyperparameters() {
     return trace;
   };
   const rows = members.id.map((_, row) => row).filter(passes);
-  const opacity = Math.max(0.25, Math.min(0.8, 20 / rows.length));
+  const opacity = Math.max(0.4, Math.min(0.9, 40 / rows.length));
   const groups = colorGroups() ?? groupsOf(ACCURACY);
   const traces = groups.map(({ label, color, rows: inside }) => ({
     ...line(escaped(label), rows.filter((row) => inside.has(row)), { width: 1.5, color: visible(color) }),

@@ -4,9 +4,22 @@ const PURPLE = "#CC79A7";
 // Luminance, of 255, below which a color is hard to see on a dark page, and above which on a
 // light one.
 const MIN_LUMINANCE = 100, MAX_LUMINANCE = 190;
-const colorOf = (method) => visible(methodOf(method).color);
+const methodColors = new Map();
+
+/** The color of a method. Those whose color was used before get another hue. */
+function colorOf(key) {
+  if (!methodColors.size) {
+    page.methods.forEach(({ key: each, color }, i) => {
+      const isUsed = [...methodColors.values()].includes(color);
+      methodColors.set(each, isUsed ? `hsl(${Math.round(i * 137.5) % 360},60%,52%)` : color);
+    });
+  }
+  return visible(methodColors.get(key));
+}
+
 const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "x", "cross", "star"];
-const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
+// "dash" is for lines of reference.
+const DASHES = ["solid", "dot", "dashdot", "longdash", "longdashdot"];
 const LABELS = {
   test_acc: "test accuracy", ggap: "gap", sparsity: "sparsity", train_acc: "train accuracy",
 };

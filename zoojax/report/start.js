@@ -30,7 +30,7 @@ function makeTexts() {
 /** The static figures, from the templates of the page: the same order as in the data. */
 function makeDrawings() {
   const drawings = [...document.querySelectorAll("body > template")];
-  page.figures.forEach(({ name, caption, files }, i) => {
+  page.figures.forEach(({ name, caption, further, files }, i) => {
     const figure = make("figure", "", { id: `figure-${name}` });
     const box = make("div", "", { className: "sideways", tabIndex: 0 });
     const drawing = drawings[i].content.firstElementChild;
@@ -38,7 +38,14 @@ function makeDrawings() {
     drawing.setAttribute("aria-label", caption);
     box.append(drawing);
     figure.append(box, make("figcaption", caption), fileLinks(files));
-    $("drawings").append(figure);
+    if (further === null) {
+      $("drawings").append(figure);
+      return;
+    }
+    // There is one for each twin.
+    const details = make("details");
+    details.append(make("summary", `${further}: ${caption}`), figure);
+    $("drawings").append(details);
   });
   $("figures-section").hidden = !page.figures.length;
 }

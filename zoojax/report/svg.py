@@ -28,14 +28,17 @@ _ATTRIBUTES = {
     "stop-opacity", "refX", "refY", "markerWidth", "markerHeight", "orient", "image-rendering"
 }
 # fmt: on
-# Links to elements of the same file, and images within it.
-_LOCAL = re.compile(r"#([\w.:-]+)")
+_TEXTS = ("text", "tspan", "title", "desc")
+# Images within the file.
 _IMAGE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=\s]*")
+# Links to elements of the same file.
+_TARGET = re.compile(r"#([\w.:-]+)")
 _REFERENCE = re.compile(r"""url\(\s*['"]?#([\w.:-]+)['"]?\s*\)""")
 # Anything else that could load something or run as code.
 _UNSAFE = re.compile(r"url\((?!#)|@|\\|expression|javascript:|/\*", re.IGNORECASE)
-# Coordinates with more digits than a screen can show.
+# Coordinates with more digits than a screen can show, and needless spaces around commands.
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}(?:e-?\d+)?")
+_COMMAND = re.compile(r"\s*([A-Za-z])\s*")
 _LENGTH = re.compile(r"([\d.]+)(pt|px|)")
 _PIXELS = {"pt": 4 / 3, "px": 1.0, "": 1.0}
 
@@ -48,7 +51,7 @@ def inline_svg(path: Path, prefix: str) -> str:
 
     Args:
         path: The file.
-        prefix: Put in front of all ids, so that those of several files differ.
+        prefix: Begins all ids, so that those of several files differ.
 
     Returns:
         The markup of one `svg` element, with its size in pixels.
@@ -62,41 +65,51 @@ def inline_svg(path: Path, prefix: str) -> str:
         raise ZoojaxError(f"{path} is no SVG image: draw the figures again") from error
     if root.tag != f"{_SVG}svg":
         raise ZoojaxError(f"{path} is no SVG image: draw the figures again")
-    clean = _copy(root, prefix)
+    values = [value for element in root.iter() for value in element.attrib.values()]
+    targets = {match[1] for match in map(_TARGET.fullmatch, values) if match}
+    targets |= {target for value in values for target in _REFERENCE.findall(value)}
+    # Short ids, and none for elements that nothing refers to, save a tenth of the page.
+    ids = {target: f"{prefix}{i}" for i, target in enumerate(sorted(targets))}
+    clean = _copy(root, ids)
     for name in ("width", "height"):
         clean.attrib[name] = _pixels(root.get(name, ""))
-    return ElementTree.tostring(clean, "unicode", short_empty_elements=False)
+    return ElementTree.tostring(clean, "unicode")
 
 
-def _copy(element: ElementTree.Element, prefix: str) -> ElementTree.Element:
+def _copy(element: ElementTree.Element, ids: dict[str, str]) -> ElementTree.Element:
     result = ElementTree.Element(element.tag.removeprefix(_SVG))
     for name, value in element.attrib.items():
-        kept = _attribute(name, value, prefix)
+        kept = _attribute(name, value, ids)
         if kept is not None:
             result.set("href" if name == _LINK else name, kept)
-    if result.tag in ("text", "tspan", "title", "desc"):
+    if result.tag in _TEXTS:
         result.text = element.text
     for child in element:
         # The tag of a comment is a function.
         if isinstance(child.tag, str) and child.tag.removeprefix(_SVG) in _ELEMENTS:
-            result.append(_copy(child, prefix))
+            copy = _copy(child, ids)
+            if result.tag in _TEXTS:
+                copy.tail = child.tail
+            result.append(copy)
     return result
 
 
-def _attribute(name: str, value: str, prefix: str) -> str | None:
+def _attribute(name: str, value: str, ids: dict[str, str]) -> str | None:
     """The value of an attribute on the page; None if it is left out."""
     if name in (_LINK, "href"):
-        local = _LOCAL.fullmatch(value)
+        local = _TARGET.fullmatch(value)
         if local:
-            return f"#{prefix}{local[1]}"
+            return f"#{ids[local[1]]}"
         return value if _IMAGE.fullmatch(value) else None
     if name not in _ATTRIBUTES:
         return None
     if name == "id":
-        return prefix + value
+        return ids.get(value)
     if name in ("d", "points"):
-        return _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.2f}", value)
-    value = _REFERENCE.sub(rf"url(#{prefix}\1)", value)
+        short = _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.2f}", value)
+        # "1e5" has no command.
+        return short if "e" in short else _COMMAND.sub(r"\1", short)
+    value = _REFERENCE.sub(lambda match: f"url(#{ids[match[1]]})", value)
     return None if _UNSAFE.search(value) else value
 
 

@@ -11,6 +11,8 @@ from zoojax.analysis.results import Method
 from zoojax.text import printable
 
 _MAX_ROWS = 200
+# Column that explains why coefficients are missing.
+_REMARK = "remark"
 _PAPER, _PAIRED = "paper", ("methods", "crossing")
 # Title and description of each table, in the order of the page. Those of _PAIRED tables name the
 # two methods.
@@ -204,7 +206,7 @@ def _columns(
     short = {method.key: method.short for method in methods}
     for position, name in enumerate(names):
         after = names[position + 1 :]
-        if name in ("std", "low", "high") or name.endswith(("_std", "_low", "_high")):
+        if name in ("std", "low", "high", _REMARK) or name.endswith(("_std", "_low", "_high")):
             continue
         stem = name.removesuffix("_mean")
         column: dict[str, Any] = {"name": stem, "label": labels.get(stem) or _label(stem)}
@@ -215,6 +217,8 @@ def _columns(
         for low, high in ((f"{name}_low", f"{name}_high"), ("low", "high")):
             if low in after and (low != "low" or after[0] == "low"):
                 column |= {"low": _values(table[low], short), "high": _values(table[high], short)}
+        if _REMARK in names and column["kind"] == "coefficient":
+            column["reasons"] = _values(table[_REMARK], short)
         if name == "mean":
             column |= {"name": "sparsity", "label": "sparsity"}
         result.append(column)
