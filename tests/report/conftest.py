@@ -33,7 +33,7 @@ HOSTILE_SVG = """<?xml version="1.0" encoding="utf-8"?>
 <path id="line" d="M 0.123456 1.5 L 10 20" style="stroke: currentColor" onclick="alert(1)"/>
 <use xlink:href="#line" x="3"/><use href="https://example.org/a.svg#b"/>
 <a href="javascript:alert(1)"><text>linked</text></a>
-<text style="font-size: 10px; fill: url(https://example.org)">1 &lt; 2</text>
+<text style="fill: url(https://example.org)">1 &lt; <tspan>2</tspan> and more</text>
 <image href="https://example.org/a.png"/><image href="data:image/png;base64,iVBORw0KGgo="/>
 <foreignObject><b>markup</b></foreignObject></g></svg>"""
 

@@ -12,14 +12,14 @@ def test_filter_applies_to_all_figures(reader):
     assert reader.drawn("b")[0] == 24 * 51
     assert reader.drawn("c")[1] == 24
     assert sum(reader.drawn("p")) == 24 * 3
-    assert "Showing 24 of 24" in reader.page.text_content("#shown")
+    assert "Showing 24 of 24" in reader.text("#shown")
     means = reader.drawn("b", "each.name.startsWith('mean') ? each.y.at(-1) : 0")
     reader.page.select_option("select[name=activation]", label="relu")
     assert reader.drawn("a")[3:] == [36, 12]
     assert reader.drawn("b")[0] == 12 * 51
     assert reader.drawn("c")[1] == 12
-    assert "Showing 12 of 24" in reader.page.text_content("#shown")
-    assert "12 members shown" in reader.page.text_content("#m-title")
+    assert "Showing 12 of 24" in reader.text("#shown")
+    assert "12 members shown" in reader.text("#m-title")
     texts = reader.drawn("c", "each.text ?? []")[1]
     assert all("activation relu" in text for text in texts)
     reader.page.select_option("select[name=activation]", label="all")
@@ -37,8 +37,8 @@ def test_one_slider_per_axis_and_dots_above_lines(reader, result):
         return rows["test_acc"].sort().to_list()
 
     # The page opens on the last epochs: all of Figure 5 of the paper.
-    assert reader.page.text_content("#a-ratio-label").endswith("epoch 15 of 15")
-    assert reader.page.text_content("#a-epoch-label").endswith("epoch 25 of 25")
+    assert reader.text("#a-ratio-label").endswith("epoch 15 of 15")
+    assert reader.text("#a-epoch-label").endswith("epoch 25 of 25")
     for mp, vd in ((0, 4), (15, 4), (4, 20)):
         reader.set("a-ratio", mp)
         reader.set("a-epoch", vd)
@@ -52,8 +52,8 @@ def test_one_slider_per_axis_and_dots_above_lines(reader, result):
     slider = reader.page.locator("#a-epoch")
     slider.focus()
     slider.press("ArrowLeft")
-    assert reader.page.text_content("#a-epoch-label").endswith("epoch 19 of 25")
-    assert reader.page.text_content("#a-ratio-label").endswith("epoch 4 of 15")
+    assert reader.text("#a-epoch-label").endswith("epoch 19 of 25")
+    assert reader.text("#a-ratio-label").endswith("epoch 4 of 15")
 
 
 def test_means_match_the_tables(reader, result):
@@ -70,29 +70,29 @@ def test_choice_of_populations_and_metrics(reader, result):
     assert sorted(drawn) == pytest.approx(rows["sparsity"].sort().to_list(), abs=1e-4)
     reader.page.select_option("#b-method", label="MP")
     reader.set("b-ratio", 2)
-    assert reader.page.text_content("#b-title").startswith("MP 90%: 24 members.")
+    assert reader.text("#b-title").startswith("MP 90%: 24 members.")
     reader.page.select_option("#d-method", "mp")
     assert reader.drawn("d", "each.x") == [[0.5, 0.8, 0.9]] * 5
 
 
 def test_correlation_of_the_members_shown(reader, result):
     reader.drawn("c")
-    assert reader.page.text_content("#c-title").startswith("MP 80%, epoch 15: ")
+    assert reader.text("#c-title").startswith("MP 80%, epoch 15: ")
     reader.page.select_option("#c-method", label="VD")
     reader.set("c-epoch", 20)
     reader.drawn("c")
-    text = reader.page.text_content("#c-title")
+    text = reader.text("#c-title")
     cell = result.tables["correlation"].filter(method="vd", epoch=20)
     assert f"Pearson's r {cell['pearson'][0]:.2f} [" in text
     assert f"tau {cell['kendall'][0]:.2f} [" in text
     assert "over 24 finite members (95% intervals)" in text
     reader.set("c-epoch", 25)
     reader.drawn("c")
-    assert "over 23 finite members" in reader.page.text_content("#c-title")
+    assert "over 23 finite members" in reader.text("#c-title")
     # Twelve members are too few.
     reader.page.select_option("select[name=activation]", label="relu")
     reader.drawn("c")
-    assert "too few members (12, not at least 20)" in reader.page.text_content("#c-title")
+    assert "too few members (12, not at least 20)" in reader.text("#c-title")
     assert set(reader.card("Accuracy before and after").values()) == {"too few members"}
 
 
@@ -122,7 +122,7 @@ def test_cards_follow_the_filters(reader, result):
     assert text == f"{share.mean():.1f}% ({share.std():.1f})"
     # It is of all members, and says so.
     assert reader.card("Crossover") == crossover
-    assert "not only of those shown" in reader.page.text_content("#cards article:last-child")
+    assert "not only of those shown" in reader.text("#cards article:last-child")
 
 
 def test_colors_by_hyperparameter(reader):
@@ -175,16 +175,16 @@ def test_agreement_of_every_population(reader, result):
     reader.page.select_option("#m-matrix", label="MP 80% with MP 80%")
     reader.drawn("b")
     pairs = result.matrices["mp 80%"][np.triu_indices(24, 1)]
-    text = reader.page.text_content("#m-title")
+    text = reader.text("#m-title")
     assert f"{100 * pairs.mean():.1f}% (std {100 * pairs.std():.1f}) over 276 pairs" in text
     size = "(({ width, height }) => [width, height])(document.getElementById('m'))"
     assert reader.page.evaluate(size) == [24, 24]
     reader.page.select_option("select[name=activation]", label="tanh")
     reader.drawn("b")
-    assert "12 members shown" in reader.page.text_content("#m-title")
+    assert "12 members shown" in reader.text("#m-title")
     assert reader.page.evaluate(size) == [12, 12]
     reader.page.locator("#m").hover()
-    assert "MP 80%" in reader.page.text_content("#m-pair")
+    assert "MP 80%" in reader.text("#m-pair")
     assert reader.page.locator("#m-table tbody tr").count() == len(result.matrices)
 
 

@@ -38,7 +38,7 @@ def test_page_fits_narrow_and_wide_windows(browser, file, width):
 def test_names_are_shown_as_text(browser, result, tmp_path):
     report.write(renamed(result, NASTY), tmp_path / "page.html", {})
     reader = Reader(browser, tmp_path / "page.html")
-    name, note = reader.page.text_content("#name"), reader.page.text_content("#notes li:last-child")
+    name, note = reader.text("#name"), reader.text("#notes li:last-child")
     assert reader.page.locator("main img, header img").count() == 0
     reader.close()
     assert (name, note) == (NASTY, f"A note of {NASTY}")
@@ -144,13 +144,13 @@ def test_state_is_in_the_address(browser, file):
     page.fill("#highlight", "5")
     page.locator("#contents a").nth(2).click()
     page.wait_for_function("location.hash.startsWith('#trajectories?')")
-    url, title = page.url, page.text_content("#c-title")
+    url, title = page.url, reader.text("#c-title")
     reader.close()
     assert reader.complaints == []
     again = Reader(browser, file, address=url.partition("#")[2])
     page = again.page
     assert again.drawn("a", "each.name") == ["VD mean", "dense mean", "relu", "highlighted"]
-    assert page.text_content("#c-title") == title != ""
+    assert again.text("#c-title") == title != ""
     assert page.input_value("#c-epoch") == "3"
     assert "Showing 12 of 24" in page.text_content("#shown")
     assert page.url == url
@@ -211,7 +211,7 @@ def test_report_with_one_fully_diverged_twin(browser, result, tmp_path, kind):
     titles = reader.cards()
     reader.set("c-epoch", twin.epochs[-1])
     shown = reader.drawn("a", "each.y.filter(Number.isFinite).length")
-    title = reader.page.text_content("#c-title")
+    title = reader.text("#c-title")
     reader.close()
     assert titles[0] == "Dense accuracy"
     # Twins with pruning ratios are compared at the last epoch only.

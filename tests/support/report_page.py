@@ -74,6 +74,11 @@ class Reader:
         )
         self.drawn("a")
 
+    def text(self, selector: str) -> str:
+        """The text of an element, after all drawing has finished."""
+        self.drawn("b")
+        return self.page.text_content(selector) or ""
+
     def set(self, control: str, value: object) -> None:
         """Moves a slider or enters a text."""
         self.page.locator(f"#{control}").evaluate(

@@ -62,18 +62,20 @@ function correlation(population, step) {
   const n = pairs.length, averages = [0, 1].map((i) => mean(pairs.map((pair) => pair[i])));
   const moment = (i, j) => pairs.reduce((sum, pair) =>
     sum + (pair[i] - averages[i]) * (pair[j] - averages[j]), 0);
-  let concordant = 0, apart = [0, 0];
+  let concordant = 0, apartBefore = 0, apartAfter = 0;
   for (let i = 0; i < n; i++) {
+    const [before, after] = pairs[i];
     for (let j = 0; j < i; j++) {
-      const signs = [0, 1].map((k) => Math.sign(pairs[i][k] - pairs[j][k]));
-      concordant += signs[0] * signs[1];
-      apart = apart.map((sum, k) => sum + Math.abs(signs[k]));
+      const one = Math.sign(before - pairs[j][0]), other = Math.sign(after - pairs[j][1]);
+      concordant += one * other;
+      apartBefore += Math.abs(one);
+      apartAfter += Math.abs(other);
     }
   }
   return {
     n,
     pearson: moment(0, 1) / Math.sqrt(moment(0, 0) * moment(1, 1)),
-    kendall: concordant / Math.sqrt(apart[0] * apart[1]),
+    kendall: concordant / Math.sqrt(apartBefore * apartAfter),
   };
 }
 
@@ -94,7 +96,8 @@ function comparisonCards(base) {
   const lines = (text) => chosen.map(({ method, row }) =>
     (row ? text(row) : [method.short, null, `not near ${place}`]));
   const what = reference.sweep === "ratio" ? "pruning ratio" : "sparsity of an epoch";
-  const limit = base.n > 1 ? "within one standard deviation of the dense mean" : "no lower than dense";
+  const limit = base.n > 1 ? "within one standard deviation of the dense mean"
+    : "no lower than dense";
   const result = [{
     title: `Accuracy at ${place} sparsity`,
     lines: lines((row) => [rowLabel(row), row.n, meanText(row)]),

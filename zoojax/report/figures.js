@@ -52,7 +52,7 @@ function drawSparsity() {
   for (const { label } of groups ?? []) {
     if (inGroups.has(label)) clouds.push(inGroups.get(label));
   }
-  const start = indexOfEpoch(dense, populationsOf(twinMethods[0].key)[0]?.start ?? Infinity);
+  const start = indexOfEpoch(dense, populationsOf(twinMethods[0].key)[0].start ?? Infinity);
   const level = mean(shown(dense).map((member) => at(dense, "test_acc", member, start)));
   lines.push({
     name: "dense mean", mode: "lines", x: [0, 1], y: [level, level],
@@ -71,12 +71,13 @@ function drawSparsity() {
 /** Sets up the sliders of (a): one for each way in which sparsity varies. */
 function makeSparsity() {
   for (const sweep of ["ratio", "epoch"]) {
-    const own = twinMethods.filter((method) => method.sweep === sweep && populationsOf(method.key)[0]);
+    const own = twinMethods.filter((method) => method.sweep === sweep);
     const slider = $(`a-${sweep}`);
     $(`a-${sweep}-field`).hidden = !own.length;
     if (!own.length) continue;
     const last = Math.max(...own.map(({ key }) => populationsOf(key)[0].epochs.at(-1)));
-    const names = own.length > 3 ? count(own.length, "twin") : own.map(({ short }) => short).join(", ");
+    const names = own.length > 3 ? count(own.length, "twin")
+      : own.map(({ short }) => short).join(", ");
     const what = sweep === "ratio" ? "pruned by ratio" : "sparser by epoch";
     const label = () => {
       $(`a-${sweep}-label`).textContent = `${names} (${what}): epoch ${slider.value} of ${last}`;
@@ -176,7 +177,8 @@ function drawBeforeAfter() {
   traces.push(...clouds);
   const marked = highlighted(population);
   if (marked.length) traces.push(cloud("highlighted", marked, ring()));
-  $("c-epoch-label").textContent = `epoch ${population.epochs[epoch]} of ${population.epochs.at(-1)}`;
+  $("c-epoch-label").textContent =
+    `epoch ${population.epochs[epoch]} of ${population.epochs.at(-1)}`;
   $("c-title").textContent = `${population.label}, epoch ${population.epochs[epoch]}: `
     + correlationText(population, epoch);
   plot("c", traces, { title: "dense test accuracy", ...share },
@@ -191,8 +193,9 @@ function correlationText(population, epoch) {
     return `no correlation: ${FEW} (${found.n}, not at least ${page.minCorrelated}).`;
   }
   if (!Number.isFinite(found.pearson)) return `no correlation: all ${n} are equally accurate.`;
-  const interval = (name) => (isFiltered() || !cell ? ""
-    : ` [${cell[`${name}_low`]?.toFixed(2) ?? "–"}, ${cell[`${name}_high`]?.toFixed(2) ?? "–"}]`);
+  const end = (name) => cell[name]?.toFixed(2) ?? "–";
+  const interval = (name) =>
+    (isFiltered() || !cell ? "" : ` [${end(`${name}_low`)}, ${end(`${name}_high`)}]`);
   const text = ["pearson", "kendall"].map((name, i) =>
     `${["Pearson's r", "Kendall's tau"][i]} ${found[name].toFixed(2)}${interval(name)}`).join(", ");
   const intervals = isFiltered() || !cell ? "" : " (95% intervals)";
@@ -235,7 +238,7 @@ function drawLayers() {
       hovertemplate: `${escaped(name)} %{y:.1%}<extra></extra>`,
     };
   });
-  const size = populationsOf(chosen.key)[0]?.member.length ?? 0;
+  const size = populationsOf(chosen.key)[0].member.length;
   $("d-title").textContent = `${chosen.short}: ${count(size, "member")}`
     + `${byRatio ? " per ratio, last epoch" : ""}.`;
   const x = byRatio ? { title: "pruning ratio", ...share } : { title: "epoch" };
@@ -254,8 +257,8 @@ function drawAll() {
 }
 
 function makeFigures() {
-  chosenTrajectory = populationControl("b", page.methods.filter(({ key }) => populationsOf(key)[0]),
-    () => scheduleDraw(drawTrajectories));
+  chosenTrajectory =
+    populationControl("b", page.methods, () => scheduleDraw(drawTrajectories));
   $("b-metric").addEventListener("change", () => scheduleDraw(drawTrajectories));
   $("a-section").hidden = $("c-section").hidden = !twinMethods.length;
   $("d-section").hidden = !tableNamed("layer_sparsity");

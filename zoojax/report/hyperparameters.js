@@ -27,7 +27,8 @@ function makeAxis(title, values, format = String) {
   }
   const low = distinct[0], high = distinct.at(-1);
   const scale = low > 0 && high / low > 100 ? Math.log : (value) => value;
-  const place = (value) => (high > low ? (scale(value) - scale(low)) / (scale(high) - scale(low)) : 0.5);
+  const place = (value) =>
+    (high > low ? (scale(value) - scale(low)) / (scale(high) - scale(low)) : 0.5);
   const ends = high > low ? [low, high] : distinct;
   return {
     title, ticks: ends.map((value) => [place(value), format(value)]),
@@ -35,11 +36,15 @@ function makeAxis(title, values, format = String) {
   };
 }
 
+const asPercent = (value) => percent(value);
+
 /** The axes: hyperparameters that vary, accuracy of the dense zoo, and results of a twin. */
 function axes() {
-  const result = Object.entries(members.hyper).map(([name, values]) => makeAxis(nameOf(name), values,
-    new Set(values).size > MAX_TICKS && typeof values.find((v) => v !== null) === "number"
-      ? shortNumber : String));
+  const result = Object.entries(members.hyper).map(([name, values]) => {
+    const isLong = new Set(values).size > MAX_TICKS;
+    const isNumeric = typeof values.find((value) => value !== null) === "number";
+    return makeAxis(nameOf(name), values, isLong && isNumeric ? shortNumber : String);
+  });
   const population = chosenResult?.();
   const last = dense.epochs.length - 1;
   const start = population ? indexOfEpoch(dense, population.start ?? Infinity) : last;
@@ -51,13 +56,13 @@ function axes() {
     });
     return values;
   };
-  result.push(makeAxis("dense accuracy", byRow(dense, "test_acc", start), (v) => percent(v)));
+  result.push(makeAxis("dense accuracy", byRow(dense, "test_acc", start), asPercent));
   if (!population) return result;
   const epoch = Number($("p-epoch").value), { label } = population;
   if (methodOf(population.method).sweep === "epoch") {
-    result.push(makeAxis(`${label} sparsity`, byRow(population, "sparsity", epoch), (v) => percent(v)));
+    result.push(makeAxis(`${label} sparsity`, byRow(population, "sparsity", epoch), asPercent));
   }
-  result.push(makeAxis(`${label} accuracy`, byRow(population, "test_acc", epoch), (v) => percent(v)));
+  result.push(makeAxis(`${label} accuracy`, byRow(population, "test_acc", epoch), asPercent));
   return result;
 }
 
@@ -90,7 +95,8 @@ function drawHyperparameters() {
   const opacity = Math.max(0.4, Math.min(0.9, 40 / rows.length));
   const groups = colorGroups() ?? groupsOf(ACCURACY);
   const traces = groups.map(({ label, color, rows: inside }) => ({
-    ...line(escaped(label), rows.filter((row) => inside.has(row)), { width: 1.5, color: visible(color) }),
+    ...line(escaped(label), rows.filter((row) => inside.has(row)),
+      { width: 1.5, color: visible(color) }),
     opacity,
   })).filter((trace) => trace.x.length);
   const marked = highlighted(dense).map((member) => dense.parent[member]);
@@ -115,7 +121,10 @@ function drawHyperparameters() {
       range: [-0.15, all.length - 0.3], fixedrange: true,
     },
     { title: "", visible: false, range: [-0.08, 1.08], fixedrange: true }, "p",
-    { annotations: ticks, shapes: stems, legend: { orientation: "h", x: 0, y: -0.02, yanchor: "top" } });
+    {
+      annotations: ticks, shapes: stems,
+      legend: { orientation: "h", x: 0, y: -0.02, yanchor: "top" },
+    });
 }
 
 function makeHyperparameters() {

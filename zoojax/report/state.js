@@ -45,10 +45,20 @@ function writeAddress() {
   history.replaceState(null, "", `#${anchor}${query}`);
 }
 
+let timer;
+
+/** Writes the address soon: browsers refuse to change it very often. */
+function scheduleWrite() {
+  clearTimeout(timer);
+  timer = setTimeout(writeAddress, 200);
+}
+
 /** Sets all controls as in the address, or to their start. */
 function restore(state) {
   // The options of a select, and the start of a slider, may depend on controls before it.
-  for (const control of controls()) setValue(control, state.get(keyOf(control)) ?? startOf(control));
+  for (const control of controls()) {
+    setValue(control, state.get(keyOf(control)) ?? startOf(control));
+  }
 }
 
 function scrollToAnchor() {
@@ -59,7 +69,9 @@ function makeState() {
   const start = readAddress();
   ({ anchor } = start);
   restore(start.state);
-  for (const kind of ["input", "change"]) document.querySelector("main").addEventListener(kind, writeAddress);
+  for (const kind of ["input", "change"]) {
+    document.querySelector("main").addEventListener(kind, scheduleWrite);
+  }
   $("reset").addEventListener("click", () => {
     restore(new URLSearchParams());
     writeAddress();
