@@ -281,6 +281,7 @@ def save_figure(analysis: Analysis, figure: str, options: argparse.Namespace, na
     if drawn is None:
         raise ZoojaxError(f"{name}: there is nothing to draw; train for more epochs")
     make_folder(options.out)
-    path = figures.save(drawn, options.out, name)
+    caption = figures.FIGURES[figure].caption(analysis)
+    path = figures.save(drawn, options.out, name, caption)
     print(path)
     return path

@@ -186,10 +186,10 @@ def test_missing_coefficients_have_reasons(result):
 def test_captions_of_figures_of_every_twin(result):
     names = ("layer_size", "pruning_frequency", "pruning_frequency_mp", "of_mine")
     shown = payload(result, {name: [] for name in names}, {})["figures"]
-    assert shown[0]["caption"].startswith("Sparsity of each layer")
-    assert shown[2]["caption"] == shown[1]["caption"]
+    texts = figures.captions(result)
+    assert [each["caption"] for each in shown[:3]] == [texts[name] for name in names[:3]]
     further = [each["further"] for each in shown]
-    assert further == [None, None, "Magnitude pruning", None]
+    assert further == [None, None, "Pruning frequency: magnitude pruning", None]
     assert shown[3]["caption"] == "Of mine."
 
 

@@ -157,15 +157,19 @@ def write_analysis(
 
 
 def print_findings(analysis: "Analysis") -> None:
-    """Prints the notes and the crossovers of methods."""
+    """Prints the notes, and where a method becomes more accurate than another."""
     from zoojax.cli.terminal import say
     from zoojax.text import printable
 
     say(*(f"note: {note}" for note in analysis.notes))
     for one, other, crossover in analysis.by_pair("crossing"):
         above, below = crossover["above"][0], crossover["below"][0]
-        if above is not None:
-            say(
-                f"{printable(other.label)} becomes more accurate than {printable(one.label)} "
-                f"between the measured sparsities {100 * above:.4g} % and {100 * below:.4g} %"
-            )
+        if above is None:
+            continue
+        between = f"between the measured sparsities {100 * above:.4g} % and {100 * below:.4g} %"
+        point, members = crossover["sparsity"][0], crossover["members"][0]
+        estimate = "" if point is None else f", at about {100 * point:.0f} % by interpolation"
+        say(
+            f"{printable(other.label)} becomes more accurate than {printable(one.label)} "
+            f"{between}{estimate} (means of {members} members)"
+        )

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from zoojax.storage.zoo import Zoo
     from zoojax.training.trainer import ProgressCallback
 
-PAPER_RATIOS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+# Those of the paper, and 0.85, so that a crossover between 0.8 and 0.9 can be located.
+RATIOS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Reproduce:
     vd_epochs: Annotated[int, option("N")] = 25
     """Epochs of variational dropout."""
 
-    ratios: Annotated[tuple[float, ...], option("RATIO ...")] = PAPER_RATIOS
+    ratios: Annotated[tuple[float, ...], option("RATIO ...")] = RATIOS
     """Fractions of weights to prune, each in [0, 1); 0 means fine-tuning only."""
 
     running: RunningOptions = field(default_factory=RunOptions)

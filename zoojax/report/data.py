@@ -9,7 +9,9 @@ import polars as pl
 from zoojax.analysis import Analysis, paper
 from zoojax.analysis.agreement_tables import REFERENCE_SPARSITY
 from zoojax.analysis.pairing import hyperparameters
+from zoojax.analysis.rank_correlation import MIN_MEMBERS
 from zoojax.analysis.results import Method
+from zoojax.figures import FIGURES, captions
 from zoojax.report.agreement import agreement_with_parents, matrices
 from zoojax.report.encoding import encode
 from zoojax.report.header import header
@@ -20,30 +22,6 @@ from zoojax.text import printable
 
 # Metrics that the page draws for every member and epoch, and their ranges.
 _METRICS = {"test_acc": (0, 1), "train_acc": (0, 1), "ggap": (-1, 1), "sparsity": (0, 1)}
-# Correlations of fewer members are not shown.
-_MIN_CORRELATED = 20
-_CAPTIONS = {
-    "trajectories": "Test accuracy over epochs: members, and their mean (Figure 2 of the paper).",
-    "pruning_frequency": "Fraction of members in which each single weight is zero, by layer "
-    "(Figure 3 of the paper).",
-    "layer_size": "Sparsity of each layer over its number of weights (Figure 4 of the paper).",
-    "accuracy_over_sparsity": "Mean test accuracy over sparsity, by method "
-    "(Figure 5 of the paper).",
-    "agreement_matrix": "Agreement of every pair of members: the fraction of test images for "
-    "which both predict the same class.",
-    "correlation": "Test accuracy after sparsification over test accuracy before it, one dot per "
-    "member.",
-    "correlation_over_sparsity": "Correlation of test accuracy before and after sparsification, "
-    "over mean sparsity.",
-    "methods": "Mean difference of test accuracy between two methods at equal sparsity.",
-    "predictability": "How well the accuracy of twins is predicted from the dense zoo: R² on "
-    "held-out members.",
-    "representation_map": "Hyper-representation: two principal components of the embeddings, by "
-    "property.",
-    "representation_reconstruction": "Reconstructed weights and log alphas over the true ones, for "
-    "held-out members.",
-    "representation_losses": "Parts of the autoencoder's loss over its training epochs.",
-}
 
 
 def payload(
@@ -80,9 +58,9 @@ def payload(
         "matrices": matrices(analysis),
         "representation": representation(analysis),
         "tables": tables(analysis),
-        "figures": [_figure(analysis, name, files) for name, files in figures.items()],
+        "figures": _figures(analysis, figures),
         "files": tables_files,
-        "minCorrelated": _MIN_CORRELATED,
+        "minCorrelated": MIN_MEMBERS,
         "versions": {
             printable(name, 60): printable(version, 60)
             for name, version in sorted(analysis.zoo.config.versions.items())
@@ -147,7 +125,7 @@ def _crossovers(analysis: Analysis) -> list[dict[str, Any]]:
                 "other": other.key,
                 "above": number(ends[0]),
                 "below": number(ends[1]),
-                "point": number(row.get("sparsity")),
+                "point": number(row["sparsity"]),
                 "ratios": len(counts),
                 "members": min(compared, default=0),
             }
@@ -225,12 +203,23 @@ def _correlations(
     return [cells.get(epoch) for epoch in epochs]
 
 
-def _figure(analysis: Analysis, name: str, files: Links) -> dict[str, Any]:
-    """A figure of the page: `further` names the twin, if there is one such figure per twin."""
-    kind, further = name, None
-    for method in analysis.twin_methods():
-        stem = name.removesuffix(f"_{method.key}")
-        if stem != name and stem in _CAPTIONS:
-            kind, further = stem, printable(method.capitalized)
-    caption = _CAPTIONS.get(kind) or printable(name).replace("_", " ").capitalize() + "."
-    return {"name": printable(name), "caption": caption, "further": further, "files": files}
+def _figures(analysis: Analysis, files: dict[str, Links]) -> list[dict[str, Any]]:
+    """The figures of the page; `further` is the title of one of a further twin."""
+    texts, result = captions(analysis), []
+    for name, links in files.items():
+        further = [
+            f"{kind.replace('_', ' ').capitalize()}: {printable(method.label)}"
+            for method in analysis.twin_methods()
+            if name not in FIGURES and (kind := name.removesuffix(f"_{method.key}")) in FIGURES
+        ]
+        result.append(
+            {
+                "name": printable(name),
+                "caption": printable(
+                    texts.get(name) or f"{name.replace('_', ' ').capitalize()}.", 2000
+                ),
+                "further": further[-1] if further else None,
+                "files": links,
+            }
+        )
+    return result

@@ -44,7 +44,7 @@ function makeDrawings() {
     }
     // There is one for each twin.
     const details = make("details");
-    details.append(make("summary", `${further}: ${caption}`), figure);
+    details.append(make("summary", further), figure);
     $("drawings").append(details);
   });
   $("figures-section").hidden = !page.figures.length;

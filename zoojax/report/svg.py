@@ -13,7 +13,7 @@ _LINK = "{http://www.w3.org/1999/xlink}href"
 # fmt: off
 _ELEMENTS = {
     "svg", "g", "defs", "use", "symbol", "path", "rect", "circle", "ellipse", "line", "polyline",
-    "polygon", "text", "tspan", "image", "title", "desc", "clipPath", "mask", "pattern", "marker",
+    "polygon", "text", "tspan", "image", "clipPath", "mask", "pattern", "marker",
     "linearGradient", "radialGradient", "stop"
 }
 _ATTRIBUTES = {
@@ -28,7 +28,7 @@ _ATTRIBUTES = {
     "stop-opacity", "refX", "refY", "markerWidth", "markerHeight", "orient", "image-rendering"
 }
 # fmt: on
-_TEXTS = ("text", "tspan", "title", "desc")
+_TEXTS = ("text", "tspan")
 # Images within the file.
 _IMAGE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=\s]*")
 # Links to elements of the same file.

@@ -142,12 +142,11 @@ def _show(table: "pl.DataFrame", parent: "Zoo") -> None:
 
 def _write(table: "pl.DataFrame", parent: "Zoo", folder: Path) -> None:
     from zoojax import figures
-    from zoojax.figures.zero_shot import zero_shot
+    from zoojax.figures.zero_shot import zero_shot, zero_shot_caption
     from zoojax.filesystem.atomic import make_folder
     from zoojax.filesystem.tables import write_csv
-    from zoojax.text import printable
 
     make_folder(folder)
     write_csv(folder / "zero_shot.csv", table)
-    caption = f"Zoo {printable(parent.config.name, 60)}, {table['members'][0]} held-out members."
-    figures.save(zero_shot(table, caption), folder, "zero_shot")
+    caption = zero_shot_caption(parent.config.name, table["members"][0])
+    figures.save(zero_shot(table), folder, "zero_shot", caption)
