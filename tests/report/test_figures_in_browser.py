@@ -47,7 +47,7 @@ def test_one_slider_per_axis_and_dots_above_lines(reader, result):
         assert sorted(drawn[1]) == pytest.approx(accuracies("vd", vd), abs=1e-4)
         assert reader.drawn("a")[:2] == [3, vd + 1]
     modes = reader.drawn("a", "each.mode")
-    assert modes == ["lines", "lines", "lines", "markers", "markers"]
+    assert modes == ["lines+markers", "lines", "lines", "markers", "markers"]
     # The keyboard moves them too.
     slider = reader.page.locator("#a-epoch")
     slider.focus()

@@ -19,14 +19,15 @@ function drawSparsity() {
       : own.flatMap((p) => p.epochs.slice(0, epoch(p) + 1).map((_, step) => [p, step]));
     const values = (metric) =>
       steps.map(([p, step]) => mean(shown(p).map((member) => at(p, metric, member, step))));
-    const color = groups ? foreground() : colorOf(key);
+    const color = groups ? foreground() : colorOf(key), byRatio = sweep === "ratio";
     lines.push({
-      // A dot of the line would look like a member.
-      name: `${short} mean`, mode: steps.length > 1 ? "lines" : "markers",
-      legendgroup: key, showlegend: groups !== null,
+      name: `${short} mean`, legendgroup: key, showlegend: groups !== null,
+      // Bars at the ratios: a dot would look like a member, a solid line like measurements.
+      mode: byRatio || steps.length === 1 ? "lines+markers" : "lines",
       x: values("sparsity"), y: values("test_acc"),
-      marker: { size: 14, symbol: "line-ew-open", color, line: { width: 3 } },
-      line: { color, width: 3, dash: groups ? DASHES[i % DASHES.length] : "solid" },
+      marker: { size: 18, symbol: "line-ew-open", color, line: { width: 3, color } },
+      line: byRatio ? { color, width: 2, dash: UNMEASURED }
+        : { color, width: 3, dash: groups ? DASHES[i % DASHES.length] : "solid" },
       hovertemplate: `${short} mean<br>${template}<extra></extra>`,
     });
     const chosen = own.map((p) => [p, colored(p)]);
@@ -234,7 +235,9 @@ function drawLayers() {
       y: own.map((row) => values[row]),
       error_y: { array: own.map((row) => spread[row]), thickness: 1, width: 0 },
       marker: { size: 7, symbol: SYMBOLS[i % SYMBOLS.length] },
-      line: { color: visible(PALETTE[i % PALETTE.length]), width: 2 },
+      line: {
+        color: visible(PALETTE[i % PALETTE.length]), width: 2, dash: byRatio ? UNMEASURED : "solid",
+      },
       hovertemplate: `${escaped(name)} %{y:.1%}<extra></extra>`,
     };
   });

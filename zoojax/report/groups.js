@@ -1,7 +1,8 @@
 // Groups of members by the value of a hyperparameter, for filters and colors.
 
 // Okabe and Ito's color-blind-safe palette.
-const PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8a8f98"];
+const PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"];
+const UNKNOWN = "#8a8f98";
 // From Viridis, without its ends, which are hard to see on a dark or a light page.
 const ORDERED = ["#46317e", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", "#9fda3a"];
 // Values are grouped if there are more of them.
@@ -46,10 +47,13 @@ function makeGroups(values, isFraction) {
     groups = isNumeric ? binned(distinct, rows, isFraction ? percent : shortNumber)
       : withoutRare(groups);
   }
-  if (rows.has(null)) groups.push(["–", rows.get(null)]);
-  return groups.map(([label, list], i) => ({
+  const result = groups.map(([label, list], i) => ({
     label, color: groupColor(i, groups.length, isNumeric), rows: new Set(list),
   }));
+  if (rows.has(null)) {
+    result.push({ label: "unknown", color: UNKNOWN, rows: new Set(rows.get(null)) });
+  }
+  return result;
 }
 
 const shortNumber = (value) => String(Number(value.toPrecision(3)));

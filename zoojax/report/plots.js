@@ -19,7 +19,9 @@ function colorOf(key) {
 
 const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "x", "cross", "star"];
 // "dash" is for lines of reference.
-const DASHES = ["solid", "dot", "dashdot", "longdash", "longdashdot"];
+const DASHES = ["solid", "dashdot", "longdash", "longdashdot"];
+// Between pruning ratios nothing is measured.
+const UNMEASURED = "dot";
 const LABELS = {
   test_acc: "test accuracy", ggap: "gap", sparsity: "sparsity", train_acc: "train accuracy",
 };

@@ -7,6 +7,7 @@ const FORMATS = {
   ratio: (value) => `${+(100 * value).toFixed(1)}%`,
   points: (value) => `${points(value)} pp`,
   coefficient: (value) => value.toFixed(3),
+  "coefficient change": (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`,
 };
 // Within parentheses and brackets, without the unit.
 const ENDS = {
@@ -17,8 +18,9 @@ const ENDS = {
 function cell(column, row) {
   const value = column.values[row];
   if (value === null) return column.reasons?.[row] ?? "–";
-  let text = FORMATS[column.kind](value);
-  const end = (values) => (values[row] === null ? "–" : ENDS[column.kind](values[row]));
+  const kind = column.kinds?.[row] ?? column.kind;
+  let text = FORMATS[kind](value);
+  const end = (values) => (values[row] === null ? "–" : ENDS[kind](values[row]));
   if (column.spread && column.spread[row] !== null) text += ` (${end(column.spread)})`;
   if (column.low) text += ` [${end(column.low)}, ${end(column.high)}]`;
   return text;

@@ -33,6 +33,8 @@ _TITLES = {
     "representation_reconstruction": "Reconstruction by layer",
     "representation_properties": "Probes of properties",
 }
+# Columns of the comparison with the paper whose unit depends on the quantity.
+_MIXED = ("paper", "ours", "difference")
 _SHADED = "Shaded: the difference exceeds the paper's standard deviation."
 _LABELS = {
     "test_acc": "test accuracy",
@@ -103,12 +105,24 @@ def _table(analysis: Analysis, name: str, title: str, about: str) -> dict[str, A
     fractions = {n for each in added_tables() if each.key == name for n in each.fractions}
     result["columns"] = _columns(table, analysis.methods, fractions)
     if name == _PAPER:
+        for column in result["columns"]:
+            if column["name"] in _MIXED:
+                column["kinds"] = _mixed_kinds(table, column["kind"])
         exceeds = (pl.col("difference").abs() > pl.col("paper_std")).fill_null(False)
         result["shaded"] = {
             "column": "difference",
             "rows": table.select(exceeds).to_series().to_list(),
         }
     return result
+
+
+def _mixed_kinds(table: pl.DataFrame, kind: str) -> list[str]:
+    """How each row of a column with values of several quantities is formatted."""
+    change = "coefficient change" if kind == "points" else "coefficient"
+    return [
+        change if _KINDS.get(quantity) == "coefficient" else kind
+        for quantity in table["quantity"].to_list()
+    ]
 
 
 def _is_empty(column: pl.Series) -> bool:
