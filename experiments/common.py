@@ -245,7 +245,7 @@ def save_table(table: pl.DataFrame, options: argparse.Namespace, name: str) -> N
     path = options.out / f"{name}.csv"
     atomic_write(path, table.write_csv)
     shown = table.select(
-        pl.exclude("mean", "std", "paper_mean", "paper_std"),
+        pl.exclude("mean", "std", "low", "high", "paper_mean", "paper_std"),
         *(_percent(table, prefix) for prefix in ("", "paper_") if f"{prefix}mean" in table.columns),
     )
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, tbl_hide_dataframe_shape=True):
@@ -259,6 +259,12 @@ def _percent(table: pl.DataFrame, prefix: str) -> pl.Series:
         "" if mean is None else f"{100 * mean:.1f}" + ("" if std is None else f" ({100 * std:.1f})")
         for mean, std in pairs
     ]
+    if not prefix and "low" in table.columns:
+        ends = table.select("low", "high").iter_rows()
+        cells = [
+            cell and f"{cell} [{100 * low:.1f}, {100 * high:.1f}]"
+            for cell, (low, high) in zip(cells, ends, strict=True)
+        ]
     return pl.Series("paper (%)" if prefix else "zoojax (%)", cells, pl.String)
 
 

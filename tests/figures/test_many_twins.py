@@ -20,6 +20,7 @@ LABELS = {
     "mp-2": "magnitude pruning (layer pruning)",
     "vd": "variational dropout",
 }
+SHORT = {"fade": "Fade", "mp": "MP", "mp-2": "MP-2", "vd": "VD"}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_figures_of_every_twin(many, tmp_path):
 def test_panels_and_lines_of_every_twin(many):
     assert len(drawn("trajectories", many).axes) == 1 + 4 + 2
     titles = [axes.get_title() for axes in drawn("trajectories", many).axes]
-    assert "fine-tuning after magnitude pruning (layer pruning)" in titles
+    assert "fine-tuning after magnitude pruning\n(layer pruning)" in titles
     assert titles.count("fading") == 2
     titles = [axes.get_title() for axes in drawn("correlation", many).axes]
     assert [title.split(", ")[0] for title in titles] == [
@@ -75,5 +76,26 @@ def test_one_panel_per_pair_of_methods(many):
     shown = [{text.get_text() for text in axes.texts} for axes in panels]
     assert len(shown) == 4
     for one, other in ((one, other) for one in ("mp", "mp-2") for other in ("fade", "vd")):
-        names = {f"{LABELS[key]} more accurate" for key in (one, other)}
+        names = {f"{SHORT[key]} more accurate" for key in (one, other)}
         assert any(names <= texts for texts in shown)
+    for name in ("methods", "agreement_matrix", "correlation", "predictability"):
+        for key, label in LABELS.items():
+            assert f"{SHORT[key]}: {label}" in figures.captions(many)[name]
+
+
+def test_no_text_is_cut_off(many):
+    for name in ("trajectories", "methods", "layer_size", "correlation", "agreement_matrix"):
+        figure = drawn(name, many)
+        figure.draw_without_rendering()
+        width, height = figure.bbox.width, figure.bbox.height
+        for axes in figure.axes:
+            legend = axes.get_legend()
+            for text in (
+                *(axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts),
+                *(legend.get_texts() if legend else ()),
+            ):
+                if not text.get_text():
+                    continue
+                box = text.get_window_extent()
+                assert box.x0 > -2 and box.x1 < width + 2, (name, text.get_text())
+                assert box.y0 > -2 and box.y1 < height + 2, (name, text.get_text())

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from zoojax.storage.zoo import Zoo
     from zoojax.training.trainer import ProgressCallback
 
-# Those of the paper, and 0.85, so that a crossover between 0.8 and 0.9 can be located.
-RATIOS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9)
+# Those of the paper, and two that allow locating a crossover between 0.7 and 0.9.
+RATIOS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
 
 
 @dataclass(frozen=True)

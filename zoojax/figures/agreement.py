@@ -9,7 +9,7 @@ from scipy.spatial.distance import squareform
 from zoojax.analysis import Analysis
 from zoojax.analysis.agreement_tables import REFERENCE_SPARSITY
 from zoojax.analysis.captions import SMOOTHED
-from zoojax.figures.style import drawing, grid, new_figure
+from zoojax.figures.style import abbreviations, drawing, grid, new_figure
 from zoojax.text import for_matplotlib
 
 # Optimal leaf ordering takes cubic time.
@@ -17,14 +17,18 @@ _MAX_OPTIMAL_ORDER = 300
 _MAX_VECTOR_PIXELS = 300
 
 
-@drawing(
-    "Agreement of every pair of members: fraction of test images for which both predict the same "
-    "class, within the dense zoo, between the dense zoo and each twin, and within each twin. One "
-    "row and one column per member: dense members are ordered by hierarchical clustering, "
-    "twins as their parents. Gray: undefined, since a member diverged or has no twin. Twins with "
-    f"pruning ratios are shown at the ratio nearest to {REFERENCE_SPARSITY:.0%}, others at "
-    f"{SMOOTHED}."
-)
+def _caption(analysis: Analysis) -> str:
+    return (
+        "Agreement of every pair of members: fraction of test images for which both predict the "
+        "same class, within the dense zoo, between the dense zoo and each twin, and within each "
+        "twin. One row and one column per member: dense members are ordered by hierarchical "
+        "clustering, twins as their parents. Gray: undefined, since a member diverged or has no "
+        "twin. Twins with pruning ratios are shown at the ratio nearest to "
+        f"{REFERENCE_SPARSITY:.0%}, others at {SMOOTHED}. {abbreviations(analysis)}"
+    )
+
+
+@drawing(_caption)
 def agreement_matrix(analysis: Analysis) -> Figure | None:
     """Pairwise agreement within the zoo, with its twins, and within the twins.
 

@@ -20,6 +20,7 @@ from zoojax.figures.style import (
     UNMEASURED,
     VECTORS,
     WIDTH,
+    abbreviations,
     at_last_epoch,
     color_of,
     drawing,
@@ -52,7 +53,8 @@ def _correlation_caption(analysis: Analysis) -> str:
     )
     if analysis.twin_methods("epoch"):
         text += f", others at {SMOOTHED} (its mean sparsity is in parentheses)"
-    return f"{text}. Table 2 of the paper (arXiv 2304.13718) reports such correlations."
+    text += ". Table 2 of the paper (arXiv 2304.13718) reports such correlations."
+    return f"{text} {abbreviations(analysis)}"
 
 
 @drawing(_correlation_caption)
@@ -180,14 +182,19 @@ def _coefficient_line(axes: Axes, table: pl.DataFrame, method: Method, name: str
         axes.plot(100 * x, mean, color=color, marker="o", markersize=3, label=label, zorder=MEANS)
 
 
-@drawing(
-    "How well the test accuracy of twins, and its change by sparsification, are predicted from "
-    "their parents in the dense zoo: R² of five-fold cross-validation over members, of ridge "
-    "regression on statistics of each layer's weights, and of linear regression on dense accuracy. "
-    f"0: no better than the mean of the members. Bars below {signed(MIN_R2, 1)} are cut and "
-    f"labeled. Populations of fewer than {MIN_PREDICTED} finite members are not shown. Twins whose "
-    f"sparsity varies with the epoch are taken at {SMOOTHED}."
-)
+def _predictability_caption(analysis: Analysis) -> str:
+    return (
+        "How well the test accuracy of twins, and its change by sparsification, are predicted from "
+        "their parents in the dense zoo: R² of five-fold cross-validation over members, of ridge "
+        "regression on statistics of each layer's weights, and of linear regression on dense "
+        "accuracy. 0: no better than the mean of the members. Bars below "
+        f"{signed(MIN_R2, 1)} are cut and labeled. Populations of fewer than {MIN_PREDICTED} "
+        "finite members are not shown. Twins whose sparsity varies with the epoch are taken at "
+        f"{SMOOTHED}. {abbreviations(analysis)}"
+    )
+
+
+@drawing(_predictability_caption)
 def predictability(analysis: Analysis) -> Figure | None:
     """How well the accuracy of twins is predicted from the dense zoo.
 

@@ -1,5 +1,6 @@
 """Shared by all figures: style, colors, captions and table helpers."""
 
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from matplotlib.transforms import ScaledTranslation
 from zoojax.analysis import Analysis
 from zoojax.analysis.captions import about_members
 from zoojax.analysis.results import Method
+from zoojax.text import for_matplotlib, printable
 
 # Color of axes, texts and everything else that has no meaning as a color. SVG files replace it by
 # the text color of the page.
@@ -57,6 +59,8 @@ STYLE = {
 VECTORS = 200
 # Width of a figure in inches: in a page 720 pixels wide, texts of 8 points have 10 pixels.
 WIDTH = 6.8
+# Characters of a title in one of two columns.
+_TITLE_LENGTH = 40
 # Smallest font size, in points.
 SMALL = 8
 # Style of means at pruning ratios: a solid line would look as if it were measured in between.
@@ -190,6 +194,18 @@ def color_of(method: Method) -> str:
     """Color of a method; black and gray follow the text color."""
     color = to_hex(method.color)
     return INK if color[1:3] == color[3:5] == color[5:7] else color
+
+
+def wrapped(text: str) -> str:
+    """Wraps a title to the width of a panel, escaped for matplotlib."""
+    # Escaped after wrapping, so that no line ends within an escape.
+    return "\n".join(map(for_matplotlib, textwrap.wrap(text, _TITLE_LENGTH)))
+
+
+def abbreviations(analysis: Analysis) -> str:
+    """A sentence that explains the abbreviations of the twins' methods."""
+    names = [f"{method.short}: {printable(method.label)}" for method in analysis.twin_methods()]
+    return f"{'; '.join(names)}." if names else ""
 
 
 def signed(value: float, digits: int = 2) -> str:

@@ -18,6 +18,7 @@ from zoojax.figures.style import (
     UNMEASURED,
     VECTORS,
     WIDTH,
+    abbreviations,
     at_last_epoch,
     color_of,
     color_sequence,
@@ -30,6 +31,7 @@ from zoojax.figures.style import (
     new_figure,
     opacity,
     percent,
+    wrapped,
 )
 from zoojax.text import for_matplotlib
 
@@ -72,8 +74,7 @@ def trajectories(analysis: Analysis) -> Figure:
 def _title(method: Method) -> str:
     if method.zoo.config.is_dense:
         return "training of the dense zoo"
-    label = for_matplotlib(method.label)
-    return f"fine-tuning after {label}" if method.fine_tunes else label
+    return wrapped(f"fine-tuning after {method.label}" if method.fine_tunes else method.label)
 
 
 def _over_epochs(analysis: Analysis, axes: Axes, method: Method, quantity: str) -> None:
@@ -208,12 +209,17 @@ def _mark_crossovers(analysis: Analysis, axes: Axes) -> None:
             axes.axvline(100 * point, color=color, linewidth=1.2, label=label)
 
 
-@drawing(
-    "Difference of the test accuracies of two methods at equal sparsity: mean over the members "
-    "that reach the sparsity with both, and its 95 % interval (BCa bootstrap of members; Student's "
-    "t below 20 members). Dotted: not measured in between. Above the axes: the number n of these "
-    "members, where it is not that of the zoo."
-)
+def _methods_caption(analysis: Analysis) -> str:
+    return (
+        "Difference of the test accuracies of two methods at equal sparsity: mean over the members "
+        "that reach the sparsity with both, and its 95 % interval (BCa bootstrap of members; "
+        "Student's t below 20 members). Dotted: not measured in between. Above the axes: the "
+        "number n of these members, where it is not that of the zoo. "
+        f"{abbreviations(analysis)}"
+    )
+
+
+@drawing(_methods_caption)
 def methods(analysis: Analysis) -> Figure | None:
     """Accuracy difference of two methods at equal sparsity.
 
@@ -260,7 +266,7 @@ def _difference(
     axes.margins(x=0.1, y=0.25)
     for y, method in ((0.98, one), (0.02, other)):
         axes.text(
-            *(0.02, y, f"{for_matplotlib(method.label)} more accurate"),
+            *(0.02, y, f"{for_matplotlib(method.short)} more accurate"),
             transform=axes.transAxes,
             va="top" if y > 0.5 else "bottom",
             fontsize=SMALL,

@@ -28,6 +28,7 @@ from zoojax.figures.style import (
     method_rows,
     new_figure,
     percent,
+    wrapped,
 )
 from zoojax.text import for_matplotlib, printable
 
@@ -205,7 +206,7 @@ def layer_size(analysis: Analysis) -> Figure | None:
     figure = new_figure(4.6 if across == 1 else WIDTH, 3.5 * down)
     for position, (method, series) in enumerate(shown, 1):
         axes = figure.add_subplot(down, across, position)
-        axes.set_title(for_matplotlib(method.label))
+        axes.set_title(wrapped(method.label))
         _layer_points(axes, series, layers)
     return figure
 
