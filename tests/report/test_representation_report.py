@@ -104,8 +104,8 @@ def test_losses_of_one_epoch_are_markers(analysis):
 
 
 def test_report_has_states_pairs_and_tables(plain, analysis, tmp_path):
-    assert payload(plain, {})["representation"] is None
-    content = payload(analysis, {})
+    assert payload(plain, {}, {})["representation"] is None
+    content = payload(analysis, {}, {})
     section = content["representation"]
     table = analysis.tables["representation_embeddings"]
     assert section["total"] == 300 and section["states"]["member"] == table["member"].to_list()
@@ -128,7 +128,7 @@ def test_report_has_states_pairs_and_tables(plain, analysis, tmp_path):
 
 def test_states_are_subsampled_deterministically(analysis):
     many = replace(analysis, tables=analysis.tables | synthetic_zoos.representation_tables(9000))
-    first, second = (payload(many, {})["representation"] for _ in range(2))
+    first, second = (payload(many, {}, {})["representation"] for _ in range(2))
     assert first == second and first["total"] == 9000 and len(first["states"]["x"]) == 4000
     assert len(set(first["states"]["member"])) == 20
 

@@ -84,9 +84,10 @@ def _write(analysis: Analysis, folder: Path, stage: Callable[[str], None]) -> No
     stage("writing tables")
     write_tables(analysis, folder / TABLES)
     stage("drawing figures")
-    images = {path.stem: path for path in figures.draw(analysis, folder / FIGURES)}
+    drawn = figures.draw(analysis, folder / FIGURES)
+    images = {path.stem: path.with_suffix(".svg") for path in drawn}
     stage("writing the report")
-    report.write(analysis, folder / REPORT, images)
+    report.write(analysis, folder / REPORT, images, folder / TABLES)
     analysis.path = folder
 
 
