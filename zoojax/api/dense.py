@@ -62,7 +62,7 @@ def train_zoo(
         out: folder of the zoo: new, empty, or of the same zoo if it was interrupted.
         name: name of the zoo.
         grid: hyperparameters of the members.
-        architecture: "small" or "large".
+        architecture: name of a registered architecture, such as "small".
         spec: image set.
         epochs: number of epochs; 0 saves only the untrained members.
         batch_size: images per step.
@@ -94,7 +94,7 @@ def train_zoo(
     net = registered_architecture(architecture, spec.channels)
     if spec.size != net.size:
         raise ZoojaxError(
-            f"the {net.name} CNN takes images of side {net.size}, not {spec.size}; set size"
+            f"the {net.label} takes images of side {net.size}, not {spec.size}; set size"
         )
     images = loading.load(spec, data_dir)
     config = ZooConfig(

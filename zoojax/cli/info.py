@@ -82,7 +82,9 @@ class Info:
             "versions": versions(),
         }
         if device.platform == "cpu":
-            reason = kernel.unavailable_reason(small_cnn(channels=1, classes=10))
+            small = small_cnn(channels=1, classes=10).kernel
+            assert small is not None
+            reason = kernel.unavailable_reason(small)
             facts["engine"] = f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel"
         if self.json:
             show_json(facts)

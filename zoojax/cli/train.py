@@ -38,8 +38,9 @@ class Train:
     """Lowest seed of the members."""
 
     architecture: Annotated[str | None, option("NAME")] = None
-    """Another architecture than the preset's: "small", "large", or one that a --plugin
-    registers. Images are resized to its input size."""
+    """Another architecture than the preset's: "small", "medium", "large", "lenet5", "gap_cnn",
+    an MLP such as "mlp-64-32", one that a --plugin registers, or MODULE:OBJECT, a function of
+    yours. Images are resized to its input size."""
 
     data: Annotated[str | None, option("IMAGES")] = None
     """Another image set than the preset's: a name, or the path of an .npz file.
@@ -99,10 +100,13 @@ class Train:
 
     def _settings(self, chosen: "Preset") -> "Preset":
         """Returns the preset with the changes of this command's options."""
-        from zoojax.architectures.registry import architecture
+        from zoojax.architectures.registry import architecture, is_reference
+        from zoojax.cli.plugins import load_architecture
 
         grid, spec = chosen.grid, chosen.data
         name = chosen.architecture if self.architecture is None else self.architecture
+        if is_reference(name):
+            load_architecture(name)
         if name != chosen.architecture:
             spec = replace(spec, size=architecture(name, spec.channels).size)
         if self.members is not None:

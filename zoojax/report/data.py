@@ -96,7 +96,7 @@ def _zoo(analysis: Analysis, members: int) -> dict[str, Any]:
     config = analysis.zoo.config
     images = "its own images" if config.data is None else f"data set {printable(config.data.name)}"
     parts = [
-        f"{members} member{'s' * (members != 1)} of the {config.architecture} CNN "
+        f"{members} member{'s' * (members != 1)} of the {config.shape.label} "
         f"({config.shape.size}x{config.shape.size}x{config.channels} images, "
         f"{config.classes} classes), trained on {images} for {config.epochs} epochs"
     ]

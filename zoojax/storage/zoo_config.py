@@ -61,7 +61,7 @@ class ZooConfig:
 
     Attributes:
         name: Name of the zoo.
-        architecture: "small" or "large".
+        architecture: Name of a registered architecture, such as "small".
         channels: Channels of the input images.
         classes: Number of classes.
         data: The image set; None if the zoo stores its images itself, or was converted
@@ -201,7 +201,7 @@ def _problems(config: ZooConfig) -> Iterator[str]:
         spec, net = config.data, config.shape
         if (spec.size, spec.channels) != (net.size, net.channels):
             size = f"{spec.size} pixels and {spec.channels} channels"
-            yield f"images of {size} do not fit the {net.name} CNN"
+            yield f"images of {size} do not fit the {net.label}"
         if config.data_hash is None:
             yield "data_hash is missing for an image set"
         if not (math.isfinite(spec.mean) and math.isfinite(spec.std)):
