@@ -1,5 +1,6 @@
 """Chains: shapes, names, noise slots, layers compared with torch, and mistakes in descriptions."""
 
+import functools
 from typing import Any
 
 import jax
@@ -8,7 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.torch_models import made_up_params, nchw
+from tests.support.torch_models import (
+    assert_trees_close,
+    made_up_params,
+    nchw,
+    params_to_flax,
+)
+from tests.support.torch_models import gradients as torch_gradients
 from zoojax import ZoojaxError, keys
 from zoojax.architectures.base import init_variables, logits, training_logits
 from zoojax.architectures.chain import MAX_PARAMETERS, Chain
@@ -51,14 +58,25 @@ NETWORKS = {
 
 @pytest.mark.parametrize("net", NETWORKS.values(), ids=list(NETWORKS))
 def test_layers_match_torch(net):
-    params = made_up_params(net)
-    images = np.random.default_rng(0).standard_normal((4, *net.image_shape), np.float32)
-    actual = jax.jit(lambda p: logits(net.module("tanh", "uniform"), {"params": p}, images))(params)
+    params, rng = made_up_params(net), np.random.default_rng(0)
+    images = jnp.asarray(rng.standard_normal((4, *net.image_shape)), jnp.float32)
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def run(params):
+        outputs = logits(net.module("tanh", "uniform"), {"params": params}, images)
+        return jnp.sum(outputs**2), outputs
+
+    (_, actual), gradients = run(params)
     info = StateDictInfo(known_network(net), DenseZoo(), default_prefixes(net, dropout=False))
     state = {k: torch.tensor(v) for k, v in to_torch({"params": params}, info).items()}
     module = TorchChain(net, "tanh")
     module.load_state_dict(state)
-    np.testing.assert_allclose(actual, module(nchw(images)).detach().numpy(), rtol=0, atol=1e-5)
+    outputs = module(nchw(images))
+    np.testing.assert_allclose(actual, outputs.detach().numpy(), rtol=0, atol=1e-5)
+    (outputs**2).sum().backward()
+    expected = params_to_flax(torch_gradients(module), net)
+    assert_trees_close(dict(gradients), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +126,19 @@ def test_names_and_noise_slots():
     assert len(set(slots)) == len(slots) == 8
     assert max(slots) < net.noise_slots
     assert [s.slot for s in net.steps if s.layer.has_weights] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("net", NETWORKS.values(), ids=list(NETWORKS))
+def test_kernel_spec_has_the_same_shapes(net):
+    spec = net.kernel_spec
+    if any(isinstance(layer, AvgPool) and layer.padding == 1 for layer in net.sequence):
+        assert spec is None
+        return
+    assert spec is not None
+    assert spec.parameter_shapes() == net.parameter_shapes()
+    assert spec.shapes[1:] == tuple(step.outputs for step in net.steps)
+    slots = [op.slot for op in spec.operations if hasattr(op, "slot")]
+    assert slots == [step.slot for step in net.steps if step.slot is not None]
 
 
 def test_chains_are_hashable_values():

@@ -56,7 +56,7 @@ def own(network: nn.Module, *groups: PermutationGroup, classes: int = 3) -> Line
 
 
 def test_hyperparameters_reach_the_module():
-    images = np.random.default_rng(0).standard_normal((2, 8, 8, 1), np.float32)
+    images = jnp.asarray(np.random.default_rng(0).standard_normal((2, 8, 8, 1), np.float32))
     arch = own(Net(3))
     variables = init_variables(arch, "orthogonal", 0)
     tanh, relu = (logits(arch.module(a, "uniform"), variables, images) for a in ("tanh", "relu"))
@@ -141,6 +141,8 @@ def test_registered_architectures_are_checked(monkeypatch):
         architecture("broken", 1)
     with pytest.raises(ZoojaxError, match="already registered"):
         register_architecture("mlp-8", lambda c, n: own(Net(n)))
+    with pytest.raises(ZoojaxError, match="must be hashable, such as tuples instead of lists"):
+        own(nn.Sequential([nn.Dense(3)]))
     with pytest.raises(ZoojaxError, match="is not a Linen module"):
         LinenArchitecture("own", 8, 1, 3, Net)  # pyright: ignore[reportArgumentType]
 

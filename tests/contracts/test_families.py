@@ -2,6 +2,7 @@
 `test_architectures_and_sparsifiers`."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,11 @@ import pytest
 import torch
 
 from tests.support.torch_models import made_up_batch, made_up_params, nchw
-from zoojax.architectures import permutations
+from zoojax.architectures import permutations, registry
 from zoojax.architectures.base import logits as member_logits
 from zoojax.architectures.base import variable_shapes
 from zoojax.architectures.chain import Chain
-from zoojax.architectures.registry import architecture, architectures
+from zoojax.architectures.registry import architecture
 from zoojax.converters.layouts.networks import default_prefixes, known_network
 from zoojax.converters.layouts.torch_models import TorchChain
 from zoojax.converters.state_dicts import StateDictInfo, infer_network, to_member, to_torch
@@ -39,8 +40,7 @@ PARAMETERS = {
 }
 FAST = ("small", MLP)
 by_family = pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in (*architectures(), MLP)],
+    "name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in PARAMETERS]
 )
 logits = jax.jit(member_logits, static_argnums=0)
 
@@ -50,7 +50,11 @@ def family(name: str, channels: int = 1) -> Chain:
     return known_network(architecture(name, channels))
 
 
-@pytest.mark.parametrize("name", [*architectures(), MLP])
+def test_families_are_the_registered_architectures():
+    assert registry._OWN.keys() | {MLP} == PARAMETERS.keys()
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_number_of_parameters(name):
     counts = []
     for channels in (1, 3):
@@ -145,8 +149,8 @@ def test_kernel_matches_xla(name):
 )
 def test_programs_lower_for_gpus(name, sparsifier):
     arch, members = family(name), 2
-    images = jax.ShapeDtypeStruct((20, *arch.image_shape), jnp.float32)
-    split = images, jax.ShapeDtypeStruct((20,), jnp.int32)
+    images: Any = jax.ShapeDtypeStruct((20, *arch.image_shape), jnp.float32)
+    split: Any = images, jax.ShapeDtypeStruct((20,), jnp.int32)
     spec = ProgramSpec(sparsifier, arch, "gelu", "adam", True, 10)
 
     def state() -> loop.TrainState:
@@ -161,8 +165,8 @@ def test_programs_lower_for_gpus(name, sparsifier):
         return loop.init_state(trainable, fixed, "adam")
 
     stacked = jax.eval_shape(lambda: jax.tree.map(lambda x: jnp.stack([x] * members), state()))
-    number = jax.ShapeDtypeStruct((members,), jnp.float32)
-    seeds = jax.ShapeDtypeStruct((members,), jnp.uint32)
+    number: Any = jax.ShapeDtypeStruct((members,), jnp.float32)
+    seeds: Any = jax.ShapeDtypeStruct((members,), jnp.uint32)
     hyperparams = loop.Hyperparams(seeds, number, number, number)
     mesh = population.make_mesh()
     splits, epoch = Splits(split, split, split), jax.ShapeDtypeStruct((), jnp.int32)

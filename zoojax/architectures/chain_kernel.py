@@ -1,78 +1,59 @@
 """The description of a chain for the C++ kernel."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from zoojax.architectures import chain_layers as data
+from zoojax.ops.kernel import spec
 
 if TYPE_CHECKING:
-    from zoojax.architectures.chain import Chain
+    from zoojax.architectures.chain import Chain, Step
 
 
-@dataclass(frozen=True)
-class _ConvSizes:
-    features: int
-    kernel: int
-    pool: int
-    dropout: bool
+def kernel_spec(chain: "Chain") -> spec.KernelSpec | None:
+    """Returns the operations of a chain for the kernel.
 
-
-@dataclass(frozen=True)
-class KernelSizes:
-    """Sizes of a CNN of three convolutions and one hidden layer; see `NetworkSizes`.
-
-    Attributes:
+    Args:
         chain: The network.
-        convs: The convolutions.
-        hidden: Width of the hidden layer.
+
+    Returns:
+        The operations; None if the kernel has no counterpart of a layer.
     """
-
-    chain: "Chain"
-    convs: tuple[_ConvSizes, ...]
-    hidden: int
-
-    @property
-    def size(self) -> int:
-        return self.chain.size
-
-    @property
-    def channels(self) -> int:
-        return self.chain.channels
-
-    @property
-    def classes(self) -> int:
-        return self.chain.classes
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        return self.chain.layers
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return self.chain.image_shape
-
-    def parameter_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
-        return self.chain.parameter_shapes()
+    operations = [_operation(step) for step in chain.steps]
+    known = tuple(operation for operation in operations if operation is not None)
+    if len(known) < len(operations):
+        return None
+    return spec.KernelSpec(chain.image_shape, known)
 
 
-def sizes(chain: "Chain") -> KernelSizes | None:
-    """Returns the sizes for the kernel; None if it does not support the network.
-
-    It supports convolutions without stride and padding, each with optional max pooling, the
-    member's activation and optional dropout; then one hidden layer with activation and dropout.
-    """
-    own, remaining = data.Activation(), list(chain.sequence)
-    convs: list[_ConvSizes] = []
-    while remaining and isinstance(conv := remaining[0], data.Conv):
-        pool, remaining = 1, remaining[1:]
-        if remaining and isinstance(layer := remaining[0], data.MaxPool) and layer.is_plain:
-            pool, remaining = layer.window, remaining[1:]
-        if remaining[:1] != [own] or conv.stride != 1 or any(conv.borders(chain.size)):
-            return None
-        dropout = remaining[1:2] == [data.Dropout()]
-        remaining = remaining[2 if dropout else 1 :]
-        convs.append(_ConvSizes(conv.features, conv.kernel, pool, dropout))
-    match remaining:
-        case [data.Flatten(), data.Dense(hidden), activation, data.Dropout(), data.Dense()]:
-            return KernelSizes(chain, tuple(convs), hidden) if activation == own else None
+def _operation(step: "Step") -> spec.Operation | None:
+    layer = step.layer
+    match layer:
+        case data.Conv(features, kernel, stride):
+            borders = layer.borders(step.inputs[0])
+            assert step.slot is not None
+            return spec.Conv(
+                *(step.name, features, (kernel, kernel), (stride, stride), (borders, borders)),
+                slot=step.slot,
+            )
+        case data.Dense(features):
+            assert step.slot is not None
+            return spec.Dense(step.name, features, step.slot)
+        case data.MaxPool(window):
+            borders = layer.borders(step.inputs[0])
+            sides = (window, window), (layer.step, layer.step)
+            return spec.Pool("max", *sides, (borders, borders))
+        case data.AvgPool(window) if not any(layer.borders(step.inputs[0])):
+            return spec.Pool("average", (window, window), (layer.step, layer.step))
+        case data.GlobalAvgPool():
+            return spec.GlobalAveragePool()
+        case data.Flatten():
+            return spec.Flatten()
+        case data.Activation(None):
+            return spec.Activation()
+        case data.Activation(str(name), omega):
+            parameter = omega if name == "sine" else spec.DEFAULT_PARAMETERS.get(name, 0.0)
+            return spec.Activation(name, parameter)
+        case data.Dropout():
+            assert step.slot is not None
+            return spec.Dropout(step.slot)
     return None

@@ -27,7 +27,7 @@ from zoojax.architectures.layers import ACTIVATIONS, INITS, PLAIN, Layers
 from zoojax.architectures.permutations import PermutationGroup
 from zoojax.errors import ZoojaxError
 from zoojax.ops import Noise
-from zoojax.text import printable
+from zoojax.text import first_line, printable
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,10 @@ class LinenArchitecture(Architecture):
     for padding; None in evaluation). It returns logits [batch, classes]. In training, random
     numbers of `nn.Dropout` come from each member's own stream.
 
-    If the module has fields named `activation`, `kernel_init` or `layers`, they are set to each
-    member's activation function, to the kernel initializer of its scheme, and to `Layers`. Only
-    layers that are built with `layers` can be sampled by variational dropout. All weights named
+    If the module has fields named `activation` or `kernel_init`, they are set to each member's
+    activation function and to the kernel initializer of its scheme. A field `layers` that is a
+    `Layers` (such as `PLAIN`) is set to the modules to build layers from; only layers that are
+    built with it can be sampled by variational dropout. All weights named
     "kernel" can be pruned. Without permutation groups, hidden units are neither permuted nor
     aligned.
 
@@ -51,7 +52,7 @@ class LinenArchitecture(Architecture):
         groups: The permutation groups; see `Architecture.permutations`.
 
     Raises:
-        ZoojaxError: If `network` is not a Linen module.
+        ZoojaxError: If `network` is not a Linen module, or its fields are not hashable.
     """
 
     network: nn.Module
@@ -63,14 +64,20 @@ class LinenArchitecture(Architecture):
                 f"architecture {printable(self.name, 60)}: {printable(self.network, 100)} is not a "
                 "Linen module; create one, such as Net(classes)"
             )
+        try:
+            hash(self.network)
+        except TypeError as error:
+            raise ZoojaxError(
+                f"architecture {printable(self.name, 60)}: the fields of its module must be "
+                f"hashable, such as tuples instead of lists ({first_line(error)})"
+            ) from error
 
     def module(self, activation: str, init: str, layers: Layers = PLAIN) -> "MemberModule":
         """Creates the module of one member."""
-        values = {
-            "activation": ACTIVATIONS[activation],
-            "kernel_init": INITS[init],
-            "layers": layers,
-        }
+        values: dict[str, Any] = {"activation": ACTIVATIONS[activation], "kernel_init": INITS[init]}
+        # Modules of Flax have fields named `layers`, too.
+        if isinstance(getattr(self.network, "layers", None), Layers):
+            values["layers"] = layers
         names = {field.name for field in dataclasses.fields(self.network)}
         known = {name: value for name, value in values.items() if name in names}
         return MemberModule(self.network.clone(parent=None, **known))

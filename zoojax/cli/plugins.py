@@ -12,7 +12,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,8 +125,10 @@ class _Named:
     factory: Callable[[int, int], Any]
 
     def __call__(self, channels: int, classes: int) -> Any:
+        from zoojax.architectures.base import Architecture
+
         created = self.factory(channels, classes)
-        return replace(created, name=self.name) if is_dataclass(created) else created
+        return replace(created, name=self.name) if isinstance(created, Architecture) else created
 
 
 def _object(reference: str) -> Any:
