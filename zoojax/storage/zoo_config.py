@@ -197,8 +197,10 @@ def _problems(config: ZooConfig) -> Iterator[str]:
         yield f"images with {config.channels} channels; 1 and 3 are supported"
     if config.is_dense and config.parent is not None:
         yield "a dense zoo cannot have a parent"
+    # Raises if the architecture is unknown or too large.
+    net = config.shape
     if config.data is not None:
-        spec, net = config.data, config.shape
+        spec = config.data
         if (spec.size, spec.channels) != (net.size, net.channels):
             size = f"{spec.size} pixels and {spec.channels} channels"
             yield f"images of {size} do not fit the {net.label}"
