@@ -27,7 +27,7 @@ _KNOWN_VECTORS = tuple(each for each in KNOWN_NETWORKS if each[0] in ("small", "
 _MAX_CLASSES = 10_000
 _MAX_CLASSES_OF_VECTOR = 1000
 # Networks whose code creates dropout modules also for members without dropout.
-_ALWAYS_WITH_DROPOUT = ("lenet5", "gap_cnn", "gap_cnn_32")
+_ALWAYS_WITH_DROPOUT = ("large", "lenet5", "gap_cnn", "gap_cnn_32")
 
 _CONV_TO_FLAX = (2, 3, 1, 0)  # OIHW -> HWIO
 _CONV_TO_TORCH = (3, 2, 0, 1)

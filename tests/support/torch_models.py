@@ -41,7 +41,8 @@ class TorchCNN(nn.Module):
     def __init__(self, name: str, channels: int, activation: str, dropout: float | None = None):
         super().__init__()
         act = ACTIVATIONS[activation]
-        drop = [] if dropout is None else [nn.Dropout(dropout)]
+        # The large CNN has dropout modules also without dropout.
+        drop = [] if dropout is None and name == "small" else [nn.Dropout(dropout or 0.0)]
         if name == "small":
             modules = [
                 *[nn.Conv2d(channels, 8, 5), nn.MaxPool2d(2), act(), *drop],

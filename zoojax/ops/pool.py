@@ -60,6 +60,12 @@ def windows(
     if any(padding):
         borders = ((0, 0), padding, padding, (0, 0))
         x_BHWC = jnp.pad(x_BHWC, borders, constant_values=fill)
+    if stride == window:
+        batch, height, width, channels = x_BHWC.shape
+        rows, columns = height // window, width // window
+        x_BHWC = x_BHWC[:, : rows * window, : columns * window]
+        x = x_BHWC.reshape(batch, rows, window, columns, window, channels)
+        return jnp.moveaxis(x, 4, 3)
     rows, columns = (((side - window) // stride) * stride + 1 for side in x_BHWC.shape[1:3])
     shifted = [
         jnp.stack(
