@@ -102,9 +102,7 @@ def signature(info: StateDictInfo) -> Hashable:
 def describe(info: StateDictInfo) -> str:
     """Describes a network and its sparsifier in a few words."""
     net = info.architecture
-    return (
-        f"{info.layout.adjective} {net.name} CNN, {net.channels} channel(s), {net.classes} classes"
-    )
+    return f"{info.layout.adjective} {net.label}, {net.channels} channel(s), {net.classes} classes"
 
 
 def rejection_reason(error: Exception) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from zoojax.converters.layouts.cnn import unflatten
+from zoojax.converters.layouts.networks import unflatten
 from zoojax.converters.pickled_datasets import ModelSplit, read_model_dataset
 from zoojax.converters.ray_trials import scan_trials, skipped_links, unique_name
 from zoojax.converters.reported import MAX_EPOCH, Row, parse_row

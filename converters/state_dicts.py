@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from zoojax.architectures.cnn import CNNArchitecture
+from zoojax.architectures.chain import Chain
 from zoojax.architectures.parameters import masked
-from zoojax.converters.layouts import cnn
+from zoojax.converters.layouts import networks
 from zoojax.converters.layouts.base import Layer, SparsifierLayout, TensorLayout
 from zoojax.converters.layouts.registry import LAYOUTS, layout_of
 from zoojax.errors import ZoojaxError
@@ -37,7 +37,7 @@ class StateDictInfo:
         prefixes: Torch's name of each layer, in order: "module_list.0", ...
     """
 
-    architecture: CNNArchitecture
+    architecture: Chain
     sparsifier: Sparsifier
     prefixes: tuple[str, ...]
 
@@ -53,7 +53,7 @@ class StateDictInfo:
     @functools.cached_property
     def tensors(self) -> tuple[tuple[Layer, tuple[TensorLayout, ...]], ...]:
         """The layers in order, each with its tensors in torch's order."""
-        shapes = cnn.torch_shapes(self.architecture).items()
+        shapes = networks.torch_shapes(self.architecture).items()
         layers = [
             Layer(name, prefix, shape)
             for (name, shape), prefix in zip(shapes, self.prefixes, strict=True)
@@ -81,9 +81,9 @@ def infer_network(state: State) -> StateDictInfo:
             sparsifiers.
     """
     weights = {n.rpartition(".")[0]: v for n, v in state.items() if n.endswith(_WEIGHTS)}
-    prefixes = sorted(weights, key=cnn.module_order)
+    prefixes = sorted(weights, key=networks.module_order)
     shapes = [weights[prefix].shape for prefix in prefixes]
-    network = cnn.match_shapes(shapes)
+    network = networks.match_shapes(shapes)
     if network is None:
         listed = printable(", ".join(str(tuple(shape)) for shape in shapes[:8]) or "none")
         raise UnknownNetworkError(f"no known network has weights of these shapes: {listed}")
@@ -140,7 +140,7 @@ def to_member(state: State, info: StateDictInfo) -> dict[str, Any]:
             name = f"{layer.prefix}.{tensor.name}"
             array = state[name]
             if tensor.is_weight:
-                array = cnn.kernel_to_flax(layer.name, array, info.architecture)
+                array = networks.kernel_to_flax(layer.name, array, info.architecture)
             if tensor.is_mask:
                 if not np.isin(array, (0, 1)).all():
                     raise UnknownNetworkError(f"{name} has values other than 0 and 1")
@@ -187,7 +187,7 @@ def to_torch(
 
 
 def _to_tensor(
-    member: Mapping[str, Any], net: CNNArchitecture, layer: Layer, tensor: TensorLayout
+    member: Mapping[str, Any], net: Chain, layer: Layer, tensor: TensorLayout
 ) -> np.ndarray:
     """Converts one array of a member to torch's axes and dtype."""
     part = member.get(tensor.part, {})
@@ -196,5 +196,5 @@ def _to_tensor(
     array = part[layer.name] if tensor.leaf is None else part[layer.name][tensor.leaf]
     array = np.asarray(array)
     if tensor.is_weight:
-        array = np.ascontiguousarray(cnn.kernel_to_torch(layer.name, array, net))
+        array = np.ascontiguousarray(networks.kernel_to_torch(layer.name, array, net))
     return array.astype(np.float32) if tensor.is_mask else array

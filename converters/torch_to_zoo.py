@@ -97,8 +97,8 @@ def convert(
     notes = units.summary()
     spec, image_set = images if images is not None else (None, None)
     if spec is None and image_set is not None and not _fit(image_set, network.info.architecture):
-        net = network.info.architecture.name
-        notes.append(f"{image_set.name} does not fit the {net} CNN and is left out")
+        net = network.info.architecture.label
+        notes.append(f"{image_set.name} does not fit the {net} and is left out")
         image_set = None
     config = replace(
         _network_config(network.info, selected),

@@ -10,8 +10,8 @@ import torch
 
 from zoojax.architectures.base import Architecture, logits
 from zoojax.converters.common_network import signature
-from zoojax.converters.layouts.cnn import known_network
-from zoojax.converters.layouts.torch_models import CNN
+from zoojax.converters.layouts.networks import known_network
+from zoojax.converters.layouts.torch_models import TorchChain
 from zoojax.converters.sources import Source
 from zoojax.converters.state_dicts import State, StateDictInfo, infer_network, to_torch
 from zoojax.converters.zoo_to_torch import rows_with_states, to_tensors
@@ -152,7 +152,7 @@ def _torch_logits(
     for layer, layouts in info.tensors:
         own = {each.name: tensors[f"{layer.prefix}.{each.name}"] for each in layouts}
         weights += info.layout.evaluated(layer, own)
-    plain = CNN(info.architecture, activation)
+    plain = TorchChain(info.architecture, activation)
     ordered = dict(zip(plain.state_dict(), weights, strict=True))
     plain.load_state_dict(ordered, strict=True)
     with torch.no_grad():

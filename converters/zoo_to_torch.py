@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from zoojax.converters import export
-from zoojax.converters.layouts.cnn import default_prefixes, known_network
+from zoojax.converters.layouts.networks import default_prefixes, known_network
 from zoojax.converters.layouts.registry import layout_of
 from zoojax.converters.state_dicts import State, StateDictInfo, is_layer_name, to_torch
 from zoojax.errors import ZoojaxError

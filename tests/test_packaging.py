@@ -100,7 +100,12 @@ def test_wheel_holds_one_package(wheel):
     assert len(licenses) == 2
 
 
-MODULES = ("zoojax", "zoojax.cli.main", "zoojax.converters.layouts.cnn", "zoojax.experiments.bench")
+MODULES = (
+    "zoojax",
+    "zoojax.cli.main",
+    "zoojax.converters.layouts.networks",
+    "zoojax.experiments.bench",
+)
 
 
 def test_modules_come_from_the_wheel(installed, tmp_path):

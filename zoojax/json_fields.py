@@ -13,7 +13,10 @@ Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**8)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=10**8)]
 MemberId = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
-ArchitectureName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_-]{0,59}\\Z")]
+# The name of a registered architecture, or MODULE:OBJECT.
+ArchitectureName = Annotated[
+    str, msgspec.Meta(pattern="^([a-z][a-z0-9_-]{0,59}|[A-Za-z0-9_.]{1,140}:[A-Za-z0-9_]{1,59})\\Z")
+]
 # Predictions are stored as 16-bit integers.
 Classes = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 

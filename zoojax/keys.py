@@ -48,6 +48,15 @@ def step_noise(key: Array, index: Array | int, slots: int = SLOTS) -> Noise:
     return Noise(random.key_data(key), counter, slots)
 
 
+def module_key(noise: Noise) -> Array:
+    """Returns the key of one training step for random numbers that a Flax module draws itself.
+
+    Args:
+        noise: Noise source of the step.
+    """
+    return random.fold_in(random.wrap_key_data(noise.key, impl="threefry2x32"), noise.counter)
+
+
 def permutation(key: Array, size: int) -> Array:
     """Returns a random permutation of range(size), [size] int32."""
     return jax.random.permutation(key, size).astype(jnp.int32)

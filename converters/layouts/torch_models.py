@@ -1,13 +1,19 @@
-"""The zoos' CNNs as torch modules, with the parameter names of their checkpoints.
+"""Chains as torch modules, with the parameter names of the zoos' checkpoints.
 
 They verify conversions, and serve as the baseline of benchmarks.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zoojax.architectures.cnn import CNNArchitecture
+from zoojax.architectures import chain_layers as data
+from zoojax.architectures.chain import Chain, Step
+from zoojax.converters.layouts.networks import known_network, torch_steps
+from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.variational_dropout import INIT_LOG_SIGMA2, LOG_ALPHA_CLIP
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -17,22 +23,23 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
     "silu": nn.SiLU,
     "leaky_relu": nn.LeakyReLU,
+    "identity": nn.Identity,
 }
 
 
 class VariationalConv2d(nn.Conv2d):
     """A convolution that samples its pre-activations, with a variational bias ("released")."""
 
-    def __init__(self, inputs: int, features: int, kernel: int):
-        super().__init__(inputs, features, kernel)
+    def __init__(self, inputs: int, features: int, kernel: int, **options: Any):
+        super().__init__(inputs, features, kernel, **options)
         self.log_sigma2 = nn.Parameter(torch.full_like(self.weight, INIT_LOG_SIGMA2))
         self.log_sigma2_bias = nn.Parameter(torch.full((features,), INIT_LOG_SIGMA2))
 
     def forward(self, input: Tensor) -> Tensor:
         """Samples [batch, features, height, width]."""
         assert self.bias is not None
-        mean = functional.conv2d(input, self.weight, self.bias)
-        variance = functional.conv2d(
+        mean = super().forward(input)
+        variance = self._conv_forward(
             input * input,
             _variance(self.weight, self.log_sigma2, LOG_ALPHA_CLIP["conv"]),
             _variance(self.bias, self.log_sigma2_bias, LOG_ALPHA_CLIP["conv"]),
@@ -81,42 +88,88 @@ def kl(model: nn.Module) -> Tensor:
     return total
 
 
-class CNN(nn.Module):
-    """A zoo's CNN; its layers have the indices in `module_list` that the checkpoints use.
+class Sine(nn.Module):
+    """sin(omega x)."""
+
+    def __init__(self, omega: float):
+        super().__init__()
+        self.omega = omega
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Values of the same shape."""
+        return torch.sin(self.omega * x)
+
+
+class TorchChain(nn.Module):
+    """A chain; its layers have the indices in `module_list` that the checkpoints use.
 
     Args:
-        architecture: The network.
-        activation: A key of ACTIVATIONS.
-        dropout: The dropout rate; above 0, dropout layers take part in the numbering.
+        chain: The network.
+        activation: A key of ACTIVATIONS, for activations without a name of their own.
+        dropout: The dropout rate; above 0, dropout layers take part in the numbering (in some
+            networks always, see `torch_steps`).
         variational: Whether layers are variational.
+
+    Raises:
+        ZoojaxError: If a layer has no counterpart in torch.
     """
 
     def __init__(
-        self,
-        architecture: CNNArchitecture,
-        activation: str,
-        dropout: float = 0.0,
-        variational: bool = False,
+        self, chain: Chain, activation: str, dropout: float = 0.0, variational: bool = False
     ):
         super().__init__()
-        conv = VariationalConv2d if variational else nn.Conv2d
-        linear = VariationalLinear if variational else nn.Linear
-        layers: list[nn.Module] = []
-        channels, side = architecture.channels, architecture.size
-        for spec in architecture.convs:
-            layers.append(conv(channels, spec.features, spec.kernel))
-            layers += [nn.MaxPool2d(spec.pool)] if spec.pool > 1 else []
-            layers.append(ACTIVATIONS[activation]())
-            layers += [nn.Dropout(dropout)] if dropout > 0 and spec.dropout else []
-            channels, side = spec.features, (side - spec.kernel + 1) // spec.pool
-        layers.append(nn.Flatten())
-        layers += [linear(channels * side * side, architecture.hidden), ACTIVATIONS[activation]()]
-        layers += [nn.Dropout(dropout)] if dropout > 0 else []
-        layers.append(linear(architecture.hidden, architecture.classes))
-        self.module_list = nn.ModuleList(layers)
+        steps = torch_steps(known_network(chain), dropout > 0)
+        self.module_list = nn.ModuleList(
+            _module(step, activation, dropout, variational) for step in steps
+        )
+        self.flattens_images = len(steps[0].inputs) == 1
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [batch, classes] of images [batch, channels, height, width]."""
+        x = x.flatten(1) if self.flattens_images else x
         for layer in self.module_list:
             x = layer(x)
         return x
+
+
+def _module(step: Step, activation: str, dropout: float, variational: bool) -> nn.Module:
+    """Creates the torch module of a layer."""
+    conv = VariationalConv2d if variational else nn.Conv2d
+    linear = VariationalLinear if variational else nn.Linear
+    match step.layer:
+        case data.Conv(features, kernel, stride):
+            padding = _padding(step)
+            return conv(step.inputs[-1], features, kernel, stride=stride, padding=padding)
+        case data.Dense(features):
+            return linear(step.inputs[0], features)
+        case data.Pool(window) as layer:
+            pool: Callable[..., nn.Module] = (
+                nn.MaxPool2d if isinstance(layer, data.MaxPool) else nn.AvgPool2d
+            )
+            return pool(window, layer.step, _padding(step))
+        case data.GlobalAvgPool():
+            return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        case data.Flatten():
+            return nn.Flatten()
+        case data.Dropout():
+            return nn.Dropout(dropout)
+        case data.Activation("sine", omega):
+            return Sine(omega)
+        case data.Activation(name):
+            return ACTIVATIONS[name or activation]()
+    raise ZoojaxError(f"no torch module is known for {step.layer}")
+
+
+def _padding(step: Step) -> int:
+    """Returns the padding at each border.
+
+    Raises:
+        ZoojaxError: If it differs between borders, which torch's modules do not support.
+    """
+    assert isinstance(step.layer, data.Conv | data.Pool)
+    before, after = step.layer.borders(step.inputs[0])
+    if before != after:
+        raise ZoojaxError(
+            f"{step.layer} pads images by {before} before and {after} after, and torch pads alike"
+        )
+    return before

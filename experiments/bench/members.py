@@ -1,5 +1,6 @@
 """Cases measured by `zoojax bench`, and their JAX programs."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jax import Array
 
-    from zoojax.architectures.cnn import CNNArchitecture
+    from zoojax.architectures.chain import Chain
     from zoojax.sparsifiers.base import Sparsifier
     from zoojax.training import engine, loop
 
@@ -39,7 +40,7 @@ class Case:
     batch_size: int
 
     @property
-    def shape(self) -> "CNNArchitecture":
+    def shape(self) -> "Chain":
         """The architecture of the members."""
         from zoojax.architectures.cnn import large_cnn, small_cnn
 
@@ -76,7 +77,7 @@ class Case:
         return isinstance(self.sparsifier, VariationalDropout)
 
 
-def images(shape: "CNNArchitecture") -> "tuple[np.ndarray, np.ndarray]":
+def images(shape: "Chain") -> "tuple[np.ndarray, np.ndarray]":
     """Generates synthetic images [1000, size, size, channels] and labels [1000]."""
     import numpy as np
 
@@ -91,15 +92,12 @@ def flops(case: Case) -> int:
     Training has a forward pass, gradients of the weights, and gradients of the inputs of all
     layers but the first. Evaluation has only the forward pass.
     """
-    shape, passes = case.shape, 1 if case.kind == EVALUATE else 3
-    side, inputs, total = shape.size, shape.channels, 0
-    for i, conv in enumerate(shape.convs):
-        side = side - conv.kernel + 1
-        products = side**2 * conv.kernel**2 * inputs * conv.features
+    passes, total = 1 if case.kind == EVALUATE else 3, 0
+    layers = [step for step in case.shape.steps if step.layer.has_weights]
+    for i, step in enumerate(layers):
+        products = math.prod(step.outputs[:-1]) * math.prod(step.parameters["kernel"])
         total += 2 * products * (min(passes, 2) if i == 0 else passes)
-        side, inputs = side // conv.pool, conv.features
-    hidden = side**2 * inputs * shape.hidden + shape.hidden * shape.classes
-    return total + 2 * passes * hidden
+    return total
 
 
 def population_program(case: Case, engine: str, members: int | None, seconds: float) -> Measure:
@@ -206,27 +204,34 @@ def _evaluation(case: Case, name: str) -> Callable:
     return one
 
 
-def _plain_loss(shape: "CNNArchitecture") -> "engine.MemberLoss":
+def _plain_loss(shape: "Chain") -> "engine.MemberLoss":
     """Creates the loss of one member in plain JAX: lax.conv and reduce_window."""
     import jax
     import jax.numpy as jnp
 
+    from zoojax.architectures.chain_layers import Activation, Conv, Dense, Flatten, MaxPool
     from zoojax.training import engine
 
     def loss(params, variances, collections, batch, noise, dropout_rate):
         batch = batch.gather()
         x = batch.images
-        for i, conv in enumerate(shape.convs, start=1):
-            layer, window = params[f"conv{i}"], (1, conv.pool, conv.pool, 1)
-            layout = ("NHWC", "HWIO", "NHWC")
-            x = jax.lax.conv_general_dilated(
-                x, layer["kernel"], (1, 1), "VALID", dimension_numbers=layout
-            )
-            x = x + jnp.broadcast_to(layer["bias"], x.shape)
-            x = jnp.tanh(jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID"))
-        hidden, head = (params[layer] for layer in shape.layers[-2:])
-        x = x.reshape(x.shape[0], -1) @ hidden["kernel"] + hidden["bias"][None]
-        x = jnp.tanh(x) @ head["kernel"] + head["bias"][None]
+        for step in shape.steps:
+            if isinstance(step.layer, Conv):
+                x = jax.lax.conv_general_dilated(
+                    *(x, params[step.name]["kernel"], (1, 1), "VALID"),
+                    dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                )
+            elif isinstance(step.layer, Dense):
+                x = x @ params[step.name]["kernel"]
+            elif isinstance(step.layer, MaxPool):
+                window = (1, step.layer.window, step.layer.window, 1)
+                x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
+            elif isinstance(step.layer, Activation):
+                x = jnp.tanh(x)
+            elif isinstance(step.layer, Flatten):
+                x = x.reshape(x.shape[0], -1)
+            if step.layer.has_weights:
+                x = x + jnp.broadcast_to(params[step.name]["bias"], x.shape)
         correct = (jnp.argmax(x, axis=-1) == batch.labels) * batch.weights
         return engine.cross_entropy(x, batch), (jnp.sum(correct), collections)
 

@@ -15,16 +15,17 @@ from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 
-from zoojax.architectures.cnn import CNNArchitecture, large_cnn, small_cnn
-from zoojax.converters.layouts.torch_models import CNN, kl
+from zoojax.architectures.chain import Chain
+from zoojax.architectures.cnn import large_cnn, small_cnn
+from zoojax.converters.layouts.torch_models import TorchChain, kl
 
 _LEARNING_RATE, _WEIGHT_DECAY = 3e-4, 1e-3
 _IMAGES = 1000
 
 
-def _one_member(shape: CNNArchitecture, variational: bool) -> Callable[[Tensor, Tensor], None]:
+def _one_member(shape: Chain, variational: bool) -> Callable[[Tensor, Tensor], None]:
     """Creates a training step of one model on images [B, C, H, W] and labels [B]."""
-    model = CNN(shape, "tanh", variational=variational)
+    model = TorchChain(shape, "tanh", variational=variational)
     optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
 
     def step(x: Tensor, y: Tensor) -> None:
@@ -38,12 +39,12 @@ def _one_member(shape: CNNArchitecture, variational: bool) -> Callable[[Tensor, 
     return step
 
 
-def _evaluation(shape: CNNArchitecture) -> Callable[[Tensor, Tensor], None]:
+def _evaluation(shape: Chain) -> Callable[[Tensor, Tensor], None]:
     """Creates an evaluation step of one model on images [B, C, H, W] and labels [B].
 
     The step computes the loss and the number of correct predictions.
     """
-    model = CNN(shape, "tanh").eval()
+    model = TorchChain(shape, "tanh").eval()
 
     def step(x: Tensor, y: Tensor) -> None:
         with torch.no_grad():
@@ -54,12 +55,12 @@ def _evaluation(shape: CNNArchitecture) -> Callable[[Tensor, Tensor], None]:
     return step
 
 
-def _many_members(shape: CNNArchitecture, members: int) -> Callable[[Tensor, Tensor], None]:
+def _many_members(shape: Chain, members: int) -> Callable[[Tensor, Tensor], None]:
     """Creates a training step of stacked models.
 
     The step takes images [members, B, C, H, W] and labels [members, B].
     """
-    models = [CNN(shape, "tanh") for _ in range(members)]
+    models = [TorchChain(shape, "tanh") for _ in range(members)]
     params, _ = stack_module_state(list(models))
     # One optimizer for all models: Adam works element by element.
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}

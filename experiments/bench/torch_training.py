@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zoojax.architectures.cnn import CNNArchitecture, large_cnn, small_cnn
+from zoojax.architectures.chain import Chain
+from zoojax.architectures.cnn import large_cnn, small_cnn
 from zoojax.experiments.bench.torch_autoencoder import Autoencoder, Tokens
 from zoojax.hyper_representation.settings import Settings
 from zoojax.hyper_representation.tokens import Tokenizer
@@ -25,10 +26,10 @@ Tree = dict[str, dict[str, Tensor]]
 _BATCHES = 10
 
 
-def permute(trees: list[Tree], arch: CNNArchitecture) -> list[Tree]:
+def permute(trees: list[Tree], arch: Chain) -> list[Tree]:
     """Permutes the hidden units of each sample in stacked trees, in a random order per sample."""
     some = trees[0][arch.layers[0]]["kernel"]
-    sizes = [*(conv.features for conv in arch.convs), arch.hidden]
+    sizes = arch.permuted_units()
     orders = [torch.rand(len(some), n, device=some.device).argsort(1) for n in sizes]
     results: list[Tree] = [{} for _ in trees]
     for tree, result in zip(trees, results, strict=True):
@@ -120,7 +121,7 @@ def objective(
 
 
 def training_step(
-    settings: Settings, arch: CNNArchitecture, variational: dict[str, list[str]], compiled: bool
+    settings: Settings, arch: Chain, variational: dict[str, list[str]], compiled: bool
 ) -> Callable[[Tree, Tree], Tensor]:
     """Creates a function that takes one step of Adam and returns the loss.
 

@@ -1,14 +1,11 @@
 """Sizes of architectures, and their limits in the kernel and in the noise slots."""
 
-import dataclasses
-
 import jax.numpy as jnp
 import pytest
 
-from tests.support.kernel import SMALL
 from zoojax import ZoojaxError, keys
-from zoojax.architectures.cnn import CNNArchitecture
-from zoojax.architectures.layers import ConvSpec
+from zoojax.architectures.chain import Chain
+from zoojax.architectures.cnn import Block, cnn
 from zoojax.architectures.registry import architecture
 from zoojax.ops import Noise, kernel, noise
 from zoojax.training import engine
@@ -22,33 +19,26 @@ def test_classes_and_channels_must_be_positive_integers(value):
         architecture("small", value)
 
 
+BLOCKS = Block(8, 5, 2, True), Block(6, 5, 2, True), Block(4, 2, 1, False)
+
+
 @pytest.mark.parametrize(
-    "sizes",
-    [
-        {"classes": 1025},
-        {"classes": "10;}"},
-        {"classes": 10.0},
-        {"hidden": True},
-        {"channels": 65},
-        {"size": 4},
-        {"size": 10**6},
-        {"convs": (ConvSpec("8", 5, 2, True), *SMALL.convs[1:])},  # pyright: ignore
-        {"convs": (ConvSpec(8, 0, 2, True), *SMALL.convs[1:])},
-    ],
+    "sizes", [{"classes": 1025}, {"hidden": 2000}, {"channels": 65}, {"size": 80}]
 )
 def test_sizes_that_the_kernel_does_not_support(sizes):
     """They are rejected before the compiler is started."""
-    reason = kernel.unavailable_reason(dataclasses.replace(SMALL, **sizes))
-    assert reason is not None
-    assert "support" in reason or "leave nothing" in reason
+    arguments = {"name": "odd", "size": 28, "channels": 1, "classes": 10, "blocks": BLOCKS}
+    net = cnn(**{**arguments, **sizes})
+    assert net.kernel is not None
+    assert "it supports" in str(kernel.unavailable_reason(net.kernel))
 
 
 def test_many_classes_are_computed_by_xla():
     assert engine.engine(architecture("small", 1, 5000), "cpu") == "xla"
 
 
-def deep_architecture(layers: int) -> CNNArchitecture:
-    return CNNArchitecture("deep", 28, 1, 10, (ConvSpec(2, 1, 1, True),) * (layers - 2))
+def deep_architecture(layers: int) -> Chain:
+    return cnn("deep", 28, 1, 10, [Block(2, 1, 1, True)] * (layers - 2))
 
 
 @pytest.mark.parametrize(("layers", "slots"), [(3, 16), (8, 16), (9, 32), (17, 64)])

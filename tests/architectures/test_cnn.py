@@ -12,16 +12,17 @@ from scipy import stats
 
 from tests.support.torch_models import TorchCNN, load, made_up_batch, made_up_params, nchw
 from zoojax import keys, ops
-from zoojax.architectures import cnn, layers
+from zoojax.architectures import layers
 from zoojax.architectures.base import init_params
 from zoojax.architectures.base import logits as member_logits
-from zoojax.architectures.cnn import CNN, CNNArchitecture, large_cnn, small_cnn
+from zoojax.architectures.chain import Chain
+from zoojax.architectures.cnn import large_cnn, small_cnn
 from zoojax.architectures.registry import architecture
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population
 
 
-def cnn_of(name: str, channels: int, classes: int = 10) -> CNNArchitecture:
+def cnn_of(name: str, channels: int, classes: int = 10) -> Chain:
     return {"small": small_cnn, "large": large_cnn}[name](channels, classes)
 
 
@@ -50,7 +51,7 @@ def test_logits_match_torch(name, channels):
         module = TorchCNN(name, channels, activation)
         load(module, params, arch)
         expected = module(nchw(images)).detach().numpy()
-        actual = logits(CNN(arch, activation), {"params": params}, images)
+        actual = logits(arch.module(activation, "uniform"), {"params": params}, images)
         np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5, err_msg=activation)
         assert all(np.abs(actual - other).max() > 1e-3 for other in seen)
         seen.append(actual)
@@ -58,7 +59,7 @@ def test_logits_match_torch(name, channels):
 
 
 def test_unknown_names_list_the_known_ones():
-    with pytest.raises(ZoojaxError, match="no architecture named 'tiny'; there are: small, large"):
+    with pytest.raises(ZoojaxError, match="no architecture named 'tiny'; there are: small,"):
         architecture("tiny", 1)
     with pytest.raises(ZoojaxError, match="no initialization named 'zeros'; there are: uniform,"):
         init_params(small_cnn(1, 10), "zeros", 0)
@@ -74,6 +75,10 @@ TORCH_INITS = {
     "kaiming_normal": torch.nn.init.kaiming_normal_,
     "xavier_uniform": torch.nn.init.xavier_uniform_,
     "xavier_normal": torch.nn.init.xavier_normal_,
+    "truncated_normal": functools.partial(torch.nn.init.trunc_normal_, a=-2, b=2),
+    "he_uniform": torch.nn.init.kaiming_uniform_,
+    "glorot_uniform": torch.nn.init.xavier_uniform_,
+    "orthogonal": torch.nn.init.orthogonal_,
 }
 
 
@@ -86,7 +91,7 @@ def initialized(name, scheme):
 
 
 @pytest.mark.parametrize(
-    "name, scheme", [*(("small", scheme) for scheme in layers.INITS), ("large", "kaiming_uniform")]
+    "name, scheme", [*(("small", scheme) for scheme in TORCH_INITS), ("large", "kaiming_uniform")]
 )
 def test_initialization_matches_torch(name, scheme):
     params = initialized(name, scheme)
@@ -101,6 +106,24 @@ def test_initialization_matches_torch(name, scheme):
         test = stats.ks_2samp(pooled, np.concatenate(draws), method="asymp")
         assert np.asarray(test)[1] > 1e-4, layer  # statistic, p-value
         assert (params[layer]["bias"] == np.float32(0.01)).all()
+
+
+@pytest.mark.parametrize("scheme", [name for name in layers.INITS if name not in TORCH_INITS])
+def test_initialization_matches_jax(scheme):
+    """Keras has the same definitions."""
+    params, reference = initialized("small", scheme), getattr(jax.nn.initializers, scheme)()
+    for layer in ("conv2", "fc1"):
+        kernel = params[layer]["kernel"]
+        draws = [reference(jax.random.key(i), kernel.shape[1:]) for i in range(SEEDS)]
+        test = stats.ks_2samp(kernel.ravel(), np.stack(draws).ravel(), method="asymp")
+        assert np.asarray(test)[1] > 1e-4, layer
+        # Truncated draws end abruptly.
+        assert abs(np.abs(kernel).max() / np.abs(np.stack(draws)).max() - 1) < 0.02
+
+
+def test_orthogonal_kernels_are_orthogonal():
+    kernel = initialized("small", "orthogonal")["conv2"]["kernel"][0].reshape(-1, 6)
+    np.testing.assert_allclose(kernel.T @ kernel, np.eye(6), atol=1e-5)
 
 
 def test_initialization_depends_only_on_the_seed():
@@ -147,7 +170,7 @@ class RecordingDense(layers.Dense):
 def layer_inputs(name, rate, count=40):
     """The input of each layer by its name, and the parameters."""
     arch = cnn_of(name, 1 if name == "small" else 3)
-    model = CNN(arch, "tanh", conv=RecordingConv, dense=RecordingDense)
+    model = arch.module("tanh", "uniform", layers.Layers(RecordingConv, RecordingDense))
     params, images = made_up_params(arch), made_up_batch(arch, count).images
     run = jax.jit(functools.partial(model.apply, mutable=["inputs"]))
     _, recorded = run({"params": params}, images, noise(0), jnp.float32(rate))
@@ -161,8 +184,8 @@ def activations(name, params, inputs, layer):
     if layer == "fc1":
         kernel, bias = (np.asarray(params[layer][name]) for name in ("kernel", "bias"))
         return np.tanh(inputs[layer] @ kernel + bias)
-    spec = cnn_of(name, 1).convs[int(layer[-1]) - 1]
-    y = max_pool(conv(inputs[layer], params[layer]["kernel"], spec.pool))
+    pool = 1 if (name, layer) == ("small", "conv3") else 2
+    y = max_pool(conv(inputs[layer], params[layer]["kernel"], pool))
     return np.tanh(np.asarray(y) + np.asarray(params[layer]["bias"]))
 
 
@@ -189,7 +212,7 @@ def test_dropout_follows_every_activation_except_conv3_of_the_small_cnn(name, ra
 
 def test_layers_and_steps_drop_different_units():
     x = jnp.ones((200, 20))
-    masks = [np.asarray(cnn._dropout(x, jnp.float32(0.5), noise(i))) for i in range(2)]
+    masks = [np.asarray(ops.dropout(x, jnp.float32(0.5), noise(i))) for i in range(2)]
     assert 0.4 < (masks[0] == masks[1]).mean() < 0.6
     inputs = layer_inputs("large", 0.5)[0]
     drops = [(inputs[layer] == 0).ravel()[:800] for layer in LAYERS[1:]]
@@ -200,14 +223,15 @@ def test_layers_and_steps_drop_different_units():
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_dropout_preserves_the_mean_and_drops_at_its_rate(rate):
     x = jnp.asarray(np.random.default_rng(0).uniform(1, 2, 100_000), jnp.float32)
-    y = np.asarray(cnn._dropout(x, jnp.float32(rate), noise(1)), np.float64)
+    y = np.asarray(ops.dropout(x, jnp.float32(rate), noise(1)), np.float64)
     assert abs((y == 0).mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / y.size)
     assert abs(y.mean() - 1.5) < 5 * y.std() / np.sqrt(y.size)
 
 
 def test_traced_rates_under_vmap():
     arch = small_cnn(1, 10)
-    model, params, images = CNN(arch, "relu"), made_up_params(arch), made_up_batch(arch, 4).images
+    model, params = arch.module("relu", "uniform"), made_up_params(arch)
+    images = made_up_batch(arch, 4).images
     rates = jnp.array([0.0, 0.2, 0.5])
 
     @jax.jit
@@ -230,7 +254,8 @@ def test_traced_rates_under_vmap():
 
 def test_zero_rate_and_evaluation_have_no_dropout():
     arch = small_cnn(1, 10)
-    model, params, images = CNN(arch, "relu"), made_up_params(arch), made_up_batch(arch, 4).images
+    model, params = arch.module("relu", "uniform"), made_up_params(arch)
+    images = made_up_batch(arch, 4).images
     plain = logits(model, {"params": params}, images)
     for key, rate in [
         (noise(0), jnp.float32(0)),

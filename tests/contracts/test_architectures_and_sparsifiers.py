@@ -25,11 +25,11 @@ from zoojax.sparsifiers.registry import sparsifiers
 from zoojax.training import inference
 from zoojax.training.trainer import Progress
 
-# Registered architectures and sparsifiers, and those of a user (`plugins`). The large CNN takes
-# images of another size; its contract is that of the small one.
+# Registered architectures and sparsifiers, and those of a user (`plugins`).
+FAST = ("small", "mlp-16-12", "mlp", "residual_cnn")
 ARCHITECTURES = [
-    pytest.param(name, marks=pytest.mark.slow if name == "large" else ())
-    for name in (*architectures(), "mlp", "residual_cnn")
+    pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
+    for name in (*architectures(), "mlp-16-12", "mlp", "residual_cnn")
 ]
 SPARSIFIERS = [name for name in sparsifiers() if name != Dense.name] + ["moving_mask"]
 by_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
@@ -170,7 +170,7 @@ def test_twins(tmp_path_factory, name, sparsifier):
     "name",
     # Twins of the CNNs are killed and resumed in tests/training.
     [
-        *(pytest.param(name, marks=pytest.mark.slow) for name in architectures()),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in (*architectures(), "mlp-16-12")),
         *("mlp", "residual_cnn"),
     ],
 )

@@ -22,8 +22,8 @@ from tests.support.torch_models import params_to_torch
 from tests.support.torch_zoos import network, state
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.parameters import kernels
-from zoojax.converters.layouts.cnn import known_network
-from zoojax.converters.layouts.torch_models import CNN
+from zoojax.converters.layouts.networks import known_network
+from zoojax.converters.layouts.torch_models import TorchChain
 from zoojax.converters.safe_load import read_state
 from zoojax.converters.sources import from_trials
 from zoojax.converters.torch_to_zoo import convert
@@ -184,7 +184,7 @@ def test_stacked_safetensors(zoo, tmp_path):
 def test_state_dict_of_one_member(tmp_path_factory):
     zoo = zoo_fixtures.dense(tmp_path_factory)
     tensors = state_dict(zoo, 1)
-    module = CNN(known_network(zoo.config.shape), zoo.members_table["activation"][1])
+    module = TorchChain(known_network(zoo.config.shape), zoo.members_table["activation"][1])
     module.load_state_dict(tensors, strict=True)
     np.testing.assert_allclose(
         torch_logits(module), zoojax_logits(zoo, 1, zoo_fixtures.EPOCHS), atol=1e-5

@@ -3,6 +3,7 @@
 import functools
 from dataclasses import dataclass
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 
 from tests.support import zoo_fixtures
 from zoojax import ZoojaxError
-from zoojax.architectures.base import Architecture, PermutationGroup, PermutedAxis, logits
+from zoojax.architectures.base import Architecture, logits
 from zoojax.architectures.cnn import large_cnn, small_cnn
+from zoojax.architectures.layers import PLAIN
+from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
 from zoojax.hyper_representation.augmentation import add_noise, draw_permutation, erase, permute
 from zoojax.hyper_representation.tokens import Tokenizer
 from zoojax.sparsifiers import variational_dropout
@@ -121,7 +124,7 @@ def test_permutation_keeps_log_alphas_aligned_with_weights(arch, variant):
 @by_architecture
 def test_only_hidden_units_are_permuted(arch):
     orders, permuted = permuter(arch)(jax.random.key(4), random_params(arch, 3))
-    sizes = [*(conv.features for conv in arch.convs), arch.hidden]
+    sizes = [arch.parameter_shapes()[layer]["bias"][0] for layer in arch.layers[:-1]]
     for order, size in zip(orders, sizes, strict=True):
         assert sorted(order.tolist()) == list(range(size))
     assert zoo_fixtures.same_bits(permuted["fc2"]["bias"], random_params(arch, 3)["fc2"]["bias"])
@@ -222,6 +225,9 @@ def test_architecture_without_permutations():
 )
 def test_axes_that_do_not_hold_the_units_are_refused(axis, named):
     class Mistaken(Residual):
+        def module(self, activation, init, layers=PLAIN):
+            return nn.Sequential([nn.Dense(2)])
+
         @property
         def permutations(self) -> tuple[PermutationGroup, ...]:
             return ((PermutedAxis("stem/bias", -1), axis),)

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import flax.linen as nn
 import jax.numpy as jnp
 import polars as pl
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import zoojax.cli.represent.train
 from tests.support import representations, zoo_fixtures
 from zoojax import Zoo, ZoojaxError, open_zoo
+from zoojax.architectures.linen import LinenArchitecture
 from zoojax.cli.main import main
 from zoojax.hyper_representation import trainer
 from zoojax.hyper_representation.representation import (
@@ -43,6 +45,19 @@ def command(monkeypatch):
     """The command line in this process, with JAX already configured."""
     monkeypatch.setattr(zoojax.cli.represent.train, "configure_jax", lambda: None)
     return main
+
+
+def test_layers_within_modules_are_refused():
+    inner = nn.Sequential((nn.Dense(10),))
+    net = LinenArchitecture("net", 28, 1, 10, nn.Sequential((inner,)))
+    with pytest.raises(ZoojaxError, match="layers within modules, such as layers_0/layers_0"):
+        trainer.check_architecture(net)
+
+
+def test_missing_permutations_are_reported():
+    net = LinenArchitecture("net", 28, 1, 10, nn.Sequential((nn.Dense(10),)))
+    with pytest.warns(trainer.PermutationWarning, match="trains without permutation augmentation"):
+        trainer.check_architecture(net)
 
 
 def test_folder_with_other_files_is_refused(twin, tmp_path):

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from tests.support import zoo_fixtures
 from zoojax import ZoojaxError
 from zoojax.architectures.base import Architecture
+from zoojax.architectures.chain import Chain
+from zoojax.architectures.chain_layers import Conv, Dense, Flatten, Normalization
 from zoojax.architectures.cnn import large_cnn, small_cnn
+from zoojax.architectures.mlp import mlp
 from zoojax.hyper_representation.tokens import Tokenizer, fill_missing
 from zoojax.sparsifiers import variational_dropout
 
@@ -20,10 +23,12 @@ ARCHITECTURES = {
     "small-1": small_cnn(1, 10),
     "small-3": small_cnn(3, 10),
     "large-3": large_cnn(3, 10),
+    "mlp": mlp((8, 6), 1, 10),
+    "norm": Chain("norm", 4, 1, 10, (Conv(3, 2), Normalization("batch"), Flatten(), Dense(10))),
 }
 # 8 + 6 + 4 + 20 + 10 units, and 16 + 32 + 15 + 20 + 10 units.
-UNITS = {"small-1": 48, "small-3": 48, "large-3": 93}
-PARAMETERS = {"small-1": 2464, "small-3": 2864, "large-3": 10853}
+UNITS = {"small-1": 48, "small-3": 48, "large-3": 93, "mlp": 24, "norm": 16}
+PARAMETERS = {"small-1": 2464, "small-3": 2864, "large-3": 10853, "mlp": 6404, "norm": 301}
 by_name = pytest.mark.parametrize("name", ARCHITECTURES)
 
 

@@ -160,7 +160,7 @@ def test_kernel_is_unused_if_switched_off_or_without_compiler(changes, reason):
         "from zoojax.training import engine; "
         "from zoojax.architectures.registry import architecture; "
         "from zoojax.ops import kernel; arch = architecture('small', 1); "
-        "print(engine.engine(arch, 'cpu'), kernel.unavailable_reason(arch))"
+        "print(engine.engine(arch, 'cpu'), kernel.unavailable_reason(arch.kernel))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code],

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support import ROOT
-from tests.support.kernel import SMALL, needs_kernel
+from tests.support.kernel import SMALL, SMALL_SIZES, needs_kernel
 from tests.support.torch_models import made_up_params
 from zoojax import ZoojaxError
 from zoojax.ops import Noise, kernel
@@ -63,21 +63,21 @@ def loss_arguments() -> dict:
 )
 def test_invalid_operands_of_the_loss(change, reason):
     with pytest.raises(ZoojaxError, match=reason):
-        kernel.loss(SMALL, "tanh", **{**loss_arguments(), **change})
+        kernel.loss(SMALL_SIZES, "tanh", **{**loss_arguments(), **change})
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float16, np.int32])
 def test_parameters_of_another_type(dtype):
     params = jax.tree.map(lambda x: jnp.asarray(x, dtype), made_up_params(SMALL, 0))
     with pytest.raises(ZoojaxError, match="parameter conv1/kernel has the type"):
-        kernel.evaluate(SMALL, "tanh", params, jnp.asarray(images()), jnp.zeros(5, jnp.int32))
+        kernel.evaluate(SMALL_SIZES, "tanh", params, jnp.asarray(images()), jnp.zeros(5, jnp.int32))
     with pytest.raises(ZoojaxError, match="parameter conv1/kernel has the type"):
-        kernel.loss(SMALL, "tanh", **{**loss_arguments(), "params": params})
+        kernel.loss(SMALL_SIZES, "tanh", **{**loss_arguments(), "params": params})
 
 
 def test_unknown_activation():
     with pytest.raises(ZoojaxError, match="no activation named 'gauss'; there are: tanh"):
-        kernel.loss(SMALL, "gauss", **loss_arguments())
+        kernel.loss(SMALL_SIZES, "gauss", **loss_arguments())
 
 
 @pytest.mark.parametrize("wrong", [-1, 5, 2**31 - 1, -(2**31)])
@@ -85,7 +85,7 @@ def test_indices_out_of_range(wrong):
     """Detected when the program runs."""
     change = {"index": np.array([0, wrong, 1], np.int32)}
     with pytest.raises(jax.errors.JaxRuntimeError, match=rf"index {wrong} is not in \[0, 5\)"):
-        jax.block_until_ready(kernel.loss(SMALL, "tanh", **{**loss_arguments(), **change}))
+        jax.block_until_ready(kernel.loss(SMALL_SIZES, "tanh", **{**loss_arguments(), **change}))
 
 
 @pytest.mark.parametrize("wrong", [-1, 10, 2**31 - 1])
@@ -93,11 +93,11 @@ def test_labels_out_of_range(wrong):
     labels = np.array([0, 0, wrong, 0, 0], np.int32)
     with pytest.raises(jax.errors.JaxRuntimeError, match=rf"label {wrong} is not in \[0, 10\)"):
         change = {"labels": labels}
-        jax.block_until_ready(kernel.loss(SMALL, "tanh", **{**loss_arguments(), **change}))
+        jax.block_until_ready(kernel.loss(SMALL_SIZES, "tanh", **{**loss_arguments(), **change}))
     with pytest.raises(jax.errors.JaxRuntimeError, match=rf"label {wrong} is not in \[0, 10\)"):
         params = made_up_params(SMALL, 0)
         given = jnp.asarray(images()), jnp.asarray(labels)
-        jax.block_until_ready(kernel.evaluate(SMALL, "tanh", params, *given))
+        jax.block_until_ready(kernel.evaluate(SMALL_SIZES, "tanh", params, *given))
 
 
 # Direct calls of the kernel, without the checks in Python
@@ -109,7 +109,7 @@ def leaves(members: int) -> list[np.ndarray]:
 
 
 def call(target: str, arguments: list, results: list, **attributes) -> None:
-    name = f"{build.register_targets(SMALL)}_{target}"
+    name = f"{build.register_targets(SMALL_SIZES)}_{target}"
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in results]
     attributes = {"activation": np.int32(0), "threads": np.int32(2), **attributes}
     jax.block_until_ready(jax.ffi.ffi_call(name, shapes)(*arguments, **attributes))
@@ -192,16 +192,17 @@ def test_kernel_rejects_missing_variational_operands():
 
 
 WITHOUT_MEMORY = """
-import dataclasses, resource
+import resource
 import jax
 from tests.support.torch_models import made_up_params
-from zoojax.architectures.registry import architecture
+from zoojax.architectures.cnn import Block, cnn
 from zoojax.ops import kernel
 
-arch = dataclasses.replace(architecture("large", 3, 1024), hidden=1024)
+blocks = Block(16, 3, 2, True), Block(32, 3, 2, True), Block(15, 3, 2, True)
+arch = cnn("wide", 32, 3, 1024, blocks, hidden=1024)
 params = jax.tree.map(jax.numpy.asarray, made_up_params(arch, 0))
 images, labels = jax.numpy.zeros((4, 32, 32, 3)), jax.numpy.zeros(4, jax.numpy.int32)
-program = jax.jit(lambda *given: kernel.evaluate(arch, "tanh", *given))
+program = jax.jit(lambda *given: kernel.evaluate(arch.kernel, "tanh", *given))
 program = program.lower(params, images, labels).compile()
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size, size))

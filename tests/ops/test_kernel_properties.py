@@ -15,11 +15,12 @@ import pytest
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.support.kernel import SMALL, needs_kernel
+from tests.support.kernel import needs_kernel
 from tests.support.torch_models import made_up_batch, made_up_params
 from zoojax.architectures import parameters
-from zoojax.architectures.cnn import CNNArchitecture
-from zoojax.architectures.layers import ACTIVATIONS, ConvSpec
+from zoojax.architectures.chain import Chain
+from zoojax.architectures.cnn import Block, cnn
+from zoojax.architectures.layers import ACTIVATIONS
 from zoojax.ops import kernel
 from zoojax.runtime import population
 from zoojax.sparsifiers import magnitude, variational_dropout
@@ -30,9 +31,9 @@ from zoojax.training import loop, programs
 from zoojax.training.programs import ORDERS, ProgramSpec, Splits
 
 # No size divides another: sides, channels, features, classes.
-ODD = CNNArchitecture(
+ODD = cnn(
     *("odd", 17, 2, 3),
-    (ConvSpec(5, 3, 2, True), ConvSpec(7, 2, 1, False), ConvSpec(3, 3, 2, True)),
+    (Block(5, 3, 2, True), Block(7, 2, 1, False), Block(3, 3, 2, True)),
     hidden=7,
 )
 IMAGES = 24
@@ -46,7 +47,7 @@ PRUNING, DROPOUT = MagnitudePruning().shared(), VariationalDropout().shared()
 
 
 @functools.cache
-def images(arch: CNNArchitecture) -> Splits:
+def images(arch: Chain) -> Splits:
     batch = made_up_batch(arch, IMAGES)
     pair = (batch.images, batch.labels % arch.classes)
     return Splits(pair, pair, pair)
@@ -111,7 +112,7 @@ def assert_engines_agree(spec: ProgramSpec, count: int) -> None:
 
 
 @st.composite
-def program_specs(draw: st.DrawFn, arch: CNNArchitecture) -> ProgramSpec:
+def program_specs(draw: st.DrawFn, arch: Chain) -> ProgramSpec:
     return ProgramSpec(
         draw(st.sampled_from([Dense(), PRUNING, DROPOUT])),
         arch,
@@ -149,7 +150,7 @@ def test_random_programs_agree(spec, count):
 
 
 @st.composite
-def shapes(draw: st.DrawFn) -> CNNArchitecture:
+def shapes(draw: st.DrawFn) -> Chain:
     """Random CNNs of three convolutions with a non-empty output."""
     convs, side = [], draw(st.integers(12, 20))
     size = side
@@ -157,8 +158,8 @@ def shapes(draw: st.DrawFn) -> CNNArchitecture:
         pool = draw(st.sampled_from([p for p in (1, 2) if side >= p]))
         kernel_side = draw(st.integers(1, min(5, side - pool + 1)))
         side = (side - kernel_side + 1) // pool
-        convs.append(ConvSpec(draw(st.integers(1, 17)), kernel_side, pool, draw(st.booleans())))
-    return CNNArchitecture(
+        convs.append(Block(draw(st.integers(1, 17)), kernel_side, pool, draw(st.booleans())))
+    return cnn(
         *("drawn", size, draw(st.integers(1, 4)), draw(st.integers(2, 12)), tuple(convs)),
         hidden=draw(st.integers(1, 24)),
     )
@@ -174,16 +175,14 @@ def test_random_architectures_agree(tmp_path_factory, data):
     spec = data.draw(program_specs(arch))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp()))
-        assert kernel.unavailable_reason(arch) is None
+        assert kernel.unavailable_reason(arch.kernel) is None
     assert_engines_agree(spec, data.draw(st.sampled_from([1, 15, 17])))
 
 
 def test_unsupported_architectures():
-    wide = dataclasses.replace(SMALL, convs=(ConvSpec(4, 3, 3, False), *SMALL.convs[1:]))
-    short = dataclasses.replace(SMALL, convs=SMALL.convs[:2])
-    assert all(
-        "three convolutions" in str(kernel.unavailable_reason(arch)) for arch in (wide, short)
-    )
+    blocks = Block(4, 3, 3, False), Block(6, 3, 2, True), Block(4, 2, 1, False)
+    for arch in (cnn("wide", 28, 1, 10, blocks), cnn("short", 28, 1, 10, blocks[1:])):
+        assert "three convolutions" in str(kernel.unavailable_reason(arch.kernel))
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from tests.support.torch_models import (
 from zoojax.architectures import parameters
 from zoojax.architectures.cnn import small_cnn
 from zoojax.architectures.registry import architecture
-from zoojax.converters.layouts import cnn as layout
+from zoojax.converters.layouts import networks as layout
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population
 from zoojax.sparsifiers import magnitude

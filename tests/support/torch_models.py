@@ -15,8 +15,9 @@ from torch import nn
 
 from zoojax import ops
 from zoojax.architectures.base import Architecture, variable_shapes
-from zoojax.architectures.cnn import CNNArchitecture
-from zoojax.converters.layouts import cnn as layout
+from zoojax.architectures.chain import Chain
+from zoojax.architectures.chain_layers import MaxPool
+from zoojax.converters.layouts import networks as layout
 from zoojax.datasets import loading, specs
 from zoojax.datasets.specs import DataSpec
 from zoojax.sparsifiers.base import Batch
@@ -40,7 +41,8 @@ class TorchCNN(nn.Module):
     def __init__(self, name: str, channels: int, activation: str, dropout: float | None = None):
         super().__init__()
         act = ACTIVATIONS[activation]
-        drop = [] if dropout is None else [nn.Dropout(dropout)]
+        # The large CNN has dropout modules also without dropout.
+        drop = [] if dropout is None and name == "small" else [nn.Dropout(dropout or 0.0)]
         if name == "small":
             modules = [
                 *[nn.Conv2d(channels, 8, 5), nn.MaxPool2d(2), act(), *drop],
@@ -138,18 +140,25 @@ def _log_sigma2(module: nn.Module, name: str) -> Any:
 _normal = jax.jit(ops.normal, static_argnums=(1, 2))
 
 
-def torch_noises(step: ops.Noise, arch: CNNArchitecture, batch: int) -> list[torch.Tensor]:
+def torch_noises(step: ops.Noise, arch: Chain, batch: int) -> list[torch.Tensor]:
     """The noise of zoojax's variational layers at one step, in torch's axes."""
-    noises, side = [], arch.size
-    for i, spec in enumerate(arch.convs):
-        side = (side - spec.kernel + 1) // spec.pool
-        shape = (batch, side, spec.pool, spec.pool, side, spec.features)
-        axis = 2 if spec.pool > 1 else -1
-        noise = np.asarray(_normal(step.at(i), shape, axis)).transpose(0, 5, 1, 2, 4, 3)
-        rows = side * spec.pool
-        noises.append(torch.tensor(noise.reshape(batch, spec.features, rows, rows)))
-    for i, width in enumerate((arch.hidden, arch.classes), start=len(arch.convs)):
-        noises.append(torch.tensor(np.asarray(_normal(step.at(i), (batch, width), -1))))
+    noises = []
+    for i, each in enumerate(arch.steps):
+        if each.slot is None or not each.layer.has_weights:
+            continue
+        following = arch.steps[i + 1 : i + 2]
+        shape, axis, (*field, features) = (batch, *each.outputs), -1, each.outputs
+        if field:
+            pool = 1
+            if following and isinstance(following[0].layer, MaxPool):
+                pool, axis = following[0].layer.window, 2
+            side = field[0] // pool
+            shape = (batch, side, pool, pool, side, features)
+        noise = np.asarray(_normal(step.at(each.slot), shape, axis))
+        if field:
+            rows = shape[1] * shape[2]
+            noise = noise.transpose(0, 5, 1, 2, 4, 3).reshape(batch, features, rows, rows)
+        noises.append(torch.tensor(noise))
     return noises
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from zoojax.architectures.cnn import CNNArchitecture, small_cnn
-from zoojax.converters.layouts.torch_models import CNN
+from zoojax.architectures.chain import Chain
+from zoojax.architectures.cnn import small_cnn
+from zoojax.converters.layouts.torch_models import TorchChain
 
 torch.set_num_threads(1)
 
@@ -19,10 +20,10 @@ SMALL = small_cnn(1, 10)
 ROWS = {"train_loss": 0.5, "train_acc": 0.9, "test_loss": 0.6, "test_acc": 0.8}
 
 
-def network(kind: str = "dense", net: CNNArchitecture = SMALL, dropout: float = 0.0) -> nn.Module:
+def network(kind: str = "dense", net: Chain = SMALL, dropout: float = 0.0) -> nn.Module:
     """A torch network of a kind: "dense", "mp", "vd" (released variant) or "corrected"."""
     variational = kind in ("vd", "corrected")
-    model = CNN(net, "tanh", dropout, variational)
+    model = TorchChain(net, "tanh", dropout, variational)
     layers: list[Any] = [m for m in model.module_list if isinstance(m, nn.Conv2d | nn.Linear)]
     for layer in layers if variational else ():
         noise = 0.1 * torch.randn_like(layer.weight) - 6
@@ -40,7 +41,7 @@ def network(kind: str = "dense", net: CNNArchitecture = SMALL, dropout: float = 
 
 
 def state(
-    seed: int, kind: str = "dense", net: CNNArchitecture = SMALL, dropout: float = 0.0
+    seed: int, kind: str = "dense", net: Chain = SMALL, dropout: float = 0.0
 ) -> "OrderedDict[str, torch.Tensor]":
     """A state dict of `network` in the names and order of the original code."""
     with torch.random.fork_rng():
@@ -112,7 +113,7 @@ def write_zoo(
     members: int = 2,
     epochs: Iterable[int] = (0, 1),
     kind: str = "dense",
-    net: CNNArchitecture = SMALL,
+    net: Chain = SMALL,
     dropouts: tuple[float, ...] = (0.0,),
 ) -> Path:
     """Writes trial folders with seeds 1, 2, ... and alternating dropout rates."""

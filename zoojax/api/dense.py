@@ -130,8 +130,7 @@ def train_zoo(
     loaded = load_data(data, template, shape.size, data_dir)
     if loaded.spec is not None and loaded.spec.size != shape.size:
         raise ZoojaxError(
-            f"the {shape.name} architecture takes images of side {shape.size}, not "
-            f"{loaded.spec.size}; set size"
+            f"the {shape.label} takes images of side {shape.size}, not {loaded.spec.size}; set size"
         )
     defaults = Preset if base is None else base
     if grid is None:

@@ -26,6 +26,7 @@ from zoojax.api.common import (
 )
 from zoojax.architectures import parameters
 from zoojax.architectures.base import variable_shapes
+from zoojax.architectures.checks import check_replaceable
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import expand_user
@@ -111,6 +112,8 @@ def sparsify(
         raise ZoojaxError("scores need a name that identifies them in the twin: give origin")
     out = None if out is None else expand_user(out)
     table = sparsifier.members(_parent_rows(parent, learning_rate, sparsifier, members))
+    if sparsifier.samples_layers:
+        check_replaceable(parent.config.shape)
     config, images, epoch = _twin_config(
         out, parent, sparsifier, len(table), epochs, epoch, chunk, data or data_dir
     )

@@ -1,25 +1,16 @@
 """The architecture interface: everything that zoojax knows of a network.
 
-An architecture is a frozen dataclass of its sizes that creates a Flax module for ONE member.
-Weights, shapes and collections are derived from the module with `jax.eval_shape`; `jax.vmap` maps
-a member's functions over populations.
-
-    @dataclass(frozen=True)
-    class MLP(Architecture):
-        hidden: tuple[int, ...] = (64, 32)
-
-        def module(self, activation, init, layers=PLAIN):
-            return MLPModule(self, activation, init, layers)
-
-    register_architecture("mlp", lambda c, n: MLP("mlp", 28, c, n))
+An architecture is a frozen dataclass that creates a Flax module for ONE member. Weights, shapes and
+collections are derived from the module with `jax.eval_shape`; `jax.vmap` maps a member's functions
+over populations. There are two kinds: `zoojax.architectures.chain.Chain`, a sequence of layers, and
+`zoojax.architectures.linen.LinenArchitecture`, any Linen module.
 """
 
 import functools
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Protocol
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +19,7 @@ from jax import Array
 from zoojax import keys
 from zoojax.architectures.layers import INITS, PLAIN, Layers
 from zoojax.architectures.parameters import flat_layers
+from zoojax.architectures.permutations import PermutationGroup, group_units
 from zoojax.errors import ZoojaxError
 from zoojax.ops import Noise
 from zoojax.ops.noise import SLOTS
@@ -40,24 +32,11 @@ if TYPE_CHECKING:
 _NOT_COLLECTIONS = ("params", "variance")
 
 
-class PermutedAxis(NamedTuple):
-    """An axis of a parameter that holds the hidden units of one permutation group.
+class Module(Protocol):
+    """What zoojax calls of a `flax.linen.Module`."""
 
-    Attributes:
-        path: Path of the parameter, such as "conv1/kernel".
-        axis: The axis, counted from the end (negative), so that it also holds for stacked
-            parameters.
-        positions: Number of image positions that are flattened into the axis together with the
-            units, of which the units vary fastest; 1 if the axis holds the units alone.
-    """
-
-    path: str
-    axis: int
-    positions: int = 1
-
-
-# The axes that are permuted together.
-PermutationGroup = tuple[PermutedAxis, ...]
+    def init(self, *args: Any, **kwargs: Any) -> Any: ...
+    def apply(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -93,7 +72,7 @@ class Architecture:
     channels: int
     classes: int
 
-    def module(self, activation: str, init: str, layers: Layers = PLAIN) -> nn.Module:
+    def module(self, activation: str, init: str, layers: Layers = PLAIN) -> Module:
         """Creates the Flax module of one member.
 
         Args:
@@ -116,6 +95,11 @@ class Architecture:
         raise NotImplementedError(f"{type(self).__name__} does not define its module")
 
     @property
+    def label(self) -> str:
+        """Name in texts."""
+        return f"{self.name} network"
+
+    @property
     def kernel(self) -> "NetworkSizes | None":
         """Sizes for the CPU kernel; None to always use XLA."""
         return None
@@ -124,8 +108,8 @@ class Architecture:
     def permutations(self) -> tuple[PermutationGroup, ...]:
         """Axes of the parameters that are permuted together, one group per set of hidden units.
 
-        Permuting the units on all axes of a group in the same order does not change the
-        function of the network (Ainsworth et al., "Git Re-Basin", 2023). None by default.
+        Statistics of the units in collections belong to the groups, too. By default there are no
+        groups: nothing is permuted.
         """
         return ()
 
@@ -166,7 +150,11 @@ class Architecture:
             for layer, leaves in self.parameter_shapes().items()
             for name, shape in leaves.items()
         }
-        return tuple(_units(group, shapes) for group in self.permutations)
+        if any(axis.path not in shapes for group in self.permutations for axis in group):
+            for tree in variable_shapes(self).values():
+                for layer, leaves in flat_layers(tree).items():
+                    shapes |= {f"{layer}/{name}": leaf.shape for name, leaf in leaves.items()}
+        return tuple(group_units(group, shapes) for group in self.permutations)
 
     def parameter_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
         """Returns the shapes of one member's parameters.
@@ -217,7 +205,7 @@ def init_params(arch: Architecture, scheme: str, seed: Array | int) -> dict[str,
 
 
 def logits(
-    module: nn.Module,
+    module: Module,
     variables: dict[str, Any],
     images: Array,
     noise: Noise | None = None,
@@ -241,7 +229,7 @@ def logits(
 
 
 def training_logits(
-    module: nn.Module,
+    module: Module,
     variables: dict[str, Any],
     images: Array,
     noise: Noise | None,
@@ -287,19 +275,3 @@ def checked_architecture(arch: object, name: str) -> Architecture:
 def _natural_order(path: str) -> list[tuple[int, str]]:
     """Sort key that orders "dense_2" before "dense_10"."""
     return [(int(x), "") if x.isdecimal() else (-1, x) for x in re.split(r"([0-9]+)", path)]
-
-
-def _units(group: PermutationGroup, shapes: dict[str, tuple[int, ...]]) -> int:
-    units = set()
-    for path, axis, positions in group:
-        shape = shapes.get(path, ())
-        if not -len(shape) <= axis < 0 or positions < 1 or shape[axis] % positions:
-            raise ZoojaxError(
-                f"axis {axis} of {path}, of shape {shape}, does not hold units at {positions} "
-                "positions"
-            )
-        units.add(shape[axis] // positions)
-    if len(units) != 1:
-        paths = ", ".join(each.path for each in group)
-        raise ZoojaxError(f"the axes that are permuted together have different sizes: {paths}")
-    return units.pop()

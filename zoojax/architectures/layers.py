@@ -1,9 +1,10 @@
-"""Activations, initializers and layers of the CNNs, for ONE member."""
+"""Activations, initializers and layers with weights, for ONE member."""
 
 import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -16,23 +17,25 @@ from zoojax.ops import Noise
 
 @dataclass(frozen=True)
 class ConvSpec:
-    """One convolution of stride 1 without padding, laid out for the max pooling that follows.
+    """One convolution, laid out for the pooling that follows.
 
     Attributes:
         features: Number of output channels.
         kernel: Side of the square kernel.
         pool: Side of the pooling window; 1 for no pooling.
-        dropout: Whether dropout follows the activation.
+        stride: Distance between neighboring positions of the kernel.
+        padding: Zeros before and after each row and column.
     """
 
     features: int
     kernel: int
-    pool: int
-    dropout: bool
+    pool: int = 1
+    stride: int = 1
+    padding: tuple[int, int] = (0, 0)
 
 
-# (key, kernel shape) -> kernel.
-KernelInit = Callable[[Array, tuple[int, ...]], Array]
+# (key, kernel shape, dtype=float32) -> kernel.
+KernelInit = Callable[..., Array]
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
@@ -44,18 +47,30 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+def _plain(function: Callable[[Array], Array]) -> Callable[[Array, float], Array]:
+    return lambda x, omega: function(x)
+
+
+# Activations that a layer of a network can have itself: (x, omega) -> y.
+LAYER_ACTIVATIONS: dict[str, Callable[[Array, float], Array]] = {
+    **{name: _plain(function) for name, function in ACTIVATIONS.items()},
+    "sine": lambda x, omega: jnp.sin(omega * x),
+    "identity": lambda x, omega: x,
+}
+
+
 def _scheme(
     draw: Callable[[Array, tuple[int, ...], jnp.dtype], Array], scale: Callable[[int, int], float]
 ) -> KernelInit:
     """Creates an initializer of random draws times a scale that depends on (fan_in, fan_out)."""
 
-    def initializer(key: Array, shape: tuple[int, ...]) -> Array:
+    def initializer(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
         *field, inputs, outputs = shape
         size = math.prod(field)
         # Drawn as one axis and reshaped, with identical bits: on CPU, XLA takes seconds to
         # compile random draws with four axes, and a tenth of that with one axis.
         row = draw(key, (math.prod(shape),), jnp.float32) * scale(size * inputs, size * outputs)
-        return row.reshape(shape)
+        return row.reshape(shape).astype(dtype)
 
     return initializer
 
@@ -64,8 +79,19 @@ def _symmetric(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
     return random.uniform(key, shape, dtype, minval=-1.0)
 
 
+def _truncated(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+    return random.truncated_normal(key, -2.0, 2.0, shape, dtype)
+
+
+# Standard deviation of a standard normal variate truncated to [-2, 2].
+_TRUNCATED_STD = 0.87962566103423978
+
+
 # The schemes of torch.nn.init with torch's defaults: uniform_ is U(0, 1), normal_ is N(0, 1),
-# kaiming_* uses fan_in and gain sqrt(2), xavier_* uses gain 1.
+# truncated_normal is N(0, 1) truncated to [-2, 2], kaiming_* uses fan_in and gain sqrt(2), xavier_*
+# uses gain 1. he_*, glorot_* and orthogonal are those of jax.nn.initializers and Keras: he_normal
+# and glorot_normal are truncated at two standard deviations, the others are kaiming_uniform and
+# xavier_uniform under their names in JAX. orthogonal is that of torch, too (Saxe et al., 2014).
 INITS: dict[str, KernelInit] = {
     "uniform": _scheme(random.uniform, lambda fan_in, fan_out: 1.0),
     "normal": _scheme(random.normal, lambda fan_in, fan_out: 1.0),
@@ -77,6 +103,18 @@ INITS: dict[str, KernelInit] = {
     "xavier_normal": _scheme(
         random.normal, lambda fan_in, fan_out: math.sqrt(2 / (fan_in + fan_out))
     ),
+    "truncated_normal": _scheme(_truncated, lambda fan_in, fan_out: 1.0),
+    "he_uniform": _scheme(_symmetric, lambda fan_in, fan_out: math.sqrt(6 / fan_in)),
+    "he_normal": _scheme(
+        _truncated, lambda fan_in, fan_out: math.sqrt(2 / fan_in) / _TRUNCATED_STD
+    ),
+    "glorot_uniform": _scheme(
+        _symmetric, lambda fan_in, fan_out: math.sqrt(6 / (fan_in + fan_out))
+    ),
+    "glorot_normal": _scheme(
+        _truncated, lambda fan_in, fan_out: math.sqrt(2 / (fan_in + fan_out)) / _TRUNCATED_STD
+    ),
+    "orthogonal": initializers.orthogonal(),
 }
 
 BIAS_INIT = initializers.constant(0.01, jnp.float32)
@@ -99,6 +137,11 @@ def conv_params(
     shape = (spec.kernel, spec.kernel, channels, spec.features)
     kernel = module.param("kernel", kernel_init, shape)
     return kernel, module.param("bias", BIAS_INIT, (spec.features,))
+
+
+def conv(x_BHWC: Array, kernel_KKCO: Array, spec: ConvSpec) -> Array:
+    """Computes a convolution without bias, laid out for pooling; see `zoojax.ops.conv`."""
+    return ops.conv(x_BHWC, kernel_KKCO, spec.pool, spec.stride, spec.padding)
 
 
 def dense_params(
@@ -138,7 +181,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: Array, noise: Noise | None) -> Array:
         kernel, bias = conv_params(self, self.spec, x_BHWC.shape[-1], self.kernel_init)
-        return add_bias(ops.conv(x_BHWC, kernel, self.spec.pool), bias)
+        return add_bias(conv(x_BHWC, kernel, self.spec), bias)
 
 
 class Dense(nn.Module):

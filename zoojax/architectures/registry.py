@@ -1,15 +1,20 @@
 """Known architectures, by name."""
 
+import functools
 import operator
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import SupportsIndex, cast
 
+from zoojax.architectures import mlp
 from zoojax.architectures.base import Architecture, checked_architecture
-from zoojax.architectures.cnn import large_cnn, small_cnn
+from zoojax.architectures.checks import check_architecture
+from zoojax.architectures.cnn import large_cnn, medium_cnn, small_cnn
+from zoojax.architectures.gap_cnn import gap_cnn, gap_cnn_32
+from zoojax.architectures.lenet5 import lenet5
 from zoojax.errors import UnregisteredError, ZoojaxError
-from zoojax.text import printable
+from zoojax.text import first_line, printable
 
 # Predicted classes are stored as 16-bit integers.
 MAX_CLASSES = 2**16
@@ -17,41 +22,60 @@ MAX_CHANNELS = 2**10
 
 # (channels of the input images, number of classes) -> architecture.
 Factory = Callable[[int, int], Architecture]
-_registered: dict[str, Factory] = {"small": small_cnn, "large": large_cnn}
+_OWN: dict[str, Factory] = {
+    "small": small_cnn,
+    "medium": medium_cnn,
+    "large": large_cnn,
+    "lenet5": lenet5,
+    "gap_cnn": gap_cnn,
+    "gap_cnn_32": gap_cnn_32,
+}
+_registered = dict(_OWN)
 
 
 def register_architecture(name: str, factory: Factory) -> None:
     """Makes an architecture known by its name: to zoo.json and the command line.
 
+    When it is first used with some channels and classes, `check_architecture` checks it.
+
     Args:
-        name: Its name: lower case letters, digits, hyphens and underscores.
+        name: Its name: lower case letters, digits, hyphens and underscores. "MODULE:OBJECT", such
+            as "package.module:net", is the name of an architecture that the command line loads.
         factory: Function (channels, classes) -> `Architecture` of that name.
 
     Raises:
         ZoojaxError: If the name is invalid, or another architecture has it.
 
     Example:
-        >>> from dataclasses import replace
-        >>> from zoojax.architectures.cnn import small_cnn
-        >>> def wide_cnn(channels, classes):
-        ...     return replace(small_cnn(channels, classes), name="wide", hidden=64)
-        >>> zoojax.register_architecture("wide", wide_cnn)
-        >>> zoojax.functional.init("wide", seed=1).params["fc1"]["kernel"].shape
-        (36, 64)
+        >>> from zoojax.architectures.chain import Chain
+        >>> from zoojax.architectures.chain_layers import Dense, Flatten
+        >>> def tiny(channels, classes):
+        ...     return Chain("tiny", 28, channels, classes, (Flatten(), Dense(classes)))
+        >>> zoojax.register_architecture("tiny", tiny)
+        >>> sorted(zoojax.functional.init("tiny", seed=1).params)
+        ['fc1']
     """
-    if not (isinstance(name, str) and re.fullmatch(r"[a-z][a-z0-9_-]{0,59}", name)):
+    if not (isinstance(name, str) and is_name(name)):
         raise ZoojaxError(f"'{printable(name, 60)}' is no valid name of an architecture")
-    known = _registered.get(name)
-    if known is not None and (known.__module__, known.__qualname__) != (
-        factory.__module__,
-        factory.__qualname__,
-    ):
+    known = _factory(name)
+    if known is not None and _identity(known) != _identity(factory):
         raise ZoojaxError(f"an architecture named '{name}' is already registered")
     _registered[name] = factory
 
 
+def is_name(text: str) -> bool:
+    """Whether an architecture can have a name."""
+    return bool(re.fullmatch(r"[a-z][a-z0-9_-]{0,59}", text)) or is_reference(text)
+
+
+def is_reference(text: str) -> bool:
+    """Whether a text is the module and name of an object, such as "package.module:net"."""
+    part = "[A-Za-z_][A-Za-z0-9_]*"
+    return len(text) <= 200 and bool(re.fullmatch(rf"{part}(\.{part})*:{part}", text))
+
+
 def architectures() -> Mapping[str, Factory]:
-    """Returns all registered architectures by name."""
+    """Returns all registered architectures by name; MLPs are known by their widths."""
     return MappingProxyType(_registered)
 
 
@@ -65,22 +89,58 @@ def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
 
     Raises:
         UnregisteredError: If the name is unknown.
-        ZoojaxError: If a number is out of range.
+        ZoojaxError: If a number is out of range, or the architecture breaks a promise of its
+            description (see `check_architecture`).
 
     Example:
         >>> from zoojax.architectures.registry import architecture
         >>> architecture("small", channels=1).image_shape
         (28, 28, 1)
     """
-    if name not in _registered:
-        raise UnregisteredError(
-            f"no architecture named '{printable(name, 60)}'; there are: {', '.join(_registered)}. "
-            "For another one, import the module that registers it, or name that module with "
-            "--plugin"
-        )
+    factory = _factory(name)
+    if factory is None:
+        raise UnregisteredError(_unknown(name))
     channels = _checked_int("channels", channels, MAX_CHANNELS)
     classes = _checked_int("classes", classes, MAX_CLASSES)
-    return checked_architecture(_registered[name](channels, classes), name)
+    try:
+        created = factory(channels, classes)
+    except ZoojaxError:
+        raise
+    except Exception as error:
+        # A user's function may raise anything.
+        shown = f"{printable(name, 200)} with {channels} channel(s) and {classes} classes"
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ZoojaxError(f"creating architecture {shown} failed: {reason}") from error
+    arch = checked_architecture(created, name)
+    if _OWN.get(name) is not factory:
+        check_architecture(arch)
+    return arch
+
+
+def _factory(name: str) -> Factory | None:
+    widths = mlp.widths_of(name)
+    if widths is not None:
+        return functools.partial(mlp.mlp, widths)
+    return _registered.get(name)
+
+
+def _identity(factory: Factory) -> tuple[object, object]:
+    """Returns what an imported module's factory has in common with itself imported again."""
+    return getattr(factory, "__module__", None), getattr(factory, "__qualname__", factory)
+
+
+def _unknown(name: str) -> str:
+    shown = printable(name, 200)
+    if is_reference(name):
+        return (
+            f"architecture {shown} is not loaded; name it with --plugin {shown} (zoojax imports no "
+            "module that only a zoo names)"
+        )
+    return (
+        f"no architecture named '{printable(name, 60)}'; there are: {', '.join(_registered)}, and "
+        f"MLPs such as {mlp.EXAMPLE}. For another one, import the module that registers it, or "
+        "name that module with --plugin"
+    )
 
 
 def _checked_int(what: str, value: object, limit: int) -> int:

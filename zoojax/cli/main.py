@@ -63,7 +63,8 @@ _MEMORY_ADVICE = "use a smaller --chunk or fewer members, or close other program
 _DESCRIPTION = (
     "Train, sparsify and analyze populations of small neural networks. "
     "`zoojax --version` prints the version. `--plugin MODULE`, anywhere in a command, imports a "
-    "module of yours that registers sparsifiers; so does $ZOOJAX_PLUGINS (MODULE,MODULE)."
+    "module of yours that registers architectures or sparsifiers (MODULE:OBJECT: one of them); so "
+    "does $ZOOJAX_PLUGINS (MODULE,MODULE)."
 )
 # Maximum length of a message: a path may have 4096 characters.
 _MAX_LENGTH = 5000

@@ -1,4 +1,7 @@
-"""Modules of the user that register sparsifiers: --plugin, $ZOOJAX_PLUGINS, and MODULE:OBJECT.
+"""Modules of the user: --plugin, $ZOOJAX_PLUGINS, and MODULE:OBJECT.
+
+A module registers architectures, sparsifiers and analysis tables when it is imported. An object is
+a sparsifier, or a function that creates an architecture.
 
 Only modules that the user names on the command line or in the environment are imported, never
 anything that a zoo names.
@@ -8,9 +11,10 @@ import importlib
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
@@ -50,17 +54,24 @@ def split_plugins(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return others, modules
 
 
-def import_plugins(modules: Sequence[str]) -> None:
-    """Imports modules that register sparsifiers, also from the current folder.
+def import_plugins(plugins: Sequence[str]) -> None:
+    """Imports modules that register something, and objects; also from the current folder.
 
     Args:
-        modules: Names of modules, such as "package.module".
+        plugins: Names of modules, such as "package.module", or of objects in them, such as
+            "package.module:net".
 
     Raises:
-        ZoojaxError: If a name is invalid, or a module cannot be found or imported.
+        ZoojaxError: If a name is invalid, a module cannot be found or imported, or an object is
+            neither a sparsifier nor a function.
     """
-    for name in modules:
-        _import(name)
+    for plugin in plugins:
+        if ":" not in plugin:
+            _import(plugin)
+        elif isinstance(_object(plugin), type):
+            load_sparsifier(plugin)
+        else:
+            load_architecture(plugin)
 
 
 def load_sparsifier(reference: str) -> "type[Sparsifier]":
@@ -76,6 +87,52 @@ def load_sparsifier(reference: str) -> "type[Sparsifier]":
     from zoojax.sparsifiers.dense import Dense
     from zoojax.sparsifiers.registry import register_sparsifier, sparsifiers
 
+    loaded = _object(reference)
+    if loaded is Dense:
+        raise ZoojaxError(f"{reference} trains without sparsification; name a sparsifier")
+    if loaded not in sparsifiers().values():
+        register_sparsifier(loaded)
+    return loaded
+
+
+def load_architecture(reference: str) -> None:
+    """Imports a function that creates an architecture, and registers it under its reference.
+
+    Args:
+        reference: Its module and name, such as "package.module:net": a function of the number of
+            channels and of classes.
+
+    Raises:
+        ZoojaxError: If the module cannot be imported, has no such object, or the object is no
+            function.
+    """
+    from zoojax.architectures.registry import register_architecture
+
+    loaded = _object(reference)
+    if isinstance(loaded, type) or not callable(loaded):
+        raise ZoojaxError(
+            f"{printable(reference, 200)} is no function (channels, classes) that returns an "
+            "architecture"
+        )
+    register_architecture(reference, _Named(reference, loaded))
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Creates an architecture under the name that it is loaded by."""
+
+    name: str
+    factory: Callable[[int, int], Any]
+
+    def __call__(self, channels: int, classes: int) -> Any:
+        from zoojax.architectures.base import Architecture
+
+        created = self.factory(channels, classes)
+        return replace(created, name=self.name) if isinstance(created, Architecture) else created
+
+
+def _object(reference: str) -> Any:
+    """Imports the module of an object and returns the object."""
     module_name, _, name = reference.partition(":")
     module = _import(module_name)
     if not hasattr(module, name):
@@ -84,12 +141,7 @@ def load_sparsifier(reference: str) -> "type[Sparsifier]":
             f"module {module_name}{f' ({file})' if file else ''} has no object "
             f"'{printable(name, 80)}'"
         )
-    loaded = getattr(module, name)
-    if loaded is Dense:
-        raise ZoojaxError(f"{reference} trains without sparsification; name a sparsifier")
-    if loaded not in sparsifiers().values():
-        register_sparsifier(loaded)
-    return loaded
+    return getattr(module, name)
 
 
 def _import(name: str):

@@ -34,8 +34,9 @@ class Train:
     """Lowest seed of the members."""
 
     architecture: Annotated[str | None, option("NAME")] = None
-    """Another architecture than the preset's: "small", "large", or one that a --plugin
-    registers. Images are resized to its input size."""
+    """Another architecture than the preset's: "small", "medium", "large", "lenet5", "gap_cnn",
+    an MLP such as "mlp-64-32", one that a --plugin registers, or MODULE:OBJECT, a function of
+    yours. Images are resized to its input size."""
 
     data: Annotated[str | None, option("IMAGES")] = None
     """Another image set than the preset's: a name, or the path of an .npz file.
@@ -67,8 +68,12 @@ class Train:
         """Trains the zoo and prints its metrics."""
         configure_jax(self.running.processes.group)
         from zoojax.api.dense import train_zoo
+        from zoojax.architectures.registry import is_reference
+        from zoojax.cli.plugins import load_architecture
         from zoojax.cli.terminal import show
 
+        if self.architecture is not None and is_reference(self.architecture):
+            load_architecture(self.architecture)
         zoo = train_zoo(
             self.preset,
             self.out,

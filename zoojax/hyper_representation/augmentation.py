@@ -6,14 +6,13 @@ not, so they are applied to the encoder's input but not to the target.
 """
 
 from collections.abc import Sequence
-from typing import cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 
+from zoojax.architectures import permutations
 from zoojax.architectures.base import Architecture
 from zoojax.hyper_representation.tokens import Tokens
 
@@ -56,19 +55,7 @@ def permute(tree: dict, orders: Sequence[Array], arch: Architecture) -> dict:
     Returns:
         The permuted tree.
     """
-    leaves = cast(dict[str, Array], flatten_dict(tree, sep="/"))
-    for group, order in zip(arch.permutations, orders, strict=True):
-        for path, axis, positions in group:
-            if path in leaves:
-                leaves[path] = _reorder(leaves[path], order, axis, positions)
-    return unflatten_dict(leaves, sep="/")
-
-
-def _reorder(x: Array, order: Array, axis: int, positions: int) -> Array:
-    """Reorders the units of an axis, which vary fastest, at each of its positions."""
-    axis += x.ndim
-    split = x.reshape(*x.shape[:axis], positions, order.shape[0], *x.shape[axis + 1 :])
-    return jnp.take(split, order, axis=axis + 1).reshape(x.shape)
+    return permutations.permute(tree, orders, arch.permutations)
 
 
 def add_noise(key: Array, tokens: Tokens, std: float) -> Tokens:

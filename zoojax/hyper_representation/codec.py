@@ -59,6 +59,7 @@ class Codec:
         return {
             layer: LOG_ALPHA_CLIP["conv" if len(leaves["kernel"]) == 4 else "fc"]
             for layer, leaves in self.arch.parameter_shapes().items()
+            if "kernel" in leaves
         }
 
     def init(self, key: Array) -> Variables:

@@ -354,4 +354,4 @@ def _map_batches(program: Callable[[Any], Any], stacked: Any) -> Any:
 
 
 def _describe(arch: Architecture) -> str:
-    return f"{arch.name} CNN with {arch.channels} channels and {arch.classes} classes"
+    return f"{arch.label} with {arch.channels} channels and {arch.classes} classes"

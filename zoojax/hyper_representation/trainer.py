@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from zoojax.api import dense
+from zoojax.architectures.base import Architecture
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import (
     atomic_rmtree,
@@ -102,6 +104,7 @@ def train_autoencoder(
     """
     settings.validate()
     check_new(out)
+    check_architecture(zoo.config.shape)
     if settings.task == "sparsify" and (weights_only or alphas_of is None):
         raise ZoojaxError(
             "the task 'sparsify' predicts the log alphas of one epoch; give it with --alphas-of, "
@@ -146,6 +149,32 @@ def train_autoencoder(
             return representation
         data = [_to_device(representation.codec, samples) for samples in sets]
         return _train(representation, data[0], data[1], len(sets[0]), len(sets[1]), report)
+
+
+class PermutationWarning(UserWarning):
+    """Hidden units are not permuted."""
+
+
+def check_architecture(arch: Architecture) -> None:
+    """Checks that members of an architecture can be represented.
+
+    Warns if hidden units cannot be permuted.
+
+    Raises:
+        ZoojaxError: If layers are nested in other modules.
+    """
+    nested = [path for path in arch.parameter_shapes() if "/" in path]
+    if nested:
+        raise ZoojaxError(
+            f"the {arch.label} has layers within modules, such as {nested[0]}; a "
+            "hyper-representation takes layers at the top level of the network"
+        )
+    if not arch.permutations:
+        message = (
+            f"the {arch.label} describes no permutations of its hidden units: trains without "
+            "permutation augmentation"
+        )
+        warnings.warn(message, PermutationWarning, stacklevel=3)
 
 
 def _train(

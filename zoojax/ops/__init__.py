@@ -5,7 +5,7 @@ and elementwise code, which are fast on CPU and GPU.
 """
 
 from zoojax.ops.conv import conv
-from zoojax.ops.noise import Noise, normal, uniform
-from zoojax.ops.pool import max_pool
+from zoojax.ops.noise import Noise, dropout, normal, uniform
+from zoojax.ops.pool import avg_pool, max_pool, windows
 
-__all__ = ["Noise", "conv", "max_pool", "normal", "uniform"]
+__all__ = ["Noise", "avg_pool", "conv", "dropout", "max_pool", "normal", "uniform", "windows"]

@@ -22,12 +22,12 @@ STRIP = 4
 
 
 @functools.cache
-def _spread(kernel: int, strip: int) -> np.ndarray:
-    """Indicator of (input column, tap, output column), [strip+kernel-1, kernel, strip]."""
-    ones = np.zeros((strip + kernel - 1, kernel, strip), np.float32)
+def _spread(kernel: int, strip: int, stride: int) -> np.ndarray:
+    """Indicator of (input column, tap, output column), [columns, kernel, strip]."""
+    ones = np.zeros(((strip - 1) * stride + kernel, kernel, strip), np.float32)
     for column in range(strip):
         for tap in range(kernel):
-            ones[column + tap, tap, column] = 1.0
+            ones[column * stride + tap, tap, column] = 1.0
     return ones
 
 
@@ -37,34 +37,49 @@ def _strip_width(columns: int, pool: int) -> int:
     return candidates[-1]
 
 
-def conv(x_BHWC: Array, kernel_KKCO: Array, pool: int = 1) -> Array:
-    """Computes a valid convolution of stride 1, laid out by pooling positions.
+def conv(
+    x_BHWC: Array,
+    kernel_KKCO: Array,
+    pool: int = 1,
+    stride: int = 1,
+    padding: tuple[int, int] = (0, 0),
+) -> Array:
+    """Computes a convolution, laid out by pooling positions.
 
-    Output rows and columns that a following ``pool`` x ``pool`` max pooling would drop (floor
-    mode) are not computed.
+    Output rows and columns that a following ``pool`` x ``pool`` pooling would drop (floor mode)
+    are not computed.
 
     Args:
         x_BHWC: Images, [batch, height, width, channels].
         kernel_KKCO: Square kernel, [k, k, channels, features].
         pool: Side of the pooling window that follows; 1 for no pooling.
+        stride: Distance between neighboring positions of the kernel.
+        padding: Zeros before and after each row and column.
 
     Returns:
-        [batch, height', pool, pool, width', features] with height' = (H-k+1)//pool.
+        [batch, height', pool, pool, width', features] with
+        height' = ((H + padding - k) // stride + 1) // pool.
         Element (b, h, p, q, w, o) is the convolution at row h*pool+p, column w*pool+q.
         Max pooling is the maximum over axes 2 and 3.
     """
+    if any(padding):
+        x_BHWC = jnp.pad(x_BHWC, ((0, 0), padding, padding, (0, 0)))
     batch, height, width, channels = x_BHWC.shape
     k, features = kernel_KKCO.shape[0], kernel_KKCO.shape[-1]
-    rows, columns = (height - k + 1) // pool * pool, (width - k + 1) // pool * pool
+    rows, columns = (((side - k) // stride + 1) // pool * pool for side in (height, width))
     strip = _strip_width(columns, pool)
-    strips, taps = columns // strip, strip + k - 1
+    strips, taps = columns // strip, (strip - 1) * stride + k
 
     # Output columns within a strip are ordered by pooling position, then by window.
-    spread = _spread(k, strip).reshape(taps, k, strip // pool, pool)
+    spread = _spread(k, strip, stride).reshape(taps, k, strip // pool, pool)
     toeplitz = jnp.einsum("ijco,xjvq->ixcqvo", kernel_KKCO, spread)
+    row_span = (rows - 1) * stride + 1
     windows = [
-        jnp.stack([x_BHWC[:, i : i + rows, s : s + taps] for i in range(k)], axis=2)
-        for s in range(0, columns, strip)
+        jnp.stack(
+            [x_BHWC[:, i : i + row_span : stride, s : s + taps] for i in range(k)],
+            axis=2,
+        )
+        for s in range(0, columns * stride, strip * stride)
     ]
     x = jnp.stack(windows, axis=2).reshape(batch * rows * strips, k * taps * channels)
     y = x @ toeplitz.reshape(k * taps * channels, strip * features)

@@ -118,6 +118,21 @@ def uniform(noise: Noise, shape: tuple[int, ...]) -> Array:
     return (_bits(noise, shape, -1) >> 8).astype(jnp.float32) * np.float32(2**-24)
 
 
+def dropout(x: Array, rate: Array, noise: Noise) -> Array:
+    """Applies inverted dropout with a traced rate, as torch.nn.Dropout does.
+
+    Args:
+        x: Values of any shape.
+        rate: Probability of zeroing a value, scalar in [0, 1).
+        noise: The noise source.
+
+    Returns:
+        Values of the same shape, those that remain divided by 1 - rate.
+    """
+    keep = uniform(noise, x.shape) < 1.0 - rate
+    return jnp.where(keep, x / (1.0 - rate), 0.0)
+
+
 def _bits(noise: Noise, shape: tuple[int, ...], axis: int) -> Array:
     axis %= len(shape)
     half = list(shape)

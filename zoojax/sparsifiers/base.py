@@ -98,6 +98,8 @@ class Sparsifier:
         column_ranges: Ranges [low, high) of those columns.
         update_every: Whether `update` is called at the start of each epoch ("epoch"), after each
             step ("step"), or never (None).
+        samples_layers: Whether `objective` samples pre-activations, which needs an architecture
+            whose layers can be replaced.
         takes_scores: Whether `init` uses scores of the weights that the caller may provide.
 
     Example:
@@ -129,6 +131,7 @@ class Sparsifier:
     per_member: ClassVar[Mapping[str, str]] = {}
     column_ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
     update_every: ClassVar[Literal["epoch", "step"] | None] = None
+    samples_layers: ClassVar[bool] = False
     takes_scores: ClassVar[bool] = False
 
     @property

@@ -204,6 +204,7 @@ class VariationalDropout(Sparsifier):
     short: ClassVar = "VD"
     color: ClassVar = "#0072B2"
     default_epochs: ClassVar = 25
+    samples_layers: ClassVar = True
 
     variant: Literal["released", "corrected"] = "released"
 

@@ -15,6 +15,7 @@ from zoojax.architectures.layers import (
     KernelInit,
     Layers,
     add_bias,
+    conv,
     conv_params,
     dense_params,
 )
@@ -41,13 +42,14 @@ class VariationalConv(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: Array, noise: Noise) -> Array:
         kernel, bias = conv_params(self, self.spec, x_BHWC.shape[-1], self.kernel_init)
-        pool = self.spec.pool
-        variance = ops.conv(jnp.square(x_BHWC), self.get_variable("variance", "kernel"), pool)
+        variance = conv(jnp.square(x_BHWC), self.get_variable("variance", "kernel"), self.spec)
         if self.has_variable("variance", "bias"):
             variance = add_bias(variance, self.get_variable("variance", "bias"))
-        mean = add_bias(ops.conv(x_BHWC, kernel, pool), bias)
+        mean = add_bias(conv(x_BHWC, kernel, self.spec), bias)
         # One hash gives two samples; pairing them along axis 2 avoids a shuffle before pooling.
-        return _sample(mean, variance, ops.normal(noise, mean.shape, 2 if pool > 1 else -1))
+        return _sample(
+            mean, variance, ops.normal(noise, mean.shape, 2 if self.spec.pool > 1 else -1)
+        )
 
 
 class VariationalDense(nn.Module):

@@ -61,7 +61,7 @@ class ZooConfig:
 
     Attributes:
         name: Name of the zoo.
-        architecture: "small" or "large".
+        architecture: Name of a registered architecture, such as "small".
         channels: Channels of the input images.
         classes: Number of classes.
         data: The image set; None if the zoo stores its images itself, or was converted
@@ -197,11 +197,13 @@ def _problems(config: ZooConfig) -> Iterator[str]:
         yield f"images with {config.channels} channels; 1 and 3 are supported"
     if config.is_dense and config.parent is not None:
         yield "a dense zoo cannot have a parent"
+    # Raises if the architecture is unknown or too large.
+    net = config.shape
     if config.data is not None:
-        spec, net = config.data, config.shape
+        spec = config.data
         if (spec.size, spec.channels) != (net.size, net.channels):
             size = f"{spec.size} pixels and {spec.channels} channels"
-            yield f"images of {size} do not fit the {net.name} CNN"
+            yield f"images of {size} do not fit the {net.label}"
         if config.data_hash is None:
             yield "data_hash is missing for an image set"
         if not (math.isfinite(spec.mean) and math.isfinite(spec.std)):

@@ -76,7 +76,8 @@ def system_info() -> dict[str, Any]:
     device = devices[0]
     engine = "XLA"
     if device.platform == "cpu":
-        reason = kernel.unavailable_reason(small_cnn(channels=1, classes=10))
+        spec = small_cnn(channels=1, classes=10).kernel
+        reason = kernel.unavailable_reason(spec) if spec else "no chain of operations"
         engine = f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel"
     return {
         "devices": {

@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import flax.linen as nn
 
-from zoojax.architectures.base import Architecture, PermutedAxis
+from zoojax.architectures.base import Architecture
 from zoojax.architectures.layers import ACTIVATIONS, INITS, PLAIN, Layers
+from zoojax.architectures.permutations import PermutedAxis
 from zoojax.architectures.registry import register_architecture
 
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import flax.linen as nn
-import jax.numpy as jnp
 
-from zoojax.architectures.base import Architecture, PermutedAxis
+from zoojax.architectures.base import Architecture
 from zoojax.architectures.layers import ACTIVATIONS, INITS, PLAIN, ConvSpec, Layers
+from zoojax.architectures.permutations import PermutedAxis
 from zoojax.architectures.registry import register_architecture
 from zoojax.ops import max_pool
 
@@ -25,9 +25,8 @@ class ResidualModule(nn.Module):
             return None if noise is None else noise.at(index)
 
         def conv(x, index, name, pool=1):
-            spec = ConvSpec(self.arch.features, kernel=3, pool=pool, dropout=False)
-            padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-            y = max_pool(self.layers.conv(spec, init, name=name)(padded, layer_noise(index)))
+            spec = ConvSpec(self.arch.features, kernel=3, pool=pool, padding=(1, 1))
+            y = max_pool(self.layers.conv(spec, init, name=name)(x, layer_noise(index)))
             valid = None if mask is None else mask[:, None, None, None]
             norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, name=f"{name}_norm")
             return activation(norm(y, mask=valid))
@@ -50,7 +49,8 @@ class ResidualCNN(Architecture):
     def permutations(self):
         # The residual connection ties the channels of both convolutions.
         outputs = [f"{n}/{leaf}" for n in ("stem", "block") for leaf in ("kernel", "bias")]
-        outputs += [f"{n}_norm/{leaf}" for n in ("stem", "block") for leaf in ("scale", "bias")]
+        leaves = ("scale", "bias", "mean", "var")
+        outputs += [f"{n}_norm/{leaf}" for n in ("stem", "block") for leaf in leaves]
         inputs = ("block/kernel", "head/kernel")
         axes = [(path, -1) for path in outputs] + [(path, -2) for path in inputs]
         return (tuple(PermutedAxis(*axis) for axis in axes),)

@@ -1,0 +1,179 @@
+"""The contract of the families of networks: kernel, XLA and torch agree; see also
+`test_architectures_and_sparsifiers`."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from tests.support.torch_models import made_up_batch, made_up_params, nchw
+from zoojax.architectures import permutations, registry
+from zoojax.architectures.base import logits as member_logits
+from zoojax.architectures.base import variable_shapes
+from zoojax.architectures.chain import Chain
+from zoojax.architectures.registry import architecture
+from zoojax.converters.layouts.networks import default_prefixes, known_network
+from zoojax.converters.layouts.torch_models import TorchChain
+from zoojax.converters.state_dicts import StateDictInfo, infer_network, to_member, to_torch
+from zoojax.ops import kernel
+from zoojax.runtime import population
+from zoojax.sparsifiers.dense import Dense
+from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.variational_dropout import VariationalDropout
+from zoojax.training import engine, loop, programs
+from zoojax.training.programs import ProgramSpec, Splits
+
+MLP = "mlp-16-12"
+# (parameters with one and with three channels, 10 classes): as published, or counted in torch.
+PARAMETERS = {
+    "small": (2464, 2864),
+    "medium": (3047, 3347),
+    "large": (10565, 10853),
+    "lenet5": (61706, 62006),
+    "gap_cnn": (4970, 5258),
+    "gap_cnn_32": (4970, 5258),
+    MLP: (12894, 37982),
+}
+FAST = ("small", MLP)
+by_family = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in PARAMETERS]
+)
+logits = jax.jit(member_logits, static_argnums=0)
+
+
+@functools.cache
+def family(name: str, channels: int = 1) -> Chain:
+    return known_network(architecture(name, channels))
+
+
+def test_families_are_the_registered_architectures():
+    assert registry._OWN.keys() | {MLP} == PARAMETERS.keys()
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_number_of_parameters(name):
+    counts = []
+    for channels in (1, 3):
+        leaves = family(name, channels).parameter_shapes().values()
+        counts.append(sum(int(np.prod(shape)) for each in leaves for shape in each.values()))
+    assert tuple(counts) == PARAMETERS[name]
+
+
+@by_family
+def test_shapes_are_those_of_the_module(name):
+    arch = family(name)
+    shapes = {
+        layer: {leaf: x.shape for leaf, x in leaves.items()}
+        for layer, leaves in variable_shapes(arch)["params"].items()
+    }
+    assert shapes == arch.parameter_shapes()
+    assert list(arch.parameter_shapes()) == list(arch.layers)
+
+
+@by_family
+@pytest.mark.parametrize("channels", [1, 3])
+def test_logits_match_torch(name, channels):
+    arch = family(name, channels)
+    params, images = made_up_params(arch), made_up_batch(arch, 5).images
+    info = StateDictInfo(arch, Dense(), default_prefixes(arch, dropout=False))
+    state = to_torch({"params": params}, info)
+    module = TorchChain(arch, "tanh")
+    module.load_state_dict({key: torch.tensor(value) for key, value in state.items()})
+    expected = module.eval()(nchw(images)).detach().numpy()
+    actual = logits(arch.module("tanh", "uniform"), {"params": params}, images)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
+
+
+@by_family
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_torch_state_dict_round_trips_with_the_same_bits(name, dropout):
+    """Its names are those of torch's module, and its shapes alone identify the network."""
+    arch = family(name)
+    torch.manual_seed(0)
+    module = TorchChain(arch, "tanh", dropout)
+    state = {key: value.detach().numpy() for key, value in module.state_dict().items()}
+    info = infer_network(state)
+    assert info.prefixes == default_prefixes(arch, dropout > 0)
+    # Both networks of the Small CNN Zoo have the same shapes.
+    assert info.architecture == family("gap_cnn" if name == "gap_cnn_32" else name)
+    back = to_torch(to_member(state, info), info)
+    assert list(back) == list(state)
+    assert all(np.array_equal(back[key], state[key]) for key in state)
+
+
+@by_family
+def test_permutation_of_hidden_units_preserves_the_logits(name):
+    arch = family(name)
+    params, images = made_up_params(arch), made_up_batch(arch, 4).images
+    rng = np.random.default_rng(1)
+    orders = [jnp.asarray(rng.permutation(units)) for units in arch.permuted_units()]
+    assert len(orders) == len(arch.layers) - 1
+    permuted = permutations.permute(params, orders, arch.permutations)
+    module = arch.module("tanh", "uniform")
+    before = np.asarray(logits(module, {"params": params}, images))
+    after = logits(module, {"params": permuted}, images)
+    np.testing.assert_allclose(after, before, rtol=0, atol=1e-5 * np.abs(before).max())
+    for layer in arch.layers:
+        assert not np.array_equal(permuted[layer]["kernel"], params[layer]["kernel"])
+
+
+@by_family
+def test_kernel_matches_xla(name):
+    arch = family(name)
+    if arch.kernel is None or kernel.unavailable_reason(arch.kernel):
+        pytest.skip("the kernel does not support this network here")
+    params, batch = made_up_params(arch), made_up_batch(arch, 7)
+
+    def losses(engine_name: str):
+        member_loss = engine.loss(arch, "tanh", engine_name)
+
+        def loss(params):
+            return member_loss(params, None, {}, batch, None, None)[0]
+
+        return jax.jit(jax.value_and_grad(loss))(params)
+
+    for actual, expected in zip(
+        *(jax.tree.leaves(losses(each)) for each in ("kernel", "xla")), strict=True
+    ):
+        tolerance = 1e-5 * max(1, np.abs(expected).max())
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
+
+
+@by_family
+@pytest.mark.parametrize(
+    "sparsifier", [Dense(), MagnitudePruning().shared(), VariationalDropout()], ids=lambda s: s.name
+)
+def test_programs_lower_for_gpus(name, sparsifier):
+    arch, members = family(name), 2
+    images: Any = jax.ShapeDtypeStruct((20, *arch.image_shape), jnp.float32)
+    split: Any = images, jax.ShapeDtypeStruct((20,), jnp.int32)
+    spec = ProgramSpec(sparsifier, arch, "gelu", "adam", True, 10)
+
+    def state() -> loop.TrainState:
+        params = jax.tree.map(lambda x: jnp.zeros(x.shape), variable_shapes(arch)["params"])
+        fixed = {}
+        trainable = {"params": params}
+        if isinstance(sparsifier, MagnitudePruning):
+            kernels = {layer: leaves["kernel"] for layer, leaves in params.items()}
+            fixed = {"mask": {layer: w == 0 for layer, w in kernels.items()}}
+        if isinstance(sparsifier, VariationalDropout):
+            trainable = sparsifier.init(params, {})[0]
+        return loop.init_state(trainable, fixed, "adam")
+
+    stacked = jax.eval_shape(lambda: jax.tree.map(lambda x: jnp.stack([x] * members), state()))
+    number: Any = jax.ShapeDtypeStruct((members,), jnp.float32)
+    seeds: Any = jax.ShapeDtypeStruct((members,), jnp.uint32)
+    hyperparams = loop.Hyperparams(seeds, number, number, number)
+    mesh = population.make_mesh()
+    splits, epoch = Splits(split, split, split), jax.ShapeDtypeStruct((), jnp.int32)
+    for program, arguments in (
+        (programs.epoch(spec, mesh), (stacked, hyperparams, splits, epoch)),
+        (programs.evaluation(spec, mesh), (stacked, splits)),
+        (programs.predictions(spec, mesh), (stacked, images)),
+    ):
+        lowered = jax.jit(program).trace(*arguments).lower(lowering_platforms=("cuda",))
+        assert "custom_call @zoojax" not in lowered.as_text()
