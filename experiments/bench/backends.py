@@ -120,7 +120,8 @@ def facts(measured: Iterable[tuple[Case, str]]) -> dict[str, Any]:
     device, result = jax.devices()[0], {}
     result["device"] = f"{jax.device_count()} x {_processor() or device.device_kind}"
     if device.platform == "cpu":
-        reason = kernel.unavailable_reason(Case(DENSE, "small", 10).shape)
+        spec = Case(DENSE, "small", 10).shape.kernel
+        reason = kernel.unavailable_reason(spec) if spec else "no chain of operations"
         result["engine"] = f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel"
     result["versions"] = ", ".join(f"{k} {v}" for k, v in versions().items() if k != "zoojax")
     if torch_worker.installed():

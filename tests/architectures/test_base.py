@@ -38,7 +38,7 @@ def test_classes_and_channels_must_be_positive_integers(value):
 )
 def test_sizes_that_the_kernel_does_not_support(sizes):
     """They are rejected before the compiler is started."""
-    reason = kernel.unavailable_reason(dataclasses.replace(SMALL, **sizes))
+    reason = kernel.unavailable_reason(dataclasses.replace(SMALL, **sizes).kernel)
     assert reason is not None
     assert "support" in reason or "leave nothing" in reason
 

@@ -125,7 +125,7 @@ def test_damaged_zoo(run_cli, tmp_path, dense):
 def test_system_information(run_cli, run_json):
     facts = run_json("info", "--system")
     assert facts["devices"]["count"] >= 1 and set(facts["versions"]) >= {"zoojax", "jax"}
-    reason = kernel.unavailable_reason(small_cnn(1, 10))
+    reason = kernel.unavailable_reason(small_cnn(1, 10).kernel)
     assert facts["engine"] == (f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel")
     assert {"devices", "data", "kernels", "programs", "versions"} < set(facts)
     assert facts["engine"] in run_cli("info", "--system").stdout

@@ -126,7 +126,7 @@ def test_member_is_bit_identical_in_any_lane(count, options):
 def test_result_is_bit_identical_with_several_threads(monkeypatch):
     """Groups of members are processed by any free thread."""
     expected = run(SMALL, "tanh", "kernel", 100, variant="released")
-    monkeypatch.setattr("zoojax.ops.kernel.cnn._threads", lambda: np.int32(2))
+    monkeypatch.setattr("zoojax.ops.kernel.calls._threads", lambda: np.int32(2))
     monkeypatch.setattr(sys.modules[__name__], "program", program.__wrapped__)
     actual = run(SMALL, "tanh", "kernel", 100, variant="released")
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
@@ -160,7 +160,7 @@ def test_kernel_is_unused_if_switched_off_or_without_compiler(changes, reason):
         "from zoojax.training import engine; "
         "from zoojax.architectures.registry import architecture; "
         "from zoojax.ops import kernel; arch = architecture('small', 1); "
-        "print(engine.engine(arch, 'cpu'), kernel.unavailable_reason(arch))"
+        "print(engine.engine(arch, 'cpu'), kernel.unavailable_reason(arch.kernel))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code],

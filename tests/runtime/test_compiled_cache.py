@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support import ROOT, zoo_fixtures
-from tests.support.kernel import SMALL, needs_kernel
+from tests.support.kernel import SMALL_SPEC, needs_kernel
 from zoojax import open_zoo
 from zoojax.ops.kernel import build
 from zoojax.runtime import host
@@ -33,7 +33,7 @@ import warnings
 from zoojax.architectures.cnn import small_cnn
 from zoojax.ops import kernel
 warnings.showwarning = lambda message, category, *_: print(category.__name__, message)
-print("reason:", kernel.unavailable_reason(small_cnn(1, 10)))
+print("reason:", kernel.unavailable_reason(small_cnn(1, 10).kernel))
 """
 
 
@@ -78,7 +78,7 @@ class Cache(NamedTuple):
 @pytest.fixture
 def cache(tmp_path) -> Cache:
     """An empty cache."""
-    library = host.cache_dir("kernels") / f"{build.register_targets(SMALL)}.so"
+    library = host.cache_dir("kernels") / f"{build.register_targets(SMALL_SPEC)}.so"
     calls, compiler, home = tmp_path / "calls", tmp_path / "compiler", tmp_path / "home"
     calls.touch()
     home.mkdir(0o700)

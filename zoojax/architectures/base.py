@@ -34,7 +34,7 @@ from zoojax.ops.noise import SLOTS
 from zoojax.text import printable
 
 if TYPE_CHECKING:
-    from zoojax.ops.kernel.spec import NetworkSizes
+    from zoojax.ops.kernel.spec import KernelSpec
 
 # Variables that are neither parameters nor collections of the network.
 _NOT_COLLECTIONS = ("params", "variance")
@@ -94,8 +94,8 @@ class Architecture:
         raise NotImplementedError(f"{type(self).__name__} does not define its module")
 
     @property
-    def kernel(self) -> "NetworkSizes | None":
-        """Sizes for the CPU kernel; None to always use XLA."""
+    def kernel(self) -> "KernelSpec | None":
+        """The chain of operations that the CPU kernel computes; None to always use XLA."""
         return None
 
     @property

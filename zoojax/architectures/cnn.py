@@ -24,6 +24,7 @@ from zoojax.architectures.layers import (
     Layers,
 )
 from zoojax.ops import Noise
+from zoojax.ops.kernel import spec as chain
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,29 @@ class CNNArchitecture(Architecture):
         return CNN(self, activation, init, layers.conv, layers.dense)
 
     @property
-    def kernel(self) -> "CNNArchitecture":
-        """The CPU kernel is compiled for these sizes."""
-        return self
+    def kernel(self) -> chain.KernelSpec | None:
+        """The chain of operations; None with pooling by more than two, which only XLA computes."""
+        if any(conv.pool not in (1, 2) for conv in self.convs):
+            return None
+        operations, layers = [], len(self.layers)
+        for i, conv in enumerate(self.convs):
+            sides = (conv.kernel, conv.kernel)
+            operations.append(
+                chain.Conv(self.layers[i], conv.features, sides, (1, 1), chain.NO_PADDING, i)
+            )
+            if conv.pool > 1:
+                operations.append(chain.Pool("max", (conv.pool,) * 2, (conv.pool,) * 2))
+            operations.append(chain.Activation())
+            if conv.dropout:
+                operations.append(chain.Dropout(layers + i))
+        operations += [
+            chain.Flatten(),
+            chain.Dense("fc1", self.hidden, layers - 2),
+            chain.Activation(),
+            chain.Dropout(2 * layers - 2),
+            chain.Dense("fc2", self.classes, layers - 1),
+        ]
+        return chain.KernelSpec(self.image_shape, tuple(operations))
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -82,7 +82,8 @@ class Info:
             "versions": versions(),
         }
         if device.platform == "cpu":
-            reason = kernel.unavailable_reason(small_cnn(channels=1, classes=10))
+            spec = small_cnn(channels=1, classes=10).kernel
+            reason = kernel.unavailable_reason(spec) if spec else "no chain of operations"
             facts["engine"] = f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel"
         if self.json:
             show_json(facts)
