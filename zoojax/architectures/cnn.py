@@ -55,7 +55,7 @@ class CNNArchitecture(Architecture):
                 chain.Conv(self.layers[i], conv.features, sides, (1, 1), chain.NO_PADDING, i)
             )
             if conv.pool > 1:
-                operations.append(chain.Pool("max", (conv.pool,) * 2, (conv.pool,) * 2))
+                operations.append(chain.Pool("max", (2, 2), (2, 2)))
             operations.append(chain.Activation())
             if conv.dropout:
                 operations.append(chain.Dropout(layers + i))
