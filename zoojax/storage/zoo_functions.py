@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import flax.linen as nn
 import numpy as np
 import polars as pl
 
+from zoojax.architectures.base import Module
 from zoojax.filesystem.paths import expand_user
 from zoojax.runtime.population import take
 from zoojax.storage.states import COLLECTIONS, effective_params
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class ZooFunctions:
     """Methods of `Zoo` that run its members, and `save`."""
 
-    def module(self, member: int, epoch: int | None = None) -> tuple[nn.Module, dict[str, Any]]:
+    def module(self, member: int, epoch: int | None = None) -> tuple[Module, dict[str, Any]]:
         """Returns one member as a Flax module with its variables.
 
         Args:

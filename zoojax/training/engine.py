@@ -17,7 +17,7 @@ from jax import Array
 from zoojax.architectures import base
 from zoojax.architectures.base import Architecture, training_logits
 from zoojax.ops import Noise, kernel
-from zoojax.ops.kernel.spec import NetworkSizes
+from zoojax.ops.kernel.spec import KernelSpec
 from zoojax.sparsifiers.base import Batch
 from zoojax.sparsifiers.variational_layers import VARIATIONAL
 
@@ -46,8 +46,8 @@ def engine(arch: Architecture, platform: str) -> str:
     Returns:
         A name of ENGINES.
     """
-    sizes = arch.kernel
-    if platform != "cpu" or sizes is None or kernel.unavailable_reason(sizes) is not None:
+    spec = arch.kernel
+    if platform != "cpu" or spec is None or kernel.unavailable_reason(spec) is not None:
         return "xla"
     return "kernel"
 
@@ -70,7 +70,7 @@ def loss(arch: Architecture, activation: str, engine: str) -> MemberLoss:
         images, labels, weights, indices = batch
         indices = jnp.arange(len(labels), dtype=jnp.int32) if indices is None else indices
         loss, num_correct = kernel.loss(
-            *(_sizes(arch), activation, params, variances, images, labels, indices),
+            *(_spec(arch), activation, params, variances, images, labels, indices),
             weights.astype(jnp.float32),
             *(noise, dropout_rate),
         )
@@ -79,10 +79,10 @@ def loss(arch: Architecture, activation: str, engine: str) -> MemberLoss:
     return kernel_loss
 
 
-def _sizes(arch: Architecture) -> NetworkSizes:
-    sizes = arch.kernel
-    assert sizes is not None, f"architecture {arch.name} has no kernel"
-    return sizes
+def _spec(arch: Architecture) -> KernelSpec:
+    spec = arch.kernel
+    assert spec is not None, f"architecture {arch.name} has no kernel"
+    return spec
 
 
 def _xla_loss(arch: Architecture, activation: str) -> MemberLoss:
@@ -144,7 +144,7 @@ def evaluate(
     """
     if engine == "kernel":
         loss_sum, num_correct, _ = kernel.evaluate(
-            _sizes(arch), activation, variables["params"], images, labels
+            _spec(arch), activation, variables["params"], images, labels
         )
     else:
         loss_sum, num_correct = _xla_sums(arch, activation, variables, images, labels)
@@ -168,7 +168,7 @@ def predictions(
     """
     if engine == "kernel":
         labels = jnp.zeros(images.shape[0], jnp.int32)
-        return kernel.evaluate(_sizes(arch), activation, variables["params"], images, labels)[2]
+        return kernel.evaluate(_spec(arch), activation, variables["params"], images, labels)[2]
     return jnp.argmax(logits(arch, activation, variables, images), axis=-1).astype(jnp.int32)
 
 
