@@ -119,7 +119,7 @@ def test_missing_state_folder_is_a_missing_epoch(zoo):
     reopened = open_zoo(zoo.path)
     assert reopened.epochs == [0, 2]
     assert set(reopened.metrics["epoch"]) == {0, 2}
-    with refuses("no epoch 1; it has 0, 2"):
+    with refuses("no epoch 1; it has epochs 0, 2"):
         reopened.params(1)
 
 

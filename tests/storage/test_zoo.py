@@ -254,7 +254,7 @@ def test_folder_that_is_not_a_zoo(tmp_path):
 
 
 def test_unknown_epoch_and_member(zoo):
-    with refuses(f"{zoo.path} has no epoch 7; it has 0 to 2"):
+    with refuses(f"{zoo.path} has no epoch 7; it has epochs 0 to 2"):
         zoo.params(7)
     with refuses(f"{zoo.path} has no epoch -1"):
         zoo.state(-1)
