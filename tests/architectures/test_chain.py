@@ -130,7 +130,7 @@ def test_names_and_noise_slots():
 
 @pytest.mark.parametrize("net", NETWORKS.values(), ids=list(NETWORKS))
 def test_kernel_spec_has_the_same_shapes(net):
-    spec = net.kernel_spec
+    spec = net.kernel
     if any(isinstance(layer, AvgPool) and layer.padding == 1 for layer in net.sequence):
         assert spec is None
         return

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support import ROOT
-from tests.support.kernel import SMALL, SMALL_SIZES, needs_kernel
+from tests.support.kernel import SMALL, SMALL_SPEC, needs_kernel
 from tests.support.torch_models import made_up_params
 from zoojax import ZoojaxError
 from zoojax.ops import Noise, kernel
@@ -30,7 +30,7 @@ def loss_arguments() -> dict:
         "params": made_up_params(SMALL, 0),
         "variances": None,
         "images": images(),
-        "labels": np.zeros(5, np.int32),
+        "targets": np.zeros(5, np.int32),
         "index": np.arange(3, dtype=np.int32),
         "weights": np.ones(3, np.float32),
         "noise": Noise(jnp.zeros(2, jnp.uint32), jnp.uint32(0)),
@@ -44,9 +44,9 @@ def loss_arguments() -> dict:
         ({"images": np.zeros((5, 28, 28, 1), np.int32)}, "images has the type int32"),
         ({"images": np.zeros((5, 28, 28, 1), np.float16)}, "images has the type float16"),
         ({"images": np.zeros((5, 1, 1, 1), np.float32)}, "images has the shape"),
-        ({"images": np.zeros((0, 28, 28, 1), np.float32), "labels": []}, "no images"),
-        ({"labels": np.zeros(4, np.int32)}, "labels has the shape"),
-        ({"labels": np.zeros(5, np.float32)}, "labels has the type"),
+        ({"images": np.zeros((0, 28, 28, 1), np.float32), "targets": []}, "no images"),
+        ({"targets": np.zeros(4, np.int32)}, "labels has the shape"),
+        ({"targets": np.zeros(5, np.float32)}, "labels has the type"),
         ({"index": np.zeros(3, np.float32)}, "index has the type"),
         ({"index": np.zeros((3, 1), np.int32)}, "index has the shape"),
         ({"index": np.zeros(0, np.int32), "weights": np.ones(0, np.float32)}, "no images"),
@@ -63,21 +63,21 @@ def loss_arguments() -> dict:
 )
 def test_invalid_operands_of_the_loss(change, reason):
     with pytest.raises(ZoojaxError, match=reason):
-        kernel.loss(SMALL_SIZES, "tanh", **{**loss_arguments(), **change})
+        kernel.loss(SMALL_SPEC, "tanh", **{**loss_arguments(), **change})
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float16, np.int32])
 def test_parameters_of_another_type(dtype):
     params = jax.tree.map(lambda x: jnp.asarray(x, dtype), made_up_params(SMALL, 0))
     with pytest.raises(ZoojaxError, match="parameter conv1/kernel has the type"):
-        kernel.evaluate(SMALL_SIZES, "tanh", params, jnp.asarray(images()), jnp.zeros(5, jnp.int32))
+        kernel.evaluate(SMALL_SPEC, "tanh", params, jnp.asarray(images()), jnp.zeros(5, jnp.int32))
     with pytest.raises(ZoojaxError, match="parameter conv1/kernel has the type"):
-        kernel.loss(SMALL_SIZES, "tanh", **{**loss_arguments(), "params": params})
+        kernel.loss(SMALL_SPEC, "tanh", **{**loss_arguments(), "params": params})
 
 
 def test_unknown_activation():
     with pytest.raises(ZoojaxError, match="no activation named 'gauss'; there are: tanh"):
-        kernel.loss(SMALL_SIZES, "gauss", **loss_arguments())
+        kernel.loss(SMALL_SPEC, "gauss", **loss_arguments())
 
 
 @pytest.mark.parametrize("wrong", [-1, 5, 2**31 - 1, -(2**31)])
@@ -85,19 +85,19 @@ def test_indices_out_of_range(wrong):
     """Detected when the program runs."""
     change = {"index": np.array([0, wrong, 1], np.int32)}
     with pytest.raises(jax.errors.JaxRuntimeError, match=rf"index {wrong} is not in \[0, 5\)"):
-        jax.block_until_ready(kernel.loss(SMALL_SIZES, "tanh", **{**loss_arguments(), **change}))
+        jax.block_until_ready(kernel.loss(SMALL_SPEC, "tanh", **{**loss_arguments(), **change}))
 
 
 @pytest.mark.parametrize("wrong", [-1, 10, 2**31 - 1])
 def test_labels_out_of_range(wrong):
     labels = np.array([0, 0, wrong, 0, 0], np.int32)
     with pytest.raises(jax.errors.JaxRuntimeError, match=rf"label {wrong} is not in \[0, 10\)"):
-        change = {"labels": labels}
-        jax.block_until_ready(kernel.loss(SMALL_SIZES, "tanh", **{**loss_arguments(), **change}))
+        change = {"targets": labels}
+        jax.block_until_ready(kernel.loss(SMALL_SPEC, "tanh", **{**loss_arguments(), **change}))
     with pytest.raises(jax.errors.JaxRuntimeError, match=rf"label {wrong} is not in \[0, 10\)"):
         params = made_up_params(SMALL, 0)
         given = jnp.asarray(images()), jnp.asarray(labels)
-        jax.block_until_ready(kernel.evaluate(SMALL_SIZES, "tanh", params, *given))
+        jax.block_until_ready(kernel.evaluate(SMALL_SPEC, "tanh", params, *given))
 
 
 # Direct calls of the kernel, without the checks in Python
@@ -109,7 +109,7 @@ def leaves(members: int) -> list[np.ndarray]:
 
 
 def call(target: str, arguments: list, results: list, **attributes) -> None:
-    name = f"{build.register_targets(SMALL_SIZES)}_{target}"
+    name = f"{build.register_targets(SMALL_SPEC)}_{target}"
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in results]
     attributes = {"activation": np.int32(0), "threads": np.int32(2), **attributes}
     jax.block_until_ready(jax.ffi.ffi_call(name, shapes)(*arguments, **attributes))
@@ -132,8 +132,17 @@ def evaluation_call(members: int = 3) -> tuple[list, list]:
     return arguments, results
 
 
+def outputs_call(members: int = 3, batch: int = 4) -> tuple[list, list]:
+    arguments = [
+        *(images(), np.full((members, batch), 4, np.int32), np.zeros((members, 2), np.uint32)),
+        *(np.zeros(members, np.uint32), np.zeros(members, np.float32), *leaves(members)),
+    ]
+    return arguments, [((members, batch, 10), np.float32)]
+
+
 CALLS = {
-    "train": (training_call, {"dropout": False, "variational": False}),
+    "train": (training_call, {"loss": np.int32(0), "dropout": False, "variational": False}),
+    "outputs": (outputs_call, {"dropout": False, "variational": False}),
     "evaluate": (evaluation_call, {}),
 }
 
@@ -153,7 +162,7 @@ def test_kernel_rejects_any_invalid_operand(target):
     for i, operand in enumerate(arguments):
         for wrong in invalid_variants(operand):
             changed = [*arguments[:i], wrong, *arguments[i + 1 :]]
-            with pytest.raises(jax.errors.JaxRuntimeError, match=r"zoojax: .* is wrong"):
+            with pytest.raises(jax.errors.JaxRuntimeError, match=r"zoojax: .* is (wrong|not in)"):
                 call(target, changed, results, **attributes)
 
 
@@ -180,7 +189,7 @@ def test_kernel_rejects_a_wrong_number_of_operands_or_results(target):
     ]:
         with pytest.raises(jax.errors.JaxRuntimeError, match=r"zoojax: .* is wrong"):
             call(target, operands, outputs, **attributes)
-    for activation in (-1, 6):
+    for activation in (-1, 8):
         with pytest.raises(jax.errors.JaxRuntimeError, match="activation is wrong"):
             call(target, arguments, results, **attributes, activation=np.int32(activation))
 
@@ -188,7 +197,8 @@ def test_kernel_rejects_a_wrong_number_of_operands_or_results(target):
 def test_kernel_rejects_missing_variational_operands():
     arguments, results = training_call()
     with pytest.raises(jax.errors.JaxRuntimeError, match="operands or results is wrong"):
-        call("train", arguments, results, dropout=False, variational=True)
+        attributes = {"loss": np.int32(0), "dropout": False, "variational": True}
+        call("train", arguments, results, **attributes)
 
 
 WITHOUT_MEMORY = """
@@ -198,11 +208,11 @@ from tests.support.torch_models import made_up_params
 from zoojax.architectures.cnn import Block, cnn
 from zoojax.ops import kernel
 
-blocks = Block(16, 3, 2, True), Block(32, 3, 2, True), Block(15, 3, 2, True)
-arch = cnn("wide", 32, 3, 1024, blocks, hidden=1024)
+arch = cnn("wide", 64, 3, 10, [Block(64, 3, 1, False)] * 3)
+spec = arch.kernel
 params = jax.tree.map(jax.numpy.asarray, made_up_params(arch, 0))
-images, labels = jax.numpy.zeros((4, 32, 32, 3)), jax.numpy.zeros(4, jax.numpy.int32)
-program = jax.jit(lambda *given: kernel.evaluate(arch.kernel, "tanh", *given))
+images, labels = jax.numpy.zeros((4, 64, 64, 3)), jax.numpy.zeros(4, jax.numpy.int32)
+program = jax.jit(lambda *given: kernel.evaluate(spec, "tanh", *given))
 program = program.lower(params, images, labels).compile()
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size, size))

@@ -179,12 +179,6 @@ def test_random_architectures_agree(tmp_path_factory, data):
     assert_engines_agree(spec, data.draw(st.sampled_from([1, 15, 17])))
 
 
-def test_unsupported_architectures():
-    blocks = Block(4, 3, 3, False), Block(6, 3, 2, True), Block(4, 2, 1, False)
-    for arch in (cnn("wide", 28, 1, 10, blocks), cnn("short", 28, 1, 10, blocks[1:])):
-        assert "three convolutions" in str(kernel.unavailable_reason(arch.kernel))
-
-
 @pytest.mark.slow
 def test_kernel_with_sanitizers(tmp_path):
     """Runs the kernel's tests with the address and undefined-behavior sanitizers."""

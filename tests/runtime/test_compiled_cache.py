@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.support import ROOT, zoo_fixtures
-from tests.support.kernel import SMALL_SIZES, needs_kernel
+from tests.support.kernel import SMALL_SPEC, needs_kernel
 from zoojax import open_zoo
 from zoojax.ops.kernel import build
 from zoojax.runtime import host
@@ -78,7 +78,7 @@ class Cache(NamedTuple):
 @pytest.fixture
 def cache(tmp_path) -> Cache:
     """An empty cache."""
-    library = host.cache_dir("kernels") / f"{build.register_targets(SMALL_SIZES)}.so"
+    library = host.cache_dir("kernels") / f"{build.register_targets(SMALL_SPEC)}.so"
     calls, compiler, home = tmp_path / "calls", tmp_path / "compiler", tmp_path / "home"
     calls.touch()
     home.mkdir(0o700)

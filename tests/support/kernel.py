@@ -6,9 +6,7 @@ from zoojax.architectures.cnn import small_cnn
 from zoojax.ops import kernel
 
 SMALL = small_cnn(channels=1, classes=10)
-assert SMALL.kernel is not None
-SMALL_SIZES = SMALL.kernel
-needs_kernel = pytest.mark.skipif(
-    kernel.unavailable_reason(SMALL_SIZES) is not None,
-    reason=f"no kernel here: {kernel.unavailable_reason(SMALL_SIZES)}",
-)
+SMALL_SPEC = SMALL.kernel
+assert SMALL_SPEC is not None
+_REASON = kernel.unavailable_reason(SMALL_SPEC)
+needs_kernel = pytest.mark.skipif(_REASON is not None, reason=f"no kernel here: {_REASON}")

@@ -26,7 +26,7 @@ from zoojax.ops.noise import SLOTS
 from zoojax.text import printable
 
 if TYPE_CHECKING:
-    from zoojax.ops.kernel.spec import NetworkSizes
+    from zoojax.ops.kernel.spec import KernelSpec
 
 # Variables that are neither parameters nor collections of the network.
 _NOT_COLLECTIONS = ("params", "variance")
@@ -78,8 +78,8 @@ class Architecture:
         return f"{self.name} network"
 
     @property
-    def kernel(self) -> "NetworkSizes | None":
-        """Sizes for the CPU kernel; None to always use XLA."""
+    def kernel(self) -> "KernelSpec | None":
+        """The chain of operations that the CPU kernel computes; None to always use XLA."""
         return None
 
     @property

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from zoojax.architectures import chain_kernel, kernel_sizes
+from zoojax.architectures import chain_kernel
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.chain_layers import (
     Conv,
@@ -28,7 +28,7 @@ from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
 from zoojax.errors import ZoojaxError
 
 if TYPE_CHECKING:
-    from zoojax.ops.kernel.spec import KernelSpec, NetworkSizes
+    from zoojax.ops.kernel.spec import KernelSpec
 
 MAX_LAYERS = 1000
 # 200 MB per member.
@@ -138,12 +138,7 @@ class Chain(Architecture):
         return ChainModule(self, activation, init, layers)
 
     @property
-    def kernel(self) -> "NetworkSizes | None":
-        """Sizes for the CPU kernel; None if the kernel does not support the network."""
-        return kernel_sizes.sizes(self)
-
-    @property
-    def kernel_spec(self) -> "KernelSpec | None":
+    def kernel(self) -> "KernelSpec | None":
         """Operations for the CPU kernel; None if it has no counterpart of a layer."""
         return chain_kernel.kernel_spec(self)
 

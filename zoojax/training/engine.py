@@ -16,7 +16,7 @@ from jax import Array
 
 from zoojax.architectures.base import Architecture, logits, training_logits
 from zoojax.ops import Noise, kernel
-from zoojax.ops.kernel.spec import NetworkSizes
+from zoojax.ops.kernel.spec import KernelSpec
 from zoojax.sparsifiers.base import Batch
 from zoojax.sparsifiers.variational_layers import VARIATIONAL
 
@@ -45,8 +45,8 @@ def engine(arch: Architecture, platform: str) -> str:
     Returns:
         A name of ENGINES.
     """
-    sizes = arch.kernel
-    if platform != "cpu" or sizes is None or kernel.unavailable_reason(sizes) is not None:
+    spec = arch.kernel
+    if platform != "cpu" or spec is None or kernel.unavailable_reason(spec) is not None:
         return "xla"
     return "kernel"
 
@@ -69,7 +69,7 @@ def loss(arch: Architecture, activation: str, engine: str) -> MemberLoss:
         images, labels, weights, indices = batch
         indices = jnp.arange(len(labels), dtype=jnp.int32) if indices is None else indices
         loss, num_correct = kernel.loss(
-            *(_sizes(arch), activation, params, variances, images, labels, indices),
+            *(_spec(arch), activation, params, variances, images, labels, indices),
             weights.astype(jnp.float32),
             *(noise, dropout_rate),
         )
@@ -78,10 +78,10 @@ def loss(arch: Architecture, activation: str, engine: str) -> MemberLoss:
     return kernel_loss
 
 
-def _sizes(arch: Architecture) -> NetworkSizes:
-    sizes = arch.kernel
-    assert sizes is not None, f"architecture {arch.name} has no kernel"
-    return sizes
+def _spec(arch: Architecture) -> KernelSpec:
+    spec = arch.kernel
+    assert spec is not None, f"architecture {arch.name} has no kernel"
+    return spec
 
 
 def _xla_loss(arch: Architecture, activation: str) -> MemberLoss:
@@ -143,7 +143,7 @@ def evaluate(
     """
     if engine == "kernel":
         loss_sum, num_correct, _ = kernel.evaluate(
-            _sizes(arch), activation, variables["params"], images, labels
+            _spec(arch), activation, variables["params"], images, labels
         )
     else:
         loss_sum, num_correct = _xla_sums(arch, activation, variables, images, labels)
@@ -167,7 +167,7 @@ def predictions(
     """
     labels = jnp.zeros(images.shape[0], jnp.int32)
     if engine == "kernel":
-        return kernel.evaluate(_sizes(arch), activation, variables["params"], images, labels)[2]
+        return kernel.evaluate(_spec(arch), activation, variables["params"], images, labels)[2]
     module = arch.module(activation, _INIT)
 
     def body(_, batch):

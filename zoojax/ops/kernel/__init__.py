@@ -1,10 +1,12 @@
-"""The CPU kernel: training step and evaluation of a CNN in C++, for many members at once.
+"""The CPU kernel: training step and evaluation of a network in C++, for many members at once.
 
-`cnn.cc` is compiled with the host's own compiler when an architecture is first used, and the
-library is cached in the user's cache folder. If it cannot be compiled, zoojax runs on XLA only.
+A network is a chain of operations (`KernelSpec`). `kernel.cc` is compiled for it with the host's
+own compiler when it is first used, and the library is cached in the user's cache folder. If it
+cannot be compiled, or the kernel does not support the chain, zoojax runs on XLA.
 """
 
 from zoojax.ops.kernel.build import unavailable_reason
-from zoojax.ops.kernel.cnn import evaluate, loss
+from zoojax.ops.kernel.calls import evaluate, loss, outputs
+from zoojax.ops.kernel.spec import KernelSpec
 
-__all__ = ["evaluate", "loss", "unavailable_reason"]
+__all__ = ["KernelSpec", "evaluate", "loss", "outputs", "unavailable_reason"]

@@ -1,4 +1,4 @@
-"""Compiles the kernel for an architecture, once per host, and registers it with XLA."""
+"""Compiles the kernel for a chain of operations, once per host, and registers it with XLA."""
 
 import ctypes
 import functools
@@ -14,7 +14,8 @@ import jax
 
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.reading import MIB, read_bytes
-from zoojax.ops.kernel.spec import NetworkSizes
+from zoojax.ops.kernel import lowering
+from zoojax.ops.kernel.spec import KernelSpec
 from zoojax.runtime import host
 from zoojax.text import printable
 
@@ -25,27 +26,25 @@ _FLAGS = (
     *("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared"),
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
 )
-# The largest supported sizes; the workspace of one thread stays below 1 GB.
-_MAX_SIDE, _MAX_CHANNELS, _MAX_FEATURES, _MAX_UNITS = 64, 64, 64, 1024
 _MAX_BYTES = 64 * MIB
 _SWITCH = "ZOOJAX_KERNEL"
-_TARGETS = ("train", "evaluate")
+_TARGETS = ("train", "outputs", "evaluate")
 
 
 class _Unavailable(Exception):
     """The kernel cannot be used; the message is one line."""
 
 
-def unavailable_reason(arch: NetworkSizes) -> str | None:
-    """Returns why the kernel cannot be used for an architecture; None if it can be.
+def unavailable_reason(spec: KernelSpec) -> str | None:
+    """Returns why the kernel cannot be used for a chain of operations; None if it can be.
 
-    The first call for an architecture compiles and loads the kernel.
+    The first call for a chain compiles and loads the kernel.
 
     Args:
-        arch: The architecture.
+        spec: The chain.
     """
     try:
-        register_targets(arch)
+        register_targets(spec)
     except _Unavailable as error:
         return str(error)
     return None
@@ -59,11 +58,11 @@ def _compiler() -> str:
     raise _Unavailable("no C++ compiler was found (g++ or clang++, or set CXX)")
 
 
-def register_targets(arch: NetworkSizes) -> str:
-    """Registers the kernel for an architecture with XLA, compiling it if needed.
+def register_targets(spec: KernelSpec) -> str:
+    """Registers the kernel for a chain of operations with XLA, compiling it if needed.
 
     Args:
-        arch: The architecture.
+        spec: The chain.
 
     Returns:
         The prefix of its target names.
@@ -73,7 +72,11 @@ def register_targets(arch: NetworkSizes) -> str:
     """
     if os.environ.get(_SWITCH) == "off":
         raise _Unavailable(f"it is switched off ({_SWITCH}=off)")
-    outcome = _register_once(tuple(_macros(arch)))
+    try:
+        macros = tuple(lowering.macros(spec))
+    except lowering.Unsupported as error:
+        raise _Unavailable(str(error)) from error
+    outcome = _register_once(macros)
     if isinstance(outcome, _Unavailable):
         raise _Unavailable(str(outcome))
     return outcome
@@ -103,43 +106,6 @@ def _symbol(target: str) -> str:
     return f"zoojax_{target}"
 
 
-def _macros(arch: NetworkSizes) -> list[str]:
-    """Returns an architecture as compiler options that consist of fixed names and integers.
-
-    Raises:
-        _Unavailable: If the kernel does not support the architecture.
-    """
-    if len(arch.convs) != 3 or any(conv.pool not in (1, 2) for conv in arch.convs):
-        raise _Unavailable("it supports only three convolutions with pooling by two or none")
-    convs, side = [], arch.size
-    for i, conv in enumerate(arch.convs, start=1):
-        sizes = [
-            _size("features", conv.features, _MAX_FEATURES),
-            _size("kernel side", conv.kernel, _MAX_SIDE),
-            _size("pooling side", conv.pool, 2),
-            "1" if conv.dropout else "0",
-        ]
-        convs.append(f"-DZOOJAX_CONV{i}={','.join(sizes)}")
-    sizes = {
-        "SIZE": _size("image side", arch.size, _MAX_SIDE),
-        "CHANNELS": _size("channels", arch.channels, _MAX_CHANNELS),
-        "HIDDEN": _size("hidden width", arch.hidden, _MAX_UNITS),
-        "CLASSES": _size("classes", arch.classes, _MAX_UNITS),
-    }
-    for conv in arch.convs:
-        side = (side - conv.kernel + 1) // conv.pool
-        if side < 1:
-            raise _Unavailable(f"the convolutions leave nothing of {arch.size} pixels")
-    return [*(f"-DZOOJAX_{name}={size}" for name, size in sizes.items()), *convs]
-
-
-def _size(what: str, value: object, limit: int) -> str:
-    # Exactly int: other types could format as more than digits.
-    if type(value) is not int or not 1 <= value <= limit:
-        raise _Unavailable(f"it supports 1 to {limit} {what}, not {printable(repr(value), 100)}")
-    return str(value)
-
-
 def _library_name(macros: Sequence[str]) -> str:
     """Returns a name with a hash of everything the library depends on, including the CPU."""
     version = subprocess.run([_compiler(), "--version"], capture_output=True, check=False).stdout
@@ -156,7 +122,7 @@ def _load_or_compile(name: str, macros: Sequence[str]) -> ctypes.CDLL:
 
     Args:
         name: Name of the library.
-        macros: Compiler options of the architecture.
+        macros: Compiler options of the chain.
 
     Raises:
         _Unavailable: If it cannot be compiled or loaded.
@@ -218,7 +184,7 @@ def _compile(folder: Path | None, name: str, macros: Sequence[str]) -> ctypes.CD
     Args:
         folder: The cache folder; None to store nothing.
         name: Name of the library.
-        macros: Compiler options of the architecture.
+        macros: Compiler options of the chain.
 
     Raises:
         _Unavailable: If it cannot be compiled.
@@ -227,7 +193,7 @@ def _compile(folder: Path | None, name: str, macros: Sequence[str]) -> ctypes.CD
     with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch:
         output = Path(scratch) / f"{name}.so"
         include = ["-isystem", jax.ffi.include_dir()]
-        command = [_compiler(), *_FLAGS, *include, *macros, str(_SOURCES / "cnn.cc")]
+        command = [_compiler(), *_FLAGS, *include, *macros, str(_SOURCES / "kernel.cc")]
         result = subprocess.run(
             [*command, "-o", str(output)], capture_output=True, text=True, errors="replace"
         )

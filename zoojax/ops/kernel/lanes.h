@@ -1,5 +1,5 @@
-// Vectors with one value per member (lane), and the elementwise functions that a network needs.
-// No operation mixes lanes: the result of a member is bit-identical whatever the other members.
+// Vectors of values (lanes), and the elementwise functions that a network needs. A lane is a member
+// or, where members run one after the other, a sample. No operation here mixes lanes.
 #pragma once
 
 #include <cstdint>
@@ -101,7 +101,9 @@ struct Noise {
 
   Noise of(uint32_t layer) const { return {key0, key1, block + layer}; }
 
-  void words(uint32_t counter, U& x0, U& x1) const {
+  // The counter is one number, or one per lane.
+  template <class Counter>
+  void words(Counter counter, U& x0, U& x1) const {
     constexpr int rotations[8] = {13, 15, 26, 6, 17, 29, 16, 24};
     const U keys[3] = {key0, key1, key0 ^ key1 ^ 0x1BD11BDAu};
     x0 = keys[0] + counter;
@@ -124,43 +126,3 @@ inline F centred_uniform(U word) {
   return __builtin_convertvector(word >> 9, F) * 0x1p-22f - (1.f - 0x1p-23f);
 }
 inline F normal(U word) { return 1.41421354f * erf_inv(centred_uniform(word)); }
-
-// In the order of ACTIVATIONS in cnn.py.
-enum Activation { kTanh, kSigmoid, kRelu, kGelu, kSilu, kLeakyRelu, kActivations };
-
-// The value and, if requested, the derivative.
-template <bool Slope>
-inline F activate(int activation, F x, F& slope) {
-  switch (activation) {
-    case kTanh: {
-      // 1 - tanh^2 would round the slope of a saturated unit to zero.
-      const F e = exp(-2.f * absolute(x)), r = 1.f / (1.f + e), y = (1.f - e) * r;
-      if (Slope) slope = 4.f * e * r * r;
-      return x < 0.f ? -y : y;
-    }
-    case kSigmoid: {
-      const F y = sigmoid(x);
-      if (Slope) slope = y * (1.f - y);
-      return y;
-    }
-    case kRelu: {
-      if (Slope) slope = x > 0.f ? splat(1.f) : splat(0.f);
-      return x < 0.f ? splat(0.f) : x;  // preserves NaNs
-    }
-    case kGelu: {
-      const F gauss = exp(-0.5f * x * x);
-      const F share = 0.5f + 0.5f * erf(x * 0.707106781f, gauss);
-      if (Slope) slope = share + x * 0.398942280f * gauss;
-      return x * share;
-    }
-    case kSilu: {
-      const F s = sigmoid(x);
-      if (Slope) slope = s * (1.f + x * (1.f - s));
-      return x * s;
-    }
-    default: {
-      if (Slope) slope = x >= 0.f ? splat(1.f) : splat(0.01f);
-      return x < 0.f ? 0.01f * x : x;
-    }
-  }
-}

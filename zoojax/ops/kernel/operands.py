@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from zoojax.errors import ZoojaxError
-from zoojax.ops.kernel.spec import NetworkSizes
+from zoojax.ops.kernel.spec import Conv, KernelSpec
 from zoojax.ops.noise import Noise
 from zoojax.text import printable
 
@@ -50,18 +50,18 @@ def int_array(name: str, value: Any, shape: tuple[int, ...]) -> Array:
     return array.astype(jnp.int32)
 
 
-def image_array(arch: NetworkSizes, value: Any) -> Array:
-    """Converts the input images of an architecture to a float32 array.
+def image_array(spec: KernelSpec, value: Any) -> Array:
+    """Converts the input images of a chain to a float32 array.
 
     Args:
-        arch: The architecture.
+        spec: The chain of operations.
         value: Images, [n, H, W, C] float32.
 
     Raises:
         ZoojaxError: If the shape or the type differs.
     """
     count = jnp.shape(value)[:1] or (0,)
-    return float_array("images", value, (*count, *arch.image_shape))
+    return float_array("images", value, (*count, *spec.input_shape))
 
 
 def noise_arrays(value: Noise | None) -> Noise:
@@ -83,46 +83,50 @@ def noise_arrays(value: Noise | None) -> Noise:
     return Noise(key, counter)
 
 
-def parameter_leaves(arch: NetworkSizes, params: dict) -> Leaves:
+def parameter_leaves(spec: KernelSpec, params: dict) -> Leaves:
     """Returns kernel and bias of each layer, in the order of the layers.
 
     Args:
-        arch: The architecture.
+        spec: The chain of operations.
         params: Parameters of one member.
 
     Raises:
         ZoojaxError: If one is missing, or has a different shape or type.
     """
-    shapes = arch.parameter_shapes()
+    shapes = spec.parameter_shapes()
     return tuple(
         _leaf("parameter", params, layer, name, shapes[layer][name])
-        for layer in arch.layers
+        for layer in spec.layers
         for name in ("kernel", "bias")
     )
 
 
-def variance_leaves(arch: NetworkSizes, variances: dict) -> Leaves:
+def variance_leaves(spec: KernelSpec, variances: dict) -> Leaves:
     """Returns the variances of all kernels, then those of the convolutions' biases.
 
     Args:
-        arch: The architecture.
+        spec: The chain of operations.
         variances: Variances of one member. Those of biases may be missing; they are zero then.
 
     Raises:
         ZoojaxError: If one is missing, or has a different shape or type.
     """
-    shapes = arch.parameter_shapes()
+    shapes = spec.parameter_shapes()
     kernels = [
         _leaf("variance", variances, layer, "kernel", shapes[layer]["kernel"])
-        for layer in arch.layers
+        for layer in spec.layers
     ]
     biases = [
         _leaf("variance", variances, layer, "bias", shapes[layer]["bias"])
         if "bias" in variances[layer]
         else jnp.zeros(shapes[layer]["bias"], jnp.float32)
-        for layer in arch.layers[: len(arch.convs)]
+        for layer in _convolutions(spec)
     ]
     return (*kernels, *biases)
+
+
+def _convolutions(spec: KernelSpec) -> tuple[str, ...]:
+    return tuple(op.layer for op in spec.weighted if isinstance(op, Conv))
 
 
 def _leaf(what: str, tree: dict, layer: str, name: str, shape: tuple[int, ...]) -> Array:

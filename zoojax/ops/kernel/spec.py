@@ -5,9 +5,7 @@ and names of layers only to find their parameters.
 """
 
 import functools
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from zoojax.errors import ZoojaxError
 
@@ -232,39 +230,3 @@ def _output_shape(operation: Operation, shape: Shape) -> Shape:
     if min(sides) < 1:
         raise ZoojaxError(f"{name} leaves nothing of {height} x {width} pixels")
     return (*sides, operation.features if conv else channels)
-
-
-class ConvSizes(Protocol):
-    """Sizes of one convolution."""
-
-    @property
-    def features(self) -> int: ...
-    @property
-    def kernel(self) -> int: ...
-    @property
-    def pool(self) -> int: ...
-    @property
-    def dropout(self) -> bool: ...
-
-
-class NetworkSizes(Protocol):
-    """Sizes of a CNN: convolutions, one hidden layer, logits.
-
-    Instances are hashable: the kernel is compiled once per value.
-    """
-
-    @property
-    def size(self) -> int: ...
-    @property
-    def channels(self) -> int: ...
-    @property
-    def hidden(self) -> int: ...
-    @property
-    def classes(self) -> int: ...
-    @property
-    def convs(self) -> Sequence[ConvSizes]: ...
-    @property
-    def layers(self) -> Sequence[str]: ...
-    @property
-    def image_shape(self) -> tuple[int, int, int]: ...
-    def parameter_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]: ...

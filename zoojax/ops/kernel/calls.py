@@ -1,0 +1,335 @@
+"""The kernel's operations as functions of ONE member, with vmap and grad rules."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from zoojax.errors import ZoojaxError
+from zoojax.ops.kernel.build import register_targets
+from zoojax.ops.kernel.lowering import ACTIVATIONS, LOSSES
+from zoojax.ops.kernel.operands import (
+    Leaves,
+    float_array,
+    image_array,
+    int_array,
+    noise_arrays,
+    parameter_leaves,
+    variance_leaves,
+)
+from zoojax.ops.kernel.spec import KernelSpec
+from zoojax.ops.noise import Noise
+from zoojax.runtime import host
+from zoojax.text import printable
+
+
+def loss(
+    spec: KernelSpec,
+    activation: str,
+    params: dict,
+    variances: dict | None,
+    images: Array,
+    targets: Array,
+    index: Array,
+    weights: Array,
+    noise: Noise | None,
+    dropout_rate: Array | None,
+    kind: str = "cross_entropy",
+) -> tuple[Array, Array]:
+    """Computes the mean loss and the correct predictions of a member on a batch.
+
+    The function is differentiable once with respect to params and variances; the gradients are
+    computed together with the loss. If an element of `index` or a label is out of range, XLA
+    raises an error when the program runs.
+
+    Args:
+        spec: The chain of operations.
+        activation: The member's own activation, a name of ACTIVATIONS.
+        params: Parameters of the member.
+        variances: Variances of all kernels (and of the convolutions' biases, if they are
+            variational) with variational dropout; None without.
+        images: All images of the set, [n, H, W, C] float32.
+        targets: Their labels, [n] int32, or with "squared_error" their outputs,
+            [n, outputs] float32.
+        index: Positions of the batch in the set, [B] int32.
+        weights: Weight of each sample, [B] float32; 0 for padding, otherwise 1.
+        noise: Noise source of this step; required with variances or a dropout rate.
+        dropout_rate: Scalar float32; None without dropout.
+        kind: "cross_entropy", or "squared_error" for the mean over outputs of the squared
+            difference to the targets.
+
+    Returns:
+        (loss, weighted number of correct predictions), scalars. The number is zero with
+        "squared_error".
+
+    Raises:
+        ZoojaxError: If an argument is missing, or has the wrong shape or type.
+    """
+    if kind not in LOSSES[:2]:
+        raise ZoojaxError(f"no loss named '{printable(kind)}'; there are: {', '.join(LOSSES[:2])}")
+    operation = _loss(
+        spec,
+        LOSSES.index(kind),
+        _activation_id(activation),
+        dropout_rate is not None,
+        variances is not None,
+    )
+    leaves = _leaves(spec, params, variances)
+    images = image_array(spec, images)
+    count, size = images.shape[:1], _batch_shape(images, index)
+    if kind == "cross_entropy":
+        targets = int_array("labels", targets, count)
+    else:
+        targets = float_array("targets", targets, (*count, spec.outputs))
+    return operation(
+        leaves,
+        images,
+        targets,
+        int_array("index", index, size),
+        float_array("weights", weights, size),
+        *_noise_arrays(noise, dropout_rate),
+    )
+
+
+def outputs(
+    spec: KernelSpec,
+    activation: str,
+    params: dict,
+    variances: dict | None,
+    images: Array,
+    index: Array,
+    noise: Noise | None = None,
+    dropout_rate: Array | None = None,
+) -> Array:
+    """Computes the outputs (logits) of a member on a batch, for a loss outside the kernel.
+
+    The function is differentiable once with respect to params and variances. The gradient
+    computes the forward pass again.
+
+    Args:
+        spec: The chain of operations.
+        activation: The member's own activation, a name of ACTIVATIONS.
+        params: Parameters of the member.
+        variances: As for `loss`; None in evaluation.
+        images: All images of the set, [n, H, W, C] float32.
+        index: Positions of the batch in the set, [B] int32.
+        noise: As for `loss`.
+        dropout_rate: Scalar float32; None without dropout.
+
+    Returns:
+        The outputs, [B, outputs].
+
+    Raises:
+        ZoojaxError: If an argument is missing, or has the wrong shape or type.
+    """
+    operation = _outputs(
+        spec, _activation_id(activation), dropout_rate is not None, variances is not None
+    )
+    images = image_array(spec, images)
+    return operation(
+        _leaves(spec, params, variances),
+        images,
+        int_array("index", index, _batch_shape(images, index)),
+        *_noise_arrays(noise, dropout_rate),
+    )
+
+
+def evaluate(
+    spec: KernelSpec, activation: str, params: dict, images: Array, labels: Array
+) -> tuple[Array, Array, Array]:
+    """Evaluates a member on a set of images.
+
+    If a label is out of range, XLA raises an error when the program runs.
+
+    Args:
+        spec: The chain of operations.
+        activation: The member's own activation, a name of ACTIVATIONS.
+        params: Parameters of the member.
+        images: [n, H, W, C] float32.
+        labels: [n] int32.
+
+    Returns:
+        (summed cross entropy, number of correct predictions, predictions [n] int32).
+
+    Raises:
+        ZoojaxError: If an argument is missing, or has the wrong shape or type.
+    """
+    images = image_array(spec, images)
+    return _evaluate(spec, _activation_id(activation))(
+        parameter_leaves(spec, params),
+        images,
+        int_array("labels", labels, images.shape[:1]),
+    )
+
+
+def _activation_id(activation: str) -> int:
+    if activation not in ACTIVATIONS:
+        listed = ", ".join(ACTIVATIONS)
+        raise ZoojaxError(f"no activation named '{printable(activation)}'; there are: {listed}")
+    return ACTIVATIONS.index(activation)
+
+
+def _threads() -> np.int32:
+    """Threads that one call may use: all cores, or one if each core is a device."""
+    return np.int32(1 if jax.local_device_count("cpu") > 1 else host.cpu_count())
+
+
+def _leaves(spec: KernelSpec, params: dict, variances: dict | None) -> Leaves:
+    leaves = parameter_leaves(spec, params)
+    return leaves if variances is None else leaves + variance_leaves(spec, variances)
+
+
+def _batch_shape(images: Array, index: Any) -> tuple[int, ...]:
+    size = jnp.shape(index)[:1]
+    if 0 in (images.shape[0], *size):
+        raise ZoojaxError("there are no images to compute a loss of")
+    return size
+
+
+def _noise_arrays(noise: Noise | None, dropout_rate: Any) -> tuple[Array, Array, Array]:
+    noise = noise_arrays(noise)
+    rate = jnp.float32(0) if dropout_rate is None else dropout_rate
+    return noise.key, noise.counter, float_array("dropout rate", rate, ())
+
+
+@functools.cache
+def _loss(
+    spec: KernelSpec, kind: int, activation: int, dropout: bool, variational: bool
+) -> Callable:
+    batched = _training(spec, kind, activation, dropout, variational)
+
+    @jax.custom_vjp
+    def function(*arguments):
+        return batched(*arguments)[:2]
+
+    def forward(*arguments):
+        value, correct, gradients = batched(*arguments)
+        return (value, correct), gradients
+
+    def backward(gradients: Leaves, cotangents: tuple[Array, Array]):
+        return (tuple(cotangents[0] * g for g in gradients), *(None,) * 7)
+
+    function.defvjp(forward, backward)
+    return function
+
+
+@functools.cache
+def _outputs(spec: KernelSpec, activation: int, dropout: bool, variational: bool) -> Callable:
+    def call(leaves: Leaves, images, index, key, counter, rate):
+        result = jax.ShapeDtypeStruct((*index.shape, spec.outputs), jnp.float32)
+        ffi = _ffi_call(spec, "outputs", result)
+        return ffi(
+            *(images, index, key, counter, rate, *leaves),
+            activation=np.int32(activation),
+            dropout=dropout,
+            variational=variational,
+            threads=_threads(),
+        )
+
+    batched = _batch_over_members(call, shared=(1,))
+    training = _training(spec, LOSSES.index("cotangent"), activation, dropout, variational)
+
+    @jax.custom_vjp
+    def function(*arguments):
+        return batched(*arguments)
+
+    def forward(*arguments):
+        return batched(*arguments), arguments
+
+    def backward(arguments: tuple, cotangent: Array):
+        leaves, images, index, *noise = arguments
+        weights = jnp.ones(index.shape, jnp.float32)
+        gradients = training(leaves, images, cotangent, index, weights, *noise)[2]
+        return (gradients, *(None,) * 5)
+
+    function.defvjp(forward, backward)
+    return function
+
+
+def _training(
+    spec: KernelSpec, kind: int, activation: int, dropout: bool, variational: bool
+) -> Callable:
+    """Creates the function of one member that returns (loss, correct predictions, gradients)."""
+
+    def call(leaves: Leaves, images, targets, index, weights, key, counter, rate):
+        scalars = [jax.ShapeDtypeStruct(index.shape[:1], jnp.float32)] * 2
+        results = [*scalars, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)]
+        value, correct, *gradients = _ffi_call(spec, "train", results)(
+            *(images, targets, index, weights, key, counter, rate, *leaves),
+            loss=np.int32(kind),
+            activation=np.int32(activation),
+            dropout=dropout,
+            variational=variational,
+            threads=_threads(),
+        )
+        return value, correct, tuple(gradients)
+
+    # Cotangents differ between members.
+    shared = (1,) if LOSSES[kind] == "cotangent" else (1, 2)
+    return _batch_over_members(call, shared)
+
+
+def _ffi_call(spec: KernelSpec, target: str, results: Any) -> Callable:
+    return jax.ffi.ffi_call(f"{register_targets(spec)}_{target}", results, vmap_method="sequential")
+
+
+@functools.cache
+def _evaluate(spec: KernelSpec, activation: int) -> Callable:
+    def call(leaves: Leaves, images, labels):
+        members, count = leaves[0].shape[0], images.shape[0]
+        results = [
+            *[jax.ShapeDtypeStruct((members,), jnp.float32)] * 2,
+            jax.ShapeDtypeStruct((members, count), jnp.int32),
+        ]
+        ffi = _ffi_call(spec, "evaluate", results)
+        return tuple(
+            ffi(images, labels, *leaves, activation=np.int32(activation), threads=_threads())
+        )
+
+    return _batch_over_members(call, shared=(1, 2))
+
+
+def _batch_over_members(call: Callable, shared: tuple[int, ...]) -> Callable:
+    """Converts a function of stacked members to a function of one member.
+
+    `jax.vmap` of the result calls the original function once for all members.
+
+    Args:
+        call: A function whose arguments have a leading member axis, except those at `shared`.
+        shared: Positions of the arguments that all members share.
+    """
+
+    def add_axis(arguments: tuple) -> tuple:
+        return tuple(
+            a if i in shared else jax.tree.map(lambda x: x[None], a)
+            for i, a in enumerate(arguments)
+        )
+
+    def single(*arguments):
+        return jax.tree.map(lambda x: x[0], call(*add_axis(arguments)))
+
+    function = jax.custom_batching.custom_vmap(single)
+
+    @function.def_vmap
+    def rule(size: int, batched: list, *arguments: Any):
+        if any(batched[i] for i in shared):
+            axes = jax.tree.map(lambda b: 0 if b else None, tuple(batched))
+            result = jax.vmap(single, in_axes=axes)(*arguments)
+        else:
+
+            def stacked(x: Array, is_stacked: bool) -> Array:
+                return x if is_stacked else jnp.broadcast_to(x[None], (size, *x.shape))
+
+            result = call(
+                *(
+                    a if i in shared else jax.tree.map(stacked, a, b)
+                    for i, (a, b) in enumerate(zip(arguments, batched, strict=True))
+                )
+            )
+        return result, jax.tree.map(lambda _: True, result)
+
+    return function
