@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.support.torch_models import made_up_batch, made_up_params, nchw
+from zoojax import keys
 from zoojax.architectures import permutations, registry
 from zoojax.architectures.base import logits as member_logits
 from zoojax.architectures.base import variable_shapes
@@ -23,7 +24,11 @@ from zoojax.ops import kernel
 from zoojax.runtime import population
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
-from zoojax.sparsifiers.variational_dropout import VariationalDropout
+from zoojax.sparsifiers.variational_dropout import (
+    VariationalDropout,
+    init_log_sigma2,
+    variances,
+)
 from zoojax.training import engine, loop, programs
 from zoojax.training.programs import ProgramSpec, Splits
 
@@ -122,24 +127,31 @@ def test_permutation_of_hidden_units_preserves_the_logits(name):
 
 
 @by_family
-def test_kernel_matches_xla(name):
+@pytest.mark.parametrize("sampled", [False, True])
+def test_kernel_matches_xla(name, sampled):
+    """Loss and gradients, also with sampled pre-activations and dropout from the same noise."""
     arch = family(name)
     if arch.kernel is None or kernel.unavailable_reason(arch.kernel):
         pytest.skip("the kernel does not support this network here")
     params, batch = made_up_params(arch), made_up_batch(arch, 7)
+    log_sigma2 = jax.tree.map(lambda x: x + 6, init_log_sigma2(params, "released"))
+    noise = keys.step_noise(keys.stream_key(3, "noise"), 5, arch.noise_slots)
 
     def losses(engine_name: str):
         member_loss = engine.loss(arch, "tanh", engine_name)
 
         def loss(params):
-            return member_loss(params, None, {}, batch, None, None)[0]
+            if not sampled:
+                return member_loss(params, None, {}, batch, None, None)[0]
+            variance = variances(params, log_sigma2)
+            return member_loss(params, variance, {}, batch, noise, jnp.float32(0.2))[0]
 
         return jax.jit(jax.value_and_grad(loss))(params)
 
     for actual, expected in zip(
         *(jax.tree.leaves(losses(each)) for each in ("kernel", "xla")), strict=True
     ):
-        tolerance = 1e-5 * max(1, np.abs(expected).max())
+        tolerance = (1e-4 if sampled else 1e-5) * max(1, np.abs(expected).max())
         np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
 
 
