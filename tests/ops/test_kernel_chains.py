@@ -157,8 +157,8 @@ def test_random_chains(seed, tmp_path_factory, monkeypatch):
 def test_evaluation_and_outputs_without_noise(spec):
     params = jax.tree.map(lambda x: x[:3], chains.random_parameters(spec, MEMBERS)[0])
     # More images than lanes, so that the last samples of the head are padding.
-    images = chains.random_images(spec, 37)
-    labels = np.random.default_rng(0).integers(0, spec.outputs, 37).astype(np.int32)
+    images = jnp.asarray(chains.random_images(spec, 37))
+    labels = jnp.asarray(np.random.default_rng(0).integers(0, spec.outputs, 37), jnp.int32)
 
     def member(params):
         index = jnp.arange(37, dtype=jnp.int32)
@@ -171,7 +171,7 @@ def test_evaluation_and_outputs_without_noise(spec):
     np.testing.assert_array_equal(predictions, jnp.argmax(actual, -1))
     losses = optax.softmax_cross_entropy_with_integer_labels(actual, labels[None].repeat(3, 0))
     np.testing.assert_allclose(loss, losses.sum(-1), rtol=1e-5)
-    np.testing.assert_array_equal(correct, (np.asarray(predictions) == labels).sum(-1))
+    np.testing.assert_array_equal(correct, (np.asarray(predictions) == np.asarray(labels)).sum(-1))
 
 
 @pytest.mark.parametrize("spec", [HEAD, PERCEPTRON], ids=["head", "mlp"])

@@ -63,7 +63,7 @@ def outputs(
             default = DEFAULT_PARAMETERS.get(name, 0.0)
             parameter = default if operation.name is None else operation.parameter
             x = ACTIVATIONS[name](x, parameter)
-        elif isinstance(operation, Dropout) and rate is not None:
+        elif isinstance(operation, Dropout) and noise is not None and rate is not None:
             keep = ops.uniform(noise.at(operation.slot), x.shape) < 1.0 - rate
             x = jnp.where(keep, x / (1.0 - rate), 0.0)
     return x
@@ -82,7 +82,7 @@ def _linear(operation: Conv | Dense, x: Array, kernel: Array) -> Array:
 def _weighted(operation, after, params, variances, x, noise):
     layer = params[operation.layer]
     mean = add_bias(_linear(operation, x, layer["kernel"]), layer["bias"])
-    if variances is None:
+    if variances is None or noise is None:
         return mean
     of = variances[operation.layer]
     variance = _linear(operation, jnp.square(x), of["kernel"])
@@ -113,7 +113,8 @@ def _pool(operation: Pool, x: Array) -> Array:
 def random_chain(seed: int) -> KernelSpec:
     """Draws a chain of one to eight layers, with sizes that fit no vector."""
     rng = np.random.default_rng(seed)
-    shape = (*(int(n) for n in rng.integers(7, 15, 2)), int(rng.integers(1, 4)))
+    height, width, channels = (int(rng.integers(*limits)) for limits in ((7, 15), (7, 15), (1, 4)))
+    shape = (height, width, channels)
     draw = _Draw(rng, shape)
     depth = int(rng.integers(1, 9))
     convs = int(rng.integers(0, depth))
@@ -123,7 +124,7 @@ def random_chain(seed: int) -> KernelSpec:
     # Some chains have so many weights that members run one after the other.
     wide = rng.random() < 0.4
     for i in range(depth - convs):
-        draw.dense(int(rng.integers(40, 90) if wide else rng.integers(1, 18)), i > 0)
+        draw.dense(int(rng.integers(40, 90) if wide else rng.integers(2, 18)), i > 0)
     return KernelSpec(shape, tuple(draw.operations))
 
 
@@ -135,19 +136,21 @@ class _Draw:
         self.operations: list[Operation] = []
 
     def _sides(self) -> tuple[int, int]:
-        return KernelSpec(self.shape, tuple(self.operations)).shapes[-1][:2]
+        height, width, *_ = KernelSpec(self.shape, tuple(self.operations)).shapes[-1]
+        return height, width
 
     def _pair(self, low: int, high: int) -> tuple[int, int]:
-        return tuple(int(n) for n in self.rng.integers(low, high + 1, 2))
+        return int(self.rng.integers(low, high + 1)), int(self.rng.integers(low, high + 1))
 
     def conv(self) -> None:
         if min(self._sides()) < 2:
             return
-        kernel = tuple(min(a, b) for a, b in zip(self._pair(1, 4), self._sides(), strict=True))
+        (height, width), (rows, columns) = self._sides(), self._pair(1, 4)
+        kernel = (min(rows, height), min(columns, width))
         stride, padding = self._pair(1, 2), (self._pair(0, 2), self._pair(0, 2))
         if self.rng.random() < 0.4:
-            kernel, stride, padding = (kernel[0], kernel[0]), (1, 1), NO_PADDING
-            kernel = (min(*kernel, *self._sides()),) * 2
+            side = min(rows, height, width)
+            kernel, stride, padding = (side, side), (1, 1), NO_PADDING
         features = int(self.rng.integers(1, 18))
         layer = f"conv{self.layers}"
         self.operations.append(Conv(layer, features, kernel, stride, padding, self.layers))
@@ -164,8 +167,8 @@ class _Draw:
             self.operations.append(Pool("max", (2, 2), (2, 2)))
         elif self.rng.random() < 0.5:
             window = self._pair(1, 3)
-            padding = tuple((int(self.rng.integers(0, n)), n // 2) for n in window)
-            self.operations.append(Pool("max", window, self._pair(1, 3), padding))
+            rows, columns = ((int(self.rng.integers(0, n)), n // 2) for n in window)
+            self.operations.append(Pool("max", window, self._pair(1, 3), (rows, columns)))
         else:
             self.operations.append(Pool("average", self._pair(1, 3), self._pair(1, 2)))
 

@@ -156,7 +156,7 @@ def _append(
         padding = (*operation.padding[0], *operation.padding[1])
         stages.append(Stage(kind, 0, operation.window, operation.stride, padding))
     elif isinstance(operation, GlobalAveragePool):
-        stages.append(Stage(_AVERAGE_POOL, 0, shape[:2], (1, 1)))
+        stages.append(Stage(_AVERAGE_POOL, 0, (shape[0], shape[1]), (1, 1)))
     elif isinstance(operation, Activation):
         if operation.name == "identity":
             return
