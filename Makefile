@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # Trains a small zoo on real digits, creates both sparse twins, and analyzes all three. Downloads no
 # data.
 demo: $(VENV)/.installed
-	$(BIN)/zoojax reproduce digits-s-seed --members 24 --ratios 0.5 0.6 0.7 0.8 0.9 --out runs/demo
+	$(BIN)/zoojax reproduce digits-s-seed --members 24 --ratios 0.5 0.6 0.7 0.75 0.8 0.85 0.9 --out runs/demo
 
 test: lint
 	$(BIN)/python -m pytest -n 2

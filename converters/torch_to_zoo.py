@@ -24,8 +24,9 @@ from zoojax.datasets.specs import DataSpec, ImageSet
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import atomic_rmtree
 from zoojax.runtime import distributed
+from zoojax.storage.parent import parent_of
 from zoojax.storage.writer import ZooWriter, create_or_resume
-from zoojax.storage.zoo import Zoo, parent_of
+from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
 
 REJECTS = rejects.NAME

@@ -7,7 +7,6 @@ Each is resumed if its training was interrupted, and opened if it is complete.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +16,7 @@ from zoojax import Zoo, ZoojaxError, figures, train_zoo
 from zoojax.analysis import Analysis, layer_sparsity, paper_results
 from zoojax.api.twins import sparsify
 from zoojax.filesystem.atomic import atomic_write, make_folder
-from zoojax.presets import difference, preset, recorded, twin_difference
+from zoojax.presets import difference, preset, twin_difference
 from zoojax.runtime.startup import configure_jax
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.magnitude import MagnitudePruning
@@ -94,19 +93,11 @@ def dense_zoo(options: argparse.Namespace, name: str) -> Zoo:
     Raises:
         ZoojaxError: the preset or the image set is unknown, or the folder has another zoo.
     """
-    chosen = preset(name)
-    made = replace(
-        chosen,
-        grid=replace(chosen.grid, seeds=options.members),
-        epochs=chosen.epochs if options.epochs is None else options.epochs,
-    )
-    zoo_name, zoo_preset = recorded(name, made)
     return train_zoo(
-        *(options.out / name / "dense", zoo_name, made.grid, made.architecture, made.data),
-        epochs=made.epochs,
-        batch_size=made.batch_size,
-        data_order=made.data_order,
-        preset=zoo_preset,
+        name,
+        options.out / name / "dense",
+        members=options.members,
+        epochs=options.epochs,
         data_dir=options.data_dir,
         report=_progress(f"{name}: dense training"),
     )
@@ -245,7 +236,7 @@ def save_table(table: pl.DataFrame, options: argparse.Namespace, name: str) -> N
     path = options.out / f"{name}.csv"
     atomic_write(path, table.write_csv)
     shown = table.select(
-        pl.exclude("mean", "std", "paper_mean", "paper_std"),
+        pl.exclude("mean", "std", "low", "high", "paper_mean", "paper_std"),
         *(_percent(table, prefix) for prefix in ("", "paper_") if f"{prefix}mean" in table.columns),
     )
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, tbl_hide_dataframe_shape=True):
@@ -259,6 +250,12 @@ def _percent(table: pl.DataFrame, prefix: str) -> pl.Series:
         "" if mean is None else f"{100 * mean:.1f}" + ("" if std is None else f" ({100 * std:.1f})")
         for mean, std in pairs
     ]
+    if not prefix and "low" in table.columns:
+        ends = table.select("low", "high").iter_rows()
+        cells = [
+            cell and f"{cell} [{100 * low:.1f}, {100 * high:.1f}]"
+            for cell, (low, high) in zip(cells, ends, strict=True)
+        ]
     return pl.Series("paper (%)" if prefix else "zoojax (%)", cells, pl.String)
 
 
@@ -281,6 +278,7 @@ def save_figure(analysis: Analysis, figure: str, options: argparse.Namespace, na
     if drawn is None:
         raise ZoojaxError(f"{name}: there is nothing to draw; train for more epochs")
     make_folder(options.out)
-    path = figures.save(drawn, options.out, name)
+    caption = figures.FIGURES[figure].caption(analysis)
+    path = figures.save(drawn, options.out, name, caption)
     print(path)
     return path

@@ -23,7 +23,7 @@ import polars as pl
 from zoojax.experiments import common
 from zoojax.hyper_representation import settings
 from zoojax.hyper_representation.evaluation import EMBEDDING, evaluate
-from zoojax.hyper_representation.trainer import train_representation
+from zoojax.hyper_representation.trainer import train_autoencoder
 
 
 def reproduce(options: argparse.Namespace, name: str) -> pl.DataFrame:
@@ -34,7 +34,7 @@ def reproduce(options: argparse.Namespace, name: str) -> pl.DataFrame:
     if options.representation_epochs is not None:
         chosen = replace(chosen, epochs=options.representation_epochs)
     folder = options.out / name / f"representation-{options.settings}"
-    representation = train_representation(folder, vd, chosen)
+    representation = train_autoencoder(folder, vd, chosen)
     summary = evaluate(representation, vd, images=None).tables["summary"]
     return summary.filter(features=EMBEDDING).drop("features")
 

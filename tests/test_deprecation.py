@@ -12,7 +12,7 @@ from tests.support import ROOT, zoo_fixtures
 from zoojax import analysis
 from zoojax.deprecation import RenamedAttribute, current_name
 
-RENAMED = [(module, old) for module in (zoojax, analysis) for old in module._RENAMED]
+RENAMED = [(module, old) for module in (analysis,) for old in module._RENAMED]
 ZOO_ATTRIBUTES = {
     "roster": "members_table",
     "all_metrics": "metrics_history",
@@ -33,11 +33,22 @@ def test_renamed_function(module, old):
     assert new in module.__all__ and old not in module.__all__ and old not in dir(module)
 
 
-def test_import_of_a_renamed_function():
-    with pytest.warns(DeprecationWarning, match=r"use zoojax\.train_zoo") as warned:
-        from zoojax import make_dense  # pyright: ignore[reportAttributeAccessIssue]
-    assert {w.filename for w in warned} == {__file__}
-    assert make_dense is zoojax.train_zoo
+def test_functions_of_version_0_1(tmp_path_factory, tmp_path):
+    spec, grid = zoo_fixtures.spec(tmp_path_factory), zoo_fixtures.GRID
+    options = {"epochs": 0, "chunk": zoo_fixtures.CHUNK, "quiet": True}
+    with pytest.warns(DeprecationWarning, match=r"use zoojax\.train_zoo$") as warned:
+        zoo = zoojax.make_dense(tmp_path / "zoo", "tiny", grid, "small", spec, **options)
+    assert warned[0].filename == __file__
+    assert zoo.fingerprint == zoo_fixtures.train(tmp_path_factory, zoo.path, epochs=0).fingerprint
+    with pytest.warns(DeprecationWarning, match=r"use zoojax\.sparsify$"):
+        pruned = zoojax.make_pruned(tmp_path / "mp", zoo, [0.5], scope="layer", **options)
+    with pytest.warns(DeprecationWarning, match=r"use zoojax\.sparsify$"):
+        dropped = zoojax.make_dropped_out(tmp_path / "vd", zoo, variant="corrected", **options)
+    assert [pruned.config.sparsifier, dropped.config.sparsifier] == [
+        zoojax.MagnitudePruning((), "layer"),
+        zoojax.VariationalDropout("corrected"),
+    ]
+    assert not {"make_dense", "make_pruned", "make_dropped_out"} & set(dir(zoojax))
 
 
 @pytest.mark.parametrize("old", ZOO_ATTRIBUTES)
@@ -63,7 +74,7 @@ def test_every_renamed_attribute_is_tested():
 def test_current_names_do_not_warn(tmp_path_factory):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert current_name("zoojax", "train_zoo", zoojax._RENAMED) == "train_zoo"
+        assert current_name("zoojax.analysis", "summary", analysis._RENAMED) == "summary"
         _ = zoojax.train_zoo, analysis.analyze
         _ = zoo_fixtures.variational_dropout(tmp_path_factory).members_table
 
@@ -80,5 +91,5 @@ def test_old_names_do_not_make_the_import_heavy():
 
 def test_dir_lists_public_names():
     assert set(zoojax.__all__) <= set(dir(zoojax))
-    assert {"open_zoo", "prune_zoo", "__version__"} <= set(dir(zoojax))
+    assert {"open_zoo", "sparsify", "__version__"} <= set(dir(zoojax))
     assert "importlib" not in dir(zoojax)

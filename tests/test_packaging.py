@@ -95,7 +95,9 @@ def test_wheel_holds_one_package(wheel):
     }
     assert modules == {name for name in names if Path(name).suffix in SOURCES}
     assert "zoojax/py.typed" in names
-    assert any(name.endswith("LICENSE") for name in names)
+    assert {"zoojax/report/plotly/LICENSE", "zoojax/report/plotly/plotly-gl2d.min.js"} <= set(names)
+    licenses = [name for name in names if ".dist-info/licenses/" in name]
+    assert len(licenses) == 2
 
 
 MODULES = (

@@ -1,76 +1,103 @@
 """zoojax: populations of neural networks as single batched JAX programs.
 
->>> import zoojax
->>> zoo = zoojax.open_zoo("zoos/usps")
->>> zoo.members, zoo.metrics          # polars frames
->>> zoo.params(50)                    # stacked Flax parameters
+>>> zoo = zoojax.train_zoo(data=(images, labels), members=4, epochs=1, quiet=True)
+>>> twin = zoojax.sparsify(zoo, zoojax.MagnitudePruning(ratios=(0.5, 0.9)), epochs=1, quiet=True)
+>>> twin.metrics.columns[:2]  # polars frames
+['member', 'epoch']
+>>> twin.params(1)["fc1"]["kernel"].shape  # stacked Flax parameters
+(8, 36, 20)
+
+`train_zoo` and `sparsify` train whole populations, in memory or in a folder (`out`). `open_zoo`
+opens a zoo from a folder. `apply`, `predict` and `evaluate` run its members, `analyze` compares a
+zoo with its sparse twins, `train_representation` learns an autoencoder of its weights. `presets`
+holds the zoos of the paper, and `functional` the training of one member for loops of your own.
 """
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from zoojax.deprecation import current_name
 from zoojax.errors import ZoojaxError
 
 if TYPE_CHECKING:
+    from zoojax import functional, presets
     from zoojax.api.dense import train_zoo
-    from zoojax.api.twins import prune_zoo, sparsify, train_variational_dropout
+    from zoojax.api.inference import apply, evaluate, predict
+    from zoojax.api.twins import sparsify
     from zoojax.architectures.base import Architecture
     from zoojax.architectures.registry import register_architecture
-    from zoojax.datasets.specs import DataSpec
+    from zoojax.datasets.specs import DataSpec, ImageSet
+    from zoojax.hyper_representation.api import train_representation
+    from zoojax.hyper_representation.representation import open_representation
+    from zoojax.runtime.startup import initialize
     from zoojax.sparsifiers.base import Sparsifier
     from zoojax.sparsifiers.magnitude import MagnitudePruning
     from zoojax.sparsifiers.registry import register_sparsifier
     from zoojax.sparsifiers.variational_dropout import VariationalDropout
     from zoojax.storage.zoo import Zoo, open_zoo
     from zoojax.training.hyperparameters import Grid
+    from zoojax.workflows.analyze import analyze
 
-# Imported on first use: a command's --help should not wait for JAX.
+# Imported on first use: importing zoojax, and --help, should not wait for JAX.
 _PUBLIC = {
     "Architecture": "architectures.base",
-    "DataSpec": "datasets.loading",
+    "DataSpec": "datasets.specs",
     "Grid": "training.hyperparameters",
+    "ImageSet": "datasets.specs",
     "MagnitudePruning": "sparsifiers.magnitude",
     "Sparsifier": "sparsifiers.base",
     "VariationalDropout": "sparsifiers.variational_dropout",
     "Zoo": "storage.zoo",
+    "analyze": "workflows.analyze",
+    "apply": "api.inference",
+    "evaluate": "api.inference",
+    "initialize": "runtime.startup",
+    "open_representation": "hyper_representation.representation",
+    "open_zoo": "storage.zoo",
+    "predict": "api.inference",
     "register_architecture": "architectures.registry",
     "register_sparsifier": "sparsifiers.registry",
     "sparsify": "api.twins",
+    "train_representation": "hyper_representation.api",
     "train_zoo": "api.dense",
-    "train_variational_dropout": "api.twins",
-    "prune_zoo": "api.twins",
-    "open_zoo": "storage.zoo",
 }
-_RENAMED = {
-    "make_dense": "train_zoo",
-    "make_dropped_out": "train_variational_dropout",
-    "make_pruned": "prune_zoo",
-}
+_MODULES = ("functional", "presets")
+# Functions of version 0.1, which warn.
+_DEPRECATED = ("make_dense", "make_dropped_out", "make_pruned")
 
 __all__ = [
     "Architecture",
     "DataSpec",
     "Grid",
+    "ImageSet",
     "MagnitudePruning",
     "Sparsifier",
     "VariationalDropout",
     "Zoo",
     "ZoojaxError",
+    "analyze",
+    "apply",
+    "evaluate",
+    "functional",
+    "initialize",
+    "open_representation",
     "open_zoo",
-    "prune_zoo",
+    "predict",
+    "presets",
     "register_architecture",
     "register_sparsifier",
     "sparsify",
-    "train_variational_dropout",
+    "train_representation",
     "train_zoo",
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("zoojax")
-    name = current_name("zoojax", name, _RENAMED)
+    if name in _MODULES:
+        return importlib.import_module(f"zoojax.{name}")
+    if name in _DEPRECATED:
+        return getattr(importlib.import_module("zoojax.api.deprecated"), name)
     if name not in _PUBLIC:
         raise AttributeError(f"module 'zoojax' has no attribute '{name}'")
     return getattr(importlib.import_module(f"zoojax.{_PUBLIC[name]}"), name)

@@ -6,6 +6,13 @@ class ZoojaxError(Exception):
 
     The command line prints the message and exits with status 2. Any other exception is a bug
     in zoojax.
+
+    Example:
+        >>> try:
+        ...     zoojax.Grid(seeds=0)
+        ... except zoojax.ZoojaxError as error:
+        ...     print(error)
+        0 members requested; give at least 1
     """
 
 

@@ -3,6 +3,9 @@
 A zoo matches its preset if it differs from it only in the number of its members and their seeds:
 `recorded` decides this for a zoo to be trained, `difference` and `twin_difference` for existing
 zoos.
+
+>>> zoojax.presets.preset("usps-s-seed").grid.learning_rates
+(0.0003,)
 """
 
 import difflib
@@ -18,7 +21,10 @@ from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.storage.zoo import Zoo
+from zoojax.text import printable
 from zoojax.training.hyperparameters import Grid
+
+__all__ = ["Preset", "TwinSettings", "preset", "preset_table"]
 
 # The paper's sparsifiers. According to its text all zoos were pruned globally, but its Table 8
 # shows equal sparsity in every layer of one of them: either scope is compared with the paper.
@@ -37,6 +43,11 @@ class TwinSettings:
         sparsifier: sparsifier, without per-member options.
         learning_rate: learning rate; None keeps each member's own.
         alternative: another sparsifier that the paper may have used instead, if any.
+
+    Example:
+        >>> settings = zoojax.presets.TwinSettings(zoojax.VariationalDropout(), 3e-4)
+        >>> settings.sparsifier.label
+        'variational dropout'
     """
 
     sparsifier: Sparsifier
@@ -60,13 +71,19 @@ class Preset:
     """Settings of a zoo and of its twins.
 
     Attributes:
-        architecture: "small" or "large".
+        architecture: name of the architecture.
         data: image set.
         grid: hyperparameters and number of members.
         twins: settings of its twins, at most one per sparsifier.
         epochs: number of epochs of dense training.
         batch_size: images per step.
         data_order: "member" or "shared"; see `zoojax.train_zoo`.
+
+    Example:
+        >>> data = zoojax.DataSpec("digits")
+        >>> mine = zoojax.presets.Preset("small", data, zoojax.Grid(seeds=2), epochs=0)
+        >>> len(zoojax.train_zoo(mine, quiet=True))
+        2
     """
 
     architecture: str
@@ -78,7 +95,12 @@ class Preset:
     data_order: str = "member"
 
     def twin(self, sparsifier: str) -> TwinSettings | None:
-        """Returns the settings of the twins of a sparsifier, given by name; None without."""
+        """Returns the settings of the twins of a sparsifier, given by name; None without.
+
+        Example:
+            >>> zoojax.presets.preset("usps-s-seed").twin("magnitude_pruning").learning_rate
+            0.001
+        """
         return next((twin for twin in self.twins if twin.sparsifier.name == sparsifier), None)
 
 
@@ -166,12 +188,65 @@ def preset(name: str) -> Preset:
 
     Raises:
         ZoojaxError: there is no such preset; the message suggests the most similar name.
+
+    Example:
+        >>> zoojax.presets.preset("usps-s-seed").epochs
+        50
     """
+    if not isinstance(name, str):
+        raise ZoojaxError(f"preset is {printable(name, 80)}; give the name of a preset")
     if name in PRESETS:
         return PRESETS[name]
     near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'? " if near else ""
     raise ZoojaxError(f"no preset named '{name}'; {hint}`zoojax presets` lists them all")
+
+
+def preset_table() -> pl.DataFrame:
+    """Lists all presets with their hyperparameters.
+
+    Returns:
+        One row per preset: `preset` (its name), `members`, `learning_rates`, one column
+        `learning_rate_METHOD` per sparsifier, such as `learning_rate_vd` (null: each member's
+        own), `weight_decays`, `architecture`, `activations`, `optimizers`, `dropouts`, `data`
+        and `inits`.
+
+    Example:
+        >>> table = zoojax.presets.preset_table()
+        >>> table.filter(preset="usps-s-seed")["learning_rates"].to_list()
+        [[0.0003]]
+    """
+    sparsifiers = preset_sparsifiers()
+    rows = []
+    for name, settings in PRESETS.items():
+        grid = settings.grid
+        rates = {}
+        for sparsifier in sparsifiers:
+            twin = settings.twin(sparsifier.name)
+            rate = None if twin is None else twin.learning_rate
+            rates[f"learning_rate_{sparsifier.method}"] = rate
+        rows.append(
+            {
+                "preset": name,
+                "members": grid.combinations * grid.seeds,
+                "learning_rates": list(grid.learning_rates),
+                **rates,
+                "weight_decays": list(grid.weight_decays),
+                "architecture": settings.architecture,
+                "activations": list(grid.activations),
+                "optimizers": list(grid.optimizers),
+                "dropouts": list(grid.dropouts),
+                "data": settings.data.name,
+                "inits": list(grid.inits),
+            }
+        )
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def preset_sparsifiers() -> list[Sparsifier]:
+    """Returns the sparsifiers of the presets' twins, one per kind."""
+    used = [twin.sparsifier for settings in PRESETS.values() for twin in settings.twins]
+    return list({each.name: each for each in used}.values())
 
 
 def recorded(name: str, settings: Preset) -> tuple[str, str | None]:

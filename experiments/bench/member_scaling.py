@@ -90,7 +90,15 @@ def train(out: Path, file: Path, members: int, images: int, chunk: int | None) -
 
     with patch.object(ZooWriter, "append", timed):
         spec, grid = DataSpec(str(file), train=images, val=100), Grid(seeds=members)
-        train_zoo(out, "growth", grid, "small", spec, epochs=1 + 2 * pairs, chunk=chunk)
+        train_zoo(
+            out=out,
+            name="growth",
+            grid=grid,
+            data=spec,
+            epochs=1 + 2 * pairs,
+            chunk=chunk,
+            quiet=True,
+        )
     durations = np.diff(times)[1:]
     saved, unsaved = np.median(durations[::2]), np.median(durations[1::2])
     return {

@@ -44,8 +44,7 @@ def test_methods(result):
 def test_twins_with_equal_options_are_labeled_by_name_or_folder(family):
     def copy(path: str, name: str) -> Zoo:
         twin = open_zoo(family["mp"].path)
-        twin.path, twin.config = Path(path), replace(twin.config, name=name)
-        return twin
+        return Zoo(Path(path), replace(twin.config, name=name))
 
     for names, labels in (("ab", "ab"), ("aa", ["one", "two"])):
         twins = [copy("x/two", names[1]), copy("x/one", names[0])]
@@ -96,15 +95,15 @@ def test_files_of_each_method(result, tmp_path):
     (tmp_path / "table6_older.md").write_text("from an earlier analysis")
     analysis.write_tables(result, tmp_path)
     assert {path.stem for path in tmp_path.glob("*.md")} == {
-        *("table1_agreement", "table2_correlation"),
+        *("captions", "table1_agreement", "table2_correlation"),
         *("table5_magnitude_pruning", "table5_magnitude_pruning-2"),
         *("table6_fading", "table6_variational_dropout"),
         *("table7_layers_fade", "table7_layers_vd", "table8_layers_mp", "table8_layers_mp-2"),
     }
     second = (tmp_path / "table5_magnitude_pruning-2.md").read_text()
-    assert second.startswith("Magnitude pruning (layer pruning) by ratio")
-    assert "40% | 80%" in second and "(Table 5)" in second
-    assert "Fading by epoch (as Table 6)" in (tmp_path / "table6_fading.md").read_text()
+    assert second.startswith("Magnitude pruning (layer pruning): test accuracy")
+    assert "40% | 80%" in second
+    assert (tmp_path / "table6_fading.md").read_text().startswith("Fading: test accuracy")
     agreement = (tmp_path / "table1_agreement.tex").read_text()
     assert r"magnitude pruning (layer pruning) 80\%" in agreement
     assert (tmp_path / "agreement_dense_and_mp-2_80.parquet").exists()

@@ -1,5 +1,8 @@
 """Magnitude pruning compared with variational dropout at equal sparsity."""
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import numpy as np
 import polars as pl
 import pytest
@@ -52,6 +55,7 @@ def test_difference_and_crossover(family, tmp_path):
     assert (row["above"], row["below"]) == (0.7, 0.9)
     ends = [row["above_difference"], row["below_difference"]]
     assert ends == pytest.approx([0.01, -0.01], abs=1e-6)
+    assert (row["sparsity"], row["members"]) == (None, 48)
     with pytest.raises(ZoojaxError, match="variational dropout varies with the epoch"):
         analysis.compare_methods(zoo, vd, mp)
 
@@ -83,6 +87,35 @@ def test_crossover_is_bracketed_by_measured_ratios(monkeypatch, gains, bracket):
     monkeypatch.setattr(method_comparison, "_accuracies", lambda *zoos: measured)
     row = analysis.crossover(*[None] * 3).row(0, named=True)  # pyright: ignore[reportArgumentType]
     assert (row["above"], row["below"]) == (bracket or (None, None))
+    assert row["sparsity"] is None
+
+
+@pytest.mark.parametrize(
+    ("ratios", "sparsity"),
+    [((0.5, 0.85, 0.9), 0.86), ((0.5, 0.84, 0.9), None), ((0.84, 0.85, 0.89), 0.858)],
+)
+def test_crossover_is_a_point_only_between_close_ratios(monkeypatch, ratios, sparsity):
+    gains = np.tile([0.1, 0.02, -0.08], (5, 1))
+    gains[0, 2] = np.nan
+    measured = np.array(ratios), gains, np.zeros((5, 3))
+    monkeypatch.setattr(method_comparison, "_accuracies", lambda *zoos: measured)
+    row = analysis.crossover(*[None] * 3).row(0, named=True)  # pyright: ignore[reportArgumentType]
+    assert (row["above"], row["below"], row["members"]) == (*ratios[1:], 4)
+    assert row["sparsity"] == (sparsity and pytest.approx(sparsity))
+
+
+def test_interval_of_few_members_is_wide(monkeypatch):
+    """A bootstrap of four values would stay within their range."""
+    difference = np.array([0.01, 0.02, 0.03, 0.04])[:, None]
+    measured = np.array([0.5]), 0.5 + difference, np.full((4, 1), 0.5)
+    monkeypatch.setattr(method_comparison, "_accuracies", lambda *zoos: measured)
+    zoo = SimpleNamespace(config=SimpleNamespace(sparsifier=SimpleNamespace(method="x")))
+    other = SimpleNamespace(config=SimpleNamespace(sparsifier=SimpleNamespace(method="y")))
+    row = analysis.compare_methods(*cast(Any, (None, zoo, other))).row(0, named=True)
+    assert row["difference"] == pytest.approx(0.025)
+    # Student's t with three degrees of freedom: 3.182 standard errors.
+    assert row["high"] - row["difference"] == pytest.approx(3.182 * 0.01291 / 2, rel=1e-3)
+    assert row["low"] < 0.01 and row["high"] > 0.04
 
 
 def test_no_crossover_from_two_members(monkeypatch):

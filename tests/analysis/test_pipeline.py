@@ -33,8 +33,12 @@ def test_tables_of_a_zoo_with_both_twins(result):
         *("methods", "crossing", "agreement", "agreement_summary"),
         "change_by_hyperparameters",
     }
-    (note,) = result.notes  # The variational-dropout twin has only five epochs.
-    assert "no epoch within 3 points of 80% sparsity" in note
+    # The variational-dropout twin has only five epochs.
+    few, sparsity = result.notes
+    assert few == (
+        "18 of 18 rows of predictability have no value: too few members (fewer than 100)."
+    )
+    assert "no epoch within 3 points of 80% mean sparsity" in sparsity
     assert set(result.tables["trajectories"]["method"]) == set(KINDS)
     assert all(matrix.shape == (48, 48) for matrix in result.matrices.values())
     assert len(result.matrices) == 5
@@ -69,7 +73,7 @@ def test_single_member_has_no_correlation(tmp_path):
     zoo = synthetic_zoos.dense(tmp_path / "dense", 1)
     result = analysis.analyze(zoo, [synthetic_zoos.pruned(tmp_path / "mp", zoo, (0.5,))])
     assert result.tables["correlation"]["pearson"].null_count() == 16
-    assert any("fewer than three members are finite" in note for note in result.notes)
+    assert any("too few members (fewer than 20)" in note for note in result.notes)
 
 
 def test_empty_population(family, tmp_path):
@@ -87,7 +91,7 @@ def test_empty_population(family, tmp_path):
     assert table["members"].to_list() == [*complete["members"].to_list()[:2], 0]
     assert table.head(2).equals(complete.head(2))
     result = analysis.analyze(family["dense"], [twin])
-    assert any("rows of correlation are empty" in note for note in result.notes)
+    assert any("rows of correlation have no value" in note for note in result.notes)
 
 
 def test_missing_parent_states_are_noted(family, tmp_path):

@@ -39,6 +39,8 @@ def test_change_by_hyperparameters(family):
     assert row["change_mean"] == pytest.approx(members["change"].to_numpy().mean(), rel=1e-5)
     expected = np.corrcoef(members["dense_acc"], members["test_acc"])[0, 1]
     assert row["pearson"] == pytest.approx(expected)
+    assert row["pearson_low"] < row["pearson"] < row["pearson_high"]
+    assert row["remark"] is None
 
 
 def test_rank_consistency_of_identical_and_independent_populations(family, tmp_path):
@@ -57,10 +59,12 @@ def test_rank_consistency_of_identical_and_independent_populations(family, tmp_p
     assert table["friendly_in_both"].to_list() == [1.0] * 3
     other = analysis.rank_consistency(family["dense"], [family["mp"], family["vd"]])
     assert len(other) == 6 and (other["kendall"] < 0.9).all()
+    assert (other["kendall_low"] < other["kendall"]).all()
 
 
-def test_outcome_that_depends_on_weights_is_predicted(family, tmp_path):
+def test_outcome_that_depends_on_weights_is_predicted(family, tmp_path, monkeypatch):
     """Accuracy is a linear function of the layer statistics; sparsity is noise."""
+    monkeypatch.setattr(prunability, "MIN_PREDICTED", 48)
     statistics = layer_statistics(family["dense"].params(50))
     scaled = (statistics - statistics.mean(0)) / (statistics.std(0) + 1e-9)
     score = np.float32(0.8 + 0.01 * scaled[:, :10].sum(axis=1))
@@ -77,6 +81,8 @@ def test_outcome_that_depends_on_weights_is_predicted(family, tmp_path):
     assert r2["test_acc", "layer statistics"] > 0.8
     assert r2["test_acc", "dense accuracy"] < 0.2
     assert r2["sparsity", "layer statistics"] < 0.5
+    assert (table["kendall_low"] < table["kendall"]).all()
+    assert set(table["members"]) == {48}
 
 
 def test_layer_statistics(family):
@@ -93,6 +99,17 @@ def test_few_members_are_neither_grouped_nor_predicted(tmp_path_factory):
         zoo_fixtures.dense(tmp_path_factory),
         zoo_fixtures.variational_dropout(tmp_path_factory),
     )
-    assert analysis.outcome_predictability(zoo, twin)["r2"].null_count() == 6
+    predicted = analysis.outcome_predictability(zoo, twin)
+    assert predicted["r2"].null_count() == 6
+    assert set(predicted["remark"]) == {"too few members"}
+    consistency = analysis.rank_consistency(zoo, [twin, zoo_fixtures.pruned(tmp_path_factory)])
+    assert consistency["kendall"].null_count() == len(consistency) > 0
+    assert set(consistency["remark"]) == {"too few members"}
     assert analysis.member_prunability(zoo, twin)["group"].to_list() == [""] * 3
     assert len(zoo) < prunability.MIN_MEMBERS
+
+
+def test_prediction_needs_a_hundred_members(family):
+    predicted = analysis.outcome_predictability(family["dense"], family["mp"])
+    assert predicted["r2"].null_count() == len(predicted)
+    assert set(predicted["remark"]) == {"too few members"}

@@ -72,9 +72,20 @@ def test_correlation_of_every_ratio_and_epoch(family):
     assert row["pearson_low"] < row["pearson"] < row["pearson_high"]
 
 
-@pytest.mark.parametrize("x", [[1.0, 2.0], [1.0, 1.0, 1.0, 1.0]])
-def test_too_few_or_constant_values_have_no_correlation(x):
-    assert set(rank_correlation.coefficients(np.array(x), np.arange(len(x))).values()) == {None}
+@pytest.mark.parametrize(
+    ("members", "constant", "remark"),
+    [
+        (19, False, "too few members"),
+        (20, True, "all values are equal"),
+        (20, False, None),
+    ],
+)
+def test_too_few_or_constant_values_have_no_correlation(members, constant, remark):
+    x = np.zeros(members) if constant else np.arange(members) % 7
+    found = rank_correlation.coefficients(x, np.arange(members), resamples=20)
+    assert found.pop("remark") == remark
+    assert set(found) == set(rank_correlation._COLUMNS)
+    assert all((value is None) == (remark is not None) for value in found.values())
 
 
 def test_member_without_reported_accuracy_is_excluded(family, tmp_path):

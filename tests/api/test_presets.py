@@ -14,7 +14,7 @@ from zoojax.presets import PRESETS, Preset, preset
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
-from zoojax.storage.zoo import Parent, ZooConfig
+from zoojax.storage.zoo_config import Parent, ZooConfig
 
 MNIST_NORM, HALF = (0.1307, 0.3081), (0.5, 0.5)
 MNIST = ("mnist", 28, 1, MNIST_NORM, False, 50_000, 10_000)
@@ -119,6 +119,16 @@ def test_preset_is_consistent(name):
     known = registry.KNOWN[zoo.data.name]
     used = (zoo.data.train or known.default_train) + (zoo.data.val or known.default_val)
     assert used <= known.sizes[0]
+
+
+def test_table_of_presets():
+    table = presets.preset_table()
+    assert table["preset"].to_list() == list(PRESETS)
+    row = table.row(by_predicate=pl.col("preset") == "svhn-s-fixed", named=True)
+    assert (row["members"], row["weight_decays"]) == (4320, [0.0, 1e-3, 1e-1])
+    assert (row["learning_rate_vd"], row["learning_rate_mp"]) == (None, None)
+    seed = table.row(by_predicate=pl.col("preset") == "svhn-s-seed", named=True)
+    assert (seed["learning_rate_vd"], seed["learning_rate_mp"]) == (3e-3, 1e-3)
 
 
 def test_unknown_preset_suggests_the_most_similar():

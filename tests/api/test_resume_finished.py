@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from tests.support import zoo_fixtures
-from zoojax import Zoo, ZoojaxError, open_zoo, prune_zoo, train_variational_dropout
+from zoojax import Zoo, ZoojaxError, open_zoo
 from zoojax.architectures.parameters import kernels
 
 
@@ -32,8 +32,8 @@ def test_complete_zoo_is_returned_unchanged(tmp_path_factory, tmp_path, kind):
         if kind == "dense":
             return zoo_fixtures.train(tmp_path_factory, path, report=calls.append)
         if kind == "mp":
-            return prune_zoo(path, parent, [0.0, 0.5, 0.9], **options)
-        return train_variational_dropout(path, parent, **options)
+            return zoo_fixtures.prune(path, parent, [0.0, 0.5, 0.9], **options)
+        return zoo_fixtures.train_variational(path, parent, **options)
 
     os.chmod(tmp_path, 0o500)  # noqa: PTH101
     try:
@@ -70,18 +70,24 @@ def test_rerun_command_reports_a_complete_zoo(tmp_path_factory, tmp_path):
 def test_scores_without_origin_are_refused(tmp_path_factory, tmp_path):
     parent = zoo_fixtures.dense(tmp_path_factory)
     with pytest.raises(ZoojaxError, match="name"):
-        prune_zoo(tmp_path / "zoo", parent, [0.5], scores=magnitude_scores)
+        zoo_fixtures.prune(tmp_path / "zoo", parent, [0.5], scores=magnitude_scores)
     assert not (tmp_path / "zoo").exists()
 
 
 def test_origin_of_scores_is_part_of_the_identity(tmp_path_factory, tmp_path):
     parent = zoo_fixtures.dense(tmp_path_factory)
     options: dict[str, Any] = {"epochs": 0, "chunk": zoo_fixtures.CHUNK}
-    one = prune_zoo(tmp_path / "a", parent, [0.5], scores=magnitude_scores, origin="one", **options)
-    two = prune_zoo(tmp_path / "b", parent, [0.5], scores=magnitude_scores, origin="two", **options)
+    one = zoo_fixtures.prune(
+        tmp_path / "a", parent, [0.5], scores=magnitude_scores, origin="one", **options
+    )
+    two = zoo_fixtures.prune(
+        tmp_path / "b", parent, [0.5], scores=magnitude_scores, origin="two", **options
+    )
     assert one.fingerprint != two.fingerprint
     with pytest.raises(ZoojaxError, match="origin=one, but two was requested"):
-        prune_zoo(tmp_path / "a", parent, [0.5], scores=magnitude_scores, origin="two", **options)
+        zoo_fixtures.prune(
+            tmp_path / "a", parent, [0.5], scores=magnitude_scores, origin="two", **options
+        )
 
 
 @pytest.mark.parametrize(
@@ -101,7 +107,7 @@ def test_scores_are_checked_before_anything_is_written(tmp_path_factory, tmp_pat
         return scores
 
     with pytest.raises(ZoojaxError, match=message):
-        prune_zoo(
+        zoo_fixtures.prune(
             tmp_path / "zoo",
             zoo_fixtures.dense(tmp_path_factory),
             [0.5],
@@ -116,11 +122,11 @@ def test_member_without_a_seed_uses_its_id(tmp_path_factory, tmp_path):
     path = zoo_fixtures.copied(zoo_fixtures.dense(tmp_path_factory), tmp_path / "zoo")
     table = open_zoo(path).members_table
     table.with_columns(pl.Series("seed", [1, None, 3])).write_parquet(path / "members.parquet")
-    twin = train_variational_dropout(
+    twin = zoo_fixtures.train_variational(
         tmp_path / "twin", open_zoo(path), epochs=1, chunk=zoo_fixtures.CHUNK
     )
     assert twin.members_table["seed"].to_list() == [1, 1, 3]
-    known = train_variational_dropout(
+    known = zoo_fixtures.train_variational(
         tmp_path / "known", zoo_fixtures.dense(tmp_path_factory), epochs=1, chunk=zoo_fixtures.CHUNK
     )
     assert zoo_fixtures.same_bits(twin.member(0, 1), known.member(0, 1))
@@ -129,4 +135,6 @@ def test_member_without_a_seed_uses_its_id(tmp_path_factory, tmp_path):
 
 def test_unknown_member_is_named(tmp_path_factory, tmp_path):
     with pytest.raises(ZoojaxError, match="no member 7"):
-        prune_zoo(tmp_path / "zoo", zoo_fixtures.dense(tmp_path_factory), [0.5], members=[0, 7])
+        zoo_fixtures.prune(
+            tmp_path / "zoo", zoo_fixtures.dense(tmp_path_factory), [0.5], members=[0, 7]
+        )

@@ -12,8 +12,6 @@ from zoojax import (
     DataSpec,
     Grid,
     ZoojaxError,
-    prune_zoo,
-    train_variational_dropout,
     train_zoo,
 )
 from zoojax.api.dense import initial_variables
@@ -41,16 +39,16 @@ def test_invalid_training_arguments(tmp_path_factory, tmp_path, options, message
 
 def test_unknown_architecture_and_image_set(tmp_path):
     with pytest.raises(ZoojaxError, match="no architecture named 'huge'"):
-        train_zoo(tmp_path / "a", "x", Grid(), "huge", DataSpec("digits"), epochs=0)
+        train_zoo(None, tmp_path / "a", data="digits", architecture="huge", epochs=0)
     with pytest.raises(ZoojaxError, match=r"'digit'.*'digits'"):
-        train_zoo(tmp_path / "b", "x", Grid(), "small", DataSpec("digit"), epochs=0)
+        train_zoo(None, tmp_path / "b", data=DataSpec("digit"), epochs=0)
     assert not list(tmp_path.iterdir())
 
 
 def test_image_size_that_the_architecture_does_not_take(tmp_path_factory, tmp_path):
     spec = replace(zoo_fixtures.spec(tmp_path_factory), size=32)
     with pytest.raises(ZoojaxError, match=r"28|32"):
-        train_zoo(tmp_path / "a", "x", Grid(), "small", spec, epochs=0, chunk=1)
+        train_zoo(None, tmp_path / "a", data=spec, epochs=0, chunk=1)
 
 
 def test_zero_epochs(tmp_path_factory, tmp_path):
@@ -66,8 +64,8 @@ def check_grid(tmp_path_factory, tmp_path, grid: Grid, alone: list[int]):
     zoo = zoo_fixtures.train(tmp_path_factory, tmp_path / "grid", grid, epochs=1)
     count = len(zoo)
     assert count == grid.combinations * grid.seeds
-    pruned = prune_zoo(tmp_path / "mp", zoo, [0.5], **TWIN)
-    dropped = train_variational_dropout(tmp_path / "vd", zoo, **TWIN)
+    pruned = zoo_fixtures.prune(tmp_path / "mp", zoo, [0.5], **TWIN)
+    dropped = zoo_fixtures.train_variational(tmp_path / "vd", zoo, **TWIN)
     for each in (zoo, pruned, dropped):
         assert each.epochs == [0, 1]
         assert each.metrics["member"].to_list() == list(range(count)) * 2
@@ -91,8 +89,11 @@ def check_grid(tmp_path_factory, tmp_path, grid: Grid, alone: list[int]):
         member = zoo_fixtures.train(tmp_path_factory, own, grid, first_seed=row["seed"], epochs=1)
         twins = (
             (zoo, member),
-            (pruned, prune_zoo(own.with_name(f"{own.name}-mp"), member, [0.5], **TWIN)),
-            (dropped, train_variational_dropout(own.with_name(f"{own.name}-vd"), member, **TWIN)),
+            (pruned, zoo_fixtures.prune(own.with_name(f"{own.name}-mp"), member, [0.5], **TWIN)),
+            (
+                dropped,
+                zoo_fixtures.train_variational(own.with_name(f"{own.name}-vd"), member, **TWIN),
+            ),
         )
         for together, single in twins:
             state = population.take(together.state(), np.array([row["id"]]))
@@ -161,12 +162,12 @@ def test_progress_counts_each_member_and_image_once(tmp_path_factory, tmp_path):
 def test_paths_may_be_text_with_a_home_folder(tmp_path_factory, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     spec = zoo_fixtures.spec(tmp_path_factory)
-    zoo = train_zoo("~/dense", "tiny", zoo_fixtures.GRID, "small", spec, epochs=0, data_dir="~")
+    zoo = train_zoo(None, "~/dense", grid=zoo_fixtures.GRID, data=spec, epochs=0, data_dir="~")
     assert zoo.path == tmp_path / "dense"
     twins = (
-        prune_zoo("~/mp", zoo, [0.5], epochs=0),
-        train_variational_dropout(str(tmp_path / "vd"), zoo, epochs=0),
+        zoo_fixtures.prune("~/mp", zoo, [0.5], epochs=0),
+        zoo_fixtures.train_variational(str(tmp_path / "vd"), zoo, epochs=0),
     )
     assert [twin.path for twin in twins] == [tmp_path / "mp", tmp_path / "vd"]
     with pytest.raises(ZoojaxError, match="~no-such-user"):
-        train_variational_dropout("~no-such-user/vd", zoo, epochs=0)
+        zoo_fixtures.train_variational("~no-such-user/vd", zoo, epochs=0)

@@ -10,8 +10,6 @@ from tests.support import zoo_fixtures
 from zoojax import (
     ZoojaxError,
     open_zoo,
-    prune_zoo,
-    train_variational_dropout,
 )
 from zoojax.runtime import population
 from zoojax.sparsifiers.magnitude import MagnitudePruning
@@ -52,7 +50,7 @@ def test_pruned_twin(tmp_path_factory, dense):
 
 
 def test_pruning_by_layer(dense, tmp_path):
-    twin = prune_zoo(
+    twin = zoo_fixtures.prune(
         tmp_path / "mp", dense, [0.5], scope="layer", epochs=0, chunk=zoo_fixtures.CHUNK
     )
     assert twin.config.sparsifier == MagnitudePruning((), "layer")
@@ -77,14 +75,17 @@ def test_variational_dropout_twin(tmp_path_factory, dense):
 
 
 def test_corrected_variant_has_no_variational_bias(dense, tmp_path):
-    twin = train_variational_dropout(
+    twin = zoo_fixtures.train_variational(
         tmp_path / "vd", dense, variant="corrected", epochs=0, chunk=zoo_fixtures.CHUNK
     )
     assert {tuple(v) for v in twin.state()["log_sigma2"].values()} == {("kernel",)}
 
 
 def test_learning_rate_of_twins(dense, tmp_path):
-    for make in (train_variational_dropout, lambda out, zoo, **o: prune_zoo(out, zoo, [0.5], **o)):
+    for make in (
+        zoo_fixtures.train_variational,
+        lambda out, zoo, **o: zoo_fixtures.prune(out, zoo, [0.5], **o),
+    ):
         out = tmp_path / str(len(list(tmp_path.iterdir())))
         own = make(out, dense, epochs=0, chunk=zoo_fixtures.CHUNK)
         assert own.members_table["learning_rate"].to_list() == [1e-2] * 3
@@ -96,21 +97,21 @@ def test_learning_rate_of_twins(dense, tmp_path):
 
 
 def test_twin_of_an_earlier_epoch(dense, tmp_path):
-    twin = train_variational_dropout(
+    twin = zoo_fixtures.train_variational(
         tmp_path / "vd", dense, epoch=1, epochs=0, chunk=zoo_fixtures.CHUNK
     )
     assert twin.config.parent is not None
     assert twin.config.parent.epoch == 1
     assert zoo_fixtures.same_bits(twin.params(), dense.params(1))
     with pytest.raises(ZoojaxError, match="no epoch 9"):
-        train_variational_dropout(tmp_path / "other", dense, epoch=9)
+        zoo_fixtures.train_variational(tmp_path / "other", dense, epoch=9)
 
 
 def test_twin_of_the_first_members(tmp_path_factory, dense, tmp_path):
     """Its members equal those of the twin of all members."""
-    prune = functools.partial(prune_zoo, ratios=[0.0, 0.5, 0.9])
+    prune = functools.partial(zoo_fixtures.prune, ratios=[0.0, 0.5, 0.9])
     for make, full_twin, rows in (
-        (train_variational_dropout, zoo_fixtures.variational_dropout(tmp_path_factory), 2),
+        (zoo_fixtures.train_variational, zoo_fixtures.variational_dropout(tmp_path_factory), 2),
         (prune, zoo_fixtures.pruned(tmp_path_factory), 6),
     ):
         out = tmp_path / full_twin.config.sparsifier.method
@@ -128,9 +129,9 @@ def test_twin_of_the_first_members(tmp_path_factory, dense, tmp_path):
 def test_twin_of_a_twin_is_refused(tmp_path_factory, tmp_path, kind):
     twin = zoo_fixtures.KINDS[kind](tmp_path_factory)
     with pytest.raises(ZoojaxError, match=f"{twin.path} is itself a twin"):
-        prune_zoo(tmp_path / "a", twin, [0.5])
+        zoo_fixtures.prune(tmp_path / "a", twin, [0.5])
     with pytest.raises(ZoojaxError, match=f"{twin.path} is itself a twin"):
-        train_variational_dropout(tmp_path / "b", twin)
+        zoo_fixtures.train_variational(tmp_path / "b", twin)
     assert not list(tmp_path.iterdir())
 
 
@@ -140,11 +141,14 @@ def test_incomplete_parent_needs_an_explicit_epoch(dense, tmp_path):
     file.write_text(file.read_text().replace('"epochs": 2', '"epochs": 3'))
     parent = open_zoo(path)
     assert parent.config.epochs == 3
-    for make in (train_variational_dropout, lambda out, zoo, **o: prune_zoo(out, zoo, [0.5], **o)):
+    for make in (
+        zoo_fixtures.train_variational,
+        lambda out, zoo, **o: zoo_fixtures.prune(out, zoo, [0.5], **o),
+    ):
         with pytest.raises(ZoojaxError, match=r"epoch 2 of 3.*--epoch 2"):
             make(tmp_path / "twin", parent, **TWIN)
     assert not (tmp_path / "twin").exists()
-    twin = train_variational_dropout(
+    twin = zoo_fixtures.train_variational(
         tmp_path / "twin", parent, epoch=2, epochs=0, chunk=zoo_fixtures.CHUNK
     )
     assert zoo_fixtures.same_bits(twin.params(), dense.params(2))
@@ -158,9 +162,9 @@ def test_images_other_than_the_parents_are_refused(dense, tmp_path_factory, tmp_
         file.read_text().replace(name, str(zoo_fixtures.other_images(tmp_path_factory)))
     )
     with pytest.raises(ZoojaxError, match=r"other\.npz contains different images"):
-        prune_zoo(tmp_path / "mp", open_zoo(path), [0.5], **TWIN)
+        zoo_fixtures.prune(tmp_path / "mp", open_zoo(path), [0.5], **TWIN)
     with pytest.raises(ZoojaxError, match=r"other\.npz contains different images"):
-        train_variational_dropout(tmp_path / "vd", open_zoo(path), **TWIN)
+        zoo_fixtures.train_variational(tmp_path / "vd", open_zoo(path), **TWIN)
 
 
 @pytest.mark.parametrize(
@@ -178,11 +182,11 @@ def test_images_other_than_the_parents_are_refused(dense, tmp_path_factory, tmp_
 )
 def test_invalid_pruning_arguments(dense, tmp_path, ratios, options, message):
     with pytest.raises(ZoojaxError, match=message):
-        prune_zoo(tmp_path / "mp", dense, ratios, **options)
+        zoo_fixtures.prune(tmp_path / "mp", dense, ratios, **options)
     assert not list(tmp_path.iterdir())
 
 
 def test_unknown_variant(dense, tmp_path):
     with pytest.raises(ZoojaxError, match="no variant named 'improved'"):
-        train_variational_dropout(tmp_path / "vd", dense, variant="improved")
+        zoo_fixtures.train_variational(tmp_path / "vd", dense, variant="improved")
     assert not list(tmp_path.iterdir())

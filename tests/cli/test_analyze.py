@@ -43,7 +43,9 @@ def test_tables_figures_and_report_are_written(tmp_path_factory, tmp_path):
     done = zoo_fixtures.cli(tmp_path_factory, "analyze", *paths, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"report: {tmp_path / 'report.html'}"
-    assert "too few to predict" in done.stdout
+    printed = " ".join(done.stdout.split())
+    assert "rows of correlation have no value: too few members (fewer than 20)" in printed
+    assert "rows of predictability have no value: too few members (fewer than 100)" in printed
     assert "<html" in (tmp_path / "report.html").read_text()[:200]
     assert {"members.parquet", "correlation.csv", "table1_agreement.tex"} <= {
         file.name for file in (tmp_path / "tables").iterdir()
@@ -297,13 +299,24 @@ def test_crossover_of_each_pair_is_printed(tmp_path_factory, capsys):
         {
             "method": ["mp", "mp-2"],
             "other_method": ["vd", "vd"],
-            "above": [0.5, None],
-            "below": [0.7, None],
-        }
+            "above": [0.85, None],
+            "below": [0.9, None],
+            "sparsity": [None, None],
+            "members": [12, None],
+        },
+        schema_overrides={"sparsity": pl.Float64},
     )
-    print_findings(Analysis(dense, [mp, second, vd], {"crossing": crossing}, notes=["a note"]))
+    analysis = Analysis(dense, [mp, second, vd], {"crossing": crossing}, notes=["a note"])
+    print_findings(analysis)
     printed = " ".join(capsys.readouterr().out.split())
     assert printed.startswith("note: a note variational dropout becomes more accurate than ")
     assert printed.count("more accurate") == 1
     assert f"magnitude pruning ({mp.config.name}) between" in printed
-    assert "the measured sparsities 50 % and 70 %" in printed
+    between = "the measured sparsities 85 % and 90 %"
+    assert f"{between} (means of 12 members)" in printed
+    analysis.tables["crossing"] = crossing.with_columns(
+        sparsity=pl.when(pl.col("method") == "mp").then(0.868)
+    )
+    print_findings(analysis)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"{between}, at about 87 % by interpolation (means of 12 members)" in printed

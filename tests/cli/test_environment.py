@@ -139,13 +139,15 @@ import sys
 from pathlib import Path
 import jax
 from tests.support import zoo_fixtures
-from zoojax import DataSpec, prune_zoo, train_variational_dropout, train_zoo
+from zoojax import DataSpec, train_zoo
 assert jax.config.jax_enable_x64
 out, spec = Path(sys.argv[1]), DataSpec(sys.argv[2])
 options = {"epochs": zoo_fixtures.EPOCHS, "chunk": zoo_fixtures.CHUNK}
-dense = train_zoo(out / "dense", "tiny", zoo_fixtures.GRID, "small", spec, **options)
-prune_zoo(out / "mp", dense, [0.0, 0.5, 0.9], **options)
-train_variational_dropout(out / "vd", dense, **options)
+dense = train_zoo(
+    None, out / "dense", name="tiny", grid=zoo_fixtures.GRID, data=spec, quiet=True, **options
+)
+zoo_fixtures.prune(out / "mp", dense, [0.0, 0.5, 0.9], **options)
+zoo_fixtures.train_variational(out / "vd", dense, **options)
 """
 
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from tests.support import cli_zoos, zoo_fixtures
-from zoojax.architectures.cnn import small_cnn
+from tests.support.kernel import SMALL_SPEC
 from zoojax.ops import kernel
 
 LAYERS = {f"sparsity_{layer}" for layer in ("conv1", "conv2", "conv3", "fc1", "fc2")}
@@ -125,7 +125,7 @@ def test_damaged_zoo(run_cli, tmp_path, dense):
 def test_system_information(run_cli, run_json):
     facts = run_json("info", "--system")
     assert facts["devices"]["count"] >= 1 and set(facts["versions"]) >= {"zoojax", "jax"}
-    reason = kernel.unavailable_reason(small_cnn(1, 10).kernel)
+    reason = kernel.unavailable_reason(SMALL_SPEC)
     assert facts["engine"] == (f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel")
     assert {"devices", "data", "kernels", "programs", "versions"} < set(facts)
     assert facts["engine"] in run_cli("info", "--system").stdout

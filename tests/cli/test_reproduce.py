@@ -1,12 +1,16 @@
 """`zoojax reproduce`: resuming, refusals, and JSON."""
 
+import re
 import shutil
 
+import numpy as np
 import polars as pl
 import pytest
 
-from tests.support import zoo_fixtures
+from tests.support import ROOT, zoo_fixtures
 from zoojax import open_zoo
+from zoojax.analysis.method_comparison import MAX_BRACKET
+from zoojax.cli.reproduce import RATIOS
 
 REPRODUCE = (
     *("reproduce", "digits-s-seed", "--members", 3, "--ratios", 0.5, "--epochs", 2),
@@ -21,6 +25,17 @@ def reproduced(factory: pytest.TempPathFactory):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"report: {out / 'analysis/report.html'}"
     return out
+
+
+def test_default_ratios_and_those_of_the_demo_locate_crossovers():
+    demo = re.search(r"--ratios ([\d. ]+)", (ROOT / "Makefile").read_text())
+    assert demo is not None
+    for ratios in (RATIOS, tuple(float(ratio) for ratio in demo[1].split())):
+        between = [ratio for ratio in ratios if 0.7 <= ratio <= 0.9]
+        assert between[0] == 0.7 and between[-1] == 0.9
+        assert np.diff(between).max() <= MAX_BRACKET + 1e-9
+    # Those that the paper prints.
+    assert {0.0, 0.5, 0.6, 0.7, 0.8, 0.9} <= set(RATIOS)
 
 
 def test_output_folder_is_checked_before_training(tmp_path_factory, tmp_path):

@@ -3,9 +3,10 @@
 import pytest
 
 from tests.support import cli_zoos, zoo_fixtures
-from zoojax import ZoojaxError, open_zoo, prune_zoo, train_variational_dropout
+from zoojax import ZoojaxError, open_zoo
 from zoojax.cli.main import main
 from zoojax.presets import PRESETS
+from zoojax.storage.zoo_config import ZooConfig
 from zoojax.storage.zoo_images import load_images
 
 METRICS = {"train_acc", "val_acc", "test_acc", "ggap", "sparsity"}
@@ -84,32 +85,32 @@ def test_relative_path_of_images(tmp_path_factory, run_json, tmp_path):
 )
 def test_name_and_preset_with_changed_settings(tmp_path, monkeypatch, options, name, preset):
     """Only --members, --first-seed and --name keep the preset."""
-    called = {}
-
-    def train_zoo(out, name, *rest, **options):
-        called.update(options, name=name)
-        raise ZoojaxError("enough")
-
-    monkeypatch.setattr("zoojax.api.dense.train_zoo", train_zoo)
+    called = _stop_before_training(monkeypatch)
     epochs = () if preset else ("--epochs", 1)
     words = ["train", "digits-s-seed", *options, *epochs, "--members", 2, "--out", tmp_path / "zoo"]
     assert main(list(map(str, words))) == 2
-    assert (called["name"], called["preset"]) == (name, preset)
+    assert (called[-1].name, called[-1].preset) == (name, preset)
+
+
+def _stop_before_training(monkeypatch) -> list[ZooConfig]:
+    """Makes training fail before it writes; returns the list of the configs it would have."""
+    configs = []
+
+    def zoo_writer(out, config, *rest):
+        configs.append(config)
+        raise ZoojaxError("enough")
+
+    monkeypatch.setattr("zoojax.api.dense.zoo_writer", zoo_writer)
+    return configs
 
 
 def test_name_and_preset_of_reproduce(tmp_path, monkeypatch):
-    called = {}
-
-    def train_zoo(out, name, *rest, **options):
-        called.update(options, name=name)
-        raise ZoojaxError("enough")
-
-    monkeypatch.setattr("zoojax.api.dense.train_zoo", train_zoo)
+    called = _stop_before_training(monkeypatch)
     words = ["reproduce", "digits-s-seed", "--out", str(tmp_path / "run")]
     assert main([*words, "--epochs", "1"]) == 2
-    assert (called["name"], called["preset"]) == ("digits-s-seed-custom", None)
+    assert (called[-1].name, called[-1].preset) == ("digits-s-seed-custom", None)
     assert main([*words, "--members", "3"]) == 2
-    assert (called["name"], called["preset"]) == ("digits-s-seed", "digits-s-seed")
+    assert (called[-1].name, called[-1].preset) == ("digits-s-seed", "digits-s-seed")
 
 
 @pytest.mark.parametrize("kind", ["mp", "vd"])
@@ -138,8 +139,8 @@ def test_twins_use_the_learning_rate_of_the_preset(tmp_path_factory, run_json, t
     """
     zoo = zoo_fixtures.train(tmp_path_factory, tmp_path / "zoo", epochs=0, preset="digits-s-seed")
     python = {
-        "magnitude-pruning": prune_zoo(tmp_path / "mp", zoo, [0.5], epochs=0),
-        "variational-dropout": train_variational_dropout(tmp_path / "vd", zoo, epochs=0),
+        "magnitude-pruning": zoo_fixtures.prune(tmp_path / "mp", zoo, [0.5], epochs=0),
+        "variational-dropout": zoo_fixtures.train_variational(tmp_path / "vd", zoo, epochs=0),
     }
     options = {"magnitude-pruning": ("--ratios", 0.5), "variational-dropout": ()}
     for method, rate in (("magnitude-pruning", 1e-3), ("variational-dropout", 3e-3)):
@@ -147,7 +148,7 @@ def test_twins_use_the_learning_rate_of_the_preset(tmp_path_factory, run_json, t
         run_json("sparsify", method, zoo.path, *options[method], "--epochs", 0, "--out", out)
         assert set(open_zoo(out).members_table["learning_rate"]) == {rate}
         assert open_zoo(out).fingerprint == python[method].fingerprint
-    explicit = prune_zoo(tmp_path / "explicit", zoo, [0.5], epochs=0, learning_rate=0.5)
+    explicit = zoo_fixtures.prune(tmp_path / "explicit", zoo, [0.5], epochs=0, learning_rate=0.5)
     assert set(explicit.members_table["learning_rate"]) == {0.5}
 
 

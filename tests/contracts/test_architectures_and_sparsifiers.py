@@ -71,7 +71,8 @@ def options_of(name: str) -> Sparsifier:
 
 def train(factory, out, name: str, **changes) -> Zoo:
     spec = dataclasses.replace(zoo_fixtures.spec(factory), size=architecture(name, 1).size)
-    return train_zoo(out, name, GRID, name, spec, **{**OPTIONS, **changes})
+    options = {"grid": GRID, "quiet": True, **OPTIONS, **changes}
+    return train_zoo(None, out, name=name, architecture=name, data=spec, **options)
 
 
 _zoos: dict[tuple, Zoo] = {}
@@ -133,7 +134,7 @@ def test_members_depend_on_their_seeds_alone(tmp_path_factory, tmp_path, name):
     grid = dataclasses.replace(GRID, seeds=1)
     spec = whole.config.data
     assert spec is not None
-    alone = train_zoo(tmp_path / "zoo", name, grid, name, spec, first_seed=2, **OPTIONS)
+    alone = train(tmp_path_factory, tmp_path / "zoo", name, grid=grid, first_seed=2)
     expected = population.take(whole.state(1), np.s_[1:])
     for (path, a), b in zip(
         jax.tree.leaves_with_path(alone.state(1)), jax.tree.leaves(expected), strict=True

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.support import zoo_fixtures
 from tests.support.torch_models import (
     FOLDERS,
     USPS,
@@ -18,7 +19,6 @@ from tests.support.torch_models import (
     trial,
     usps,
 )
-from zoojax.api.twins import prune_zoo, train_variational_dropout
 from zoojax.architectures.base import logits as member_logits
 from zoojax.architectures.cnn import small_cnn
 from zoojax.converters.sources import from_trials
@@ -175,8 +175,10 @@ def test_twins_reproduce_those_of_the_reference(reference, data_dir, tmp_path):
     dense = converted_kind(reference, tmp_path, "dense", None, data_dir)
     mp, vd = (converted_kind(reference, tmp_path, kind, dense, data_dir) for kind in ("mp", "vd"))
     ratios = [amount / 100 for amount in AMOUNTS]
-    pruned = prune_zoo(tmp_path / "mp", dense, ratios, learning_rate=1e-3, data_dir=data_dir)
-    variational = train_variational_dropout(tmp_path / "vd", dense, data_dir=data_dir)
+    pruned = zoo_fixtures.prune(
+        tmp_path / "mp", dense, ratios, learning_rate=1e-3, data_dir=data_dir
+    )
+    variational = zoo_fixtures.train_variational(tmp_path / "vd", dense, data_dir=data_dir)
     masks = [population.take(zoo.state(0)["mask"], rows_by_seed(zoo)) for zoo in (pruned, mp)]
     jax.tree.map(np.testing.assert_array_equal, *masks)
     # Weights may decay to zero here; in torch some remain at 1e-40.

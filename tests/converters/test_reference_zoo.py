@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tests.support import zoo_fixtures
 from tests.support.conversions import (
     NOISE,
     assert_round_trip,
@@ -14,7 +15,7 @@ from tests.support.conversions import (
     read_rejects,
 )
 from tests.support.zoo_fixtures import same_bits
-from zoojax import analysis, open_zoo, prune_zoo
+from zoojax import analysis, open_zoo
 from zoojax.converters.members import preset_defaults
 from zoojax.converters.own_images import to_image_set
 from zoojax.converters.pickled_datasets import read_image_set
@@ -134,7 +135,7 @@ def test_own_images_are_stored_and_used_for_twins(usps, reference, tmp_path):
     with np.load(usps.path / "images.npz") as file:
         sizes = {name: file[name].shape[0] for name in file.files if name.endswith("images")}
     assert sorted(sizes.values()) == [60, 60, 300]
-    twin = prune_zoo(tmp_path / "twin", usps, [0.5], epochs=1, chunk=2)
+    twin = zoo_fixtures.prune(tmp_path / "twin", usps, [0.5], epochs=1, chunk=2)
     assert twin.config.data_hash == usps.config.data_hash
     assert twin.metrics.filter(pl.col("epoch") == 1)["test_acc"].is_not_null().all()
     damaged = shutil.copytree(usps.path, tmp_path / "damaged")
@@ -144,4 +145,4 @@ def test_own_images_are_stored_and_used_for_twins(usps, reference, tmp_path):
     arrays[name] = arrays[name] + arrays[name].dtype.type(1)
     np.savez(damaged / "images.npz", **arrays)
     with pytest.raises(ZoojaxError, match="hash differs"):
-        prune_zoo(tmp_path / "other", open_zoo(damaged), [0.5], epochs=1)
+        zoo_fixtures.prune(tmp_path / "other", open_zoo(damaged), [0.5], epochs=1)

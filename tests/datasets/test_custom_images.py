@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from tests.support import zoo_fixtures
-from zoojax import DataSpec, ZoojaxError, open_zoo, train_variational_dropout
+from zoojax import DataSpec, ZoojaxError, open_zoo
 from zoojax.storage.zoo_images import load_images
 
 
@@ -17,7 +17,7 @@ def zoo(tmp_path_factory, tmp_path):
     shutil.copy(zoo_fixtures.images(tmp_path_factory), file)
     grid = zoo_fixtures.GRID.__class__(seeds=1)
     untrained = zoo_fixtures.train_zoo(
-        tmp_path / "zoo", "tiny", grid, "small", DataSpec(str(file)), epochs=0
+        None, tmp_path / "zoo", name="tiny", grid=grid, data=DataSpec(str(file)), epochs=0
     )
     return untrained, file
 
@@ -64,6 +64,6 @@ def test_images_stored_in_the_zoo(tmp_path_factory, tmp_path):
     file.unlink()
     zoo = open_zoo(tmp_path / "zoo")
     assert load_images(zoo, None).hash == zoo.config.data_hash
-    twin = train_variational_dropout(tmp_path / "twin", zoo, epochs=0)
+    twin = zoo_fixtures.train_variational(tmp_path / "twin", zoo, epochs=0)
     shutil.rmtree(zoo.path)
     assert load_images(twin, None).hash == zoo.config.data_hash

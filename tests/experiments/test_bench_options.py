@@ -9,7 +9,7 @@ from zoojax.cli import bench, main
 from zoojax.cli.parsing import parse
 from zoojax.cli.sparsify import Sparsify
 from zoojax.errors import ZoojaxError
-from zoojax.experiments.bench import device_scaling, member_scaling
+from zoojax.experiments.bench import benchmark, device_scaling, member_scaling
 
 MEMBERS = {
     **{"members": 1000, "images": 1000, "epoch_seconds": 2.0, "saving_seconds": 0.5},
@@ -61,7 +61,7 @@ def test_old_spellings_belong_to_bench():
 def test_scaling_results(monkeypatch, capsys, tmp_path):
     """In JSON, and in the tables of the Markdown file; speed is relative to the first topology."""
     monkeypatch.setattr(bench, "configure_jax", lambda: None)
-    monkeypatch.setattr(bench, "gemm_peak", lambda seconds: lambda: 100.0)
+    monkeypatch.setattr(benchmark, "gemm_peak", lambda seconds: lambda: 100.0)
     monkeypatch.setattr(member_scaling, "measure", lambda members, images: MEMBERS)
 
     def measure(topology):
@@ -92,9 +92,19 @@ def test_topologies_start_with_the_baseline():
     ]
 
 
-def test_nothing_to_measure():
-    with pytest.raises(ZoojaxError, match="at least one"):
-        bench.Bench(kinds=()).run()
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kinds": ()}, "at least one"),
+        ({"seconds": 0.0}, "above 0"),
+        ({"batch_sizes": (0,)}, "above 0"),
+        ({"architectures": ("huge",)}, "--architectures is 'huge'; give some of small, large"),
+        ({"kinds": ("xyz",)}, "--kinds is 'xyz'; give some of dense, "),
+    ],
+)
+def test_invalid_options(options, message):
+    with pytest.raises(ZoojaxError, match=message):
+        benchmark.bench(**options)
 
 
 def test_resident_memory():

@@ -80,7 +80,9 @@ def test_rows(monkeypatch, capsys):
     """Speed relative to torch in eager mode, and as a fraction of the peak of matrix products."""
     speeds = {"zoojax": 30.0, "torch, eager": 10.0, "torch, compiled": 20.0}
     monkeypatch.setattr("zoojax.cli.bench.configure_jax", lambda: None)
-    monkeypatch.setattr("zoojax.cli.bench.gemm_peak", lambda seconds: lambda: 100.0)
+    monkeypatch.setattr(
+        "zoojax.experiments.bench.benchmark.gemm_peak", lambda seconds: lambda: 100.0
+    )
     monkeypatch.setattr(
         representation,
         "backends",

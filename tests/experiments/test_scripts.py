@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import ROOT, representations, zoo_fixtures
 from zoojax import ZoojaxError, open_zoo
-from zoojax.analysis import paper_results, summary
+from zoojax.analysis import paper_results, rank_correlation, summary
 from zoojax.analysis.paper import published_representations
 from zoojax.experiments import common
 from zoojax.hyper_representation import settings
@@ -135,17 +135,21 @@ def test_agreement(reproduce, out):
     assert PRESET in printed and "80.0 (0.0)" in printed and "table1.csv" in printed
 
 
-def test_correlation(reproduce, out):
-    reproduce("table2")
+@pytest.mark.parametrize("needed", [7, 20])
+def test_correlation(reproduce, out, monkeypatch, needed):
+    monkeypatch.setattr(rank_correlation, "MIN_MEMBERS", needed)
+    printed = reproduce("table2")
     table = table_of(out, "table2")
     assert table["quantity"].to_list() == ["pearson", "kendall"] * 2
-    assert table["mean"].is_between(-1, 1).all()
     assert table["members"].to_list() == [7] * 4
+    assert table["mean"].null_count() == (4 if needed > 7 else 0)
+    assert ("too few members" in printed) == (needed > 7)
+    assert (" [" in printed) == (needed <= 7)
 
 
 def test_representation(reproduce, out, monkeypatch):
     """With an autoencoder that keeps its initial weights: compiling its training takes long."""
-    monkeypatch.setattr(script("table3"), "train_representation", representations.train_stub)
+    monkeypatch.setattr(script("table3"), "train_autoencoder", representations.train_stub)
     monkeypatch.setitem(settings.PRESETS, "small", representations.SETTINGS)
     reproduce("table3", "--representation-epochs", "1")
     table = table_of(out, "table3")

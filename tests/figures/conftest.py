@@ -1,6 +1,7 @@
 """An analysis of a small synthetic zoo with both twins."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -8,7 +9,8 @@ import polars as pl
 import pytest
 
 from tests.support import synthetic_zoos
-from zoojax.analysis import Analysis, analyze
+from zoojax import figures
+from zoojax.analysis import Analysis, analyze, rank_correlation
 from zoojax.architectures.base import variable_shapes
 
 RATIOS = (0.0, 0.5, 0.9)
@@ -26,14 +28,16 @@ def random_weights(config, seeds: list[int]) -> dict:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> Analysis:
-    """The analysis of a zoo of six members with both twins."""
+    """The analysis of a zoo of six members with both twins, as if six were enough to correlate."""
     folder = tmp_path_factory.mktemp("figures")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic_zoos, "_params", random_weights)
         zoo = synthetic_zoos.dense(folder / "dense", MEMBERS)
     mp = synthetic_zoos.pruned(folder / "mp", zoo, RATIOS)
     vd = synthetic_zoos.variational_dropout(folder / "vd", zoo, 10)
-    return analyze(zoo, [mp, vd])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rank_correlation, "MIN_MEMBERS", 3)
+        return analyze(zoo, [mp, vd])
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +55,9 @@ def full(small) -> Analysis:
     columns = ["method", "ratio", "epoch", "target", "features", "members", "r2"]
     table = pl.DataFrame(rows, schema=columns, orient="row")
     return replace(small, tables={**small.tables, "predictability": table})
+
+
+@pytest.fixture(scope="session")
+def written(full, tmp_path_factory) -> list[Path]:
+    """PNG files of all figures."""
+    return figures.draw(full, tmp_path_factory.mktemp("written") / "new" / "figures")

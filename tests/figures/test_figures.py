@@ -2,10 +2,8 @@
 
 import xml.etree.ElementTree as ET
 from dataclasses import replace
-from pathlib import Path
 
 import polars as pl
-import pytest
 from PIL import Image
 
 from tests.support.figure_readers import drawn, texts
@@ -34,12 +32,6 @@ def only(analysis: Analysis, *kinds: str) -> Analysis:
     return replace(analysis, twins=twins, tables=tables, matrices=matrices)
 
 
-@pytest.fixture(scope="session")
-def written(full, tmp_path_factory) -> list[Path]:
-    """PNG files of all figures."""
-    return figures.draw(full, tmp_path_factory.mktemp("written") / "new" / "figures")
-
-
 def test_all_figures_are_written_as_svg_and_png(written):
     assert [path.stem for path in written] == NAMES
     for path in written:
@@ -48,7 +40,8 @@ def test_all_figures_are_written_as_svg_and_png(written):
         assert ET.parse(path.with_suffix(".svg")).getroot().tag.endswith("svg")
         assert path.with_suffix(".svg").stat().st_size < 200_000
     names = {path.name for path in written[0].parent.iterdir()}
-    assert names == {f"{name}.{kind}" for name in NAMES for kind in ("svg", "png")}
+    files = {f"{name}.{kind}" for name in NAMES for kind in ("svg", "png")}
+    assert names == {*files, "captions.md"}
 
 
 def test_figures_are_reproducible(full, written, tmp_path, monkeypatch):
@@ -80,6 +73,7 @@ def test_missing_twins(full):
     alone = {"trajectories", "agreement_matrix"}
     assert names(dense) == alone
     assert names(mp) == names(vd) == set(NAMES) - {"methods", "pruning_frequency_mp"}
+    assert "50 % pruned" in texts(drawn("layer_size", full))
     assert "50 %" in texts(drawn("pruning_frequency", mp))
     assert "epoch 5" in texts(drawn("pruning_frequency", vd))
     assert "epoch 5" in texts(drawn("pruning_frequency", full))

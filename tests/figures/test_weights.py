@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.support.figure_readers import bars_with_label, drawn, points, rows, texts
+from tests.support.figure_readers import bars_with_label, drawn, points, rows, with_tables
 from zoojax.analysis.summaries import kernel_shapes
 from zoojax.figures import weights
 
@@ -47,32 +47,29 @@ def test_pruning_frequency(full, name, method, key, values):
 
 
 def test_layer_size(full):
-    figure = drawn("layer_size", full)
-    axes = figure.axes[0]
-    for epoch in (5, 10):
-        shown = points(bars_with_label(axes, f"epoch {epoch}")[0])
-        table = rows(full, "layer_sparsity", method="vd", epoch=epoch)
-        means = dict(table.select("layer", "mean").rows())
-        # conv1 and fc2 have 200 weights each.
-        both = (means["conv1"] + means["fc2"]) / 2
-        expected = [means["conv3"], both, means["fc1"], means["conv2"]]
-        np.testing.assert_allclose(shown[:, 1], 100 * np.array(expected), rtol=1e-5)
-        np.testing.assert_allclose(shown[:, 0], [96, 200, 720, 1200], rtol=0.05)
-    assert axes.get_xscale() == axes.get_yscale() == "log"
-    assert "conv1\nfc2" in texts(figure)
+    mp, vd = drawn("layer_size", full).axes
+    layers = ["conv3", "conv1", "fc2", "fc1", "conv2"]
+    for axes, populations in (
+        (vd, {f"epoch {epoch}": {"method": "vd", "epoch": epoch} for epoch in (5, 10)}),
+        (mp, {f"{r} % pruned": {"method": "mp", "epoch": 15, "ratio": r / 100} for r in (50, 90)}),
+    ):
+        assert {c.get_label() for c in axes.containers} == set(populations)
+        for label, population in populations.items():
+            shown = points(bars_with_label(axes, label)[0])
+            table = rows(full, "layer_sparsity", **population)
+            means = dict(table.select("layer", "mean").rows())
+            by_position = shown[np.argsort(shown[:, 0])]
+            np.testing.assert_allclose(by_position[:, 1], [100 * means[name] for name in layers])
+            assert np.abs(by_position[:, 0] - np.arange(5)).max() < 0.5
+        labels = [label.get_text() for label in axes.get_xticklabels()]
+        assert labels == ["conv3\n96", "conv1\n200", "fc2\n200", "fc1\n720", "conv2\n1,200"]
+        assert axes.get_yscale() == "linear"
 
 
-def test_layers_of_equal_size_are_pooled():
-    one, other = np.array([0.2, 0.4, 0.6]), np.array([0.7, 0.8, 0.9])
-    table = pl.DataFrame(
-        {
-            "weights": [8, 8, 9, 10],
-            "mean": [one.mean(), other.mean(), 0.0, None],
-            "std": [one.std(), other.std(), 0.0, None],
-        }
+def test_layers_without_zeros_are_drawn(full):
+    table = full.tables["layer_sparsity"].with_columns(
+        mean=pl.when(pl.col("layer") == "fc2").then(0.0).otherwise("mean").cast(pl.Float32)
     )
-    pooled = np.concatenate([one, other])
-    (row,) = weights.pool_equal_sizes(table).rows(named=True)
-    assert row["weights"] == 8
-    assert row["mean"] == pytest.approx(pooled.mean())
-    assert row["std"] == pytest.approx(pooled.std())
+    for axes in drawn("layer_size", with_tables(full, layer_sparsity=table)).axes:
+        for bars in axes.containers:
+            assert len(points(bars[0])) == 5

@@ -22,7 +22,7 @@ from zoojax.hyper_representation.representation import (
     open_representation,
 )
 from zoojax.hyper_representation.settings import PRESETS, Settings
-from zoojax.hyper_representation.trainer import train_representation
+from zoojax.hyper_representation.trainer import train_autoencoder
 from zoojax.runtime import population
 
 SETTINGS = replace(representations.SETTINGS, epochs=3)
@@ -77,7 +77,7 @@ def twin(tmp_path_factory) -> Zoo:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, twin) -> Representation:
     """Trained without interruption."""
-    return train_representation(tmp_path_factory.mktemp("trained") / "rep", twin, SETTINGS)
+    return train_autoencoder(tmp_path_factory.mktemp("trained") / "rep", twin, SETTINGS)
 
 
 def assert_same(a: Representation, b: Representation) -> None:
@@ -126,10 +126,10 @@ def test_resume_from_saved_epoch_matches_uninterrupted_run(
     monkeypatch.setattr(trainer, "_SAVE_INTERVAL", -1.0)
     out = tmp_path / "rep"
     with pytest.raises(Stopped):
-        train_representation(out, twin, SETTINGS, report=stop_after(epoch))
+        train_autoencoder(out, twin, SETTINGS, report=stop_after(epoch))
     assert open_representation(out).epoch == epoch
     calls = []
-    assert_same(train_representation(out, twin, SETTINGS, report=calls.append), trained)
+    assert_same(train_autoencoder(out, twin, SETTINGS, report=calls.append), trained)
     assert [progress.epoch for progress in calls] == list(range(epoch, 4))
     assert [p.name for p in (out / STATES).iterdir()] == ["3"]
 
@@ -137,12 +137,12 @@ def test_resume_from_saved_epoch_matches_uninterrupted_run(
 def test_interruption_before_first_save_restarts_training(trained, twin, tmp_path):
     out = tmp_path / "rep"
     with pytest.raises(Stopped):
-        train_representation(out, twin, SETTINGS, report=stop_after(2))
+        train_autoencoder(out, twin, SETTINGS, report=stop_after(2))
     interrupted = open_representation(out)
     assert interrupted.epoch == 0
     with pytest.raises(ZoojaxError, match="no completed epoch yet"):
         interrupted.embed(twin.params(0))
-    assert_same(train_representation(out, twin, SETTINGS), trained)
+    assert_same(train_autoencoder(out, twin, SETTINGS), trained)
 
 
 @pytest.mark.parametrize(("name", "usable"), [("write_table", 1), ("atomic_rmtree", 2)])
@@ -151,24 +151,24 @@ def test_resume_after_kill_during_save(trained, twin, tmp_path, monkeypatch, nam
     monkeypatch.setattr(trainer, "_SAVE_INTERVAL", -1.0)
     out = tmp_path / "rep"
     with pytest.raises(Stopped):
-        train_representation(out, twin, SETTINGS, report=stop_after(1))
+        train_autoencoder(out, twin, SETTINGS, report=stop_after(1))
 
     def killed(*_, **__):
         raise Stopped
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(trainer, name, killed)
-        train_representation(out, twin, SETTINGS)
+        train_autoencoder(out, twin, SETTINGS)
     assert {p.name for p in (out / STATES).iterdir()} == {"1", "2"}
     interrupted = open_representation(out)
     assert interrupted.epoch == usable
     assert interrupted.load_state().keys() == {"variables", "optimizer"}
-    assert_same(train_representation(out, twin, SETTINGS), trained)
+    assert_same(train_autoencoder(out, twin, SETTINGS), trained)
 
 
 def test_complete_run_is_returned_unchanged(trained, twin):
     before, calls = zoo_fixtures.contents(trained.path), []
-    assert_same(train_representation(trained.path, twin, SETTINGS, report=calls.append), trained)
+    assert_same(train_autoencoder(trained.path, twin, SETTINGS, report=calls.append), trained)
     assert zoo_fixtures.contents(trained.path) == before
     assert [(progress.epoch, progress.done == progress.total) for progress in calls] == [(3, True)]
 
@@ -185,14 +185,14 @@ def test_complete_run_is_returned_unchanged(trained, twin):
 def test_different_options_for_existing_folder_are_refused(trained, twin, settings, options, named):
     before = zoo_fixtures.contents(trained.path)
     with pytest.raises(ZoojaxError, match=f"created with different {named}.*another folder"):
-        train_representation(trained.path, twin, settings, **options)
+        train_autoencoder(trained.path, twin, settings, **options)
     assert zoo_fixtures.contents(trained.path) == before
 
 
 def test_different_zoo_for_existing_folder_is_refused(trained, tmp_path_factory):
     dense = representations.dense(tmp_path_factory)
     with pytest.raises(ZoojaxError, match="created with different"):
-        train_representation(trained.path, dense, SETTINGS, weights_only=True)
+        train_autoencoder(trained.path, dense, SETTINGS, weights_only=True)
 
 
 def test_embedding_does_not_depend_on_other_members(trained, twin):
@@ -251,9 +251,9 @@ def test_reconstruction_is_decoded_embedding(trained, twin):
 def test_weights_only_for_a_dense_zoo(tmp_path, tmp_path_factory):
     dense = representations.dense(tmp_path_factory)
     with pytest.raises(ZoojaxError, match=r"no log alphas.*--weights-only"):
-        train_representation(tmp_path / "rep", dense, SETTINGS)
+        train_autoencoder(tmp_path / "rep", dense, SETTINGS)
     assert not (tmp_path / "rep").exists()
-    representation = train_representation(
+    representation = train_autoencoder(
         tmp_path / "rep", dense, replace(SETTINGS, epochs=1), weights_only=True
     )
     assert representation.losses.columns == [

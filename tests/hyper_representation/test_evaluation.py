@@ -63,7 +63,7 @@ def fake_representation(zoo: Zoo, **options) -> FakeRepresentation:
     task = "sparsify" if "alphas_of" in options else "reconstruct"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "_train", lambda representation, *_: representation)
-        created = trainer.train_representation(
+        created = trainer.train_autoencoder(
             zoo.path.with_name(f"{zoo.path.name}-{task}"), zoo, Settings(task=task), **options
         )
     losses = pl.DataFrame({"epoch": [1], "train_loss": [1.5], "val_loss": [2.0]})

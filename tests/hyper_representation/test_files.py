@@ -3,14 +3,16 @@
 import json
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import polars as pl
 import pytest
 
 import zoojax.cli.represent.evaluate as evaluate_command
 from tests.support import disks, representations, zoo_fixtures
-from zoojax import Zoo, ZoojaxError
+from zoojax import Zoo, ZoojaxError, figures
 from zoojax.figures.zero_shot import zero_shot as zero_shot_figure
+from zoojax.figures.zero_shot import zero_shot_caption
 from zoojax.filesystem.tables import write_both
 from zoojax.hyper_representation.config import RepresentationConfig
 from zoojax.hyper_representation.evaluation_tables import (
@@ -250,16 +252,17 @@ def test_csv_text_has_no_formulas_or_escape_codes(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_hostile_names_are_printed_and_plotted(representation, capsys, monkeypatch, name):
+def test_hostile_names_are_printed_and_plotted(representation, tmp_path, capsys, monkeypatch, name):
     tables = small_tables(representation.config)
     tables["summary"] = tables["summary"].with_columns(zoo=pl.lit(name))
     monkeypatch.setenv("COLUMNS", "160")
     evaluate_command._show(Evaluation(tables))
     shown = capsys.readouterr().out
     assert "\x1b" not in shown and printable(name, 60)[:20] in shown
-    figure = zero_shot_figure(ZERO_SHOT, f"$5 or $6 for zoo {name}, 2 members.")
-    figure.draw_without_rendering()
-    assert r"\$5 or \$6" in figure.get_supxlabel()
+    caption = zero_shot_caption(f"$5 or $6 {name}", 2)
+    figures.save(zero_shot_figure(ZERO_SHOT), tmp_path, "zero_shot", caption)
+    drawn = ElementTree.parse(tmp_path / "zero_shot.svg")
+    assert any("$5 or $6" in (element.text or "") for element in drawn.iter())
 
 
 ZERO_SHOT = pl.DataFrame(

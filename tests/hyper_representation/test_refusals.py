@@ -23,7 +23,7 @@ from zoojax.hyper_representation.representation import (
     open_representation,
 )
 from zoojax.hyper_representation.settings import PRESETS
-from zoojax.hyper_representation.trainer import default_alpha_epoch, train_representation
+from zoojax.hyper_representation.trainer import default_alpha_epoch, train_autoencoder
 
 SETTINGS = representations.SETTINGS
 
@@ -63,9 +63,9 @@ def test_missing_permutations_are_reported():
 def test_folder_with_other_files_is_refused(twin, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ZoojaxError, match="is not a hyper-representation"):
-        train_representation(tmp_path, twin, SETTINGS)
+        train_autoencoder(tmp_path, twin, SETTINGS)
     with pytest.raises(ZoojaxError, match="is a file"):
-        train_representation(tmp_path / "notes.txt", twin, SETTINGS)
+        train_autoencoder(tmp_path / "notes.txt", twin, SETTINGS)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
@@ -75,19 +75,19 @@ def test_non_finite_loss_stops_training(twin, tmp_path, monkeypatch):
 
     monkeypatch.setattr(trainer, "epoch_program", diverging)
     with pytest.raises(ZoojaxError, match=r"epoch 1 is not finite.*smaller learning rate"):
-        train_representation(tmp_path / "rep", twin, SETTINGS)
+        train_autoencoder(tmp_path / "rep", twin, SETTINGS)
 
 
 @pytest.mark.parametrize("options", [{"epochs": [0, 99]}, {"alphas_of": 99}])
 def test_missing_epoch(twin, tmp_path, options):
     with pytest.raises(ZoojaxError, match="no epoch 99"):
-        train_representation(tmp_path / "rep", twin, SETTINGS, **options)
+        train_autoencoder(tmp_path / "rep", twin, SETTINGS, **options)
 
 
 @pytest.mark.parametrize("options", [{}, {"alphas_of": 3, "weights_only": True}])
 def test_task_sparsify_needs_the_log_alphas_of_an_epoch(twin, tmp_path, options):
     with pytest.raises(ZoojaxError, match="predicts the log alphas of one epoch"):
-        train_representation(tmp_path / "rep", twin, replace(SETTINGS, task="sparsify"), **options)
+        train_autoencoder(tmp_path / "rep", twin, replace(SETTINGS, task="sparsify"), **options)
 
 
 def test_default_alpha_epoch(twin, tmp_path):
@@ -121,7 +121,7 @@ def test_default_alpha_epoch(twin, tmp_path):
 )
 def test_settings_out_of_range(twin, tmp_path, changes, named):
     with pytest.raises(ZoojaxError, match=named):
-        train_representation(tmp_path / "rep", twin, replace(SETTINGS, **changes))
+        train_autoencoder(tmp_path / "rep", twin, replace(SETTINGS, **changes))
     assert not (tmp_path / "rep").exists()
 
 

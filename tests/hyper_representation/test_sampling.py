@@ -7,15 +7,15 @@ import polars as pl
 import pytest
 
 from tests.support import representations, zoo_fixtures
-from zoojax import Zoo, ZoojaxError, open_zoo, prune_zoo
+from zoojax import Zoo, ZoojaxError, open_zoo
 from zoojax.api.dense import initial_variables
 from zoojax.cli.main import main
 from zoojax.hyper_representation.representation import Representation
 from zoojax.hyper_representation.sampling import (
     accuracies,
     sample_kde,
-    sample_zoo,
     train_from_scratch,
+    train_sampled,
 )
 from zoojax.storage import zoo_images
 from zoojax.training import inference, trainer
@@ -85,7 +85,7 @@ def test_samples_of_identical_points_equal_them():
 
 
 def sample(out, representation: Representation, twin: Zoo, count: int = 3, **options) -> Zoo:
-    return sample_zoo(
+    return train_sampled(
         out, representation, twin, count, **{"epochs": 0, "chunk": zoo_fixtures.CHUNK, **options}
     )
 
@@ -114,7 +114,7 @@ def test_sampled_zoo_is_a_dense_zoo(reconstructing, twin, tmp_path_factory, tmp_
     images = zoo_images.load_images(zoo, None)
     metrics = inference.evaluate(zoo, images)
     assert zoo_fixtures.same_bits(zoo_fixtures.bits(metrics), zoo_fixtures.bits(zoo.metrics))
-    prune_zoo(tmp_path / "mp", zoo, [0.5], epochs=0, chunk=zoo_fixtures.CHUNK)
+    zoo_fixtures.prune(tmp_path / "mp", zoo, [0.5], epochs=0, chunk=zoo_fixtures.CHUNK)
 
 
 @pytest.mark.parametrize("method", ["independent", "joint", "best"])

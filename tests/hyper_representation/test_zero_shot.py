@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.support import representations, synthetic_zoos, zoo_fixtures
-from zoojax import Zoo, ZoojaxError, open_zoo, prune_zoo
+from zoojax import Zoo, ZoojaxError, open_zoo
 from zoojax.architectures.parameters import kernels
 from zoojax.cli.main import main
 from zoojax.hyper_representation.representation import Representation, open_representation
@@ -52,8 +52,8 @@ def magnitudes(params: dict) -> dict:
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_magnitude_scores_match_magnitude_pruning(dense, tmp_path, scope):
     options = {"scope": scope, "epochs": 0, "chunk": zoo_fixtures.CHUNK}
-    expected = prune_zoo(tmp_path / "a", dense, RATIOS, **options)
-    scored = prune_zoo(
+    expected = zoo_fixtures.prune(tmp_path / "a", dense, RATIOS, **options)
+    scored = zoo_fixtures.prune(
         tmp_path / "b", dense, RATIOS, scores=magnitudes, origin="magnitudes", **options
     )
     assert zoo_fixtures.same_bits(scored.state(), expected.state())
@@ -62,8 +62,8 @@ def test_magnitude_scores_match_magnitude_pruning(dense, tmp_path, scope):
 
 
 def test_ties_are_broken_by_magnitude(dense, tmp_path):
-    expected = prune_zoo(tmp_path / "a", dense, RATIOS, epochs=0, chunk=zoo_fixtures.CHUNK)
-    scored = prune_zoo(
+    expected = zoo_fixtures.prune(tmp_path / "a", dense, RATIOS, epochs=0, chunk=zoo_fixtures.CHUNK)
+    scored = zoo_fixtures.prune(
         tmp_path / "b",
         dense,
         RATIOS,
@@ -76,8 +76,8 @@ def test_ties_are_broken_by_magnitude(dense, tmp_path):
 
 
 def test_twins_of_selected_members(dense, tmp_path):
-    full = prune_zoo(tmp_path / "a", dense, RATIOS, epochs=0, chunk=zoo_fixtures.CHUNK)
-    subset = prune_zoo(
+    full = zoo_fixtures.prune(tmp_path / "a", dense, RATIOS, epochs=0, chunk=zoo_fixtures.CHUNK)
+    subset = zoo_fixtures.prune(
         tmp_path / "b", dense, RATIOS, members=[1, 4], epochs=0, chunk=zoo_fixtures.CHUNK
     )
     assert subset.members_table["parent_id"].to_list() == [1, 1, 4, 4]
@@ -181,7 +181,7 @@ def test_comparison_matches_pruned_zoos(dense, twin, sparsifying, tmp_path):
         ("magnitude", None),
         ("predicted", lambda params: scores(sparsifying, params)),
     ):
-        zoo = prune_zoo(
+        zoo = zoo_fixtures.prune(
             *(tmp_path / method, dense, RATIOS),
             members=held_out,
             scores=ranked,

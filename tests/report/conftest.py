@@ -1,6 +1,5 @@
 """Analyses of synthetic zoos, their report pages, and a browser."""
 
-import base64
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import pytest
 from tests.support import synthetic_zoos
 from tests.support.report_page import NASTY, Reader
 from zoojax import presets, report
-from zoojax.analysis import Analysis, analyze
+from zoojax.analysis import Analysis, analyze, write_tables
 from zoojax.architectures.base import variable_shapes
 from zoojax.training import inference
 from zoojax.training.hyperparameters import Grid
@@ -24,10 +23,19 @@ _FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--no-first-run"),
 )
-_PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5E"
-    "rkJggg=="
-)
+# With all that a page may not take over.
+HOSTILE_SVG = """<?xml version="1.0" encoding="utf-8"?>
+<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"
+ width="360pt" height="72pt" viewBox="0 0 360 72" onload="alert(1)">
+<style>* { display: none }</style><script>alert(1)</script>
+<defs><clipPath id="clip"><rect id="box" width="360" height="72"/></clipPath></defs>
+<g clip-path="url(#clip)" style="fill: currentColor">
+<path id="line" d="M 0.123456 1.5 L 10 20" style="stroke: currentColor" onclick="alert(1)"/>
+<use xlink:href="#line" x="3"/><use href="https://example.org/a.svg#b"/>
+<a href="javascript:alert(1)"><text>linked</text></a>
+<text style="fill: url(https://example.org)">1 &lt; <tspan>2</tspan> and more</text>
+<image href="https://example.org/a.png"/><image href="data:image/png;base64,iVBORw0KGgo="/>
+<foreignObject><b>markup</b></foreignObject></g></svg>"""
 
 
 @contextmanager
@@ -51,7 +59,7 @@ def random_weights_and_predictions() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def result(tmp_path_factory) -> Analysis:
-    """A zoo of 12 members, six per activation, with both twins and one diverged member."""
+    """A zoo of 24 members, twelve per activation, with both twins and one diverged member."""
     folder = tmp_path_factory.mktemp("report")
     grid = Grid(activations=("tanh", "relu"))
     with (
@@ -59,7 +67,7 @@ def result(tmp_path_factory) -> Analysis:
         patch.object(presets, "difference", lambda zoo: None),
         patch.object(presets, "twin_difference", lambda zoo, twin: None),
     ):
-        zoo = synthetic_zoos.dense(folder / "dense", 6, grid, preset="usps-s-seed")
+        zoo = synthetic_zoos.dense(folder / "dense", 12, grid, preset="usps-s-seed")
         mp = synthetic_zoos.pruned(folder / "mp", zoo, (0.5, 0.8, 0.9))
         result = analyze(zoo, [mp, synthetic_zoos.variational_dropout(folder / "vd", zoo)])
     result.notes.append(f"A note of {NASTY}")
@@ -82,11 +90,16 @@ def seed_zoo(tmp_path_factory) -> Analysis:
 
 @pytest.fixture(scope="session")
 def file(result, tmp_path_factory) -> Path:
-    """The page of `result`, with two figures."""
+    """The page of `result`, with two figures and links to files."""
     folder = tmp_path_factory.mktemp("report")
-    (folder / "figure.png").write_bytes(_PIXEL)
-    figures = {"trajectories": folder / "figure.png", "by <b>": folder / "figure.png"}
-    report.write(result, folder / "report.html", figures)
+    write_tables(result, folder / "tables")
+    (folder / "figures").mkdir()
+    figures = {"trajectories": folder / "figures" / "trajectories.svg"}
+    figures["by <b>"] = folder / "figures" / "by <b>.svg"
+    for figure in figures.values():
+        figure.write_text(HOSTILE_SVG)
+    figures["trajectories"].with_suffix(".png").touch()
+    report.write(result, folder / "report.html", figures, folder / "tables")
     return folder / "report.html"
 
 

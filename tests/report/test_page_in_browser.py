@@ -38,31 +38,64 @@ def test_page_fits_narrow_and_wide_windows(browser, file, width):
 def test_names_are_shown_as_text(browser, result, tmp_path):
     report.write(renamed(result, NASTY), tmp_path / "page.html", {})
     reader = Reader(browser, tmp_path / "page.html")
-    name, note = reader.page.text_content("#name"), reader.page.text_content("#notes li:last-child")
+    name, note = reader.text("#name"), reader.text("#notes li:last-child")
     assert reader.page.locator("main img, header img").count() == 0
     reader.close()
     assert (name, note) == (NASTY, f"A note of {NASTY}")
     assert reader.complaints == []
 
 
-def test_figures_have_captions(reader):
-    images = reader.page.locator("figure img")
-    assert images.count() == 2
-    assert images.evaluate_all("(all) => all.map((each) => each.naturalWidth)") == [1, 1]
+def test_figures_are_inlined_with_captions(reader):
+    figures = reader.page.locator("figure svg")
+    assert figures.count() == 2
     captions = reader.page.locator("figcaption").all_text_contents()
     assert "Test accuracy" in captions[0]
     assert captions[1] == "By <b>."
-    assert images.evaluate_all("(all) => all.map((each) => each.alt)") == captions
+    labels = figures.evaluate_all("(all) => all.map((each) => each.getAttribute('aria-label'))")
+    assert labels == captions
+    # In their own size, so that their text is not smaller.
+    widths = figures.evaluate_all("(all) => all.map((e) => e.getBoundingClientRect().width)")
+    assert widths == [480, 480]
+    ids = reader.page.evaluate("[...document.querySelectorAll('[id]')].map((each) => each.id)")
+    assert len(ids) == len(set(ids))
+    assert reader.page.locator("figure script, figure style, figure foreignObject").count() == 0
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_no_text_is_smaller_than_nine_pixels(browser, file, width):
+    reader = Reader(browser, file, width)
+    reader.page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    sizes = reader.page.evaluate(
+        """() => {
+            const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+            const sizes = {};
+            while (walker.nextNode()) {
+              const { data, parentElement: element } = walker.currentNode, text = data.trim();
+              const isCode = element.closest("script, template");
+              if (!text || isCode || !element.checkVisibility()) continue;
+              const matrix = element.ownerSVGElement ? element.getScreenCTM() : { a: 1, b: 0 };
+              const scale = Math.hypot(matrix.a, matrix.b);
+              sizes[text.slice(0, 40)] = scale * parseFloat(getComputedStyle(element).fontSize);
+            }
+            return sizes;
+        }"""
+    )
+    reader.close()
+    assert len(sizes) > 100
+    assert {text: size for text, size in sizes.items() if size < 9} == {}
 
 
 def test_theme_follows_system_and_button(browser, file):
     reader = Reader(browser, file, theme="dark")
     background = "getComputedStyle(document.body).backgroundColor"
     color = "document.getElementById('a')._fullLayout.font.color"
+    stroke = "getComputedStyle(document.querySelector('figure path')).stroke"
+    dark_stroke = reader.page.evaluate(stroke)
     dark = reader.page.evaluate(background), reader.page.evaluate(color)
     reader.page.locator("#theme").click()
     reader.drawn("a")
     light = reader.page.evaluate(background), reader.page.evaluate(color)
+    assert reader.page.evaluate(stroke) == light[1] != dark_stroke == dark[1]
     reader.page.locator("#theme").click()
     reader.drawn("a")
     again = reader.page.evaluate(background), reader.page.evaluate(color)
@@ -79,7 +112,62 @@ def test_no_button_uploads_data(reader):
     buttons = reader.page.evaluate(titles)
     assert any("PNG" in title for title in buttons)
     assert not [title for title in buttons if re.search("share|cloud|plotly", title, re.IGNORECASE)]
-    assert reader.page.locator("a[href]").count() == 0
+    hrefs = reader.page.locator("a[href]").evaluate_all(
+        "(all) => all.map((each) => each.getAttribute('href'))"
+    )
+    assert len(hrefs) > 10
+    assert all(href.startswith(("#", "./")) for href in hrefs)
+
+
+def test_contents_lead_to_all_sections(reader):
+    links = reader.page.locator("#contents a")
+    assert links.all_text_contents() == [
+        *("Members", "Accuracy over sparsity", "Trajectories", "Before and after sparsification"),
+        *("Hyperparameters", "Agreement of members", "Sparsity of layers", "Figures", "Tables"),
+        "Files",
+    ]
+    links.nth(4).click()
+    reader.page.wait_for_function("location.hash === '#hyperparameters'")
+    top = "document.getElementById('hyperparameters').getBoundingClientRect().top"
+    assert abs(reader.page.evaluate(top)) < 30
+
+
+def test_state_is_in_the_address(browser, file):
+    reader = Reader(browser, file)
+    page = reader.page
+    assert "?" not in page.url
+    page.select_option("select[name=activation]", label="relu")
+    page.select_option("#color", label="activation")
+    page.select_option("#c-method", label="VD")
+    reader.set("c-epoch", 3)
+    page.uncheck("input[name=show-mp]")
+    page.fill("#highlight", "5")
+    page.locator("#contents a").nth(2).click()
+    page.wait_for_function("location.hash.startsWith('#trajectories?')")
+    url, title = page.url, reader.text("#c-title")
+    reader.close()
+    assert reader.complaints == []
+    again = Reader(browser, file, address=url.partition("#")[2])
+    page = again.page
+    assert again.drawn("a", "each.name") == ["VD mean", "dense mean", "relu", "highlighted"]
+    assert again.text("#c-title") == title != ""
+    assert page.input_value("#c-epoch") == "3"
+    assert "Showing 12 of 24" in page.text_content("#shown")
+    assert page.url == url
+    page.click("#reset")
+    assert page.url.endswith("#trajectories")
+    assert "Showing 24 of 24" in page.text_content("#shown")
+    again.close()
+    assert again.complaints == []
+
+
+@pytest.mark.parametrize("address", ["?color=none&a-epoch=x&c-epoch=-5", "<img>?%", "nothing?a=b"])
+def test_foreign_states_are_ignored(browser, file, address):
+    reader = Reader(browser, file, address=address)
+    assert reader.drawn("b")[0] == 24 * 51
+    assert reader.page.input_value("#color") == ""
+    reader.close()
+    assert reader.complaints == []
 
 
 def test_zoo_that_varies_only_in_seeds(browser, seed_zoo, tmp_path):
@@ -92,9 +180,11 @@ def test_zoo_that_varies_only_in_seeds(browser, seed_zoo, tmp_path):
     assert [page.locator(f"#{plot}-section").is_visible() for plot in "abcd"] == [
         *(False, True, False, False)
     ]
-    assert reader.drawn("b", "each.name") == ["members", "mean"]
+    assert reader.drawn("b", "each.name") == ["members", "mean of 3"]
+    assert reader.card("Dense accuracy").keys() == {"dense n = 3"}
+    assert len(reader.cards()) == 1
     page.fill("#highlight", "2")
-    assert reader.drawn("b", "each.name") == ["members", "mean", "highlighted"]
+    assert reader.drawn("b", "each.name") == ["members", "mean of 3", "highlighted"]
     assert "member 2 " in reader.drawn("b", "each.text?.[0] ?? ''")[2]
     page.select_option("#highlight-by", "seed")
     assert "member 1 " in reader.drawn("b", "each.text?.[0] ?? ''")[2]
@@ -117,20 +207,18 @@ def test_report_with_one_fully_diverged_twin(browser, result, tmp_path, kind):
             table = table.with_columns(pl.col("finite") & ~last)
         tables[name] = table
     report.write(replace(result, twins=[twin], tables=tables), tmp_path / "page.html")
-    titles = [c["title"] for c in content(tmp_path / "page.html")["cards"]]
-    assert titles[0] == "Dense accuracy"
-    assert any(title.startswith("Accuracy at") for title in titles)
     reader = Reader(browser, tmp_path / "page.html")
-    reader.page.locator("#a-epoch").evaluate(
-        "(e) => { e.value = e.max; e.dispatchEvent(new Event('input')); }"
-    )
+    titles = reader.cards()
+    reader.set("c-epoch", twin.epochs[-1])
     shown = reader.drawn("a", "each.y.filter(Number.isFinite).length")
-    title, label = reader.page.text_content("#c-title"), reader.page.text_content("#a-label")
+    title = reader.text("#c-title")
     reader.close()
-    assert shown[0] == 0
-    assert shown[-1] == 2  # The dense mean.
-    assert "too few members" in title
-    assert label == f"{kind.upper()} epoch {twin.epochs[-1]}"
+    assert titles[0] == "Dense accuracy"
+    # Twins with pruning ratios are compared at the last epoch only.
+    assert any(title.startswith("Accuracy at") for title in titles) == (kind == "vd")
+    assert shown[-1] == 0
+    assert shown[1] == 2  # The dense mean.
+    assert "too few members (0, not at least 20)" in title
     assert reader.complaints == []
 
 

@@ -10,7 +10,6 @@ from PIL import Image
 from tests.support import synthetic_zoos
 from zoojax import ZoojaxError, figures, report
 from zoojax.analysis import Analysis, analyze, write_tables
-from zoojax.cli.analyze import representation_tables
 from zoojax.figures.representation import (
     representation_losses,
     representation_map,
@@ -20,6 +19,7 @@ from zoojax.hyper_representation import trainer
 from zoojax.hyper_representation.settings import Settings
 from zoojax.report.data import payload
 from zoojax.training import inference
+from zoojax.workflows.analyze import representation_tables
 
 LAYERS = synthetic_zoos.REPRESENTED
 NAMES = {name for name in figures.FIGURES if name.startswith("representation_")}
@@ -104,8 +104,8 @@ def test_losses_of_one_epoch_are_markers(analysis):
 
 
 def test_report_has_states_pairs_and_tables(plain, analysis, tmp_path):
-    assert payload(plain, {})["representation"] is None
-    content = payload(analysis, {})
+    assert payload(plain, {}, {})["representation"] is None
+    content = payload(analysis, {}, {})
     section = content["representation"]
     table = analysis.tables["representation_embeddings"]
     assert section["total"] == 300 and section["states"]["member"] == table["member"].to_list()
@@ -128,7 +128,7 @@ def test_report_has_states_pairs_and_tables(plain, analysis, tmp_path):
 
 def test_states_are_subsampled_deterministically(analysis):
     many = replace(analysis, tables=analysis.tables | synthetic_zoos.representation_tables(9000))
-    first, second = (payload(many, {})["representation"] for _ in range(2))
+    first, second = (payload(many, {}, {})["representation"] for _ in range(2))
     assert first == second and first["total"] == 9000 and len(first["states"]["x"]) == 4000
     assert len(set(first["states"]["member"])) == 20
 
@@ -145,7 +145,7 @@ def test_tables_of_an_earlier_analysis_are_removed(plain, analysis, tmp_path):
 def test_representation_of_other_zoo_or_without_evaluation_is_refused(plain, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "_train", lambda representation, *_: representation)
     zoo = synthetic_zoos.dense(tmp_path / "dense", 8)
-    trainer.train_representation(tmp_path / "rep", zoo, Settings(), weights_only=True)
+    trainer.train_autoencoder(tmp_path / "rep", zoo, Settings(), weights_only=True)
     with pytest.raises(ZoojaxError, match="rep was trained on none of"):
         representation_tables(tmp_path / "rep", plain.zoo)
     with pytest.raises(ZoojaxError, match="run 'zoojax represent evaluate"):

@@ -50,3 +50,17 @@ def test_percent_and_standard_deviations(reader, result):
     row = result.tables["trajectories"].row(0, named=True)
     shown = reader.cells("trajectories", columns.index("test accuracy (std)"))[0]
     assert shown == f"{100 * row['test_acc_mean']:.1f}% ({100 * row['test_acc_std']:.1f})"
+
+
+def test_coefficients_of_the_paper_are_not_percent(reader, result):
+    columns = reader.headers("paper")
+    reader.page.evaluate("document.getElementById('table-paper').open = true")
+    shown = {n: reader.cells("paper", columns.index(n)) for n in ("quantity", "difference")}
+    shown["paper"] = reader.cells("paper", columns.index("paper (std)"))
+    rows = list(zip(*shown.values(), strict=True))
+    correlations = [row for row in rows if row[0] == "Pearson's r"]
+    assert len(correlations) == result.tables["paper"].filter(quantity="pearson").height > 0
+    for quantity, difference, paper in rows:
+        is_share = quantity not in ("Pearson's r", "Kendall's tau")
+        assert paper.partition(" ")[0].endswith("%") == is_share
+        assert difference.endswith(" pp") == (is_share and difference != "–")

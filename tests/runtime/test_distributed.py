@@ -16,7 +16,7 @@ from tests.support.processes import (
     start_together,
     train_arguments,
 )
-from zoojax import Zoo, ZoojaxError, open_zoo, prune_zoo, train_variational_dropout
+from zoojax import Zoo, ZoojaxError, open_zoo
 from zoojax.runtime import distributed
 from zoojax.storage import zoo_images
 from zoojax.training import inference
@@ -53,10 +53,10 @@ def test_twins_are_bit_identical(tmp_path_factory, tmp_path, kind):
     parent = seven(tmp_path_factory)
     options = {"epochs": zoo_fixtures.EPOCHS, "chunk": zoo_fixtures.CHUNK, "learning_rate": 1e-2}
     if kind == "mp":
-        expected = prune_zoo(tmp_path / "alone", parent, RATIOS, **options)
+        expected = zoo_fixtures.prune(tmp_path / "alone", parent, RATIOS, **options)
         method = ("magnitude-pruning", parent.path, "--ratios", *RATIOS)
     else:
-        expected = train_variational_dropout(tmp_path / "alone", parent, **options)
+        expected = zoo_fixtures.train_variational(tmp_path / "alone", parent, **options)
         method = ("variational-dropout", parent.path)
     arguments = ("--epochs", zoo_fixtures.EPOCHS, "--chunk", zoo_fixtures.CHUNK)
     arguments += ("--learning-rate", 1e-2)
@@ -79,7 +79,7 @@ def test_processes_with_different_optimizers(tmp_path_factory, tmp_path, members
     """Six members: Adam on one process, SGD on the other. Five: one has an additional member."""
     parent = two_optimizers(tmp_path_factory)
     options = {"epochs": 2, "chunk": zoo_fixtures.CHUNK, "learning_rate": 1e-2, "members": members}
-    expected = prune_zoo(tmp_path / "alone", parent, [0.5], **options)
+    expected = zoo_fixtures.prune(tmp_path / "alone", parent, [0.5], **options)
     command = ("sparsify", "magnitude-pruning", parent.path, "--ratios", 0.5, "--epochs", 2)
     command += ("--chunk", zoo_fixtures.CHUNK, "--learning-rate", 1e-2, "--members", members)
     out = tmp_path / "together"

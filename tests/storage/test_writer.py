@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import zoo_fixtures
 from tests.support.damage import DAMAGES, edit_config, flip_byte, largest_file, refuses
-from zoojax import Grid, Zoo, open_zoo, prune_zoo, train_zoo
+from zoojax import Zoo, open_zoo, train_zoo
 from zoojax.storage.writer import CorruptionWarning
 
 
@@ -148,15 +148,8 @@ def test_output_path_that_is_a_file_or_another_folder(tmp_path_factory, tmp_path
         with refuses(out):
             zoo_fixtures.train(tmp_path_factory, out)
         with refuses(out):
-            prune_zoo(out, parent, [0.5], epochs=0)
+            zoo_fixtures.prune(out, parent, [0.5], epochs=0)
         assert zoo_fixtures.contents(tmp_path) == before
     with refuses(file / "zoo"):
-        train_zoo(
-            file / "zoo",
-            "x",
-            Grid(),
-            "small",
-            zoo_fixtures.spec(tmp_path_factory),
-            epochs=0,
-            chunk=1,
-        )
+        spec = zoo_fixtures.spec(tmp_path_factory)
+        train_zoo(None, file / "zoo", data=spec, epochs=0, chunk=1)

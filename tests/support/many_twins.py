@@ -17,8 +17,9 @@ from zoojax.architectures import parameters
 from zoojax.sparsifiers import registry
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.storage.parent import parent_of
 from zoojax.storage.writer import create_or_resume
-from zoojax.storage.zoo import Zoo, parent_of
+from zoojax.storage.zoo import Zoo
 from zoojax.training.hyperparameters import Grid
 
 # In the order of an analysis: by sparsifier and path, not in that of creation.

@@ -33,7 +33,15 @@ class Reader:
         complaints: console messages, errors, and addresses requested.
     """
 
-    def __init__(self, browser, file: Path, width: int = 1000, theme: str = "light", script=""):
+    def __init__(
+        self,
+        browser,
+        file: Path,
+        width: int = 1000,
+        theme: str = "light",
+        script: str = "",
+        address: str = "",
+    ):
         self.page = browser.new_page(
             viewport={"width": width, "height": 800}, color_scheme=theme, device_scale_factor=1
         )
@@ -42,7 +50,7 @@ class Reader:
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", self._record_request)
-        self.page.goto(file.as_uri())
+        self.page.goto(f"{file.as_uri()}#{address}" if address else file.as_uri())
         self.page.wait_for_function("document.getElementById('b').data !== undefined")
 
     def _record_request(self, request) -> None:
@@ -60,15 +68,42 @@ class Reader:
         """Resets all inputs and closes all tables, as after opening the page."""
         self.page.evaluate(
             """() => {
-                for (const each of document.querySelectorAll("select, input")) {
-                  if (each.tagName === "SELECT") each.selectedIndex = 0;
-                  else if (each.type === "text") each.value = "";
-                  each.dispatchEvent(new Event(each.tagName === "SELECT" ? "change" : "input"));
-                }
-                document.querySelectorAll("details").forEach((each) => { each.open = false; });
+                document.getElementById("reset").click();
+                document.querySelectorAll("main details").forEach((each) => { each.open = false; });
             }"""
         )
         self.drawn("a")
+
+    def text(self, selector: str) -> str:
+        """The text of an element, after all drawing has finished."""
+        self.drawn("b")
+        return self.page.text_content(selector) or ""
+
+    def set(self, control: str, value: object) -> None:
+        """Moves a slider or enters a text."""
+        self.page.locator(f"#{control}").evaluate(
+            "(e, to) => { e.value = to; e.dispatchEvent(new Event('input', {bubbles: true})); }",
+            str(value),
+        )
+
+    def card(self, title: str) -> dict[str, str]:
+        """The values of the card whose title begins with a text, by label."""
+        self.drawn("b")
+        lines = self.page.evaluate(
+            """(title) => {
+                const cards = [...document.querySelectorAll("#cards article")];
+                const card = cards.find((c) => c.querySelector("h3").textContent.startsWith(title));
+                return [...card.querySelectorAll("dl div")].map((line) =>
+                  [line.querySelector("dt").textContent, line.querySelector("dd").textContent]);
+            }""",
+            title,
+        )
+        return dict(lines)
+
+    def cards(self) -> list[str]:
+        """The titles of all cards."""
+        self.drawn("b")
+        return self.page.locator("#cards h3").all_text_contents()
 
     def headers(self, table: str) -> list[str]:
         """Column headers of a table; their rows are created by opening it."""

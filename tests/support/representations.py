@@ -5,6 +5,7 @@ take longer than most of the tests, which need no trained network.
 """
 
 from dataclasses import replace
+from typing import Any
 from unittest import mock
 
 import jax.numpy as jnp
@@ -21,18 +22,22 @@ SETTINGS = Settings(width=16, heads=2, layers=1, feed_forward=16, latent=8, epoc
 MEMBERS, EPOCHS = 9, 3
 
 
+def _train(codec, samples):
+    return lambda state, data, epoch: (state, {"loss": jnp.float32(1)})
+
+
+def _validate(codec, samples):
+    return lambda variables, data: {"loss": jnp.float32(1)}
+
+
+# Programs of `trainer` that do not train.
+STUBS: dict[str, Any] = {"epoch_program": _train, "validation_program": _validate}
+
+
 def train_stub(*arguments, **options) -> Representation:
-    """Calls `trainer.train_representation` without training the network."""
-
-    def train(codec, samples):
-        return lambda state, data, epoch: (state, {"loss": jnp.float32(1)})
-
-    def validate(codec, samples):
-        return lambda variables, data: {"loss": jnp.float32(1)}
-
-    programs = {"epoch_program": train, "validation_program": validate}
-    with mock.patch.multiple(trainer, **programs):
-        return trainer.train_representation(*arguments, **options)
+    """Calls `trainer.train_autoencoder` without training the network."""
+    with mock.patch.multiple(trainer, **STUBS):
+        return trainer.train_autoencoder(*arguments, **options)
 
 
 @zoo_fixtures.once

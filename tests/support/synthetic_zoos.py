@@ -15,8 +15,9 @@ from zoojax.runtime import population
 from zoojax.sparsifiers import magnitude
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
+from zoojax.storage.parent import parent_of
 from zoojax.storage.writer import create_or_resume
-from zoojax.storage.zoo import Zoo, parent_of
+from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.training.hyperparameters import Grid
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 from unittest.mock import patch
@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 
 import zoojax.api.dense
 from tests.support import ROOT
-from zoojax import DataSpec, Grid, Zoo, prune_zoo, train_variational_dropout, train_zoo
+from zoojax import DataSpec, Grid, MagnitudePruning, VariationalDropout, Zoo, sparsify, train_zoo
 from zoojax.cli.main import main
 from zoojax.training import programs
 
@@ -100,9 +100,20 @@ def spec(factory: pytest.TempPathFactory) -> DataSpec:
 
 def train(factory: pytest.TempPathFactory, out: Path, grid: Grid = GRID, **options) -> Zoo:
     """Trains a dense zoo on `images`."""
-    return train_zoo(
-        out, "tiny", grid, "small", spec(factory), **{"epochs": EPOCHS, "chunk": CHUNK, **options}
-    )
+    options = {"epochs": EPOCHS, "chunk": CHUNK, "quiet": True, **options}
+    return train_zoo(out=out, name="tiny", grid=grid, data=spec(factory), **options)
+
+
+def prune(out: Path | str, parent: Zoo, ratios: Sequence[float], **options) -> Zoo:
+    """Prunes a zoo by magnitude; `options` are those of the sparsifier or of `sparsify`."""
+    scope = options.pop("scope", "global")
+    return sparsify(parent, MagnitudePruning(tuple(ratios), scope), out, quiet=True, **options)
+
+
+def train_variational(out: Path | str, parent: Zoo, **options) -> Zoo:
+    """Trains a zoo with variational dropout; `options` as for `prune`."""
+    variant = options.pop("variant", "released")
+    return sparsify(parent, VariationalDropout(variant), out, quiet=True, **options)
 
 
 @once
@@ -115,14 +126,14 @@ def dense(factory: pytest.TempPathFactory) -> Zoo:
 def pruned(factory: pytest.TempPathFactory) -> Zoo:
     """The magnitude-pruned twin of `dense`, with ratios 0, 0.5 and 0.9."""
     out = dense(factory).path.with_name("pruned")
-    return prune_zoo(out, dense(factory), [0.0, 0.5, 0.9], epochs=EPOCHS, chunk=CHUNK)
+    return prune(out, dense(factory), [0.0, 0.5, 0.9], epochs=EPOCHS, chunk=CHUNK)
 
 
 @once
 def variational_dropout(factory: pytest.TempPathFactory) -> Zoo:
     """The variational-dropout twin of `dense`."""
     out = dense(factory).path.with_name("variational-dropout")
-    return train_variational_dropout(out, dense(factory), epochs=EPOCHS, chunk=CHUNK)
+    return train_variational(out, dense(factory), epochs=EPOCHS, chunk=CHUNK)
 
 
 KINDS = {"dense": dense, "mp": pruned, "vd": variational_dropout}

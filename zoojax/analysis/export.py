@@ -6,21 +6,24 @@ from pathlib import Path
 
 import polars as pl
 
+from zoojax import presets
 from zoojax.analysis import paper
 from zoojax.analysis.added_tables import PREFIX
+from zoojax.analysis.captions import about_members, table_captions
 from zoojax.analysis.pairing import last_epoch
+from zoojax.analysis.paper_comparison import paper_results_of
 from zoojax.analysis.results import TABLES, Analysis, Method
 from zoojax.filesystem.atomic import atomic_write, make_folder, os_errors, write_table
 from zoojax.filesystem.reading import entries
 from zoojax.filesystem.tables import write_both
 from zoojax.text import printable
 
-_MAX_NAME_LENGTH = 100
 # Epochs shown in the paper's Tables 6 and 7.
 _TABLE_6_EPOCHS, _TABLE_7_EPOCHS = (0, 2, 4, 6, 8, 10, 13, 16, 19, 22, 25), (0, 5, 10, 15, 20, 25)
 # Names of the paper's tables, and beginnings of the names of tables of one method, or of one
 # population.
 _PAPER_TABLES = ("table1_agreement", "table2_correlation")
+_CAPTIONS = "captions"
 _PREFIXES = (
     *("table5_", "table6_", "table7_layers_", "table8_layers_"),
     *("agreement_", "representation_"),
@@ -36,7 +39,7 @@ class PaperTable:
     """A table formatted as in the paper.
 
     Attributes:
-        name: file name without suffix.
+        name: file name without suffix, and LaTeX label.
         caption: one or two sentences.
         columns: column headings.
         rows: formatted cells, one list per row.
@@ -62,6 +65,7 @@ class PaperTable:
                 r"\begin{table}",
                 r"\centering",
                 rf"\caption{{{_escape_latex(self.caption)}}}",
+                rf"\label{{tab:{self.name}}}",
                 rf"\begin{{tabular}}{{{'r' * len(self.columns)}}}",
                 r"\toprule",
                 *body,
@@ -108,7 +112,8 @@ def write_tables(analysis: Analysis, folder: Path) -> None:
     """Writes all tables of an analysis.
 
     Tables are written as Parquet and CSV, agreement matrices as Parquet, and the paper's
-    tables as Markdown and LaTeX. Files of an earlier analysis are removed first.
+    tables as Markdown and LaTeX; captions.md holds the captions. Files of an earlier analysis
+    are removed first.
 
     Args:
         analysis: the analysis.
@@ -131,6 +136,7 @@ def write_tables(analysis: Analysis, folder: Path) -> None:
         columns = across.cast(pl.String).to_list()
         table = pl.DataFrame({"member": down}).hstack(pl.DataFrame(matrix, schema=columns))
         write_table(file, table, durable=False)
+    write_captions(folder, table_captions(analysis))
     for paper_table in paper_tables(analysis):
         for suffix, text in (("md", paper_table.markdown()), ("tex", paper_table.latex())):
             file = folder / f"{paper_table.name}.{suffix}"
@@ -139,10 +145,26 @@ def write_tables(analysis: Analysis, folder: Path) -> None:
             )
 
 
+def write_captions(folder: Path, captions: dict[str, str]) -> None:
+    """Writes the captions of the files in a folder to captions.md.
+
+    Args:
+        folder: an existing folder.
+        captions: captions by name of the file, without suffix.
+
+    Raises:
+        ZoojaxError: the file cannot be written.
+    """
+    lines = [f"**{name}.** {_escape_markdown(caption)}" for name, caption in captions.items()]
+    text = "\n\n".join(lines) + "\n"
+    file = folder / f"{_CAPTIONS}.md"
+    atomic_write(file, lambda path: path.write_text(text, "utf-8"), durable=False)
+
+
 def _is_analysis_file(name: str) -> bool:
     """Whether an analysis writes files with this name."""
     stem, _, suffix = name.rpartition(".")
-    known = stem in (*TABLES, *_PAPER_TABLES) or stem.startswith(_PREFIXES)
+    known = stem in (*TABLES, *_PAPER_TABLES, _CAPTIONS) or stem.startswith(_PREFIXES)
     return known and suffix in ("parquet", "csv", "md", "tex")
 
 
@@ -152,20 +174,19 @@ def paper_tables(analysis: Analysis) -> Iterator[PaperTable]:
     Tables 5 and 8 are those of each twin with pruning ratios, Tables 6 and 7 those of each twin
     whose sparsity varies with the epoch.
     """
-    name = printable(analysis.zoo.config.name, _MAX_NAME_LENGTH)
-    values = f"{name}, {len(analysis.zoo)} members; mean (std) in %."
+    values = f"Mean (standard deviation) over members in %. {about_members(analysis)}"
     yield from _agreement_table(analysis, values)
-    yield from _correlation_table(analysis, name)
+    yield from _correlation_table(analysis)
     trajectories = analysis.tables["trajectories"]
     layers = analysis.zoo.config.shape.layers
     for method in analysis.twin_methods("ratio"):
         table = trajectories.filter(pl.col("method") == method.key).sort("ratio", "epoch")
         if len(table):
-            yield from _tables_by_ratio(method, table, layers, values)
+            yield from _tables_by_ratio(analysis, method, table, layers, values)
     for method in analysis.twin_methods("epoch"):
         table = trajectories.filter(pl.col("method") == method.key).sort("epoch")
         if len(table):
-            yield from _tables_by_epoch(method, table, layers, values)
+            yield from _tables_by_epoch(analysis, method, table, layers, values)
 
 
 def _file_name(method: Method) -> str:
@@ -174,14 +195,20 @@ def _file_name(method: Method) -> str:
     return sparsifier.name + method.key.removeprefix(sparsifier.method)
 
 
-def _number(method: Method, number: int) -> str:
-    """Number of a table, if the paper has it, or of the table with the same layout."""
-    known = method.sparsifier.name in paper.SPARSIFIERS.values()
-    return f"Table {number}" if known else f"as Table {number}"
+def _counterpart(analysis: Analysis, methods: list[Method], tables: str) -> str:
+    """Names the paper's tables of this zoo; empty if the paper has none of the zoo and twins."""
+    printed = paper_results_of(analysis.zoo)
+    if printed.is_empty():
+        return ""
+    for each in methods:
+        unknown = each.sparsifier.name not in paper.SPARSIFIERS.values()
+        if unknown or presets.twin_difference(analysis.zoo, each.zoo) is not None:
+            return ""
+    return f" Compare with {tables} of arXiv 2304.13718."
 
 
 def _tables_by_ratio(
-    method: Method, table: pl.DataFrame, layers: Sequence[str], values: str
+    analysis: Analysis, method: Method, table: pl.DataFrame, layers: Sequence[str], values: str
 ) -> Iterator[PaperTable]:
     """Tables 5 and 8, from trajectories sorted by ratio and epoch."""
     last = last_epoch(table)
@@ -195,31 +222,45 @@ def _tables_by_ratio(
             cells = dict(zip(at_epoch["ratio"], _cells(at_epoch, metric), strict=True))
             rows.append([_NAMES[metric], str(epoch), *(cells.get(r, "-") for r in ratios)])
     columns = ["Metric", "Epoch", *(f"{ratio:.0%}" for ratio in ratios)]
-    name, number = f"table5_{_file_name(method)}", _number(method, 5)
-    caption = f"{method.capitalized} by ratio and epoch of fine-tuning ({number}). {values}"
+    name = f"table5_{_file_name(method)}"
+    caption = (
+        f"{method.capitalized}: test accuracy and generalization gap (GGap) by pruning ratio, "
+        f"before and after fine-tuning. {values}"
+    )
+    caption += _counterpart(analysis, [method], "Table 5")
     yield PaperTable(name, caption, columns, rows)
     cells = zip(*(_cells(at_end, name) for name in _layer_quantities(layers)), strict=True)
     rows = [[f"{r:.0%}", *row] for r, row in zip(ratios, cells, strict=True)]
-    caption = f"{method.capitalized}: sparsity by layer ({_number(method, 8)}). {values}"
+    caption = (
+        f"{method.capitalized}: sparsity of each layer, accuracy and generalization gap (GGap) by "
+        f"pruning ratio, at epoch {last}. {values}"
+    )
+    caption += _counterpart(analysis, [method], "Table 8")
     columns = ["Ratio", *layers, *_LAYER_HEADINGS]
     yield PaperTable(f"table8_layers_{method.key}", caption, columns, rows)
 
 
 def _tables_by_epoch(
-    method: Method, table: pl.DataFrame, layers: Sequence[str], values: str
+    analysis: Analysis, method: Method, table: pl.DataFrame, layers: Sequence[str], values: str
 ) -> Iterator[PaperTable]:
     """Tables 6 and 7, from trajectories sorted by epoch."""
     selected = table.filter(pl.col("epoch").is_in(_TABLE_6_EPOCHS))
     rows = [
         [_NAMES[metric], *_cells(selected, metric)] for metric in ("test_acc", "ggap", "sparsity")
     ]
-    caption = f"{method.capitalized} by epoch ({_number(method, 6)}). {values}"
+    caption = (
+        f"{method.capitalized}: test accuracy, generalization gap (GGap) and sparsity by epoch. "
+        f"{values}{_counterpart(analysis, [method], 'Table 6')}"
+    )
     columns = ["Metric", *map(str, selected["epoch"].to_list())]
     yield PaperTable(f"table6_{_file_name(method)}", caption, columns, rows)
     selected = table.filter(pl.col("epoch").is_in(_TABLE_7_EPOCHS))
     cells = zip(*(_cells(selected, name) for name in _layer_quantities(layers)), strict=True)
     rows = [[str(e), *row] for e, row in zip(selected["epoch"].to_list(), cells, strict=True)]
-    caption = f"{method.capitalized}: sparsity by layer and epoch ({_number(method, 7)}). {values}"
+    caption = (
+        f"{method.capitalized}: sparsity of each layer, accuracy and generalization gap (GGap) by "
+        f"epoch. {values}{_counterpart(analysis, [method], 'Table 7')}"
+    )
     columns = ["Epoch", *layers, *_LAYER_HEADINGS]
     yield PaperTable(f"table7_layers_{method.key}", caption, columns, rows)
 
@@ -239,12 +280,15 @@ def _agreement_table(analysis: Analysis, values: str) -> Iterator[PaperTable]:
         [_population(analysis, row), str(row["epoch"]), *cell]
         for row, cell in zip(table.iter_rows(named=True), cells, strict=True)
     ]
-    caption = f"Agreement of twins with their parents (Tables 1, 9). {values}"
+    caption = (
+        "Agreement of twins with their parents: test images for which both predict the same class. "
+        f"{values}{_counterpart(analysis, analysis.twin_methods(), 'Tables 1 and 9')}"
+    )
     columns = ["Twin", "Epoch", *(_NAMES[name] for name in quantities)]
     yield PaperTable("table1_agreement", caption, columns, rows)
 
 
-def _correlation_table(analysis: Analysis, zoo: str) -> Iterator[PaperTable]:
+def _correlation_table(analysis: Analysis) -> Iterator[PaperTable]:
     table = analysis.tables.get("correlation")
     if table is None:
         return
@@ -256,22 +300,25 @@ def _correlation_table(analysis: Analysis, zoo: str) -> Iterator[PaperTable]:
             _population(analysis, row),
             str(row["epoch"]),
             _percent(row["sparsity"]),
-            *(
-                f"{_percent(row[name])} [{_percent(row[f'{name}_low'])}, "
-                f"{_percent(row[f'{name}_high'])}]"
-                if row[name] is not None
-                else "-"
-                for name in ("pearson", "kendall")
-            ),
+            str(row["members"] - row["diverged"]),
+            *(_coefficient(row, name) for name in ("pearson", "kendall")),
         ]
         for row in table.iter_rows(named=True)
     ]
     caption = (
-        f"Correlation of accuracy before and after sparsification (Table 2). {zoo}, "
-        f"{len(analysis.zoo)} members; in %, with 95 % bootstrap intervals."
+        "Correlation over members (n of them finite) of test accuracy before and after "
+        "sparsification, in % with 95 % bootstrap intervals. "
+        f"{about_members(analysis)}{_counterpart(analysis, analysis.twin_methods(), 'Table 2')}"
     )
-    columns = ["Twin", "Epoch", "Sparsity", "Pearson's r", "Kendall's tau"]
+    columns = ["Twin", "Epoch", "Sparsity", "n", "Pearson's r", "Kendall's tau"]
     yield PaperTable("table2_correlation", caption, columns, rows)
+
+
+def _coefficient(row: dict, name: str) -> str:
+    if row[name] is None:
+        return row["remark"] or "-"
+    low, high = (_percent(row[f"{name}_{end}"]) for end in ("low", "high"))
+    return f"{_percent(row[name])} [{low}, {high}]"
 
 
 def _population(analysis: Analysis, row: dict) -> str:

@@ -14,6 +14,10 @@ from zoojax.storage.zoo import Zoo
 _RESAMPLES = 1000
 # Differences between fewer members are not reported.
 MIN_MEMBERS = 3
+# The intervals of fewer members are Student's: a bootstrap of them would be too narrow.
+_MIN_BOOTSTRAP = 20
+# Largest distance of two ratios between which the crossing is interpolated.
+MAX_BRACKET = 0.05
 
 
 def _check(by_ratio: Zoo, by_epoch: Zoo) -> None:
@@ -105,8 +109,8 @@ def compare_methods(zoo: Zoo, by_ratio: Zoo, by_epoch: Zoo, seed: int = 0) -> pl
         One row per pruning ratio: `sparsity`, `members` (parents whose twins are both finite
         and reach that sparsity), mean accuracies in one column per twin (`mp_acc` and `vd_acc`
         for magnitude pruning and variational dropout), mean `difference` and its 95 %
-        bootstrap interval over members (BCa), `low` and `high`. Null if fewer than three
-        members are left.
+        interval over members, `low` and `high`: a bootstrap (BCa) of 20 members or more, else
+        Student's t. Null if fewer than three members are left.
 
     Raises:
         ZoojaxError: If they are not a zoo and two such twins of it.
@@ -154,6 +158,10 @@ def compare_pairs(
 def _interval(values: np.ndarray, seed: int) -> tuple[float, float]:
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
+    if len(values) < _MIN_BOOTSTRAP:
+        error = scipy.stats.sem(values)
+        low, high = scipy.stats.t.interval(0.95, len(values) - 1, values.mean(), error)
+        return float(low), float(high)
     interval = scipy.stats.bootstrap(
         (values,), np.mean, n_resamples=_RESAMPLES, rng=np.random.default_rng(seed)
     ).confidence_interval
@@ -163,7 +171,8 @@ def _interval(values: np.ndarray, seed: int) -> tuple[float, float]:
 def crossover(zoo: Zoo, by_ratio: Zoo, by_epoch: Zoo) -> pl.DataFrame:
     """The measured sparsities between which the second method becomes more accurate.
 
-    Nothing is measured between pruning ratios, so the crossover is only bracketed.
+    Nothing is measured between pruning ratios: the crossover is bracketed by two of them, and
+    interpolated linearly only if they are at most 0.05 apart.
 
     Args:
         zoo: The dense zoo.
@@ -173,20 +182,27 @@ def crossover(zoo: Zoo, by_ratio: Zoo, by_epoch: Zoo) -> pl.DataFrame:
     Returns:
         One row: `above` and `below`, the neighboring pruning ratios between which the mean
         difference of `compare_methods` last falls from positive to zero or less;
-        `above_difference` and `below_difference`, the mean differences there. Null if it
-        never does. Ratios with fewer than three members are skipped.
+        `above_difference` and `below_difference`, the mean differences there; `sparsity`, the
+        interpolated crossover (null if the ratios are further apart); and `members`, the
+        smaller number of members at the two ratios. Null if it never does. Ratios with fewer
+        than three members are skipped.
 
     Raises:
         ZoojaxError: If they are not a zoo and two such twins of it.
     """
     ratios, first, other = _accuracies(zoo, by_ratio, by_epoch)
     difference = first - other
-    known = np.isfinite(difference).sum(axis=0) >= MIN_MEMBERS
-    at, mean = ratios[known], np.nanmean(difference[:, known], axis=0)
+    count = np.isfinite(difference).sum(axis=0)
+    known = count >= MIN_MEMBERS
+    at, mean, count = ratios[known], np.nanmean(difference[:, known], axis=0), count[known]
     falls = np.flatnonzero((mean[:-1] > 0) & (mean[1:] <= 0))
-    names = ("above", "below", "above_difference", "below_difference")
-    row: list[float | None] = [None] * len(names)
+    names = ("above", "below", "above_difference", "below_difference", "sparsity")
+    schema = dict.fromkeys(names, pl.Float64) | {"members": pl.Int64}
+    row: list[float | None] = [None] * len(schema)
     if falls.size:
-        before, after = falls[-1], falls[-1] + 1
-        row = [float(x) for x in (at[before], at[after], mean[before], mean[after])]
-    return pl.DataFrame([row], schema=dict.fromkeys(names, pl.Float64), orient="row")
+        ends = [falls[-1], falls[-1] + 1]
+        row = [*at[ends].tolist(), *mean[ends].tolist(), None, int(count[ends].min())]
+        # 0.9 - 0.85 exceeds 0.05 by rounding.
+        if np.diff(at[ends])[0] <= MAX_BRACKET + 1e-9:
+            row[4] = float(np.interp(0, mean[ends][::-1], at[ends][::-1]))
+    return pl.DataFrame([row], schema=schema, orient="row")

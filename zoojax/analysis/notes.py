@@ -7,10 +7,19 @@ from zoojax.analysis.agreement_tables import REFERENCE_SPARSITY
 from zoojax.analysis.pairing import nearest_sparsity
 from zoojax.analysis.paper import paper_results
 from zoojax.analysis.paper_comparison import SPARSITY_TOLERANCE, comparison_notes
-from zoojax.analysis.prunability import MIN_MEMBERS
+from zoojax.analysis.prunability import MIN_PREDICTED
+from zoojax.analysis.rank_correlation import MIN_MEMBERS, TOO_FEW
 from zoojax.analysis.results import Analysis
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
+
+# Members that the statistics of a table need.
+_NEEDED = {
+    "correlation": MIN_MEMBERS,
+    "change_by_hyperparameters": MIN_MEMBERS,
+    "consistency": MIN_MEMBERS,
+    "predictability": MIN_PREDICTED,
+}
 
 
 def add_notes(analysis: Analysis) -> None:
@@ -24,26 +33,29 @@ def add_notes(analysis: Analysis) -> None:
         notes += comparison_notes(analysis)
     for each in (analysis.zoo, *analysis.twins):
         notes += _zoo_notes(each)
-    for name, column, reason in (
-        (
-            "correlation",
-            "pearson",
-            "fewer than three members are finite, or all are equally accurate",
-        ),
-        ("predictability", "r2", f"fewer than {MIN_MEMBERS} members are too few to predict"),
-    ):
-        table = analysis.tables.get(name)
-        if table is not None and (missing := table[column].null_count()):
-            notes.append(f"{missing} of {len(table)} rows of {name} are empty: {reason}.")
+    for name, needed in _NEEDED.items():
+        notes += _remarks(analysis.tables.get(name, pl.DataFrame()), name, needed)
     for method in analysis.twin_methods("epoch"):
         epoch, distance = nearest_sparsity(method.zoo, REFERENCE_SPARSITY)
         if distance > SPARSITY_TOLERANCE:
             notes.append(
                 f"{_path(method.zoo)} has no epoch within {100 * SPARSITY_TOLERANCE:.0f} points of "
-                f"{REFERENCE_SPARSITY:.0%} sparsity: its members are compared at epoch {epoch}, "
-                f"{100 * distance:.0f} points away."
+                f"{REFERENCE_SPARSITY:.0%} mean sparsity: its members are compared at epoch "
+                f"{epoch}, {100 * distance:.0f} points away."
             )
     notes += _missing_twins(analysis)
+
+
+def _remarks(table: pl.DataFrame, name: str, needed: int) -> list[str]:
+    """Notes on the rows of a table that lack their statistics."""
+    if "remark" not in table.columns:
+        return []
+    counts = table["remark"].drop_nulls().value_counts().sort("remark")
+    return [
+        f"{count} of {len(table)} rows of {name.replace('_', ' ')} have no value: {remark}"
+        f"{f' (fewer than {needed})' if remark == TOO_FEW else ''}."
+        for remark, count in counts.iter_rows()
+    ]
 
 
 def _missing_twins(analysis: Analysis) -> list[str]:

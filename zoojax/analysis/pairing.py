@@ -131,33 +131,59 @@ def group_by_population(table: pl.DataFrame) -> list[tuple[float | None, int, pl
 
 
 def nearest_sparsity(twin: Zoo, sparsity: float) -> tuple[int, float]:
-    """The epoch whose mean sparsity is nearest to a requested one, and its distance from it.
+    """The epoch that stands for a sparsity, and the distance of its mean sparsity from it.
 
-    Epochs without stored states are skipped, since comparisons need states.
+    It is the epoch at which the smoothed mean sparsity (see `smoothed`) is nearest to the
+    requested one. Epochs without stored states are skipped, since comparisons need states.
 
     Args:
         twin: the twin.
         sparsity: requested sparsity in [0, 1].
 
     Returns:
-        The epoch, and the absolute difference of its mean sparsity from the requested one.
+        The epoch, and the absolute difference of its own mean sparsity from the requested one.
 
     Raises:
         ZoojaxError: no member is finite.
     """
     means = (
         with_states(finite_rows(member_metrics(twin)))
-        .group_by("epoch", maintain_order=True)
-        .agg((pl.col("sparsity").mean() - sparsity).abs().alias("distance"))
-        .sort("distance", "epoch")
+        .group_by("epoch")
+        .agg(pl.col("sparsity").cast(pl.Float64).mean())
+        .drop_nulls()
+        .sort("epoch")
     )
     if means.is_empty():
         raise ZoojaxError(f"{twin.path} has no member with finite values")
-    return int(means["epoch"][0]), float(means["distance"][0])
+    curve = means["sparsity"].to_numpy()
+    nearest = int(np.argmin(np.abs(smoothed(curve) - sparsity)))
+    return int(means["epoch"][nearest]), float(abs(curve[nearest] - sparsity))
+
+
+def smoothed(curve: np.ndarray) -> np.ndarray:
+    """Averages each value of a curve over epochs with its two neighbors.
+
+    A single epoch may be unusual. The ends stay as they are: averaging them with their only
+    neighbor would shift them.
+
+    Args:
+        curve: values by epoch, [epochs].
+
+    Returns:
+        [epochs].
+
+    Example:
+        >>> smoothed(np.array([0.0, 0.3, 0.3, 0.6])).tolist()
+        [0.0, 0.2, 0.4, 0.6]
+    """
+    padded = np.pad(curve, 1, mode="edge")
+    result = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+    result[[0, -1]] = curve[[0, -1]]
+    return result
 
 
 def nearest_sparsity_epoch(twin: Zoo, sparsity: float) -> int:
-    """The epoch at which a twin's mean sparsity is nearest to a requested one.
+    """The epoch that stands for a sparsity: see `nearest_sparsity`.
 
     Args:
         twin: a twin whose sparsity varies with the epoch.

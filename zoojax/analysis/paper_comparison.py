@@ -44,8 +44,9 @@ def comparison_notes(analysis: Analysis) -> list[str]:
 def compare_with_paper(analysis: Analysis) -> pl.DataFrame:
     """The paper's values for this zoo next to those of the analysis.
 
-    If the paper gives a sparsity of variational dropout instead of an epoch, the epoch with
-    the nearest mean sparsity is compared, provided it is within three percentage points.
+    If the paper gives a sparsity of variational dropout instead of an epoch, the epoch that
+    `nearest_sparsity_epoch` chooses is compared, provided its sparsity is within three
+    percentage points.
     Magnitude-pruned twins are compared at their last epoch.
 
     Args:
@@ -54,9 +55,9 @@ def compare_with_paper(analysis: Analysis) -> pl.DataFrame:
     Returns:
         `paper_results` with epochs filled in, `method` as in the analysis, and its values renamed
         `paper_mean` and `paper_std`; `members`, `ours_mean`, `ours_std`, `difference` = ours -
-        paper. If several twins are by one of the paper's methods, each is compared. Twins that
-        do not match the preset have no rows; the table is empty if the zoo does not match it
-        (see `zoojax.presets`).
+        paper; `remark` on correlations that are missing, as in `correlation`. If several twins
+        are by one of the paper's methods, each is compared. Twins that do not match the preset
+        have no rows; the table is empty if the zoo does not match it (see `zoojax.presets`).
     """
     printed = paper_results_of(analysis.zoo)
     matching: dict[str, list[Method]] = {method: [] for method in SPARSIFIERS}
@@ -87,6 +88,7 @@ def compare_with_paper(analysis: Analysis) -> pl.DataFrame:
         "ours_mean",
         "ours_std",
         (pl.col("ours_mean") - pl.col("mean")).alias("difference"),
+        "remark",
     )
 
 
@@ -130,4 +132,5 @@ def _quantity(table: pl.DataFrame, quantity: str, mean: str, std: pl.Expr) -> pl
         pl.col("members").cast(pl.Int64),
         pl.col(mean).cast(pl.Float64).alias("ours_mean"),
         std.cast(pl.Float64).alias("ours_std"),
+        pl.col("remark") if "remark" in table.columns else pl.lit(None, pl.String).alias("remark"),
     )

@@ -14,15 +14,18 @@ from zoojax.analysis.pairing import (
     last_epoch,
     paired_metrics,
 )
-from zoojax.analysis.rank_correlation import coefficients, kendall
+from zoojax.analysis.rank_correlation import coefficients, missing_value
 from zoojax.analysis.results import keys_of
 from zoojax.storage.zoo import Zoo
 
 # Fraction of the members of each ratio in group "friendly", and in group "hard".
 TAIL_FRACTION = 0.1
-# Fewer members are not cross-validated.
+# Fewer members are not grouped.
 MIN_MEMBERS = 20
+# Fewer members are not cross-validated: there are 70 layer statistics of the paper's CNNs.
+MIN_PREDICTED = 100
 _FOLDS = 5
+_KENDALL = ("kendall", "kendall_low", "kendall_high")
 _PENALTIES = np.logspace(-3, 5, 17)
 
 
@@ -85,7 +88,7 @@ def change_by_hyperparameters(zoo: Zoo, twin: Zoo, epoch: int | None = None) -> 
         `hyperparameter`, `value` (as text), `ratio`, `epoch`, `members` (finite ones); means
         and standard deviations of `dense_acc`, `test_acc`, `change` and `sparsity`; Pearson's
         r `pearson` and Kendall's tau-b `kendall` of accuracy before and after within the
-        group (null as in `correlation`).
+        group, with their intervals and `remark` as in `correlation`.
 
     Raises:
         ZoojaxError: it is not a twin of this zoo.
@@ -96,17 +99,17 @@ def change_by_hyperparameters(zoo: Zoo, twin: Zoo, epoch: int | None = None) -> 
         groups = table.partition_by(name, "ratio", "epoch", as_dict=True, maintain_order=True)
         for (value, ratio, at), group in groups.items():
             before, after = group["dense_acc"].to_numpy(), group["test_acc"].to_numpy()
-            correlations = coefficients(before, after, resamples=0)
             row = {"hyperparameter": name, "value": str(value), "ratio": ratio, "epoch": at}
             row |= {"members": len(group)}
             for column in columns:
                 values = group[column].cast(pl.Float64)
                 row |= {f"{column}_mean": values.mean(), f"{column}_std": values.std(ddof=0)}
-            rows.append(row | {key: correlations[key] for key in ("pearson", "kendall")})
+            rows.append(row | coefficients(before, after))
     statistics = [f"{column}_{statistic}" for column in columns for statistic in ("mean", "std")]
     schema = {"hyperparameter": pl.String, "value": pl.String, "ratio": pl.Float64}
     schema |= {"epoch": pl.Int64, "members": pl.Int64}
-    schema |= dict.fromkeys([*statistics, "pearson", "kendall"], pl.Float64)
+    correlations = [name.replace("kendall", "pearson") for name in _KENDALL] + [*_KENDALL]
+    schema |= dict.fromkeys([*statistics, *correlations], pl.Float64) | {"remark": pl.String}
     return pl.DataFrame(rows, schema=schema).sort("hyperparameter", "value", "ratio")
 
 
@@ -122,9 +125,10 @@ def rank_consistency(
 
     Returns:
         One row per pair of populations: `method`, `ratio`, `other_method`, `other_ratio`,
-        `members` (parents finite in both), `kendall` (tau-b of their accuracy changes, null
-        below three members), and `friendly_in_both`: the fraction of the first population's
-        group "friendly" that is also in the other's (0.1 is chance).
+        `members` (parents finite in both); `kendall` (tau-b of their accuracy changes) with
+        `kendall_low`, `kendall_high` and `remark` as in `correlation`; and `friendly_in_both`:
+        the fraction of the first population's group "friendly" that is also in the other's
+        (0.1 is chance; null without groups).
 
     Raises:
         ZoojaxError: one is not a twin of this zoo.
@@ -140,17 +144,16 @@ def rank_consistency(
         (method, ratio, changes), (other_method, other_ratio, other_changes) = one, other
         both = changes.join(other_changes, on="parent_id", suffix="_other", maintain_order="left")
         friendly = both.filter(pl.col("group") == "friendly")
-        tau = None
-        if len(both) >= 3:
-            tau = kendall(both["change"].to_numpy(), both["change_other"].to_numpy())
+        found = coefficients(both["change"].to_numpy(), both["change_other"].to_numpy())
         share = (friendly["group_other"] == "friendly").mean() if len(friendly) else None
-        rows.append((method, ratio, other_method, other_ratio, len(both), tau, share))
+        tau = [found[name] for name in _KENDALL]
+        row = (method, ratio, other_method, other_ratio, len(both), *tau, share, found["remark"])
+        rows.append(row)
     schema = {"method": pl.String, "ratio": pl.Float64}
     schema |= {"other_method": pl.String, "other_ratio": pl.Float64, "members": pl.Int64}
-    schema |= {"kendall": pl.Float64, "friendly_in_both": pl.Float64}
-    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
-        pl.col("kendall").fill_nan(None)
-    )
+    schema |= dict.fromkeys(_KENDALL, pl.Float64)
+    schema |= {"friendly_in_both": pl.Float64, "remark": pl.String}
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def outcome_predictability(
@@ -172,8 +175,9 @@ def outcome_predictability(
     Returns:
         One row per ratio, target ("change", "test_acc", and "sparsity" if it varies with the
         epoch) and features ("layer statistics", "dense accuracy"): `members`, `r2` and
-        `kendall` between predicted and true values. Null if fewer than 20 members are finite,
-        or the target is constant.
+        Kendall's tau-b `kendall` between predicted and true values, with `kendall_low` and
+        `kendall_high` as in `correlation`. They are null if fewer than 100 members are finite
+        or the target is constant; `remark` says which, as in `correlation`.
 
     Raises:
         ZoojaxError: it is not a twin of this zoo, or the parent's state is not on disk.
@@ -196,6 +200,9 @@ def outcome_predictability(
         "layer statistics": make_pipeline(StandardScaler(), RidgeCV(alphas=_PENALTIES)),
         "dense accuracy": LinearRegression(),
     }
+    schema = {"ratio": pl.Float64, "epoch": pl.Int64, "target": pl.String}
+    schema |= {"features": pl.String, "members": pl.Int64, "r2": pl.Float64}
+    schema |= dict.fromkeys(_KENDALL, pl.Float64) | {"remark": pl.String}
     rows = []
     for ratio, at, table in group_by_population(member_prunability(zoo, twin, epoch)):
         inputs = statistics[[position[parent] for parent in table["parent_id"].to_list()]]
@@ -209,12 +216,13 @@ def outcome_predictability(
         for target in targets:
             truth = table[target].to_numpy()
             for name, model in models.items():
-                r2 = tau = None
-                if len(truth) >= MIN_MEMBERS and np.ptp(truth) > 0:
+                row = {"ratio": ratio, "epoch": at, "target": target, "features": name}
+                row |= {"members": len(truth)}
+                remark = missing_value(len(truth), MIN_PREDICTED, truth)
+                if remark is None:
                     guess = np.asarray(cross_val_predict(model, features[name], truth, cv=folds))
-                    r2 = float(r2_score(truth, guess))
-                    tau = kendall(truth, guess)
-                rows.append((ratio, at, target, name, len(truth), r2, tau))
-    schema = {"ratio": pl.Float64, "epoch": pl.Int64, "target": pl.String}
-    schema |= {"features": pl.String, "members": pl.Int64, "r2": pl.Float64}
-    return pl.DataFrame(rows, schema={**schema, "kendall": pl.Float64}, orient="row")
+                    row |= {"r2": float(r2_score(truth, guess)), **coefficients(truth, guess)}
+                else:
+                    row |= {"remark": remark}
+                rows.append({key: row.get(key) for key in schema})
+    return pl.DataFrame(rows, schema=schema)

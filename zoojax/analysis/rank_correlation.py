@@ -11,8 +11,11 @@ from zoojax.storage.zoo import Zoo
 
 RESAMPLES = 1000
 _INTERVAL = (2.5, 97.5)
-# Correlations of fewer members are not reported.
-MIN_MEMBERS = 3
+# Correlations of fewer members are not reported: their intervals cover most of [-1, 1].
+MIN_MEMBERS = 20
+# Values of column `remark`, which explains values that are missing.
+TOO_FEW = "too few members"
+ALL_EQUAL = "all values are equal"
 _COLUMNS = [f"{name}{end}" for name in ("pearson", "kendall") for end in ("", "_low", "_high")]
 
 
@@ -28,8 +31,9 @@ def correlation(zoo: Zoo, twin: Zoo, *, resamples: int = RESAMPLES, seed: int = 
     Returns:
         One row per pruning ratio (null for twins without ratios) and epoch: mean `sparsity`,
         `members`, `diverged`, Pearson's r `pearson` and Kendall's tau-b `kendall`, each with
-        its 95 % bootstrap percentile interval, `<name>_low` and `<name>_high`. Null if fewer
-        than three members are finite, or all are equally accurate.
+        its 95 % bootstrap percentile interval, `<name>_low` and `<name>_high`. They are null if
+        fewer than 20 members are finite, or all are equally accurate; then `remark` is
+        "too few members" or "all values are equal", else it is null.
 
     Raises:
         ZoojaxError: it is not a twin of this zoo.
@@ -50,35 +54,53 @@ def correlation(zoo: Zoo, twin: Zoo, *, resamples: int = RESAMPLES, seed: int = 
         )
     schema = {"ratio": pl.Float64, "epoch": pl.Int64, "sparsity": pl.Float64}
     schema |= {"members": pl.Int64, "diverged": pl.Int64} | dict.fromkeys(_COLUMNS, pl.Float64)
-    return pl.DataFrame(rows, schema=schema)
+    return pl.DataFrame(rows, schema=schema | {"remark": pl.String})
 
 
 def coefficients(
     x: np.ndarray, y: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     """Pearson's r and Kendall's tau-b of paired samples, with bootstrap intervals.
 
     Args:
         x: [n].
         y: [n].
-        resamples: number of bootstrap resamples; without any the intervals are null.
+        resamples: number of bootstrap resamples.
         seed: seed of the bootstrap.
 
     Returns:
-        The coefficients and the ends of their intervals by column name, as in `correlation`.
+        The coefficients, the ends of their intervals, and `remark`, by column name, as in
+        `correlation`.
     """
-    if len(x) < MIN_MEMBERS or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return dict.fromkeys(_COLUMNS)
+    remark = missing_value(len(x), MIN_MEMBERS, x, y)
+    if remark:
+        return {**dict.fromkeys(_COLUMNS), "remark": remark}
     counts = np.random.default_rng(seed).multinomial(len(x), np.full(len(x), 1 / len(x)), resamples)
-    result: dict[str, float | None] = {}
+    result: dict[str, Any] = {}
     for name, value, samples in (
         ("pearson", _pearson(x, y), resampled_pearson(x, y, counts)),
         ("kendall", kendall(x, y), resampled_kendall(x, y, counts)),
     ):
         # Degenerate resamples (one distinct member) are NaN.
-        ends = np.nanpercentile(samples, _INTERVAL).tolist() if resamples else (None, None)
-        result |= {name: value, f"{name}_low": ends[0], f"{name}_high": ends[1]}
-    return result
+        low, high = np.nanpercentile(samples, _INTERVAL).tolist()
+        result |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    return {**result, "remark": None}
+
+
+def missing_value(members: int, needed: int, *values: np.ndarray) -> str | None:
+    """Why a statistic of members is missing: too few members, or equal values.
+
+    Args:
+        members: number of members.
+        needed: smallest number of members from which it is reported.
+        values: the members' values, each [members].
+
+    Returns:
+        `TOO_FEW`, `ALL_EQUAL`, or None if nothing is missing.
+    """
+    if members < needed:
+        return TOO_FEW
+    return ALL_EQUAL if any(np.ptp(each) == 0 for each in values) else None
 
 
 def kendall(x: np.ndarray, y: np.ndarray) -> float:

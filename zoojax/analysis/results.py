@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import polars as pl
 
+from zoojax.analysis.folder import REPORT
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
@@ -81,6 +83,7 @@ class Analysis:
         matrices: Pairwise agreement, [members, members], by the populations compared: the
             dense zoo, and twins in the order of their parents; NaN where it is undefined.
         notes: Sentences about what was left out, and why.
+        path: Folder with the written tables, figures and report; None if none were written.
     """
 
     zoo: Zoo
@@ -88,6 +91,12 @@ class Analysis:
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
     matrices: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    path: Path | None = None
+
+    @property
+    def page(self) -> Path | None:
+        """The report page; None if none was written."""
+        return None if self.path is None else self.path / REPORT
 
     @property
     def methods(self) -> list[Method]:

@@ -1,17 +1,24 @@
 """Helpers shared by the functions that train zoos."""
 
+import contextlib
 import math
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 
 import jax
+import polars as pl
 
 from zoojax.architectures.base import Architecture
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.reading import exists
 from zoojax.runtime import distributed, population
-from zoojax.storage.zoo import CONFIG, IMAGES, Zoo, open_zoo
+from zoojax.storage.memory import create_in_memory
+from zoojax.storage.stores import CONFIG
+from zoojax.storage.writer import ZooWriter, create_or_resume
+from zoojax.storage.zoo import Zoo, open_zoo
+from zoojax.storage.zoo_config import ZooConfig
 from zoojax.training import engine
 from zoojax.training.programs import ORDERS
 
@@ -21,27 +28,59 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in ("zoojax", "jax", "flax", "optax", "numpy")}
 
 
-def embedded_images(parent: Zoo, images: specs.ImageSet) -> specs.ImageSet | None:
-    """Returns the images to store in a twin: `images` if its parent stores them, else None."""
-    return images if exists(parent.path / IMAGES) else None
+@contextlib.contextmanager
+def zoo_writer(
+    out: Path | None,
+    config: ZooConfig,
+    members: pl.DataFrame,
+    images: specs.ImageSet,
+    store_images: bool,
+) -> Iterator[ZooWriter]:
+    """Creates a zoo in a folder or resumes it, or creates one in memory.
+
+    Args:
+        out: Folder of the zoo; None for one in memory.
+        config: Settings that all members share.
+        members: One row per member.
+        images: Images of the zoo.
+        store_images: Whether the images are part of the zoo.
+
+    Yields:
+        The writer.
+
+    Raises:
+        ZoojaxError: See `create_or_resume` and `create_in_memory`.
+    """
+    writer = (
+        create_in_memory(config, members, images, store_images)
+        if out is None
+        else create_or_resume(out, config, members, images if store_images else None)
+    )
+    with writer as opened:
+        yield opened
 
 
-def resolve_chunk(out: Path, chunk: int | None, members: int, shape: Architecture) -> int:
+def resolve_chunk(out: Path | None, chunk: int | None, members: int, shape: Architecture) -> int:
     """Returns the requested chunk, else that of the zoo to resume, else one for this machine.
 
     Args:
-        out: folder of the zoo.
-        chunk: requested number of members per device; None if not given.
-        members: number of members of the zoo.
-        shape: architecture of the zoo.
+        out: Folder of the zoo; None for one in memory.
+        chunk: Requested number of members per device; None if not given.
+        members: Number of members of the zoo.
+        shape: Architecture of the zoo.
     """
     if chunk is not None:
         return chunk
-    if exists(out / CONFIG):
+    if out is not None and exists(out / CONFIG):
         return open_zoo(out).config.chunk
     name = engine.engine(shape, jax.default_backend())
     mesh = population.make_mesh()
     return population.default_chunk(math.ceil(members / distributed.process_count()), mesh, name)
+
+
+def as_tuple(value: float | Sequence[float]) -> tuple[float, ...]:
+    """Returns one value, or a sequence of values, as a tuple."""
+    return tuple(value) if isinstance(value, Sequence) else (value,)
 
 
 def check_dense(zoo: Zoo) -> None:

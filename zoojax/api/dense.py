@@ -1,127 +1,236 @@
 """Trains dense zoos; `zoojax.api.twins` trains their sparse twins.
 
-    zoo = train_zoo(path, "my-zoo", Grid(...), "small", DataSpec("usps"), epochs=50)
+    zoo = train_zoo("usps-s-seed", "zoos/usps", members=64)
+    zoo = train_zoo(data=(images, labels), grid=Grid(seeds=10), epochs=5)
 
-Each call resumes the zoo at `path` if it was created with the same arguments.
+Each call resumes the zoo in its folder if it was created with the same arguments.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import polars as pl
 
+from zoojax import presets
 from zoojax.api.common import (
+    as_tuple,
     check_dense,
     check_training,
-    embedded_images,
     resolve_chunk,
     versions,
+    zoo_writer,
 )
+from zoojax.api.data import LoadedData, load_data
 from zoojax.architectures.base import Architecture, init_variables
 from zoojax.architectures.registry import architecture as registered_architecture
-from zoojax.datasets import loading, specs
+from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import expand_user
+from zoojax.presets import Preset
+from zoojax.progress import progress_callback
 from zoojax.runtime import population
 from zoojax.storage.states import StateParts
-from zoojax.storage.writer import create_or_resume
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.storage.zoo_images import load_images
+from zoojax.text import printable
 from zoojax.training import trainer
 from zoojax.training.hyperparameters import Grid
+from zoojax.training.inputs import check_image_set
 
 # Members initialized per call: a fixed number, so that zoos of any size share one program.
 INIT_BATCH_SIZE = 64
 
 
 def train_zoo(
-    out: str | Path,
-    name: str,
-    grid: Grid,
-    architecture: str,
-    spec: specs.DataSpec,
+    preset: str | Preset | None = None,
+    out: str | Path | None = None,
     *,
-    epochs: int = 50,
-    batch_size: int = 10,
+    data: Any = None,
+    architecture: str | Architecture | None = None,
+    grid: Grid | None = None,
+    members: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | Sequence[float] | None = None,
+    weight_decay: float | Sequence[float] | None = None,
     data_order: str = "member",
     first_seed: int = 1,
-    chunk: int | None = None,
-    preset: str | None = None,
+    name: str | None = None,
     keep_data: bool = False,
+    chunk: int | None = None,
     data_dir: str | Path | None = None,
+    quiet: bool = False,
     report: trainer.ProgressCallback | None = None,
 ) -> Zoo:
-    """Trains a dense zoo, resumes it, or returns it unchanged if it is complete.
+    """Trains a dense zoo: a population of networks that differ in seed or hyperparameters.
+
+    A zoo in a folder is resumed if it was interrupted, and returned unchanged if it is complete.
 
     Args:
-        out: folder of the zoo: new, empty, or of the same zoo if it was interrupted.
-        name: name of the zoo.
-        grid: hyperparameters of the members.
-        architecture: name of a registered architecture, such as "small".
-        spec: image set.
-        epochs: number of epochs; 0 saves only the untrained members.
-        batch_size: images per step.
+        preset: Name of a preset, such as "usps-s-seed" (see `zoojax.presets`), or a `Preset`.
+            None starts from the defaults of `Preset` and `Grid`, and requires `data`.
+        out: Folder of the zoo: new, empty, or of the same zoo if it was interrupted. None
+            trains in memory; `Zoo.save` writes such a zoo to a folder.
+        data: Images to train on, instead of the preset's: name of an image set; path of an
+            .npz file; `DataSpec`; `ImageSet`; arrays (images [n, height, width] or
+            [n, height, width, channels], uint8 or floats in [0, 1]; labels [n] integers); or a
+            torchvision or Hugging Face dataset. Arrays and data sets are split into 70 %
+            training, 15 % validation and 15 % test images, resized, and normalized like the
+            preset's. The zoo stores arrays, since nobody else can find them.
+        architecture: Name of an architecture, or a registered `Architecture`, instead of the
+            preset's. Images are resized to its input size.
+        grid: Hyperparameters of the members, instead of the preset's.
+        members: Members per combination of hyperparameters; None for the grid's.
+        epochs: Number of epochs; None for the preset's. 0 saves only the untrained members.
+        batch_size: Images per step; None for the preset's.
+        learning_rate: One or more learning rates, instead of the grid's.
+        weight_decay: One or more L2 penalties, instead of the grid's.
         data_order: "member" (each member shuffles by its own seed) or "shared" (all members
-            see the images in one order).
-        first_seed: lowest seed of the members.
-        chunk: members that a device trains at once; None chooses for this machine.
-        preset: name of the preset that the arguments are from, recorded in the zoo.
-        keep_data: store the images in the zoo, so that it can be moved without them.
-        data_dir: folder of image sets; see `zoojax.datasets.loading.data_directory`.
-        report: progress callback, called at the start and after each block of members.
+            see the images in one order, which is faster).
+        first_seed: Lowest seed of the members.
+        name: Name of the zoo; None for the preset's, with the suffix "-custom" if more than the
+            number of members was changed.
+        keep_data: Whether to store the images in the zoo, so that it can be moved without them.
+        chunk: Members that a device trains at once; None chooses for this machine.
+        data_dir: Folder of image sets; see `zoojax.datasets.loading.data_directory`.
+        quiet: Whether to show no progress.
+        report: Progress callback, called at the start and after each block of members; replaces
+            the progress display.
 
     Returns:
         The zoo, with all epochs complete.
 
     Raises:
-        ZoojaxError: an argument is invalid, the folder holds something else, the images are
+        ZoojaxError: An argument is invalid, the folder holds something else, the images are
             missing, or writing failed.
 
     Example:
-        >>> grid = Grid(activations=("tanh", "relu"), seeds=10)
-        >>> zoo = train_zoo("zoos/usps", "usps", grid, "small", DataSpec("usps"), epochs=5)
-        >>> len(zoo)
-        20
+        >>> images, labels = np.zeros((80, 8, 8), np.uint8), np.arange(80) % 10
+        >>> zoo = zoojax.train_zoo(data=(images, labels), members=3, epochs=1, quiet=True)
+        >>> zoo.metrics.filter(epoch=1).select("member", "test_acc").shape
+        (3, 2)
     """
-    out = expand_user(out)
-    members = grid.members(first_seed)
-    check_training(epochs, batch_size, data_order, chunk)
-    net = registered_architecture(architecture, spec.channels)
-    if spec.size != net.size:
+    base = _chosen_preset(preset)
+    if base is None and data is None:
+        raise ZoojaxError("there is nothing to train on: give a preset or data")
+    template = None if base is None else base.data
+    if architecture is None:
+        architecture = "small" if base is None else base.architecture
+    shape = _registered(architecture, template)
+    if template is not None and base is not None and shape.name != base.architecture:
+        template = replace(template, size=shape.size)
+    if data is None and template is not None:
+        data = template.name
+    loaded = load_data(data, template, shape.size, data_dir)
+    if loaded.spec is not None and loaded.spec.size != shape.size:
         raise ZoojaxError(
-            f"the {net.label} takes images of side {net.size}, not {spec.size}; set size"
+            f"the {shape.label} takes images of side {shape.size}, not {loaded.spec.size}; set size"
         )
-    images = loading.load(spec, data_dir)
+    defaults = Preset if base is None else base
+    if grid is None:
+        grid = Grid() if base is None else base.grid
+    changes = {
+        "architecture": shape.name,
+        "data": loaded.spec,
+        "grid": _changed_grid(grid, members, learning_rate, weight_decay),
+        "epochs": defaults.epochs if epochs is None else epochs,
+        "batch_size": defaults.batch_size if batch_size is None else batch_size,
+        "data_order": data_order,
+    }
+    check_training(changes["epochs"], changes["batch_size"], data_order, chunk)
+    default_name, recorded_preset = _names(preset, base, changes, loaded)
+    out = None if out is None else expand_user(out)
+    table, images = changes["grid"].members(first_seed), loaded.images
     config = ZooConfig(
-        name=name,
-        architecture=architecture,
-        channels=spec.channels,
+        name=default_name if name is None else name,
+        architecture=shape.name,
+        channels=images.train.images.shape[-1],
         classes=images.num_classes,
-        data=spec,
+        data=loaded.spec,
         data_hash=images.hash,
-        epochs=epochs,
-        batch_size=batch_size,
+        epochs=changes["epochs"],
+        batch_size=changes["batch_size"],
         data_order=data_order,
-        chunk=resolve_chunk(out, chunk, len(members), net),
-        preset=preset,
+        chunk=resolve_chunk(out, chunk, len(table), shape),
+        preset=recorded_preset,
         versions=versions(),
     )
+    check_image_set(config.shape, images)
 
     def initial(rows: slice) -> StateParts:
-        return _initial_states(config.shape, members[rows])
+        return _initial_states(config.shape, table[rows])
 
-    stored_images = images if keep_data else None
-    with create_or_resume(out, config, members, stored_images) as writer:
-        return trainer.train(writer, initial, images, report)
+    with progress_callback(report, f"train {config.name}", quiet) as shown:
+        store_images = keep_data or not loaded.has_source
+        with zoo_writer(out, config, table, images, store_images) as writer:
+            return trainer.train(writer, initial, images, shown)
+
+
+def _chosen_preset(preset: Any) -> Preset | None:
+    """Returns the preset to start from; None without one.
+
+    Raises:
+        ZoojaxError: It is unknown.
+    """
+    if preset is None or isinstance(preset, Preset):
+        return preset
+    if not isinstance(preset, str):
+        raise ZoojaxError(f"preset is {printable(preset, 100)}; give the name of a preset")
+    return presets.preset(preset)
+
+
+def _registered(architecture: Any, template: specs.DataSpec | None) -> Architecture:
+    """Returns an architecture, which must be registered so that the zoo can be opened again."""
+    channels = 1 if template is None else template.channels
+    if isinstance(architecture, str):
+        return registered_architecture(architecture, channels)
+    if not isinstance(architecture, Architecture):
+        raise ZoojaxError(
+            f"architecture is {printable(architecture, 100)}; give the name of an architecture"
+        )
+    known = registered_architecture(architecture.name, architecture.channels, architecture.classes)
+    if known != architecture:
+        raise ZoojaxError(
+            f"another architecture is registered as '{printable(architecture.name, 60)}'; "
+            "register this one with register_architecture"
+        )
+    return architecture
+
+
+def _changed_grid(
+    grid: Grid,
+    members: int | None,
+    learning_rate: float | Sequence[float] | None,
+    weight_decay: float | Sequence[float] | None,
+) -> Grid:
+    if members is not None:
+        grid = replace(grid, seeds=members)
+    if learning_rate is not None:
+        grid = replace(grid, learning_rates=as_tuple(learning_rate))
+    if weight_decay is not None:
+        grid = replace(grid, weight_decays=as_tuple(weight_decay))
+    return grid
+
+
+def _names(
+    preset: str | Preset | None, base: Preset | None, changes: dict[str, Any], loaded: LoadedData
+) -> tuple[str, str | None]:
+    """Returns the default name of a zoo, and the preset that it records."""
+    if not isinstance(preset, str) or base is None:
+        return f"{Path(loaded.images.name).stem}-{changes['architecture']}", None
+    if loaded.spec is None:
+        return f"{preset}-custom", None
+    return presets.recorded(preset, replace(base, **changes))
 
 
 def train_like(
-    out: str | Path,
+    out: str | Path | None,
     source: Zoo,
     name: str,
     members: pl.DataFrame,
@@ -136,7 +245,7 @@ def train_like(
     """Trains new members with the images, architecture and batches of an existing dense zoo.
 
     Args:
-        out: folder of the new zoo.
+        out: Folder of the new zoo; None for one in memory.
         source: the existing dense zoo.
         name: name of the new zoo.
         members: members table of the new zoo, with the columns of the source's.
@@ -155,7 +264,7 @@ def train_like(
         ZoojaxError: an argument is invalid, the source is a twin, the images are missing, or
             writing failed.
     """
-    out, base = expand_user(out), source.config
+    out, base = None if out is None else expand_user(out), source.config
     check_dense(source)
     check_training(epochs, base.batch_size, base.data_order, chunk)
     images = load_images(source, data_dir)
@@ -176,7 +285,7 @@ def train_like(
             collections = _initial_states(base.shape, members[rows]).collections
         return StateParts({"params": population.take(initial(), rows)}, {}, collections)
 
-    with create_or_resume(out, config, members, embedded_images(source, images)) as writer:
+    with zoo_writer(out, config, members, images, source.store.has_images) as writer:
         return trainer.train(writer, first, images, report)
 
 

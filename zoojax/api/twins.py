@@ -3,9 +3,10 @@
     twin = sparsify(zoo, MagnitudePruning(ratios=(0.5, 0.9)), "zoos/usps-mp")
     twin = sparsify(zoo, VariationalDropout(), "zoos/usps-vd")
 
-Each call resumes the twin at `out` if it was created with the same arguments.
+Each call resumes the twin in its folder if it was created with the same arguments.
 """
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,9 @@ from zoojax import presets
 from zoojax.api.common import (
     check_dense,
     check_training,
-    embedded_images,
     resolve_chunk,
     versions,
+    zoo_writer,
 )
 from zoojax.architectures import parameters
 from zoojax.architectures.base import variable_shapes
@@ -29,14 +30,15 @@ from zoojax.architectures.checks import check_replaceable
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import expand_user
+from zoojax.progress import progress_callback
 from zoojax.runtime import population
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.dense import Dense
-from zoojax.sparsifiers.magnitude import MagnitudePruning
-from zoojax.sparsifiers.variational_dropout import VariationalDropout
+from zoojax.sparsifiers.registry import sparsifiers
+from zoojax.storage.opening import as_zoo
+from zoojax.storage.parent import parent_of
 from zoojax.storage.states import COLLECTIONS, StateParts
-from zoojax.storage.writer import create_or_resume
-from zoojax.storage.zoo import Zoo, parent_of
+from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.storage.zoo_images import load_images
 from zoojax.text import printable
@@ -45,9 +47,9 @@ from zoojax.training.hyperparameters import check_learning_rate
 
 
 def sparsify(
-    parent: Zoo,
-    sparsifier: Sparsifier,
-    out: str | Path,
+    zoo: Zoo | str | Path,
+    sparsifier: Sparsifier | str,
+    out: str | Path | None = None,
     *,
     learning_rate: float | None = None,
     epochs: int | None = None,
@@ -56,53 +58,64 @@ def sparsify(
     scores: Callable[[dict], dict] | None = None,
     origin: str | None = None,
     chunk: int | None = None,
+    data: str | Path | None = None,
     data_dir: str | Path | None = None,
+    quiet: bool = False,
     report: trainer.ProgressCallback | None = None,
 ) -> Zoo:
     """Sparsifies all members of a dense zoo as one population.
 
+    A twin in a folder is resumed if it was interrupted, and returned unchanged if it is complete.
+
     Args:
-        parent: dense zoo.
-        sparsifier: sparsifier with its options, such as `MagnitudePruning(ratios=(0.5, 0.9))`.
-        out: folder of the twin.
-        learning_rate: learning rate of the training; None takes that of the parent's preset, or
+        zoo: Dense zoo, or its folder.
+        sparsifier: Sparsifier with its options, such as `MagnitudePruning(ratios=(0.5, 0.9))`,
+            or the name of one, such as "variational_dropout", for its default options.
+        out: Folder of the twin: new, empty, or of the same twin if it was interrupted. None
+            trains in memory; `Zoo.save` writes such a twin to a folder.
+        learning_rate: Learning rate of the training; None takes that of the parent's preset, or
             keeps each member's own if there is none.
-        epochs: number of epochs; None takes the sparsifier's default.
-        epoch: epoch of the parent to start from; None takes the last one.
-        members: number of parent members to use (the first N), or their ids; None uses all.
-        scores: maps stacked parameters to stacked scores by layer, of the weights' shapes; the
+        epochs: Number of epochs; None takes the sparsifier's default.
+        epoch: Epoch of the parent to start from; None takes the last one.
+        members: Number of parent members to use (the first N), or their ids; None uses all.
+        scores: Maps stacked parameters to stacked scores by layer, of the weights' shapes; the
             weights with the lowest scores are pruned. None lets the sparsifier score them.
             The scores are checked before anything is written.
-        origin: name of the scores, recorded in the twin as part of its identity; required
+        origin: Name of the scores, recorded in the twin as part of its identity; required
             with `scores`.
-        chunk: members that a device trains at once; None chooses for this machine.
-        data_dir: folder of image sets, or an .npz file with the parent's images.
-        report: progress callback, called at the start and after each block of members.
+        chunk: Members that a device trains at once; None chooses for this machine.
+        data: The .npz file with the parent's images, if it was moved.
+        data_dir: Folder of image sets; see `zoojax.datasets.loading.data_directory`.
+        quiet: Whether to show no progress.
+        report: Progress callback, called at the start and after each block of members; replaces
+            the progress display.
 
     Returns:
         The twin, with all epochs complete: one member per parent member and combination of the
         sparsifier's per-member options, such as ratios.
 
     Raises:
-        ZoojaxError: an argument is invalid, the parent is a twin or incomplete, its images
+        ZoojaxError: An argument is invalid, the parent is a twin or incomplete, its images
             are missing, or writing failed.
 
     Example:
-        >>> twin = sparsify(zoo, MagnitudePruning(ratios=(0.5, 0.9)), "zoos/usps-mp")
-        >>> twin.metrics.filter(epoch=15).select("member", "test_acc", "sparsity")
+        >>> pruning = zoojax.MagnitudePruning(ratios=(0.5, 0.9))
+        >>> twin = zoojax.sparsify(zoo, pruning, epochs=1, quiet=True)
+        >>> twin.metrics.filter(epoch=1).select("member", "sparsity").shape
+        (6, 2)
     """
-    if not isinstance(sparsifier, Sparsifier) or isinstance(sparsifier, Dense):
-        raise ZoojaxError(f"{printable(sparsifier, 100)} is not a sparsifier")
+    parent = as_zoo(zoo)
+    sparsifier = _checked_sparsifier(sparsifier)
     if scores is not None and not sparsifier.takes_scores:
         raise ZoojaxError(f"{sparsifier.label} takes no scores")
     if scores is not None and not origin:
         raise ZoojaxError("scores need a name that identifies them in the twin: give origin")
-    out = expand_user(out)
+    out = None if out is None else expand_user(out)
     table = sparsifier.members(_parent_rows(parent, learning_rate, sparsifier, members))
     if sparsifier.samples_layers:
         check_replaceable(parent.config.shape)
     config, images, epoch = _twin_config(
-        out, parent, sparsifier, len(table), epochs, epoch, chunk, data_dir
+        out, parent, sparsifier, len(table), epochs, epoch, chunk, data or data_dir
     )
     config = replace(config, origin=origin)
     checked_scores = _parent_scores(parent, epoch, table, scores)
@@ -110,127 +123,36 @@ def sparsify(
     def initial(rows: slice) -> StateParts:
         return _initial_states(parent, epoch, sparsifier, table, rows, checked_scores)
 
-    with create_or_resume(out, config, table, embedded_images(parent, images)) as writer:
-        return trainer.train(writer, initial, images, report)
+    with (
+        progress_callback(report, sparsifier.label, quiet) as shown,
+        zoo_writer(out, config, table, images, parent.store.has_images) as writer,
+    ):
+        return trainer.train(writer, initial, images, shown)
 
 
-def prune_zoo(
-    out: str | Path,
-    parent: Zoo,
-    ratios: Sequence[float],
-    *,
-    scope: str = "global",
-    learning_rate: float | None = None,
-    epochs: int = MagnitudePruning.default_epochs,
-    epoch: int | None = None,
-    members: int | Sequence[int] | None = None,
-    scores: Callable[[dict], dict] | None = None,
-    origin: str | None = None,
-    chunk: int | None = None,
-    data_dir: str | Path | None = None,
-    report: trainer.ProgressCallback | None = None,
-) -> Zoo:
-    """Prunes each member at each ratio and fine-tunes them all as one population.
-
-    Args:
-        out: folder of the twin.
-        parent: dense zoo.
-        ratios: fractions of weights to prune, each in [0, 1); 0 only fine-tunes.
-        scope: "global" (the smallest weights of the network) or "layer" (of each layer).
-        learning_rate: learning rate of fine-tuning; None takes that of the parent's preset, or
-            keeps each member's own if there is none.
-        epochs: number of fine-tuning epochs.
-        epoch: epoch of the parent to start from; None takes the last one.
-        members: number of parent members to use (the first N), or their ids; None uses all.
-        scores: maps stacked parameters to stacked scores by layer, of the weights' shapes; the
-            weights with the lowest scores are pruned. None prunes by magnitude. The scores
-            are checked before anything is written.
-        origin: name of the scores, recorded in the twin as part of its identity; required
-            with `scores`.
-        chunk: members that a device trains at once; None chooses for this machine.
-        data_dir: folder of image sets, or an .npz file with the parent's images.
-        report: progress callback, called at the start and after each block of members.
-
-    Returns:
-        The twin: one member per parent member and ratio, with all epochs complete.
+def _checked_sparsifier(sparsifier: Any) -> Sparsifier:
+    """Returns a sparsifier, looked up if it is given by name.
 
     Raises:
-        ZoojaxError: an argument is invalid, the parent is a twin or incomplete, its images
-            are missing, or writing failed.
-
-    Example:
-        >>> twin = prune_zoo("zoos/usps-mp", zoo, ratios=[0.5, 0.9])
-        >>> twin.metrics.filter(epoch=15).select("member", "test_acc", "sparsity")
+        ZoojaxError: It is no sparsifier, or there is none of that name.
     """
-    return sparsify(
-        parent,
-        MagnitudePruning(tuple(ratios), scope),  # pyright: ignore[reportArgumentType]
-        out,
-        learning_rate=learning_rate,
-        epochs=epochs,
-        epoch=epoch,
-        members=members,
-        scores=scores,
-        origin=origin,
-        chunk=chunk,
-        data_dir=data_dir,
-        report=report,
-    )
-
-
-def train_variational_dropout(
-    out: str | Path,
-    parent: Zoo,
-    *,
-    variant: str = "released",
-    learning_rate: float | None = None,
-    epochs: int = VariationalDropout.default_epochs,
-    epoch: int | None = None,
-    members: int | None = None,
-    chunk: int | None = None,
-    data_dir: str | Path | None = None,
-    report: trainer.ProgressCallback | None = None,
-) -> Zoo:
-    """Sparsifies each member with variational dropout.
-
-    Args:
-        out: folder of the twin.
-        parent: dense zoo.
-        variant: "released" (convolution biases are variational, as in the paper's results) or
-            "corrected" (no bias is).
-        learning_rate: learning rate of the training; None takes that of the parent's preset, or
-            keeps each member's own if there is none.
-        epochs: number of epochs. The weight of the KL term grows by 0.01/25 per epoch,
-            independent of this number.
-        epoch: epoch of the parent to start from; None takes the last one.
-        members: number of parent members to use (the first N); None uses all.
-        chunk: members that a device trains at once; None chooses for this machine.
-        data_dir: folder of image sets, or an .npz file with the parent's images.
-        report: progress callback, called at the start and after each block of members.
-
-    Returns:
-        The twin: one member per parent member, with all epochs complete.
-
-    Raises:
-        ZoojaxError: an argument is invalid, the parent is a twin or incomplete, its images
-            are missing, or writing failed.
-
-    Example:
-        >>> twin = train_variational_dropout("zoos/usps-vd", zoo)
-        >>> twin.sparse_params()  # Pruned weights are zero.
-    """
-    return sparsify(
-        parent,
-        VariationalDropout(variant),  # pyright: ignore[reportArgumentType]
-        out,
-        learning_rate=learning_rate,
-        epochs=epochs,
-        epoch=epoch,
-        members=members,
-        chunk=chunk,
-        data_dir=data_dir,
-        report=report,
-    )
+    if isinstance(sparsifier, str):
+        names = [name for name, kind in sparsifiers().items() if kind is not Dense]
+        name = sparsifier.replace("-", "_")
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            listed = ", ".join(names)
+            raise ZoojaxError(
+                f"no sparsifier named '{printable(sparsifier, 60)}'; {hint}there are: {listed}"
+            )
+        return sparsifiers()[name]()
+    if not isinstance(sparsifier, Sparsifier) or isinstance(sparsifier, Dense):
+        raise ZoojaxError(
+            f"{printable(sparsifier, 100)} is not a sparsifier; give one such as "
+            "MagnitudePruning(ratios=(0.5, 0.9))"
+        )
+    return sparsifier
 
 
 def _parent_scores(
@@ -332,7 +254,7 @@ def _parent_rows(
 
 
 def _twin_config(
-    out: Path,
+    out: Path | None,
     parent: Zoo,
     sparsifier: Sparsifier,
     members: int,
@@ -356,7 +278,7 @@ def _twin_config(
         if epoch != base.epochs:
             raise ZoojaxError(
                 f"{parent.path} is at epoch {epoch} of {base.epochs}; finish its training "
-                f"first, or start from --epoch {epoch}"
+                f"first, or start from epoch {epoch} (--epoch {epoch})"
             )
     elif epoch not in parent.epochs:
         raise ZoojaxError(f"{parent.path} has no epoch {epoch}; its last one is {newest}")

@@ -48,6 +48,23 @@ class Architecture:
         size: Side of the square input images, in pixels.
         channels: Number of channels of the input images.
         classes: Number of classes.
+
+    Example:
+        >>> import flax.linen as nn
+        >>> from dataclasses import dataclass
+        >>> class Network(nn.Module):
+        ...     features: int
+        ...     @nn.compact
+        ...     def __call__(self, images, noise=None, dropout_rate=None, **options):
+        ...         return nn.Dense(self.features)(images.reshape(len(images), -1))
+        >>> @dataclass(frozen=True)
+        ... class Linear(zoojax.Architecture):
+        ...     def module(self, activation, init, layers=None):
+        ...         return Network(self.classes)
+        >>> architecture = Linear("linear", size=8, channels=1, classes=10)
+        >>> architecture.parameter_shapes()
+        {'Dense_0': {'bias': (10,), 'kernel': (64, 10)}}
+        >>> zoojax.register_architecture("linear", lambda c, n: Linear("linear", 8, c, n))
     """
 
     name: str
@@ -69,6 +86,11 @@ class Architecture:
             train=False, mask=None) and returns logits [B, classes]. `noise` is None in
             evaluation; layer i draws from `noise.at(i)`. `mask` [B] is True for images that are
             not padding, for batch statistics; None in evaluation.
+
+        Example:
+            >>> module = zoo.config.shape.module("tanh", "uniform")
+            >>> jax.jit(module.apply)({"params": zoo.member(0)}, images).shape
+            (65, 10)
         """
         raise NotImplementedError(f"{type(self).__name__} does not define its module")
 
@@ -118,6 +140,10 @@ class Architecture:
         Raises:
             ZoojaxError: If a group is empty, or its axes do not exist or do not hold the same
                 number of units.
+
+        Example:
+            >>> zoo.config.shape.permuted_units()
+            (8, 6, 4, 20)
         """
         shapes = {
             f"{layer}/{name}": shape
@@ -137,6 +163,10 @@ class Architecture:
             {layer path: {"kernel": shape, "bias": shape, ...}}. Kernels are
             [k, k, channels, features] for convolutions and [inputs, outputs] for fully connected
             layers.
+
+        Example:
+            >>> zoo.config.shape.parameter_shapes()["conv1"]
+            {'kernel': (5, 5, 1, 8), 'bias': (8,)}
         """
         flat = flat_layers(variable_shapes(self)["params"])
         return {path: {n: x.shape for n, x in leaves.items()} for path, leaves in flat.items()}

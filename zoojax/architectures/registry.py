@@ -47,9 +47,13 @@ def register_architecture(name: str, factory: Factory) -> None:
         ZoojaxError: If the name is invalid, or another architecture has it.
 
     Example:
+        >>> from zoojax.architectures.chain import Chain
+        >>> from zoojax.architectures.chain_layers import Dense, Flatten
         >>> def tiny(channels, classes):
         ...     return Chain("tiny", 28, channels, classes, (Flatten(), Dense(classes)))
-        >>> register_architecture("tiny", tiny)
+        >>> zoojax.register_architecture("tiny", tiny)
+        >>> sorted(zoojax.functional.init("tiny", seed=1).params)
+        ['fc1']
     """
     if not (isinstance(name, str) and is_name(name)):
         raise ZoojaxError(f"'{printable(name, 60)}' is no valid name of an architecture")
@@ -89,6 +93,7 @@ def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
             description (see `check_architecture`).
 
     Example:
+        >>> from zoojax.architectures.registry import architecture
         >>> architecture("small", channels=1).image_shape
         (28, 28, 1)
     """

@@ -10,10 +10,7 @@ from zoojax.cli.options import DataDir, Flag, option
 from zoojax.runtime.startup import configure_jax
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from zoojax.analysis import Analysis
-    from zoojax.storage.zoo import Zoo
 
 # Tables printed with --json.
 _JSON_TABLES = ("crossing", "agreement_summary", "paper")
@@ -57,114 +54,54 @@ class Analyze:
     def run(self) -> None:
         """Analyzes the zoos, writes all files and prints the path of the page."""
         configure_jax()
-        from zoojax.storage.zoo import open_zoo
+        from zoojax.workflows.analyze import analyze
 
-        zoo, twins = open_zoo(self.zoo), [open_zoo(twin) for twin in self.twins]
-        extra_tables = (
-            {}
-            if self.representation is None
-            else representation_tables(self.representation, zoo, *twins)
+        analysis = analyze(
+            self.zoo,
+            *self.twins,
+            out=self.out,
+            data=self.data,
+            data_dir=self.data_dir,
+            representation=self.representation,
+            quiet=self.quiet,
         )
-        images = self.data or self.data_dir
-        write_analysis(zoo, twins, self.out, images, self.quiet, self.json, extra_tables)
+        print_analysis(analysis, self.json)
 
 
-def representation_tables(path: Path, *zoos: "Zoo") -> "dict[str, pl.DataFrame]":
-    """Tables of a hyper-representation's evaluation under their names in an analysis.
-
-    Args:
-        path: folder of the hyper-representation.
-        zoos: the analyzed zoos; the hyper-representation must be trained on one of them.
-
-    Returns:
-        Frames by name, each name starting with "representation_".
-
-    Raises:
-        ZoojaxError: it was trained on another zoo, or has not been evaluated.
-    """
-    from zoojax.errors import ZoojaxError
-    from zoojax.hyper_representation.evaluation_tables import read_evaluation
-    from zoojax.hyper_representation.representation import open_representation
-
-    representation = open_representation(path)
-    if representation.config.fingerprint not in {zoo.fingerprint for zoo in zoos}:
-        names = ", ".join(str(zoo.path) for zoo in zoos)
-        raise ZoojaxError(f"{path} was trained on none of {names}")
-    tables = read_evaluation(representation).tables
-    return {f"representation_{name}": table for name, table in tables.items()}
-
-
-def write_analysis(
-    zoo: "Zoo",
-    twins: "list[Zoo]",
-    out: Path,
-    data_dir: Path | None,
-    quiet: bool,
-    as_json: bool,
-    extra_tables: "dict[str, pl.DataFrame] | None" = None,
-) -> Path:
-    """Analyzes a zoo and its twins, writes all files and prints a summary.
+def print_analysis(analysis: "Analysis", as_json: bool) -> None:
+    """Prints a summary of a written analysis, and the path of its page.
 
     Args:
-        zoo: the dense zoo.
-        twins: its twins.
-        out: output folder.
-        data_dir: the .npz file with the zoo's images, or the folder with the image sets.
-        quiet: show no progress.
+        analysis: the analysis.
         as_json: print JSON instead of a table.
-        extra_tables: more tables to write and show, by name.
-
-    Returns:
-        Path of the report page.
-
-    Raises:
-        ZoojaxError: the zoos do not belong together, or the folder holds another analysis
-            or cannot be written.
     """
-    from rich.console import Console
-
-    from zoojax import figures, report
-    from zoojax.analysis import analyze, write_tables
-    from zoojax.analysis.folder import FIGURES, REPORT, TABLES, check_folder, claim_folder
     from zoojax.cli.terminal import comparison, say, show_comparison, show_json
 
-    check_folder(out, zoo, twins)
-    console = Console(stderr=True, quiet=quiet)
-    with console.status("analyzing") as status:
-        analysis = analyze(
-            zoo, twins, data_dir=data_dir, step=lambda name: status.update(f"analyzing: {name}")
-        )
-        analysis.tables |= extra_tables or {}
-        # Claimed only now, so that zoos that do not belong together leave no folder behind.
-        claim_folder(out, zoo, analysis.twins)
-        status.update("writing tables")
-        write_tables(analysis, out / TABLES)
-        status.update("drawing figures")
-        images = {path.stem: path for path in figures.draw(analysis, out / FIGURES)}
-        status.update("writing the report")
-        page = out / REPORT
-        report.write(analysis, page, images)
+    zoo, twins = analysis.zoo, analysis.twins
     if as_json:
         tables = {n: analysis.tables[n].to_dicts() for n in _JSON_TABLES if n in analysis.tables}
-        rows = comparison(zoo, *analysis.twins)
-        show_json({"report": page, "rows": rows, **tables, "notes": analysis.notes})
-        return page
-    show_comparison(zoo, *analysis.twins)
+        rows = comparison(zoo, *twins)
+        show_json({"report": analysis.page, "rows": rows, **tables, "notes": analysis.notes})
+        return
+    show_comparison(zoo, *twins)
     print_findings(analysis)
-    say(f"report: {page}")
-    return page
+    say(f"report: {analysis.page}")
 
 
 def print_findings(analysis: "Analysis") -> None:
-    """Prints the notes and the crossovers of methods."""
+    """Prints the notes, and where a method becomes more accurate than another."""
     from zoojax.cli.terminal import say
     from zoojax.text import printable
 
     say(*(f"note: {note}" for note in analysis.notes))
     for one, other, crossover in analysis.by_pair("crossing"):
         above, below = crossover["above"][0], crossover["below"][0]
-        if above is not None:
-            say(
-                f"{printable(other.label)} becomes more accurate than {printable(one.label)} "
-                f"between the measured sparsities {100 * above:.4g} % and {100 * below:.4g} %"
-            )
+        if above is None:
+            continue
+        between = f"between the measured sparsities {100 * above:.4g} % and {100 * below:.4g} %"
+        point, members = crossover["sparsity"][0], crossover["members"][0]
+        estimate = "" if point is None else f", at about {100 * point:.0f} % by interpolation"
+        say(
+            f"{printable(other.label)} becomes more accurate than {printable(one.label)} "
+            f"{between}{estimate} (means of {members} members)"
+        )

@@ -1,21 +1,21 @@
 """`zoojax convert`: converts torch zoos to zoos and back."""
 
-import re
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from zoojax.cli.options import DataDir, Flag, Processes, ProcessOptions, option
-from zoojax.errors import ZoojaxError
 from zoojax.runtime.startup import join_processes
 from zoojax.text import printable
 
 if TYPE_CHECKING:
-    from zoojax.converters.sources import Source
+    from zoojax.converters.torch_to_zoo import Conversion
+    from zoojax.converters.verification import Verification
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,11 @@ class ConvertOptions:
 
     processes: ProcessOptions = field(default_factory=Processes)
 
+    def arguments(self) -> dict[str, Any]:
+        """Returns the options that the functions of `zoojax.converters` take."""
+        names = [each.name for each in fields(self) if each.name not in ("json", "processes")]
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass(frozen=True)
 class FromTorch:
@@ -89,14 +94,11 @@ class FromTorch:
 
     def run(self) -> None:
         """Converts the trials and prints a summary."""
-        require_torch()
         join_processes(self.conversion.processes.group)
-        from zoojax.converters.sources import from_trials
-        from zoojax.filesystem.reading import exists
+        from zoojax.converters.api import from_torch
 
-        images = self.root / "dataset.pt"
-        own_images = images if exists(images) else None
-        _convert(from_trials(self.root), self.out, self.conversion, own_images)
+        result = from_torch(self.root, self.out, **self.conversion.arguments())
+        _print_conversion(result, self.out, self.conversion.json)
 
 
 @dataclass(frozen=True)
@@ -116,11 +118,11 @@ class FromDataset:
 
     def run(self) -> None:
         """Converts the models and prints a summary."""
-        require_torch()
         join_processes(self.conversion.processes.group)
-        from zoojax.converters.sources import from_dataset
+        from zoojax.converters.api import from_dataset
 
-        _convert(from_dataset(self.file), self.out, self.conversion, None)
+        result = from_dataset(self.file, self.out, **self.conversion.arguments())
+        _print_conversion(result, self.out, self.conversion.json)
 
 
 @dataclass(frozen=True)
@@ -148,28 +150,15 @@ class ToTorch:
 
     def run(self) -> None:
         """Writes the files and prints how many."""
-        require_torch()
-        from zoojax.cli.progress import count_progress
         from zoojax.cli.terminal import say
-        from zoojax.converters.zoo_to_torch import write_safetensors, write_trials
-        from zoojax.storage.zoo import open_zoo
+        from zoojax.converters.api import to_torch
 
-        zoo, epochs = open_zoo(self.zoo), parse_epochs(self.epochs)
-        notes: list[str] = []
-        with count_progress("to torch", self.quiet) as report:
-            if self.format == "safetensors":
-                written = write_safetensors(zoo, self.out, epochs=epochs, report=report)
-            else:
-                written = write_trials(
-                    *(zoo, self.out),
-                    epochs=epochs,
-                    keep_masks=self.format == "prune",
-                    report=report,
-                    note=notes.append,
-                )
-        _print_notes(notes)
+        export = to_torch(
+            self.zoo, self.out, format=self.format, epochs=self.epochs, quiet=self.quiet
+        )
+        _print_notes(export.notes)
         unit = "epoch files" if self.format == "safetensors" else "states"
-        say(f"{written} {unit} in {self.out}")
+        say(f"{export.written} {unit} in {self.out}")
 
 
 @dataclass(frozen=True)
@@ -208,38 +197,33 @@ class Verify:
 
     def run(self) -> None:
         """Verifies the zoo and prints the largest difference."""
-        require_torch()
-        import numpy as np
+        from zoojax.converters.api import DifferenceError, verify
 
-        from zoojax.cli.progress import count_progress
+        try:
+            result = verify(
+                self.zoo,
+                self.source,
+                sample=self.sample,
+                images=self.images,
+                data_dir=self.data_dir,
+                tolerance=self.tolerance,
+                quiet=self.quiet,
+            )
+        except DifferenceError as error:
+            self._print(error.result)
+            raise
+        self._print(result)
+
+    def _print(self, result: "Verification") -> None:
         from zoojax.cli.terminal import say, show_json
-        from zoojax.converters.sources import from_dataset, from_trials
-        from zoojax.converters.verification import verify
-        from zoojax.filesystem.reading import exists, is_folder
-        from zoojax.storage.zoo import open_zoo
-        from zoojax.storage.zoo_images import load_images
 
-        zoo = open_zoo(self.zoo)
-        net = zoo.config.shape
-        if zoo.config.data_hash is None:
-            shape = (self.images, net.size, net.size, net.channels)
-            images = np.random.default_rng(0).standard_normal(shape, np.float32)
-        else:
-            images = load_images(zoo, self.data_dir).test.images[: self.images]
-        is_file = exists(self.source) and not is_folder(self.source)
-        sources = (from_dataset if is_file else from_trials)(self.source)
-        with count_progress("verify", self.quiet) as report:
-            result = verify(zoo, sources, images, sample=self.sample or None, report=report)
         if self.json:
             show_json(result._asdict())
-        else:
-            say(f"states compared: {result.states}, on {result.images} images")
-            say(f"largest difference of logits: {result.difference:.2e} ({result.worst})")
-            say(f"states not equal bit for bit: {len(result.unequal)}")
-            say(f"states missing from the zoo: {len(result.missing)}")
-        # Negated, so that NaN counts as a difference.
-        if result.unequal or result.missing or not result.difference <= self.tolerance:
-            raise ZoojaxError(f"{zoo.path} differs from {self.source}")
+            return
+        say(f"states compared: {result.states}, on {result.images} images")
+        say(f"largest difference of logits: {result.difference:.2e} ({result.worst})")
+        say(f"states not equal bit for bit: {len(result.unequal)}")
+        say(f"states missing from the zoo: {len(result.missing)}")
 
 
 @dataclass(frozen=True)
@@ -258,84 +242,17 @@ class Convert:
         self.command.run()
 
 
-def require_torch() -> None:
-    """Checks that the packages for conversion are installed.
-
-    Raises:
-        ZoojaxError: If they are not.
-    """
-    from importlib.util import find_spec
-
-    if find_spec("torch") is None or find_spec("safetensors") is None:
-        raise ZoojaxError("converting needs torch; install it with: pip install 'zoojax[torch]'")
-
-
-def parse_epochs(text: str) -> tuple[int, ...] | None:
-    """Parses epochs such as "all" (None) or "0,25,40-50".
-
-    Args:
-        text: The value of --epochs.
-
-    Raises:
-        ZoojaxError: If it is anything else.
-    """
-    if text == "all":
-        return None
-    epochs: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not re.fullmatch("[0-9]{1,6}(-[0-9]{1,6})?", part.strip()):
-            raise ZoojaxError(
-                f"--epochs {text!r} is invalid; give all, or numbers and ranges such as 0,25,40-50"
-            )
-        if dash and int(last) < int(first):
-            raise ZoojaxError(f"--epochs {part.strip()} ends before it starts")
-        epochs += range(int(first), int(last if dash else first) + 1)
-    return tuple(epochs)
-
-
-def _convert(
-    sources: "list[Source]", out: Path, options: ConvertOptions, own_images: Path | None
-) -> None:
-    """Converts sources to a zoo and prints a summary."""
-    from zoojax.cli.progress import count_progress
+def _print_conversion(result: "Conversion", out: Path, as_json: bool) -> None:
+    """Prints a summary of a conversion."""
     from zoojax.cli.terminal import say, show_json
-    from zoojax.converters.members import Selection, preset_defaults
-    from zoojax.converters.own_images import choose_images
-    from zoojax.converters.torch_to_zoo import REJECTS, convert
-    from zoojax.storage.zoo import open_zoo
+    from zoojax.converters.torch_to_zoo import REJECTS
 
-    notes: list[str] = []
-    parent = None if options.parent is None else open_zoo(options.parent)
-    selection = Selection(
-        epochs=parse_epochs(options.epochs),
-        where=options.where,
-        max_abs_weight=options.max_abs_weight,
-        min_accuracy=options.min_accuracy,
-        strict=options.strict,
-    )
-    with count_progress("convert", options.quiet) as report:
-        result = convert(
-            sources,
-            out,
-            name=options.name or printable(out.resolve().name, 200),
-            images=choose_images(
-                *(options.data, options.preset, own_images, parent, options.data_dir),
-                note=notes.append,
-            ),
-            parent=parent,
-            preset=options.preset or (parent.config.preset if parent else None),
-            defaults=preset_defaults(options.preset),
-            selection=selection,
-            report=report,
-        )
     reasons = Counter(result.rejected.values())
-    notes += result.notes
-    if options.json:
+    if as_json:
         summary = {"zoo": str(out), "members": len(result.zoo), "states": result.states}
-        show_json({**summary, "rejected": dict(reasons), "notes": notes})
+        show_json({**summary, "rejected": dict(reasons), "notes": result.notes})
         return
-    _print_notes(notes)
+    _print_notes(result.notes)
     members, states, rejected = len(result.zoo), result.states, len(result.rejected)
     say(f"{result.zoo}")
     say(f"members: {members}, states: {states}, rejected: {rejected}")
@@ -345,7 +262,7 @@ def _convert(
         say(f"all rejected states are listed in {out / REJECTS}")
 
 
-def _print_notes(notes: list[str]) -> None:
+def _print_notes(notes: Sequence[str]) -> None:
     """Prints notes on standard error, one line each."""
     for note in notes:
         print(f"zoojax: note: {printable(note, 2000)}", file=sys.stderr)

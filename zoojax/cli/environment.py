@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from zoojax.errors import ZoojaxError
-from zoojax.filesystem.reading import resolved
+from zoojax.filesystem.paths import output_folder
 
 
 def use_utf8() -> None:
@@ -32,9 +31,4 @@ def with_named_out(command: Any) -> Any:
     action, out = getattr(command, "action", None), getattr(command, "out", None)
     if action is not None:
         return replace(command, action=with_named_out(action))
-    if not isinstance(out, Path) or out.name not in ("", ".."):
-        return command
-    named = resolved(out)
-    if not named.name:
-        raise ZoojaxError(f"--out {out} is the root folder; name a new one")
-    return replace(command, out=named)
+    return replace(command, out=output_folder(out)) if isinstance(out, Path) else command

@@ -19,18 +19,17 @@ class Presets:
     def run(self) -> None:
         """Prints one row per preset."""
         from zoojax.cli.terminal import Column, print_table, show_json
-        from zoojax.presets import PRESETS
+        from zoojax.presets import PRESETS, preset_sparsifiers, preset_table
 
         if self.json:
             show_json({name: _to_json(preset) for name, preset in PRESETS.items()})
             return
-        twins = [twin.sparsifier for preset in PRESETS.values() for twin in preset.twins]
-        sparsifiers = {each.name: each for each in twins}
+        sparsifiers = preset_sparsifiers()
         columns = (
             Column("preset", numeric=False),
             Column("members"),
             Column("lr", folds=True),
-            *(Column(f"lr {each.short}", folds=True) for each in sparsifiers.values()),
+            *(Column(f"lr {each.short}", folds=True) for each in sparsifiers),
             Column("weight decay", folds=True),
             Column("net", numeric=False),
             Column("activation", numeric=False, folds=True),
@@ -41,9 +40,9 @@ class Presets:
         )
         print_table(
             columns,
-            [_row(name, preset, list(sparsifiers)) for name, preset in PRESETS.items()],
+            [list(map(_text, row)) for row in preset_table().iter_rows()],
             caption="lr: learning rates of dense training, "
-            + "".join(f"of {each.label} ({each.short}), " for each in sparsifiers.values())
+            + "".join(f"of {each.label} ({each.short}), " for each in sparsifiers)
             + "own: each member's own",
         )
 
@@ -62,27 +61,10 @@ def _to_json(preset: "Preset") -> dict[str, Any]:
     return {**asdict(preset), "twins": twins}
 
 
-def _row(name: str, preset: "Preset", sparsifiers: list[str]) -> tuple[str, ...]:
-    grid = preset.grid
-    return (
-        name,
-        str(grid.combinations * grid.seeds),
-        _joined(grid.learning_rates),
-        *(_rate(preset, sparsifier) for sparsifier in sparsifiers),
-        _joined(grid.weight_decays),
-        preset.architecture,
-        _joined(grid.activations),
-        _joined(grid.optimizers),
-        _joined(grid.dropouts),
-        preset.data.name,
-        _joined(grid.inits),
-    )
-
-
-def _joined(values: tuple) -> str:
-    return ", ".join(f"{v:g}" if isinstance(v, float) else v for v in values)
-
-
-def _rate(preset: "Preset", sparsifier: str) -> str:
-    twin = preset.twin(sparsifier)
-    return "own" if twin is None or twin.learning_rate is None else f"{twin.learning_rate:g}"
+def _text(value: Any) -> str:
+    """Formats a cell; learning rates that are null are each member's own."""
+    if value is None:
+        return "own"
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -58,24 +58,22 @@ class SparsifyWith:
         """Trains the twin and prints its metrics."""
         configure_jax(self.running.processes.group)
         from zoojax.api.twins import sparsify
-        from zoojax.cli.progress import training_progress
         from zoojax.cli.terminal import show
-        from zoojax.storage.zoo import open_zoo
 
         names = [each.name for each in dataclasses.fields(self.sparsifier)]
         sparsifier = self.sparsifier(**{name: getattr(self, name) for name in names})
-        parent, running = open_zoo(self.zoo), self.running
-        with training_progress(sparsifier.label, running.quiet) as report:
-            twin = sparsify(
-                *(parent, sparsifier, self.out),
-                learning_rate=self.learning_rate,
-                epochs=self.epochs,
-                epoch=self.epoch,
-                members=self.members,
-                chunk=running.chunk,
-                data_dir=self.data or running.data_dir,
-                report=report,
-            )
+        running = self.running
+        twin = sparsify(
+            *(self.zoo, sparsifier, self.out),
+            learning_rate=self.learning_rate,
+            epochs=self.epochs,
+            epoch=self.epoch,
+            members=self.members,
+            chunk=running.chunk,
+            data=self.data,
+            data_dir=running.data_dir,
+            quiet=running.quiet,
+        )
         last = twin.metrics.filter(epoch=twin.epochs[-1])
         show(twin, last, as_json=running.json, title=f"{twin.config.name} in {twin.path}")
 

@@ -1,17 +1,13 @@
 """`zoojax train PRESET --out ZOO`: trains a dense zoo."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from zoojax.cli.options import Flag, RunningOptions, RunOptions, option
-from zoojax.filesystem.paths import expand_user
 from zoojax.runtime.startup import configure_jax
-
-if TYPE_CHECKING:
-    from zoojax.presets import Preset
 
 
 @dataclass(frozen=True)
@@ -72,60 +68,29 @@ class Train:
         """Trains the zoo and prints its metrics."""
         configure_jax(self.running.processes.group)
         from zoojax.api.dense import train_zoo
-        from zoojax.cli.progress import training_progress
+        from zoojax.architectures.registry import is_reference
+        from zoojax.cli.plugins import load_architecture
         from zoojax.cli.terminal import show
-        from zoojax.presets import preset, recorded
 
-        settings = self._settings(preset(self.preset))
-        default_name, recorded_preset = recorded(self.preset, settings)
-        with training_progress(f"train {self.preset}", self.running.quiet) as report:
-            zoo = train_zoo(
-                self.out,
-                self.name or default_name,
-                settings.grid,
-                settings.architecture,
-                settings.data,
-                epochs=settings.epochs,
-                batch_size=settings.batch_size,
-                data_order=settings.data_order,
-                first_seed=self.first_seed,
-                chunk=self.running.chunk,
-                preset=recorded_preset,
-                keep_data=self.keep_data,
-                data_dir=self.running.data_dir,
-                report=report,
-            )
+        if self.architecture is not None and is_reference(self.architecture):
+            load_architecture(self.architecture)
+        zoo = train_zoo(
+            self.preset,
+            self.out,
+            members=self.members,
+            epochs=self.epochs,
+            first_seed=self.first_seed,
+            architecture=self.architecture,
+            data=self.data,
+            keep_data=self.keep_data,
+            data_order=self.data_order,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            name=self.name,
+            chunk=self.running.chunk,
+            data_dir=self.running.data_dir,
+            quiet=self.running.quiet,
+        )
         last = zoo.metrics.filter(epoch=zoo.epochs[-1])
         show(zoo, last, as_json=self.running.json, title=f"{zoo.config.name} in {zoo.path}")
-
-    def _settings(self, chosen: "Preset") -> "Preset":
-        """Returns the preset with the changes of this command's options."""
-        from zoojax.architectures.registry import architecture, is_reference
-        from zoojax.cli.plugins import load_architecture
-
-        grid, spec = chosen.grid, chosen.data
-        name = chosen.architecture if self.architecture is None else self.architecture
-        if is_reference(name):
-            load_architecture(name)
-        if name != chosen.architecture:
-            spec = replace(spec, size=architecture(name, spec.channels).size)
-        if self.members is not None:
-            grid = replace(grid, seeds=self.members)
-        if self.learning_rate is not None:
-            grid = replace(grid, learning_rates=self.learning_rate)
-        if self.weight_decay is not None:
-            grid = replace(grid, weight_decays=self.weight_decay)
-        if self.data is not None and self.data != spec.name:
-            # An absolute path, so that the images are found from any folder.
-            is_file = self.data.endswith(".npz")
-            images = str(expand_user(self.data).resolve()) if is_file else self.data
-            spec = replace(spec, name=images, train=None, val=None, crop=False)
-        return replace(
-            chosen,
-            architecture=name,
-            grid=grid,
-            data=spec,
-            epochs=chosen.epochs if self.epochs is None else self.epochs,
-            batch_size=chosen.batch_size if self.batch_size is None else self.batch_size,
-            data_order=self.data_order,
-        )

@@ -68,12 +68,36 @@ def load(spec: DataSpec, data_dir: Path | str | None = None) -> ImageSet:
         >>> digits.train.images.shape
         (1200, 8, 8, 1)
     """
-    if spec.name.endswith(".npz"):
-        raw = read_npz(expand_user(spec.name))
-    elif spec.name in registry.KNOWN:
-        raw = registry.read_known(spec.name, data_directory(data_dir))
-    else:
-        raise _unknown(spec.name)
+    return prepare(read(spec.name, data_dir), spec)
+
+
+def read(name: str, data_dir: Path | str | None = None) -> RawSet:
+    """Reads an image set without splitting or transforming it.
+
+    Args:
+        name: Name of a known set, or path of an ``.npz`` file.
+        data_dir: Folder of the files, see `data_directory`.
+
+    Raises:
+        ZoojaxError: If the set is unknown, missing or damaged.
+    """
+    if name.endswith(".npz"):
+        return read_npz(expand_user(name))
+    if name in registry.KNOWN:
+        return registry.read_known(name, data_directory(data_dir))
+    raise _unknown(name)
+
+
+def prepare(raw: RawSet, spec: DataSpec) -> ImageSet:
+    """Splits and transforms an image set as documented in `load`.
+
+    Args:
+        raw: The images before the split.
+        spec: The split, size, channels and normalization.
+
+    Raises:
+        ZoojaxError: If the set is smaller than requested.
+    """
     train, val, test = (transform(part, spec) for part in _split(raw, spec))
     return make(spec.name, train, val, test, raw.num_classes)
 

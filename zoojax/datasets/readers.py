@@ -8,6 +8,7 @@ import dataclasses
 import gzip
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,17 +86,29 @@ def read_npz(path: Path) -> RawSet:
         ZoojaxError: If the file is missing, damaged or not an ``.npz`` file, or its arrays are
             not images and labels as described in the documentation.
     """
-    arrays = read_arrays(path)
+    return raw_set(path, read_arrays(path))
+
+
+def raw_set(source: Path | str, arrays: Mapping[str, np.ndarray]) -> RawSet:
+    """Creates an image set from arrays with the names that `read_npz` documents.
+
+    Args:
+        source: Where the arrays are from, for messages.
+        arrays: The arrays by name.
+
+    Raises:
+        ZoojaxError: If an array is missing or is not what its name says.
+    """
     if "images" in arrays or "labels" in arrays:
-        train, val, test = _npz_part(path, arrays, ""), None, None
+        train, val, test = _part(source, arrays, ""), None, None
     else:
-        train, test = _npz_part(path, arrays, "train_"), _npz_part(path, arrays, "test_")
+        train, test = _part(source, arrays, "train_"), _part(source, arrays, "test_")
         has_val = "val_images" in arrays or "val_labels" in arrays
-        val = _npz_part(path, arrays, "val_") if has_val else None
+        val = _part(source, arrays, "val_") if has_val else None
     parts = [part for part in (train, val, test) if part is not None]
     shapes = {part.images.shape[1:] for part in parts}
     if len(shapes) > 1:
-        raise ZoojaxError(f"{path}: its parts have images of different shapes {sorted(shapes)}")
+        raise ZoojaxError(f"{source}: its parts have images of different shapes {sorted(shapes)}")
     count = len(train.labels)
     share = max(1, count * 15 // 100)
     held_out = share * ((val is None) + (test is None))
@@ -138,13 +151,13 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             ) from error
 
 
-def _npz_part(path: Path, arrays: dict[str, np.ndarray], prefix: str) -> RawPart:
-    """Extracts and validates one part of a user's file."""
+def _part(source: Path | str, arrays: Mapping[str, np.ndarray], prefix: str) -> RawPart:
+    """Extracts and validates one part of a user's images."""
     image_key, label_key = f"{prefix}images", f"{prefix}labels"
     missing = [key for key in (image_key, label_key) if key not in arrays]
     if missing:
         raise ZoojaxError(
-            f"{path}: lacks {' and '.join(missing)} (it has {', '.join(arrays) or 'nothing'}); "
+            f"{source}: lacks {' and '.join(missing)} (it has {', '.join(arrays) or 'nothing'}); "
             "give images and labels, or train_images, train_labels, test_images and test_labels"
         )
     images, labels = arrays[image_key], arrays[label_key]
@@ -152,37 +165,37 @@ def _npz_part(path: Path, arrays: dict[str, np.ndarray], prefix: str) -> RawPart
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise ZoojaxError(
-            f"{path}: {image_key} has shape {arrays[image_key].shape}; "
+            f"{source}: {image_key} has shape {arrays[image_key].shape}; "
             "give [n, h, w] or [n, h, w, c] with 1 or 3 channels last"
         )
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise ZoojaxError(
-            f"{path}: {label_key} has shape {labels.shape} and type {labels.dtype}; "
+            f"{source}: {label_key} has shape {labels.shape} and type {labels.dtype}; "
             "give one integer per image"
         )
     if len(images) != len(labels):
         raise ZoojaxError(
-            f"{path}: {len(images)} {image_key} and {len(labels)} {label_key}; give one label per "
-            "image"
+            f"{source}: {len(images)} {image_key} and {len(labels)} {label_key}; "
+            "give one label per image"
         )
     if images.size == 0:
-        raise ZoojaxError(f"{path}: {image_key} is empty")
+        raise ZoojaxError(f"{source}: {image_key} is empty")
     if labels.min() < 0 or labels.max() >= np.iinfo(np.int32).max:
         raise ZoojaxError(
-            f"{path}: {label_key} runs from {labels.min()} to {labels.max()}; "
+            f"{source}: {label_key} runs from {labels.min()} to {labels.max()}; "
             "number the classes from 0"
         )
     if images.dtype.kind == "f":
         # Negated so that NaN fails, too.
         if not (images.min() >= 0 and images.max() <= 1):
             raise ZoojaxError(
-                f"{path}: {image_key} runs from {images.min():g} to {images.max():g}; "
+                f"{source}: {image_key} runs from {images.min():g} to {images.max():g}; "
                 "floating-point images must lie in [0, 1] (or give uint8)"
             )
         images = images.astype(np.float32)
     elif images.dtype != np.uint8:
         raise ZoojaxError(
-            f"{path}: {image_key} has type {images.dtype}; give uint8, or floats in [0, 1]"
+            f"{source}: {image_key} has type {images.dtype}; give uint8, or floats in [0, 1]"
         )
     return RawPart(images, labels.astype(np.int32))
 

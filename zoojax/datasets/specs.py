@@ -25,6 +25,11 @@ class DataSpec:
 
     Raises:
         ZoojaxError: If a field is out of range.
+
+    Example:
+        >>> spec = zoojax.DataSpec("digits", size=28, mean=0.5, std=0.5, train=1000)
+        >>> spec.channels, spec.val
+        (1, None)
     """
 
     name: str
@@ -76,6 +81,12 @@ class ImageSet:
         test: Test images: the official test set in its order, if there is one.
         num_classes: Number of classes.
         hash: SHA-256 of the shapes and bytes of the six arrays.
+
+    Example:
+        >>> from zoojax.datasets import loading
+        >>> images = loading.load(zoojax.DataSpec("digits", size=8))
+        >>> images.train.images.shape, images.num_classes
+        ((1200, 8, 8, 1), 10)
     """
 
     name: str

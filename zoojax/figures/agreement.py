@@ -7,35 +7,47 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from zoojax.analysis import Analysis
-from zoojax.figures.style import in_style, new_figure
+from zoojax.analysis.agreement_tables import REFERENCE_SPARSITY
+from zoojax.analysis.captions import SMOOTHED
+from zoojax.figures.style import abbreviations, drawing, grid, new_figure
+from zoojax.text import for_matplotlib
 
-_MAX_PANELS = 4
 # Optimal leaf ordering takes cubic time.
 _MAX_OPTIMAL_ORDER = 300
 _MAX_VECTOR_PIXELS = 300
 
 
-@in_style
+def _caption(analysis: Analysis) -> str:
+    return (
+        "Agreement of every pair of members: fraction of test images for which both predict the "
+        "same class, within the dense zoo, between the dense zoo and each twin, and within each "
+        "twin. One row and one column per member: dense members are ordered by hierarchical "
+        "clustering, twins as their parents. Gray: undefined, since a member diverged or has no "
+        "twin. Twins with pruning ratios are shown at the ratio nearest to "
+        f"{REFERENCE_SPARSITY:.0%}, others at {SMOOTHED}. {abbreviations(analysis)}"
+    )
+
+
+@drawing(_caption)
 def agreement_matrix(analysis: Analysis) -> Figure | None:
-    """Pairwise agreement within the zoo, with its twins, and within a twin.
+    """Pairwise agreement within the zoo, with its twins, and within the twins.
 
     Returns:
         Heat maps of the percentage of test images for which two members predict the same
-        class, at most four. Members of the dense zoo are ordered by hierarchical clustering,
-        twins as their parents. None if no agreement was computed.
+        class. Members of the dense zoo are ordered by hierarchical clustering, twins as their
+        parents. None if no agreement was computed.
     """
-    selected = _selected_matrices(analysis)
-    if not selected:
+    names = _in_order(analysis)
+    if not names:
         return None
     order = cluster_order(analysis.matrices["dense"])
-    columns = 2 if len(selected) == _MAX_PANELS else len(selected)
-    rows = -(-len(selected) // columns)
-    figure = new_figure(analysis, 3.3 * columns + 0.9, 3.4 * rows + 0.4)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    low, high = _color_limits({name: analysis.matrices[name] for name in selected})
-    colors = mpl.colormaps["viridis"].with_extremes(bad="0.7")
+    rows, columns = grid(len(names), 3)
+    figure = new_figure(2.1 * columns + 0.5, 2.45 * rows + 0.8, compress=True)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    low, high = _color_limits({name: analysis.matrices[name] for name in names})
+    colors = mpl.colormaps["viridis"].with_extremes(bad="0.6")
     image = None
-    for axes, name in zip(grid, selected, strict=True):
+    for axes, name in zip(panels, names, strict=False):
         matrix = reorder(analysis.matrices[name], order)
         # Small matrices are drawn with one pixel per pair in SVG.
         large = max(matrix.shape) > _MAX_VECTOR_PIXELS
@@ -49,50 +61,50 @@ def agreement_matrix(analysis: Analysis) -> Figure | None:
             interpolation="auto" if large else "none",
             rasterized=large,
         )
-        down, across = _populations(analysis, name)
-        axes.set_title(down if down == across else f"{down} and {across}")
-        axes.set_ylabel(_axis_label(down))
-        axes.set_xlabel(_axis_label(across))
+        (down, _), (across, at) = _populations(analysis, name)
+        axes.set_title(f"{down} × {across}{at}")
+        axes.set_ylabel(f"{down} members")
+        axes.set_xlabel(f"{across} members")
         axes.set(xticks=[], yticks=[], box_aspect=1)
+        axes.grid(visible=False)
         axes.spines[:].set_visible(True)
+    for axes in panels[len(names) :]:
+        axes.remove()
     assert image is not None
     bar = figure.colorbar(
-        image, ax=list(grid), shrink=0.7, extend="max" if high < 1 else "neither", pad=0.02
+        image,
+        ax=list(panels[: len(names)]),
+        location="bottom",
+        fraction=0.05,
+        aspect=40,
+        extend="max" if high < 1 else "neither",
     )
     bar.set_label("agreement (%)")
     return figure
 
 
-def _selected_matrices(analysis: Analysis) -> list[str]:
-    """Names of at most four matrices: dense, dense with each twin, and within a twin."""
-    names = [name for name in analysis.matrices if name != "dense"]
-    with_dense = [name for name in names if name.startswith("dense and ")]
-    # Twins without pruning ratios first: they have one member per member of the zoo.
-    by_ratio = tuple(f" {method.key} " for method in analysis.twin_methods("ratio"))
-    names = sorted(
-        names,
-        key=lambda name: (name not in with_dense, any(key in f" {name}" for key in by_ratio)),
-    )
-    return ["dense", *names][:_MAX_PANELS] if "dense" in analysis.matrices else []
+def _in_order(analysis: Analysis) -> list[str]:
+    """Names of the matrices: dense, dense with each twin, and within each twin."""
+    if "dense" not in analysis.matrices:
+        return []
+    keys = [method.key for method in analysis.twin_methods()]
+    twins = [name for key in keys for name in analysis.matrices if name.startswith(f"{key} ")]
+    across = [name for twin in twins if (name := f"dense and {twin}") in analysis.matrices]
+    return ["dense", *across, *twins]
 
 
-def _populations(analysis: Analysis, name: str) -> tuple[str, str]:
-    """Labels of the populations in the rows and columns of a matrix."""
+def _populations(analysis: Analysis, name: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Abbreviation, and ratio or epoch, of the populations in the rows and columns."""
     down, _, across = name.partition(" and ")
-    return _population_label(analysis, down), _population_label(analysis, across or down)
+    return _population(analysis, down), _population(analysis, across or down)
 
 
-def _population_label(analysis: Analysis, name: str) -> str:
+def _population(analysis: Analysis, name: str) -> tuple[str, str]:
     if name == "dense":
-        return "dense zoo"
+        return "dense", ""
     key, _, rest = name.partition(" ")
     short = next(method.short for method in analysis.methods if method.key == key)
-    return f"{short} twin ({rest.replace('%', ' %')})"
-
-
-def _axis_label(label: str) -> str:
-    order = "clustered" if label == "dense zoo" else "in parent order"
-    return f"members of the {label.partition(' (')[0]}, {order}"
+    return for_matplotlib(short), f", {rest.replace('%', ' %')}"
 
 
 def cluster_order(agreement: np.ndarray) -> np.ndarray:

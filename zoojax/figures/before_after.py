@@ -4,70 +4,99 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from zoojax.analysis import Analysis
+from zoojax.analysis.captions import SMOOTHED
+from zoojax.analysis.prunability import MIN_PREDICTED
+from zoojax.analysis.rank_correlation import MIN_MEMBERS, TOO_FEW
 from zoojax.analysis.results import Method
 from zoojax.figures.style import (
+    DOTS,
+    INK,
+    LINES,
+    MEANS,
+    SMALL,
+    UNMEASURED,
     VECTORS,
+    WIDTH,
+    abbreviations,
     at_last_epoch,
-    color_sequence,
+    color_of,
+    drawing,
     evenly_spaced,
     format_percent,
     grid,
-    in_style,
     method_rows,
     new_figure,
     opacity,
     percent,
+    signed,
 )
 from zoojax.text import for_matplotlib
 
-_MAX_RATIOS = 5
+_MAX_RATIOS = 8
 # Bars are cut at this R2: lower values only mean "no better than the mean".
 MIN_R2 = -0.2
 _FEATURES = {"layer statistics": "#009E73", "dense accuracy": "#E69F00"}
 _TARGETS = {"test_acc": "test accuracy of the twin", "change": "change of test accuracy"}
+# Of layers and populations on an axis: more are written vertically.
+_MAX_HORIZONTAL = 10
 
 
-@in_style
+def _correlation_caption(analysis: Analysis) -> str:
+    text = (
+        "Test accuracy of each member after sparsification over that of its parent in the dense "
+        "zoo; one dot per member, n of them finite. Line: no change. Pearson's r and Kendall's τ "
+        "with 95 % intervals (bootstrap of members), from "
+        f"{MIN_MEMBERS} members on. Twins with pruning ratios are shown at their last epoch"
+    )
+    if analysis.twin_methods("epoch"):
+        text += f", others at {SMOOTHED} (its mean sparsity is in parentheses)"
+    text += ". Table 2 of the paper (arXiv 2304.13718) reports such correlations."
+    return f"{text} {abbreviations(analysis)}"
+
+
+@drawing(_correlation_caption)
 def correlation(analysis: Analysis) -> Figure | None:
-    """Test accuracy of each member before and after sparsification (Table 2 of the paper).
+    """Test accuracy of each member before and after sparsification.
 
     Returns:
-        One panel per method and one dot per member, in percent, at the epochs of table
-        "friendliness"; with pruning ratios one color for each of at most five of them.
-        Pearson's r and Kendall's tau are in the legend. None without twins.
+        One panel per method, and per pruning ratio (at most eight of them), with one dot per
+        member, in percent, at the epochs of table "friendliness". Pearson's r and Kendall's tau
+        are in the title. None without twins.
     """
-    tables = _tables(analysis, "friendliness")
-    if not tables:
-        return None
-    down, across = grid(len(tables))
-    figure = new_figure(
-        analysis, 3.5 * across + 0.3, 4.3 * down + 0.2, "Dots: members. Line: no change."
-    )
-    for position, (method, table) in enumerate(tables, 1):
-        axes = figure.add_subplot(down, across, position)
-        best = 100 * float(table["dense_acc"].max())  # pyright: ignore[reportArgumentType]
-        axes.axline((best, best), slope=1, color="0.5", linewidth=0.8, zorder=1)
+    panels = []
+    for method, table in _tables(analysis, "friendliness"):
         ratios = evenly_spaced(table["ratio"].unique().sort().to_list(), _MAX_RATIOS)
-        single = method.sweep == "epoch" and len(ratios) == 1
-        colors = [method.color] if single else color_sequence(len(ratios))
-        for ratio, color in zip(ratios, colors, strict=True):
-            rows = table.filter(pl.col("ratio").eq_missing(ratio))
-            axes.scatter(
-                percent(rows["dense_acc"]),
-                percent(rows["test_acc"]),
-                s=12,
-                color=color,
-                alpha=min(1, 2.5 * opacity(len(rows))),
-                linewidths=0,
-                label=_coefficients(analysis, method, ratio, rows["epoch"][0]),
-                rasterized=len(rows) > VECTORS,
-            )
-        axes.set_title(f"{for_matplotlib(method.label)}, epoch {table['epoch'][0]}")
-        axes.set_xlabel("dense test accuracy (%)")
-        axes.set_ylabel("test accuracy of the twin (%)")
-        _legend_below(axes)
+        panels += [(method, table.filter(pl.col("ratio").eq_missing(r))) for r in ratios]
+    if not panels:
+        return None
+    down, across = grid(len(panels), 3)
+    figure = new_figure(2.15 * across + 0.35, 2.5 * down)
+    first = None
+    for position, (method, table) in enumerate(panels, 1):
+        axes = figure.add_subplot(down, across, position, sharex=first)
+        first = first or axes
+        axes.scatter(
+            percent(table["dense_acc"]),
+            percent(table["test_acc"]),
+            s=12,
+            color=color_of(method),
+            alpha=min(1, 2.5 * opacity(len(table))),
+            linewidths=0,
+            rasterized=len(table) > VECTORS,
+            zorder=DOTS,
+        )
+        # The line must not widen the range of the dots.
+        axes.set_ylim(axes.get_ylim())
+        best = 100 * float(table["dense_acc"].max())  # pyright: ignore[reportArgumentType]
+        axes.axline((best, best), slope=1, color=INK, linewidth=0.8, alpha=0.6, zorder=LINES)
+        axes.set_title(_panel_title(analysis, method, table), fontsize=SMALL)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel("dense accuracy (%)")
+        axes.set_ylabel("twin accuracy (%)" if (position - 1) % across == 0 else "")
     return figure
 
 
@@ -77,69 +106,67 @@ def _tables(analysis: Analysis, name: str) -> list[tuple[Method, pl.DataFrame]]:
     return [(method, table) for method, table in tables if len(table)]
 
 
-def _coefficients(analysis: Analysis, method: Method, ratio: float | None, epoch: int) -> str:
-    """Legend entry of a population: its sparsity and correlation."""
+def _panel_title(analysis: Analysis, method: Method, table: pl.DataFrame) -> str:
+    """Names a population, its sparsity, its number of members, and its correlations."""
+    ratio, epoch = table["ratio"][0], table["epoch"][0]
     row = method_rows(analysis, "correlation", method).filter(
         pl.col("ratio").eq_missing(ratio), pl.col("epoch") == epoch
     )
-    coefficients = ", ".join(
-        f"{sign} = {'none' if value is None else _signed(value)}"
-        for sign, value in (("r", row["pearson"][0]), ("τ", row["kendall"][0]))
-    )
-    sparsity = row["sparsity"][0] if ratio is None else ratio
-    return f"{format_percent(round(sparsity, 3))} sparse: {coefficients}"
+    which = f"{format_percent(ratio or 0)} pruned"
+    if ratio is None:
+        which = f"epoch {epoch} ({format_percent(round(row['sparsity'][0], 3))})"
+    lines = [f"{for_matplotlib(method.short)}, {which}, n = {len(table)}"]
+    if row["pearson"][0] is None:
+        return "\n".join([*lines, f"r and τ: {row['remark'][0]}"])
+    for sign, name in (("r", "pearson"), ("τ", "kendall")):
+        value, low, high = (signed(row[f"{name}{end}"][0]) for end in ("", "_low", "_high"))
+        lines.append(f"{sign} = {value} [{low}, {high}]")
+    return "\n".join(lines)
 
 
-def _signed(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
-
-
-def _legend_below(axes: Axes) -> None:
-    legend = axes.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.2), handletextpad=0.2, borderaxespad=0
-    )
-    for handle in legend.legend_handles:
-        if handle is not None:
-            handle.set_alpha(1)
-
-
-@in_style
+@drawing(
+    "Correlation over members of test accuracy before and after sparsification, over mean "
+    "sparsity: twins with pruning ratios at their last epoch, others at every epoch except epoch "
+    "0, at which twin and parent are equal. Bars and bands: 95 % intervals (bootstrap of members). "
+    "Dotted: not measured in between. "
+    f"Populations of fewer than {MIN_MEMBERS} finite members are not shown."
+)
 def correlation_over_sparsity(analysis: Analysis) -> Figure | None:
     """Correlation of accuracy before and after sparsification, over sparsity.
 
     Returns:
         Pearson's r and Kendall's tau with 95 % bootstrap intervals, over mean sparsity in
-        percent: of twins with pruning ratios by ratio at the last epoch, of others by epoch.
-        None without twins, or if there are too few members.
+        percent: of twins with pruning ratios by ratio at the last epoch, of others by epoch,
+        without epoch 0. None without twins, or if all have too few members.
     """
-    tables = [
-        (method, table.drop_nulls(["sparsity", "pearson"]))
-        for method, table in _tables(analysis, "correlation")
-    ]
-    tables = [(method, table) for method, table in tables if len(table)]
-    if not tables:
+    tables = _tables(analysis, "correlation")
+    known = [table["pearson"].is_not_null().any() for _, table in tables]
+    if not any(known):
         return None
-    figure = new_figure(
-        analysis, 7.6, 3.4, "Bars and bands: 95 % intervals (bootstrap of members)."
-    )
+    figure = new_figure(WIDTH, 3.4)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, name, title in zip(
         panels, ("pearson", "kendall"), ("Pearson's r", "Kendall's τ"), strict=True
     ):
-        for method, table in tables:
-            _coefficient_line(axes, table, method, name)
+        for (method, table), has_values in zip(tables, known, strict=True):
+            if has_values:
+                _coefficient_line(axes, table, method, name)
+            else:
+                label = f"{for_matplotlib(method.label)}: {TOO_FEW}"
+                axes.plot([], [], color=color_of(method), label=label)
         axes.set_title(f"{title}, accuracy before and after")
         axes.set_xlabel("mean sparsity (%)")
     panels[0].set_ylabel("correlation coefficient")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
     return figure
 
 
 def _coefficient_line(axes: Axes, table: pl.DataFrame, method: Method, name: str) -> None:
-    color, label = method.color, for_matplotlib(method.label)
-    if method.sweep == "ratio":
-        table = at_last_epoch(table).sort("ratio")
+    color, label = color_of(method), for_matplotlib(method.label)
+    trained = pl.col("epoch") > 0
+    table = at_last_epoch(table) if method.sweep == "ratio" else table.filter(trained)
+    table = table.drop_nulls(["sparsity", "pearson"]).sort("sparsity")
     x, mean, low, high = (
         table[column].cast(pl.Float64).to_numpy()
         for column in ("sparsity", name, f"{name}_low", f"{name}_high")
@@ -147,36 +174,46 @@ def _coefficient_line(axes: Axes, table: pl.DataFrame, method: Method, name: str
     if method.sweep == "ratio":
         # A percentile interval need not contain the estimate.
         ends = np.maximum([mean - low, high - mean], 0)
-        label += f", by ratio, epoch {table['epoch'][0]}"
-        axes.errorbar(100 * x, mean, ends, color=color, marker="o", markersize=4, label=label)
+        label += ", by ratio"
+        axes.errorbar(*(100 * x, mean, ends), color=color, label=label, zorder=MEANS, **UNMEASURED)
     else:
         axes.fill_between(100 * x, low, high, color=color, alpha=0.2, linewidth=0)
         label += ", by epoch"
-        axes.plot(100 * x, mean, color=color, marker="o", markersize=3, label=label)
+        axes.plot(100 * x, mean, color=color, marker="o", markersize=3, label=label, zorder=MEANS)
 
 
-@in_style
+def _predictability_caption(analysis: Analysis) -> str:
+    return (
+        "How well the test accuracy of twins, and its change by sparsification, are predicted from "
+        "their parents in the dense zoo: R² of five-fold cross-validation over members, of ridge "
+        "regression on statistics of each layer's weights, and of linear regression on dense "
+        "accuracy. 0: no better than the mean of the members. Bars below "
+        f"{signed(MIN_R2, 1)} are cut and labeled. Populations of fewer than {MIN_PREDICTED} "
+        "finite members are not shown. Twins whose sparsity varies with the epoch are taken at "
+        f"{SMOOTHED}. {abbreviations(analysis)}"
+    )
+
+
+@drawing(_predictability_caption)
 def predictability(analysis: Analysis) -> Figure | None:
     """How well the accuracy of twins is predicted from the dense zoo.
 
     Returns:
         Bars of the cross-validated R2 by population, for accuracy after sparsification and for
         its change, predicted from layer statistics of the weights and from the dense
-        accuracy. None without twins, or if there are too few members.
+        accuracy. None without twins, or if all have too few members.
     """
     table = analysis.tables.get("predictability", pl.DataFrame())
-    if table.is_empty() or table.filter(pl.col("r2").is_finite()).is_empty():
+    if table.is_empty():
+        return None
+    table = table.filter(pl.col("r2").is_finite())
+    if table.is_empty():
         return None
     keys = table.select("method", "ratio", "epoch").unique(maintain_order=True).rows()
-    figure = new_figure(
-        analysis,
-        max(6.4, 1.6 + 0.75 * len(keys)),
-        4.6,
-        f"R² of five-fold cross-validation; bars below −{-MIN_R2} are cut and labeled.",
-    )
+    figure = new_figure(min(WIDTH, 3.2 + 0.5 * len(keys)), 4.6)
     panels = figure.subplots(2, 1, sharex=True, sharey=True)
     for axes, (target, title) in zip(panels, _TARGETS.items(), strict=True):
-        axes.axhline(0, color="0.3", linewidth=0.8)
+        axes.axhline(0, color=INK, linewidth=0.8)
         for shift, (features, color) in zip((-0.2, 0.2), _FEATURES.items(), strict=True):
             rows = table.filter(pl.col("target") == target, pl.col("features") == features)
             known = {
@@ -189,15 +226,18 @@ def predictability(analysis: Analysis) -> Figure | None:
     panels[0].set_ylim(MIN_R2 - 0.16, 1.04)
     panels[0].set_yticks(np.linspace(0, 1, 5))
     short = {method.key: method.short for method in analysis.methods}
+    upright = len(keys) > _MAX_HORIZONTAL
     labels = [
-        f"{short[method]}\n{f'epoch {epoch}' if ratio is None else format_percent(ratio)}"
+        for_matplotlib(short[method])
+        + (" " if upright else "\n")
+        + (f"epoch {epoch}" if ratio is None else format_percent(ratio))
         for method, ratio, epoch in keys
     ]
-    panels[1].set_xticks(range(len(keys)), labels)
+    panels[1].set_xticks(range(len(keys)), labels, rotation=90 if upright else 0)
     panels[1].grid(visible=False, axis="x")
     panels[0].grid(visible=False, axis="x")
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, [f"from {name}" for name in names], loc="outside upper center", ncols=2)
+    figure.legend(handles, [f"from {name}" for name in names], loc="outside lower center", ncols=2)
     return figure
 
 
@@ -208,11 +248,11 @@ def _bars(axes: Axes, r2: list[float | None], shift: float, color: str, label: s
     for x, value in zip(at, values, strict=True):
         if value < MIN_R2:
             axes.annotate(
-                _signed(value),
+                signed(value),
                 (x, MIN_R2),
                 xytext=(0, -2),
                 textcoords="offset points",
                 ha="center",
                 va="top",
-                fontsize=7,
+                fontsize=SMALL,
             )

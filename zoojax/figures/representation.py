@@ -11,18 +11,30 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from zoojax.analysis import Analysis
-from zoojax.figures.style import VECTORS, in_style, new_figure
+from zoojax.figures.style import (
+    INK,
+    SMALL,
+    VECTORS,
+    WIDTH,
+    drawing,
+    grid,
+    legend_below,
+    new_figure,
+)
+from zoojax.text import for_matplotlib
 
 # Axis labels of the properties that are fractions.
 _FRACTIONS = {"test_acc": "test accuracy", "sparsity": "sparsity", "ggap": "gap"}
 _PROPERTIES = ("test_acc", "sparsity", "epoch", "ggap")
 _TERMS = {
-    "loss": ("total (eq. 6)", "#000000"),
+    "loss": ("total (eq. 6)", INK),
     "contrastive": ("contrastive (eq. 3)", "#009E73"),
     "weights": ("weights (eq. 4)", "#D55E00"),
     "alphas": ("alphas (eq. 5)", "#0072B2"),
 }
 _UNITS = {"weights": "weight (std of its layer)", "log alphas": "log alpha"}
+# Panels of layers in one row.
+_COLUMNS = 4
 # Quantiles of the axis limits; with the full range, outliers would squeeze all other values into
 # one hexagon.
 _QUANTILES = (0.002, 0.998)
@@ -32,7 +44,12 @@ def _table(analysis: Analysis, name: str) -> pl.DataFrame:
     return analysis.tables.get(f"representation_{name}", pl.DataFrame())
 
 
-@in_style
+@drawing(
+    "Embeddings of the hyper-representation: their first two principal components, one dot per "
+    "member and epoch, colored by a property of the state. Outlined: held-out members, with the R² "
+    "of ridge regression of the property on their embeddings. The color scale ends at percentiles "
+    "1 and 99."
+)
 def representation_map(analysis: Analysis) -> Figure | None:
     """Plots the embeddings in two dimensions, colored by each property.
 
@@ -47,11 +64,7 @@ def representation_map(analysis: Analysis) -> Figure | None:
     table = _table(analysis, "embeddings")
     if table.is_empty():
         return None
-    figure = new_figure(
-        *(analysis, 8.0, 6.2),
-        "One dot per member and epoch: principal components of its embedding. Outlined: held-out "
-        "members, with the R² of a ridge probe on them.",
-    )
+    figure = new_figure(WIDTH, 5.4)
     probed = _table(analysis, "properties").filter(features="embedding")
     r2 = dict(probed.select("property", "r2").iter_rows())
     for i, name in enumerate(_PROPERTIES, start=1):
@@ -77,12 +90,16 @@ def _scatter(axes: Axes, table: pl.DataFrame, name: str):
         x[~held_out], y[~held_out], 8, values[~held_out], linewidths=0, alpha=0.8, **style
     )
     axes.scatter(
-        x[held_out], y[held_out], 14, values[held_out], linewidths=0.4, edgecolors="0.2", **style
+        x[held_out], y[held_out], 14, values[held_out], linewidths=0.5, edgecolors=INK, **style
     )
     return dots
 
 
-@in_style
+@drawing(
+    "Reconstructed weights and log alphas over the true ones, for held-out members. Darker: more "
+    "values (logarithmic). Dashed: perfect reconstruction. R² of log alphas is that on the scale "
+    "of the loss, tanh((log alpha − 3) / r). As Table 3 of the paper (arXiv 2304.13718)."
+)
 def representation_reconstruction(analysis: Analysis) -> Figure | None:
     """Plots reconstructed against true weights and log alphas of held-out members.
 
@@ -98,21 +115,21 @@ def representation_reconstruction(analysis: Analysis) -> Figure | None:
         return None
     quantities = pairs["quantity"].unique(maintain_order=True).to_list()
     layers = pairs["layer"].unique(maintain_order=True).sort().to_list()
-    figure = new_figure(
-        *(analysis, 2.1 * len(layers) + 0.6, 2.4 * len(quantities) + 0.7),
-        "Held-out members; darker: more pairs (logarithmic). Dashed: perfect reconstruction. "
-        "R² of log alphas on the scale of the loss, tanh((log alpha - 3) / r).",
-    )
+    down, across = grid(len(layers), _COLUMNS)
+    figure = new_figure(min(WIDTH, 1.9 * across + 0.4), 2.1 * down * len(quantities))
     for row, quantity in enumerate(quantities):
         for column, layer in enumerate(layers):
-            axes = figure.add_subplot(len(quantities), len(layers), row * len(layers) + column + 1)
+            position = row * down * across + column + 1
+            axes = figure.add_subplot(down * len(quantities), across, position)
             scaled = "alphas" if quantity == "log alphas" else quantity
             r2 = fit.filter(part="test", quantity=scaled, layer=layer)["r2"].to_list()
             suffix = f", R² {100 * r2[0]:z.0f} %" if r2 and r2[0] is not None else ""
-            axes.set_title(f"{layer}{suffix}")
+            axes.set_title(f"{for_matplotlib(layer)}{suffix}", fontsize=SMALL)
             _hexagons(axes, pairs.filter(quantity=quantity, layer=layer))
-            axes.set_xlabel(_UNITS[quantity] if column == len(layers) // 2 else "")
-            axes.set_ylabel("reconstructed" if column == 0 else "")
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+            axes.set_xlabel(_UNITS[quantity], fontsize=SMALL)
+            axes.set_ylabel("reconstructed" if column % across == 0 else "", fontsize=SMALL)
     return figure
 
 
@@ -132,13 +149,16 @@ def _hexagons(axes: Axes, pairs: pl.DataFrame) -> None:
         linewidths=0.1,
         rasterized=True,
     )
-    axes.plot([low, high], [low, high], color="0.2", linestyle="--", linewidth=0.8)
+    axes.plot([low, high], [low, high], color=INK, linestyle="--", linewidth=0.8)
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
     axes.set_aspect("equal")
 
 
-@in_style
+@drawing(
+    "Loss of the autoencoder and its terms (equations 3 to 6 of the paper, arXiv 2304.13718), over "
+    "its training epochs. Solid: training members. Dashed: validation members."
+)
 def representation_losses(analysis: Analysis) -> Figure | None:
     """Plots the loss and its terms over the training epochs of the autoencoder.
 
@@ -152,7 +172,7 @@ def representation_losses(analysis: Analysis) -> Figure | None:
     table = _table(analysis, "losses")
     if table.is_empty():
         return None
-    figure = new_figure(analysis, 5.8, 3.6, "Solid: training members. Dashed: validation members.")
+    figure = new_figure(5.6, 3.6)
     axes = figure.add_subplot()
     marker = "o" if len(table) == 1 else ""
     for name, (label, color) in _TERMS.items():
@@ -164,12 +184,12 @@ def representation_losses(analysis: Analysis) -> Figure | None:
                 color=color,
                 linestyle=style,
                 marker=marker,
-                markerfacecolor=color if part == "train" else "white",
+                markerfacecolor=color if part == "train" else "none",
                 label=label if part == "train" else None,
             )
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel("epoch of the autoencoder")
     axes.set_ylabel("loss")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    legend_below(axes, columns=4)
     return figure

@@ -1,22 +1,31 @@
-"""Shared by all figures: style, colors, footers and table helpers."""
+"""Shared by all figures: style, colors, captions and table helpers."""
 
-import functools
 import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-import matplotlib as mpl
 import matplotlib.style
 import numpy as np
 import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_hex
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.transforms import ScaledTranslation
 
 from zoojax.analysis import Analysis
+from zoojax.analysis.captions import about_members
 from zoojax.analysis.results import Method
 from zoojax.text import for_matplotlib, printable
 
+# Color of axes, texts and everything else that has no meaning as a color. SVG files replace it by
+# the text color of the page.
+INK = "#1a1a1a"
+FONTS = "DejaVu Sans, Verdana, sans-serif"
 # Applied over matplotlib's defaults, independent of the user's matplotlibrc.
 STYLE = {
     "font.size": 9,
@@ -25,26 +34,45 @@ STYLE = {
     "xtick.labelsize": 8,
     "ytick.labelsize": 8,
     "legend.fontsize": 8,
+    "legend.title_fontsize": 8,
     "legend.frameon": False,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.grid": True,
-    "grid.color": "0.9",
+    **dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK
+    ),
+    "grid.color": INK,
+    "grid.alpha": 0.15,
     "grid.linewidth": 0.6,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "lines.linewidth": 1.6,
     "errorbar.capsize": 2,
+    # Texts stay texts, so that they can be searched and read aloud.
+    "svg.fonttype": "none",
     # Otherwise element ids in SVG files would be random.
     "svg.hashsalt": "zoojax",
 }
 # With more members than this, artists are rasterized: an SVG would take megabytes.
 VECTORS = 200
-# Width of footer text.
-_CHARS_PER_INCH = 19
-# Longer zoo names are truncated.
-_MAX_NAME_LENGTH = 100
+# Width of a figure in inches: in a page 720 pixels wide, texts of 8 points have 10 pixels.
+WIDTH = 6.8
+# Characters of a title in one of two columns.
+_TITLE_LENGTH = 40
+# Smallest font size, in points.
+SMALL = 8
+# Style of means at pruning ratios: a solid line would look as if it were measured in between.
+UNMEASURED: dict[str, Any] = {
+    **{"marker": "o", "markersize": 4, "linestyle": ":", "linewidth": 1.1, "elinewidth": 1.4}
+}
+# Order of drawing: lines below dots, dots below lines of means.
+LINES, DOTS, MEANS = 2, 3, 4
+# Visible on white and on black, and told apart by color-blind readers by their brightness.
+_RAMP = ("#3f6fdd", "#9a56cc", "#d0568c", "#de6a3c", "#c98e14")
 
-_Drawing = Callable[[Analysis], Figure | None]
+_Draw = Callable[[Analysis], Figure | None]
 
 
 @contextmanager
@@ -56,65 +84,58 @@ def styled() -> Iterator[None]:
         yield
 
 
-def in_style(draw: _Drawing) -> _Drawing:
-    """Decorates a drawing function to run under `styled`."""
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of an analysis, and its caption.
 
-    @functools.wraps(draw)
-    def styled_draw(analysis: Analysis) -> Figure | None:
+    Attributes:
+        draw: Draws the figure; None if tables are missing.
+        about: Explains what the figure shows.
+
+    Example:
+        >>> figures.FIGURES["methods"](analysis)
+        >>> figures.FIGURES["methods"].caption(analysis)
+    """
+
+    draw: _Draw
+    about: Callable[[Analysis], str]
+
+    def __call__(self, analysis: Analysis) -> Figure | None:
+        """Draws the figure in the style of all figures; None if tables are missing."""
         with styled():
-            return draw(analysis)
+            return self.draw(analysis)
 
-    return styled_draw
+    def caption(self, analysis: Analysis) -> str:
+        """The caption, which also names the zoo and counts its members."""
+        return f"{self.about(analysis)} {about_members(analysis)}"
+
+
+def drawing(about: str | Callable[[Analysis], str]) -> Callable[[_Draw], Drawing]:
+    """Decorates a drawing function with the caption of its figure.
+
+    Args:
+        about: explains what the figure shows; a text, or a function of the analysis.
+
+    Returns:
+        The decorator.
+    """
+    explain = about if callable(about) else lambda _: about
+    return lambda draw: Drawing(draw, explain)
 
 
 def new_figure(
-    analysis: Analysis, width: float, height: float, remark: str = "", *, free: bool = False
+    width: float, height: float, *, free: bool = False, compress: bool = False
 ) -> Figure:
-    """Creates an empty figure with a footer that names the zoo and counts diverged members.
+    """Creates an empty figure.
 
     Args:
-        analysis: the analysis.
-        width: width in inches.
+        width: width in inches, at most `WIDTH`.
         height: height in inches.
-        remark: an explanation, printed above the footer.
         free: whether axes are placed manually instead of by a layout engine.
+        compress: whether axes have a fixed shape, so that they are moved together.
     """
-    layout = None if free else ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
-    figure = Figure(figsize=(width, height), layout=layout)
-    lines = [remark] if remark else []
-    lines += [_footer(analysis)]
-    figure.supxlabel(
-        wrap_footer("\n".join(lines), width),
-        x=0.01,
-        ha="left",
-        fontsize=7,
-        color="0.35",
-        linespacing=1.4,
-    )
-    return figure
-
-
-def wrap_footer(text: str, width: float) -> str:
-    """Wraps footer text to a width in inches and escapes it for matplotlib."""
-    broken = (textwrap.wrap(line, int(_CHARS_PER_INCH * width)) for line in text.splitlines())
-    # Escaped after wrapping, so that no line ends within an escape.
-    return "\n".join(for_matplotlib(line) for lines in broken for line in lines)
-
-
-def _footer(analysis: Analysis) -> str:
-    count = len(analysis.zoo)
-    name = printable(analysis.zoo.config.name, _MAX_NAME_LENGTH)
-    text = f"Zoo {name}, {count:,} {'member' if count == 1 else 'members'}."
-    table = analysis.tables["members"]
-    excluded = []
-    for method in analysis.methods:
-        rows = table.filter(pl.col("method") == method.key)
-        diverged = rows.filter(~pl.col("finite"))["member"].n_unique()
-        if diverged:
-            excluded.append(f"{diverged:,} of {len(method.zoo):,} ({method.label})")
-    if excluded:
-        text += f" Excluded after divergence: {', '.join(excluded)}."
-    return text
+    layout = None if free else ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, compress=compress)
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def method_rows(analysis: Analysis, name: str, method: Method) -> pl.DataFrame:
@@ -127,9 +148,9 @@ def method_rows(analysis: Analysis, name: str, method: Method) -> pl.DataFrame:
     )
 
 
-def grid(panels: int) -> tuple[int, int]:
-    """Rows and columns of a number of panels: at most three columns, or two by two."""
-    columns = 2 if panels == 4 else min(panels, 3)
+def grid(panels: int, columns: int = 2) -> tuple[int, int]:
+    """Rows and columns of a number of panels."""
+    columns = min(panels, columns)
     return -(-panels // columns), columns
 
 
@@ -163,10 +184,58 @@ def evenly_spaced(values: Sequence, count: int) -> list:
     return [values[i] for i in np.linspace(0, len(values) - 1, count).round().astype(int)]
 
 
-def color_sequence(count: int) -> list:
+def color_sequence(count: int) -> list[str]:
     """A sequence of colors from dark to light."""
-    # The lightest colors are hardly visible on white.
-    return list(mpl.colormaps["viridis"](np.linspace(0, 0.85, count)))
+    ramp = LinearSegmentedColormap.from_list("ramp", _RAMP)
+    return [to_hex(color) for color in ramp(np.linspace(0, 1, count))]
+
+
+def color_of(method: Method) -> str:
+    """Color of a method; black and gray follow the text color."""
+    color = to_hex(method.color)
+    return INK if color[1:3] == color[3:5] == color[5:7] else color
+
+
+def wrapped(text: str) -> str:
+    """Wraps a title to the width of a panel, escaped for matplotlib."""
+    # Escaped after wrapping, so that no line ends within an escape.
+    return "\n".join(map(for_matplotlib, textwrap.wrap(text, _TITLE_LENGTH)))
+
+
+def abbreviations(analysis: Analysis) -> str:
+    """A sentence that explains the abbreviations of the twins' methods."""
+    names = [f"{method.short}: {printable(method.label)}" for method in analysis.twin_methods()]
+    return f"{'; '.join(names)}." if names else ""
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Formats a number with a minus sign instead of a hyphen."""
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def legend_below(axes: Axes, columns: int = 1, offset: float = 0.42) -> None:
+    """Adds a legend below the label of the x axis.
+
+    Args:
+        axes: axes with labeled artists.
+        columns: number of columns.
+        offset: distance from the axes in inches.
+    """
+    figure = axes.figure
+    below = ScaledTranslation(0, -offset, figure.dpi_scale_trans)
+    entries = zip(*axes.get_legend_handles_labels(), strict=True)
+    # Matplotlib puts them last, but they are methods.
+    bars_first = sorted(entries, key=lambda entry: not isinstance(entry[0], ErrorbarContainer))
+    axes.legend(
+        *zip(*bars_first, strict=True),
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=axes.transAxes + below,
+        ncols=columns,
+        columnspacing=1.2,
+        handlelength=1.4,
+        borderaxespad=0,
+    )
 
 
 def opacity(count: float) -> float:

@@ -10,24 +10,41 @@ from matplotlib.ticker import MaxNLocator
 from zoojax.analysis import Analysis
 from zoojax.analysis.results import Method
 from zoojax.figures.style import (
+    DOTS,
+    INK,
+    LINES,
+    MEANS,
+    SMALL,
+    UNMEASURED,
     VECTORS,
+    WIDTH,
+    abbreviations,
     at_last_epoch,
+    color_of,
     color_sequence,
+    drawing,
     format_percent,
     grid,
     group_by_ratio,
-    in_style,
+    legend_below,
     method_rows,
     new_figure,
     opacity,
     percent,
+    wrapped,
 )
 from zoojax.text import for_matplotlib
 
+_CROSSING = "#009E73"
 
-@in_style
+
+@drawing(
+    "Test accuracy over the epochs of the dense zoo and of each twin, and sparsity of the twins "
+    "whose sparsity varies with the epoch. Thick: mean over members. Band: standard deviation. "
+    "Thin: single members. As Figure 2 of the paper (arXiv 2304.13718)."
+)
 def trajectories(analysis: Analysis) -> Figure:
-    """Trajectories of all members over epochs, and their mean (Figure 2 of the paper).
+    """Trajectories of all members over epochs, with mean and standard deviation.
 
     Returns:
         Panels in percent over epochs: test accuracy of the dense zoo and of each twin (one color
@@ -36,10 +53,7 @@ def trajectories(analysis: Analysis) -> Figure:
     panels = [(method, "test_acc") for method in analysis.methods]
     panels += [(method, "sparsity") for method in analysis.twin_methods("epoch")]
     rows, columns = grid(len(panels))
-    height = 2.6 * rows + 0.4
-    figure = new_figure(
-        analysis, {1: 4.2, 2: 7.2, 3: 9.6}[columns], height, "Thin: members. Thick: their mean."
-    )
+    figure = new_figure({1: 4.2, 2: WIDTH}[columns], 2.7 * rows)
     first = None
     for i, (method, quantity) in enumerate(panels):
         if quantity == "test_acc":
@@ -60,8 +74,7 @@ def trajectories(analysis: Analysis) -> Figure:
 def _title(method: Method) -> str:
     if method.zoo.config.is_dense:
         return "training of the dense zoo"
-    label = for_matplotlib(method.label)
-    return f"fine-tuning after {label}" if method.fine_tunes else label
+    return wrapped(f"fine-tuning after {method.label}" if method.fine_tunes else method.label)
 
 
 def _over_epochs(analysis: Analysis, axes: Axes, method: Method, quantity: str) -> None:
@@ -70,16 +83,14 @@ def _over_epochs(analysis: Analysis, axes: Axes, method: Method, quantity: str) 
     raster = members["member"].n_unique() > VECTORS
     ratios = group_by_ratio(means)
     if not ratios:
-        _lines(axes, members, quantity, method.color, raster)
-        _mean(axes, means, quantity, method.color, None)
+        _lines(axes, members, quantity, color_of(method), raster)
+        _mean(axes, means, quantity, color_of(method), None)
         return
     colors = color_sequence(len(ratios))
-    # All members first, so that the means are drawn on top.
-    for (ratio, _), color in zip(ratios, colors, strict=True):
-        _lines(axes, members.filter(pl.col("ratio") == ratio), quantity, color, raster)
     for (ratio, rows), color in zip(ratios, colors, strict=True):
-        _mean(axes, rows, quantity, color, format_percent(ratio))
-    axes.legend(title="pruned", loc="center left", bbox_to_anchor=(1, 0.5), handlelength=1.2)
+        _lines(axes, members.filter(pl.col("ratio") == ratio), quantity, color, raster)
+        _mean(axes, rows, quantity, color, f"{format_percent(ratio)} pruned")
+    legend_below(axes, columns=3)
 
 
 def _lines(axes: Axes, members: pl.DataFrame, quantity: str, color, raster: bool) -> None:
@@ -90,8 +101,9 @@ def _lines(axes: Axes, members: pl.DataFrame, quantity: str, color, raster: bool
         np.split(points, ends),
         colors=[color],
         linewidths=0.6,
-        alpha=opacity(len(ends) + 1),
+        alpha=0.7 * opacity(len(ends) + 1),
         rasterized=raster,
+        zorder=LINES,
     )
     axes.add_collection(lines)
     axes.autoscale_view()
@@ -100,26 +112,41 @@ def _lines(axes: Axes, members: pl.DataFrame, quantity: str, color, raster: bool
 def _mean(axes: Axes, table: pl.DataFrame, quantity: str, color, label: str | None) -> None:
     table = table.sort("epoch")
     x, y = table["epoch"].to_numpy(), percent(table[f"{quantity}_mean"])
-    # A white outline separates the mean from the members.
-    axes.plot(x, y, color="white", linewidth=3.2, zorder=3)
-    axes.plot(x, y, color=color, label=label, zorder=4)
+    std = percent(table[f"{quantity}_std"])
+    axes.fill_between(x, y - std, y + std, color=color, alpha=0.2, linewidth=0)
+    axes.plot(x, y, color=color, label=label, zorder=MEANS)
 
 
-@in_style
+def _accuracy_caption(analysis: Analysis) -> str:
+    text = (
+        "Test accuracy over sparsity. Lines: means over members; twins with pruning ratios at "
+        "their last epoch, other twins at every epoch. Bars and bands: standard deviation. Dots: "
+        "single members. Dotted: not measured in between. Dashed: mean of the dense zoo."
+    )
+    if any(table["above"][0] is not None for *_, table in analysis.by_pair("crossing")):
+        text += (
+            " Shaded: the measured pruning ratios between which the second method becomes more "
+            "accurate on average."
+        )
+    if any(table["sparsity"][0] is not None for *_, table in analysis.by_pair("crossing")):
+        text += " Vertical line: linear interpolation between these ratios."
+    return f"{text} As Figure 5 of the paper (arXiv 2304.13718)."
+
+
+@drawing(_accuracy_caption)
 def accuracy_over_sparsity(analysis: Analysis) -> Figure | None:
-    """Test accuracy of all twins over sparsity (Figure 5 of the paper).
+    """Test accuracy of all twins over sparsity.
 
     Returns:
         Mean test accuracy over mean sparsity, in percent, of twins with pruning ratios by ratio
         at the last epoch and of others by epoch; standard deviations over members as bands,
         members as dots, the mean of the dense zoo as a dashed line, and the ratios that bracket
-        the crossover of two methods as a shaded span. None without twins.
+        the crossover of two methods as a shaded span, with a dotted line where it is
+        interpolated. None without twins.
     """
     if not analysis.twins:
         return None
-    figure = new_figure(
-        analysis, 6.4, 4.0, "Bands: standard deviation over members. Dots: members."
-    )
+    figure = new_figure(5.6, 4.2)
     axes = figure.add_subplot()
     dense, *twins = analysis.methods
     for method in twins:
@@ -128,12 +155,13 @@ def accuracy_over_sparsity(analysis: Analysis) -> Figure | None:
     assert parent is not None
     start = method_rows(analysis, "trajectories", dense).filter(pl.col("epoch") == parent.epoch)
     for accuracy in percent(start["test_acc_mean"]):
-        axes.axhline(accuracy, color=dense.color, linestyle="--", linewidth=1, label=dense.label)
-    _shade_crossover(analysis, axes)
+        color = color_of(dense)
+        axes.axhline(accuracy, color=color, linestyle="--", linewidth=1, label=dense.label)
+    _mark_crossovers(analysis, axes)
     axes.set_xlim(-2, 102)
     axes.set_xlabel("sparsity (%)")
     axes.set_ylabel("test accuracy (%)")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    legend_below(axes)
     return figure
 
 
@@ -143,37 +171,55 @@ def _over_sparsity(analysis: Analysis, axes: Axes, method: Method) -> None:
     if method.sweep == "ratio":
         means, members = at_last_epoch(means).sort("ratio"), at_last_epoch(members)
         label = f"{for_matplotlib(method.label)}, by ratio, epoch {means['epoch'][0]}"
-    members, color = members.filter(pl.col("finite")), method.color
+    members, color = members.filter(pl.col("finite")), color_of(method)
     axes.scatter(
         percent(members["sparsity"]),
         percent(members["test_acc"]),
-        s=4,
+        s=5,
         color=color,
         alpha=opacity(len(members) / 10),
         linewidths=0,
         rasterized=len(members) > VECTORS,
+        zorder=DOTS,
     )
     x, mean = percent(means["sparsity_mean"]), percent(means["test_acc_mean"])
     std = percent(means["test_acc_std"])
-    axes.fill_between(x, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
-    axes.plot(x, mean, color="white", linewidth=3.2)
-    axes.plot(x, mean, color=color, marker="o", markersize=3, label=label)
+    if method.sweep == "ratio":
+        axes.errorbar(x, mean, std, color=color, label=label, zorder=LINES, **UNMEASURED)
+    else:
+        axes.fill_between(x, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
+        axes.plot(x, mean, color=color, marker="o", markersize=4, label=label, zorder=LINES)
+    # Again above the members, without the line.
+    axes.plot(x, mean, color=color, marker="o", markersize=4, linestyle="none", zorder=MEANS)
 
 
-def _shade_crossover(analysis: Analysis, axes: Axes) -> None:
+def _mark_crossovers(analysis: Analysis, axes: Axes) -> None:
     several = len(analysis.pairs()) > 1
     for one, other, table in analysis.by_pair("crossing"):
-        above, below = (table[name][0] for name in ("above", "below"))
+        above, below, point = (table[name][0] for name in ("above", "below", "sparsity"))
         if above is None:
             continue
         label = f"crossover between {format_percent(above)} and {format_percent(below)}"
         if several:
             label = f"{one.short} and {other.short}: {label}"
-        color = other.color if several else "#009E73"
+        color = color_of(other) if several else _CROSSING
         axes.axvspan(100 * above, 100 * below, color=color, alpha=0.2, linewidth=0, label=label)
+        if point is not None:
+            label = f"interpolated at {100 * point:.0f} %"
+            axes.axvline(100 * point, color=color, linewidth=1.2, label=label)
 
 
-@in_style
+def _methods_caption(analysis: Analysis) -> str:
+    return (
+        "Difference of the test accuracies of two methods at equal sparsity: mean over the members "
+        "that reach the sparsity with both, and its 95 % interval (BCa bootstrap of members; "
+        "Student's t below 20 members). Dotted: not measured in between. Above the axes: the "
+        "number n of these members, where it is not that of the zoo. "
+        f"{abbreviations(analysis)}"
+    )
+
+
+@drawing(_methods_caption)
 def methods(analysis: Analysis) -> Figure | None:
     """Accuracy difference of two methods at equal sparsity.
 
@@ -191,11 +237,7 @@ def methods(analysis: Analysis) -> Figure | None:
     if not pairs:
         return None
     down, across = grid(len(pairs))
-    figure = new_figure(
-        *(analysis, 5.8 if across == 1 else 3.8 * across, 3.4 * down),
-        "Mean over the members that reach the sparsity, and its 95 % interval. Numbers above: "
-        "count of these members, if not all.",
-    )
+    figure = new_figure(5.2 if across == 1 else WIDTH, 3.2 * down)
     for position, (one, other, table) in enumerate(pairs, 1):
         axes = figure.add_subplot(down, across, position)
         _difference(axes, table, one, other, len(analysis.zoo))
@@ -209,27 +251,25 @@ def _difference(
     x, mean, low, high = (
         percent(table[name]) for name in ("sparsity", "difference", "low", "high")
     )
-    axes.axhline(0, color="0.3", linewidth=1)
-    axes.errorbar(x, mean, [mean - low, high - mean], color="0.15", marker="o", markersize=4)
+    axes.axhline(0, color=INK, linewidth=1)
+    axes.errorbar(x, mean, [mean - low, high - mean], color=INK, **UNMEASURED)
     # Means exclude members that never reach the sparsity: print how many are included.
     for at, members in zip(x, table["members"], strict=True):
         if members < num_members:
             axes.text(
-                *(at, 1.01, f"{members}"),
+                *(at, 1.01, f"n={members}"),
                 transform=axes.get_xaxis_transform(),
                 ha="center",
                 va="bottom",
-                fontsize=7,
-                color="0.35",
+                fontsize=SMALL,
             )
-    axes.margins(x=0.08, y=0.25)
+    axes.margins(x=0.1, y=0.25)
     for y, method in ((0.98, one), (0.02, other)):
         axes.text(
-            *(0.02, y, f"{for_matplotlib(method.label)} more accurate"),
+            *(0.02, y, f"{for_matplotlib(method.short)} more accurate"),
             transform=axes.transAxes,
             va="top" if y > 0.5 else "bottom",
-            color=method.color,
-            fontsize=8,
+            fontsize=SMALL,
         )
     axes.set_xlabel("sparsity (%)")
-    axes.set_ylabel("difference of test accuracy\n(percentage points)")
+    axes.set_ylabel(f"test accuracy, {one.short} − {other.short}\n(percentage points)")

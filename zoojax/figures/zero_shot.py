@@ -2,27 +2,36 @@
 
 import polars as pl
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from zoojax.figures.style import percent, styled, wrap_footer
+from zoojax.figures.style import INK, new_figure, percent, styled
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.text import printable
 
 # From Okabe and Ito's palette; other methods are true masks.
-_COLORS = {"predicted": "#009E73", "magnitude": MagnitudePruning.color, "random": "0.55"}
-
-_REMARK = "Bands: standard deviation over members. Stars: pruned where log alpha >= 3."
-# Inches.
-_WIDTH = 6.4
+_COLORS = {"predicted": "#009E73", "magnitude": MagnitudePruning.color, "random": INK}
 
 
-def zero_shot(table: pl.DataFrame, about: str) -> Figure:
+def zero_shot_caption(zoo: str, members: int) -> str:
+    """The caption of `zero_shot`.
+
+    Args:
+        zoo: name of the parent zoo.
+        members: number of members.
+    """
+    return (
+        "Test accuracy over sparsity of members that are pruned without training, by what the "
+        "pruned weights are chosen from. Lines: means over members. Bands: standard deviation. "
+        f"Stars: pruned where log alpha >= 3. Zoo {printable(zoo, 60)}, n = {members} held-out "
+        "members."
+    )
+
+
+def zero_shot(table: pl.DataFrame) -> Figure:
     """Draws the table of `hyper_representation.zero_shot.compare`.
 
     Args:
         table: the table.
-        about: footer text that names the zoo and the members.
 
     Returns:
         Mean test accuracy over sparsity, both in percent: one curve per method with the
@@ -30,13 +39,7 @@ def zero_shot(table: pl.DataFrame, about: str) -> Figure:
         threshold of log alpha gives.
     """
     with styled():
-        figure = Figure(
-            figsize=(_WIDTH, 4.0), layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
-        )
-        figure.supxlabel(
-            wrap_footer(f"{printable(about)}\n{_REMARK}", _WIDTH),
-            **{"x": 0.01, "ha": "left", "fontsize": 7, "color": "0.35", "linespacing": 1.4},
-        )
+        figure = new_figure(5.6, 3.8)
         axes = figure.add_subplot()
         for method in table["method"].unique(maintain_order=True):
             rows = table.filter(pl.col("method") == method).sort("sparsity")

@@ -12,6 +12,7 @@ An epoch is complete once its checkpoint is complete and losses.parquet has its 
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +35,8 @@ from zoojax.hyper_representation.dataset import Normalization
 from zoojax.hyper_representation.train_step import init
 from zoojax.runtime import population
 from zoojax.storage import checkpoints
-from zoojax.storage.zoo import Zoo, open_zoo
+from zoojax.storage.opening import as_zoo
+from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
 CONFIG, LOSSES, STATES = "representation.json", "losses.parquet", "states"
@@ -155,17 +157,17 @@ class Representation:
                 "twin with 'zoojax represent train --task sparsify'"
             )
 
-    def training_zoo(self, path: Path | None = None) -> Zoo:
+    def training_zoo(self, path: Zoo | str | Path | None = None) -> Zoo:
         """Opens the training zoo.
 
         Args:
-            path: Folder of the zoo; None for the recorded one.
+            path: The zoo, or its folder; None for the recorded one.
 
         Raises:
             ZoojaxError: If the zoo is missing, is a different zoo, or lacks a member of the split.
         """
         try:
-            zoo = open_zoo(self.path / self.config.zoo if path is None else path)
+            zoo = as_zoo(self.path / self.config.zoo if path is None else path)
         except ZoojaxError as error:
             if path is not None:
                 raise
@@ -262,19 +264,21 @@ class Representation:
 def open_representation(path: str | Path) -> Representation:
     """Opens a hyper-representation for reading.
 
-    Example:
-        >>> from zoojax import open_zoo
-        >>> from zoojax.hyper_representation.representation import open_representation
-        >>> zoo, representation = open_zoo("zoos/usps-vd"), open_representation("reps/usps")
-        >>> representation.embed(zoo.params(25)).shape
-        (200, 1024)
-
     Args:
         path: Folder of the hyper-representation.
+
+    Returns:
+        The hyper-representation. Its variables are read only when they are needed.
 
     Raises:
         ZoojaxError: If the folder is not a hyper-representation, has a different schema, or is
             damaged.
+
+    Example:
+        >>> from zoojax.hyper_representation.representation import open_representation
+        >>> representation = open_representation(representation_folder)
+        >>> representation.embed(zoo.params(2)).shape  # one embedding per member
+        (3, 8)
     """
     path = expand_user(path)
     file = path / CONFIG
@@ -298,6 +302,26 @@ def open_representation(path: str | Path) -> Representation:
         return Representation(path, RepresentationConfig.from_json(content))
     except (ValueError, ZoojaxError) as error:
         raise ZoojaxError(f"{file} is damaged: {printable(error)}") from error
+
+
+def as_representation(representation: object) -> Representation:
+    """Returns a hyper-representation itself, or opens the one in a folder.
+
+    Args:
+        representation: A hyper-representation, or the path of its folder as a str or an
+            `os.PathLike`.
+
+    Raises:
+        ZoojaxError: If it is neither, or the folder is not a hyper-representation.
+    """
+    if isinstance(representation, Representation):
+        return representation
+    if not isinstance(representation, str | os.PathLike):
+        raise ZoojaxError(
+            f"representation is {printable(representation, 80)}; give a hyper-representation or "
+            "the folder of one"
+        )
+    return open_representation(Path(representation))
 
 
 def _losses_error(table: pl.DataFrame, epochs: int) -> str | None:

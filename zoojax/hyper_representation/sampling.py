@@ -72,7 +72,7 @@ def sample_kde(
     return KdeSamples(np.array(z, np.float32), np.array(centers))
 
 
-def sample_zoo(
+def train_sampled(
     out: Path,
     representation: Representation,
     training_zoo: Zoo,
@@ -95,7 +95,7 @@ def sample_zoo(
 
     Example:
         >>> representation = open_representation("reps/usps")
-        >>> sample_zoo(Path("zoos/sampled"), representation, representation.training_zoo(), 100)
+        >>> train_sampled(Path("zoos/sampled"), representation, representation.training_zoo(), 100)
 
     Args:
         out: Folder of the new zoo.
@@ -159,7 +159,7 @@ def train_from_scratch(
 
     Args:
         out: Folder of the new zoo.
-        sampled: The zoo returned by `sample_zoo`.
+        sampled: The zoo returned by `train_sampled`.
         training_zoo: The training zoo of the hyper-representation.
         chunk: Members that a device trains at once; None chooses for the machine.
         data_dir: Folder of the image sets; None for the default.

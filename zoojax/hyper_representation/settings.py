@@ -2,12 +2,17 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from zoojax.errors import ZoojaxError
 from zoojax.hyper_representation.tokens import TokenKind
+from zoojax.text import printable
 
 Task = Literal["reconstruct", "sparsify"]
+Schedule = Literal["plateau", "cosine"]
+Precision = Literal["float32", "bfloat16"]
+_CHOICES = {"task": Task, "tokens": TokenKind, "schedule": Schedule, "precision": Precision}
+_FLOATS = ("dropout", "gamma", "erase", "local", "temperature", "alpha_radius", "learning_rate")
 
 # Larger networks would take minutes, or more memory than a machine has, to build.
 _MAX_WIDTH = 2**16
@@ -76,8 +81,8 @@ class Settings:
     batch_size: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 1e-9
-    schedule: Literal["plateau", "cosine"] = "cosine"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    schedule: Schedule = "cosine"
+    precision: Precision = "float32"
     seed: int = 1
 
     def validate(self) -> "Settings":
@@ -86,6 +91,15 @@ class Settings:
         Raises:
             ZoojaxError: If a value is out of range.
         """
+        for name, choices in _CHOICES.items():
+            _check_choice(name, getattr(self, name), get_args(choices))
+        for name in (*_MAXIMA, "seed"):
+            if not isinstance(getattr(self, name), int):
+                value = printable(getattr(self, name), 80)
+                raise ZoojaxError(f"{name} is {value}; give a whole number")
+        for name in _FLOATS:
+            if not isinstance(getattr(self, name), int | float):
+                raise ZoojaxError(f"{name} is {printable(getattr(self, name), 80)}; give a number")
         for name, maximum in _MAXIMA.items():
             value = getattr(self, name)
             if name == "batch_size" and value < 2:
@@ -144,6 +158,17 @@ def preset(name: str, task: Task = "reconstruct") -> Settings:
     Args:
         name: A key of PRESETS.
         task: "reconstruct" or "sparsify".
+
+    Raises:
+        ZoojaxError: If there is no such preset or task.
     """
+    _check_choice("preset", name, tuple(PRESETS))
+    _check_choice("task", task, get_args(Task))
     settings = replace(PRESETS[name], task=task)
     return settings if task == "reconstruct" else replace(settings, alpha_radius=1.5)
+
+
+def _check_choice(argument: str, value: object, choices: tuple[str, ...]) -> None:
+    if not isinstance(value, str) or value not in choices:
+        known = ", ".join(sorted(choices))
+        raise ZoojaxError(f"{argument} is '{printable(value, 80)}'; give one of {known}")

@@ -64,7 +64,7 @@ _SAVE_INTERVAL = 60.0
 _REFERENCE_SPARSITY = 0.8
 
 
-def train_representation(
+def train_autoencoder(
     out: Path,
     zoo: Zoo,
     settings: Settings,
@@ -81,7 +81,7 @@ def train_representation(
 
     Example:
         >>> zoo = open_zoo("zoos/usps-vd")
-        >>> representation = train_representation(Path("reps/usps"), zoo, preset("small"))
+        >>> representation = train_autoencoder(Path("reps/usps"), zoo, preset("small"))
 
     Args:
         out: Folder of the hyper-representation: new, empty, or an interrupted run.
@@ -125,7 +125,7 @@ def train_representation(
     alphas = {} if weights_only else (sets[0].alphas or {})
     config = RepresentationConfig(
         settings=settings,
-        zoo=_relative_path(zoo.path, out),
+        zoo=_relative_path(zoo, out),
         fingerprint=zoo.fingerprint,
         architecture=zoo.config.architecture,
         channels=zoo.config.channels,
@@ -297,11 +297,13 @@ def _check_epochs(zoo: Zoo, epochs: list[int]) -> None:
             raise ZoojaxError(f"{zoo.path} has no epoch {epoch}; its last is {newest}")
 
 
-def _relative_path(zoo: Path, out: Path) -> str:
-    """Returns the path of a zoo relative to a folder."""
+def _relative_path(zoo: Zoo, out: Path) -> str:
+    """Returns the path of a zoo relative to a folder; "unknown" for a zoo in memory."""
+    if zoo.store.in_memory:
+        return "unknown"
     try:
-        path = os.path.relpath(zoo.resolve(), out.resolve())
+        path = os.path.relpath(zoo.path.resolve(), out.resolve())
     except ValueError:  # On another drive; the zoo can still be given with --zoo.
-        path = zoo.resolve().name
+        path = zoo.path.resolve().name
     # The fingerprint identifies the zoo, so an unprintable path can be dropped.
     return path if is_printable(path) else "unknown"

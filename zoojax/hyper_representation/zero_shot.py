@@ -56,7 +56,7 @@ def zero_shot_twin(
     ratios: Sequence[float],
     *,
     held_out_only: bool = False,
-    training_zoo: Path | None = None,
+    training_zoo: Zoo | str | Path | None = None,
     epochs: int = 0,
     epoch: int | None = None,
     learning_rate: float | None = None,
@@ -77,7 +77,7 @@ def zero_shot_twin(
         ratios: Fractions of all weights to prune, each in [0, 1).
         held_out_only: Prunes only members of the test split, which were used neither for
             training nor for validation.
-        training_zoo: Folder of the training zoo, needed for `held_out_only`; None for the
+        training_zoo: The training zoo or its folder, needed for `held_out_only`; None for the
             recorded one.
         epochs: Epochs of fine-tuning after pruning.
         epoch: Epoch of the parent to start from; None for the last.
@@ -111,6 +111,7 @@ def zero_shot_twin(
         origin=f"zero-shot, log alphas predicted by {representation.fingerprint[:16]}",
         chunk=chunk,
         data_dir=data_dir,
+        quiet=report is None,
         report=report,
     )
 

@@ -5,8 +5,9 @@
 
     report.write(analysis.analyze(open_zoo("zoos/usps"), []), Path("report.html"))
 
-`page.html` is the template; the CSS and JS files, Plotly.js and the data are inserted into it.
-All data from zoos is embedded as JSON, and the page only shows it as text, never as markup.
+`page.html` is the template; the CSS and JS files, Plotly.js, the figures and the data are inserted
+into it. All data from zoos is embedded as JSON, and the page only shows it as text, never as
+markup. Figures are parsed and rebuilt from allowed elements and attributes.
 """
 
 import html
@@ -18,36 +19,58 @@ from pathlib import Path
 from zoojax.analysis import Analysis
 from zoojax.filesystem.atomic import atomic_write
 from zoojax.report.data import payload
+from zoojax.report.links import figure_files, table_files
+from zoojax.report.svg import inline_svg
 
 __all__ = ["write"]
 
 # Concatenated in this order.
-_SCRIPTS = ("page", "figures", "representation", "tables")
+_SCRIPTS = (
+    *("page", "groups", "plots", "figures", "hyperparameters", "agreement", "representation"),
+    *("cards", "tables", "state", "start"),
+)
+# The traces scatter and scattergl are needed: a third of the size of all of Plotly.js.
+_PLOTLY = "plotly/plotly-gl2d.min.js"
 
 
-def write(analysis: Analysis, path: Path, figures: dict[str, Path] | None = None) -> None:
+def write(
+    analysis: Analysis,
+    path: Path,
+    figures: dict[str, Path] | None = None,
+    tables: Path | None = None,
+) -> None:
     """Writes the report page; the same analysis gives the same bytes.
 
     Args:
-        analysis: the analysis.
-        path: path of the HTML file.
-        figures: PNG files to show, by name.
+        analysis: The analysis.
+        path: Path of the HTML file.
+        figures: SVG files to show, by name. The page links to them, and to the PNG files of the
+            same names.
+        tables: Folder with the files of the analysis' tables, to which the page links.
 
     Raises:
-        ZoojaxError: a figure cannot be read, or writing failed.
+        ZoojaxError: If a figure is no SVG file or cannot be read, or writing failed.
+
+    Example:
+        >>> report.write(analysis, Path("report.html"))
     """
-    page = _page(payload(analysis, figures or {}))
+    figures = figures or {}
+    content = payload(
+        analysis,
+        {name: figure_files(file, path.parent) for name, file in figures.items()},
+        {} if tables is None else table_files(tables, path.parent),
+    )
+    drawings = [inline_svg(file, f"figure{i}-") for i, file in enumerate(figures.values())]
+    page = _page(content, drawings)
     atomic_write(path, lambda temporary: temporary.write_bytes(page.encode()))
 
 
-def _page(content: dict) -> str:
-    # Imported here because nothing else needs plotly.
-    from plotly.offline import get_plotlyjs
-
+def _page(content: dict, drawings: list[str]) -> str:
     parts = {
         "title": html.escape(content["zoo"]["name"]),
         "css": _source("page.css"),
-        "plotly": get_plotlyjs(),
+        "figures": "\n".join(f"<template>{drawing}</template>" for drawing in drawings),
+        "plotly": _source(_PLOTLY),
         "data": _json(content),
         "js": "\n".join(_source(f"{name}.js") for name in _SCRIPTS),
     }

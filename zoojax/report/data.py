@@ -1,57 +1,41 @@
 """The data of the report page: members, populations, tables and texts, as JSON values."""
 
-import base64
-from pathlib import Path
+import math
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from zoojax.analysis import Analysis, paper
+from zoojax.analysis.agreement_tables import REFERENCE_SPARSITY
 from zoojax.analysis.pairing import hyperparameters
+from zoojax.analysis.rank_correlation import MIN_MEMBERS
 from zoojax.analysis.results import Method
-from zoojax.filesystem.reading import MIB, read_bytes
+from zoojax.figures import FIGURES, captions
+from zoojax.report.agreement import agreement_with_parents, matrices
+from zoojax.report.encoding import encode
+from zoojax.report.header import header
+from zoojax.report.links import Links
 from zoojax.report.representation import representation
-from zoojax.report.summary import cards, percent
 from zoojax.report.tables import number, tables
 from zoojax.text import printable
 
 # Metrics that the page draws for every member and epoch, and their ranges.
 _METRICS = {"test_acc": (0, 1), "train_acc": (0, 1), "ggap": (-1, 1), "sparsity": (0, 1)}
-# Code of non-finite values, and largest code of finite ones.
-_NULL, _MAX_CODE = 65535, 65534
-_MAX_FIGURE_SIZE = 64 * MIB
-_CAPTIONS = {
-    "trajectories": "Test accuracy over epochs: mean and standard deviation over members.",
-    "pruning_frequency": "Fraction of members in which each single weight is zero, by layer "
-    "(Figure 3 of the paper).",
-    "layer_size": "Sparsity of each layer over its number of weights (Figure 4 of the paper).",
-    "accuracy_over_sparsity": "Mean test accuracy over sparsity, by method "
-    "(Figure 5 of the paper).",
-    "agreement_matrix": "Agreement of every pair of members: the fraction of test images for "
-    "which both predict the same class.",
-    "correlation": "Test accuracy after sparsification over test accuracy before it, one dot per "
-    "member.",
-    "representation_map": "Hyper-representation: two principal components of the embeddings, by "
-    "property.",
-    "representation_reconstruction": "Reconstructed weights and log alphas over the true ones, for "
-    "held-out members.",
-    "representation_losses": "Parts of the autoencoder's loss over its training epochs.",
-}
 
 
-def payload(analysis: Analysis, figures: dict[str, Path]) -> dict[str, Any]:
+def payload(
+    analysis: Analysis, figures: dict[str, Links], tables_files: dict[str, Links]
+) -> dict[str, Any]:
     """All data that is embedded in the page.
 
     Args:
-        analysis: the analysis.
-        figures: PNG files by name.
+        analysis: The analysis.
+        figures: Links to the files of each figure, by name.
+        tables_files: Links to the files of tables, by name.
 
     Returns:
         Values that `json` can serialize.
-
-    Raises:
-        ZoojaxError: a figure cannot be read.
     """
     members = analysis.tables["members"]
     dense = (
@@ -59,10 +43,10 @@ def payload(analysis: Analysis, figures: dict[str, Path]) -> dict[str, Any]:
     )
     position = {member: row for row, member in enumerate(dense["member"].to_list())}
     return {
-        "zoo": _zoo(analysis, len(dense)),
-        "methods": [_method(method) for method in analysis.methods],
+        "zoo": header(analysis),
+        "methods": [_method(analysis, method) for method in analysis.methods],
         "notes": [printable(note, 2000) for note in analysis.notes],
-        "cards": cards(analysis),
+        "crossovers": _crossovers(analysis),
         "members": {
             "id": dense["member"].to_list(),
             "seed": dense["seed"].to_list(),
@@ -71,9 +55,12 @@ def payload(analysis: Analysis, figures: dict[str, Path]) -> dict[str, Any]:
             },
         },
         "populations": _populations(analysis, members, position),
+        "matrices": matrices(analysis),
         "representation": representation(analysis),
         "tables": tables(analysis),
-        "figures": [_figure(name, path) for name, path in figures.items()],
+        "figures": _figures(analysis, figures),
+        "files": tables_files,
+        "minCorrelated": MIN_MEMBERS,
         "versions": {
             printable(name, 60): printable(version, 60)
             for name, version in sorted(analysis.zoo.config.versions.items())
@@ -83,7 +70,10 @@ def payload(analysis: Analysis, figures: dict[str, Path]) -> dict[str, Any]:
 
 
 def _safe(value: Any) -> Any:
-    return printable(value, 60) if isinstance(value, str) else number(value)
+    """A hyperparameter's value as it is in the zoo."""
+    if isinstance(value, str):
+        return printable(value, 60)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _hyperparameters(analysis: Analysis) -> list[str]:
@@ -91,49 +81,56 @@ def _hyperparameters(analysis: Analysis) -> list[str]:
     return [name for name in hyperparameters(analysis.zoo) if name in columns]
 
 
-def _zoo(analysis: Analysis, members: int) -> dict[str, Any]:
-    """The header: name, one sentence on the zoo, and one per twin."""
-    config = analysis.zoo.config
-    images = "its own images" if config.data is None else f"data set {printable(config.data.name)}"
-    parts = [
-        f"{members} member{'s' * (members != 1)} of the {config.shape.label} "
-        f"({config.shape.size}x{config.shape.size}x{config.channels} images, "
-        f"{config.classes} classes), trained on {images} for {config.epochs} epochs"
-    ]
-    if config.preset:
-        parts.append(f"preset {printable(config.preset)}")
-    return {
-        "name": printable(config.name),
-        "about": ", ".join(parts) + ".",
-        "twins": [_twin(method) for method in analysis.twin_methods()],
-    }
+def _method(analysis: Analysis, method: Method) -> dict[str, Any]:
+    """What the page needs to know of a method.
 
-
-def _method(method: Method) -> dict[str, Any]:
-    """What the page needs to know of a method."""
+    The page opens at the epoch and ratio that the figures show.
+    """
+    epoch, ratio = None, None
+    compared = analysis.tables.get("friendliness", pl.DataFrame())
+    if not compared.is_empty():
+        epochs = compared.filter(pl.col("method") == method.key)["epoch"]
+        epoch = None if epochs.is_empty() else epochs[0]
+    if method.sweep == "ratio":
+        ratios = method.zoo.members_table["ratio"].unique().sort().to_list()
+        ratio = min(ratios, key=lambda r: abs(r - REFERENCE_SPARSITY))
     return {
         "key": method.key,
         "label": printable(method.label),
         "short": method.short,
         "color": method.color,
         "sweep": method.sweep,
+        "epoch": epoch,
+        "ratio": ratio,
     }
 
 
-def _twin(method: Method) -> str:
-    """One sentence on a twin."""
-    config, sparsifier = method.zoo.config, method.sparsifier
-    label = sparsifier.label[:1].upper() + sparsifier.label[1:]
-    parts = [printable(config.name), printable(sparsifier.describe())]
-    text = f"{label} ({method.short}): {', '.join(filter(None, parts))}"
-    if config.parent is not None:
-        text += f" from epoch {config.parent.epoch}"
-    if method.sweep == "ratio":
-        ratios = method.zoo.members_table["ratio"].unique().sort().to_list()
-        text += f" at {', '.join(percent(ratio, 0) for ratio in ratios)}"
-    if method.fine_tunes:
-        return f"{text}, then {config.epochs} epochs of fine-tuning."
-    return f"{text}, {config.epochs} epochs."
+def _crossovers(analysis: Analysis) -> list[dict[str, Any]]:
+    """The measured ratios that bracket the crossover of each pair of methods."""
+    members = {
+        (one.key, other.key): dict(
+            rows.drop_nulls("difference").select("sparsity", "members").iter_rows()
+        )
+        for one, other, rows in analysis.by_pair("methods")
+    }
+    result = []
+    for one, other, table in analysis.by_pair("crossing"):
+        row, counts = table.row(0, named=True), members.get((one.key, other.key), {})
+        ends = [row["above"], row["below"]]
+        # Without a crossover, all ratios at which there are enough members to compare.
+        compared = [counts[ratio] for ratio in ends if ratio in counts] or list(counts.values())
+        result.append(
+            {
+                "one": one.key,
+                "other": other.key,
+                "above": number(ends[0]),
+                "below": number(ends[1]),
+                "point": number(row["sparsity"]),
+                "ratios": len(counts),
+                "members": min(compared, default=0),
+            }
+        )
+    return result
 
 
 def _populations(
@@ -152,10 +149,13 @@ def _populations(
                     "ratio": ratio,
                     "label": method.short
                     if ratio is None
-                    else f"{method.short} {percent(ratio, 0)}",
+                    else f"{method.short} {100 * ratio:.4g}%",
                     "start": None if parent is None else parent.epoch,
                     **_arrays(part, position),
                     "correlation": _correlations(analysis, method.key, ratio, part),
+                    "agreement": agreement_with_parents(
+                        analysis, method.key, ratio, part["member"].unique().sort()
+                    ),
                 }
             )
     return result
@@ -171,7 +171,7 @@ def _arrays(rows: pl.DataFrame, position: dict[int, int]) -> dict[str, Any]:
     for name, (low, high) in _METRICS.items():
         grid = np.full((len(ids), len(epochs)), np.nan)
         grid[at] = np.where(rows["finite"].to_numpy(), rows[name].to_numpy(), np.nan)
-        values[name] = {"low": low, "high": high, "codes": _encode(grid, low, high)}
+        values[name] = {"low": low, "high": high, "codes": encode(grid, low, high)}
     return {
         "member": ids.to_list(),
         "parent": parents.tolist(),
@@ -183,14 +183,6 @@ def _arrays(rows: pl.DataFrame, position: dict[int, int]) -> dict[str, Any]:
 def _parents(rows: pl.DataFrame) -> list[int]:
     """The parent of each row; dense members are their own parents."""
     return rows.select(pl.coalesce("parent_id", "member"))["parent_id"].to_list()
-
-
-def _encode(values: np.ndarray, low: float, high: float) -> str:
-    """Encodes values as base64 of little-endian uint16: low is 0, high 65534, non-finite 65535."""
-    finite = np.isfinite(values)
-    scaled = (np.where(finite, values, low) - low) / (high - low)
-    codes = np.rint(np.clip(scaled, 0, 1) * _MAX_CODE)
-    return base64.b64encode(np.where(finite, codes, _NULL).astype("<u2").tobytes()).decode()
 
 
 def _correlations(
@@ -211,11 +203,23 @@ def _correlations(
     return [cells.get(epoch) for epoch in epochs]
 
 
-def _figure(name: str, path: Path) -> dict[str, str]:
-    image = read_bytes(path, _MAX_FIGURE_SIZE)
-    caption = _CAPTIONS.get(name) or name.replace("_", " ").capitalize() + "."
-    return {
-        "name": name,
-        "caption": caption,
-        "source": f"data:image/png;base64,{base64.b64encode(image).decode()}",
-    }
+def _figures(analysis: Analysis, files: dict[str, Links]) -> list[dict[str, Any]]:
+    """The figures of the page; `further` is the title of one of a further twin."""
+    texts, result = captions(analysis), []
+    for name, links in files.items():
+        further = [
+            f"{kind.replace('_', ' ').capitalize()}: {printable(method.label)}"
+            for method in analysis.twin_methods()
+            if name not in FIGURES and (kind := name.removesuffix(f"_{method.key}")) in FIGURES
+        ]
+        result.append(
+            {
+                "name": printable(name),
+                "caption": printable(
+                    texts.get(name) or f"{name.replace('_', ' ').capitalize()}.", 2000
+                ),
+                "further": further[-1] if further else None,
+                "files": links,
+            }
+        )
+    return result

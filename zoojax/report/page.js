@@ -1,7 +1,6 @@
 "use strict";
-// The report page: data access, and the filters that select members. figures.js draws the
-// figures; tables.js fills in the rest and starts the page. Data is only set as text, never
-// as markup.
+// The report page: access to the data, and the filters that select members. Data is only set as
+// text, never as markup.
 
 const page = JSON.parse(document.getElementById("data").textContent);
 const { members, populations } = page;
@@ -14,20 +13,34 @@ function make(tag, text = "", properties = {}) {
   return Object.assign(document.createElement(tag), { textContent: text }, properties);
 }
 
+/** "1 member", "2 members". */
+const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+const percent = (value, digits = 1) =>
+  Number.isFinite(value) ? `${(100 * value).toFixed(digits)}%` : "–";
+/** A ratio or sparsity without needless digits, such as "87.5%". */
+const ratioText = (value) => `${+(100 * value).toFixed(2)}%`;
+
 // ---- Data -------------------------------------------------------------------------------
 
-/** Decodes a metric, [members x epochs], from base64 of little-endian uint16: 0 is `low`,
- * 65534 is `high`, 65535 is non-finite. The result is cached. */
+/** Decodes base64 of little-endian unsigned integers of `width` bytes: 0 is `low`, the largest
+ * but one is `high`, the largest is non-finite. */
+function decode(codes, low, high, width) {
+  const bytes = atob(codes), last = 256 ** width - 1;
+  const values = new Float32Array(bytes.length / width);
+  for (let i = 0; i < values.length; i++) {
+    let code = 0;
+    for (let byte = width - 1; byte >= 0; byte--) {
+      code = 256 * code + bytes.charCodeAt(width * i + byte);
+    }
+    values[i] = code === last ? NaN : low + ((high - low) * code) / (last - 1);
+  }
+  return values;
+}
+
+/** A metric, [members x epochs]; cached. */
 function metricValues(population, metric) {
   const coded = population.values[metric];
-  if (!coded.decoded) {
-    const { low, high, codes } = coded, bytes = atob(codes);
-    coded.decoded = new Float32Array(bytes.length / 2);
-    for (let i = 0; i < coded.decoded.length; i++) {
-      const code = bytes.charCodeAt(2 * i) + 256 * bytes.charCodeAt(2 * i + 1);
-      coded.decoded[i] = code === 65535 ? NaN : low + ((high - low) * code) / 65534;
-    }
-  }
+  coded.decoded ??= decode(coded.codes, coded.low, coded.high, 2);
   return coded.decoded;
 }
 
@@ -44,11 +57,19 @@ function mean(values) {
   return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : NaN;
 }
 
+/** Mean, standard deviation (NaN for fewer than two values) and number of the finite values. */
+function summarize(values) {
+  const known = values.filter(Number.isFinite), average = mean(known);
+  const std = known.length < 2 ? NaN
+    : Math.sqrt(mean(known.map((value) => (value - average) ** 2)));
+  return { mean: average, std, n: known.length };
+}
+
 // The dense zoo is the first method.
 const [denseMethod, ...twinMethods] = page.methods;
 const methodOf = (key) => page.methods.find((method) => method.key === key);
-const dense = populations.find((each) => each.method === denseMethod.key);
-const twins = populations.filter((each) => each.method !== denseMethod.key);
+const populationsOf = (key) => populations.filter((each) => each.method === key);
+const dense = populationsOf(denseMethod.key)[0];
 const tableNamed = (name) => page.tables.find((table) => table.name === name);
 
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");
@@ -72,25 +93,31 @@ function describe(population, member) {
 function hoverText(population, member) {
   const row = population.parent[member];
   const lines = [`member ${population.member[member]} (${population.label})`];
-  if (population !== dense) lines.push(`of dense member ${members.id[row]}`);
-  lines.push(`seed ${members.seed[row]}`);
+  if (population !== dense) lines.push(`of dense member ${members.id[row] ?? "–"}`);
+  lines.push(`seed ${members.seed[row] ?? "–"}`);
   for (const [name, values] of Object.entries(members.hyper)) {
-    lines.push(`${name.replaceAll("_", " ")} ${values[row] ?? "–"}`);
+    lines.push(`${nameOf(name)} ${values[row] ?? "–"}`);
   }
   return lines.map(escaped).join("<br>");
 }
 
+const nameOf = (hyperparameter) => hyperparameter.replaceAll("_", " ");
+
 // ---- Which members are shown ------------------------------------------------------------
 
-const filters = {}; // Selected value by hyperparameter, for those that are filtered.
+const filters = {}; // The chosen group by hyperparameter, for those that are filtered.
+const hiddenMethods = new Set();
+
+const isFiltered = () => Object.keys(filters).length > 0;
 
 /** Whether a dense member (a row of `members`) passes the filters. */
-const passes = (row) =>
-  row >= 0 && Object.entries(filters).every(([name, value]) => members.hyper[name][row] === value);
+const passes = (row) => row >= 0 && Object.values(filters).every((group) => group.has(row));
 
 /** Indices of the members of a population that pass the filters. */
 const shown = (population) =>
   [...population.member.keys()].filter((member) => passes(population.parent[member]));
+
+const shownMethods = () => twinMethods.filter(({ key }) => !hiddenMethods.has(key));
 
 /** Indices of the highlighted members; they are shown even if filtered out. */
 function highlighted(population) {
@@ -102,8 +129,8 @@ function highlighted(population) {
 }
 
 function countMembers() {
-  const count = members.id.filter((_, row) => passes(row)).length;
-  let text = `Showing ${count} of ${members.id.length} members.`;
+  const number = members.id.filter((_, row) => passes(row)).length;
+  let text = `Showing ${number} of ${count(members.id.length, "member")}.`;
   const ids = highlighted(dense).map((member) => members.id[member]);
   if ($("highlight").value.trim() !== "") {
     text += ids.length ? ` Highlighted: ${ids.join(", ")}.` : " No such member.";
@@ -114,15 +141,14 @@ function countMembers() {
 function makeFilters() {
   const names = Object.keys(members.hyper);
   for (const name of names) {
-    const values = [...new Set(members.hyper[name])].sort((a, b) => (a > b) - (a < b));
-    const select = make("select", "", { name });
-    select.append(option("", "all"), ...values.map((value, i) => option(i, value ?? "–")));
+    const groups = groupsOf(name), select = make("select", "", { name });
+    select.append(option("", "all"), ...groups.map(({ label }, i) => option(i, label)));
     select.addEventListener("change", () => {
       if (select.value === "") delete filters[name];
-      else filters[name] = values[Number(select.value)];
+      else filters[name] = groups[Number(select.value)].rows;
       drawMembers();
     });
-    const label = make("label", name.replaceAll("_", " "));
+    const label = make("label", nameOf(name));
     label.append(select);
     $("filter-fields").append(label);
   }
@@ -130,7 +156,21 @@ function makeFilters() {
     const text = "Members differ only in their seeds, so there is nothing to filter by.";
     $("filter-fields").append(make("p", text));
   }
+  for (const { key, short } of twinMethods) {
+    const box = make("input", "", { type: "checkbox", name: `show-${key}`, checked: true });
+    box.addEventListener("change", () => {
+      if (box.checked) hiddenMethods.delete(key);
+      else hiddenMethods.add(key);
+      drawMembers();
+    });
+    const label = make("label");
+    label.append(box, short);
+    $("methods").append(label);
+  }
+  $("methods-section").hidden = twinMethods.length < 2;
+  $("color").append(option("", twinMethods.length ? "twin" : "nothing"),
+    ...colorings().map(([name, text]) => option(name, text)));
   $("filters").addEventListener("submit", (event) => event.preventDefault());
   $("highlight").addEventListener("input", drawMembers);
-  $("highlight-by").addEventListener("change", drawMembers);
+  for (const id of ["highlight-by", "color"]) $(id).addEventListener("change", drawMembers);
 }

@@ -46,7 +46,7 @@ function drawReconstruction() {
   const unit = pairs.quantity === "weights" ? "weight (std of its layer)" : "log alpha";
   const traces = [{
     name: escaped(pairs.layer), mode: "markers", x: pairs.true, y: pairs.reconstructed,
-    marker: { size: 5, opacity: 0.35, color: visible(LAYER_COLORS[0]) },
+    marker: { size: 5, opacity: 0.35, color: visible(PALETTE[0]) },
     hovertemplate: "true %{x:.2f}<br>reconstructed %{y:.2f}<extra></extra>",
   }, {
     name: "perfect reconstruction", mode: "lines", x: range, y: range, hoverinfo: "skip",

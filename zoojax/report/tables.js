@@ -1,6 +1,4 @@
-// Header, summary cards, sortable tables and theme; starts the page.
-
-// ---- Tables -----------------------------------------------------------------------------
+// Sortable tables.
 
 const points = (value) => `${value < 0 ? "−" : "+"}${Math.abs(100 * value).toFixed(1)}`;
 const FORMATS = {
@@ -9,18 +7,20 @@ const FORMATS = {
   ratio: (value) => `${+(100 * value).toFixed(1)}%`,
   points: (value) => `${points(value)} pp`,
   coefficient: (value) => value.toFixed(3),
+  "coefficient change": (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(3)}`,
 };
 // Within parentheses and brackets, without the unit.
 const ENDS = {
   share: (value) => (100 * value).toFixed(1), points, coefficient: FORMATS.coefficient,
 };
 
-/** Formats a cell: mean (std), value [low, high], or the value; null is a dash. */
+/** Formats a cell: mean (std), value [low, high], or the value; null is its reason, or a dash. */
 function cell(column, row) {
   const value = column.values[row];
-  if (value === null) return "–";
-  let text = FORMATS[column.kind](value);
-  const end = (values) => (values[row] === null ? "–" : ENDS[column.kind](values[row]));
+  if (value === null) return column.reasons?.[row] ?? "–";
+  const kind = column.kinds?.[row] ?? column.kind;
+  let text = FORMATS[kind](value);
+  const end = (values) => (values[row] === null ? "–" : ENDS[kind](values[row]));
   if (column.spread && column.spread[row] !== null) text += ` (${end(column.spread)})`;
   if (column.low) text += ` [${end(column.low)}, ${end(column.high)}]`;
   return text;
@@ -79,66 +79,13 @@ function makeTables() {
     const box = make("div", "", { className: "scroll", tabIndex: 0 });
     box.setAttribute("role", "region");
     box.setAttribute("aria-label", table.title);
-    details.append(summary, make("p", table.about, { className: "about" }), box);
+    details.append(summary, make("p", table.about, { className: "about" }),
+      fileLinks(page.files[table.name] ?? []), box);
     details.addEventListener("toggle", () => {
       if (details.open && !box.firstChild) box.append(makeTable(table));
     });
-    $("tables").append(details);
+    $("tables-list").append(details);
     details.open = table === page.tables[0];
   }
   $("tables-section").hidden = !page.tables.length;
 }
-
-// ---- Texts and images --------------------------------------------------------------------
-
-function makeTexts() {
-  const list = (id, texts) => $(id).append(...texts.map((text) => make("li", text)));
-  $("about").textContent = page.zoo.about;
-  list("twins", page.zoo.twins);
-  list("notes", page.notes);
-  $("notes-section").hidden = !page.notes.length;
-  for (const { title, lines, about } of page.cards) {
-    const card = make("article", "", { className: "card" }), numbers = make("dl");
-    for (const [label, value] of lines) {
-      const line = make("div");
-      line.append(make("dt", label), make("dd", value));
-      numbers.append(line);
-    }
-    card.append(make("h2", title), numbers, make("p", about));
-    $("cards").append(card);
-  }
-  for (const { name, caption, source } of page.figures) {
-    const figure = make("figure", "", { id: `figure-${name}` });
-    figure.append(make("img", "", { src: source, alt: caption }), make("figcaption", caption));
-    $("figures").append(figure);
-  }
-  $("figures-section").hidden = !page.figures.length;
-  const versions = Object.entries(page.versions).map(([name, version]) => `${name} ${version}`);
-  $("versions").textContent = versions.length ? `Made with ${versions.join(", ")}.` : "";
-  $("versions").hidden = !versions.length;
-  $("source").textContent = `The paper's tables: ${page.source}.`;
-}
-
-// ---- Theme ------------------------------------------------------------------------------
-
-function makeTheme() {
-  const root = document.documentElement;
-  const show = () => {
-    $("theme").textContent = isDark() ? "Light" : "Dark";
-    $("theme").setAttribute("aria-label", `${isDark() ? "light" : "dark"} theme`);
-    drawAll();
-  };
-  $("theme").addEventListener("click", () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
-    show();
-  });
-  prefersDark.addEventListener("change", show);
-  show();
-}
-
-makeTexts();
-makeTables();
-makeFilters();
-makeFigures();
-makeRepresentation();
-makeTheme();

@@ -7,96 +7,35 @@ import polars as pl
 
 from zoojax.analysis import Analysis
 from zoojax.analysis.added_tables import added_tables
+from zoojax.analysis.captions import table_captions
 from zoojax.analysis.results import Method
 from zoojax.text import printable
 
 _MAX_ROWS = 200
-_PAPER, _PAIRED = "paper", ("methods", "crossing")
-# Title and description of each table, in the order of the page. Those of _PAIRED tables name the
-# two methods.
-_DESCRIPTIONS = {
-    _PAPER: (
-        "Comparison with the paper",
-        "Mean (std) over members in the paper and in this analysis. Variational dropout is "
-        "compared at the epoch that the paper gives, or at the epoch with the nearest sparsity. "
-        "Shaded: the difference exceeds the paper's standard deviation.",
-    ),
-    "trajectories": (
-        "Trajectories",
-        "Mean (std) over finite members; gap = train - test accuracy. Tables 5 and 6 of the paper.",
-    ),
-    "layer_sparsity": (
-        "Sparsity of layers",
-        "Fraction of a layer's weights (without biases) that are zero: mean (std) over members. "
-        "Tables 7 and 8 and Figure 4 of the paper.",
-    ),
-    "agreement_summary": (
-        "Agreement of twins with their parents",
-        "Fraction of test images for which twin and parent predict the same class: mean (std) over "
-        "members. Equation 1, Tables 1 and 9 of the paper.",
-    ),
-    "correlation": (
-        "Correlation of accuracy before and after",
-        "Pearson's r and Kendall's tau-b of test accuracy before and after sparsification, with "
-        "95% bootstrap intervals over members. Table 2 of the paper.",
-    ),
-    "methods": (
-        "Methods at equal sparsity",
-        "Accuracy of {label} minus that of {other_label} where each member first "
-        "reaches the sparsity, interpolated linearly between epochs; 95% bootstrap interval of "
-        "the difference. Not in the paper.",
-    ),
-    "crossing": (
-        "Crossover of the methods",
-        "Above and below: the neighboring measured ratios between which {other_label} "
-        "becomes more accurate, and the mean difference ({short} minus {other_short}) at each. "
-        "Not in the paper.",
-    ),
-    "friendliness": (
-        "Prunability of members",
-        "change = test accuracy of the twin - that of its parent. Rank 1 lost the least within "
-        "its method and ratio. Group: friendly for the tenth that lost the least, hard for the "
-        "tenth that lost the most. Not in the paper.",
-    ),
-    "consistency": (
-        "Rank consistency",
-        "Kendall's tau-b of the members' changes in two populations, and the fraction of the "
-        "first population's friendly members that are also friendly in the other (chance: 10%). "
-        "Not in the paper.",
-    ),
-    "predictability": (
-        "Predictability from the dense zoo",
-        "Ridge regression on each layer's weight statistics, and linear regression on dense "
-        "accuracy, five-fold cross-validated: R² and Kendall's tau of predicted and true values. "
-        "Not in the paper.",
-    ),
-    "hyperparameters": (
-        "By hyperparameter",
-        "Metrics of the last epoch by the value of each hyperparameter that varies: mean (std). "
-        "Not in the paper.",
-    ),
-    "change_by_hyperparameters": (
-        "Before and after, by hyperparameter",
-        "Accuracy before and after sparsification, its change (mean and std over members), and "
-        "their correlation within the group. Not in the paper.",
-    ),
-    "representation_summary": (
-        "Hyper-representation",
-        "R² of reconstructed weights and alphas, and of ridge probes that predict properties from "
-        "embeddings, raw weights and layer statistics, on held-out members. Table 3 of the "
-        "paper.",
-    ),
-    "representation_reconstruction": (
-        "Reconstruction by layer",
-        "R² about the mean of each layer, by part of the split: weights in units of their "
-        "layer's standard deviation, alphas on the scale of the loss, log alphas unscaled.",
-    ),
-    "representation_properties": (
-        "Probes of properties",
-        "Ridge regression with the penalty (lambda) chosen on validation members: R² and "
-        "Kendall's tau on held-out members.",
-    ),
+# Column that explains why coefficients are missing.
+_REMARK = "remark"
+_PAPER = "paper"
+# Title of each table, in the order of the page.
+_TITLES = {
+    _PAPER: "Comparison with the paper",
+    "trajectories": "Trajectories",
+    "layer_sparsity": "Sparsity of layers",
+    "agreement_summary": "Agreement of twins with their parents",
+    "correlation": "Correlation of accuracy before and after",
+    "methods": "Methods at equal sparsity",
+    "crossing": "Crossover of the methods",
+    "friendliness": "Prunability of members",
+    "consistency": "Rank consistency",
+    "predictability": "Predictability from the dense zoo",
+    "hyperparameters": "By hyperparameter",
+    "change_by_hyperparameters": "Before and after, by hyperparameter",
+    "representation_summary": "Hyper-representation",
+    "representation_reconstruction": "Reconstruction by layer",
+    "representation_properties": "Probes of properties",
 }
+# Columns of the comparison with the paper whose unit depends on the quantity.
+_MIXED = ("paper", "ours", "difference")
+_SHADED = "Shaded: the difference exceeds the paper's standard deviation."
 _LABELS = {
     "test_acc": "test accuracy",
     "train_acc": "train accuracy",
@@ -143,23 +82,22 @@ def number(value: Any) -> Any:
 
 def tables(analysis: Analysis) -> list[dict[str, Any]]:
     """The tables of an analysis, in the order of the page."""
+    texts, titles = table_captions(analysis), _TITLES | {e.key: e.title for e in added_tables()}
     return [
-        _table(analysis, name) for name in _descriptions() if len(analysis.tables.get(name, ()))
+        _table(analysis, name, title, texts[name].removeprefix(f"{title}. "))
+        for name, title in titles.items()
+        if len(analysis.tables.get(name, ()))
     ]
 
 
-def _descriptions() -> dict[str, tuple[str, str]]:
-    return _DESCRIPTIONS | {each.key: (each.title, each.about) for each in added_tables()}
-
-
-def _table(analysis: Analysis, name: str) -> dict[str, Any]:
-    table, (title, about) = analysis.tables[name], _descriptions()[name]
-    if name in _PAIRED:
-        about = about.format(**_pair_names(analysis))
+def _table(analysis: Analysis, name: str, title: str, about: str) -> dict[str, Any]:
+    table = analysis.tables[name]
     if name == "friendliness" and len(table) > _MAX_ROWS:
         about += f" Shown are {_MAX_ROWS} of {len(table)} rows: the best and the worst ranks."
         table = table.sort("rank", "method", "ratio")
         table = pl.concat([table.head(_MAX_ROWS // 2), table.tail(_MAX_ROWS // 2)])
+    if name == _PAPER:
+        about += f" {_SHADED}"
     # Without pruning ratios.
     empty = [c for c in ("ratio", "other_ratio") if c in table.columns and _is_empty(table[c])]
     table = table.drop(empty)
@@ -167,6 +105,9 @@ def _table(analysis: Analysis, name: str) -> dict[str, Any]:
     fractions = {n for each in added_tables() if each.key == name for n in each.fractions}
     result["columns"] = _columns(table, analysis.methods, fractions)
     if name == _PAPER:
+        for column in result["columns"]:
+            if column["name"] in _MIXED:
+                column["kinds"] = _mixed_kinds(table, column["kind"])
         exceeds = (pl.col("difference").abs() > pl.col("paper_std")).fill_null(False)
         result["shaded"] = {
             "column": "difference",
@@ -175,20 +116,13 @@ def _table(analysis: Analysis, name: str) -> dict[str, Any]:
     return result
 
 
-def _pair_names(analysis: Analysis) -> dict[str, str]:
-    """Names of the two methods that are compared, for descriptions."""
-    pairs = analysis.pairs()
-    if len(pairs) != 1:
-        label, other_label = "the first method", "the second"
-        names = {"short": "first", "other_short": "second"}
-        return {"label": label, "other_label": other_label, **names}
-    ((one, other),) = pairs
-    return {
-        "label": printable(one.label),
-        "other_label": printable(other.label),
-        "short": one.short,
-        "other_short": other.short,
-    }
+def _mixed_kinds(table: pl.DataFrame, kind: str) -> list[str]:
+    """How each row of a column with values of several quantities is formatted."""
+    change = "coefficient change" if kind == "points" else "coefficient"
+    return [
+        change if _KINDS.get(quantity) == "coefficient" else kind
+        for quantity in table["quantity"].to_list()
+    ]
 
 
 def _is_empty(column: pl.Series) -> bool:
@@ -204,7 +138,7 @@ def _columns(
     short = {method.key: method.short for method in methods}
     for position, name in enumerate(names):
         after = names[position + 1 :]
-        if name in ("std", "low", "high") or name.endswith(("_std", "_low", "_high")):
+        if name in ("std", "low", "high", _REMARK) or name.endswith(("_std", "_low", "_high")):
             continue
         stem = name.removesuffix("_mean")
         column: dict[str, Any] = {"name": stem, "label": labels.get(stem) or _label(stem)}
@@ -215,6 +149,8 @@ def _columns(
         for low, high in ((f"{name}_low", f"{name}_high"), ("low", "high")):
             if low in after and (low != "low" or after[0] == "low"):
                 column |= {"low": _values(table[low], short), "high": _values(table[high], short)}
+        if _REMARK in names and column["kind"] == "coefficient":
+            column["reasons"] = _values(table[_REMARK], short)
         if name == "mean":
             column |= {"name": "sparsity", "label": "sparsity"}
         result.append(column)

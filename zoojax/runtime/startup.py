@@ -63,6 +63,29 @@ def configure_jax(group: ProcessGroup | None = None) -> None:
     start_devices()
 
 
+def initialize(
+    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Sets up JAX as the command line does: optional in Python, before JAX is first used.
+
+    Makes each core a device, keeps compiled programs on disk for the next run, and joins the
+    processes that train one zoo together. On SLURM, Open MPI, Kubernetes and TPUs they find each
+    other without arguments. The standard output of all processes but the first is discarded.
+
+    Args:
+        coordinator: Host of process 0 and a free port on it, such as "node1:9876".
+        num_processes: Number of processes.
+        process_id: Index of this process, from 0.
+
+    Raises:
+        ZoojaxError: If JAX cannot run here, or the other processes cannot be joined.
+
+    Example:
+        >>> zoojax.initialize()  # doctest: +SKIP
+    """
+    configure_jax(ProcessGroup(coordinator, num_processes, process_id))
+
+
 def join_processes(group: ProcessGroup) -> None:
     """Joins the processes that were started with this one, for commands that do not train.
 

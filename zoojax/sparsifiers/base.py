@@ -101,6 +101,25 @@ class Sparsifier:
         samples_layers: Whether `objective` samples pre-activations, which needs an architecture
             whose layers can be replaced.
         takes_scores: Whether `init` uses scores of the weights that the caller may provide.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from typing import ClassVar
+        >>> @dataclass(frozen=True)
+        ... class Sign(zoojax.Sparsifier):
+        ...     '''Trains positive weights only; negative ones are set to zero.'''
+        ...     name: ClassVar = "sign"
+        ...     label: ClassVar = "sign pruning"
+        ...     short: ClassVar = "SP"
+        ...     color: ClassVar = "#CC79A7"
+        ...     def project(self, trainable, fixed):
+        ...         return jax.tree.map(lambda x: jnp.maximum(x, 0.0), trainable)
+        >>> member = zoojax.functional.init("small", seed=1, init="normal")
+        >>> member = zoojax.functional.sparsify(member, Sign())
+        >>> train = jax.jit(zoojax.functional.train_epoch)
+        >>> member, _ = train(member, images, labels, 1e-3)
+        >>> float(member.params["fc1"]["kernel"].min())
+        0.0
     """
 
     name: ClassVar[str]
@@ -121,16 +140,31 @@ class Sparsifier:
         return self.short.lower()
 
     def describe(self) -> str:
-        """Describes the options that all members share, for the report: "global pruning"."""
+        """Describes the options that all members share, for the report.
+
+        Example:
+            >>> zoojax.MagnitudePruning(scope="global").describe()
+            'global pruning'
+        """
         return ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in self.shared_options().items())
 
     def shared_options(self) -> dict[str, Any]:
-        """Options that all members share, as zoo.json stores them."""
+        """Options that all members share, as zoo.json stores them.
+
+        Example:
+            >>> zoojax.MagnitudePruning(ratios=(0.5, 0.9)).shared_options()
+            {'scope': 'global'}
+        """
         fields = (field.name for field in dataclasses.fields(self))
         return {name: getattr(self, name) for name in fields if name not in self.per_member}
 
     def shared(self) -> "Sparsifier":
-        """Returns the sparsifier without the values of its per-member options."""
+        """Returns the sparsifier without the values of its per-member options.
+
+        Example:
+            >>> zoojax.MagnitudePruning(ratios=(0.5, 0.9)).shared()
+            MagnitudePruning(ratios=(), scope='global')
+        """
         return dataclasses.replace(self, **dict.fromkeys(self.per_member, ()))
 
     def members(self, parents: pl.DataFrame) -> pl.DataFrame:
@@ -144,6 +178,12 @@ class Sparsifier:
 
         Raises:
             ZoojaxError: If a per-member option is empty, repeats a value, or is out of range.
+
+        Example:
+            >>> parents = pl.DataFrame({"id": [0, 1], "parent_id": [0, 1], "seed": [7, 8]})
+            >>> pruning = zoojax.MagnitudePruning(ratios=(0.5, 0.9))
+            >>> pruning.members(parents).select("id", "parent_id", "ratio").rows()
+            [(0, 0, 0.5), (1, 0, 0.9), (2, 1, 0.5), (3, 1, 0.9)]
         """
         table = parents
         for option, column in self.per_member.items():
@@ -171,6 +211,12 @@ class Sparsifier:
 
         Returns:
             Arrays [members] by name: by default the seed and the per-member columns.
+
+        Example:
+            >>> members = pl.DataFrame({"seed": [7, 8], "ratio": [0.5, 0.9]})
+            >>> params = {"fc": {"kernel": jax.ShapeDtypeStruct((4, 5), jnp.float32)}}
+            >>> zoojax.MagnitudePruning().member_values(members, params)["num_pruned"]["all"]
+            array([10, 18], dtype=int32)
         """
         columns = {name: np.float32 for name in self.per_member.values()}
         values = {name: members[name].to_numpy().astype(t) for name, t in columns.items()}
@@ -188,6 +234,13 @@ class Sparsifier:
             (trainable, fixed): {"params": ...} and further pytrees that are trained, and pytrees
             that are not, such as {"mask": {weight path: bool array}}. Pytrees of bool arrays are
             stored as bits; the weights of a "mask" that are False are zero.
+
+        Example:
+            >>> params = {"fc": {"kernel": jnp.array([[0.1], [-2.0]]), "bias": jnp.ones(1)}}
+            >>> values = {"num_pruned": {"all": 1}}
+            >>> trainable, fixed = zoojax.MagnitudePruning().init(params, values)
+            >>> trainable["params"]["fc"]["kernel"].tolist(), fixed["mask"]["fc"].tolist()
+            ([[0.0], [-2.0]], [[False], [True]])
         """
         return {"params": params}, {}
 
@@ -204,15 +257,58 @@ class Sparsifier:
 
         Returns:
             (objective, auxiliary result of `loss`).
+
+        Example:
+            >>> class Penalized(zoojax.Sparsifier):
+            ...     def objective(self, loss, trainable, fixed, epoch):
+            ...         value, auxiliary = loss(trainable["params"])
+            ...         weights = jax.tree.leaves(trainable["params"])
+            ...         return value + 0.5 * sum(jnp.sum(abs(w)) for w in weights), auxiliary
+            >>> trainable = {"params": {"fc": {"kernel": jnp.array([1.0, -1.0])}}}
+            >>> value, _ = Penalized().objective(lambda params: (3.0, None), trainable, {}, 1)
+            >>> float(value)
+            4.0
         """
         return loss(trainable["params"])
 
     def project(self, trainable: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
-        """Projects the trainable part after each step, for example onto a mask."""
+        """Projects the trainable part after each step, for example onto a mask.
+
+        Args:
+            trainable: Trainable part of the state.
+            fixed: Fixed part of the state.
+
+        Returns:
+            The trainable part, of the same structure, shapes and types.
+
+        Example:
+            >>> trainable = {"params": {"fc": {"kernel": jnp.array([1.0, 2.0])}}}
+            >>> fixed = {"mask": {"fc": jnp.array([True, False])}}
+            >>> trainable = zoojax.MagnitudePruning().project(trainable, fixed)
+            >>> trainable["params"]["fc"]["kernel"].tolist()
+            [1.0, 0.0]
+        """
         return trainable
 
     def effective(self, trainable: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
-        """Returns the parameters that the member is evaluated with."""
+        """Returns the parameters that the member is evaluated with.
+
+        Args:
+            trainable: Trainable part of the state.
+            fixed: Fixed part of the state.
+
+        Returns:
+            Parameters, {layer: {"kernel": ..., "bias": ...}}.
+
+        Example:
+            >>> trainable = {
+            ...     "params": {"fc": {"kernel": jnp.array([[0.1, 2.0]]), "bias": jnp.ones(2)}},
+            ...     "log_sigma2": {"fc": {"kernel": jnp.array([[0.0, 0.0]])}},
+            ... }
+            >>> sparse = zoojax.VariationalDropout().effective(trainable, {})
+            >>> sparse["fc"]["kernel"].tolist()  # log alpha of the first weight is 4.6
+            [[0.0, 2.0]]
+        """
         return trainable["params"]
 
     def update(
@@ -227,6 +323,16 @@ class Sparsifier:
 
         Returns:
             (trainable, fixed) of the same structure, shapes and types.
+
+        Example:
+            >>> class Decaying(zoojax.Sparsifier):
+            ...     update_every = "epoch"
+            ...     def update(self, trainable, fixed, update):
+            ...         return jax.tree.map(lambda x: 0.5 * x, trainable), fixed
+            >>> trainable = {"params": {"fc": {"kernel": jnp.array([4.0])}}}
+            >>> trainable, _ = Decaying().update(trainable, {}, update=None)
+            >>> trainable["params"]["fc"]["kernel"].tolist()
+            [2.0]
         """
         return trainable, fixed
 
@@ -238,5 +344,11 @@ class Sparsifier:
 
         Returns:
             A pytree of shapes and dtypes; None if there are none.
+
+        Example:
+            >>> leaf = jax.ShapeDtypeStruct((5,), jnp.float32)
+            >>> params = {"fc": {"kernel": jax.ShapeDtypeStruct((4, 5), jnp.float32), "bias": leaf}}
+            >>> zoojax.VariationalDropout().unused(params)
+            {'fc': ShapeDtypeStruct(shape=(5,), dtype=float32)}
         """
         return None

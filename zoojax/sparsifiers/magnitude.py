@@ -43,13 +43,25 @@ def num_pruned(ratio: float, sizes: dict[str, int], scope: str) -> dict[str, int
         >>> num_pruned(0.5, {"first": 200, "second": 100}, "layer")
         {'first': 100, 'second': 50}
     """
-    if not (math.isfinite(ratio) and 0 <= ratio < 1):
-        raise ZoojaxError(f"pruning ratio {ratio:g} is not in [0, 1)")
+    check_ratio(ratio)
     if scope not in SCOPES:
         raise ZoojaxError(f"no pruning scope named '{scope}'; there are: {', '.join(SCOPES)}")
     if scope == "global":
         return {"all": round(ratio * sum(sizes.values()))}
     return {layer: round(ratio * size) for layer, size in sizes.items()}
+
+
+def check_ratio(ratio: float) -> None:
+    """Checks a pruning ratio.
+
+    Args:
+        ratio: Fraction of weights to prune.
+
+    Raises:
+        ZoojaxError: If the ratio is not in [0, 1).
+    """
+    if not (math.isfinite(ratio) and 0 <= ratio < 1):
+        raise ZoojaxError(f"pruning ratio {ratio:g} is not in [0, 1)")
 
 
 def _topk_mask(scores: list[Array], pruned: Array) -> Array:
@@ -119,6 +131,8 @@ def init_pruned(
 class MagnitudePruning(Sparsifier):
     """Prunes by magnitude and fine-tunes, all members at all ratios as one population.
 
+    Han et al., "Learning both Weights and Connections for Efficient Neural Networks", 2015.
+
     Masking the weights after each step is sufficient. The optimizers work elementwise, so the
     moments of pruned weights, weight decay included, never influence other weights.
 
@@ -131,7 +145,9 @@ class MagnitudePruning(Sparsifier):
         ZoojaxError: If there is no such scope.
 
     Example:
-        >>> MagnitudePruning(ratios=(0.5, 0.9), scope="layer")
+        >>> pruning = zoojax.MagnitudePruning(ratios=(0.5, 0.9), scope="layer")
+        >>> pruning.describe(), pruning.method
+        ('layer pruning', 'mp')
     """
 
     name: ClassVar = "magnitude_pruning"

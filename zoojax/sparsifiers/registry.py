@@ -35,7 +35,18 @@ def register_sparsifier(sparsifier: S) -> S:
             abbreviation is that of another sparsifier.
 
     Example:
-        >>> register_sparsifier(MySparsifier)
+        >>> from dataclasses import dataclass
+        >>> from typing import ClassVar
+        >>> @zoojax.register_sparsifier
+        ... @dataclass(frozen=True)
+        ... class WeightPenalty(zoojax.Sparsifier):
+        ...     name: ClassVar = "weight_penalty"
+        ...     label: ClassVar = "weight penalty"
+        ...     short: ClassVar = "WP"
+        ...     color: ClassVar = "#009E73"
+        ...     strength: float = 1e-3
+        >>> WeightPenalty().describe()
+        'strength 0.001'
     """
     if not (isinstance(sparsifier, type) and issubclass(sparsifier, Sparsifier)):
         raise ZoojaxError(f"{printable(sparsifier, 100)} is not a subclass of zoojax.Sparsifier")

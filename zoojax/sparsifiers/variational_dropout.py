@@ -181,6 +181,8 @@ def variances(params: dict, log_sigma2: dict) -> dict:
 class VariationalDropout(Sparsifier):
     """Trains with variational dropout: a noise level for every weight, and a threshold.
 
+    Molchanov et al., "Variational Dropout Sparsifies Deep Neural Networks", 2017.
+
     Trains with sampled pre-activations and evaluates thresholded parameters. The objective is
     mean cross entropy + kl_weight(epoch) * KL divergence. The variant is determined by which
     parameters have a log sigma squared (see `init_log_sigma2`).
@@ -193,7 +195,8 @@ class VariationalDropout(Sparsifier):
         ZoojaxError: If there is no such variant.
 
     Example:
-        >>> VariationalDropout(variant="corrected")
+        >>> zoojax.VariationalDropout(variant="corrected").describe()
+        'corrected variant'
     """
 
     name: ClassVar = "variational_dropout"

@@ -7,7 +7,8 @@ from zoojax.datasets import loading
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.reading import exists, numbered, resolved
 from zoojax.storage import checkpoints
-from zoojax.storage.zoo import IMAGES, OPTIMIZER, STATES, Zoo, with_states
+from zoojax.storage.stores import IMAGES, OPTIMIZER, STATES
+from zoojax.storage.zoo import Zoo, with_states
 
 
 def find_corrupt_files(zoo: Zoo, report: Callable[[int, int], None] | None = None) -> list[str]:

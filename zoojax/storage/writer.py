@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from zoojax.datasets.loading import save
+from zoojax.datasets import loading
 from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import (
@@ -32,16 +32,8 @@ from zoojax.runtime import distributed, signals
 from zoojax.storage import checkpoints, states
 from zoojax.storage.integrity import find_corruption
 from zoojax.storage.schema import members_problem
-from zoojax.storage.zoo import (
-    CONFIG,
-    IMAGES,
-    MEMBERS,
-    METRICS,
-    OPTIMIZER,
-    STATES,
-    Zoo,
-    open_zoo,
-)
+from zoojax.storage.stores import CONFIG, IMAGES, MEMBERS, METRICS, OPTIMIZER, STATES
+from zoojax.storage.zoo import Zoo, open_zoo
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.text import printable
 
@@ -159,14 +151,7 @@ def create_or_resume(
     """
     check_new(path)
     distributed.local_rows(len(members))
-    # Validate as when reading, so that every zoo that is written can be opened.
-    try:
-        ZooConfig.from_json(config.to_json())
-    except ValueError as error:
-        raise ZoojaxError(f"{path} cannot be created: {printable(error)}") from error
-    problem = members_problem(config, members)
-    if problem is not None:
-        raise ZoojaxError(f"{path} cannot be created: {problem}")
+    check_valid(path, config, members)
     with contextlib.ExitStack() as stack:
         last = None
         with distributed.main_process_first() as is_first:
@@ -184,6 +169,39 @@ def create_or_resume(
         yield ZooWriter(open_zoo(path), None if last < 0 else last)
 
 
+def save(zoo: Zoo, out: Path) -> Zoo:
+    """Writes a zoo to a folder; see `Zoo.save`."""
+    images = zoo.store.images() if zoo.store.has_images else None
+    with create_or_resume(out, zoo.config, zoo.members_table, images) as writer:
+        last = -1 if writer.last_epoch is None else writer.last_epoch
+        moments = set(zoo.store.epochs(OPTIMIZER))
+        for epoch in (epoch for epoch in zoo.epochs if epoch > last):
+            optimizer = zoo.optimizer_state(epoch) if epoch in moments else None
+            rows = zoo.metrics.filter(pl.col("epoch") == epoch)
+            writer.append(epoch, zoo.state(epoch, raw=True), optimizer, rows)
+        return writer.zoo
+
+
+def check_valid(name: Path | str, config: ZooConfig, members: pl.DataFrame) -> None:
+    """Validates a new zoo as when it is read, so that every zoo that is created can be opened.
+
+    Args:
+        name: Name of the zoo in messages.
+        config: Its config.
+        members: Its members table.
+
+    Raises:
+        ZoojaxError: If the zoo could not be opened.
+    """
+    try:
+        ZooConfig.from_json(config.to_json())
+    except ValueError as error:
+        raise ZoojaxError(f"{name} cannot be created: {printable(error)}") from error
+    problem = members_problem(config, members)
+    if problem is not None:
+        raise ZoojaxError(f"{name} cannot be created: {problem}")
+
+
 def _create(path: Path, config: ZooConfig, members: pl.DataFrame, images: ImageSet | None) -> None:
     make_folder(path.parent, path)
     prefix = f".{path.name}.tmp-"
@@ -197,7 +215,7 @@ def _create(path: Path, config: ZooConfig, members: pl.DataFrame, images: ImageS
         atomic_write(temporary / CONFIG, lambda file: file.write_text(text, "utf-8"))
         write_table(temporary / MEMBERS, members)
         if images is not None:
-            atomic_write(temporary / IMAGES, lambda file: save(images, file))
+            atomic_write(temporary / IMAGES, lambda file: loading.save(images, file))
         with os_errors(path):
             temporary.rename(path)
     finally:

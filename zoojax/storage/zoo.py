@@ -1,18 +1,17 @@
-"""Read access to a zoo on disk.
+"""Read access to a zoo, usually a folder:
 
     zoo.json           schema version and settings (`zoojax.storage.zoo_config.ZooConfig`)
     members.parquet    one row per member: id, seed, hyperparameters, parent member, ratio
     metrics.parquet    one row per member and epoch
     states/<epoch>/    Orbax: params, and what the sparsifier adds (a mask as bits, log_sigma2)
     optimizer/<epoch>/ Orbax: optimizer state of the two newest epochs
-    images.npz         images of a zoo that was converted with its own
+    images.npz         images of a zoo that stores them
 
 An epoch exists once its state is complete and metrics.parquet contains it. Arrays are
 stacked: the leading axis is the member, in the order of members.parquet.
 """
 
-import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,45 +22,65 @@ import polars as pl
 from zoojax.architectures.parameters import masked
 from zoojax.deprecation import RenamedAttribute
 from zoojax.errors import UnregisteredError, ZoojaxError
-from zoojax.filesystem.paths import expand_user
-from zoojax.filesystem.reading import (
-    NotFoundError,
-    exists,
-    is_folder,
-    numbered,
-    read_json,
-    read_table,
-)
+from zoojax.filesystem.paths import user_path
+from zoojax.filesystem.reading import NotFoundError, is_folder, read_json
 from zoojax.runtime.population import take
-from zoojax.storage import checkpoints
+from zoojax.storage import display
 from zoojax.storage.schema import members_problem, metrics_problem
 from zoojax.storage.states import effective_params, optional_like, state_like, unpack
-from zoojax.storage.zoo_config import FORMAT, SCHEMA, Parent, ZooConfig, fingerprint
-from zoojax.text import is_printable, printable
+from zoojax.storage.stores import (
+    CONFIG,
+    MEMBERS,
+    METRICS,
+    OPTIMIZER,
+    STATES,
+    FolderStore,
+    Store,
+)
+from zoojax.storage.zoo_config import FORMAT, SCHEMA, ZooConfig, fingerprint
+from zoojax.storage.zoo_functions import ZooFunctions
+from zoojax.text import printable
 
-CONFIG, MEMBERS, METRICS = "zoo.json", "members.parquet", "metrics.parquet"
-STATES, OPTIMIZER, IMAGES = "states", "optimizer", "images.npz"
 
+class Zoo(ZooFunctions):
+    """A zoo, opened from a folder by `open_zoo`, or returned by `train_zoo` and `sparsify`.
 
-class Zoo:
-    """A zoo on disk, opened for reading by `open_zoo`.
+    Arrays are stacked: their leading axis is the member, in the order of `members`.
 
     Attributes:
-        path: Folder of the zoo.
+        store: The folder or the memory that holds its tables and states.
         config: Settings that all members share.
+
+    Example:
+        >>> len(zoo), zoo.epochs
+        (3, [0, 1, 2])
+        >>> zoo.params(2)["conv1"]["kernel"].shape
+        (3, 5, 5, 1, 8)
+        >>> zoo.apply(np.zeros((5, 28, 28, 1), np.float32)).shape
+        (3, 5, 10)
     """
 
-    def __init__(self, path: Path, config: ZooConfig):
-        self.path, self.config = path, config
-        self._metrics_cache: tuple[tuple[int, ...], pl.DataFrame] | None = None
+    def __init__(self, store: Store | Path, config: ZooConfig):
+        self.store: Store = FolderStore(store) if isinstance(store, Path) else store
+        self.config = config
+        self._metrics_cache: tuple[Hashable, pl.DataFrame, pl.DataFrame] | None = None
+
+    @property
+    def path(self) -> Path:
+        """Folder of the zoo; for a zoo in memory, the name by which messages refer to it."""
+        return self.store.path
 
     def __repr__(self) -> str:
         try:
-            epochs = f"epochs {_format_epochs(self.epochs)}" if self.epochs else "no epochs"
+            epochs = display.epoch_range(self.epochs)
         except ZoojaxError:
             epochs = "damaged"
-        path, members = str(self.path), len(self)
-        return f"Zoo({path!r}: {self.config.sparsifier.label}, {members} members, {epochs})"
+        config, path = self.config, str(self.path)
+        facts = f"{config.sparsifier.label}, {config.architecture}, {len(self)} members"
+        return f"Zoo({path!r}: {facts}, {epochs})"
+
+    def _repr_html_(self) -> str:
+        return display.to_html(self.path, self.config, self.members_table, self.metrics)
 
     def __len__(self) -> int:
         return len(self.members_table)
@@ -73,7 +92,7 @@ class Zoo:
         Raises:
             ZoojaxError: If the table is missing, damaged, or does not match the config.
         """
-        table = read_table(self.path / MEMBERS)
+        table = self.store.members()
         _raise_if_invalid(self.path / MEMBERS, members_problem(self.config, table))
         return table
 
@@ -86,7 +105,7 @@ class Zoo:
     def epochs(self) -> list[int]:
         """Complete epochs on disk, ascending; epoch 0 is the state before training."""
         measured = set(self.metrics_history["epoch"].unique().to_list())
-        return [epoch for epoch in numbered(self.path / STATES) if epoch in measured]
+        return [epoch for epoch in self.store.epochs(STATES) if epoch in measured]
 
     @property
     def newest_epoch(self) -> int:
@@ -120,9 +139,15 @@ class Zoo:
         """One row per saved state, that is per member and epoch.
 
         Accuracies and sparsities are fractions in [0, 1], ggap (train minus test accuracy) is
-        in [-1, 1]. Sparsities count weights, not biases.
+        in [-1, 1]. Sparsities count weights, not biases. The table is read once, and again only
+        after it has changed.
+
+        Raises:
+            ZoojaxError: If the table is damaged or does not match the config.
         """
-        return with_states(self.metrics_history.filter(pl.col("epoch").is_in(self.epochs)))
+        saved = set(self.store.epochs(STATES))
+        with_state = self._metrics_tables()[1]
+        return with_state.filter(pl.col("epoch").is_in(saved))
 
     @property
     def metrics_history(self) -> pl.DataFrame:
@@ -133,17 +158,21 @@ class Zoo:
         Raises:
             ZoojaxError: If the table is damaged or does not match the config.
         """
-        path = self.path / METRICS
-        if not exists(path):
-            return pl.DataFrame(
-                schema={"member": pl.Int64, "epoch": pl.Int64, "finite": pl.Boolean}
-            )
-        version = _file_version(path)
+        return self._metrics_tables()[0]
+
+    def _metrics_tables(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The metrics table, and its rows that were measured on states."""
+        version = self.store.metrics_version()
+        if version is None:
+            schema = {"member": pl.Int64, "epoch": pl.Int64, "finite": pl.Boolean}
+            empty = pl.DataFrame(schema=schema)
+            return empty, empty
         if self._metrics_cache is None or self._metrics_cache[0] != version:
-            table = read_table(path)
-            _raise_if_invalid(path, metrics_problem(self.config, self.members_table["id"], table))
-            self._metrics_cache = version, table
-        return self._metrics_cache[1]
+            table = self.store.metrics()
+            problem = metrics_problem(self.config, self.members_table["id"], table)
+            _raise_if_invalid(self.path / METRICS, problem)
+            self._metrics_cache = version, table, with_states(table)
+        return self._metrics_cache[1:]
 
     def state(
         self, epoch: int | None = None, *, raw: bool = False, rows: slice | None = None
@@ -162,48 +191,65 @@ class Zoo:
 
         Raises:
             ZoojaxError: If there is no such epoch, or its files are damaged.
+
+        Example:
+            >>> sorted(zoo.state(1))
+            ['params']
         """
         count = len(self)
-        state = checkpoints.read(
-            self._step(STATES, epoch),
-            rows,
-            like=state_like(self.config, count),
-            optional=optional_like(self.config, count),
-        )
+        like, optional = state_like(self.config, count), optional_like(self.config, count)
+        state = self.store.read(STATES, self._known_epoch(epoch), rows, like, optional)
         state = unpack(self.config, state)
         if "mask" in state and not raw:
             state["params"] = masked(state["params"], state["mask"])
         return state
 
-    def params(self, epoch: int | None = None) -> dict[str, Any]:
+    def params(
+        self, epoch: int | None = None, members: Sequence[int] | None = None
+    ) -> dict[str, Any]:
         """Reads the parameters of an epoch.
 
         Those of a variational-dropout twin are before thresholding; see `sparse_params`.
 
         Args:
             epoch: Epoch to read; None for the newest.
+            members: Ids of the members to return, in this order; None for all.
 
         Returns:
-            {layer: {"kernel": [members, ...], "bias": [members, features]}}.
+            {layer: {"kernel": [members, ...], "bias": [members, features]}}, float32.
 
         Raises:
-            ZoojaxError: If there is no such epoch, or its files are damaged.
-        """
-        return self.state(epoch)["params"]
+            ZoojaxError: If there is no such epoch or member, or its files are damaged.
 
-    def sparse_params(self, epoch: int | None = None) -> dict[str, Any]:
+        Example:
+            >>> {layer: leaves["bias"].shape for layer, leaves in zoo.params(2, [0, 2]).items()}
+            {'conv1': (2, 8), 'conv2': (2, 6), 'conv3': (2, 4), 'fc1': (2, 20), 'fc2': (2, 10)}
+        """
+        return self._of_members(self.state(epoch)["params"], members)
+
+    def sparse_params(
+        self, epoch: int | None = None, members: Sequence[int] | None = None
+    ) -> dict[str, Any]:
         """Reads the parameters that members are evaluated with: pruned weights are zero.
 
         Args:
             epoch: Epoch to read; None for the newest.
+            members: Ids of the members to return, in this order; None for all.
 
         Returns:
             Stacked parameters, in the structure of `params`.
 
         Raises:
-            ZoojaxError: If there is no such epoch, or its files are damaged.
+            ZoojaxError: If there is no such epoch or member, or its files are damaged.
+
+        Example:
+            >>> float((zoo.sparse_params(2)["conv1"]["kernel"] == 0).mean())
+            0.0
         """
-        return effective_params(self.config, self.state(epoch))
+        return self._of_members(effective_params(self.config, self.state(epoch)), members)
+
+    def _of_members(self, stacked: dict[str, Any], members: Sequence[int] | None) -> dict[str, Any]:
+        return stacked if members is None else take(stacked, self.row_indices(members))
 
     def row_indices(self, members: Sequence[int] | pl.Series) -> np.ndarray:
         """Looks up the positions of members in stacked arrays.
@@ -216,6 +262,10 @@ class Zoo:
 
         Raises:
             ZoojaxError: If there is no member with one of the ids.
+
+        Example:
+            >>> zoo.row_indices([2, 0])
+            array([2, 0])
         """
         rows = {member: row for row, member in enumerate(self.members_table["id"].to_list())}
         for member in members:
@@ -235,6 +285,10 @@ class Zoo:
 
         Raises:
             ZoojaxError: If there is no such member or epoch, or its files are damaged.
+
+        Example:
+            >>> zoo.member(2, epoch=1)["fc2"]["kernel"].shape
+            (20, 10)
         """
         return take(self.params(epoch), int(self.row_indices([member])[0]))
 
@@ -256,16 +310,20 @@ class Zoo:
 
         Raises:
             ZoojaxError: If the optimizer state is missing, damaged, or not as expected.
-        """
-        return checkpoints.read(self._step(OPTIMIZER, epoch), rows, like=like)
 
-    def _step(self, folder: str, epoch: int | None) -> Path:
+        Example:
+            >>> list(zoo.optimizer_state())
+            ['adam']
+        """
+        return self.store.read(OPTIMIZER, self._known_epoch(epoch), rows, like, None)
+
+    def _known_epoch(self, epoch: int | None) -> int:
         newest = self.newest_epoch
         epoch = newest if epoch is None else epoch
         if epoch not in self.epochs:
-            known = _format_epochs(self.epochs)
+            known = display.epoch_range(self.epochs)
             raise ZoojaxError(f"{self.path} has no epoch {epoch}; it has {known}")
-        return self.path / folder / str(epoch)
+        return epoch
 
     # The names of version 0.1.
     roster = RenamedAttribute("members_table")
@@ -284,15 +342,15 @@ def open_zoo(path: str | Path) -> Zoo:
     Returns:
         The zoo. Its arrays are read only when they are requested.
 
-    Example:
-        >>> zoo = zoojax.open_zoo("zoos/usps")
-        >>> zoo.metrics.group_by("epoch").agg(pl.col("test_acc").mean())
-        >>> {layer: leaves["kernel"].shape for layer, leaves in zoo.params(50).items()}
-
     Raises:
         ZoojaxError: If the folder is not a zoo, has a newer schema, or is damaged.
+
+    Example:
+        >>> zoo = zoojax.open_zoo(zoo.path)
+        >>> zoo.metrics.filter(epoch=2).select("member", "test_acc").shape
+        (3, 2)
     """
-    path = expand_user(path)
+    path = user_path(path, "path")
     file = path / CONFIG
     if not is_folder(path):
         raise ZoojaxError(f"{path} is not a folder; give the folder of a zoo")
@@ -332,40 +390,6 @@ def with_states(metrics: pl.DataFrame) -> pl.DataFrame:
     return metrics.drop_nulls(per_layer[:1]) if per_layer else metrics
 
 
-def parent_of(parent: Zoo, epoch: int, twin: Path) -> Parent:
-    """Creates the parent entry of a twin's config.
-
-    Args:
-        parent: The dense zoo.
-        epoch: Epoch of the parent that the twin starts from.
-        twin: Folder of the twin.
-
-    Returns:
-        The entry.
-    """
-    try:
-        path = os.path.relpath(parent.path.resolve(), twin.resolve())
-    except ValueError:  # On another drive.
-        path = str(parent.path.resolve())
-    # JSON cannot store undecodable paths; the fingerprint identifies the parent anyway.
-    path = path if is_printable(path) else "unknown"
-    return Parent(path, parent.config.name, parent.fingerprint, epoch)
-
-
 def _raise_if_invalid(path: Path, problem: str | None) -> None:
     if problem is not None:
         raise ZoojaxError(f"{path} is not a valid table of this zoo: {problem}")
-
-
-def _file_version(path: Path) -> tuple[int, ...]:
-    """A value that changes when the file is replaced."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise ZoojaxError(f"{path} cannot be read: {error.strerror or error}") from error
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _format_epochs(epochs: list[int]) -> str:
-    contiguous = epochs == list(range(epochs[0], epochs[-1] + 1)) and len(epochs) > 2
-    return f"{epochs[0]} to {epochs[-1]}" if contiguous else ", ".join(map(str, epochs))

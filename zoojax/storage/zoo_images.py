@@ -3,11 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-from zoojax.datasets import loading, specs
+from zoojax.datasets import loading, objects, specs
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import expand_user
-from zoojax.filesystem.reading import entries, exists
-from zoojax.storage.zoo import IMAGES, Zoo
+from zoojax.filesystem.reading import entries
+from zoojax.storage.stores import IMAGES
+from zoojax.storage.zoo import Zoo
 
 
 def load_images(zoo: Zoo, data_dir: str | Path | None) -> specs.ImageSet:
@@ -27,11 +28,13 @@ def load_images(zoo: Zoo, data_dir: str | Path | None) -> specs.ImageSet:
     Raises:
         ZoojaxError: If the images are missing, or do not match the zoo's data hash.
     """
-    stored, spec = zoo.path / IMAGES, zoo.config.data
-    if exists(stored):
-        images = loading.load_saved(stored)
+    stored, spec = zoo.store.images(), zoo.config.data
+    if stored is not None:
+        images = stored
     elif spec is None:
         raise ZoojaxError(f"{zoo.path} was converted without images; convert it with --data")
+    elif spec.name == objects.NAME:
+        raise ZoojaxError(f"{zoo.path} was trained on arrays, and its {IMAGES} is missing")
     elif spec.name.endswith(".npz"):
         return _load_custom_images(zoo, spec, data_dir)
     else:

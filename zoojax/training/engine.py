@@ -14,7 +14,8 @@ import numpy as np
 import optax
 from jax import Array
 
-from zoojax.architectures.base import Architecture, logits, training_logits
+from zoojax.architectures import base
+from zoojax.architectures.base import Architecture, training_logits
 from zoojax.ops import Noise, kernel
 from zoojax.ops.kernel.spec import KernelSpec
 from zoojax.sparsifiers.base import Batch
@@ -165,17 +166,32 @@ def predictions(
     Returns:
         Predicted classes, [n] int32.
     """
-    labels = jnp.zeros(images.shape[0], jnp.int32)
     if engine == "kernel":
+        labels = jnp.zeros(images.shape[0], jnp.int32)
         return kernel.evaluate(_spec(arch), activation, variables["params"], images, labels)[2]
+    return jnp.argmax(logits(arch, activation, variables, images), axis=-1).astype(jnp.int32)
+
+
+def logits(arch: Architecture, activation: str, variables: dict[str, Any], images: Array) -> Array:
+    """Computes the logits of one member on any number of images, on XLA.
+
+    Args:
+        arch: Architecture of the member.
+        activation: A name of `zoojax.architectures.layers.ACTIVATIONS`.
+        variables: Variables of the member; see `evaluate`.
+        images: [n, H, W, C].
+
+    Returns:
+        Logits, [n, classes].
+    """
     module = arch.module(activation, _INIT)
 
     def body(_, batch):
-        outputs = logits(module, variables, batch.images)
-        return None, jnp.argmax(outputs, axis=-1).astype(jnp.int32)
+        return None, base.logits(module, variables, batch.images)
 
-    classes = jax.lax.scan(body, None, evaluation_batches(images, labels))[1]
-    return classes.reshape(-1)[: images.shape[0]]
+    labels = jnp.zeros(images.shape[0], jnp.int32)
+    outputs = jax.lax.scan(body, None, evaluation_batches(images, labels))[1]
+    return outputs.reshape(-1, outputs.shape[-1])[: images.shape[0]]
 
 
 def _xla_sums(
@@ -185,7 +201,7 @@ def _xla_sums(
     module = arch.module(activation, _INIT)
 
     def body(carry, batch):
-        outputs = logits(module, variables, batch.images)
+        outputs = base.logits(module, variables, batch.images)
         loss_sum = cross_entropy(outputs, batch) * jnp.sum(batch.weights)
         return (carry[0] + loss_sum, carry[1] + _num_correct(outputs, batch)), None
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import polars as pl
@@ -9,6 +10,7 @@ import polars as pl
 from zoojax.architectures.layers import ACTIVATIONS, INITS
 from zoojax.errors import ZoojaxError
 from zoojax.optimizers import OPTIMIZERS
+from zoojax.text import printable
 
 _SEED_LIMIT = 2**32
 
@@ -32,7 +34,7 @@ class Grid:
         ZoojaxError: If a list is empty, a name is unknown, or a value is out of range.
 
     Example:
-        >>> grid = Grid(activations=("tanh", "relu"), seeds=10)
+        >>> grid = zoojax.Grid(activations=("tanh", "relu"), seeds=10)
         >>> grid.combinations, len(grid.members())
         (2, 20)
     """
@@ -55,8 +57,7 @@ class Grid:
             if not names:
                 raise ZoojaxError(f"no {label} given; give one or more")
             for name in names:
-                if name not in known:
-                    raise ZoojaxError(f"no {label} named '{name}'; there are: {', '.join(known)}")
+                check_name(label, name, known)
         if self.seeds < 1:
             raise ZoojaxError(f"{self.seeds} members requested; give at least 1")
         for label, values in (
@@ -69,11 +70,9 @@ class Grid:
         for rate in self.learning_rates:
             check_learning_rate(rate)
         for decay in self.weight_decays:
-            if not (math.isfinite(decay) and decay >= 0):
-                raise ZoojaxError(f"weight decay {decay:g} must be finite and non-negative")
+            check_weight_decay(decay)
         for rate in self.dropouts:
-            if not 0 <= rate < 1:
-                raise ZoojaxError(f"dropout rate {rate:g} is not in [0, 1)")
+            check_dropout(rate)
 
     @property
     def combinations(self) -> int:
@@ -101,6 +100,11 @@ class Grid:
 
         Raises:
             ZoojaxError: If a seed is outside [0, 2**32).
+
+        Example:
+            >>> grid = zoojax.Grid(learning_rates=(1e-3, 1e-2), seeds=2)
+            >>> grid.members(first_seed=7).select("id", "seed", "learning_rate").rows()
+            [(0, 7, 0.001), (1, 8, 0.001), (2, 7, 0.01), (3, 8, 0.01)]
         """
         last = first_seed + self.seeds * (self.combinations if self.fresh_seeds else 1) - 1
         if not 0 <= first_seed <= last < _SEED_LIMIT:
@@ -117,6 +121,24 @@ class Grid:
         )
 
 
+def check_name(label: str, name: object, known: Iterable[str]) -> None:
+    """Checks that a name is known.
+
+    Args:
+        label: What the name is of, such as "activation".
+        name: The name.
+        known: All names.
+
+    Raises:
+        ZoojaxError: If the name is unknown.
+    """
+    known = tuple(known)
+    if name not in known:
+        raise ZoojaxError(
+            f"no {label} named '{printable(name, 60)}'; there are: {', '.join(known)}"
+        )
+
+
 def check_learning_rate(rate: float) -> None:
     """Checks a learning rate.
 
@@ -128,3 +150,29 @@ def check_learning_rate(rate: float) -> None:
     """
     if not (math.isfinite(rate) and rate > 0):
         raise ZoojaxError(f"learning rate {rate:g} is not a positive number")
+
+
+def check_weight_decay(decay: float) -> None:
+    """Checks a weight decay.
+
+    Args:
+        decay: The weight decay.
+
+    Raises:
+        ZoojaxError: If it is not finite, or negative.
+    """
+    if not (math.isfinite(decay) and decay >= 0):
+        raise ZoojaxError(f"weight decay {decay:g} must be finite and non-negative")
+
+
+def check_dropout(rate: float) -> None:
+    """Checks a dropout rate.
+
+    Args:
+        rate: The dropout rate.
+
+    Raises:
+        ZoojaxError: If it is not in [0, 1).
+    """
+    if not 0 <= rate < 1:
+        raise ZoojaxError(f"dropout rate {rate:g} is not in [0, 1)")

@@ -1,7 +1,7 @@
 """Evaluation of and prediction with saved members, on any images."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,24 +50,67 @@ def evaluate(zoo: Zoo, images: specs.ImageSet, epoch: int | None = None) -> pl.D
     return distributed.all_gather_table(local_table)
 
 
-def predict(zoo: Zoo, images: np.ndarray, epoch: int | None = None) -> np.ndarray:
+def predict(
+    zoo: Zoo,
+    images: np.ndarray,
+    epoch: int | None = None,
+    members: Sequence[int] | None = None,
+) -> np.ndarray:
     """Predicts classes with the members of a saved epoch.
 
     Args:
         zoo: The zoo.
         images: Images normalized like those of the zoo, [n, H, W, C] floating point.
         epoch: Epoch to predict with; None for the newest.
+        members: Ids of the members to use, in this order; None for all.
 
     Returns:
-        Predicted classes, [members, n] uint16, in the order of the members table.
+        Predicted classes, [members, n] uint16.
 
     Raises:
-        ZoojaxError: If there is no such epoch, it is damaged, or the images have the wrong
-            shape or type.
+        ZoojaxError: If there is no such epoch or member, it is damaged, or the images have the
+            wrong shape or type.
     """
     images = checked_images(zoo.config.shape, images)
-    parts = split_state(zoo.config, zoo.state(epoch))
-    return _predict(zoo.config, zoo.members_table, parts, images)
+    return _map_images(programs.predictions, *_members(zoo, epoch, members), images)
+
+
+def logits(
+    zoo: Zoo,
+    images: np.ndarray,
+    epoch: int | None = None,
+    members: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Computes logits with the members of a saved epoch.
+
+    Args:
+        zoo: The zoo.
+        images: Images normalized like those of the zoo, [n, H, W, C] floating point.
+        epoch: Epoch to use; None for the newest.
+        members: Ids of the members to use, in this order; None for all.
+
+    Returns:
+        Logits, [members, n, classes] float32.
+
+    Raises:
+        ZoojaxError: If there is no such epoch or member, it is damaged, or the images have the
+            wrong shape or type.
+    """
+    images = checked_images(zoo.config.shape, images)
+    return _map_images(programs.logits, *_members(zoo, epoch, members), images)
+
+
+def _members(
+    zoo: Zoo, epoch: int | None, members: Sequence[int] | None
+) -> tuple[ZooConfig, pl.DataFrame, StateParts]:
+    """Returns what is needed to run some members of a zoo."""
+    parts, table = split_state(zoo.config, zoo.state(epoch)), zoo.members_table
+    if members is None:
+        return zoo.config, table, parts
+    if not len(members):
+        raise ZoojaxError("members is empty; give the id of at least one member")
+    rows = zoo.row_indices(members)
+    return zoo.config, table[rows], population.take(parts, rows)
 
 
 def predict_params(
@@ -99,28 +142,38 @@ def predict_params(
     name = engine.engine(config.shape, jax.default_backend())
     chunk = population.default_chunk(len(members_table), population.make_mesh(), name)
     config = replace(config, sparsifier=Dense(), chunk=chunk)
-    return _predict(config, members_table, StateParts({"params": params}, {}, {}), images)
+    parts = StateParts({"params": params}, {}, {})
+    return _map_images(programs.predictions, config, members_table, parts, images)
 
 
-def _predict(
-    config: ZooConfig, members_table: pl.DataFrame, parts: StateParts, images: np.ndarray
+# Creates a program: a function (states, images) -> results [members, n, ...].
+_MakeProgram = Callable[[ProgramSpec, Any], Callable]
+
+
+def _map_images(
+    make_program: _MakeProgram,
+    config: ZooConfig,
+    members_table: pl.DataFrame,
+    parts: StateParts,
+    images: np.ndarray,
 ) -> np.ndarray:
+    """Runs a program of images with all members, block by block."""
     mesh = population.make_mesh()
     replicated = population.replicate(images, mesh)
     blocks = make_blocks(config, members_table, mesh, parts, None)
-    compiled = {b.spec: _jitted_predictions(b.spec, mesh) for b in blocks}
+    compiled = {b.spec: _jitted(make_program, b.spec, mesh) for b in blocks}
 
-    def predict_block(block: MemberBlock) -> np.ndarray:
-        classes = compiled[block.spec](block.state, replicated)
-        return signals.run_interruptible(np.asarray, classes).astype(np.uint16)
+    def run_block(block: MemberBlock) -> np.ndarray:
+        result = compiled[block.spec](block.state, replicated)
+        return signals.run_interruptible(np.asarray, result)
 
-    return gather_in_order(blocks, list(map(predict_block, blocks)))
+    return gather_in_order(blocks, list(map(run_block, blocks)))
 
 
 @functools.cache
-def _jitted_predictions(spec: ProgramSpec, mesh) -> Callable:
+def _jitted(make_program: _MakeProgram, spec: ProgramSpec, mesh: Any) -> Callable:
     """Cached, because an analysis predicts with many epochs of a zoo."""
-    return jax.jit(programs.predictions(spec, mesh))
+    return jax.jit(make_program(spec, mesh))
 
 
 def evaluate_blocks(blocks: list[MemberBlock], splits: Splits, mesh) -> list[dict[str, jax.Array]]:

@@ -4,10 +4,11 @@ Without it, a wrong type or shape would surface as an error deep inside XLA.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.parameters import flat_layers, nested_layers
@@ -43,6 +44,27 @@ def checked_images(arch: Architecture, images: Any) -> np.ndarray:
     return _float32(array)
 
 
+def checked_labels(arch: Architecture, labels: Any, count: int) -> np.ndarray:
+    """Validates class labels; the values of a tracer are not checked.
+
+    Args:
+        arch: Architecture of the members.
+        labels: [count] of any integer type.
+        count: Number of images.
+
+    Returns:
+        The labels as int32.
+
+    Raises:
+        ZoojaxError: If the labels are not integers, have the wrong shape, or are out of range.
+    """
+    array = _array("labels", labels)
+    problem = _labels_problem(arch, array, count)
+    if problem is not None:
+        raise ZoojaxError(problem)
+    return array.astype(np.int32)
+
+
 def checked_params(arch: Architecture, params: Any, members: int) -> dict[str, dict]:
     """Validates stacked parameters.
 
@@ -60,6 +82,24 @@ def checked_params(arch: Architecture, params: Any, members: int) -> dict[str, d
     """
     if not members:
         raise ZoojaxError("there are no members; give at least one")
+    return checked_arrays(arch, params, (members,))
+
+
+def checked_arrays(arch: Architecture, params: Any, leading: tuple[int, ...]) -> dict[str, dict]:
+    """Validates parameters with any number of member axes.
+
+    Args:
+        arch: Architecture of the members.
+        params: {layer: {"kernel": [*leading, ...], "bias": [*leading, features]}}, of any
+            floating-point type.
+        leading: Sizes of the member axes; () for one member.
+
+    Returns:
+        The parameters as float32.
+
+    Raises:
+        ZoojaxError: If arrays are missing, unknown, integers, or have the wrong shape.
+    """
     shapes = arch.parameter_shapes()
     params = _flat(params)
     _check_names("params", params, shapes)
@@ -71,9 +111,9 @@ def checked_params(arch: Architecture, params: Any, members: int) -> dict[str, d
             array = _array(f"{layer}/{name}", params[layer][name])
             if not jnp.issubdtype(array.dtype, jnp.floating):
                 raise ZoojaxError(f"{layer}/{name} is {array.dtype}; give float32")
-            if array.shape != (members, *shape):
+            if array.shape != (*leading, *shape):
                 raise ZoojaxError(
-                    f"{layer}/{name} has shape {array.shape}; give {(members, *shape)}"
+                    f"{layer}/{name} has shape {array.shape}; give {(*leading, *shape)}"
                 )
             checked[layer][name] = _float32(array)
     return nested_layers(checked)
@@ -107,16 +147,26 @@ def check_image_set(arch: Architecture, images: ImageSet) -> None:
             )
         if np.asarray(split.images).dtype != np.float32:
             raise ZoojaxError(f"{name} are {np.asarray(split.images).dtype}; give float32")
-        if labels.shape != shape[:1] or not np.issubdtype(labels.dtype, np.integer):
-            raise ZoojaxError(f"{name} have labels {labels.dtype} {labels.shape}; give int32 [n]")
-        if labels.min() < 0 or labels.max() >= arch.classes:
-            raise ZoojaxError(
-                f"{name} have labels from {labels.min()} to {labels.max()}; "
-                f"the classes of the members are 0 to {arch.classes - 1}"
-            )
+        problem = _labels_problem(arch, labels, shape[0])
+        if problem is not None:
+            raise ZoojaxError(f"{name} have {problem}")
+
+
+def _labels_problem(arch: Architecture, labels: np.ndarray, count: int) -> str | None:
+    if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
+        return f"labels {labels.dtype} {labels.shape}; give int32 ({count},)"
+    if isinstance(labels, Tracer) or 0 <= labels.min() <= labels.max() < arch.classes:
+        return None
+    return (
+        f"labels from {labels.min()} to {labels.max()}; "
+        f"the classes of the members are 0 to {arch.classes - 1}"
+    )
 
 
 def _array(name: str, value: Any) -> np.ndarray:
+    if isinstance(value, Tracer):
+        # A caller's jit or vmap: shape and type are known, the values are not.
+        return cast(np.ndarray, value)
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -6,8 +6,9 @@ The functions that are returned are not jitted: `zoojax.training.trainer` and
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
@@ -92,15 +93,56 @@ def evaluate_member(
     Returns:
         {"<name>_loss", "<name>_acc"} for every split, sparsities and {"finite"}, scalars.
     """
-    params = spec.sparsifier.effective(state.trainable, state.fixed)
-    variables = {"params": params, **state.collections}
-    measured = metrics.sparsity(params)
+    variables = _variables(spec, state)
+    measured = metrics.sparsity(variables["params"])
     for name, (images, labels) in splits.items():
         result = engine.evaluate(
             spec.architecture, spec.activation, spec.engine, variables, images, labels
         )
         measured |= {f"{name}_{key}": value for key, value in result.items()}
     return measured | {"finite": metrics.is_finite(state.trainable)}
+
+
+def train_member(
+    spec: ProgramSpec,
+    state: loop.TrainState,
+    hyperparams: loop.Hyperparams,
+    split: tuple[Array, Array],
+    epoch: Array,
+    order: Array | None = None,
+) -> tuple[loop.TrainState, dict[str, Array]]:
+    """Trains one member for one epoch.
+
+    Args:
+        spec: The program.
+        state: State of the member.
+        hyperparams: Hyperparameters of the member.
+        split: Training images and their labels.
+        epoch: Epoch being trained, counted from 1.
+        order: Positions of the images in training order; None to shuffle with the member's seed.
+
+    Returns:
+        The state after the epoch, and {"train_loss", "train_acc"}; see
+        `zoojax.training.loop.train_epoch`.
+    """
+    images, labels = split
+    if order is None:
+        key = keys.stream_key(hyperparams.seed, "order", epoch)
+        order = keys.permutation(key, labels.shape[0])
+    return loop.train_epoch(
+        spec.sparsifier,
+        spec.loss,
+        spec.optimizer,
+        spec.batch_size,
+        spec.dropout,
+        state,
+        hyperparams,
+        images,
+        labels,
+        order,
+        epoch,
+        spec.architecture.noise_slots,
+    )
 
 
 def evaluation(
@@ -126,16 +168,39 @@ def predictions(spec: ProgramSpec, mesh: Mesh) -> Callable[[loop.TrainState, Arr
         mesh: The devices.
 
     Returns:
-        Function (states, images [n, H, W, C]) -> predicted classes [members, n].
+        Function (states, images [n, H, W, C]) -> predicted classes [members, n] uint16.
     """
 
     def predict_member(state, images):
-        params = spec.sparsifier.effective(state.trainable, state.fixed)
-        variables = {"params": params, **state.collections}
         shape, activation = spec.architecture, spec.activation
-        return engine.predictions(shape, activation, spec.engine, variables, images)
+        variables = _variables(spec, state)
+        classes = engine.predictions(shape, activation, spec.engine, variables, images)
+        return classes.astype(jnp.uint16)
 
     return vmap_members(predict_member, mesh, (0, None))
+
+
+def logits(spec: ProgramSpec, mesh: Mesh) -> Callable[[loop.TrainState, Array], Array]:
+    """Creates the program that computes logits with a block of members.
+
+    Args:
+        spec: The program.
+        mesh: The devices.
+
+    Returns:
+        Function (states, images [n, H, W, C]) -> logits [members, n, classes].
+    """
+
+    def apply_member(state, images):
+        return engine.logits(spec.architecture, spec.activation, _variables(spec, state), images)
+
+    return vmap_members(apply_member, mesh, (0, None))
+
+
+def _variables(spec: ProgramSpec, state: loop.TrainState) -> dict[str, Any]:
+    """Variables that a member is evaluated with."""
+    params = spec.sparsifier.effective(state.trainable, state.fixed)
+    return {"params": params, **state.collections}
 
 
 def epoch(
@@ -153,26 +218,9 @@ def epoch(
         Function (states, hyperparameters, splits, epoch) -> (states, metrics [members]).
     """
 
-    def train_member(state, hyperparams, splits, shared_order, epoch):
-        images, labels = splits.train
-        order = shared_order
-        if spec.data_order == "member":
-            key = keys.stream_key(hyperparams.seed, "order", epoch)
-            order = keys.permutation(key, labels.shape[0])
-        state, running = loop.train_epoch(
-            spec.sparsifier,
-            spec.loss,
-            spec.optimizer,
-            spec.batch_size,
-            spec.dropout,
-            state,
-            hyperparams,
-            images,
-            labels,
-            order,
-            epoch,
-            spec.architecture.noise_slots,
-        )
+    def train_and_evaluate(state, hyperparams, splits, shared_order, epoch):
+        order = shared_order if spec.data_order == "shared" else None
+        state, running = train_member(spec, state, hyperparams, splits.train, epoch, order)
         measured = evaluate_member(spec, state, {"val": splits.val, "test": splits.test})
         return state, running | measured
 
@@ -181,7 +229,7 @@ def epoch(
         # convolution) once.
         count = splits.train[1].shape[0]
         shared_order = keys.permutation(keys.stream_key(0, "order", epoch), count)
-        train_members = vmap_members(train_member, mesh, (0, 0, None, None, None))
+        train_members = vmap_members(train_and_evaluate, mesh, (0, 0, None, None, None))
         return train_members(state, hyperparams, splits, shared_order, epoch)
 
     return train_block

@@ -11,8 +11,9 @@ from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population, signals
 from zoojax.storage.states import StateParts, split_state, state_like
+from zoojax.storage.stores import OPTIMIZER
 from zoojax.storage.writer import ZooWriter
-from zoojax.storage.zoo import OPTIMIZER, Zoo
+from zoojax.storage.zoo import Zoo
 from zoojax.training import programs
 from zoojax.training.blocks import (
     MemberBlock,
@@ -116,7 +117,7 @@ def train(
 
 def _load_blocks(zoo: Zoo, rows: slice, mesh, epoch: int) -> list[MemberBlock]:
     """Loads the population as saved after an epoch."""
-    if not (zoo.path / OPTIMIZER).is_dir():
+    if not zoo.store.has(OPTIMIZER):
         raise ZoojaxError(f"{zoo.path} has no optimizer state; it cannot be trained further")
     # At epoch 0 all moments are zero.
     optimizer = zoo.optimizer_state(epoch, rows, _optimizer_state_like(zoo)) if epoch else None

@@ -39,33 +39,22 @@ class EvaluateRepresentation:
     def run(self) -> None:
         """Evaluates, writes the tables, and prints R2 with the paper's."""
         configure_jax()
-        from rich.console import Console
-
         from zoojax.cli.terminal import say, show_json
-        from zoojax.hyper_representation.evaluation import evaluate
-        from zoojax.hyper_representation.evaluation_tables import FOLDER, write
-        from zoojax.hyper_representation.representation import open_representation
-        from zoojax.storage.zoo_images import load_images
+        from zoojax.hyper_representation.api import evaluate_representation
+        from zoojax.hyper_representation.evaluation_tables import FOLDER
 
-        representation = open_representation(self.representation)
-        zoo = representation.training_zoo(self.zoo)
-        # A converted zoo may record no images; all other tables can still be computed.
-        images = None if zoo.config.data_hash is None else load_images(zoo, self.data_dir)
-        with Console(stderr=True, quiet=self.quiet).status("evaluating") as status:
-            evaluation = evaluate(
-                representation, zoo, images, lambda stage: status.update(f"evaluating: {stage}")
-            )
-        folder = representation.path / FOLDER
-        write(evaluation, folder)
+        evaluation = evaluate_representation(
+            self.representation, self.zoo, data_dir=self.data_dir, quiet=self.quiet
+        )
         if self.json:
             names = ("summary", "reconstruction", "properties")
             rows = {name: evaluation.tables[name].to_dicts() for name in names}
-            show_json({"representation": str(representation.path), **rows})
+            show_json({"representation": str(self.representation), **rows})
             return
         _show(evaluation)
-        if images is None:
+        if "functional" not in evaluation.tables:
             say("note: the zoo records no images, so reconstructed members were not run on them")
-        say(f"evaluation: {folder}")
+        say(f"evaluation: {self.representation / FOLDER}")
 
 
 def _show(evaluation: "Evaluation") -> None:

@@ -1,18 +1,13 @@
 """`zoojax represent sample REP --members N --out ZOO`: samples members from latent space."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from zoojax.cli.options import RunningOptions, RunOptions, option
 from zoojax.runtime.startup import configure_jax
-
-if TYPE_CHECKING:
-    from zoojax.storage.zoo import Zoo
-    from zoojax.training.trainer import ProgressCallback
 
 
 @dataclass(frozen=True)
@@ -60,37 +55,28 @@ class Sample:
         """Samples, trains, and prints test accuracy by epoch."""
         configure_jax(self.running.processes.group)
         from zoojax.cli.terminal import print_comparison, show_json
-        from zoojax.hyper_representation.representation import open_representation
-        from zoojax.hyper_representation.sampling import accuracies, sample_zoo, train_from_scratch
+        from zoojax.hyper_representation.new_zoos import sample_zoo
+        from zoojax.hyper_representation.sampling import accuracies
+        from zoojax.storage.zoo import open_zoo
 
-        representation = open_representation(self.representation)
-        training_zoo = representation.training_zoo(self.zoo)
-        options = {"chunk": self.running.chunk, "data_dir": self.running.data_dir}
-
-        def sample(report: "ProgressCallback | None") -> "Zoo":
-            return sample_zoo(
-                self.out,
-                representation,
-                training_zoo,
-                self.members,
-                method=self.how,
-                epochs=self.epochs,
-                epoch=self.epoch,
-                top_fraction=self.best_share,
-                seed=self.seed,
-                report=report,
-                **options,
-            )
-
-        zoos = {"sampled": self._train("sampled", sample)}
+        zoo = sample_zoo(
+            self.representation,
+            self.members,
+            self.out,
+            zoo=self.zoo,
+            how=self.how,
+            epochs=self.epochs,
+            scratch=self.scratch,
+            epoch=self.epoch,
+            best_share=self.best_share,
+            seed=self.seed,
+            chunk=self.running.chunk,
+            data_dir=self.running.data_dir,
+            quiet=self.running.quiet,
+        )
+        zoos = {"sampled": zoo}
         if self.scratch is not None:
-            folder, sampled = self.scratch, zoos["sampled"]
-            zoos["from scratch"] = self._train(
-                "from scratch",
-                lambda report: train_from_scratch(
-                    folder, sampled, training_zoo, report=report, **options
-                ),
-            )
+            zoos["from scratch"] = open_zoo(self.scratch)
         table = accuracies(zoos)
         if self.running.json:
             paths = {name: str(zoo.path) for name, zoo in zoos.items()}
@@ -106,10 +92,3 @@ class Sample:
             rows,
             "mean (std) over members, %; epoch 0 is before training",
         )
-
-    def _train(self, label: str, train: Callable[["ProgressCallback | None"], "Zoo"]) -> "Zoo":
-        """Trains or resumes a zoo with a progress bar; a complete zoo is returned unchanged."""
-        from zoojax.cli.progress import training_progress
-
-        with training_progress(label, self.running.quiet) as report:
-            return train(report)

@@ -12,7 +12,7 @@ from zoojax.runtime.startup import configure_jax
 if TYPE_CHECKING:
     import polars as pl
 
-    from zoojax.hyper_representation.representation import Representation
+    from zoojax.hyper_representation.new_zoos import ZeroShotResult
     from zoojax.storage.zoo import Zoo
 
 
@@ -59,68 +59,43 @@ class ZeroShot:
 
     def run(self) -> None:
         """Creates the twin, compares methods, and prints both."""
-        from zoojax.runtime import distributed
-
         configure_jax(self.running.processes.group)
-        from zoojax.cli.progress import training_progress
-        from zoojax.hyper_representation.representation import open_representation
-        from zoojax.hyper_representation.zero_shot import zero_shot_twin
-        from zoojax.storage.zoo import open_zoo
+        from zoojax.hyper_representation.new_zoos import sparsify_zero_shot
 
-        representation, parent = open_representation(self.representation), open_zoo(self.zoo)
-        with training_progress("prune by predicted log alphas", self.running.quiet) as report:
-            twin = zero_shot_twin(
-                self.out,
-                representation,
-                parent,
-                self.ratios,
-                held_out_only=self.held_out_only,
-                training_zoo=self.source,
-                epochs=self.epochs,
-                epoch=self.epoch,
-                learning_rate=self.learning_rate,
-                chunk=self.running.chunk,
-                data_dir=self.running.data_dir,
-                report=report,
-            )
-        with distributed.main_process_first() as first:
-            if first:
-                self._report(twin, representation, parent)
+        result = sparsify_zero_shot(
+            self.representation,
+            self.zoo,
+            self.out,
+            ratios=self.ratios,
+            held_out_only=self.held_out_only,
+            epochs=self.epochs,
+            epoch=self.epoch,
+            learning_rate=self.learning_rate,
+            comparison=self.comparison,
+            zoo=self.source,
+            chunk=self.running.chunk,
+            data_dir=self.running.data_dir,
+            quiet=self.running.quiet,
+        )
+        self._print(result)
 
-    def _report(self, twin: "Zoo", representation: "Representation", parent: "Zoo") -> None:
+    def _print(self, result: "ZeroShotResult") -> None:
         from zoojax.cli.terminal import say, show, show_json, summary
 
+        twin, comparison = result.zoo, result.comparison
         last = twin.metrics.filter(epoch=twin.epochs[-1])
-        comparison = self._compare(representation, parent)
         if self.running.json:
             rows = summary(twin, last).to_dicts()
-            compared = comparison if isinstance(comparison, str) else comparison.to_dicts()
+            compared = result.note if comparison is None else comparison.to_dicts()
             show_json({"zoo": str(twin.path), "rows": rows, "comparison": compared})
             return
         show(twin, last, as_json=False, title=f"{twin.config.name} in {twin.path}")
-        if isinstance(comparison, str):
-            say(f"no comparison with other methods: {comparison}")
-        else:
-            _show(comparison, parent)
-            if self.comparison is not None:
-                say(f"comparison: {self.comparison}")
-
-    def _compare(self, representation: "Representation", parent: "Zoo") -> "pl.DataFrame | str":
-        """Compares methods and writes the table if requested, or returns why it cannot."""
-        from zoojax.errors import ZoojaxError
-        from zoojax.hyper_representation.zero_shot import check_parent, compare
-        from zoojax.storage import zoo_images
-
-        try:
-            twin = representation.training_zoo(self.source)
-            check_parent(twin, parent)
-        except ZoojaxError as error:
-            return str(error)
-        images = zoo_images.load_images(parent, self.running.data_dir)
-        table = compare(representation, parent, twin, images, self.ratios, self.epoch)
+        if comparison is None:
+            say(f"no comparison with other methods: {result.note}")
+            return
+        _show(comparison, result.parent)
         if self.comparison is not None:
-            _write(table, parent, self.comparison)
-        return table
+            say(f"comparison: {self.comparison}")
 
 
 def _show(table: "pl.DataFrame", parent: "Zoo") -> None:
@@ -138,16 +113,3 @@ def _show(table: "pl.DataFrame", parent: "Zoo") -> None:
         rows,
         "mean (std) over members, %; pruned without training",
     )
-
-
-def _write(table: "pl.DataFrame", parent: "Zoo", folder: Path) -> None:
-    from zoojax import figures
-    from zoojax.figures.zero_shot import zero_shot
-    from zoojax.filesystem.atomic import make_folder
-    from zoojax.filesystem.tables import write_csv
-    from zoojax.text import printable
-
-    make_folder(folder)
-    write_csv(folder / "zero_shot.csv", table)
-    caption = f"Zoo {printable(parent.config.name, 60)}, {table['members'][0]} held-out members."
-    figures.save(zero_shot(table, caption), folder, "zero_shot")

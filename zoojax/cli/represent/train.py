@@ -1,6 +1,6 @@
 """`zoojax represent train ZOO --out FOLDER`: trains an autoencoder on a zoo's states."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -65,38 +65,25 @@ class TrainRepresentation:
     def run(self) -> None:
         """Trains the autoencoder and prints its validation losses."""
         configure_jax()
-        import jax
-
-        from zoojax.cli.progress import training_progress
         from zoojax.cli.terminal import say
-        from zoojax.hyper_representation.settings import preset
-        from zoojax.hyper_representation.trainer import default_alpha_epoch, train_representation
-        from zoojax.storage.zoo import open_zoo
+        from zoojax.hyper_representation.api import train_representation
 
-        zoo = open_zoo(self.zoo)
-        on_cpu = jax.default_backend() == "cpu"
-        overrides = {
-            "tokens": self.tokens,
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate,
-            "latent": self.latent,
-            "precision": self.precision or ("float32" if on_cpu else "bfloat16"),
-            "seed": self.seed,
-        }
-        overrides = {name: value for name, value in overrides.items() if value is not None}
-        alphas_of = self.alphas_of
-        if self.task == "sparsify" and alphas_of is None:
-            alphas_of = default_alpha_epoch(zoo)
-        with training_progress("represent", self.quiet, unit="states") as report:
-            representation = train_representation(
-                self.out,
-                zoo,
-                replace(preset(self.preset, self.task), **overrides),
-                alphas_of=alphas_of,
-                weights_only=self.weights_only,
-                report=report,
-            )
+        representation = train_representation(
+            self.zoo,
+            self.out,
+            preset=self.preset,
+            task=self.task,
+            alphas_of=self.alphas_of,
+            weights_only=self.weights_only,
+            tokens=self.tokens,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            latent=self.latent,
+            precision=self.precision,
+            seed=self.seed,
+            quiet=self.quiet,
+        )
         last = representation.losses.tail(1)
         columns = [name for name in last.columns if name.startswith("val_")]
         losses = ", ".join(f"{n.removeprefix('val_')} {last[n][0]:.3f}" for n in columns)

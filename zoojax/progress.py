@@ -1,12 +1,14 @@
-"""Progress on standard error: a bar in a terminal, otherwise one line per epoch."""
+"""Progress on standard error: a bar in a terminal or notebook, otherwise one line per epoch."""
 
+import importlib.util
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import rich.progress
 from rich.console import Console
+from rich.text import Text
 
 from zoojax.runtime import distributed
 from zoojax.training.trainer import Progress, ProgressCallback
@@ -42,11 +44,25 @@ def training_progress(
         yield report
 
 
+def progress_callback(
+    report: ProgressCallback | None, label: str, quiet: bool, unit: str = "member-samples"
+) -> AbstractContextManager[ProgressCallback | None]:
+    """Provides the caller's progress callback, or else that of `training_progress`.
+
+    Args:
+        report: the caller's callback; None shows the progress on standard error.
+        label: description of the training.
+        quiet: whether to show no progress.
+        unit: unit of `Progress.done`.
+    """
+    return training_progress(label, quiet, unit) if report is None else nullcontext(report)
+
+
 @contextmanager
 def _progress_display(label: str, quiet: bool, unit: str) -> Iterator[ProgressCallback | None]:
     if quiet:
         yield None
-    elif sys.stderr.isatty():
+    elif _shows_bars():
         with _bar() as bar:
             task = bar.add_task(label, total=None, epoch="", rate="")
             meter = _RateMeter(unit)
@@ -75,7 +91,7 @@ def count_progress(label: str, quiet: bool) -> Iterator[Callable[[int, int], Non
         label: description of the work.
         quiet: whether to show no progress.
     """
-    if quiet or distributed.process_index() != 0 or not sys.stderr.isatty():
+    if quiet or distributed.process_index() != 0 or not _shows_bars():
         yield None
         return
     with _bar() as bar:
@@ -88,6 +104,30 @@ def count_progress(label: str, quiet: bool) -> Iterator[Callable[[int, int], Non
             bar.update(task, completed=done, total=total, epoch=states, rate=f"{rate:,.0f}/s")
 
         yield show
+
+
+@contextmanager
+def stage_progress(label: str, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Yields a callback that takes a description of each stage before it starts.
+
+    Shows nothing if quiet, without a terminal, and except in process 0.
+
+    Args:
+        label: description of the work.
+        quiet: whether to show no progress.
+    """
+    if quiet or distributed.process_index() != 0 or not _shows_bars():
+        yield lambda stage: None
+        return
+    with Console(stderr=True).status(Text(label)) as status:
+        yield lambda stage: status.update(Text(f"{label}: {stage}"))
+
+
+def _shows_bars() -> bool:
+    """Whether a bar can be drawn: in a terminal, and in a notebook with widgets."""
+    if sys.stderr.isatty():
+        return True
+    return Console().is_jupyter and importlib.util.find_spec("ipywidgets") is not None
 
 
 def _bar() -> rich.progress.Progress:

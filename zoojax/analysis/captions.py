@@ -1,0 +1,117 @@
+"""Captions of the tables of an analysis."""
+
+import polars as pl
+
+from zoojax.analysis.added_tables import added_tables
+from zoojax.analysis.agreement_tables import REFERENCE_SPARSITY
+from zoojax.analysis.method_comparison import MAX_BRACKET
+from zoojax.analysis.prunability import MIN_PREDICTED
+from zoojax.analysis.rank_correlation import MIN_MEMBERS, TOO_FEW
+from zoojax.analysis.results import Analysis
+from zoojax.text import printable
+
+_MAX_NAME_LENGTH = 100
+_INTERVALS = (
+    f'with 95 % percentile intervals (bootstrap of members); "{TOO_FEW}" below {MIN_MEMBERS}'
+)
+# How the epoch is chosen that stands for a sparsity.
+SMOOTHED = (
+    f"the epoch whose mean sparsity is nearest to {REFERENCE_SPARSITY:.0%}, on the curve of mean "
+    "sparsity averaged over neighboring epochs"
+)
+_COMPARED = (
+    "Twins with pruning ratios are taken at their last epoch, twins whose sparsity varies with the "
+    f"epoch at {SMOOTHED}."
+)
+_CAPTIONS = {
+    "members": "Accuracy, generalization gap (train minus test accuracy) and sparsity of every "
+    "member at every epoch, with its hyperparameters and its parent in the dense zoo.",
+    "trajectories": "Mean and standard deviation over members of accuracy, generalization gap "
+    "(train minus test accuracy) and sparsity, by pruning ratio and epoch.",
+    "layer_sparsity": "Fraction of the weights of each layer (without biases) that are zero: mean "
+    "and standard deviation over members, by pruning ratio and epoch.",
+    "hyperparameters": "Accuracy, generalization gap and sparsity at the last epoch: mean and "
+    "standard deviation over the members that share the value of a hyperparameter.",
+    "pruning_frequency": "Fraction of members in which each single weight is zero.",
+    "agreement": "Agreement of each twin with its parent: fraction of test images for which both "
+    "predict the same class.",
+    "agreement_summary": "Agreement of twins with their parents (fraction of test images for which "
+    "both predict the same class), accuracy and sparsity: mean and standard deviation over "
+    "members.",
+    "correlation": "Correlation over members of test accuracy before and after sparsification: "
+    f"Pearson's r and Kendall's tau-b, {_INTERVALS}.",
+    "friendliness": "Test accuracy of each member before and after sparsification, its change, the "
+    "rank of the change (1 lost least) within method and pruning ratio, and its group: friendly "
+    f"(the tenth that lost least) or hard (the tenth that lost most). {_COMPARED}",
+    "consistency": "Whether the same members lose accuracy in two populations of twins: Kendall's "
+    f"tau-b of their changes of test accuracy, {_INTERVALS}; and the fraction of the friendly "
+    f"members of the first that are also friendly in the second (by chance 10 %). {_COMPARED}",
+    "predictability": "How well properties of twins are predicted from their parents: R² and "
+    "Kendall's tau-b between predicted and true values in five-fold cross-validation. Predictors: "
+    "ridge regression on statistics of each layer's weights, and linear regression on dense "
+    f'accuracy. "{TOO_FEW}" below {MIN_PREDICTED}. {_COMPARED}',
+    "change_by_hyperparameters": "Test accuracy before and after sparsification and its change, "
+    "over the members that share the value of a hyperparameter: mean and standard deviation; and "
+    f"the correlation of accuracy before and after within these members, {_INTERVALS}. {_COMPARED}",
+    "methods": "Difference of the test accuracies of two methods at equal sparsity: mean over the "
+    "members that reach the sparsity with both, with its 95 % interval (BCa bootstrap of members; "
+    "Student's t below 20). Accuracy of a method whose sparsity varies with the epoch is "
+    "interpolated linearly to the epoch at which the member first reaches the sparsity.",
+    "crossing": "Crossover of two methods: the neighboring measured pruning ratios between which "
+    "the mean difference of their test accuracies falls from positive to zero or less, and the "
+    "differences there. The sparsity in between is interpolated only if the two ratios are at most "
+    f"{100 * MAX_BRACKET:.0f} points apart.",
+    "paper": "Values of the paper (arXiv 2304.13718) for this zoo and those of this analysis: mean "
+    "and standard deviation over members.",
+    "representation_summary": "R² on held-out members of the weights and alphas that the "
+    "hyper-representation reconstructs, and of ridge regression of model properties on its "
+    "embeddings, on raw weights and on statistics of each layer.",
+    "representation_reconstruction": "R² of the weights, alphas and log alphas of each layer that "
+    "the hyper-representation reconstructs, by part of the split.",
+    "representation_properties": "Ridge regression of model properties on the embeddings of the "
+    "hyper-representation, on raw weights and on statistics of each layer: R² and Kendall's tau "
+    "on held-out members.",
+    "representation_embeddings": "Embeddings of all states in two principal components, with the "
+    "properties of the states.",
+    "representation_scatter": "True and reconstructed weights and log alphas of held-out members "
+    "(a sample).",
+    "representation_losses": "Loss of the hyper-representation's autoencoder and its terms, by "
+    "training epoch.",
+}
+
+
+def table_captions(analysis: Analysis) -> dict[str, str]:
+    """Captions of the tables of an analysis, which also state the number of members.
+
+    Args:
+        analysis: The analysis.
+
+    Returns:
+        One caption per table in `Analysis.tables`.
+    """
+    about = _CAPTIONS | {each.key: f"{each.title}. {each.about}" for each in added_tables()}
+    members = about_members(analysis)
+    return {name: f"{about[name]} {members}" for name in analysis.tables if name in about}
+
+
+def about_members(analysis: Analysis) -> str:
+    """Names the zoo and counts its members, and those that diverged.
+
+    Args:
+        analysis: The analysis.
+
+    Returns:
+        One or two sentences.
+    """
+    count, table = len(analysis.zoo), analysis.tables["members"]
+    name = printable(analysis.zoo.config.name, _MAX_NAME_LENGTH)
+    text = f"Zoo {name}, n = {count:,} {'member' if count == 1 else 'members'}."
+    excluded = []
+    for method in analysis.methods:
+        rows = table.filter(pl.col("method") == method.key)
+        diverged = rows.filter(~pl.col("finite"))["member"].n_unique()
+        if diverged:
+            excluded.append(f"{diverged:,} of {len(method.zoo):,} ({printable(method.label)})")
+    if excluded:
+        text += f" Excluded after divergence: {', '.join(excluded)}."
+    return text

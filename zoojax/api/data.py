@@ -1,0 +1,76 @@
+"""The images that a caller names or gives."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from zoojax.datasets import loading, objects
+from zoojax.datasets.specs import DataSpec, ImageSet
+from zoojax.filesystem.paths import expand_user
+
+
+class LoadedData(NamedTuple):
+    """Images with their origin.
+
+    Attributes:
+        images: The images, split and normalized.
+        spec: Their origin and normalization; None for an `ImageSet`, which has none.
+        has_source: Whether they can be loaded again, so that a zoo need not store them.
+    """
+
+    images: ImageSet
+    spec: DataSpec | None
+    has_source: bool
+
+
+def load_data(
+    data: Any, template: DataSpec | None, size: int, data_dir: str | Path | None
+) -> LoadedData:
+    """Loads the images that a caller names or gives.
+
+    Args:
+        data: Name of an image set or path of an .npz file; a `DataSpec`; an `ImageSet`; or arrays
+            or a dataset, see `zoojax.datasets.objects`.
+        template: Size, channels and normalization of images that have none of their own; its
+            split applies only to the image set that it names. None keeps their channels, and
+            normalizes pixels to [-1, 1].
+        size: Side of the images without a template.
+        data_dir: Folder of image sets; see `zoojax.datasets.loading.data_directory`.
+
+    Returns:
+        The images.
+
+    Raises:
+        ZoojaxError: The images are unknown, missing, or invalid.
+    """
+    if isinstance(data, ImageSet):
+        return LoadedData(data, None, False)
+    if isinstance(data, DataSpec):
+        return LoadedData(loading.load(data, data_dir), data, True)
+    if isinstance(data, str | Path):
+        return _load_named(_source_name(data), template, size, data_dir)
+    raw = objects.read_object(data)
+    spec = _spec(objects.NAME, template, size, raw.train.images.shape[-1])
+    return LoadedData(loading.prepare(raw, spec), spec, False)
+
+
+def _source_name(data: str | Path) -> str:
+    name = str(data)
+    # An absolute path, so that the images are found from any folder.
+    return str(expand_user(name).resolve()) if name.endswith(".npz") else name
+
+
+def _load_named(
+    name: str, template: DataSpec | None, size: int, data_dir: str | Path | None
+) -> LoadedData:
+    raw = loading.read(name, data_dir)
+    spec = template
+    if spec is None or spec.name != name:
+        spec = _spec(name, template, size, raw.train.images.shape[-1])
+    return LoadedData(loading.prepare(raw, spec), spec, True)
+
+
+def _spec(name: str, template: DataSpec | None, size: int, channels: int) -> DataSpec:
+    if template is None:
+        return DataSpec(name, size, channels)
+    return replace(template, name=name, train=None, val=None, crop=False)

@@ -1,0 +1,231 @@
+"""Training, evaluation and loss of one member."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from zoojax.architectures import base
+from zoojax.errors import ZoojaxError
+from zoojax.functional import arguments
+from zoojax.functional.member import Member, check_member
+from zoojax.sparsifiers.base import Batch
+from zoojax.training import engine, metrics
+from zoojax.training.hyperparameters import (
+    check_dropout,
+    check_learning_rate,
+    check_weight_decay,
+)
+from zoojax.training.inputs import checked_arrays, checked_images, checked_labels
+from zoojax.training.loop import Hyperparams
+from zoojax.training.programs import ProgramSpec, train_member
+
+
+def train_epoch(
+    member: Member,
+    images: Array | np.ndarray,
+    labels: Array | np.ndarray,
+    learning_rate: float | Array,
+    *,
+    weight_decay: float | Array = 0.0,
+    dropout: float | Array | None = None,
+    batch_size: int = 10,
+) -> tuple[Member, dict[str, Array]]:
+    """Trains one member for one epoch, with the optimizer of `init`.
+
+    The member shuffles the images by its seed and epoch. Values of traced arguments cannot be
+    checked: an invalid label stops the kernel with an error, and gives NaN on XLA.
+
+    Args:
+        member: The member.
+        images: Normalized images, [n, height, width, channels], floating point.
+        labels: Their classes, [n] integers.
+        learning_rate: Learning rate, positive.
+        weight_decay: L2 penalty that is added to the gradient, non-negative.
+        dropout: Dropout rate in [0, 1); None without dropout.
+        batch_size: Images per step (static); the last batch may be smaller.
+
+    Returns:
+        The member after the epoch, and {"train_loss", "train_acc"}: means over all images of the
+        objective and of correct predictions (in [0, 1]), measured before each step.
+
+    Raises:
+        ZoojaxError: If an argument has the wrong shape or type, or is out of range.
+
+    Example:
+        >>> from zoojax import functional
+        >>> member = functional.init("small", seed=1)
+        >>> member, metrics = jax.jit(functional.train_epoch)(member, images, labels, 1e-3)
+        >>> int(member.epoch), sorted(metrics)
+        (1, ['train_acc', 'train_loss'])
+    """
+    check_member(member)
+    split = _images_and_labels(member, images, labels)
+    hyperparams = Hyperparams(
+        member.seed,
+        arguments.number("learning_rate", learning_rate, check_learning_rate),
+        arguments.number("weight_decay", weight_decay, check_weight_decay),
+        arguments.number("dropout", 0.0 if dropout is None else dropout, check_dropout),
+    )
+    spec = ProgramSpec(
+        member.sparsifier,
+        member.architecture,
+        member.activation,
+        member.optimizer,
+        dropout is not None,
+        arguments.batch_size(batch_size),
+        engine=_engine(member),
+    )
+    epoch = member.epoch + 1
+    state, measured = train_member(spec, member.state, hyperparams, split, epoch)
+    return dataclasses.replace(member, state=state, epoch=epoch), measured
+
+
+def evaluate(
+    member: Member, images: Array | np.ndarray, labels: Array | np.ndarray
+) -> dict[str, Array]:
+    """Evaluates one member on a set of images.
+
+    Args:
+        member: The member.
+        images: Normalized images, [n, height, width, channels], floating point.
+        labels: Their classes, [n] integers.
+
+    Returns:
+        {"loss": mean cross entropy in nats, "acc": accuracy in [0, 1], "sparsity": fraction of
+        weights that are zero, "sparsity_LAYER": the same by layer}, scalars.
+
+    Raises:
+        ZoojaxError: If an argument has the wrong shape or type, or a label is out of range.
+
+    Example:
+        >>> from zoojax import functional
+        >>> member = functional.init("small", seed=1)
+        >>> metrics = jax.jit(functional.evaluate)(member, images, labels)
+        >>> 0 <= float(metrics["acc"]) <= 1, float(metrics["sparsity"])
+        (True, 0.0)
+    """
+    check_member(member)
+    images, labels = _images_and_labels(member, images, labels)
+    params = member.sparse_params
+    variables = {"params": params, **member.state.collections}
+    arch, activation = member.architecture, member.activation
+    measured = engine.evaluate(arch, activation, _engine(member), variables, images, labels)
+    return measured | metrics.sparsity(params)
+
+
+def logits(member: Member, images: Array | np.ndarray) -> Array:
+    """Computes the logits of one member, as in evaluation; always on XLA.
+
+    Args:
+        member: The member.
+        images: Normalized images, [n, height, width, channels], floating point.
+
+    Returns:
+        Logits, [n, classes] float32.
+
+    Raises:
+        ZoojaxError: If the images have the wrong shape or type.
+
+    Example:
+        >>> member = zoojax.functional.init("small", seed=1)
+        >>> jax.jit(zoojax.functional.logits)(member, images).shape
+        (65, 10)
+    """
+    check_member(member)
+    arch = member.architecture
+    variables = {"params": member.sparse_params, **member.state.collections}
+    module = arch.module(member.activation, "uniform")
+    return base.logits(module, variables, jnp.asarray(checked_images(arch, images)))
+
+
+def loss(
+    params: dict[str, Any],
+    member: Member,
+    images: Array | np.ndarray,
+    labels: Array | np.ndarray,
+    indices: Array | np.ndarray | None = None,
+) -> Array:
+    """Computes the mean cross entropy of one member, for an optimizer of your own.
+
+    `jax.grad` differentiates it with respect to `params`, once (in the kernel, together with the
+    loss); for other derivatives use `logits`. There is no dropout, and no term of a sparsifier.
+
+    Args:
+        params: Parameters to compute the loss of, instead of the member's own.
+        member: The member.
+        images: Normalized images, [n, height, width, channels], floating point.
+        labels: Their classes, [n] integers.
+        indices: Positions of the batch in `images`, [batch] integers; None for all images. On
+            the kernel this is much faster than images that differ between mapped members.
+
+    Returns:
+        Mean cross entropy over the batch in nats, scalar float32.
+
+    Raises:
+        ZoojaxError: If an argument has the wrong shape or type or is out of range, or the
+            architecture has batch statistics or other collections, which only `train_epoch`
+            updates.
+
+    Example:
+        >>> import optax
+        >>> from zoojax import functional
+        >>> optimizer = optax.adam(1e-3)
+        >>> @jax.jit
+        ... def step(member, moments):
+        ...     value_and_grad = jax.value_and_grad(functional.loss)
+        ...     value, gradients = value_and_grad(member.params, member, images, labels)
+        ...     updates, moments = optimizer.update(gradients, moments)
+        ...     member = member.with_params(optax.apply_updates(member.params, updates))
+        ...     return member, moments, value
+        >>> member = functional.init("small", seed=1)
+        >>> moments, losses = optimizer.init(member.params), []
+        >>> for _ in range(3):
+        ...     member, moments, value = step(member, moments)
+        ...     losses.append(float(value))
+        >>> losses == sorted(losses, reverse=True)
+        True
+    """
+    check_member(member)
+    arch = member.architecture
+    if arch.collections:
+        listed = ", ".join(arch.collections)
+        raise ZoojaxError(
+            f"architecture {arch.name} has {listed}, which loss does not update; use train_epoch"
+        )
+    images, labels = _images_and_labels(member, images, labels)
+    if indices is None:
+        indices = jnp.arange(labels.shape[0], dtype=jnp.int32)
+    indices = _checked_indices(indices, labels.shape[0])
+    batch = Batch(images, labels, jnp.ones(indices.shape, jnp.float32), indices)
+    member_loss = engine.loss(arch, member.activation, _engine(member))
+    params = jax.tree.map(jnp.asarray, checked_arrays(arch, params, ()))
+    return member_loss(params, None, {}, batch, None, None)[0]
+
+
+def _engine(member: Member) -> str:
+    return engine.engine(member.architecture, jax.default_backend())
+
+
+def _images_and_labels(member: Member, images: Any, labels: Any) -> tuple[Array, Array]:
+    arch = member.architecture
+    images = jnp.asarray(checked_images(arch, images))
+    return images, jnp.asarray(checked_labels(arch, labels, images.shape[0]))
+
+
+def _checked_indices(indices: Any, count: int) -> Array:
+    if not (
+        arguments.is_array(indices)
+        and jnp.issubdtype(indices.dtype, jnp.integer)
+        and len(indices.shape) == 1
+        and indices.shape[0]
+    ):
+        raise ZoojaxError(f"indices are {arguments.described(indices)}; give int32 (batch,)")
+    if not arguments.is_traced(indices) and not 0 <= indices.min() <= indices.max() < count:
+        raise ZoojaxError(
+            f"indices are from {indices.min()} to {indices.max()}; give 0 to {count - 1}"
+        )
+    return jnp.asarray(indices, jnp.int32)

@@ -1,0 +1,152 @@
+"""Trains and evaluates a hyper-representation; `new_zoos` applies one.
+
+Each function has the options of its command `zoojax represent`, with the same names and defaults.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import jax
+
+from zoojax.filesystem.paths import optional_path, output_folder
+from zoojax.hyper_representation import settings
+from zoojax.hyper_representation.evaluation import evaluate
+from zoojax.hyper_representation.evaluation_tables import FOLDER, Evaluation, write
+from zoojax.hyper_representation.representation import Representation, as_representation
+from zoojax.hyper_representation.tokens import TokenKind
+from zoojax.hyper_representation.trainer import default_alpha_epoch, train_autoencoder
+from zoojax.progress import progress_callback, stage_progress
+from zoojax.storage.opening import as_zoo
+from zoojax.storage.zoo import Zoo
+from zoojax.storage.zoo_images import load_images
+from zoojax.training.trainer import ProgressCallback
+
+
+def train_representation(
+    zoo: Zoo | str | Path,
+    out: str | Path,
+    *,
+    preset: str = "small",
+    task: settings.Task = "reconstruct",
+    alphas_of: int | None = None,
+    weights_only: bool = False,
+    tokens: TokenKind | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    latent: int | None = None,
+    precision: Literal["float32", "bfloat16"] | None = None,
+    seed: int = 1,
+    quiet: bool = False,
+    report: ProgressCallback | None = None,
+) -> Representation:
+    """Trains an autoencoder on a zoo's weights and log alphas (Figure 6 of the paper).
+
+    Resumes if the folder contains an interrupted run with the same arguments, and returns a
+    complete one unchanged. 70 % of the members are for training, 15 % for validation, and 15 %
+    for `evaluate_representation`. `zoojax.hyper_representation.trainer.train_autoencoder` takes
+    all of the `Settings`.
+
+    Args:
+        zoo: Twin with log alphas (variational dropout), or any zoo with `weights_only`; or its
+            folder.
+        out: Folder of the hyper-representation: new, or of an interrupted run.
+        preset: "small" (half an hour on two cores) or "paper" (needs a GPU).
+        task: "reconstruct" (weights, and log alphas of the same epoch) or "sparsify" (log alphas
+            of a later epoch, by which `sparsify_zero_shot` prunes dense members).
+        alphas_of: Epoch whose log alphas the task "sparsify" predicts; None takes the first at
+            which the twin's mean sparsity is at least 80 %.
+        weights_only: Whether to reconstruct weights only, for zoos without log alphas.
+        tokens: "neuron" (one token per unit) or "chunk" (pieces of equal length); None takes
+            the preset's.
+        epochs: Training epochs; None takes the preset's.
+        batch_size: States per step, each in two views; None takes the preset's.
+        learning_rate: Learning rate of Adam; None takes the preset's.
+        latent: Dimension of the embedding; None takes the preset's.
+        precision: Precision of matrix products; None takes bfloat16 on an accelerator and
+            float32 on a CPU.
+        seed: Seed of the split, the initial weights, the sample order and the views.
+        quiet: Whether to show no progress.
+        report: Progress callback, called at the start and after each epoch; None shows the
+            progress on standard error.
+
+    Returns:
+        The hyper-representation. Its `losses` are a polars frame with one row per epoch.
+
+    Raises:
+        ZoojaxError: An argument is invalid, the zoo has no log alphas, the loss is not finite,
+            or writing failed.
+
+    Example:
+        >>> zoo = zoojax.train_zoo("digits-s-seed", members=8, epochs=0, quiet=True)
+        >>> options = {"weights_only": True, "epochs": 1, "quiet": True}
+        >>> representation = zoojax.train_representation(zoo, "reps/digits", **options)
+        >>> representation.epoch
+        1
+    """
+    opened, folder = as_zoo(zoo), output_folder(out)
+    on_cpu = jax.default_backend() == "cpu"
+    changes = {
+        "tokens": tokens,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "latent": latent,
+        "precision": ("float32" if on_cpu else "bfloat16") if precision is None else precision,
+        "seed": seed,
+    }
+    changes = {name: value for name, value in changes.items() if value is not None}
+    chosen = replace(settings.preset(preset, task), **changes).validate()
+    if task == "sparsify" and alphas_of is None:
+        alphas_of = default_alpha_epoch(opened)
+    with progress_callback(report, "represent", quiet, "states") as callback:
+        return train_autoencoder(
+            folder,
+            opened,
+            chosen,
+            alphas_of=alphas_of,
+            weights_only=weights_only,
+            report=callback,
+        )
+
+
+def evaluate_representation(
+    representation: Representation | str | Path,
+    zoo: Zoo | str | Path | None = None,
+    *,
+    data_dir: str | Path | None = None,
+    quiet: bool = False,
+) -> Evaluation:
+    """Measures reconstruction and property prediction on held-out members (Table 3 of the paper).
+
+    Writes the tables (Parquet and CSV) to the folder evaluation of the hyper-representation,
+    from which `zoojax.workflows.analyze.analyze` reads them.
+
+    Args:
+        representation: Hyper-representation, or its folder.
+        zoo: Its training zoo, or the folder of it; None takes the recorded one.
+        data_dir: Folder of image sets; None takes $ZOOJAX_DATA, or else a cache folder.
+        quiet: Whether to show no progress.
+
+    Returns:
+        The evaluation, with polars frames in `tables`. The table "functional" (accuracy of
+        reconstructed members) is missing if the zoo records no images.
+
+    Raises:
+        ZoojaxError: The zoo is missing or another one, a state is damaged, images are missing,
+            or writing failed.
+
+    Example (with a trained hyper-representation):
+        evaluate_representation("reps/usps").tables["summary"]
+    """
+    opened = as_representation(representation)
+    training_zoo = opened.training_zoo(zoo)
+    images = None
+    # A converted zoo may record no images; all other tables can still be computed.
+    if training_zoo.config.data_hash is not None:
+        images = load_images(training_zoo, optional_path(data_dir, "data_dir"))
+    with stage_progress("evaluating", quiet) as stage:
+        evaluation = evaluate(opened, training_zoo, images, stage)
+    write(evaluation, opened.path / FOLDER)
+    return evaluation

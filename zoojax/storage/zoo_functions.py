@@ -1,0 +1,112 @@
+"""What the members of a zoo compute, and saving: methods of `zoojax.storage.zoo.Zoo`.
+
+The functions that they call are in higher layers, and imported when they are called.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import polars as pl
+
+from zoojax.architectures.base import Module
+from zoojax.filesystem.paths import expand_user
+from zoojax.runtime.population import take
+from zoojax.storage.states import COLLECTIONS, effective_params
+
+if TYPE_CHECKING:
+    from zoojax.storage.zoo import Zoo
+
+
+class ZooFunctions:
+    """Methods of `Zoo` that run its members, and `save`."""
+
+    def module(self, member: int, epoch: int | None = None) -> tuple[Module, dict[str, Any]]:
+        """Returns one member as a Flax module with its variables.
+
+        Args:
+            member: Id of the member.
+            epoch: Epoch to read; None for the newest.
+
+        Returns:
+            (module, variables): `module.apply(variables, images)` computes the logits
+            [n, classes] of normalized images [n, height, width, channels]. The parameters are
+            those of `sparse_params`.
+
+        Raises:
+            ZoojaxError: If there is no such member or epoch, or its files are damaged.
+
+        Example:
+            >>> module, variables = zoo.module(0)
+            >>> module.apply(variables, np.zeros((5, 28, 28, 1), np.float32)).shape
+            (5, 10)
+        """
+        zoo = cast("Zoo", self)
+        row = int(zoo.row_indices([member])[0])
+        state = zoo.state(epoch)
+        params = take(effective_params(zoo.config, state), row)
+        collections = take(state.get(COLLECTIONS, {}), row)
+        activation, init = zoo.members_table.select("activation", "init").row(row)
+        module = zoo.config.shape.module(activation, init)
+        return module, {"params": params, **collections}
+
+    def apply(
+        self, images: Any, epoch: int | None = None, members: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """Computes logits with all members; see `zoojax.apply`.
+
+        Example:
+            >>> zoo.apply(np.zeros((5, 28, 28, 1), np.float32), members=[2]).shape
+            (1, 5, 10)
+        """
+        from zoojax.api import inference
+
+        return inference.apply(cast("Zoo", self), images, epoch, members)
+
+    def predict(
+        self, images: Any, epoch: int | None = None, members: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """Predicts classes with all members; see `zoojax.predict`.
+
+        Example:
+            >>> zoo.predict(np.zeros((5, 28, 28, 1), np.float32)).shape
+            (3, 5)
+        """
+        from zoojax.api import inference
+
+        return inference.predict(cast("Zoo", self), images, epoch, members)
+
+    def evaluate(
+        self, data: Any = None, epoch: int | None = None, *, data_dir: str | Path | None = None
+    ) -> pl.DataFrame:
+        """Evaluates all members; see `zoojax.evaluate`.
+
+        Example:
+            >>> zoo.evaluate(epoch=1).select("member", "test_acc").shape
+            (3, 2)
+        """
+        from zoojax.api import inference
+
+        return inference.evaluate(cast("Zoo", self), data, epoch, data_dir=data_dir)
+
+    def save(self, out: str | Path) -> "Zoo":
+        """Writes the zoo to a folder, for example one that was trained in memory.
+
+        Args:
+            out: Folder of the copy: new, empty, or of the same zoo if saving was interrupted.
+
+        Returns:
+            The zoo in the folder.
+
+        Raises:
+            ZoojaxError: The folder holds something else, or writing failed.
+
+        Example:
+            >>> copy = zoo.save("copy")
+            >>> copy.fingerprint == zoo.fingerprint
+            True
+        """
+        from zoojax.storage.writer import save
+
+        return save(cast("Zoo", self), expand_user(out))

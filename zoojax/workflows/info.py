@@ -1,0 +1,171 @@
+"""Facts about a zoo, and about what zoojax runs on."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from zoojax.analysis.pairing import HYPERPARAMETERS
+from zoojax.analysis.summaries import summary
+from zoojax.api.common import versions
+from zoojax.architectures.cnn import small_cnn
+from zoojax.datasets import loading
+from zoojax.errors import ZoojaxError
+from zoojax.ops import kernel
+from zoojax.progress import count_progress
+from zoojax.runtime import host
+from zoojax.storage.integrity import find_corrupt_files, find_missing_files
+from zoojax.storage.opening import as_zoo
+from zoojax.storage.zoo import Zoo
+
+
+def info(
+    zoo: Zoo | str | Path | None = None,
+    *,
+    system: bool = False,
+    check: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Describes a zoo, checks its files, or describes what zoojax runs on.
+
+    Args:
+        zoo: Zoo, or its folder.
+        system: Whether to describe devices, engines and folders instead of a zoo.
+        check: Whether to read all files of the zoo and list the damaged ones instead.
+        quiet: Whether to show no progress of `check`.
+
+    Returns:
+        Facts by name. Of a zoo: its settings, hyperparameters, progress and size (in bytes), its
+        "config" as in zoo.json, and "rows", the means over members of its metrics at the newest
+        epoch. With `check`: "zoo" (its folder), "epochs" (their number), "missing" (epochs
+        without saved states) and "damaged" (one sentence per damaged file; empty if all are
+        intact). With `system`: those of `system_info`.
+
+    Raises:
+        ZoojaxError: Neither a zoo nor `system` is given, or both; or the zoo cannot be opened.
+
+    Example (with a trained zoo):
+        info("zoos/usps")["epochs_saved"]
+        info("zoos/usps", check=True)["damaged"]
+    """
+    if system == (zoo is not None) or (check and zoo is None):
+        raise ZoojaxError("give the folder of a zoo, or --system")
+    if zoo is None:
+        return system_info()
+    return _check(as_zoo(zoo), quiet) if check else _describe(as_zoo(zoo))
+
+
+def system_info() -> dict[str, Any]:
+    """Describes what zoojax runs on.
+
+    Returns:
+        Facts by name: "devices" (their "count", "kind" and "platform"), "engine", the folders
+        "data", "kernels" and "programs" (None without a compilation cache), and "versions" of
+        the libraries by name.
+
+    Raises:
+        ZoojaxError: The home folder in a path cannot be determined.
+
+    Example:
+        >>> system_info()["devices"]["count"] >= 1
+        True
+    """
+    devices = jax.devices()
+    device = devices[0]
+    engine = "XLA"
+    if device.platform == "cpu":
+        spec = small_cnn(channels=1, classes=10).kernel
+        reason = kernel.unavailable_reason(spec) if spec else "no chain of operations"
+        engine = f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel"
+    return {
+        "devices": {
+            "count": len(devices),
+            "kind": device.device_kind,
+            "platform": device.platform,
+        },
+        "engine": engine,
+        "data": loading.data_directory(None),
+        "kernels": host.cache_dir("kernels"),
+        "programs": str(jax.config.values["jax_compilation_cache_dir"]),
+        "versions": versions(),
+    }
+
+
+def _check(zoo: Zoo, quiet: bool) -> dict[str, Any]:
+    with count_progress("check", quiet) as report:
+        damaged = find_corrupt_files(zoo, report)
+    # Damaged tables cannot tell which files are missing.
+    missing, epochs = ([], []) if damaged else (find_missing_files(zoo), zoo.epochs)
+    return {"zoo": zoo.path, "epochs": len(epochs), "missing": missing, "damaged": damaged}
+
+
+def _describe(zoo: Zoo) -> dict[str, Any]:
+    epochs, rows = zoo.epochs, []
+    if epochs:
+        rows = summary(zoo, zoo.metrics.filter(epoch=epochs[-1])).to_dicts()
+    return {**_facts(zoo), "config": zoo.config.to_json(), "rows": rows}
+
+
+def _facts(zoo: Zoo) -> dict[str, Any]:
+    """Returns the configuration, progress and size of a zoo by name."""
+    config, epochs = zoo.config, zoo.epochs
+    diverged = zoo.members.filter(~zoo.members["diverged_epoch"].is_null())
+    facts: dict[str, Any] = {
+        "name": config.name,
+        "path": zoo.path,
+        "kind": config.sparsifier.method,
+        **_sparsifier(zoo),
+        "preset": config.preset,
+        "architecture": config.architecture,
+        "channels": config.channels,
+        "classes": config.classes,
+        "data": None if config.data_hash is None else getattr(config.data, "name", "its own"),
+        "members": len(zoo),
+        **_hyperparameters(zoo),
+        "batch_size": config.batch_size,
+        "data_order": config.data_order,
+        "epochs": config.epochs,
+        "epochs_saved": len(epochs),
+        "newest_epoch": epochs[-1] if epochs else None,
+        "diverged_members": len(diverged),
+        "bytes_on_disk": _num_bytes(zoo.path),
+        "chunk": config.chunk,
+        "fingerprint": zoo.fingerprint[:16],
+    }
+    if config.parent is not None:
+        facts["parent"] = config.parent.name
+        facts["parent_epoch"] = config.parent.epoch
+        facts["parent_path"] = (zoo.path / config.parent.path).resolve()
+    if config.origin is not None:
+        facts["origin"] = config.origin
+    return facts
+
+
+def _sparsifier(zoo: Zoo) -> dict[str, Any]:
+    """Returns the label of a twin's sparsifier, and the options that its members share."""
+    if zoo.config.is_dense:
+        return {}
+    sparsifier = zoo.config.sparsifier
+    return {"sparsifier": sparsifier.label, "options": sparsifier.shared_options()}
+
+
+def _hyperparameters(zoo: Zoo) -> dict[str, list]:
+    """Returns the distinct values of each hyperparameter of a zoo's members, ascending.
+
+    Those of the sparsifier's options that differ between members come last.
+    """
+    names = (*HYPERPARAMETERS, *zoo.config.sparsifier.per_member.values())
+    known = [name for name in names if name in zoo.members_table.columns]
+    return {name: zoo.members_table[name].unique().sort().to_list() for name in known}
+
+
+def _num_bytes(folder: Path) -> int:
+    """Returns the size of all readable files in a folder."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += Path(place, name).lstat().st_size
+    return total
