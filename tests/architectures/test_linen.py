@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support.torch_models import made_up_batch, made_up_params
 from zoojax import ZoojaxError, keys
 from zoojax.architectures import registry
 from zoojax.architectures.base import init_variables, logits, training_logits
@@ -17,6 +18,8 @@ from zoojax.architectures.linen import LinenArchitecture
 from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
 from zoojax.architectures.registry import architecture, register_architecture
 from zoojax.ops import max_pool
+from zoojax.sparsifiers.variational_dropout import init_log_sigma2, variances
+from zoojax.training import engine
 
 
 class Net(nn.Module):
@@ -88,6 +91,21 @@ def test_layers_that_can_be_replaced():
     check_replaceable(own(Replaceable(3)))
     with pytest.raises(ZoojaxError, match="does not build conv, head with the `layers`"):
         check_replaceable(own(Net(3)))
+
+
+def test_replaced_layers_sample_their_outputs():
+    arch = own(Replaceable(3))
+    params, batch = made_up_params(arch), made_up_batch(arch, 6)
+    log_sigma2 = jax.tree.map(lambda x: x + 8, init_log_sigma2(params, "released"))
+    loss = jax.jit(engine.loss(arch, "tanh", "xla"))
+
+    def at(step: int, sampled: bool) -> float:
+        noise = keys.step_noise(keys.stream_key(0, "noise"), step)
+        variance = variances(params, log_sigma2) if sampled else None
+        return float(loss(params, variance, {}, batch, noise, None)[0])
+
+    assert at(0, sampled=False) == at(1, sampled=False)
+    assert len({at(0, sampled=False), at(0, sampled=True), at(1, sampled=True)}) == 3
 
 
 class Random(nn.Module):

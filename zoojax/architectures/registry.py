@@ -9,6 +9,7 @@ from typing import SupportsIndex, cast
 
 from zoojax.architectures import mlp
 from zoojax.architectures.base import Architecture, checked_architecture
+from zoojax.architectures.chain import Chain
 from zoojax.architectures.checks import check_architecture
 from zoojax.architectures.cnn import large_cnn, medium_cnn, small_cnn
 from zoojax.architectures.gap_cnn import gap_cnn, gap_cnn_32
@@ -22,7 +23,7 @@ MAX_CHANNELS = 2**10
 
 # (channels of the input images, number of classes) -> architecture.
 Factory = Callable[[int, int], Architecture]
-_OWN: dict[str, Factory] = {
+_registered: dict[str, Factory] = {
     "small": small_cnn,
     "medium": medium_cnn,
     "large": large_cnn,
@@ -30,13 +31,13 @@ _OWN: dict[str, Factory] = {
     "gap_cnn": gap_cnn,
     "gap_cnn_32": gap_cnn_32,
 }
-_registered = dict(_OWN)
 
 
 def register_architecture(name: str, factory: Factory) -> None:
     """Makes an architecture known by its name: to zoo.json and the command line.
 
-    When it is first used with some channels and classes, `check_architecture` checks it.
+    When it is first used with some channels and classes, `check_architecture` checks it, except
+    chains of layers, which need no checks.
 
     Args:
         name: Its name: lower case letters, digits, hyphens and underscores. "MODULE:OBJECT", such
@@ -112,7 +113,7 @@ def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise ZoojaxError(f"creating architecture {shown} failed: {reason}") from error
     arch = checked_architecture(created, name)
-    if _OWN.get(name) is not factory:
+    if type(arch) is not Chain:
         check_architecture(arch)
     return arch
 

@@ -34,11 +34,10 @@ class MLPModule(nn.Module):
 
     @nn.compact
     def __call__(self, images, noise=None, dropout_rate=None, *, train=False, mask=None):
-        hidden = Hidden(self.arch.hidden, self.activation, self.init_scheme, self.layers)
-        x = hidden(images.reshape(len(images), -1), noise)
+        x = images.reshape(len(images), -1)
+        x = Hidden(self.arch.hidden, self.activation, self.init_scheme, self.layers)(x, noise)
         source = None if noise is None else noise.at(len(self.arch.hidden))
-        head = self.layers.dense(self.arch.classes, INITS[self.init_scheme], name="head")
-        return head(x, source)
+        return self.layers.dense(self.arch.classes, INITS[self.init_scheme], name="head")(x, source)
 
 
 @dataclass(frozen=True)
