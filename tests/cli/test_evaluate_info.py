@@ -106,7 +106,7 @@ def test_missing_zoo_and_epoch(run_cli, tmp_path, dense):
         zoo_fixtures.assert_refused(run_cli(command, tmp_path / "none"), tmp_path / "none")
         zoo_fixtures.assert_refused(run_cli(command, tmp_path), f"{tmp_path} is not a zoo")
     zoo_fixtures.assert_refused(
-        run_cli("evaluate", dense.path, "--epoch", 9), "no epoch 9; it has 0 to 2"
+        run_cli("evaluate", dense.path, "--epoch", 9), "no epoch 9; it has epochs 0 to 2"
     )
 
 
