@@ -296,6 +296,15 @@ def test_default_chunk_needs_little_padding(members, engine):
     assert engine == "xla" or len(blocks) == 1 or chunk % lanes == 0
 
 
+@pytest.mark.parametrize(
+    ("parameters", "limit"), [(2464, 64), (11_000, 64), (25_000, 32), (55_050, 16), (10**9, 16)]
+)
+def test_default_chunk_of_large_members_fits_the_cache(parameters, limit):
+    mesh = population.make_mesh(jax.local_devices()[:1])
+    assert population.default_chunk(640, mesh, "kernel", parameters) == limit
+    assert population.default_chunk(640, mesh, "xla", parameters) == 8
+
+
 def test_stack_take_concatenate_round_trip():
     """Members of a stacked pytree."""
     members = [{"a": np.full((2,), i), "b": {"c": np.array(i)}} for i in range(4)]

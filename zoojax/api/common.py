@@ -75,7 +75,10 @@ def resolve_chunk(out: Path | None, chunk: int | None, members: int, shape: Arch
         return open_zoo(out).config.chunk
     name = engine.engine(shape, jax.default_backend())
     mesh = population.make_mesh()
-    return population.default_chunk(math.ceil(members / distributed.process_count()), mesh, name)
+    leaves = (leaf for layer in shape.parameter_shapes().values() for leaf in layer.values())
+    parameters = sum(math.prod(leaf) for leaf in leaves)
+    share = math.ceil(members / distributed.process_count())
+    return population.default_chunk(share, mesh, name, parameters)
 
 
 def as_tuple(value: float | Sequence[float]) -> tuple[float, ...]:

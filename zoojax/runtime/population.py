@@ -18,6 +18,10 @@ AXIS = "population"
 _CPU_CHUNK = {"xla": 8, "kernel": 64}
 # A multiple of the number of members in one vector of the kernel, on any processor.
 _LANES = 16
+# Parameters, gradients and both moments of Adam, in bytes per parameter; and how much of them the
+# kernel's members may take. A step reads all of them, so they should stay in the last-level cache:
+# 16 members of a perceptron 784-64-64-10 train 1.5 times faster than 64.
+_STATE_BYTES, _CPU_CACHE = 16, 16 * 2**20
 # Memory for training one member of the small CNN: activations of a batch of ten, and
 # intermediate results that XLA keeps.
 _ACCELERATOR_BYTES_PER_MEMBER = 16 * 2**20
@@ -41,16 +45,20 @@ def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     return Mesh(np.array(devices or jax.local_devices()), (AXIS,))
 
 
-def default_chunk(members: int, mesh: Mesh, engine: str) -> int:
+def default_chunk(members: int, mesh: Mesh, engine: str, parameters: int = 1) -> int:
     """Chooses how many members one device processes at once.
 
     Args:
         members: Size of the population.
         mesh: The devices.
         engine: A name of `zoojax.training.engine.ENGINES`.
+        parameters: Number of parameters that a member trains; 1 if it is only evaluated.
     """
     device = mesh.devices.flat[0]
     limit = _CPU_CHUNK[engine]
+    if engine == "kernel":
+        fitting = _CPU_CACHE // (_STATE_BYTES * parameters) // _LANES * _LANES
+        limit = min(limit, max(fitting, _LANES))
     if device.platform != "cpu":
         stats = device.memory_stats() or {}
         memory = stats.get("bytes_limit", 8 * 2**30)
