@@ -1,6 +1,5 @@
 """The members table of a converted zoo: its members and their hyperparameters."""
 
-import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -9,44 +8,31 @@ from typing import Any
 
 import polars as pl
 
-from zoojax.architectures.layers import ACTIVATIONS, INITS
 from zoojax.converters.reported import MetricUnits, parse_integer, parse_number
 from zoojax.converters.sources import Source
 from zoojax.converters.state_dicts import StateDictInfo
 from zoojax.errors import ZoojaxError
-from zoojax.optimizers import OPTIMIZERS
+from zoojax.hyperparameters.declaration import Hyperparameter
+from zoojax.hyperparameters.grid import BY_NAME, COLUMNS, FIELDS, HYPERPARAMETERS, OPTIONAL
+from zoojax.hyperparameters.tables import column_types, without_defaults
 from zoojax.presets import preset
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
-# Columns of the members table, and the original code's keys.
-_CONFIG_KEYS = {
-    "activation": "model::nlin",
-    "dropout": "model::dropout",
-    "init": "model::init_type",
-    "optimizer": "optim::optimizer",
-    "learning_rate": "optim::lr",
-    "weight_decay": "optim::wd",
+# Names in torch that are spelled differently here.
+_SPELLINGS = {
+    "leakyrelu": "leaky_relu",
+    **{name: name.lower() for name in ("SGD", "Adam", "AdamW", "RMSprop")},
+    "OneCycleLR": "one_cycle",
+    "CosineAnnealingLR": "cosine",
+    "StepLR": "step",
 }
-_CHOICES: dict[str, frozenset[str]] = {
-    "activation": frozenset(ACTIVATIONS),
-    "init": frozenset(INITS),
-    "optimizer": frozenset(OPTIMIZERS),
-}
-# Half-open intervals: the minimum is allowed, the maximum is not.
-_RANGES = {
-    "dropout": (0.0, 1.0),
-    "learning_rate": (0.0, math.inf),
-    "weight_decay": (0.0, math.inf),
-}
-_SPELLINGS = {"leakyrelu": "leaky_relu", "SGD": "sgd", "Adam": "adam"}
 _MAX_SEED = 2**32 - 1
 _MAX_NOTES_LENGTH = 2000
 _SCHEMA = {
     "source": pl.Int64,
     "seed": pl.Int64,
-    **dict.fromkeys(_CONFIG_KEYS, pl.Float64),
-    **dict.fromkeys(_CHOICES, pl.String),
+    **column_types(COLUMNS),
     "ratio": pl.Float64,
     **dict.fromkeys(("trial", "split", "dense_trial"), pl.String),
     "missing_epochs": pl.List(pl.Int64),
@@ -101,7 +87,7 @@ def members_table(
             twin has no parent.
     """
     rows = _rows(sources, defaults, selected_epochs(sources, selection), units)
-    table = _flag_duplicates(pl.DataFrame(rows, schema=_SCHEMA))
+    table = without_defaults(_flag_duplicates(pl.DataFrame(rows, schema=_SCHEMA)))
     if "ratio" not in info.sparsifier.per_member.values():
         table = table.drop("ratio")
     if table["split"].is_null().all():
@@ -122,15 +108,18 @@ def _rows(
     The notes decide the fingerprint of the zoo: reworded, the same files would convert to
     another zoo.
     """
-    reported = [{name: _reported(source, name) for name in _CONFIG_KEYS} for source in sources]
-    all_values = {name: {values[name] for values in reported} - {None} for name in _CONFIG_KEYS}
+    reported = [{each.name: _reported(source, each) for each in COLUMNS} for source in sources]
+    all_values = {name: {values[name] for values in reported} - {None} for name in BY_NAME}
     rows = []
     for position, (source, own) in enumerate(zip(sources, reported, strict=True)):
         notes = [*source.notes]
         hyperparams = {
             name: _resolve(source, name, own[name], all_values[name], defaults, notes)
-            for name in _CONFIG_KEYS
+            for name in own
         }
+        for each in OPTIONAL:
+            if not each.used(hyperparams):
+                hyperparams[each.name] = each.default
         seed, ratio = _seed(source, notes), _ratio(source, notes)
         notes += units.notes(source.rows.values())
         rows.append(
@@ -171,6 +160,12 @@ def _resolve(
     """Resolves a hyperparameter: the member's own, the one of all others, or the default."""
     if own is not None:
         return own
+    declared = BY_NAME[name]
+    if declared.optional:
+        value = source.config.get(declared.torch)
+        if value is not None:
+            notes.append(f"{declared.label} {printable(value, 40)} is unknown")
+        return declared.default
     if len(all_values) == 1:
         notes.append(f"{name} taken from the other members")
         return next(iter(all_values))
@@ -191,26 +186,21 @@ def preset_defaults(name: str | None) -> dict[str, Any]:
     if name is None:
         return {}
     grid = preset(name).grid
-    values = {
-        "activation": grid.activations,
-        "init": grid.inits,
-        "optimizer": grid.optimizers,
-        "learning_rate": grid.learning_rates,
-        "weight_decay": grid.weight_decays,
-        "dropout": grid.dropouts,
-    }
+    values = {key: getattr(grid, field) for key, field in FIELDS.items()}
     return {key: options[0] for key, options in values.items() if len(options) == 1}
 
 
-def _reported(source: Source, name: str) -> str | float | None:
+def _reported(source: Source, declared: Hyperparameter) -> str | float | None:
     """The hyperparameter that a member reports; None if it is missing or invalid."""
-    value = source.config.get(_CONFIG_KEYS[name])
-    if name in _CHOICES:
+    value = source.config.get(declared.torch)
+    if declared.choices:
         choice = _SPELLINGS.get(value, value) if isinstance(value, str) else None
-        return choice if choice in _CHOICES[name] else None
+        return choice if choice in declared.choices else None
     number = None if isinstance(value, str) else parse_number(value)
-    minimum, maximum = _RANGES[name]
-    return number if number is not None and minimum <= number < maximum else None
+    minimum, maximum = declared.range
+    if number is None or not minimum <= number < maximum:
+        return None
+    return declared.kind(number) if declared.kind(number) == number else None
 
 
 def _seed(source: Source, notes: list[str]) -> int | None:
@@ -251,7 +241,7 @@ def _basename(path: object) -> str | None:
 
 def _flag_duplicates(table: pl.DataFrame) -> pl.DataFrame:
     """Notes which members have the same seed and hyperparameters as an earlier one."""
-    identities = table.select(["seed", *_CONFIG_KEYS, "ratio"]).to_dicts()
+    identities = table.select(["seed", *(each.name for each in COLUMNS), "ratio"]).to_dicts()
     seen: dict[str, str] = {}
     notes = []
     for identity, trial, note in zip(identities, table["trial"], table["notes"], strict=True):
@@ -276,7 +266,8 @@ def _link_parents(table: pl.DataFrame, parent: Zoo) -> pl.DataFrame:
         if trial is not None and occurrences[trial] == 1
     }
     # Without the learning rate: twins have their own.
-    shared = ["seed", "activation", "init", "optimizer", "weight_decay", "dropout"]
+    required = [each for each in HYPERPARAMETERS if not each.optional]
+    shared = ["seed", *(each.name for each in required if each.inherited)]
     by_config: dict[tuple, list[int]] = {}
     for row, member in zip(dense.select(shared).iter_rows(), dense["id"], strict=True):
         by_config.setdefault(row, []).append(member)

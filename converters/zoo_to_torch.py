@@ -17,6 +17,7 @@ from zoojax.converters.layouts.registry import layout_of
 from zoojax.converters.state_dicts import State, StateDictInfo, is_layer_name, to_torch
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import atomic_write, write_table
+from zoojax.hyperparameters.grid import COLUMNS
 from zoojax.runtime import population
 from zoojax.storage.zoo import MEMBERS, METRICS, Zoo
 
@@ -216,13 +217,8 @@ def _config(zoo: Zoo, member: dict[str, Any]) -> dict[str, Any]:
         "model::type": layout_of(config.sparsifier).model_type,
         "model::channels_in": config.channels,
         "model::o_dim": config.classes,
-        "model::nlin": member["activation"],
-        "model::dropout": member["dropout"],
-        "model::init_type": member["init"],
         "model::use_bias": True,
-        "optim::optimizer": member["optimizer"],
-        "optim::lr": member["learning_rate"],
-        "optim::wd": member["weight_decay"],
+        **{each.torch: member[each.name] for each in COLUMNS if each.name in member},
         "training::batchsize": config.batch_size,
         "training::epochs_train": config.epochs,
         "seed": member["seed"],

@@ -15,9 +15,9 @@ from tests.support import ROOT
 # From lower to higher layers. A package imports only from itself and from lower layers.
 LAYERS = (
     ("errors", "text", "deprecation"),
-    ("json_fields", "filesystem"),
+    ("json_fields", "filesystem", "hyperparameters"),
     ("runtime",),
-    ("ops", "optimizers"),
+    ("ops", "optimizers", "schedules"),
     ("keys",),
     ("architectures", "datasets"),
     ("sparsifiers",),

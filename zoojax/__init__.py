@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from zoojax.datasets.specs import DataSpec, ImageSet
     from zoojax.hyper_representation.api import train_representation
     from zoojax.hyper_representation.representation import open_representation
+    from zoojax.hyperparameters.grid import Grid
     from zoojax.runtime.startup import initialize
     from zoojax.sparsifiers.base import Sparsifier
     from zoojax.sparsifiers.magnitude import MagnitudePruning
     from zoojax.sparsifiers.registry import register_sparsifier
     from zoojax.sparsifiers.variational_dropout import VariationalDropout
     from zoojax.storage.zoo import Zoo, open_zoo
-    from zoojax.training.hyperparameters import Grid
     from zoojax.workflows.analyze import analyze
 
 # Imported on first use: importing zoojax, and --help, should not wait for JAX.
 _PUBLIC = {
     "Architecture": "architectures.base",
     "DataSpec": "datasets.specs",
-    "Grid": "training.hyperparameters",
+    "Grid": "hyperparameters.grid",
     "ImageSet": "datasets.specs",
     "MagnitudePruning": "sparsifiers.magnitude",
     "Sparsifier": "sparsifiers.base",

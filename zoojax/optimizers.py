@@ -1,18 +1,47 @@
-"""The optimizers by name, with the semantics of torch.optim."""
+"""The optimizers by name, with the semantics of torch.optim.
+
+>>> from zoojax import optimizers
+>>> sorted(optimizers.OPTIMIZERS)
+['adam', 'adamw', 'nesterov', 'rmsprop', 'sgd']
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax import Array
+
+Scalar = Array | np.ndarray | float
 
 
-def _adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+class Optimizer(NamedTuple):
+    """An optimizer.
+
+    Attributes:
+        init: Creates the moments of parameters, all zero.
+        update: Function (gradients, moments, momentum) -> (updates, moments); the updates times
+            the learning rate are subtracted from the parameters.
+        decoupled_decay: Whether weight decay shrinks the parameters, as in AdamW (Loshchilov and
+            Hutter, 2019). Otherwise it is added to the gradient (L2) and enters the moments.
+    """
+
+    init: Callable[[Any], Any]
+    update: Callable[[Any, Any, Scalar], tuple[Any, Any]]
+    decoupled_decay: bool = False
+
+
+def _adam(decoupled_decay: bool, b1=0.9, b2=0.999, eps=1e-8) -> Optimizer:
     """optax.scale_by_adam with bias corrections as multiplications instead of divisions.
 
     XLA rewrites a division by a broadcast scalar as a multiplication in single-device programs,
     but not always in multi-device programs, and the last bits of the results would differ.
     """
 
-    def update(updates, state, params=None):
+    def update(updates, state, momentum):
+        del momentum
         count = optax.safe_increment(state.count)
         mu = optax.tree.update_moment(updates, state.mu, b1, 1)
         nu = optax.tree.update_moment_per_elem_norm(updates, state.nu, b2, 2)
@@ -21,12 +50,76 @@ def _adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
         scaled = jax.tree.map(lambda m, n: m * mu_scale / (jnp.sqrt(n * nu_scale) + eps), mu, nu)
         return scaled, optax.ScaleByAdamState(count, mu, nu)
 
-    return optax.GradientTransformation(optax.scale_by_adam().init, update)
+    return Optimizer(optax.scale_by_adam().init, update, decoupled_decay)
 
 
-# Weight decay is added to the gradient (L2), as in torch.optim.Adam and SGD, so it enters the
-# moments. This is not AdamW.
-OPTIMIZERS: dict[str, optax.GradientTransformation] = {
-    "adam": _adam(b1=0.9, b2=0.999, eps=1e-8),
-    "sgd": optax.trace(decay=0.9),
+def _sgd(nesterov: bool) -> Optimizer:
+    def update(updates, state, momentum):
+        def accumulate(g, t):
+            return g + momentum * t
+
+        trace = jax.tree.map(accumulate, updates, state.trace)
+        ahead = jax.tree.map(accumulate, updates, trace) if nesterov else trace
+        return ahead, optax.TraceState(trace)
+
+    return Optimizer(optax.trace(decay=0.9).init, update)
+
+
+def _rmsprop(decay=0.99, eps=1e-8) -> Optimizer:
+    def update(updates, state, momentum):
+        del momentum
+        nu = optax.tree.update_moment_per_elem_norm(updates, state.nu, decay, 2)
+        scaled = jax.tree.map(lambda g, n: g / (jnp.sqrt(n) + eps), updates, nu)
+        return scaled, optax.ScaleByRmsState(nu)
+
+    return Optimizer(optax.scale_by_rms().init, update)
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "adam": _adam(decoupled_decay=False),
+    "adamw": _adam(decoupled_decay=True),
+    "sgd": _sgd(nesterov=False),
+    "nesterov": _sgd(nesterov=True),
+    "rmsprop": _rmsprop(),
 }
+
+
+def step(
+    name: str,
+    trainable: Any,
+    gradients: Any,
+    moments: Any,
+    learning_rate: Scalar,
+    weight_decay: Scalar,
+    momentum: Scalar,
+) -> tuple[Any, Any]:
+    """Takes one step of an optimizer.
+
+    Args:
+        name: A name of OPTIMIZERS.
+        trainable: Pytree of parameters.
+        gradients: Their gradients.
+        moments: State of the optimizer.
+        learning_rate: Learning rate of this step.
+        weight_decay: Weight decay.
+        momentum: Momentum of "sgd" and "nesterov".
+
+    Returns:
+        (parameters, moments) after the step.
+
+    Example:
+        >>> from zoojax import optimizers
+        >>> moments = optimizers.OPTIMIZERS["sgd"].init(1.0)
+        >>> after, _ = optimizers.step("sgd", 1.0, 2.0, moments, 0.1, 0.0, 0.9)
+        >>> float(after)
+        0.8
+    """
+    optimizer = OPTIMIZERS[name]
+    if optimizer.decoupled_decay:
+        shrink = 1 - learning_rate * weight_decay
+        updates, moments = optimizer.update(gradients, moments, momentum)
+        trainable = jax.tree.map(lambda p: p * shrink, trainable)
+    else:
+        decayed = jax.tree.map(lambda g, p: g + weight_decay * p, gradients, trainable)
+        updates, moments = optimizer.update(decayed, moments, momentum)
+    return jax.tree.map(lambda p, u: p - learning_rate * u, trainable, updates), moments

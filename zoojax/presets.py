@@ -9,7 +9,6 @@ zoos.
 """
 
 import difflib
-import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -17,12 +16,13 @@ import polars as pl
 
 from zoojax.datasets.specs import DataSpec
 from zoojax.errors import ZoojaxError
+from zoojax.hyperparameters.grid import BY_NAME, Grid
+from zoojax.hyperparameters.tables import with_defaults
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
-from zoojax.training.hyperparameters import Grid
 
 __all__ = ["Preset", "TwinSettings", "preset", "preset_table"]
 
@@ -31,8 +31,6 @@ __all__ = ["Preset", "TwinSettings", "preset", "preset_table"]
 _DROPOUT = VariationalDropout().shared()
 _GLOBAL = MagnitudePruning().shared()
 _BY_LAYER = MagnitudePruning(scope="layer").shared()
-# Columns of a members table, in the order of Grid's fields.
-_HYPERPARAMETERS = ("activation", "init", "optimizer", "learning_rate", "weight_decay", "dropout")
 
 
 @dataclass(frozen=True)
@@ -357,18 +355,14 @@ def twin_difference(zoo: Zoo, twin: Zoo) -> str | None:
 
 def _combinations(table: pl.DataFrame) -> set[tuple]:
     """Returns the hyperparameter combinations in a members table; empty if columns are missing."""
-    if not set(_HYPERPARAMETERS) <= set(table.columns):
+    table = with_defaults(table)
+    if not BY_NAME.keys() <= set(table.columns):
         return set()
-    return _comparable(table.select(_HYPERPARAMETERS).unique().iter_rows())
+    return _comparable(table.select(list(BY_NAME)).unique().iter_rows())
 
 
 def _product(grid: Grid) -> set[tuple]:
-    return _comparable(
-        itertools.product(
-            *(grid.activations, grid.inits, grid.optimizers),
-            *(grid.learning_rates, grid.weight_decays, grid.dropouts),
-        )
-    )
+    return _combinations(replace(grid, seeds=1).members())
 
 
 def _comparable(rows: Iterable[tuple]) -> set[tuple]:

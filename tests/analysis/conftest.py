@@ -4,8 +4,8 @@ import pytest
 
 from tests.support import synthetic_zoos
 from zoojax import analysis
+from zoojax.hyperparameters.grid import Grid
 from zoojax.storage.zoo import Zoo
-from zoojax.training.hyperparameters import Grid
 
 RATIOS = (0.5, 0.7, 0.9)
 

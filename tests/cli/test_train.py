@@ -60,6 +60,37 @@ def test_train_prints_progress_and_a_table(run_cli, tmp_path_factory, tmp_path):
     assert quiet.stdout.replace("/b", "/a") == done.stdout
 
 
+def test_optimizers_and_schedules(tmp_path_factory, run_json, tmp_path):
+    """Every combination is trained; the options are columns of the members table."""
+    command = ("train", "digits-s-seed", "--data", zoo_fixtures.images(tmp_path_factory))
+    run_json(
+        *(*command, "--members", 1, "--epochs", 0, "--out", tmp_path / "zoo"),
+        *("--optimizer", "adamw", "sgd", "--momentum", 0.5, 0.9, "--schedule", "cosine"),
+        *("--warmup", 0.1),
+    )
+    table = open_zoo(tmp_path / "zoo").members_table
+    assert table.select("optimizer", "momentum", "schedule", "warmup").rows() == [
+        ("adamw", 0.9, "cosine", 0.1),
+        ("sgd", 0.5, "cosine", 0.1),
+        ("sgd", 0.9, "cosine", 0.1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--schedule", "linear"), "no schedule named 'linear'; there are: constant, cosine, one"),
+        (("--momentum", 0.5), "momentum has no effect here; it is used with optimizer sgd or nest"),
+        (("--step-interval", 2.5), "--step-interval expects whole numbers, not '2.5'"),
+        (("--warmup", "x"), "--warmup expects numbers, not 'x'"),
+    ],
+)
+def test_invalid_hyperparameters(run_cli, tmp_path, words, message):
+    done = run_cli("train", "digits-s-seed", *words, "--out", tmp_path / "zoo")
+    zoo_fixtures.assert_refused(done, message)
+    assert not (tmp_path / "zoo").exists()
+
+
 def test_relative_path_of_images(tmp_path_factory, run_json, tmp_path):
     """Is resolved by the command, which runs in another folder than this process."""
     relative = zoo_fixtures.images(tmp_path_factory).relative_to(tmp_path_factory.getbasetemp())

@@ -25,6 +25,7 @@ from tests.support.torch_zoos import (
     write_trial,
     write_zoo,
 )
+from zoojax.converters.zoo_to_torch import write_trials
 from zoojax.errors import ZoojaxError
 
 
@@ -78,6 +79,28 @@ def test_unknown_hyperparameter(tmp_path, value):
         converted(tmp_path / "root", tmp_path / "zoo")
     zoo = converted(tmp_path / "root", tmp_path / "zoo", defaults={"learning_rate": 0.5}).zoo
     assert zoo.members_table["learning_rate"].to_list() == [0.5]
+
+
+def test_momentum_and_schedule(tmp_path):
+    """Reported by the trials, or the defaults; kept when the zoo is converted back."""
+    root = tmp_path / "root"
+    sgd = {"optim::optimizer": "SGD"}
+    changes = [
+        sgd | {"optim::momentum": 0.5, "optim::scheduler": "OneCycleLR"},
+        sgd | {"optim::scheduler": "Unheard\x1b[2J"},
+        {"optim::momentum": 0, "optim::optimizer": "AdamW"},
+    ]
+    for number, change in enumerate(changes, start=1):
+        write_trial(root, number, {0: state(number)}, config(number, **change))
+    zoo = converted(root, tmp_path / "zoo").zoo
+    expected = [("sgd", 0.5, "one_cycle"), ("sgd", 0.9, "constant"), ("adamw", 0.9, "constant")]
+    assert zoo.members_table.select("optimizer", "momentum", "schedule").rows() == expected
+    assert zoo.members_table["notes"].to_list() == ["", "schedule Unheard\\x1b[2J is unknown", ""]
+    write_trials(zoo, tmp_path / "trials")
+    back = converted(tmp_path / "trials", tmp_path / "back").zoo
+    assert sorted(back.members_table.select("optimizer", "momentum", "schedule").rows()) == sorted(
+        expected
+    )
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,11 @@ from zoojax.hyper_representation.representation import (
     open_representation,
 )
 from zoojax.hyper_representation.settings import Settings
+from zoojax.hyperparameters.grid import Grid
 from zoojax.presets import PRESETS
 from zoojax.sparsifiers.variational_dropout import LOG_ALPHA_THRESHOLD
 from zoojax.storage import zoo_images
 from zoojax.training import inference
-from zoojax.training.hyperparameters import Grid
 
 LAYERS = ["conv1", "conv2", "conv3", "fc1", "fc2"]
 MEMBERS, EPOCHS = 9, 3

@@ -16,8 +16,8 @@ from tests.support.report_page import NASTY, Reader
 from zoojax import presets, report
 from zoojax.analysis import Analysis, analyze, write_tables
 from zoojax.architectures.base import variable_shapes
+from zoojax.hyperparameters.grid import Grid
 from zoojax.training import inference
-from zoojax.training.hyperparameters import Grid
 
 _FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),

@@ -47,6 +47,13 @@ INVALID_MEMBERS = {
     "activation null": set_first("activation", None),
     "init unknown": set_first("init", "x" * 10**6),
     "optimizer unknown": set_first("optimizer", "lion"),
+    "schedule unknown": lambda t: t.with_columns(schedule=pl.lit("linear")),
+    "schedule null": lambda t: t.with_columns(schedule=pl.lit(None, pl.String)),
+    "momentum one": lambda t: t.with_columns(momentum=pl.lit(1.0)),
+    "momentum null": lambda t: t.with_columns(momentum=pl.lit(None, pl.Float64)),
+    "warm-up nan": lambda t: t.with_columns(warmup=pl.lit(np.nan)),
+    "interval zero": lambda t: t.with_columns(step_interval=pl.lit(0, pl.Int64)),
+    "interval float": lambda t: t.with_columns(step_interval=pl.lit(2.5)),
 }
 INVALID_TWIN_MEMBERS = {
     "parent null": set_first("parent_id", None),

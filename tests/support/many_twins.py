@@ -14,13 +14,13 @@ import polars as pl
 
 from tests.support import synthetic_zoos
 from zoojax.architectures import parameters
+from zoojax.hyperparameters.grid import Grid
 from zoojax.sparsifiers import registry
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.storage.parent import parent_of
 from zoojax.storage.writer import create_or_resume
 from zoojax.storage.zoo import Zoo
-from zoojax.training.hyperparameters import Grid
 
 # In the order of an analysis: by sparsifier and path, not in that of creation.
 KEYS = ("dense", "fade", "mp", "mp-2", "vd")

@@ -16,7 +16,7 @@ from zoojax import Zoo
 from zoojax.hyper_representation import trainer
 from zoojax.hyper_representation.representation import Representation
 from zoojax.hyper_representation.settings import Settings
-from zoojax.training.hyperparameters import Grid
+from zoojax.hyperparameters.grid import Grid
 
 SETTINGS = Settings(width=16, heads=2, layers=1, feed_forward=16, latent=8, epochs=1, batch_size=4)
 MEMBERS, EPOCHS = 9, 3

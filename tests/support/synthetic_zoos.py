@@ -11,6 +11,7 @@ from zoojax.architectures import parameters
 from zoojax.architectures.base import variable_shapes
 from zoojax.datasets import loading
 from zoojax.datasets.specs import DataSpec
+from zoojax.hyperparameters.grid import Grid
 from zoojax.runtime import population
 from zoojax.sparsifiers import magnitude
 from zoojax.sparsifiers.magnitude import MagnitudePruning
@@ -19,7 +20,6 @@ from zoojax.storage.parent import parent_of
 from zoojax.storage.writer import create_or_resume
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
-from zoojax.training.hyperparameters import Grid
 
 SPEC = DataSpec("digits", 28, 1, 0.5, 0.5)
 RATIOS = (0.5, 0.6, 0.7, 0.8, 0.9)

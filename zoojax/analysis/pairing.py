@@ -4,10 +4,11 @@ import numpy as np
 import polars as pl
 
 from zoojax.errors import ZoojaxError
+from zoojax.hyperparameters import grid
 from zoojax.storage.zoo import Zoo, with_states
 
 # Columns of the members table that are hyperparameters; converted zoos have more columns.
-HYPERPARAMETERS = ("activation", "init", "optimizer", "learning_rate", "weight_decay", "dropout")
+HYPERPARAMETERS = tuple(each.name for each in grid.HYPERPARAMETERS)
 
 
 def hyperparameters(zoo: Zoo) -> list[str]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -79,11 +79,6 @@ def resolve_chunk(out: Path | None, chunk: int | None, members: int, shape: Arch
     parameters = sum(math.prod(leaf) for leaf in leaves)
     share = math.ceil(members / distributed.process_count())
     return population.default_chunk(share, mesh, name, parameters)
-
-
-def as_tuple(value: float | Sequence[float]) -> tuple[float, ...]:
-    """Returns one value, or a sequence of values, as a tuple."""
-    return tuple(value) if isinstance(value, Sequence) else (value,)
 
 
 def check_dense(zoo: Zoo) -> None:

@@ -18,7 +18,6 @@ import polars as pl
 
 from zoojax import presets
 from zoojax.api.common import (
-    as_tuple,
     check_dense,
     check_training,
     resolve_chunk,
@@ -31,6 +30,7 @@ from zoojax.architectures.registry import architecture as registered_architectur
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import expand_user
+from zoojax.hyperparameters.grid import Grid, changed
 from zoojax.presets import Preset
 from zoojax.progress import progress_callback
 from zoojax.runtime import population
@@ -40,7 +40,6 @@ from zoojax.storage.zoo_config import ZooConfig
 from zoojax.storage.zoo_images import load_images
 from zoojax.text import printable
 from zoojax.training import trainer
-from zoojax.training.hyperparameters import Grid
 from zoojax.training.inputs import check_image_set
 
 # Members initialized per call: a fixed number, so that zoos of any size share one program.
@@ -57,8 +56,17 @@ def train_zoo(
     members: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
+    activation: str | Sequence[str] | None = None,
+    init: str | Sequence[str] | None = None,
+    optimizer: str | Sequence[str] | None = None,
     learning_rate: float | Sequence[float] | None = None,
     weight_decay: float | Sequence[float] | None = None,
+    dropout: float | Sequence[float] | None = None,
+    momentum: float | Sequence[float] | None = None,
+    schedule: str | Sequence[str] | None = None,
+    warmup: float | Sequence[float] | None = None,
+    step_factor: float | Sequence[float] | None = None,
+    step_interval: int | Sequence[int] | None = None,
     data_order: str = "member",
     first_seed: int = 1,
     name: str | None = None,
@@ -89,8 +97,19 @@ def train_zoo(
         members: Members per combination of hyperparameters; None for the grid's.
         epochs: Number of epochs; None for the preset's. 0 saves only the untrained members.
         batch_size: Images per step; None for the preset's.
-        learning_rate: One or more learning rates, instead of the grid's.
-        weight_decay: One or more L2 penalties, instead of the grid's.
+        activation: One or more activations, instead of the grid's; likewise those below. Every
+            combination is trained; see `Grid`.
+        init: Initializations, such as "kaiming_uniform".
+        optimizer: Optimizers as in torch.optim: "adam", "adamw", "sgd", "nesterov", "rmsprop".
+        learning_rate: Learning rates.
+        weight_decay: Weight decays: L2 penalties, or decoupled with "adamw".
+        dropout: Dropout rates.
+        momentum: Momentum of "sgd" and "nesterov".
+        schedule: Schedules of the learning rate over all epochs: "constant", "cosine",
+            "one_cycle", "step"; see `zoojax.schedules`.
+        warmup: Fractions of all steps in which the learning rate first rises linearly.
+        step_factor: Factors of the learning rate in schedule "step".
+        step_interval: Epochs between changes of the learning rate in schedule "step".
         data_order: "member" (each member shuffles by its own seed) or "shared" (all members
             see the images in one order, which is faster).
         first_seed: Lowest seed of the members.
@@ -116,6 +135,19 @@ def train_zoo(
         >>> zoo.metrics.filter(epoch=1).select("member", "test_acc").shape
         (3, 2)
     """
+    given = {
+        "activation": activation,
+        "init": init,
+        "optimizer": optimizer,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "dropout": dropout,
+        "momentum": momentum,
+        "schedule": schedule,
+        "warmup": warmup,
+        "step_factor": step_factor,
+        "step_interval": step_interval,
+    }
     base = _chosen_preset(preset)
     if base is None and data is None:
         raise ZoojaxError("there is nothing to train on: give a preset or data")
@@ -138,7 +170,7 @@ def train_zoo(
     changes = {
         "architecture": shape.name,
         "data": loaded.spec,
-        "grid": _changed_grid(grid, members, learning_rate, weight_decay),
+        "grid": changed(grid if members is None else replace(grid, seeds=members), given),
         "epochs": defaults.epochs if epochs is None else epochs,
         "batch_size": defaults.batch_size if batch_size is None else batch_size,
         "data_order": data_order,
@@ -201,21 +233,6 @@ def _registered(architecture: Any, template: specs.DataSpec | None) -> Architect
             "register this one with register_architecture"
         )
     return architecture
-
-
-def _changed_grid(
-    grid: Grid,
-    members: int | None,
-    learning_rate: float | Sequence[float] | None,
-    weight_decay: float | Sequence[float] | None,
-) -> Grid:
-    if members is not None:
-        grid = replace(grid, seeds=members)
-    if learning_rate is not None:
-        grid = replace(grid, learning_rates=as_tuple(learning_rate))
-    if weight_decay is not None:
-        grid = replace(grid, weight_decays=as_tuple(weight_decay))
-    return grid
 
 
 def _names(

@@ -11,10 +11,10 @@ from typing import Any, Literal
 from zoojax.api.dense import train_zoo
 from zoojax.api.twins import sparsify
 from zoojax.datasets.specs import DataSpec
+from zoojax.hyperparameters.grid import Grid
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.storage.zoo import Zoo
-from zoojax.training.hyperparameters import Grid
 
 
 def make_dense(

@@ -30,6 +30,8 @@ from zoojax.architectures.checks import check_replaceable
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import expand_user
+from zoojax.hyperparameters.grid import BY_NAME
+from zoojax.hyperparameters.tables import of_twins
 from zoojax.progress import progress_callback
 from zoojax.runtime import population
 from zoojax.sparsifiers.base import Sparsifier
@@ -43,7 +45,6 @@ from zoojax.storage.zoo_config import ZooConfig
 from zoojax.storage.zoo_images import load_images
 from zoojax.text import printable
 from zoojax.training import trainer
-from zoojax.training.hyperparameters import check_learning_rate
 
 
 def sparsify(
@@ -66,6 +67,8 @@ def sparsify(
     """Sparsifies all members of a dense zoo as one population.
 
     A twin in a folder is resumed if it was interrupted, and returned unchanged if it is complete.
+    Members keep the optimizer and momentum of their parents, but not the schedule: their learning
+    rate is constant.
 
     Args:
         zoo: Dense zoo, or its folder.
@@ -230,12 +233,14 @@ def _parent_rows(
 ) -> pl.DataFrame:
     """Returns the parent members to sparsify, with `parent_id` and the twin's learning rate.
 
+    Its learning rate is constant, whatever the schedule of the parent was.
+
     Raises:
         ZoojaxError: the parent is a twin, has no such members, or the learning rate is invalid.
     """
     learning_rate = presets.resolve_learning_rate(learning_rate, parent, sparsifier)
     check_dense(parent)
-    table = parent.members_table
+    table = of_twins(parent.members_table)
     if isinstance(members, int):
         if not 1 <= members <= len(parent):
             raise ZoojaxError(f"{members} members requested; {parent.path} has {len(parent)}")
@@ -248,7 +253,7 @@ def _parent_rows(
         pl.col("id").alias("parent_id"), pl.col("seed").fill_null(pl.col("id"))
     )
     if learning_rate is not None:
-        check_learning_rate(learning_rate)
+        BY_NAME["learning_rate"].check(learning_rate)
         table = table.with_columns(pl.lit(float(learning_rate)).alias("learning_rate"))
     return table
 

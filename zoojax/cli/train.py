@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from zoojax.cli.hyperparameters import HyperparameterOptions, Hyperparameters
 from zoojax.cli.options import Flag, RunningOptions, RunOptions, option
 from zoojax.runtime.startup import configure_jax
 
@@ -51,11 +52,7 @@ class Train:
     batch_size: Annotated[int | None, option("N")] = None
     """Images per step (default: the preset's)."""
 
-    learning_rate: Annotated[tuple[float, ...] | None, option("RATE ...")] = None
-    """Learning rates (default: the preset's)."""
-
-    weight_decay: Annotated[tuple[float, ...] | None, option("DECAY ...")] = None
-    """Weight decays (default: the preset's)."""
+    hyperparameters: HyperparameterOptions = field(default_factory=Hyperparameters)
 
     name: Annotated[str | None, option("NAME")] = None
     """Name of the zoo (default: the preset's, or PRESET-custom if options change the preset).
@@ -85,8 +82,7 @@ class Train:
             keep_data=self.keep_data,
             data_order=self.data_order,
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
+            **vars(self.hyperparameters),
             name=self.name,
             chunk=self.running.chunk,
             data_dir=self.running.data_dir,

@@ -31,24 +31,26 @@ def described(value: Any) -> str:
     return f"{value.dtype} {value.shape}" if is_array(value) else printable(value, 60)
 
 
-def number(name: str, value: Any, check: Callable[[float], None]) -> Array:
+def number(name: str, value: Any, check: Callable[[Any], None], whole: bool = False) -> Array:
     """Validates a scalar.
 
     Args:
         name: Name of the argument.
         value: A number, or an array of shape ().
         check: Raises ZoojaxError if a number is out of range.
+        whole: Whether the number is an integer.
 
     Returns:
-        The scalar, float32.
+        The scalar, float32 or int32.
 
     Raises:
         ZoojaxError: If the value is no real number, or out of range.
     """
-    array = _scalar(name, value, (jnp.floating, jnp.integer), "a number")
+    kinds = (jnp.integer,) if whole else (jnp.floating, jnp.integer)
+    array = _scalar(name, value, kinds, "an integer" if whole else "a number")
     if not is_traced(array):
-        check(float(array))
-    return jnp.asarray(array, jnp.float32)
+        check(array.item())
+    return jnp.asarray(array, jnp.int32 if whole else jnp.float32)
 
 
 def seed(value: Any) -> Array:
@@ -69,15 +71,19 @@ def seed(value: Any) -> Array:
     return jnp.asarray(array).astype(jnp.uint32) if is_traced(array) else jnp.uint32(int(array))
 
 
-def batch_size(value: Any) -> int:
-    """Validates the number of images per step.
+def count(name: str, value: Any) -> int:
+    """Validates a static number, such as that of images per step.
+
+    Args:
+        name: Name of the argument.
+        value: An integer of at least 1.
 
     Raises:
         ZoojaxError: If the value is no integer, is traced, or is below 1.
     """
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise ZoojaxError(
-            f"batch_size is {printable(value, 60)}; give an integer of at least 1, which cannot "
+            f"{name} is {printable(value, 60)}; give an integer of at least 1, which cannot "
             "be an argument of jax.jit or jax.vmap"
         )
     return int(value)

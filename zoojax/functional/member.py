@@ -15,12 +15,12 @@ from zoojax.architectures.parameters import WEIGHT, flat_layers, kernels
 from zoojax.architectures.registry import architecture as registered_architecture
 from zoojax.errors import ZoojaxError
 from zoojax.functional import arguments
+from zoojax.hyperparameters.declaration import check_name
 from zoojax.optimizers import OPTIMIZERS
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.text import printable
-from zoojax.training.hyperparameters import check_name
 from zoojax.training.inputs import checked_arrays
 from zoojax.training.loop import TrainState, init_state
 
@@ -110,8 +110,8 @@ def init(
         activation: "tanh", "sigmoid", "relu", "gelu", "silu" or "leaky_relu".
         init: Initialization: "uniform", "normal", "kaiming_uniform", "kaiming_normal",
             "xavier_uniform" or "xavier_normal", as in torch.nn.init.
-        optimizer: Optimizer of `train_epoch`: "adam" or "sgd" (with momentum 0.9), as in
-            torch.optim.
+        optimizer: Optimizer of `train_epoch`: "adam", "adamw", "sgd", "nesterov" or "rmsprop", as
+            in torch.optim.
         params: Parameters to start from instead, such as `Zoo.member(3)`.
 
     Returns:

@@ -9,9 +9,9 @@ from jax import Array
 from zoojax.architectures.parameters import WEIGHT
 from zoojax.errors import ZoojaxError
 from zoojax.functional import arguments
+from zoojax.hyperparameters.declaration import check_name
 from zoojax.sparsifiers.magnitude import SCOPES, check_ratio, num_pruned, pruning_mask
 from zoojax.text import printable
-from zoojax.training.hyperparameters import check_name
 
 
 def magnitude_mask(

@@ -12,13 +12,11 @@ from zoojax.architectures import base
 from zoojax.errors import ZoojaxError
 from zoojax.functional import arguments
 from zoojax.functional.member import Member, check_member
+from zoojax.hyperparameters.declaration import check_name
+from zoojax.hyperparameters.grid import BY_NAME
+from zoojax.schedules import SCHEDULES, needs_epochs
 from zoojax.sparsifiers.base import Batch
 from zoojax.training import engine, metrics
-from zoojax.training.hyperparameters import (
-    check_dropout,
-    check_learning_rate,
-    check_weight_decay,
-)
 from zoojax.training.inputs import checked_arrays, checked_images, checked_labels
 from zoojax.training.loop import Hyperparams
 from zoojax.training.programs import ProgramSpec, train_member
@@ -33,6 +31,12 @@ def train_epoch(
     weight_decay: float | Array = 0.0,
     dropout: float | Array | None = None,
     batch_size: int = 10,
+    momentum: float | Array | None = None,
+    schedule: str = "constant",
+    epochs: int | None = None,
+    warmup: float | Array | None = None,
+    step_factor: float | Array | None = None,
+    step_interval: int | Array | None = None,
 ) -> tuple[Member, dict[str, Array]]:
     """Trains one member for one epoch, with the optimizer of `init`.
 
@@ -44,9 +48,18 @@ def train_epoch(
         images: Normalized images, [n, height, width, channels], floating point.
         labels: Their classes, [n] integers.
         learning_rate: Learning rate, positive.
-        weight_decay: L2 penalty that is added to the gradient, non-negative.
+        weight_decay: Weight decay, non-negative: added to the gradient, or decoupled with "adamw".
         dropout: Dropout rate in [0, 1); None without dropout.
         batch_size: Images per step (static); the last batch may be smaller.
+        momentum: Momentum of "sgd" and "nesterov" in [0, 1); None for 0.9.
+        schedule: Schedule of the learning rate (static): "constant", "cosine", "one_cycle" or
+            "step"; see `zoojax.schedules`. The rate depends on the epoch of the member.
+        epochs: Epochs of the whole training (static); needed with "cosine", "one_cycle" or a
+            warm-up.
+        warmup: Fraction of all steps in [0, 1) in which the learning rate first rises linearly;
+            None without a warm-up.
+        step_factor: Factor of the learning rate in schedule "step"; None for 0.1.
+        step_interval: Epochs between changes of the rate in schedule "step"; None for 10.
 
     Returns:
         The member after the epoch, and {"train_loss", "train_acc"}: means over all images of the
@@ -61,23 +74,42 @@ def train_epoch(
         >>> member, metrics = jax.jit(functional.train_epoch)(member, images, labels, 1e-3)
         >>> int(member.epoch), sorted(metrics)
         (1, ['train_acc', 'train_loss'])
+        >>> schedule = {"schedule": "cosine", "epochs": 2, "warmup": 0.1}
+        >>> train = jax.jit(lambda m: functional.train_epoch(m, images, labels, 1e-3, **schedule))
+        >>> member, metrics = train(functional.init("small", seed=1, optimizer="adamw"))
     """
     check_member(member)
     split = _images_and_labels(member, images, labels)
+    given = {
+        "momentum": momentum,
+        "warmup": warmup,
+        "step_factor": step_factor,
+        "step_interval": step_interval,
+    }
+    varied = {name: _number(name, value) for name, value in given.items() if value is not None}
     hyperparams = Hyperparams(
         member.seed,
-        arguments.number("learning_rate", learning_rate, check_learning_rate),
-        arguments.number("weight_decay", weight_decay, check_weight_decay),
-        arguments.number("dropout", 0.0 if dropout is None else dropout, check_dropout),
+        _number("learning_rate", learning_rate),
+        _number("weight_decay", weight_decay),
+        _number("dropout", 0.0 if dropout is None else dropout),
+        varied,
     )
+    check_name("schedule", schedule, SCHEDULES)
+    needed = needs_epochs(schedule, hyperparams.numbers["warmup"])
+    if needed and epochs is None:
+        what = f"schedule {schedule}" if SCHEDULES[schedule].has_horizon else "warmup"
+        raise ZoojaxError(f"{what} needs the number of epochs of the whole training; give epochs")
     spec = ProgramSpec(
         member.sparsifier,
         member.architecture,
         member.activation,
         member.optimizer,
         dropout is not None,
-        arguments.batch_size(batch_size),
+        arguments.count("batch_size", batch_size),
         engine=_engine(member),
+        schedule=schedule,
+        varied=tuple(varied),
+        epochs=arguments.count("epochs", epochs) if needed else None,
     )
     epoch = member.epoch + 1
     state, measured = train_member(spec, member.state, hyperparams, split, epoch)
@@ -204,6 +236,11 @@ def loss(
     member_loss = engine.loss(arch, member.activation, _engine(member))
     params = jax.tree.map(jnp.asarray, checked_arrays(arch, params, ()))
     return member_loss(params, None, {}, batch, None, None)[0]
+
+
+def _number(name: str, value: Any) -> Array:
+    declared = BY_NAME[name]
+    return arguments.number(name, value, declared.check, declared.kind is int)
 
 
 def _engine(member: Member) -> str:

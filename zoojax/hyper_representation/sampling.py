@@ -22,15 +22,12 @@ from zoojax.api.dense import train_like
 from zoojax.errors import ZoojaxError
 from zoojax.hyper_representation.dataset import read_weights
 from zoojax.hyper_representation.representation import Representation
+from zoojax.hyperparameters.grid import COLUMNS
 from zoojax.storage.zoo import Zoo, open_zoo
 from zoojax.training import trainer
 
 SAMPLING_METHODS = ("independent", "joint", "best")
 _SEED_LIMIT = 2**32
-# Columns of a dense zoo's members table that determine how a member is trained.
-_HYPERPARAMETERS = (
-    *("activation", "dropout", "init", "optimizer", "learning_rate", "weight_decay"),
-)
 
 
 class KdeSamples(NamedTuple):
@@ -288,5 +285,5 @@ def _members_table(dense: Zoo, training_zoo: Zoo, centers: list[int]) -> pl.Data
     return dense.members_table[dense.row_indices(ids)].select(
         pl.int_range(pl.len(), dtype=pl.Int64).alias("id"),
         pl.int_range(first, first + pl.len(), dtype=pl.Int64).alias("seed"),
-        *_HYPERPARAMETERS,
+        *(each.name for each in COLUMNS if each.name in dense.members_table.columns),
     )

@@ -1,12 +1,11 @@
 """Schema of a zoo's tables, derived from its config alone."""
 
-import math
 from typing import Any
 
 import polars as pl
 
-from zoojax.architectures import layers
-from zoojax.optimizers import OPTIMIZERS
+from zoojax.hyperparameters.grid import HYPERPARAMETERS, OPTIONAL
+from zoojax.hyperparameters.tables import column_types
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.text import printable
 
@@ -16,17 +15,6 @@ _EPOCH_LIMIT = 10**8
 _FLOATS = (pl.Float32, pl.Float64)
 # Length limit of strings in a members table; conversion notes may be long.
 _MAX_TEXT_LENGTH = 10_000
-# Ranges [low, high) of numeric hyperparameters.
-_HYPERPARAMETER_RANGES: dict[str, tuple[float, float]] = {
-    "learning_rate": (0, math.inf),
-    "weight_decay": (0, math.inf),
-    "dropout": (0, 1),
-}
-_NAMES = {
-    "activation": frozenset(layers.ACTIVATIONS),
-    "init": frozenset(layers.INITS),
-    "optimizer": frozenset(OPTIMIZERS),
-}
 # Optional columns that conversion adds: shown to users, not used in computations.
 _CONVERSION_COLUMNS: dict[str, Any] = {
     "trial": pl.String,
@@ -51,11 +39,11 @@ def members_problem(config: ZooConfig, table: pl.DataFrame) -> str | None:
         A description of the first problem; None if the table is valid.
     """
     types: dict[str, Any] = {"id": pl.Int64, "seed": pl.Int64}
-    types |= dict.fromkeys(_NAMES, pl.String) | dict.fromkeys(_HYPERPARAMETER_RANGES, pl.Float64)
+    types |= column_types(each for each in HYPERPARAMETERS if not each.optional)
     types |= dict.fromkeys(config.sparsifier.per_member.values(), pl.Float64)
     if config.parent is not None:
         types["parent_id"] = pl.Int64
-    problem = _columns_problem(table, types, _CONVERSION_COLUMNS)
+    problem = _columns_problem(table, types, _CONVERSION_COLUMNS | column_types(OPTIONAL))
     if problem is not None:
         return problem
     if table.is_empty():
@@ -68,11 +56,13 @@ def members_problem(config: ZooConfig, table: pl.DataFrame) -> str | None:
                 return f"column {name}: values are not all from 0 to {limit - 1}"
     if table["id"].is_duplicated().any():
         return "column id: duplicate members"
-    for name, known in _NAMES.items():
+    present = [each for each in HYPERPARAMETERS if each.name in table.columns]
+    for name, known in ((each.name, each.choices) for each in present if each.choices):
         unknown = table.filter(pl.col(name).is_null() | ~pl.col(name).is_in(list(known)))
         if len(unknown):
             return f"member {unknown['id'][0]}: no {name} named '{printable(unknown[name][0], 40)}'"
-    ranges = _HYPERPARAMETER_RANGES | dict(config.sparsifier.column_ranges)
+    ranges = {each.name: each.range for each in present if not each.choices}
+    ranges |= config.sparsifier.column_ranges
     for name, (low, high) in ranges.items():
         inside = (pl.col(name) >= low) & (pl.col(name) < high) & pl.col(name).is_finite()
         outside = table.filter(~inside.fill_null(False))

@@ -294,7 +294,12 @@ def _describe_difference(old: pl.DataFrame, new: pl.DataFrame) -> str:
     """Describes how two members tables differ."""
     if len(old) != len(new):
         return f"{len(old)} members, but {len(new)} were requested"
-    names = [n for n in old.columns if n not in new.columns or not old[n].equals(new[n])]
+    both = {*old.columns} & {*new.columns}
+    names = [
+        name
+        for name in dict.fromkeys((*old.columns, *new.columns))
+        if name not in both or not old[name].equals(new[name])
+    ]
     return "different " + ", ".join(n.replace("_", " ") for n in names or ["table"])
 
 

@@ -10,7 +10,9 @@ import jax
 import numpy as np
 import polars as pl
 
+from zoojax.hyperparameters.tables import varied_numbers, with_defaults
 from zoojax.runtime import population, signals
+from zoojax.schedules import needs_epochs
 from zoojax.storage.states import StateParts
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.training import engine, loop
@@ -47,29 +49,46 @@ def group_by_program(config: ZooConfig, members: pl.DataFrame) -> dict[ProgramSp
         {program: positions in the members table, ascending}.
     """
     groups: dict[ProgramSpec, list[int]] = {}
-    rows = members.select("activation", "optimizer", "dropout").iter_rows()
-    for position, (activation, optimizer, dropout) in enumerate(rows):
+    engine_name = engine.engine(config.shape, jax.default_backend())
+    for position, member in enumerate(with_defaults(members).iter_rows(named=True)):
         spec = ProgramSpec(
             config.sparsifier,
             config.shape,
-            activation,
-            optimizer,
-            dropout > 0,
+            member["activation"],
+            member["optimizer"],
+            member["dropout"] > 0,
             config.batch_size,
             config.data_order,
-            engine.engine(config.shape, jax.default_backend()),
+            engine_name,
+            member["schedule"],
+            varied_numbers(member),
+            config.epochs if needs_epochs(member["schedule"], member["warmup"]) else None,
         )
         groups.setdefault(spec, []).append(position)
     return {spec: np.array(positions) for spec, positions in groups.items()}
 
 
-def stack_hyperparams(members: pl.DataFrame) -> loop.Hyperparams:
-    """Stacks the hyperparameters of all members; each field has shape [members]."""
+def stack_hyperparams(members: pl.DataFrame, varied: tuple[str, ...] = ()) -> loop.Hyperparams:
+    """Stacks the hyperparameters of members.
+
+    Args:
+        members: Members table.
+        varied: Names of the numbers in which the members differ from the defaults.
+
+    Returns:
+        The hyperparameters; each array has shape [members].
+    """
+
+    def column(name: str) -> np.ndarray:
+        values = members[name].to_numpy()
+        return values.astype(np.int32 if values.dtype.kind == "i" else np.float32)
+
     return loop.Hyperparams(
         members["seed"].to_numpy().astype(np.uint32),
-        members["learning_rate"].to_numpy().astype(np.float32),
-        members["weight_decay"].to_numpy().astype(np.float32),
-        members["dropout"].to_numpy().astype(np.float32),
+        column("learning_rate"),
+        column("weight_decay"),
+        column("dropout"),
+        {name: column(name) for name in varied} or None,
     )
 
 
@@ -93,7 +112,7 @@ def make_blocks(
     Returns:
         The blocks.
     """
-    blocks, hyperparams = [], stack_hyperparams(members_table)
+    blocks = []
     for spec, positions in group_by_program(config, members_table).items():
         for members in population.blocks(positions, config.chunk, mesh):
             block_parts = population.take(parts, members)
@@ -104,7 +123,8 @@ def make_blocks(
                 moments = flax.serialization.from_state_dict(state.optimizer, saved)
                 state = state._replace(optimizer=moments)
             count = len(np.unique(members))
-            sharded = population.shard_members((population.take(hyperparams, members), state), mesh)
+            hyperparams = stack_hyperparams(members_table[members], spec.varied)
+            sharded = population.shard_members((hyperparams, state), mesh)
             blocks.append(MemberBlock(spec, members, count, *sharded))
     return blocks
 

@@ -4,6 +4,7 @@ What differs between kinds of zoos is passed as a `Sparsifier`. `jax.vmap` over 
 hyperparameters trains a population.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from zoojax import keys
+from zoojax import keys, optimizers, schedules
+from zoojax.hyperparameters.grid import NUMBER_DEFAULTS
 from zoojax.ops import Noise
 from zoojax.ops.noise import SLOTS
 from zoojax.optimizers import OPTIMIZERS
@@ -25,14 +27,22 @@ class Hyperparams(NamedTuple):
     Attributes:
         seed: Seed of the random streams, uint32.
         learning_rate: Learning rate, float32.
-        weight_decay: L2 penalty that is added to the gradient, float32.
+        weight_decay: Weight decay, float32; see `zoojax.optimizers.Optimizer`.
         dropout: Dropout rate, float32.
+        varied: Numbers that differ from their defaults, such as {"momentum": ...}, float32 or
+            int32; None if there are none.
     """
 
     seed: Array | np.ndarray
     learning_rate: Array | np.ndarray
     weight_decay: Array | np.ndarray
     dropout: Array | np.ndarray
+    varied: Mapping[str, Array | np.ndarray] | None = None
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """Numbers of the optimizer and of the schedule, such as the momentum."""
+        return {**NUMBER_DEFAULTS, **(self.varied or {})}
 
 
 class TrainState(NamedTuple):
@@ -107,10 +117,9 @@ def train_step(
 
     value_and_gradients = jax.value_and_grad(objective, has_aux=True)
     (loss, (num_correct, collections)), gradients = value_and_gradients(state.trainable)
-    grads = jax.tree.map(lambda g, p: g + hyperparams.weight_decay * p, gradients, state.trainable)
-    updates, moments = OPTIMIZERS[optimizer].update(grads, state.optimizer)
-    trainable = jax.tree.map(
-        lambda p, u: p - hyperparams.learning_rate * u, state.trainable, updates
+    trainable, moments = optimizers.step(
+        *(optimizer, state.trainable, gradients, state.optimizer),
+        *(hyperparams.learning_rate, hyperparams.weight_decay, hyperparams.numbers["momentum"]),
     )
     fixed = state.fixed
     if sparsifier.update_every == "step":
@@ -134,6 +143,8 @@ def train_epoch(
     order: Array,
     epoch: Array,
     noise_slots: int = SLOTS,
+    schedule: str = "constant",
+    epochs: int | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Trains one member for one epoch.
 
@@ -150,6 +161,9 @@ def train_epoch(
         order: Positions of the images in training order, usually a permutation of range(n).
         epoch: Epoch being trained, counted from 1.
         noise_slots: Noise slots per step (static); see `Architecture.noise_slots`.
+        schedule: A name of `zoojax.schedules.SCHEDULES`.
+        epochs: Epochs of the whole training (static); None if the learning rate does not depend
+            on it, see `zoojax.schedules.needs_epochs`.
 
     Returns:
         The state after the epoch, and {"train_loss", "train_acc"}: means of the objective and
@@ -171,12 +185,16 @@ def train_epoch(
         step, index, weight = xs
         batch = Batch(images, labels, weight, index)
         step_noise = keys.step_noise(noise, step, noise_slots)
+        rate = schedules.learning_rate(
+            *(schedule, hyperparams.learning_rate, hyperparams.numbers),
+            *(epoch, step, steps, epochs),
+        )
         state, loss, num_correct = train_step(
             sparsifier,
             member_loss,
             optimizer,
             state,
-            hyperparams,
+            hyperparams._replace(learning_rate=rate),
             batch,
             dropout,
             step_noise,

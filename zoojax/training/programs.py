@@ -54,6 +54,10 @@ class ProgramSpec:
         batch_size: Images per training step.
         data_order: "member" (each member shuffles with its own seed) or "shared".
         engine: A name of `zoojax.training.engine.ENGINES`.
+        schedule: A name of `zoojax.schedules.SCHEDULES`.
+        varied: Names of the numbers in which the members differ from the defaults, such as
+            "momentum"; the defaults of others are constants of the program.
+        epochs: Epochs of the whole training; None if the learning rate does not depend on it.
     """
 
     sparsifier: Sparsifier
@@ -64,6 +68,9 @@ class ProgramSpec:
     batch_size: int
     data_order: str = "member"
     engine: str = "xla"
+    schedule: str = "constant"
+    varied: tuple[str, ...] = ()
+    epochs: int | None = None
 
     @property
     def loss(self) -> MemberLoss:
@@ -142,6 +149,8 @@ def train_member(
         order,
         epoch,
         spec.architecture.noise_slots,
+        spec.schedule,
+        spec.epochs,
     )
 
 

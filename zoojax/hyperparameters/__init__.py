@@ -1,0 +1,1 @@
+"""Hyperparameters of members: one declaration each, from which all packages derive the rest."""

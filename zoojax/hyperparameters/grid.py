@@ -1,0 +1,261 @@
+"""Hyperparameter grids of dense zoos: the declarations of all hyperparameters."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from zoojax.errors import ZoojaxError
+from zoojax.hyperparameters.declaration import Hyperparameter, declarations, names, number
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_SEED_LIMIT = 2**32
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Hyperparameter grid of a dense zoo: every combination, each with several seeds.
+
+    Numbers that only some optimizers or schedules use vary only in combinations with those.
+
+    Attributes:
+        activations: Names of `zoojax.architectures.layers.ACTIVATIONS`.
+        inits: Names of `zoojax.architectures.layers.INITS`.
+        optimizers: Names of `zoojax.optimizers.OPTIMIZERS`.
+        learning_rates: Learning rates, positive.
+        weight_decays: Weight decays, non-negative: L2 penalties that are added to the gradient;
+            with AdamW, the decay per step is learning rate times weight decay.
+        dropouts: Dropout rates in [0, 1).
+        seeds: Number of members per combination.
+        fresh_seeds: Whether every member has a different seed ("random" zoos). Otherwise
+            all combinations share the same seeds ("fixed" zoos).
+        momenta: Momentum of "sgd" and "nesterov", in [0, 1).
+        schedules: Names of `zoojax.schedules.SCHEDULES`.
+        warmups: Fractions of all steps in [0, 1) in which the learning rate first rises linearly.
+        step_factors: Factors of the learning rate in schedule "step", positive.
+        step_intervals: Epochs between changes of the learning rate in schedule "step".
+
+    Raises:
+        ZoojaxError: If a list is empty, a name is unknown, a value is out of range, or a number
+            is given that none of the optimizers or schedules uses.
+
+    Example:
+        >>> grid = zoojax.Grid(activations=("tanh", "relu"), seeds=10)
+        >>> grid.combinations, len(grid.members())
+        (2, 20)
+        >>> grid = zoojax.Grid(optimizers=("adam", "sgd"), momenta=(0.5, 0.9))
+        >>> grid.members().select("optimizer", "momentum").rows()
+        [('adam', 0.9), ('sgd', 0.5), ('sgd', 0.9)]
+    """
+
+    activations: tuple[str, ...] = names(
+        "activation",
+        "tanh",
+        "zoojax.architectures.layers:ACTIVATIONS",
+        label="activation",
+        help="Activations",
+        torch="model::nlin",
+    )
+    inits: tuple[str, ...] = names(
+        "init",
+        "uniform",
+        "zoojax.architectures.layers:INITS",
+        label="initialization",
+        help="Initializations, such as kaiming_uniform",
+        torch="model::init_type",
+    )
+    optimizers: tuple[str, ...] = names(
+        "optimizer",
+        "adam",
+        "zoojax.optimizers:OPTIMIZERS",
+        label="optimizer",
+        help="Optimizers: adam, adamw, sgd, nesterov, rmsprop",
+        torch="optim::optimizer",
+    )
+    learning_rates: tuple[float, ...] = number(
+        "learning_rate",
+        3e-4,
+        above_low=True,
+        label="learning rate",
+        help="Learning rates",
+        inherited=False,
+        torch="optim::lr",
+    )
+    weight_decays: tuple[float, ...] = number(
+        "weight_decay", 0.0, label="weight decay", help="Weight decays", torch="optim::wd"
+    )
+    dropouts: tuple[float, ...] = number(
+        "dropout",
+        0.0,
+        (0, 1),
+        label="dropout rate",
+        help="Dropout rates",
+        torch="model::dropout",
+    )
+    seeds: int = 1
+    fresh_seeds: bool = False
+    momenta: tuple[float, ...] = number(
+        "momentum",
+        0.9,
+        (0, 1),
+        label="momentum",
+        help="Momentum of sgd and nesterov",
+        optional=True,
+        used_with=("optimizer", ("sgd", "nesterov")),
+        torch="optim::momentum",
+    )
+    schedules: tuple[str, ...] = names(
+        "schedule",
+        "constant",
+        "zoojax.schedules:SCHEDULES",
+        label="schedule",
+        help="Schedules of the learning rate: constant, cosine, one_cycle, step",
+        optional=True,
+        inherited=False,
+        torch="optim::scheduler",
+    )
+    warmups: tuple[float, ...] = number(
+        "warmup",
+        0.0,
+        (0, 1),
+        label="warm-up",
+        help="Fractions of all steps in which the learning rate first rises linearly",
+        optional=True,
+        inherited=False,
+        torch="optim::warmup",
+    )
+    step_factors: tuple[float, ...] = number(
+        "step_factor",
+        0.1,
+        above_low=True,
+        label="step factor",
+        help="Factors of the learning rate in schedule step",
+        optional=True,
+        inherited=False,
+        used_with=("schedule", ("step",)),
+        torch="optim::step_factor",
+    )
+    step_intervals: tuple[int, ...] = number(
+        "step_interval",
+        10,
+        (1, 10**6),
+        label="step interval",
+        help="Epochs between changes of the learning rate in schedule step",
+        optional=True,
+        inherited=False,
+        used_with=("schedule", ("step",)),
+        torch="optim::step_interval",
+    )
+
+    def __post_init__(self):
+        if self.seeds < 1:
+            raise ZoojaxError(f"{self.seeds} members requested; give at least 1")
+        for field, declared in declarations(Grid).items():
+            values = getattr(self, field)
+            if not values:
+                raise ZoojaxError(f"no {declared.label} given; give one or more")
+            for value in values:
+                declared.check(value)
+        for field, declared in declarations(Grid).items():
+            if getattr(self, field) != (declared.default,) and declared.used_with is not None:
+                self._check_used(declared, *declared.used_with)
+
+    def _check_used(self, declared: Hyperparameter, other: str, users: tuple[str, ...]) -> None:
+        if not set(users) & set(self._values()[other]):
+            raise ZoojaxError(
+                f"{declared.label} has no effect here; it is used with {other} {' or '.join(users)}"
+            )
+
+    def _values(self) -> dict[str, tuple]:
+        """Values by the name of the hyperparameter, in the order of the members table."""
+        return {
+            each.name: tuple(map(each.kind, getattr(self, FIELDS[each.name]))) for each in COLUMNS
+        }
+
+    @property
+    def combinations(self) -> int:
+        """Number of combinations of hyperparameters."""
+        return sum(1 for _ in self._product())
+
+    def _product(self) -> Iterator[dict[str, Any]]:
+        values = self._values()
+        free = {each.name: values[each.name] for each in COLUMNS if each.used_with is None}
+        for chosen in itertools.product(*free.values()):
+            member = dict(zip(free, chosen, strict=True))
+            bound = {
+                each.name: values[each.name] if each.used(member) else (each.default,)
+                for each in COLUMNS
+                if each.used_with is not None
+            }
+            for more in itertools.product(*bound.values()):
+                yield member | dict(zip(bound, more, strict=True))
+
+    def members(self, first_seed: int = 1) -> "pl.DataFrame":
+        """Creates the members table.
+
+        Args:
+            first_seed: Seed of the first member.
+
+        Returns:
+            One row per member, ordered by combination: id, seed and hyperparameters, without
+            optional ones that are the default of all members.
+
+        Raises:
+            ZoojaxError: If a seed is outside [0, 2**32).
+
+        Example:
+            >>> grid = zoojax.Grid(learning_rates=(1e-3, 1e-2), seeds=2)
+            >>> grid.members(first_seed=7).select("id", "seed", "learning_rate").rows()
+            [(0, 7, 0.001), (1, 8, 0.001), (2, 7, 0.01), (3, 8, 0.01)]
+        """
+        # The command line imports this module and should start without polars.
+        from zoojax.hyperparameters.tables import table_of
+
+        last = first_seed + self.seeds * (self.combinations if self.fresh_seeds else 1) - 1
+        if not 0 <= first_seed <= last < _SEED_LIMIT:
+            raise ZoojaxError(f"seeds {first_seed} to {last} are not all from 0 to 2**32 - 1")
+        rows = []
+        for combination, member in enumerate(self._product()):
+            offset = combination * self.seeds if self.fresh_seeds else 0
+            rows += [{"seed": first_seed + offset + i, **member} for i in range(self.seeds)]
+        return table_of([{"id": row, **member} for row, member in enumerate(rows)])
+
+
+FIELDS = {declared.name: field for field, declared in declarations(Grid).items()}
+HYPERPARAMETERS = tuple(declarations(Grid).values())
+# Columns of the members table. Dropout comes second, as in the zoos of earlier versions.
+COLUMNS = tuple(
+    sorted(HYPERPARAMETERS, key=lambda each: each.name not in ("activation", "dropout"))
+)
+OPTIONAL = tuple(each for each in HYPERPARAMETERS if each.optional)
+BY_NAME = {each.name: each for each in HYPERPARAMETERS}
+# Of the numbers that programs take only from members that differ from them.
+NUMBER_DEFAULTS = {each.name: each.default for each in OPTIONAL if each.kind is not str}
+
+
+def changed(grid: Grid, given: dict[str, Any]) -> Grid:
+    """Returns a grid with other values of some hyperparameters.
+
+    Args:
+        grid: The grid.
+        given: One or more values by the name of the hyperparameter; None keeps those of the grid.
+
+    Returns:
+        The changed grid.
+
+    Raises:
+        ZoojaxError: If a value is invalid; see `Grid`.
+    """
+    changes = {FIELDS[name]: _as_tuple(v) for name, v in given.items() if v is not None}
+    return replace(grid, **changes)
+
+
+def _as_tuple(value: Any) -> tuple:
+    if isinstance(value, str):
+        return (value,)
+    try:
+        return tuple(value)
+    except TypeError:
+        return (value,)
