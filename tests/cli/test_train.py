@@ -1,5 +1,7 @@
 """`zoojax train`, `sparsify` and `presets`."""
 
+import json
+
 import pytest
 
 from tests.support import cli_zoos, zoo_fixtures
@@ -163,12 +165,15 @@ def test_sparsify_equals_the_library(tmp_path_factory, dense, kind):
         assert sparsities == pytest.approx([0, 1208 / 2416, 2174 / 2416], abs=1e-6)
 
 
-def test_twins_use_the_learning_rate_of_the_preset(tmp_path_factory, run_json, tmp_path):
+def test_twins_use_the_learning_rate_of_the_preset(dense, run_json, tmp_path):
     """Unless one is given: with digits-s-seed 1e-3 for pruning, 3e-3 for variational dropout.
 
     The library and the command line train the same twin, so that one can resume the other's.
     """
-    zoo = zoo_fixtures.train(tmp_path_factory, tmp_path / "zoo", epochs=0, preset="digits-s-seed")
+    path = zoo_fixtures.copied(dense, tmp_path / "zoo")
+    config = json.loads((path / "zoo.json").read_text())
+    (path / "zoo.json").write_text(json.dumps({**config, "preset": "digits-s-seed"}))
+    zoo = open_zoo(path)
     python = {
         "magnitude-pruning": zoo_fixtures.prune(tmp_path / "mp", zoo, [0.5], epochs=0),
         "variational-dropout": zoo_fixtures.train_variational(tmp_path / "vd", zoo, epochs=0),
