@@ -198,9 +198,8 @@ def train_zoo(
     def initial(rows: slice) -> StateParts:
         return _initial_states(config.shape, table[rows])
 
-    with progress_callback(
-        report, f"train {preset if isinstance(preset, str) else config.name}", quiet
-    ) as shown:
+    label = preset if isinstance(preset, str) else config.name
+    with progress_callback(report, f"train {label}", quiet) as shown:
         store_images = keep_data or not loaded.has_source
         with zoo_writer(out, config, table, images, store_images) as writer:
             return trainer.train(writer, initial, images, shown)
