@@ -13,7 +13,7 @@ from zoojax.converters.sources import Source
 from zoojax.converters.state_dicts import StateDictInfo
 from zoojax.errors import ZoojaxError
 from zoojax.hyperparameters.declaration import Hyperparameter
-from zoojax.hyperparameters.grid import BY_NAME, COLUMNS, FIELDS, HYPERPARAMETERS, OPTIONAL
+from zoojax.hyperparameters.grid import BY_NAME, COLUMNS, FIELDS, HYPERPARAMETERS
 from zoojax.hyperparameters.tables import column_types, without_defaults
 from zoojax.presets import preset
 from zoojax.storage.zoo import Zoo
@@ -27,12 +27,13 @@ _SPELLINGS = {
     "CosineAnnealingLR": "cosine",
     "StepLR": "step",
 }
+_REPORTED = tuple(each for each in COLUMNS if each.torch)
 _MAX_SEED = 2**32 - 1
 _MAX_NOTES_LENGTH = 2000
 _SCHEMA = {
     "source": pl.Int64,
     "seed": pl.Int64,
-    **column_types(COLUMNS),
+    **column_types(_REPORTED),
     "ratio": pl.Float64,
     **dict.fromkeys(("trial", "split", "dense_trial"), pl.String),
     "missing_epochs": pl.List(pl.Int64),
@@ -108,8 +109,10 @@ def _rows(
     The notes decide the fingerprint of the zoo: reworded, the same files would convert to
     another zoo.
     """
-    reported = [{each.name: _reported(source, each) for each in COLUMNS} for source in sources]
-    all_values = {name: {values[name] for values in reported} - {None} for name in BY_NAME}
+    reported = [{each.name: _reported(source, each) for each in _REPORTED} for source in sources]
+    all_values = {
+        each.name: {values[each.name] for values in reported} - {None} for each in _REPORTED
+    }
     rows = []
     for position, (source, own) in enumerate(zip(sources, reported, strict=True)):
         notes = [*source.notes]
@@ -117,7 +120,7 @@ def _rows(
             name: _resolve(source, name, own[name], all_values[name], defaults, notes)
             for name in own
         }
-        for each in OPTIONAL:
+        for each in _REPORTED:
             if not each.used(hyperparams):
                 hyperparams[each.name] = each.default
         seed, ratio = _seed(source, notes), _ratio(source, notes)
@@ -241,7 +244,7 @@ def _basename(path: object) -> str | None:
 
 def _flag_duplicates(table: pl.DataFrame) -> pl.DataFrame:
     """Notes which members have the same seed and hyperparameters as an earlier one."""
-    identities = table.select(["seed", *(each.name for each in COLUMNS), "ratio"]).to_dicts()
+    identities = table.select(["seed", *(each.name for each in _REPORTED), "ratio"]).to_dicts()
     seen: dict[str, str] = {}
     notes = []
     for identity, trial, note in zip(identities, table["trial"], table["notes"], strict=True):

@@ -212,14 +212,14 @@ def _select_epochs(zoo: Zoo, epochs: Sequence[int] | None) -> list[int]:
 
 def _config(zoo: Zoo, member: dict[str, Any]) -> dict[str, Any]:
     """The content of params.json under the original code's keys."""
-    config = zoo.config
+    config, reported = zoo.config, [each for each in COLUMNS if each.torch]
     content = {
         "model::type": layout_of(config.sparsifier).model_type,
         "model::channels_in": config.channels,
         "model::o_dim": config.classes,
         "model::use_bias": True,
-        **{each.torch: member[each.name] for each in COLUMNS if each.name in member},
-        "training::batchsize": config.batch_size,
+        **{each.torch: member[each.name] for each in reported if each.name in member},
+        "training::batchsize": member.get("batch_size", config.batch_size),
         "training::epochs_train": config.epochs,
         "seed": member["seed"],
     }

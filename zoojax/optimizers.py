@@ -111,7 +111,7 @@ def step(
         >>> from zoojax import optimizers
         >>> moments = optimizers.OPTIMIZERS["sgd"].init(1.0)
         >>> after, _ = optimizers.step("sgd", 1.0, 2.0, moments, 0.1, 0.0, 0.9)
-        >>> float(after)
+        >>> round(float(after), 6)
         0.8
     """
     optimizer = OPTIMIZERS[name]

@@ -116,7 +116,8 @@ def learning_rate(
 
     Example:
         >>> from zoojax.schedules import learning_rate
-        >>> float(learning_rate("cosine", 0.5, {"warmup": 0.0}, 3, 0, 10, epochs=4))
+        >>> rate = learning_rate("cosine", 0.5, {"warmup": 0.0}, 3, 0, 10, epochs=4)
+        >>> round(float(rate), 6)
         0.25
     """
     factor, warmup = SCHEDULES[name].factor, numbers["warmup"]

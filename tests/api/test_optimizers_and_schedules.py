@@ -66,6 +66,21 @@ def test_functions_of_one_member_train_like_a_zoo(tmp_path_factory, zoo):
     assert difference.max() > 1e-4
 
 
+def test_members_with_other_batch_sizes(tmp_path_factory, tmp_path):
+    """Each size is a program; the member with the zoo's own size is as in a zoo without others."""
+    zoo = zoo_fixtures.train(
+        tmp_path_factory, tmp_path / "zoo", zoo_fixtures.GRID, members=1, batch_size=(10, 33)
+    )
+    assert zoo.members_table["batch_size"].to_list() == [10, 33]
+    dense = zoo_fixtures.dense(tmp_path_factory)
+    assert_trees_close(zoo.member(0), dense.member(0), rtol=0, atol=1e-5)
+    assert np.abs(zoo.member(1)["fc2"]["bias"] - dense.member(0)["fc2"]["bias"]).max() > 1e-3
+    one = zoojax.train_zoo("digits-s-seed", members=1, epochs=0, batch_size=(33,), quiet=True)
+    assert one.config.batch_size == 33 and "batch_size" not in one.members_table.columns
+    twin = zoojax.sparsify(zoo, zoojax.MagnitudePruning((0.5,)), epochs=0, quiet=True)
+    assert twin.members_table["batch_size"].to_list() == [10, 33]
+
+
 def test_twins_have_a_constant_learning_rate(zoo):
     """They keep the optimizer and its momentum."""
     twin = zoojax.sparsify(zoo, zoojax.MagnitudePruning((0.5,)), epochs=0, quiet=True)
@@ -89,6 +104,8 @@ def test_twins_have_a_constant_learning_rate(zoo):
         ({"learning_rate": 10**400}, "learning rate inf is not a positive number"),
         ({"warmup": None, "schedule": ()}, "no schedule given; give one or more"),
         ({"momentum": True, "optimizer": "sgd"}, "momentum is True; give a number"),
+        ({"batch_size": (10, 0)}, "batch size 0 is not in [1, 2.14748e+09)"),
+        ({"batch_size": ()}, "no batch size given; give one or more"),
     ],
 )
 def test_invalid_values(options, message):
@@ -97,7 +114,7 @@ def test_invalid_values(options, message):
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
 
 
-def test_every_number_of_a_zoo_is_an_argument_of_one_member():
+def test_every_hyperparameter_of_a_zoo_is_an_argument_of_one_member():
     taken = functional.train_epoch.__annotations__ | functional.init.__annotations__
     assert {each.name for each in HYPERPARAMETERS} <= taken.keys()
 

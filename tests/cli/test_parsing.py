@@ -29,7 +29,7 @@ HOSTILE = "[/b][red]\x1b[2J\u202e\n" + "x" * 10_000
         ("info a b", "info takes no further argument 'b'"),
         ("train p --out z --members many", "--members expects a whole number, not 'many'"),
         ("train p --out z --members=1.5", "--members expects a whole number, not '1.5'"),
-        ("train p --out z --batch_size x", "--batch-size expects a whole number, not 'x'"),
+        ("train p --out z --batch_size x", "--batch-size expects whole numbers, not 'x'"),
         ("train p --out z --learning-rate 0.1 fast", "--learning-rate expects numbers, not 'fast'"),
         ("sparsify magnitude-pruning a --out z --ratios 1 b", "--ratios expects numbers, not 'b'"),
         ("sparsify dense a --out z", "sparsify has no command dense"),

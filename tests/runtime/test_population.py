@@ -36,6 +36,10 @@ SPARSIFIERS = {
 }
 
 
+# Numbers that differ between members in runs with a schedule.
+VARIED = ("momentum", "warmup")
+
+
 class Run(NamedTuple):
     """How a population is trained; most fields are those of a `ProgramSpec`."""
 
@@ -45,6 +49,7 @@ class Run(NamedTuple):
     order: str = "member"
     chunk: int = CHUNK
     devices: int = 2
+    schedule: str = "constant"
 
     @property
     def spec(self) -> programs.ProgramSpec:
@@ -56,6 +61,9 @@ class Run(NamedTuple):
             self.dropout,
             10,
             self.order,
+            schedule=self.schedule,
+            varied=VARIED if self.schedule != "constant" else (),
+            epochs=3,
         )
 
     @property
@@ -65,7 +73,7 @@ class Run(NamedTuple):
 
 KINDS = [
     Run("dense", "adam"),
-    Run("dense", "sgd"),
+    Run("dense", "nesterov", schedule="one_cycle"),
     pytest.param(Run("dense", "adam", dropout=True), marks=pytest.mark.slow),
     Run("mp", "adam"),
     Run("vd", "adam", dropout=True),
@@ -99,13 +107,18 @@ def untrained(kind: str) -> tuple[dict, dict]:
     return {"params": params}, {}
 
 
-def hyperparams(members: np.ndarray) -> loop.Hyperparams:
+def hyperparams(members: np.ndarray, run: Run) -> loop.Hyperparams:
     """Hyperparameters that differ between members."""
+    varied = {
+        "momentum": (0.1 * (5 + members % 4)).astype(np.float32),
+        "warmup": (0.1 * (members % 3)).astype(np.float32),
+    }
     return loop.Hyperparams(
         members.astype(np.uint32),
         (1e-3 * (1 + members % 3)).astype(np.float32),
         (1e-3 * (members % 2)).astype(np.float32),
         (0.1 * (members % 5)).astype(np.float32),
+        {name: varied[name] for name in run.spec.varied},
     )
 
 
@@ -127,7 +140,7 @@ def train(run: Run, sets, members, epochs=2, seeds=None, change=lambda state, hy
             *population.take(untrained(run.kind), members)
         ),
     )
-    hyper = hyperparams(members)
+    hyper = hyperparams(members, run)
     if seeds is not None:
         hyper = hyper._replace(seed=np.asarray(seeds, np.uint32))
     change(states, hyper)

@@ -31,6 +31,7 @@ OTHERS = {
     "warmup": {"warmups": (0.1,)},
     "step_factor": {"schedules": ("step",), "step_factors": (0.5,)},
     "step_interval": {"schedules": ("step",), "step_intervals": (3,)},
+    "batch_size": {"batch_sizes": (64,)},
 }
 
 

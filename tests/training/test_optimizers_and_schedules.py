@@ -122,10 +122,10 @@ def trained() -> dict[tuple, dict]:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_steps_equal_those_of_torch(trained, name, schedule, warmup):
-    """Up to the rounding of float32, which 20 steps accumulate: RMSprop and Adam divide."""
+    """Up to 1e-6 of the largest parameter: the rounding of float32, accumulated in 20 steps."""
     expected = torch_params(name, torch_rates(schedule, warmup))
     for key, value in trained[name, schedule, warmup].items():
-        np.testing.assert_allclose(value, expected[key], rtol=1e-6, atol=2e-6)
+        assert np.abs(value - expected[key]).max() <= 1e-6 * np.abs(expected[key]).max()
         assert np.abs(value - FIRST[key]).max() > 1e-3
 
 

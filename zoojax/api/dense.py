@@ -55,7 +55,7 @@ def train_zoo(
     grid: Grid | None = None,
     members: int | None = None,
     epochs: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Sequence[int] | None = None,
     activation: str | Sequence[str] | None = None,
     init: str | Sequence[str] | None = None,
     optimizer: str | Sequence[str] | None = None,
@@ -96,7 +96,8 @@ def train_zoo(
         grid: Hyperparameters of the members, instead of the preset's.
         members: Members per combination of hyperparameters; None for the grid's.
         epochs: Number of epochs; None for the preset's. 0 saves only the untrained members.
-        batch_size: Images per step; None for the preset's.
+        batch_size: Images per step; None for the preset's. Several make a grid, as the options
+            below.
         activation: One or more activations, instead of the grid's; likewise those below. Every
             combination is trained; see `Grid`.
         init: Initializations, such as "kaiming_uniform".
@@ -148,6 +149,10 @@ def train_zoo(
         "step_factor": step_factor,
         "step_interval": step_interval,
     }
+    if isinstance(batch_size, Sequence):
+        # One batch size is that of the zoo; only several are a column of the members table.
+        several = batch_size if len(batch_size) != 1 else None
+        given["batch_size"], batch_size = several, batch_size[0] if several is None else None
     base = _chosen_preset(preset)
     if base is None and data is None:
         raise ZoojaxError("there is nothing to train on: give a preset or data")

@@ -13,8 +13,9 @@ _METAVARS = {str: "NAME ...", float: "NUMBER ...", int: "N ..."}
 
 
 def _field(declared: Hyperparameter) -> tuple[str, Any, Any]:
-    value = declared.default if declared.kind is str else f"{declared.default:g}"
-    default = value if declared.optional else "the preset's"
+    default = "the preset's"
+    if declared.optional and not declared.static:
+        default = declared.default if declared.known else f"{declared.default:g}"
     text = f"{declared.help} (default: {default})."
     several = tuple[declared.kind, ...] | None
     note = option(_METAVARS[declared.kind], text=text)

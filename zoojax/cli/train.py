@@ -49,9 +49,6 @@ class Train:
     data_order: Literal["member", "shared"] = "member"
     """Shuffle the images for each member by its own seed, or once for all members (faster)."""
 
-    batch_size: Annotated[int | None, option("N")] = None
-    """Images per step (default: the preset's)."""
-
     hyperparameters: HyperparameterOptions = field(default_factory=Hyperparameters)
 
     name: Annotated[str | None, option("NAME")] = None
@@ -81,7 +78,6 @@ class Train:
             data=self.data,
             keep_data=self.keep_data,
             data_order=self.data_order,
-            batch_size=self.batch_size,
             **vars(self.hyperparameters),
             name=self.name,
             chunk=self.running.chunk,

@@ -32,10 +32,11 @@ class Hyperparameter:
         range: Numbers [low, high) that zoos may have.
         above_low: Whether low itself is no valid choice for new members.
         optional: Whether the column is left out if all members have the default.
+        static: Whether a number shapes the program, as names do.
         inherited: Whether twins keep the value of their parents.
         used_with: Another hyperparameter and those of its names that use this one; None if all
             members do.
-        torch: Key in params.json of PyTorch zoos.
+        torch: Key in params.json of PyTorch zoos; empty if it is of the zoo, not of a member.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Hyperparameter:
     range: tuple[float, float] = (-math.inf, math.inf)
     above_low: bool = False
     optional: bool = False
+    static: bool = False
     inherited: bool = True
     used_with: tuple[str, tuple[str, ...]] | None = None
     torch: str = ""
@@ -94,8 +96,6 @@ class Hyperparameter:
         low, high = self.range
         if math.isfinite(high):
             return f"is not in [{low:g}, {high:g})"
-        if self.kind is int:
-            return f"is not at least {low:g}"
         return "is not a positive number" if self.above_low else "must be finite and non-negative"
 
 

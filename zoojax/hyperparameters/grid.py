@@ -36,6 +36,7 @@ class Grid:
         warmups: Fractions of all steps in [0, 1) in which the learning rate first rises linearly.
         step_factors: Factors of the learning rate in schedule "step", positive.
         step_intervals: Epochs between changes of the learning rate in schedule "step".
+        batch_sizes: Images per step, instead of the zoo's.
 
     Raises:
         ZoojaxError: If a list is empty, a name is unknown, a value is out of range, or a number
@@ -148,6 +149,16 @@ class Grid:
         used_with=("schedule", ("step",)),
         torch="optim::step_interval",
     )
+    # The default stands for the batch size of the zoo.
+    batch_sizes: tuple[int, ...] = number(
+        "batch_size",
+        0,
+        (1, 2**31),
+        label="batch size",
+        help="Images per step",
+        optional=True,
+        static=True,
+    )
 
     def __post_init__(self):
         if self.seeds < 1:
@@ -156,7 +167,7 @@ class Grid:
             values = getattr(self, field)
             if not values:
                 raise ZoojaxError(f"no {declared.label} given; give one or more")
-            for value in values:
+            for value in values if values != (declared.default,) else ():
                 declared.check(value)
         for field, declared in declarations(Grid).items():
             if getattr(self, field) != (declared.default,) and declared.used_with is not None:
@@ -232,7 +243,8 @@ COLUMNS = tuple(
 OPTIONAL = tuple(each for each in HYPERPARAMETERS if each.optional)
 BY_NAME = {each.name: each for each in HYPERPARAMETERS}
 # Of the numbers that programs take only from members that differ from them.
-NUMBER_DEFAULTS = {each.name: each.default for each in OPTIONAL if each.kind is not str}
+NUMBERS = tuple(each for each in OPTIONAL if not (each.static or each.known))
+NUMBER_DEFAULTS = {each.name: each.default for each in NUMBERS}
 
 
 def changed(grid: Grid, given: dict[str, Any]) -> Grid:

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from zoojax.hyperparameters.declaration import Hyperparameter
-from zoojax.hyperparameters.grid import COLUMNS, OPTIONAL
+from zoojax.hyperparameters.grid import COLUMNS, NUMBERS, OPTIONAL
 
 _TYPES: dict[type, Any] = {str: pl.String, float: pl.Float64, int: pl.Int64}
 
@@ -62,7 +62,5 @@ def varied_numbers(member: dict[str, Any]) -> tuple[str, ...]:
         Names of the numbers that the member uses and that are not the default.
     """
     return tuple(
-        each.name
-        for each in OPTIONAL
-        if each.kind is not str and each.used(member) and member[each.name] != each.default
+        each.name for each in NUMBERS if each.used(member) and member[each.name] != each.default
     )

@@ -57,7 +57,7 @@ def group_by_program(config: ZooConfig, members: pl.DataFrame) -> dict[ProgramSp
             member["activation"],
             member["optimizer"],
             member["dropout"] > 0,
-            config.batch_size,
+            member["batch_size"] or config.batch_size,
             config.data_order,
             engine_name,
             member["schedule"],
