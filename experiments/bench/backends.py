@@ -15,6 +15,7 @@ from zoojax.experiments.bench.members import (
     Measure,
     flops,
     population_program,
+    traffic,
 )
 from zoojax.runtime import host
 
@@ -33,7 +34,7 @@ def kinds() -> tuple[str, ...]:
 def cases(
     kinds: Sequence[str], architectures: Sequence[str], batch_sizes: Sequence[int]
 ) -> list[Case]:
-    """Lists the cases to measure; the hyper-representation has one per architecture."""
+    """Lists the cases to measure; the hyper-representation has one for each of its networks."""
     result = [
         Case(kind, architecture, batch_size)
         for architecture in architectures
@@ -42,7 +43,8 @@ def cases(
         if kind != representation.KIND
     ]
     if representation.KIND in kinds:
-        result += map(representation.case, architectures)
+        known = (name for name in architectures if name in representation.ARCHITECTURES)
+        result += map(representation.case, known)
     return result
 
 
@@ -143,12 +145,15 @@ def _processor() -> str | None:
     return next((name.partition(":")[2].strip() for name in names), None)
 
 
-def rows(speeds: dict[tuple[Case, str], list[float]], peak: float) -> list[dict[str, Any]]:
+def rows(
+    speeds: dict[tuple[Case, str], list[float]], peak: float, bandwidth: float
+) -> list[dict[str, Any]]:
     """Makes one row per case and backend.
 
     Args:
         speeds: samples per second of each repetition, by case and backend.
         peak: speed of matrix products on this machine, in GFLOP/s.
+        bandwidth: speed of its memory, in GB/s.
     """
     result = []
     for (case, name), measured in speeds.items():
@@ -167,9 +172,19 @@ def rows(speeds: dict[tuple[Case, str], list[float]], peak: float) -> list[dict[
                 "share_of_gemm": None
                 if case.is_variational
                 else median * _flops(case) / 1e9 / peak,
+                "share_of_ceiling": _share_of_ceiling(case, median, peak, bandwidth),
             }
         )
     return result
+
+
+def _share_of_ceiling(case: Case, speed: float, peak: float, bandwidth: float) -> float | None:
+    """Returns the speed relative to the lower of the two ceilings."""
+    if case.kind == representation.KIND:
+        return None
+    # Variational dropout computes means and variances: two products in place of each one.
+    products = flops(case) * (2 if case.is_variational else 1)
+    return speed / min(1e9 * peak / products, 1e9 * bandwidth / traffic(case))
 
 
 def _flops(case: Case) -> int:

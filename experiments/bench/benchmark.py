@@ -8,15 +8,19 @@ from zoojax.errors import ZoojaxError
 from zoojax.experiments.bench import backends, formatting
 from zoojax.experiments.bench import device_scaling as devices
 from zoojax.experiments.bench import member_scaling as growth
-from zoojax.experiments.bench.members import IMAGES, Case, gemm_peak
+from zoojax.experiments.bench.members import (
+    ARCHITECTURES,
+    IMAGES,
+    Case,
+    gemm_peak,
+    memory_bandwidth,
+)
 from zoojax.experiments.bench.results import Benchmark
 from zoojax.filesystem.atomic import atomic_write
 from zoojax.filesystem.paths import optional_path
 from zoojax.progress import stage_progress
 from zoojax.runtime import host
 from zoojax.text import printable
-
-ARCHITECTURES = ("small", "large")
 
 
 def bench(
@@ -39,7 +43,8 @@ def bench(
     "representation", one state seen by the autoencoder of the preset "small".
 
     Args:
-        architectures: "small" and "large".
+        architectures: "small", "medium", "large", "lenet5", "gap_cnn" and "mlp" (two hidden
+            layers of 64 units).
         kinds: What to measure: training of members without sparsification ("dense") or with a
             sparsifier (its abbreviation in lower case, such as "mp"), evaluation of members
             ("evaluate"), and training of a hyper-representation ("representation"). None
@@ -69,14 +74,15 @@ def bench(
     if min(repetitions, *batch_sizes, *members, *member_scaling) < 1 or not seconds > 0:
         raise ZoojaxError("give batch sizes, members, repetitions and seconds above 0")
     known = backends.kinds()
-    _check_names("architectures", architectures, ARCHITECTURES)
+    _check_names("architectures", architectures, tuple(ARCHITECTURES))
     _check_names("kinds", kinds or (), known)
     file = optional_path(out, "out")
     speeds: dict[tuple[Case, str], list[float]] = {}
     peak: list[float] = []
+    bandwidth: list[float] = []
     with stage_progress("bench", quiet=False) as stage:
         stage("compiling")
-        products = gemm_peak(1.0)
+        products, copies = gemm_peak(1.0), memory_bandwidth(1.0)
         measures = {
             (case, name): measure
             for case in backends.cases(
@@ -86,6 +92,7 @@ def bench(
         }
         for repetition in range(1, repetitions + 1):
             peak.append(products())
+            bandwidth.append(copies())
             for (case, name), measure in measures.items():
                 what = f"{case.architecture} {case.kind} batch {case.batch_size}, {name}"
                 stage(f"{what}: {repetition} of {repetitions}")
@@ -101,7 +108,8 @@ def bench(
     result = Benchmark(
         backends.facts(speeds),
         peak,
-        backends.rows(speeds, statistics.median(peak)),
+        bandwidth,
+        backends.rows(speeds, statistics.median(peak), statistics.median(bandwidth)),
         by_members,
         by_devices,
     )

@@ -10,13 +10,16 @@ from zoojax.experiments.bench.results import Benchmark
 def _speeds(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     return [
         {
-            "CNN": row["architecture"],
+            "network": row["architecture"],
             "batch": str(row["batch_size"]),
             "kind": row["kind"],
             "": row["backend"],
             "samples/s (range)": _spread(row["samples_per_second"]),
             "x torch": "" if row["times_torch"] is None else f"{row['times_torch']:.2f}",
             "of GEMM": "" if row["share_of_gemm"] is None else f"{row['share_of_gemm']:.0%}",
+            "of ceiling": ""
+            if row["share_of_ceiling"] is None
+            else f"{row['share_of_ceiling']:.0%}",
         }
         for row in rows
     ]
@@ -51,7 +54,11 @@ def _device_scaling(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 def facts(result: Benchmark) -> dict[str, Any]:
     """Returns the facts about the machine by name, with the speed of matrix products."""
-    return {**result.facts, "matrix products": f"{_spread(result.gflops)} GFLOP/s"}
+    return {
+        **result.facts,
+        "matrix products": f"{_spread(result.gflops)} GFLOP/s",
+        "memory": f"{_spread(result.gigabytes)} GB/s",
+    }
 
 
 def tables(result: Benchmark) -> list[list[dict[str, str]]]:

@@ -22,6 +22,15 @@ IMAGES = 1000
 # are short.
 _MIN_IMAGES = 100
 Measure = Callable[[], float]
+# Registered names and channels of the architectures that can be measured.
+ARCHITECTURES = {
+    "small": ("small", 1),
+    "medium": ("medium", 1),
+    "large": ("large", 3),
+    "lenet5": ("lenet5", 1),
+    "gap_cnn": ("gap_cnn", 1),
+    "mlp": ("mlp-64-64", 1),
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,7 @@ class Case:
     Attributes:
         kind: training of dense members (DENSE) or with a sparsifier (its `method`); EVALUATE,
             the forward pass of dense members on all images; or "representation".
-        architecture: "small" (one channel) or "large" (three channels).
+        architecture: a name of ARCHITECTURES.
         batch_size: images per step; states per step for "representation".
     """
 
@@ -42,9 +51,7 @@ class Case:
     @property
     def shape(self) -> "Chain":
         """The architecture of the members."""
-        from zoojax.architectures.cnn import large_cnn, small_cnn
-
-        return small_cnn(1, 10) if self.architecture == "small" else large_cnn(3, 10)
+        return chain(self.architecture)
 
     @property
     def sparsifier(self) -> "Sparsifier":
@@ -77,6 +84,16 @@ class Case:
         return isinstance(self.sparsifier, VariationalDropout)
 
 
+def chain(name: str) -> "Chain":
+    """Returns the network of a name of ARCHITECTURES, for ten classes."""
+    from zoojax.architectures.chain import Chain
+    from zoojax.architectures.registry import architecture
+
+    network = architecture(*ARCHITECTURES[name], 10)
+    assert isinstance(network, Chain)
+    return network
+
+
 def images(shape: "Chain") -> "tuple[np.ndarray, np.ndarray]":
     """Generates synthetic images [1000, size, size, channels] and labels [1000]."""
     import numpy as np
@@ -98,6 +115,19 @@ def flops(case: Case) -> int:
         products = math.prod(step.outputs[:-1]) * math.prod(step.parameters["kernel"])
         total += 2 * products * (min(passes, 2) if i == 0 else passes)
     return total
+
+
+def traffic(case: Case) -> float:
+    """Counts the bytes per sample that members must read and write if only one fits the cache.
+
+    A training step reads and writes the parameters and both moments of Adam, which variational
+    dropout also has for log sigma squared. Evaluation reads the parameters once per image set.
+    """
+    sizes = [math.prod(shape) for step in case.shape.steps for shape in step.parameters.values()]
+    if case.kind == EVALUATE:
+        return 4 * sum(sizes) / IMAGES
+    arrays = 2 if case.is_variational else 1
+    return arrays * 3 * 2 * 4 * sum(sizes) / case.batch_size
 
 
 def population_program(case: Case, engine: str, members: int | None, seconds: float) -> Measure:
@@ -209,26 +239,35 @@ def _plain_loss(shape: "Chain") -> "engine.MemberLoss":
     import jax
     import jax.numpy as jnp
 
-    from zoojax.architectures.chain_layers import Activation, Conv, Dense, Flatten, MaxPool
+    from zoojax.architectures import chain_layers as layers
     from zoojax.training import engine
+
+    def pool(x, layer, start, operation):
+        window, steps = ((1, side, side, 1) for side in (layer.window, layer.step))
+        return jax.lax.reduce_window(x, start, operation, window, steps, "VALID")
 
     def loss(params, variances, collections, batch, noise, dropout_rate):
         batch = batch.gather()
         x = batch.images
         for step in shape.steps:
-            if isinstance(step.layer, Conv):
+            layer = step.layer
+            if isinstance(layer, layers.Conv):
+                borders = layer.borders(step.inputs[0])
                 x = jax.lax.conv_general_dilated(
-                    *(x, params[step.name]["kernel"], (1, 1), "VALID"),
+                    *(x, params[step.name]["kernel"], (layer.stride,) * 2, (borders, borders)),
                     dimension_numbers=("NHWC", "HWIO", "NHWC"),
                 )
-            elif isinstance(step.layer, Dense):
+            elif isinstance(layer, layers.Dense):
                 x = x @ params[step.name]["kernel"]
-            elif isinstance(step.layer, MaxPool):
-                window = (1, step.layer.window, step.layer.window, 1)
-                x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
-            elif isinstance(step.layer, Activation):
+            elif isinstance(layer, layers.MaxPool):
+                x = pool(x, layer, -jnp.inf, jax.lax.max)
+            elif isinstance(layer, layers.AvgPool):
+                x = pool(x, layer, 0.0, jax.lax.add) / layer.window**2
+            elif isinstance(layer, layers.GlobalAvgPool):
+                x = x.mean((1, 2))
+            elif isinstance(layer, layers.Activation):
                 x = jnp.tanh(x)
-            elif isinstance(step.layer, Flatten):
+            elif isinstance(layer, layers.Flatten):
                 x = x.reshape(x.shape[0], -1)
             if step.layer.has_weights:
                 x = x + jnp.broadcast_to(params[step.name]["bias"], x.shape)
@@ -267,5 +306,34 @@ def gemm_peak(seconds: float) -> Measure:
             jax.block_until_ready(program(a))
             done += mesh.size * repeats
         return done * 2 * side**3 / spent / 1e9
+
+    return measure
+
+
+def memory_bandwidth(seconds: float) -> Measure:
+    """Compiles the sum of two arrays of 64 MiB per device, which no cache holds.
+
+    Args:
+        seconds: how long each call repeats the sum.
+
+    Returns:
+        A function that measures the machine once and returns GB/s read and written.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from zoojax.runtime import population
+
+    mesh, count = population.make_mesh(), 2**24
+    program = jax.jit(population.vmap_members(jnp.add, mesh, (0, 0)), donate_argnums=0)
+    a, b = (population.shard_members(jnp.ones((mesh.size, count)), mesh) for _ in range(2))
+    holder = {"sum": jax.block_until_ready(program(a, b))}
+
+    def measure() -> float:
+        done, start = 0, time.perf_counter()
+        while (spent := time.perf_counter() - start) < seconds:
+            holder["sum"] = jax.block_until_ready(program(holder["sum"], b))
+            done += mesh.size
+        return done * 3 * 4 * count / spent / 1e9
 
     return measure

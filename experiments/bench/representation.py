@@ -22,6 +22,10 @@ _MODULE = "zoojax.experiments.bench.torch_training"
 _BATCHES = 10
 
 
+# Architectures whose states the torch peer is written for.
+ARCHITECTURES = ("small", "large")
+
+
 def case(architecture: str) -> Case:
     """The case of training the preset "small" on states of an architecture."""
     return Case(KIND, architecture, _settings().batch_size)

@@ -16,8 +16,8 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 
 from zoojax.architectures.chain import Chain
-from zoojax.architectures.cnn import large_cnn, small_cnn
 from zoojax.converters.layouts.torch_models import TorchChain, kl
+from zoojax.experiments.bench.members import chain
 
 _LEARNING_RATE, _WEIGHT_DECAY = 3e-4, 1e-3
 _IMAGES = 1000
@@ -94,7 +94,7 @@ def speed(
     """Measures training or evaluation.
 
     Args:
-        architecture: "small" (one channel) or "large" (three channels).
+        architecture: a name of `zoojax.experiments.bench.members.ARCHITECTURES`.
         batch_size: images per step.
         variational: whether to train with variational dropout.
         evaluation: whether to evaluate instead of training.
@@ -109,7 +109,7 @@ def speed(
     """
     torch.set_num_threads(threads)
     torch.set_default_device(device)
-    shape = small_cnn(1, 10) if architecture == "small" else large_cnn(3, 10)
+    shape = chain(architecture)
     x = torch.randn(_IMAGES, shape.channels, shape.size, shape.size)
     y = torch.randint(shape.classes, (_IMAGES,))
     single = members == 1

@@ -1,6 +1,7 @@
 """Options of `zoojax bench`, and how its scaling results are shown."""
 
 import json
+import math
 import sys
 
 import pytest
@@ -9,7 +10,8 @@ from zoojax.cli import bench, main
 from zoojax.cli.parsing import parse
 from zoojax.cli.sparsify import Sparsify
 from zoojax.errors import ZoojaxError
-from zoojax.experiments.bench import benchmark, device_scaling, member_scaling
+from zoojax.experiments.bench import backends, benchmark, device_scaling, member_scaling
+from zoojax.experiments.bench.members import ARCHITECTURES, Case, flops, traffic
 
 MEMBERS = {
     **{"members": 1000, "images": 1000, "epoch_seconds": 2.0, "saving_seconds": 0.5},
@@ -62,6 +64,7 @@ def test_scaling_results(monkeypatch, capsys, tmp_path):
     """In JSON, and in the tables of the Markdown file; speed is relative to the first topology."""
     monkeypatch.setattr(bench, "configure_jax", lambda: None)
     monkeypatch.setattr(benchmark, "gemm_peak", lambda seconds: lambda: 100.0)
+    monkeypatch.setattr(benchmark, "memory_bandwidth", lambda seconds: lambda: 10.0)
     monkeypatch.setattr(member_scaling, "measure", lambda members, images: MEMBERS)
 
     def measure(topology):
@@ -98,7 +101,7 @@ def test_topologies_start_with_the_baseline():
         ({"kinds": ()}, "at least one"),
         ({"seconds": 0.0}, "above 0"),
         ({"batch_sizes": (0,)}, "above 0"),
-        ({"architectures": ("huge",)}, "--architectures is 'huge'; give some of small, large"),
+        ({"architectures": ("huge",)}, "--architectures is 'huge'; give some of small, medium, large"),
         ({"kinds": ("xyz",)}, "--kinds is 'xyz'; give some of dense, "),
     ],
 )
@@ -111,3 +114,24 @@ def test_resident_memory():
     if sys.platform != "linux":
         pytest.skip("/proc is a Linux file system")
     assert 10e6 < member_scaling._memory() < 1e12
+
+
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_flops_and_traffic_of_every_network(name):
+    """Against the parameters' shapes: a dense layer has one product per weight and image."""
+    case = Case("dense", name, 10)
+    shapes = case.shape.parameter_shapes()
+    count = sum(math.prod(shape) for leaves in shapes.values() for shape in leaves.values())
+    assert traffic(case) == pytest.approx(24 * count / 10)
+    assert flops(Case("evaluate", name, 10)) >= 2 * sum(
+        math.prod(leaves["kernel"]) for leaves in shapes.values()
+    )
+
+
+def test_share_of_the_lower_ceiling():
+    case = Case("dense", "mlp", 10)
+    speeds = {(case, "zoojax"): [2.0]}
+    bound_by_memory = backends.rows(speeds, 1e9, 10.0)[0]["share_of_ceiling"]
+    assert bound_by_memory == pytest.approx(2 * traffic(case) / 10e9)
+    bound_by_products = backends.rows(speeds, 100.0, 1e9)[0]["share_of_ceiling"]
+    assert bound_by_products == pytest.approx(2 * flops(case) / 100e9)

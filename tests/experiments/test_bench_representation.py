@@ -84,6 +84,9 @@ def test_rows(monkeypatch, capsys):
         "zoojax.experiments.bench.benchmark.gemm_peak", lambda seconds: lambda: 100.0
     )
     monkeypatch.setattr(
+        "zoojax.experiments.bench.benchmark.memory_bandwidth", lambda seconds: lambda: 10.0
+    )
+    monkeypatch.setattr(
         representation,
         "backends",
         lambda case, seconds: ((name, lambda speed=speed: speed) for name, speed in speeds.items()),
