@@ -208,7 +208,7 @@ def test_kernel_with_sanitizers(tmp_path):
     result = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x"),
-            *(str(tests / "test_kernel.py"), str(tests / "test_kernel_properties.py")),
+            *(str(tests / f"test_kernel{name}.py") for name in ("", "_chains", "_properties")),
         ],
         env=environment,
         capture_output=True,
