@@ -123,11 +123,20 @@ def traffic(case: Case) -> float:
     A training step reads and writes the parameters and both moments of Adam, which variational
     dropout also has for log sigma squared. Evaluation reads the parameters once per image set.
     """
-    sizes = [math.prod(shape) for step in case.shape.steps for shape in step.parameters.values()]
     if case.kind == EVALUATE:
-        return 4 * sum(sizes) / IMAGES
-    arrays = 2 if case.is_variational else 1
-    return arrays * 3 * 2 * 4 * sum(sizes) / case.batch_size
+        return 4 * _parameters(case) / IMAGES
+    return 3 * 2 * 4 * _trained_values(case) / case.batch_size
+
+
+def _parameters(case: Case) -> int:
+    return sum(math.prod(x) for step in case.shape.steps for x in step.parameters.values())
+
+
+def _trained_values(case: Case) -> int:
+    """Returns the number of values that a step of one member changes."""
+    if case.kind == EVALUATE:
+        return 1
+    return _parameters(case) * (2 if case.is_variational else 1)
 
 
 def population_program(case: Case, engine: str, members: int | None, seconds: float) -> Measure:
@@ -151,7 +160,7 @@ def population_program(case: Case, engine: str, members: int | None, seconds: fl
     from zoojax.training import loop
 
     shape, mesh = case.shape, population.make_mesh()
-    members = members or population.default_chunk(10_000, mesh, engine)
+    members = members or population.default_chunk(10_000, mesh, engine, _trained_values(case))
     count = members * mesh.size
     seeds = jnp.arange(count, dtype=jnp.uint32)
     hyper = loop.Hyperparams(seeds, jnp.full(count, 3e-4), jnp.full(count, 1e-3), jnp.zeros(count))
