@@ -20,12 +20,11 @@ from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
 # Names in torch that are spelled differently here.
+SCHEDULERS = {"OneCycleLR": "one_cycle", "CosineAnnealingLR": "cosine", "StepLR": "step"}
 _SPELLINGS = {
     "leakyrelu": "leaky_relu",
     **{name: name.lower() for name in ("SGD", "Adam", "AdamW", "RMSprop")},
-    "OneCycleLR": "one_cycle",
-    "CosineAnnealingLR": "cosine",
-    "StepLR": "step",
+    **SCHEDULERS,
 }
 _REPORTED = tuple(each for each in COLUMNS if each.torch)
 _MAX_SEED = 2**32 - 1

@@ -97,6 +97,9 @@ def test_momentum_and_schedule(tmp_path):
     assert zoo.members_table.select("optimizer", "momentum", "schedule").rows() == expected
     assert zoo.members_table["notes"].to_list() == ["", "schedule Unheard\\x1b[2J is unknown", ""]
     write_trials(zoo, tmp_path / "trials")
+    files = (tmp_path / "trials").rglob("params.json")
+    written = [json.loads(file.read_text())["optim::scheduler"] for file in files]
+    assert sorted(written) == ["OneCycleLR", "constant", "constant"]
     back = converted(tmp_path / "trials", tmp_path / "back").zoo
     assert sorted(back.members_table.select("optimizer", "momentum", "schedule").rows()) == sorted(
         expected
