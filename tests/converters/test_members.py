@@ -88,7 +88,7 @@ def test_momentum_and_schedule(tmp_path):
     changes = [
         sgd | {"optim::momentum": 0.5, "optim::scheduler": "OneCycleLR"},
         sgd | {"optim::scheduler": "Unheard\x1b[2J"},
-        {"optim::momentum": 0, "optim::optimizer": "AdamW"},
+        {"optim::momentum": "none", "optim::optimizer": "AdamW"},
     ]
     for number, change in enumerate(changes, start=1):
         write_trial(root, number, {0: state(number)}, config(number, **change))
