@@ -20,12 +20,11 @@ from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
 # Names in torch that are spelled differently here.
+SCHEDULERS = {"OneCycleLR": "one_cycle", "CosineAnnealingLR": "cosine", "StepLR": "step"}
 _SPELLINGS = {
     "leakyrelu": "leaky_relu",
     **{name: name.lower() for name in ("SGD", "Adam", "AdamW", "RMSprop")},
-    "OneCycleLR": "one_cycle",
-    "CosineAnnealingLR": "cosine",
-    "StepLR": "step",
+    **SCHEDULERS,
 }
 _REPORTED = tuple(each for each in COLUMNS if each.torch)
 _MAX_SEED = 2**32 - 1
@@ -120,9 +119,12 @@ def _rows(
             name: _resolve(source, name, own[name], all_values[name], defaults, notes)
             for name in own
         }
-        for each in _REPORTED:
+        for each in (each for each in _REPORTED if each.optional):
+            value = source.config.get(each.torch)
             if not each.used(hyperparams):
                 hyperparams[each.name] = each.default
+            elif own[each.name] is None and value is not None:
+                notes.append(f"{each.label} {printable(value, 40)} is unknown")
         seed, ratio = _seed(source, notes), _ratio(source, notes)
         notes += units.notes(source.rows.values())
         rows.append(
@@ -163,12 +165,8 @@ def _resolve(
     """Resolves a hyperparameter: the member's own, the one of all others, or the default."""
     if own is not None:
         return own
-    declared = BY_NAME[name]
-    if declared.optional:
-        value = source.config.get(declared.torch)
-        if value is not None:
-            notes.append(f"{declared.label} {printable(value, 40)} is unknown")
-        return declared.default
+    if BY_NAME[name].optional:
+        return BY_NAME[name].default
     if len(all_values) == 1:
         notes.append(f"{name} taken from the other members")
         return next(iter(all_values))

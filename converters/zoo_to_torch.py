@@ -14,6 +14,7 @@ import torch
 from zoojax.converters import export
 from zoojax.converters.layouts.networks import default_prefixes, known_network
 from zoojax.converters.layouts.registry import layout_of
+from zoojax.converters.members import SCHEDULERS
 from zoojax.converters.state_dicts import State, StateDictInfo, is_layer_name, to_torch
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import atomic_write, write_table
@@ -213,12 +214,17 @@ def _select_epochs(zoo: Zoo, epochs: Sequence[int] | None) -> list[int]:
 def _config(zoo: Zoo, member: dict[str, Any]) -> dict[str, Any]:
     """The content of params.json under the original code's keys."""
     config, reported = zoo.config, [each for each in COLUMNS if each.torch]
+    spelled = {ours: theirs for theirs, ours in SCHEDULERS.items()}
     content = {
         "model::type": layout_of(config.sparsifier).model_type,
         "model::channels_in": config.channels,
         "model::o_dim": config.classes,
         "model::use_bias": True,
-        **{each.torch: member[each.name] for each in reported if each.name in member},
+        **{
+            each.torch: spelled.get(member[each.name], member[each.name])
+            for each in reported
+            if each.name in member
+        },
         "training::batchsize": member.get("batch_size", config.batch_size),
         "training::epochs_train": config.epochs,
         "seed": member["seed"],

@@ -13,6 +13,7 @@ from tests.support import zoo_fixtures
 from zoojax.cli import main
 from zoojax.cli.parsing import _join_lines, _subcommands, command_options
 from zoojax.cli.sparsify import sparsify_command
+from zoojax.hyperparameters.grid import HYPERPARAMETERS
 
 
 def command_types(group: object, prefix: str = "") -> dict[str, type]:
@@ -61,6 +62,13 @@ def test_help_mentions_every_option(run_cli, command):
     for name in options:
         assert re.search(rf"--{name.replace('_', '-')}\b", done.stdout), name
     assert ("positional arguments" in done.stdout) == bool(positional)
+
+
+def test_help_lists_the_names_of_hyperparameters():
+    named = [each for each in HYPERPARAMETERS if each.known]
+    assert {"optimizer", "schedule"} < {each.name for each in named}
+    for each in named:
+        assert set(each.help.partition(": ")[2].split(", ")) == set(each.choices)
 
 
 def test_help_lists_commands(tmp_path_factory):

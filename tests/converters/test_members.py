@@ -88,7 +88,7 @@ def test_momentum_and_schedule(tmp_path):
     changes = [
         sgd | {"optim::momentum": 0.5, "optim::scheduler": "OneCycleLR"},
         sgd | {"optim::scheduler": "Unheard\x1b[2J"},
-        {"optim::momentum": 0, "optim::optimizer": "AdamW"},
+        {"optim::momentum": "none", "optim::optimizer": "AdamW"},
     ]
     for number, change in enumerate(changes, start=1):
         write_trial(root, number, {0: state(number)}, config(number, **change))
@@ -97,6 +97,9 @@ def test_momentum_and_schedule(tmp_path):
     assert zoo.members_table.select("optimizer", "momentum", "schedule").rows() == expected
     assert zoo.members_table["notes"].to_list() == ["", "schedule Unheard\\x1b[2J is unknown", ""]
     write_trials(zoo, tmp_path / "trials")
+    files = (tmp_path / "trials").rglob("params.json")
+    written = [json.loads(file.read_text())["optim::scheduler"] for file in files]
+    assert sorted(written) == ["OneCycleLR", "constant", "constant"]
     back = converted(tmp_path / "trials", tmp_path / "back").zoo
     assert sorted(back.members_table.select("optimizer", "momentum", "schedule").rows()) == sorted(
         expected

@@ -56,7 +56,7 @@ class Grid:
         "tanh",
         "zoojax.architectures.layers:ACTIVATIONS",
         label="activation",
-        help="Activations",
+        help="Activations: tanh, sigmoid, relu, gelu, silu, leaky_relu",
         torch="model::nlin",
     )
     inits: tuple[str, ...] = names(
@@ -64,7 +64,8 @@ class Grid:
         "uniform",
         "zoojax.architectures.layers:INITS",
         label="initialization",
-        help="Initializations, such as kaiming_uniform",
+        help="Initializations: uniform, normal, kaiming_uniform, kaiming_normal, xavier_uniform, "
+        "xavier_normal",
         torch="model::init_type",
     )
     optimizers: tuple[str, ...] = names(
