@@ -1,1 +1,1 @@
-"""The zoos' CNNs: architectures, layers, initialization."""
+"""Architectures: chains of layers, the networks of published zoos, and any Linen module."""

@@ -42,10 +42,9 @@ class LinenArchitecture(Architecture):
 
     If the module has fields named `activation` or `kernel_init`, they are set to each member's
     activation function and to the kernel initializer of its scheme. A field `layers` that is a
-    `Layers` (such as `PLAIN`) is set to the modules to build layers from; only layers that are
-    built with it can be sampled by variational dropout. All weights named
-    "kernel" can be pruned. Without permutation groups, hidden units are neither permuted nor
-    aligned.
+    `zoojax.architectures.layers.Layers` (such as `PLAIN`) is set to the layers of the sparsifier;
+    variational dropout needs all layers with weights to be created with it. All weights named
+    "kernel" can be pruned. Without permutation groups, hidden units are not permuted.
 
     Attributes:
         network: The module; its fields must be hashable.
