@@ -34,7 +34,7 @@ class ConvertOptions:
     (with --preset, normalized as that defines). Default: ROOT/dataset.pt if it exists."""
 
     data_dir: DataDir = None
-    """The folder of image sets (default: $ZOOJAX_DATA, else a cache folder)."""
+    """Folder of image sets (default: $ZOOJAX_DATA, or else a cache folder)."""
 
     epochs: Annotated[str, option("EPOCHS")] = "all"
     """The epochs to convert: "all", or numbers and ranges such as 0,25,40-50."""
@@ -184,7 +184,7 @@ class Verify:
     """Number of images for both networks: from the zoo's test set, or noise without one."""
 
     data_dir: DataDir = None
-    """The folder of image sets (default: $ZOOJAX_DATA, else a cache folder)."""
+    """Folder of image sets (default: $ZOOJAX_DATA, or else a cache folder)."""
 
     tolerance: Annotated[float, option("DIFFERENCE")] = 1e-5
     """Largest accepted difference between logits."""
