@@ -1,16 +1,18 @@
 """Any Flax Linen module as an architecture.
 
-class Net(nn.Module):
-    classes: int
-    activation: Callable = nn.tanh
+    class Net(nn.Module):
+        classes: int
+        activation: Callable = nn.tanh
 
-    @nn.compact
-    def __call__(self, images, train=False):
-        x = self.activation(nn.Conv(8, (3, 3), name="conv")(images))
-        x = nn.Dropout(0.1, deterministic=not train)(x.mean((1, 2)))
-        return nn.Dense(self.classes, name="head")(x)
+        @nn.compact
+        def __call__(self, images, train=False):
+            x = self.activation(nn.Conv(8, (3, 3), name="conv")(images))
+            x = nn.Dropout(0.1, deterministic=not train)(x.mean((1, 2)))
+            return nn.Dense(self.classes, name="head")(x)
 
-register_architecture("net", lambda c, n: LinenArchitecture("net", 28, c, n, Net(n)))
+    register_architecture("net", lambda c, n: LinenArchitecture("net", 28, c, n, Net(n)))
+
+`docs/architectures.md` describes permutation groups, and layers that sparsifiers can replace.
 """
 
 import dataclasses
