@@ -88,9 +88,9 @@ def train_zoo(
         data: Images to train on, instead of the preset's: name of an image set; path of an
             .npz file; `DataSpec`; `ImageSet`; arrays (images [n, height, width] or
             [n, height, width, channels], uint8 or floats in [0, 1]; labels [n] integers); or a
-            torchvision or Hugging Face dataset. Arrays and data sets are split into 70 %
+            torchvision or Hugging Face dataset. Arrays and datasets are split into 70 %
             training, 15 % validation and 15 % test images, resized, and normalized like the
-            preset's. Arrays and data sets are stored in the zoo.
+            preset's. Arrays and datasets are stored in the zoo.
         architecture: Name of an architecture, or a registered `Architecture`, instead of the
             preset's. Images are resized to its input size.
         grid: Hyperparameters of the members, instead of the preset's.
