@@ -1,10 +1,12 @@
 """Converts PyTorch zoos to zoojax and back.
 
-from zoojax import converters
+    from zoojax import converters
 
-zoo = converters.from_torch("tune_zoo_usps", "zoos/usps", preset="usps-s-seed").zoo
-converters.verify(zoo, "tune_zoo_usps")
-converters.to_torch(zoo, "exported/usps")
+    zoo = converters.from_torch("tune_zoo_usps", "zoos/usps", preset="usps-s-seed").zoo
+    converters.verify(zoo, "tune_zoo_usps")
+    converters.to_torch(zoo, "exported/usps")
+
+These functions are also commands of `zoojax convert`.
 """
 
 import importlib

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from zoojax.sparsifiers.variational_dropout import VariationalDropout
     from zoojax.storage.zoo import Zoo, open_zoo
     from zoojax.workflows.analyze import analyze
+    from zoojax.workflows.info import info
+    from zoojax.workflows.reproduce import reproduce
 
 # Imported on first use: importing zoojax, and --help, should not wait for JAX.
 _PUBLIC = {
@@ -50,12 +52,14 @@ _PUBLIC = {
     "analyze": "workflows.analyze",
     "apply": "api.inference",
     "evaluate": "api.inference",
+    "info": "workflows.info",
     "initialize": "runtime.startup",
     "open_representation": "hyper_representation.representation",
     "open_zoo": "storage.zoo",
     "predict": "api.inference",
     "register_architecture": "architectures.registry",
     "register_sparsifier": "sparsifiers.registry",
+    "reproduce": "workflows.reproduce",
     "sparsify": "api.twins",
     "train_representation": "hyper_representation.api",
     "train_zoo": "api.dense",
@@ -78,6 +82,7 @@ __all__ = [
     "apply",
     "evaluate",
     "functional",
+    "info",
     "initialize",
     "open_representation",
     "open_zoo",
@@ -85,6 +90,7 @@ __all__ = [
     "presets",
     "register_architecture",
     "register_sparsifier",
+    "reproduce",
     "sparsify",
     "train_representation",
     "train_zoo",

@@ -9,8 +9,8 @@ schedule changes the rate after every step:
                1/25 of the learning rate to all of it in 30 % of the steps, then to 4e-6 of it
     step       StepLR: times `step_factor` every `step_interval` epochs
 
-A linear warm-up precedes any of them, as SequentialLR puts LinearLR in front: in its W steps the
-rate is 1/(W+1), 2/(W+1), ... of the learning rate. The schedule takes the steps that remain.
+A linear warm-up may precede any of them, as with SequentialLR and LinearLR: in its W steps the rate
+is 1/(W+1), 2/(W+1), ... of the learning rate. The schedule takes the steps that remain.
 """
 
 import math
@@ -76,8 +76,9 @@ def _step(time: Time, numbers: Mapping[str, Scalar]) -> Array:
 def _anneal(first: float, last: float, left: Array, duration: Scalar) -> Array:
     """Cosine from `first` to `last`, with `left` of `duration` steps left.
 
-    As a squared sine it keeps its relative accuracy near the end. The division is of a scalar, not
-    of an array by one: XLA may rewrite that, differently on one device and on several.
+    Written as a squared sine, it is accurate also near the end. It multiplies by the inverse of
+    `duration`, because XLA may rewrite a division by a scalar differently on one device and on
+    several.
     """
     share = left * (1 / jnp.float32(duration))
     return last + (first - last) * jnp.sin(jnp.float32(math.pi / 2) * share) ** 2

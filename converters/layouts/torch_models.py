@@ -170,6 +170,7 @@ def _padding(step: Step) -> int:
     before, after = step.layer.borders(step.inputs[0])
     if before != after:
         raise ZoojaxError(
-            f"{step.layer} pads images by {before} before and {after} after, and torch pads alike"
+            f"{step.layer} pads images by {before} before and {after} after; torch pads both sides "
+            "equally"
         )
     return before

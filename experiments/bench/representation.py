@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 KIND = "representation"
 OURS, EAGER, COMPILED = "zoojax", "torch, eager", "torch, compiled"
 _MODULE = "zoojax.experiments.bench.torch_training"
-# Batches in the data set; one call of zoojax trains on all of them once.
+# Batches in the dataset; one call of zoojax trains on all of them once.
 _BATCHES = 10
 
 

@@ -36,7 +36,7 @@ def add_agreement(
 
     Args:
         analysis: The analysis, which is changed.
-        data_dir: Folder with the image sets; see `data.data_directory`.
+        data_dir: Folder of image sets; see `zoojax.datasets.loading.data_directory`.
         report_step: Called with the name of each step before it starts.
     """
     zoo, starts = analysis.zoo, parent_epochs(analysis)

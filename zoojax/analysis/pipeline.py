@@ -56,7 +56,7 @@ def analyze(
     Args:
         zoo: a dense zoo.
         twins: its twins, of any sparsifiers.
-        data_dir: folder with the image sets; see `data.data_directory`.
+        data_dir: folder of image sets; see `zoojax.datasets.loading.data_directory`.
         step: called with the name of each step before it starts.
 
     Raises:

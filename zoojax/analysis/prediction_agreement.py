@@ -29,7 +29,7 @@ def predictions(zoo: Zoo, epoch: int | None = None, data_dir: Path | None = None
     Args:
         zoo: the zoo.
         epoch: a saved epoch; the last one if None.
-        data_dir: folder with the image sets; see `data.data_directory`.
+        data_dir: folder of image sets; see `zoojax.datasets.loading.data_directory`.
 
     Raises:
         ZoojaxError: the images are missing or do not match the zoo, or the epoch is not saved.
@@ -52,7 +52,7 @@ def agreement(
         zoo: the dense zoo.
         twin: its twin.
         epoch: a saved epoch of the twin; the last one if None.
-        data_dir: folder with the image sets, as in `predictions`.
+        data_dir: folder of image sets, as in `predictions`.
         of_zoo: predictions of the zoo at the epoch from which the twin was created, [members,
             n]; computed if None.
         of_twin: predictions of the twin, [members, n]; computed if None.
@@ -146,7 +146,7 @@ def agreement_matrix(
         other: another zoo; the same if None.
         epoch: a saved epoch of the zoo; the last one if None.
         other_epoch: a saved epoch of the other zoo; the last one if None.
-        data_dir: folder with the image sets, as in `predictions`.
+        data_dir: folder of image sets, as in `predictions`.
 
     Returns:
         `member`, and one column per member of the other zoo, named by its id; NaN if either

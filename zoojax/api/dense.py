@@ -88,18 +88,17 @@ def train_zoo(
         data: Images to train on, instead of the preset's: name of an image set; path of an
             .npz file; `DataSpec`; `ImageSet`; arrays (images [n, height, width] or
             [n, height, width, channels], uint8 or floats in [0, 1]; labels [n] integers); or a
-            torchvision or Hugging Face dataset. Arrays and data sets are split into 70 %
+            torchvision or Hugging Face dataset. Arrays and datasets are split into 70 %
             training, 15 % validation and 15 % test images, resized, and normalized like the
-            preset's. The zoo stores arrays, since nobody else can find them.
+            preset's. Arrays and datasets are stored in the zoo.
         architecture: Name of an architecture, or a registered `Architecture`, instead of the
             preset's. Images are resized to its input size.
         grid: Hyperparameters of the members, instead of the preset's.
         members: Members per combination of hyperparameters; None for the grid's.
         epochs: Number of epochs; None for the preset's. 0 saves only the untrained members.
-        batch_size: Images per step; None for the preset's. Several make a grid, as the options
-            below.
-        activation: One or more activations, instead of the grid's; likewise those below. Every
-            combination is trained; see `Grid`.
+        batch_size: One or more numbers of images per step; None for the preset's. Every
+            combination of several values of this and the next options is trained; see `Grid`.
+        activation: One or more activations; None for the grid's, also in the next options.
         init: Initializations, such as "kaiming_uniform".
         optimizer: Optimizers as in torch.optim: "adam", "adamw", "sgd", "nesterov", "rmsprop".
         learning_rate: Learning rates.

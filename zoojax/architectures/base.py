@@ -1,4 +1,4 @@
-"""The architecture interface: everything that zoojax knows of a network.
+"""The architecture interface: everything that zoojax knows about a network.
 
 An architecture is a frozen dataclass that creates a Flax module for ONE member. Weights, shapes and
 collections are derived from the module with `jax.eval_shape`; `jax.vmap` maps a member's functions
@@ -33,7 +33,7 @@ _NOT_COLLECTIONS = ("params", "variance")
 
 
 class Module(Protocol):
-    """What zoojax calls of a `flax.linen.Module`."""
+    """The methods of a `flax.linen.Module` that zoojax calls."""
 
     def init(self, *args: Any, **kwargs: Any) -> Any: ...
     def apply(self, *args: Any, **kwargs: Any) -> Any: ...

@@ -1,4 +1,4 @@
-"""Networks as data: a chain of layers, from which everything else follows.
+"""Networks as data: a chain of layers, from which everything else is derived.
 
     Chain("tiny", 28, 1, 10, (Conv(4, 5), MaxPool(2), Activation(), Flatten(), Dense(10)))
 
@@ -139,7 +139,7 @@ class Chain(Architecture):
 
     @property
     def kernel(self) -> "KernelSpec | None":
-        """Operations for the CPU kernel; None if it has no counterpart of a layer."""
+        """Operations for the CPU kernel; None if it cannot compute one of the layers."""
         return chain_kernel.kernel_spec(self)
 
     @property

@@ -16,7 +16,7 @@ def kernel_spec(chain: "Chain") -> spec.KernelSpec | None:
         chain: The network.
 
     Returns:
-        The operations; None if the kernel has no counterpart of a layer.
+        The operations; None if the kernel cannot compute one of the layers.
     """
     operations = [_operation(step) for step in chain.steps]
     known = tuple(operation for operation in operations if operation is not None)

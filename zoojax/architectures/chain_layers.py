@@ -110,7 +110,7 @@ class Pool(Layer):
     Attributes:
         window: Side of a window.
         stride: Distance between neighboring windows; None for `window`.
-        padding: As of `Conv`. Padding is never the maximum of a window; it counts as zeros in
+        padding: As in `Conv`. Padding is never the maximum of a window; it counts as zeros in
             averages.
     """
 
@@ -168,7 +168,7 @@ class GlobalAvgPool(Layer):
 
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """Flattens an image into a vector, of which the channels vary fastest."""
+    """Flattens an image into a vector, in which the channels vary fastest."""
 
     def output(self, shape: Shape) -> Shape:
         """(height * width * channels,)."""

@@ -137,7 +137,7 @@ def _random_variables(arch: Architecture) -> dict[str, Any]:
 def _program(arch: Architecture) -> Callable[[Any, np.ndarray, list[np.ndarray]], np.ndarray]:
     """Compiles the logits of (variables, images, orders of the units of each group).
 
-    Each call traces the module anew.
+    Each call traces the module again.
     """
     module = arch.module("tanh", "uniform")
 

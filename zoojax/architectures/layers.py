@@ -205,8 +205,12 @@ class Dense(nn.Module):
 class Layers:
     """Modules that a network is built from; a sparsifier may replace them.
 
+    `noise` is the noise source of the layer, `noise.at(i)` for layer i; None in evaluation.
+
     Attributes:
-        conv: (ConvSpec, kernel initializer, name=...) -> module of (images, noise).
+        conv: (ConvSpec, kernel initializer, name=...) -> module of (images, noise). It returns
+            the positions of the pooling windows as axes of their own, for `zoojax.ops.max_pool`
+            (also without pooling).
         dense: (features, kernel initializer, name=...) -> module of (inputs, noise).
     """
 

@@ -1,16 +1,18 @@
 """Any Flax Linen module as an architecture.
 
-class Net(nn.Module):
-    classes: int
-    activation: Callable = nn.tanh
+    class Net(nn.Module):
+        classes: int
+        activation: Callable = nn.tanh
 
-    @nn.compact
-    def __call__(self, images, train=False):
-        x = self.activation(nn.Conv(8, (3, 3), name="conv")(images))
-        x = nn.Dropout(0.1, deterministic=not train)(x.mean((1, 2)))
-        return nn.Dense(self.classes, name="head")(x)
+        @nn.compact
+        def __call__(self, images, train=False):
+            x = self.activation(nn.Conv(8, (3, 3), name="conv")(images))
+            x = nn.Dropout(0.1, deterministic=not train)(x.mean((1, 2)))
+            return nn.Dense(self.classes, name="head")(x)
 
-register_architecture("net", lambda c, n: LinenArchitecture("net", 28, c, n, Net(n)))
+    register_architecture("net", lambda c, n: LinenArchitecture("net", 28, c, n, Net(n)))
+
+`docs/architectures.md` describes permutation groups, and layers that sparsifiers can replace.
 """
 
 import dataclasses
@@ -42,10 +44,9 @@ class LinenArchitecture(Architecture):
 
     If the module has fields named `activation` or `kernel_init`, they are set to each member's
     activation function and to the kernel initializer of its scheme. A field `layers` that is a
-    `Layers` (such as `PLAIN`) is set to the modules to build layers from; only layers that are
-    built with it can be sampled by variational dropout. All weights named
-    "kernel" can be pruned. Without permutation groups, hidden units are neither permuted nor
-    aligned.
+    `zoojax.architectures.layers.Layers` (such as `PLAIN`) is set to the layers of the sparsifier;
+    variational dropout needs all layers with weights to be created with it. All weights named
+    "kernel" can be pruned. Without permutation groups, hidden units are not permuted.
 
     Attributes:
         network: The module; its fields must be hashable.

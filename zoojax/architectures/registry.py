@@ -36,8 +36,8 @@ _registered: dict[str, Factory] = {
 def register_architecture(name: str, factory: Factory) -> None:
     """Makes an architecture known by its name: to zoo.json and the command line.
 
-    When it is first used with some channels and classes, `check_architecture` checks it, except
-    chains of layers, which need no checks.
+    When it is first used with some channels and classes, `check_architecture` checks it; chains of
+    layers need no checks.
 
     Args:
         name: Its name: lower case letters, digits, hyphens and underscores. "MODULE:OBJECT", such
@@ -90,8 +90,8 @@ def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
 
     Raises:
         UnregisteredError: If the name is unknown.
-        ZoojaxError: If a number is out of range, or the architecture breaks a promise of its
-            description (see `check_architecture`).
+        ZoojaxError: If a number is out of range, or the architecture fails a check (see
+            `check_architecture`).
 
     Example:
         >>> from zoojax.architectures.registry import architecture
@@ -126,7 +126,7 @@ def _factory(name: str) -> Factory | None:
 
 
 def _identity(factory: Factory) -> tuple[object, object]:
-    """Returns what an imported module's factory has in common with itself imported again."""
+    """Returns module and name of a factory, which are the same after reloading its module."""
     return getattr(factory, "__module__", None), getattr(factory, "__qualname__", factory)
 
 

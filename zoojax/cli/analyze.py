@@ -39,7 +39,7 @@ class Analyze:
     """The .npz file with the zoo's images, if it was moved."""
 
     data_dir: DataDir = None
-    """Folder with the image sets (default: $ZOOJAX_DATA, else a cache folder)."""
+    """Folder of image sets (default: $ZOOJAX_DATA, or else a cache folder)."""
 
     representation: Annotated[Path | None, option("REP")] = None
     """Folder of an evaluated hyper-representation of the zoo or of a twin, to include in the

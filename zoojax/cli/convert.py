@@ -1,4 +1,4 @@
-"""`zoojax convert`: converts torch zoos to zoos and back."""
+"""`zoojax convert`: converts PyTorch zoos to zoojax and back."""
 
 import sys
 from collections import Counter
@@ -23,7 +23,7 @@ class ConvertOptions:
     """What is converted, and what the files do not say."""
 
     parent: Annotated[Path | None, option("ZOO")] = None
-    """The dense zoo, already converted, whose twins these are."""
+    """The converted dense zoo, if these are its twins."""
 
     preset: Annotated[str | None, option("PRESET")] = None
     """The preset of the zoo: defines its images, the learning rates of its twins, and the
@@ -34,7 +34,7 @@ class ConvertOptions:
     (with --preset, normalized as that defines). Default: ROOT/dataset.pt if it exists."""
 
     data_dir: DataDir = None
-    """The folder of image sets (default: $ZOOJAX_DATA, else a cache folder)."""
+    """Folder of image sets (default: $ZOOJAX_DATA, or else a cache folder)."""
 
     epochs: Annotated[str, option("EPOCHS")] = "all"
     """The epochs to convert: "all", or numbers and ranges such as 0,25,40-50."""
@@ -76,7 +76,7 @@ class ConvertOptions:
 
 @dataclass(frozen=True)
 class FromTorch:
-    """Convert the trial folders of a torch zoo (Ray Tune 1.8 and the zoos' code).
+    """Convert the trial folders of a PyTorch zoo (Ray Tune 1.8 and the zoos' code).
 
     States that cannot be converted are listed with the reason in rejects.csv in the zoo's
     folder.
@@ -88,7 +88,7 @@ class FromTorch:
     """The folder that contains the trial folders."""
 
     out: Annotated[Path, option("ZOO")]
-    """Folder of the zoo: new, or of the same conversion, interrupted, which resumes."""
+    """Folder of the zoo: new, or of an interrupted run of the same command."""
 
     conversion: tyro.conf.OmitArgPrefixes[ConvertOptions]
 
@@ -112,7 +112,7 @@ class FromDataset:
     """The dataset, such as dataset_usps_seed.pt."""
 
     out: Annotated[Path, option("ZOO")]
-    """Folder of the zoo: new, or of the same conversion, interrupted, which resumes."""
+    """Folder of the zoo: new, or of an interrupted run of the same command."""
 
     conversion: tyro.conf.OmitArgPrefixes[ConvertOptions]
 
@@ -127,7 +127,7 @@ class FromDataset:
 
 @dataclass(frozen=True)
 class ToTorch:
-    """Write a zoo as torch files.
+    """Write a zoo as PyTorch files.
 
     Example: zoojax convert to-torch zoos/usps-vd --out exported/usps-vd
     """
@@ -136,7 +136,7 @@ class ToTorch:
     """Folder of the zoo."""
 
     out: Annotated[Path, option("FOLDER")]
-    """Folder to write to: new, or of the same export, interrupted, which resumes."""
+    """Folder of the files: new, or of an interrupted run of the same command."""
 
     format: Literal["trial", "prune", "safetensors"] = "trial"
     """Trial folders with plain state dicts; the same with torch.nn.utils.prune's keys for
@@ -163,7 +163,7 @@ class ToTorch:
 
 @dataclass(frozen=True)
 class Verify:
-    """Read torch files again through torch and compare them with the zoo made from them.
+    """Compare a converted zoo with its PyTorch files, which are read again with torch.
 
     Compares arrays bit for bit, and the logits of both networks on images. Exit status 2
     if anything differs or is missing.
@@ -184,7 +184,7 @@ class Verify:
     """Number of images for both networks: from the zoo's test set, or noise without one."""
 
     data_dir: DataDir = None
-    """The folder of image sets (default: $ZOOJAX_DATA, else a cache folder)."""
+    """Folder of image sets (default: $ZOOJAX_DATA, or else a cache folder)."""
 
     tolerance: Annotated[float, option("DIFFERENCE")] = 1e-5
     """Largest accepted difference between logits."""
@@ -228,7 +228,7 @@ class Verify:
 
 @dataclass(frozen=True)
 class Convert:
-    """Convert torch zoos to zoos and back: lossless, and without running code in the files."""
+    """Convert PyTorch zoos to zoojax and back, without loss, and without running code in files."""
 
     command: (
         Annotated[FromTorch, tyro.conf.subcommand("from-torch")]

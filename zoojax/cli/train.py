@@ -36,8 +36,8 @@ class Train:
 
     architecture: Annotated[str | None, option("NAME")] = None
     """Another architecture than the preset's: "small", "medium", "large", "lenet5", "gap_cnn",
-    an MLP such as "mlp-64-32", one that a --plugin registers, or MODULE:OBJECT, a function of
-    yours. Images are resized to its input size."""
+    "gap_cnn_32", an MLP such as "mlp-64-32", one that a --plugin registers, or MODULE:OBJECT, a
+    function of yours. Images are resized to its input size."""
 
     data: Annotated[str | None, option("IMAGES")] = None
     """Another image set than the preset's: a name, or the path of an .npz file.

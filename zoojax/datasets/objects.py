@@ -1,10 +1,12 @@
 """Images that are given in Python: arrays, and datasets of torchvision or Hugging Face.
 
-(images, labels)                      arrays: uint8, or floats in [0, 1]; channels last
-{"train_images": ..., ...}            arrays with the names of an .npz file
-torchvision.datasets.MNIST(...)       any sequence of (image, label)
-datasets.load_dataset("mnist")        any sequence of {"image": ..., "label": ...}, or a dict
-                                      of them: "train", "test" and optionally "validation"
+    (images, labels)                      arrays: uint8, or floats in [0, 1]; channels last
+    {"train_images": ..., ...}            arrays with the names of an .npz file
+    torchvision.datasets.MNIST(...)       any sequence of (image, label)
+    datasets.load_dataset("mnist")        any sequence of {"image": ..., "label": ...}, or a dict
+                                          of them: "train", "test" and optionally "validation"
+
+They become a `RawSet`; `zoojax.datasets.loading.prepare` splits and normalizes it.
 """
 
 from collections.abc import Mapping

@@ -46,7 +46,7 @@ def read(name: str, directory: Path, url: str, other_files: str = "") -> SourceP
     # TFDS and array_record raise many types on a damaged or partial folder.
     except Exception as error:
         raise ZoojaxError(
-            f"{folder}: not a data set that tensorflow-datasets reads as array_record "
+            f"{folder}: not a dataset that tensorflow-datasets reads as array_record "
             f"({first_line(error)}); delete it and prepare it again: "
             f"{_build_command(name, directory)}"
         ) from error

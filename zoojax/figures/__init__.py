@@ -1,10 +1,10 @@
 """Static figures of an analysis as SVG and PNG: those of the paper, and more.
 
-from zoojax import analysis, figures, open_zoo
+    from zoojax import analysis, figures, open_zoo
 
-result = analysis.analyze(open_zoo("zoos/usps"), [open_zoo("zoos/usps-vd")])
-figures.draw(result, Path("figures"))
-figures.captions(result)["trajectories"]
+    result = analysis.analyze(open_zoo("zoos/usps"), [open_zoo("zoos/usps-vd")])
+    figures.draw(result, Path("figures"))
+    figures.captions(result)["trajectories"]
 
 SVG files have a transparent background, and axes and texts in the text color of the page that
 includes them.

@@ -69,7 +69,7 @@ UNMEASURED: dict[str, Any] = {
 }
 # Order of drawing: lines below dots, dots below lines of means.
 LINES, DOTS, MEANS = 2, 3, 4
-# Visible on white and on black, and told apart by color-blind readers by their brightness.
+# Visible on white and on black; color-blind readers can distinguish them by their brightness.
 _RAMP = ("#3f6fdd", "#9a56cc", "#d0568c", "#de6a3c", "#c98e14")
 
 _Draw = Callable[[Analysis], Figure | None]

@@ -109,7 +109,9 @@ def init(
         seed: Seed of the initial weights and of all random draws in training.
         activation: "tanh", "sigmoid", "relu", "gelu", "silu" or "leaky_relu".
         init: Initialization: "uniform", "normal", "kaiming_uniform", "kaiming_normal",
-            "xavier_uniform" or "xavier_normal", as in torch.nn.init.
+            "xavier_uniform", "xavier_normal", "orthogonal" or "truncated_normal" as in
+            torch.nn.init; "he_uniform", "he_normal", "glorot_uniform" or "glorot_normal" as in
+            jax.nn.initializers.
         optimizer: Optimizer of `train_epoch`: "adam", "adamw", "sgd", "nesterov" or "rmsprop", as
             in torch.optim.
         params: Parameters to start from instead, such as `Zoo.member(3)`.
@@ -145,10 +147,10 @@ def sparsify(member: Member, sparsifier: Sparsifier) -> Member:
     Args:
         member: The member.
         sparsifier: For example `VariationalDropout()` or `MagnitudePruning(ratios=(0.5,))`, with
-            exactly one value of each option of which zoos can have several.
+            exactly one value of each per-member option.
 
     Returns:
-        A member of which `train_epoch` trains what the sparsifier trains.
+        The member, for `train_epoch`.
 
     Raises:
         ZoojaxError: If the sparsifier has an invalid option, or more than one value of it.

@@ -1,10 +1,12 @@
 """Hyper-representations: autoencoders of the weights of a zoo.
 
-from zoojax import hyper_representation
+    from zoojax import hyper_representation
 
-representation = hyper_representation.train_representation("zoos/usps-vd", "reps/usps")
-hyper_representation.evaluate_representation(representation).tables["summary"]
-zoo = hyper_representation.sample_zoo(representation, 100, "zoos/sampled")
+    representation = hyper_representation.train_representation("zoos/usps-vd", "reps/usps")
+    hyper_representation.evaluate_representation(representation).tables["summary"]
+    zoo = hyper_representation.sample_zoo(representation, 100, "zoos/sampled")
+
+These functions are also commands of `zoojax represent`.
 """
 
 import importlib

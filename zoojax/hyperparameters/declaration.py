@@ -20,23 +20,24 @@ _METADATA = "hyperparameter"
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """Everything that the packages need to know of a hyperparameter.
+    """Everything that the packages need to know about a hyperparameter.
 
     Attributes:
         name: Column of the members table, and argument of `zoojax.train_zoo`.
         label: Name in messages.
-        default: Value of members that are given none; its type is that of all values.
+        default: Value of members for which none is given. All values have its type.
         help: Text of the command line's option, without its default.
         known: Where all names are: "module:MAPPING"; None for a number. Imported when needed,
             so that the command line starts without JAX.
         range: Numbers [low, high) that zoos may have.
-        above_low: Whether low itself is no valid choice for new members.
+        above_low: Whether new members need a number above `low`.
         optional: Whether the column is left out if all members have the default.
         static: Whether a number shapes the program, as names do.
         inherited: Whether twins keep the value of their parents.
-        used_with: Another hyperparameter and those of its names that use this one; None if all
-            members do.
-        torch: Key in params.json of PyTorch zoos; empty if it is of the zoo, not of a member.
+        used_with: Another hyperparameter, and the names of it with which this one is used; None
+            if all members use it.
+        torch: Key in params.json of PyTorch zoos; empty if PyTorch zoos do not report it by
+            member.
     """
 
     name: str

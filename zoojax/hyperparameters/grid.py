@@ -211,8 +211,8 @@ class Grid:
             first_seed: Seed of the first member.
 
         Returns:
-            One row per member, ordered by combination: id, seed and hyperparameters, without
-            optional ones that are the default of all members.
+            One row per member, ordered by combination: id, seed and hyperparameters. Optional
+            ones, such as the momentum, are missing if all members have the default.
 
         Raises:
             ZoojaxError: If a seed is outside [0, 2**32).
@@ -243,7 +243,7 @@ COLUMNS = tuple(
 )
 OPTIONAL = tuple(each for each in HYPERPARAMETERS if each.optional)
 BY_NAME = {each.name: each for each in HYPERPARAMETERS}
-# Of the numbers that programs take only from members that differ from them.
+# Defaults of the numbers that programs take only if a member differs from them.
 NUMBERS = tuple(each for each in OPTIONAL if not (each.static or each.known))
 NUMBER_DEFAULTS = {each.name: each.default for each in NUMBERS}
 

@@ -21,7 +21,7 @@ def column_types(hyperparameters: Iterable[Hyperparameter]) -> dict[str, Any]:
 
 
 def table_of(members: list[dict[str, Any]]) -> pl.DataFrame:
-    """Creates a members table, without optional columns that are the default of all members.
+    """Creates a members table, without optional columns in which all members have the default.
 
     Args:
         members: One dict per member: id, seed and all hyperparameters.

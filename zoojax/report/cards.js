@@ -122,7 +122,7 @@ function comparisonCards(base) {
         : Number.isFinite(found.pearson)
           ? `r ${found.pearson.toFixed(2)}, τ ${found.kendall.toFixed(2)}` : "all are equal"];
     }),
-    about: `Pearson's r and Kendall's tau over members; of ${page.minCorrelated} members or more.`,
+    about: `Pearson's r and Kendall's tau over at least ${page.minCorrelated} members.`,
   });
   return result;
 }

@@ -51,7 +51,7 @@ class ZooWriter:
     Attributes:
         zoo: The zoo, for reading.
         last_epoch: The newest epoch that training can resume from; None before the first
-            epoch, the last epoch of the config if the zoo is finished.
+            epoch, the last epoch of the config if the zoo is complete.
         rows: Rows of the members table held by this process.
     """
 
@@ -132,7 +132,7 @@ def create_or_resume(
 ) -> Iterator[ZooWriter]:
     """Creates a zoo without epochs, or opens an existing one to resume it.
 
-    While the context is open, no other command can write to the zoo. A finished zoo is not
+    While the context is open, no other command can write to the zoo. A complete zoo is not
     written to, so its folder may be read-only.
 
     Args:
@@ -155,7 +155,7 @@ def create_or_resume(
     with contextlib.ExitStack() as stack:
         last = None
         with distributed.main_process_first() as is_first:
-            # A finished zoo needs no lock, so read-only locations work.
+            # A complete zoo needs no lock, so read-only locations work.
             if is_first and _is_finished(path, config, members):
                 last = config.epochs
             elif is_first:

@@ -62,10 +62,10 @@ def train(
             epoch 0; called only if epoch 0 is not saved yet.
         images: Image set of the zoo.
         report: Progress callback, called at the start and after each block of each epoch; called
-            once for a zoo that is already finished.
+            once for a zoo that is already complete.
 
     Returns:
-        The finished zoo.
+        The complete zoo.
 
     Raises:
         ZoojaxError: If writing fails, or a zoo to be resumed has no optimizer state.

@@ -46,9 +46,11 @@ def info(
     Raises:
         ZoojaxError: Neither a zoo nor `system` is given, or both; or the zoo cannot be opened.
 
-    Example (with a trained zoo):
-        info("zoos/usps")["epochs_saved"]
-        info("zoos/usps", check=True)["damaged"]
+    Example:
+        >>> zoojax.info(zoo)["epochs_saved"]
+        3
+        >>> zoojax.info(zoo, check=True)["damaged"]
+        []
     """
     if system == (zoo is not None) or (check and zoo is None):
         raise ZoojaxError("give the folder of a zoo, or --system")

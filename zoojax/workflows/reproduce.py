@@ -55,9 +55,12 @@ def reproduce(
         ZoojaxError: The preset is unknown, an argument is invalid, the images are missing, a
             folder holds something else, or writing failed.
 
-    Example (trains for minutes):
-        analysis = reproduce("digits-s-seed", "runs/digits", members=24)
-        analysis.page
+    Example:
+        >>> analysis = zoojax.reproduce(  # doctest: +SKIP
+        ...     "digits-s-seed", "runs/digits", members=24
+        ... )
+        >>> analysis.page  # doctest: +SKIP
+        PosixPath('runs/digits/analysis/report.html')
     """
     base, folder = presets.preset(preset), output_folder(out)
     # Checked before training, which can take hours.

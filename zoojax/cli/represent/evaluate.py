@@ -28,7 +28,7 @@ class EvaluateRepresentation:
     """Folder of the training zoo, if it or REP was moved."""
 
     data_dir: DataDir = None
-    """Where image sets are looked for (default: $ZOOJAX_DATA, else a cache folder)."""
+    """Folder of image sets (default: $ZOOJAX_DATA, or else a cache folder)."""
 
     json: Flag = False
     """Print the R2 tables as JSON on standard output."""

@@ -1,7 +1,7 @@
 // Matrix products of one member's fully connected layer with up to kLanes samples.
 //
 // Samples are rows: element i of sample b is rows[b][i * Stride]. Weights are read in place, in
-// Flax's order [inputs][outputs], as vectors of neighbouring outputs.
+// Flax's order [inputs][outputs], as vectors of neighboring outputs.
 #pragma once
 
 #include "blocks.h"
