@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from tests.support import ROOT, zoo_fixtures
-from zoojax import ZoojaxError, open_zoo
-from zoojax.architectures import registry
+from zoojax import VariationalDropout, ZoojaxError, functional, open_zoo
+from zoojax.architectures import LinenArchitecture, registry
 from zoojax.architectures.registry import architecture
 from zoojax.cli.plugins import load_architecture
 
 PAGE = (ROOT / "docs" / "architectures.md").read_text()
-CHAIN, MODULE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+CHAIN, MODULE, REPLACEABLE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_chain(folder):
-    exec(CHAIN, {})
+    exec(CHAIN.partition("zoo = ")[0], {})
     assert architecture("tiny", 1).permuted_units() == (4, 8)
 
 
@@ -67,6 +67,19 @@ def test_module_is_trained_sparsified_and_opened(tmp_path_factory, folder):
     pruned = open_zoo(folder / "twin")
     assert pruned.config.shape.permuted_units() == (6,)
     np.testing.assert_allclose(pruned.metrics["sparsity"], 0.5, atol=0.01)
+
+
+def test_module_with_replaceable_layers():
+    names = {}
+    exec(REPLACEABLE, names)
+    arch = LinenArchitecture("replaceable", 28, 1, 10, names["ReplaceableNet"](10))
+    dense = functional.init(arch, 1)
+    images, labels = np.ones((12, 28, 28, 1), np.float32), np.arange(12, dtype=np.int32) % 10
+    member = functional.sparsify(dense, VariationalDropout())
+    trained, metrics = functional.train_epoch(member, images, labels, 1e-3)
+    assert np.isfinite(metrics["train_loss"])
+    before, after = member.params["conv"]["kernel"], trained.params["conv"]["kernel"]
+    assert not np.array_equal(before, after)
 
 
 @pytest.mark.parametrize(
