@@ -14,7 +14,7 @@ import numpy as np
 
 from zoojax.datasets.readers import RawSet, raw_set
 from zoojax.errors import ZoojaxError
-from zoojax.text import printable
+from zoojax.text import first_line, printable
 
 # Name in the config of a zoo that was trained on such images.
 NAME = "arrays"
@@ -65,7 +65,9 @@ def _array(name: str, value: Any) -> np.ndarray:
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ZoojaxError(f"data: {name} cannot be converted to an array") from error
+        raise ZoojaxError(
+            f"data: {name} cannot be converted to an array ({first_line(error)})"
+        ) from error
 
 
 def _dataset_arrays(dataset: Any, prefix: str) -> dict[str, np.ndarray]:

@@ -26,7 +26,7 @@ import polars as pl
 from zoojax import keys
 from zoojax.architectures.base import Architecture
 from zoojax.errors import ZoojaxError
-from zoojax.filesystem.paths import expand_user
+from zoojax.filesystem.paths import user_path
 from zoojax.filesystem.reading import NotFoundError, numbered, read_json, read_table
 from zoojax.hyper_representation.augmentation import draw_permutation, permute
 from zoojax.hyper_representation.codec import Codec, Variables
@@ -280,7 +280,7 @@ def open_representation(path: str | Path) -> Representation:
         >>> representation.embed(zoo.params(2)).shape  # one embedding per member
         (3, 8)
     """
-    path = expand_user(path)
+    path = user_path(path, "path")
     file = path / CONFIG
     try:
         content = read_json(file)
