@@ -12,6 +12,7 @@ from zoojax import DataSpec, Grid, MagnitudePruning, ZoojaxError
 from zoojax.architectures.chain import Chain
 from zoojax.architectures.chain_layers import Dense, Flatten
 from zoojax.datasets import loading
+from zoojax.presets import Preset
 
 IMAGES, LABELS = np.zeros((40, 8, 8), np.uint8), np.arange(40) % 10
 UNREGISTERED = Chain("unregistered", 8, 1, 10, (Flatten(), Dense(10)))
@@ -34,6 +35,7 @@ UNREGISTERED = Chain("unregistered", 8, 1, 10, (Flatten(), Dense(10)))
         ({"first_seed": 1.5}, "first_seed is 1.5; give a whole number"),
         ({"first_seed": None}, "first_seed is None; give a whole number"),
         ({"chunk": "2"}, "chunk is '2'; give a whole number"),
+        ({"preset": Preset("small", 5, Grid())}, "data of the preset is 5; give a DataSpec"),  # pyright: ignore
         ({"report": 5}, "report is 5; give a function"),
         ({"architecture": UNREGISTERED}, "'unregistered' is not registered; register it with"),
         ({"data": "digits", "data_dir": 5}, "data_dir is 5; give the path"),

@@ -50,6 +50,7 @@ def load_data(
     if isinstance(data, ImageSet):
         return LoadedData(_checked(data), None, False)
     if isinstance(data, DataSpec):
+        data = replace(data, name=_source_name(data.name))
         return LoadedData(loading.load(data, data_dir), data, True)
     if isinstance(data, str | Path):
         return _load_named(_source_name(data), template, size, data_dir)

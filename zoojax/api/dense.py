@@ -215,8 +215,10 @@ def _chosen_preset(preset: Any) -> Preset | None:
     """Returns the preset to start from; None without one.
 
     Raises:
-        ZoojaxError: It is unknown.
+        ZoojaxError: It is unknown, or has no valid image set.
     """
+    if isinstance(preset, Preset) and not isinstance(preset.data, specs.DataSpec | None):
+        raise ZoojaxError(f"data of the preset is {printable(preset.data, 80)}; give a DataSpec")
     if preset is None or isinstance(preset, Preset):
         return preset
     if not isinstance(preset, str):
