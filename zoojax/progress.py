@@ -10,7 +10,9 @@ import rich.progress
 from rich.console import Console
 from rich.text import Text
 
+from zoojax.errors import ZoojaxError
 from zoojax.runtime import distributed
+from zoojax.text import printable
 from zoojax.training.trainer import Progress, ProgressCallback
 
 
@@ -55,7 +57,11 @@ def progress_callback(
         quiet: whether to show no progress.
         unit: unit of `Progress.done`.
     """
-    return training_progress(label, quiet, unit) if report is None else nullcontext(report)
+    if report is None:
+        return training_progress(label, quiet, unit)
+    if not callable(report):
+        raise ZoojaxError(f"report is {printable(report, 80)}; give a function")
+    return nullcontext(report)
 
 
 @contextmanager

@@ -132,3 +132,24 @@ def test_datasets_of_torchvision_layout_in_torch_tensors():
     pairs = zip(IMAGES, LABELS, strict=True)
     tensors = [(torch.from_numpy(image[None].copy()), label) for image, label in pairs]
     assert load(tensors).images.hash == load((IMAGES, LABELS)).images.hash
+
+
+class Unreadable(HuggingFace):
+    """A dataset whose second item cannot be read."""
+
+    def __getitem__(self, index):
+        if index == 1:
+            raise OSError("truncated\nfile")
+        return super().__getitem__(index)
+
+
+def test_dataset_that_raises():
+    with pytest.raises(ZoojaxError, match=r"^data: item 1 cannot be read \(OSError: truncated\)$"):
+        load(Unreadable())
+
+
+def test_file_of_a_spec_is_found_from_any_folder(tmp_path, monkeypatch):
+    np.savez(tmp_path / "images.npz", images=IMAGES, labels=LABELS)
+    monkeypatch.chdir(tmp_path)
+    spec = load(DataSpec("images.npz")).spec
+    assert spec is not None and spec.name == str(tmp_path / "images.npz")

@@ -100,7 +100,7 @@ def test_twins_have_a_constant_learning_rate(zoo):
         ({"schedule": "step", "step_interval": 0}, "step interval 0 is not in [1, 1e+06)"),
         ({"schedule": "step", "step_interval": 1.5}, "step interval is 1.5; give a whole number"),
         ({"step_interval": 5}, "step interval has no effect here; it is used with schedule step"),
-        ({"learning_rate": "fast"}, "learning rate is fast; give a number"),
+        ({"learning_rate": "fast"}, "learning rate is 'fast'; give a number"),
         ({"learning_rate": 10**400}, "learning rate inf is not a positive number"),
         ({"warmup": None, "schedule": ()}, "no schedule given; give one or more"),
         ({"momentum": True, "optimizer": "sgd"}, "momentum is True; give a number"),

@@ -77,7 +77,7 @@ LABELS = np.arange(4)
         ({"images": IMAGES, "labels": LABELS - 1}, "runs from -1 to 2"),
         ({"images": IMAGES, "labels": LABELS + 2**31}, "number the classes from 0"),
         ({"images": IMAGES, "labels": LABELS.astype(object)}, "Object arrays cannot be loaded"),
-        ({"images": IMAGES[:1], "labels": LABELS[:1]}, "train="),
+        ({"images": IMAGES[:1], "labels": LABELS[:1]}, "give at least 3"),
     ],
 )
 def test_invalid_npz_arrays(npz, arrays, reason):

@@ -1,5 +1,6 @@
 """Hyper-representations as Python functions; the commands call the same functions."""
 
+import dataclasses
 from unittest import mock
 
 import pytest
@@ -95,3 +96,22 @@ def test_arguments_that_are_no_representation(twin, tmp_path):
     ):
         with pytest.raises(ZoojaxError, match=r"^representation is None; give a hyper-representat"):
             call()
+
+
+def test_parameters_of_another_shape(twin, sparsifying):
+    for params, message in (
+        (5, "params: 'conv1' is missing"),
+        (twin.member(0), r"conv1/\w+ has shape"),
+    ):
+        for method in (sparsifying.embed, sparsifying.reconstruct, sparsifying.log_alphas):
+            with pytest.raises(ZoojaxError, match=message):
+                method(params)
+
+
+def test_training_zoo_that_was_in_memory(sparsifying):
+    config = dataclasses.replace(sparsifying.config, zoo="unknown")
+    with (
+        mock.patch.object(sparsifying, "config", config),
+        pytest.raises(ZoojaxError, match="does not record the folder of its training zoo; give it"),
+    ):
+        evaluate_representation(sparsifying)

@@ -88,8 +88,13 @@ def test_invalid_arguments_of_reproduce(tmp_path, monkeypatch, arguments, messag
 
 
 def test_invalid_ratios_are_refused_before_training(tmp_path):
-    with pytest.raises(ZoojaxError, match=r"1\.5 is not in"):
-        reproduce("digits-s-seed", tmp_path / "out", members=1, ratios=(1.5,))
+    for ratios, message in (
+        ((1.5,), r"1\.5 is not in"),
+        (("x",), "pruning ratio is x; give a number"),
+        (0.5, r"ratios is 0\.5; give a tuple of numbers"),
+    ):
+        with pytest.raises(ZoojaxError, match=message):
+            reproduce("digits-s-seed", tmp_path / "out", members=1, ratios=ratios)  # pyright: ignore
     assert not list(tmp_path.iterdir())
 
 

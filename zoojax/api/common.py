@@ -13,6 +13,7 @@ from zoojax.architectures.base import Architecture
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.reading import exists
+from zoojax.hyperparameters.declaration import check_whole
 from zoojax.runtime import distributed, population
 from zoojax.storage.memory import create_in_memory
 from zoojax.storage.stores import CONFIG
@@ -70,7 +71,7 @@ def resolve_chunk(out: Path | None, chunk: int | None, members: int, shape: Arch
         shape: Architecture of the zoo.
     """
     if chunk is not None:
-        return chunk
+        return int(chunk)
     if out is not None and exists(out / CONFIG):
         return open_zoo(out).config.chunk
     name = engine.engine(shape, jax.default_backend())
@@ -88,7 +89,11 @@ def check_dense(zoo: Zoo) -> None:
 
 
 def check_training(epochs: int, batch_size: int, data_order: str, chunk: int | None) -> None:
-    """Raises a ZoojaxError if an argument of a training is out of range."""
+    """Raises a ZoojaxError if an argument of a training is no number, or out of range."""
+    check_whole("epochs", epochs)
+    check_whole("batch_size", batch_size)
+    if chunk is not None:
+        check_whole("chunk", chunk)
     if epochs < 0:
         raise ZoojaxError(f"{epochs} epochs requested; give 0 or more")
     if batch_size < 1:

@@ -4,9 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from zoojax.datasets import loading, objects
-from zoojax.datasets.specs import DataSpec, ImageSet
+from zoojax.datasets.specs import DataSpec, Images, ImageSet
+from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import expand_user
+from zoojax.text import printable
 
 
 class LoadedData(NamedTuple):
@@ -44,14 +48,36 @@ def load_data(
         ZoojaxError: The images are unknown, missing, or invalid.
     """
     if isinstance(data, ImageSet):
-        return LoadedData(data, None, False)
+        return LoadedData(_checked(data), None, False)
     if isinstance(data, DataSpec):
+        data = replace(data, name=_source_name(data.name))
         return LoadedData(loading.load(data, data_dir), data, True)
     if isinstance(data, str | Path):
         return _load_named(_source_name(data), template, size, data_dir)
     raw = objects.read_object(data)
     spec = _spec(objects.NAME, template, size, raw.train.images.shape[-1])
     return LoadedData(loading.prepare(raw, spec), spec, False)
+
+
+def _checked(images: ImageSet) -> ImageSet:
+    """Returns an image set that can be stored: with int32 labels, and the hash of its arrays.
+
+    Raises:
+        ZoojaxError: A part has no arrays, or pixels that are not finite.
+    """
+    parts = []
+    for name in ("train", "val", "test"):
+        part = getattr(images, name)
+        arrays = getattr(part, "images", None), getattr(part, "labels", None)
+        if not all(isinstance(array, np.ndarray) and array.ndim for array in arrays):
+            raise ZoojaxError(f"data: {name} of the ImageSet is not Images of NumPy arrays")
+        pixels, labels = map(np.asarray, arrays)
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            raise ZoojaxError(f"data: the {name} images have pixels that are not finite")
+        is_whole = labels.dtype.kind in "iu"
+        parts.append(Images(pixels, labels.astype(np.int32) if is_whole else labels))
+    train, val, test = parts
+    return loading.make(printable(images.name, 200), train, val, test, images.num_classes)
 
 
 def _source_name(data: str | Path) -> str:

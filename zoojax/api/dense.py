@@ -28,9 +28,9 @@ from zoojax.api.data import LoadedData, load_data
 from zoojax.architectures.base import Architecture, init_variables
 from zoojax.architectures.registry import architecture as registered_architecture
 from zoojax.datasets import specs
-from zoojax.errors import ZoojaxError
-from zoojax.filesystem.paths import expand_user
-from zoojax.hyperparameters.grid import Grid, changed
+from zoojax.errors import UnregisteredError, ZoojaxError
+from zoojax.filesystem.paths import optional_path
+from zoojax.hyperparameters.grid import Grid, as_tuple, changed
 from zoojax.presets import Preset
 from zoojax.progress import progress_callback
 from zoojax.runtime import population
@@ -92,7 +92,8 @@ def train_zoo(
             training, 15 % validation and 15 % test images, resized, and normalized like the
             preset's. Arrays and datasets are stored in the zoo.
         architecture: Name of an architecture, or a registered `Architecture`, instead of the
-            preset's. Images are resized to its input size.
+            preset's. Images are resized to its input size; their channels and classes are those
+            of the zoo.
         grid: Hyperparameters of the members, instead of the preset's.
         members: Members per combination of hyperparameters; None for the grid's.
         epochs: Number of epochs; None for the preset's. 0 saves only the untrained members.
@@ -148,11 +149,10 @@ def train_zoo(
         "step_factor": step_factor,
         "step_interval": step_interval,
     }
-    if isinstance(batch_size, Sequence):
-        # One batch size is that of the zoo; only several are a column of the members table.
-        several = batch_size if len(batch_size) != 1 else None
-        given["batch_size"], batch_size = several, batch_size[0] if several is None else None
-    base = _chosen_preset(preset)
+    sizes = () if batch_size is None else as_tuple(batch_size)
+    # One batch size is that of the zoo; only several are a column of the members table.
+    given["batch_size"] = None if batch_size is None or len(sizes) == 1 else sizes
+    base, out = _chosen_preset(preset), optional_path(out, "out")
     if base is None and data is None:
         raise ZoojaxError("there is nothing to train on: give a preset or data")
     template = None if base is None else base.data
@@ -171,17 +171,18 @@ def train_zoo(
     defaults = Preset if base is None else base
     if grid is None:
         grid = Grid() if base is None else base.grid
+    if not isinstance(grid, Grid):
+        raise ZoojaxError(f"grid is {printable(grid, 80)}; give a zoojax.Grid")
     changes = {
         "architecture": shape.name,
         "data": loaded.spec,
         "grid": changed(grid if members is None else replace(grid, seeds=members), given),
         "epochs": defaults.epochs if epochs is None else epochs,
-        "batch_size": defaults.batch_size if batch_size is None else batch_size,
+        "batch_size": sizes[0] if len(sizes) == 1 else defaults.batch_size,
         "data_order": data_order,
     }
     check_training(changes["epochs"], changes["batch_size"], data_order, chunk)
     default_name, recorded_preset = _names(preset, base, changes, loaded)
-    out = None if out is None else expand_user(out)
     table, images = changes["grid"].members(first_seed), loaded.images
     config = ZooConfig(
         name=default_name if name is None else name,
@@ -190,8 +191,8 @@ def train_zoo(
         classes=images.num_classes,
         data=loaded.spec,
         data_hash=images.hash,
-        epochs=changes["epochs"],
-        batch_size=changes["batch_size"],
+        epochs=int(changes["epochs"]),
+        batch_size=int(changes["batch_size"]),
         data_order=data_order,
         chunk=resolve_chunk(out, chunk, len(table), shape),
         preset=recorded_preset,
@@ -213,8 +214,10 @@ def _chosen_preset(preset: Any) -> Preset | None:
     """Returns the preset to start from; None without one.
 
     Raises:
-        ZoojaxError: It is unknown.
+        ZoojaxError: It is unknown, or has no valid image set.
     """
+    if isinstance(preset, Preset) and not isinstance(preset.data, specs.DataSpec | None):
+        raise ZoojaxError(f"data of the preset is {printable(preset.data, 80)}; give a DataSpec")
     if preset is None or isinstance(preset, Preset):
         return preset
     if not isinstance(preset, str):
@@ -231,7 +234,15 @@ def _registered(architecture: Any, template: specs.DataSpec | None) -> Architect
         raise ZoojaxError(
             f"architecture is {printable(architecture, 100)}; give the name of an architecture"
         )
-    known = registered_architecture(architecture.name, architecture.channels, architecture.classes)
+    try:
+        known = registered_architecture(
+            architecture.name, architecture.channels, architecture.classes
+        )
+    except UnregisteredError as error:
+        name = printable(architecture.name, 60)
+        raise ZoojaxError(
+            f"architecture '{name}' is not registered; register it with register_architecture"
+        ) from error
     if known != architecture:
         raise ZoojaxError(
             f"another architecture is registered as '{printable(architecture.name, 60)}'; "
@@ -286,7 +297,7 @@ def train_like(
         ZoojaxError: an argument is invalid, the source is a twin, the images are missing, or
             writing failed.
     """
-    out, base = None if out is None else expand_user(out), source.config
+    out, base = optional_path(out, "out"), source.config
     check_dense(source)
     check_training(epochs, base.batch_size, base.data_order, chunk)
     images = load_images(source, data_dir)

@@ -1,5 +1,6 @@
 """What the members of a zoo compute: logits, predicted classes, accuracy."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -152,10 +153,12 @@ def _normalized(zoo: Zoo, images: Any) -> np.ndarray:
         ZoojaxError: They have the wrong shape or type, or look like raw pixels.
     """
     array, spec = checked_images(zoo.config.shape, images), zoo.config.data
+    low, high = float(array.min()), float(array.max())
+    if math.isnan(low):
+        raise ZoojaxError("images contain NaN; give finite pixels")
     if spec is None:
         return array
     darkest, brightest = (0 - spec.mean) / spec.std, (1 - spec.mean) / spec.std
-    low, high = float(array.min()), float(array.max())
     is_bytes = high > _RANGE_FACTOR * max(abs(darkest), abs(brightest))
     # Black is exactly 0 only before normalization.
     is_unit = darkest < 0 and low == 0 and 0 < high <= 1

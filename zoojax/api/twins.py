@@ -29,7 +29,8 @@ from zoojax.architectures.base import variable_shapes
 from zoojax.architectures.checks import check_replaceable
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
-from zoojax.filesystem.paths import expand_user
+from zoojax.filesystem.paths import optional_path
+from zoojax.hyperparameters.declaration import check_whole
 from zoojax.hyperparameters.grid import BY_NAME
 from zoojax.hyperparameters.tables import of_twins
 from zoojax.progress import progress_callback
@@ -111,9 +112,11 @@ def sparsify(
     sparsifier = _checked_sparsifier(sparsifier)
     if scores is not None and not sparsifier.takes_scores:
         raise ZoojaxError(f"{sparsifier.label} takes no scores")
+    if scores is not None and not callable(scores):
+        raise ZoojaxError(f"scores is {printable(scores, 80)}; give a function of the parameters")
     if scores is not None and not origin:
         raise ZoojaxError("scores need a name that identifies them in the twin: give origin")
-    out = None if out is None else expand_user(out)
+    out = optional_path(out, "out")
     table = sparsifier.members(_parent_rows(parent, learning_rate, sparsifier, members))
     if sparsifier.samples_layers:
         check_replaceable(parent.config.shape)
@@ -241,13 +244,13 @@ def _parent_rows(
     learning_rate = presets.resolve_learning_rate(learning_rate, parent, sparsifier)
     check_dense(parent)
     table = of_twins(parent.members_table)
-    if isinstance(members, int):
+    if isinstance(members, int | float | np.number):
+        check_whole("members", members)
         if not 1 <= members <= len(parent):
             raise ZoojaxError(f"{members} members requested; {parent.path} has {len(parent)}")
-        members = table["id"].head(members).to_list()
+        members = table["id"].head(int(members)).to_list()
     if members is not None:
-        parent.row_indices(members)
-        table = table.filter(pl.col("id").is_in(members))
+        table = table[sorted(set(parent.row_indices(members)))]
     # Torch zoos may lack seeds: then a member's id seeds its noise.
     table = table.with_columns(
         pl.col("id").alias("parent_id"), pl.col("seed").fill_null(pl.col("id"))
@@ -285,16 +288,17 @@ def _twin_config(
                 f"{parent.path} is at epoch {epoch} of {base.epochs}; finish its training "
                 f"first, or start from epoch {epoch} (--epoch {epoch})"
             )
-    elif epoch not in parent.epochs:
+    check_whole("epoch", epoch)
+    if epoch not in parent.epochs:
         raise ZoojaxError(f"{parent.path} has no epoch {epoch}; its last one is {newest}")
     images = load_images(parent, data_dir)
     config = replace(
         base,
         name=f"{base.name}-{sparsifier.method}",
         sparsifier=sparsifier.shared(),
-        epochs=epochs,
+        epochs=int(epochs),
         chunk=resolve_chunk(out, chunk, members, base.shape),
-        parent=parent_of(parent, epoch, out),
+        parent=parent_of(parent, int(epoch), out),
         versions=versions(),
     )
     return config, images, epoch

@@ -17,7 +17,7 @@ from zoojax.datasets.readers import RawPart, RawSet, read_arrays, read_npz
 from zoojax.datasets.specs import DataSpec, Images, ImageSet
 from zoojax.datasets.transforms import transform
 from zoojax.errors import ZoojaxError
-from zoojax.filesystem.paths import expand_user
+from zoojax.filesystem.paths import expand_user, user_path
 from zoojax.text import printable
 
 
@@ -38,7 +38,7 @@ def data_directory(data_dir: Path | str | None = None) -> Path:
     import platformdirs
 
     chosen = data_dir or os.environ.get("ZOOJAX_DATA") or platformdirs.user_cache_dir("zoojax")
-    return expand_user(chosen)
+    return user_path(chosen, "data_dir")
 
 
 def load(spec: DataSpec, data_dir: Path | str | None = None) -> ImageSet:

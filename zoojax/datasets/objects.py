@@ -9,14 +9,16 @@
 They become a `RawSet`; `zoojax.datasets.loading.prepare` splits and normalizes it.
 """
 
-from collections.abc import Mapping
+import functools
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from zoojax.datasets.readers import RawSet, raw_set
 from zoojax.errors import ZoojaxError
-from zoojax.text import printable
+from zoojax.text import first_line, printable
 
 # Name in the config of a zoo that was trained on such images.
 NAME = "arrays"
@@ -67,7 +69,9 @@ def _array(name: str, value: Any) -> np.ndarray:
     try:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ZoojaxError(f"data: {name} cannot be converted to an array") from error
+        raise ZoojaxError(
+            f"data: {name} cannot be converted to an array ({first_line(error)})"
+        ) from error
 
 
 def _dataset_arrays(dataset: Any, prefix: str) -> dict[str, np.ndarray]:
@@ -76,11 +80,13 @@ def _dataset_arrays(dataset: Any, prefix: str) -> dict[str, np.ndarray]:
         hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
     ):
         raise ZoojaxError(f"data is {type(dataset).__name__}; {_EXPECTED}")
-    if not len(dataset):
+    count = _from_user(lambda: len(dataset), "its length")
+    if not count:
         raise ZoojaxError(f"data: {prefix}images is empty")
     images, labels = [], []
-    for index in range(len(dataset)):
-        image, label = _item(dataset[index], index)
+    for index in range(count):
+        item = _from_user(functools.partial(operator.getitem, dataset, index), f"item {index}")
+        image, label = _item(item, index)
         image = _channels_last(_array(f"image {index}", image))
         if images and image.shape != images[0].shape:
             raise ZoojaxError(
@@ -93,6 +99,15 @@ def _dataset_arrays(dataset: Any, prefix: str) -> dict[str, np.ndarray]:
         f"{prefix}images": np.stack(images),
         f"{prefix}labels": _array(f"{prefix}labels", labels),
     }
+
+
+def _from_user(read: Callable[[], Any], what: str) -> Any:
+    """Returns what a dataset returns, whose methods may raise anything."""
+    try:
+        return read()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ZoojaxError(f"data: {what} cannot be read ({reason})") from error
 
 
 def _item(item: Any, index: int) -> tuple[Any, Any]:

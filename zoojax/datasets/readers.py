@@ -21,6 +21,8 @@ from zoojax.text import first_line
 # Size limits in bytes. MNIST's largest file has a fiftieth of the limit for idx files.
 _MAX_FILE_BYTES = 2**40
 _MAX_IDX_BYTES = 2**31
+# Predicted classes are stored as 16-bit integers.
+_MAX_LABEL = 2**16 - 1
 
 
 class RawPart(NamedTuple):
@@ -112,6 +114,11 @@ def raw_set(source: Path | str, arrays: Mapping[str, np.ndarray]) -> RawSet:
     count = len(train.labels)
     share = max(1, count * 15 // 100)
     held_out = share * ((val is None) + (test is None))
+    if count <= held_out:
+        raise ZoojaxError(
+            f"{source}: {count} images are too few to hold out others for validation and test; "
+            f"give at least {held_out + 1}"
+        )
     return RawSet(
         train=train,
         val=val,
@@ -180,10 +187,10 @@ def _part(source: Path | str, arrays: Mapping[str, np.ndarray], prefix: str) -> 
         )
     if images.size == 0:
         raise ZoojaxError(f"{source}: {image_key} is empty")
-    if labels.min() < 0 or labels.max() >= np.iinfo(np.int32).max:
+    if labels.min() < 0 or labels.max() > _MAX_LABEL:
         raise ZoojaxError(
             f"{source}: {label_key} runs from {labels.min()} to {labels.max()}; "
-            "number the classes from 0"
+            f"number the classes from 0, up to {_MAX_LABEL}"
         )
     if images.dtype.kind == "f":
         # Negated so that NaN fails, too.

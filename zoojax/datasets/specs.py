@@ -1,10 +1,14 @@
 """Image sets: specification and arrays."""
 
 import dataclasses
+import math
+import numbers
 
 import numpy as np
 
 from zoojax.errors import ZoojaxError
+from zoojax.hyperparameters.declaration import check_whole
+from zoojax.text import printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +28,7 @@ class DataSpec:
         seed: Seed of the split.
 
     Raises:
-        ZoojaxError: If a field is out of range.
+        ZoojaxError: If a field has the wrong type, or is out of range.
 
     Example:
         >>> spec = zoojax.DataSpec("digits", size=28, mean=0.5, std=0.5, train=1000)
@@ -43,6 +47,16 @@ class DataSpec:
     seed: int = 42
 
     def __post_init__(self):
+        if not isinstance(self.name, str):
+            raise ZoojaxError(f"name of images is {printable(self.name, 80)}; give a string")
+        for field in ("size", "channels", "seed", "train", "val"):
+            value = getattr(self, field)
+            if value is not None or field not in ("train", "val"):
+                object.__setattr__(self, field, check_whole(f"{field} of images", value))
+        for field in ("mean", "std"):
+            value = getattr(self, field)
+            if not isinstance(value, numbers.Real) or not math.isfinite(value):
+                raise ZoojaxError(f"{field} of images is {printable(value, 60)}; give a number")
         if self.size < 1:
             raise ZoojaxError(f"size of images is {self.size}; give at least 1")
         if self.channels not in (1, 3):

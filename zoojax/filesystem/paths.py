@@ -15,8 +15,10 @@ def expand_user(path: str | Path) -> Path:
         path: The path.
 
     Raises:
-        ZoojaxError: If the home folder cannot be determined.
+        ZoojaxError: If the home folder cannot be determined, or the path contains a null character.
     """
+    if "\0" in str(path):
+        raise ZoojaxError(f"{printable(path)} is no path: it contains a null character")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -31,13 +33,13 @@ def user_path(path: object, argument: str) -> Path:
         argument: Name of the argument, for the message.
 
     Raises:
-        ZoojaxError: If it is neither, or the home folder cannot be determined.
+        ZoojaxError: If it is neither, is bytes, or `expand_user` cannot expand it.
 
     Example:
         >>> user_path("zoos/usps", "out").parts
         ('zoos', 'usps')
     """
-    if not isinstance(path, str | os.PathLike):
+    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
         raise ZoojaxError(f"{argument} is {printable(path, 80)}; give the path of a file or folder")
     return expand_user(Path(path))
 

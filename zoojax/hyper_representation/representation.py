@@ -26,7 +26,7 @@ import polars as pl
 from zoojax import keys
 from zoojax.architectures.base import Architecture
 from zoojax.errors import ZoojaxError
-from zoojax.filesystem.paths import expand_user
+from zoojax.filesystem.paths import user_path
 from zoojax.filesystem.reading import NotFoundError, numbered, read_json, read_table
 from zoojax.hyper_representation.augmentation import draw_permutation, permute
 from zoojax.hyper_representation.codec import Codec, Variables
@@ -38,6 +38,7 @@ from zoojax.storage import checkpoints
 from zoojax.storage.opening import as_zoo
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
+from zoojax.training.inputs import checked_arrays
 
 CONFIG, LOSSES, STATES = "representation.json", "losses.parquet", "states"
 # Batch size at inference.
@@ -166,6 +167,10 @@ class Representation:
         Raises:
             ZoojaxError: If the zoo is missing, is a different zoo, or lacks a member of the split.
         """
+        if path is None and self.config.zoo == "unknown":
+            raise ZoojaxError(
+                f"{self.path} does not record the folder of its training zoo; give it with --zoo"
+            )
         try:
             zoo = as_zoo(self.path / self.config.zoo if path is None else path)
         except ZoojaxError as error:
@@ -193,7 +198,11 @@ class Representation:
 
         Returns:
             [n, latent] float32.
+
+        Raises:
+            ZoojaxError: If the parameters do not fit the architecture of the training zoo.
         """
+        params = self._checked(params)
         if views is None:
             return _map_batches(self._embed, params)
         key, arch = keys.stream_key(self.config.settings.seed, "views"), self.config.shape
@@ -211,8 +220,11 @@ class Representation:
 
         Returns:
             Reconstructed parameters, and log alphas or None.
+
+        Raises:
+            ZoojaxError: If the parameters do not fit the architecture of the training zoo.
         """
-        return _map_batches(self._reconstruct, params)
+        return _map_batches(self._reconstruct, self._checked(params))
 
     def log_alphas(self, params: dict[str, Any]) -> dict[str, Any]:
         """Predicts log alphas, without clipping.
@@ -224,10 +236,11 @@ class Representation:
             Stacked log alphas by layer and leaf.
 
         Raises:
-            ZoojaxError: If the hyper-representation was trained without log alphas.
+            ZoojaxError: If the hyper-representation was trained without log alphas, or the
+                parameters do not fit the architecture of the training zoo.
         """
         self.check_alphas()
-        return _map_batches(self._log_alphas, params)
+        return _map_batches(self._log_alphas, self._checked(params))
 
     def decode(self, z: np.ndarray) -> tuple[dict, dict | None]:
         """Decodes embeddings.
@@ -239,6 +252,12 @@ class Representation:
             Stacked parameters, and log alphas or None.
         """
         return _map_batches(self._decode, z)
+
+    def _checked(self, params: Any) -> dict[str, Any]:
+        """Returns stacked parameters of at least one member as float32."""
+        first = jax.tree.leaves(params)[:1]
+        count = np.shape(first[0])[0] if first and np.ndim(first[0]) else 0
+        return checked_arrays(self.config.shape, params, (max(count, 1),))
 
     @cached_property
     def _embed(self) -> Callable[[Any], Any]:
@@ -280,7 +299,7 @@ def open_representation(path: str | Path) -> Representation:
         >>> representation.embed(zoo.params(2)).shape  # one embedding per member
         (3, 8)
     """
-    path = expand_user(path)
+    path = user_path(path, "path")
     file = path / CONFIG
     try:
         content = read_json(file)

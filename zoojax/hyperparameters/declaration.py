@@ -86,7 +86,7 @@ class Hyperparameter:
         if self.kind is int:
             kinds, expected = numbers.Integral, "a whole number"
         if not isinstance(value, kinds) or isinstance(value, bool):
-            raise ZoojaxError(f"{self.label} is {printable(value, 60)}; give {expected}")
+            raise ZoojaxError(f"{self.label} is {printable(repr(value), 60)}; give {expected}")
         low, high = self.range
         number = _as_float(value)
         inside = math.isfinite(number) and low <= number < high
@@ -149,6 +149,24 @@ def declarations(grid: type) -> dict[str, Hyperparameter]:
     """Returns the hyperparameters that a dataclass declares, by the name of their fields."""
     fields = dataclasses.fields(grid)
     return {f.name: f.metadata[_METADATA] for f in fields if _METADATA in f.metadata}
+
+
+def check_whole(name: str, value: object) -> int:
+    """Checks that an argument is a whole number, of Python or NumPy.
+
+    Args:
+        name: Name of the argument.
+        value: Its value.
+
+    Returns:
+        The number.
+
+    Raises:
+        ZoojaxError: If it is anything else, such as a bool.
+    """
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise ZoojaxError(f"{name} is {printable(repr(value), 60)}; give a whole number")
+    return int(value)
 
 
 def check_name(label: str, name: object, known: Iterable[str]) -> None:

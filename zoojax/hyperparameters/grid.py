@@ -6,12 +6,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from zoojax.errors import ZoojaxError
-from zoojax.hyperparameters.declaration import Hyperparameter, declarations, names, number
+from zoojax.hyperparameters.declaration import (
+    Hyperparameter,
+    check_whole,
+    declarations,
+    names,
+    number,
+)
+from zoojax.text import printable
 
 if TYPE_CHECKING:
     import polars as pl
 
 _SEED_LIMIT = 2**32
+_MAX_MEMBERS = 10**6
 
 
 @dataclass(frozen=True)
@@ -162,10 +170,15 @@ class Grid:
     )
 
     def __post_init__(self):
+        check_whole("members", self.seeds)
         if self.seeds < 1:
             raise ZoojaxError(f"{self.seeds} members requested; give at least 1")
         for field, declared in declarations(Grid).items():
             values = getattr(self, field)
+            if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
+                raise ZoojaxError(f"{field} is {printable(values, 60)}; give a tuple of values")
+            values = tuple(values)
+            object.__setattr__(self, field, values)
             if not values:
                 raise ZoojaxError(f"no {declared.label} given; give one or more")
             for value in values if values != (declared.default,) else ():
@@ -215,7 +228,7 @@ class Grid:
             ones, such as the momentum, are missing if all members have the default.
 
         Raises:
-            ZoojaxError: If a seed is outside [0, 2**32).
+            ZoojaxError: If a seed is outside [0, 2**32), or there are more than 10**6 members.
 
         Example:
             >>> grid = zoojax.Grid(learning_rates=(1e-3, 1e-2), seeds=2)
@@ -225,6 +238,10 @@ class Grid:
         # The command line imports this module and should start without polars.
         from zoojax.hyperparameters.tables import table_of
 
+        check_whole("first_seed", first_seed)
+        count = self.seeds * self.combinations
+        if count > _MAX_MEMBERS:
+            raise ZoojaxError(f"{count} members requested; give at most {_MAX_MEMBERS}")
         last = first_seed + self.seeds * (self.combinations if self.fresh_seeds else 1) - 1
         if not 0 <= first_seed <= last < _SEED_LIMIT:
             raise ZoojaxError(f"seeds {first_seed} to {last} are not all from 0 to 2**32 - 1")
@@ -261,12 +278,13 @@ def changed(grid: Grid, given: dict[str, Any]) -> Grid:
     Raises:
         ZoojaxError: If a value is invalid; see `Grid`.
     """
-    changes = {FIELDS[name]: _as_tuple(v) for name, v in given.items() if v is not None}
+    changes = {FIELDS[name]: as_tuple(v) for name, v in given.items() if v is not None}
     return replace(grid, **changes)
 
 
-def _as_tuple(value: Any) -> tuple:
-    if isinstance(value, str):
+def as_tuple(value: Any) -> tuple:
+    """Returns one or more values of a hyperparameter as a tuple."""
+    if isinstance(value, str | bytes):
         return (value,)
     try:
         return tuple(value)

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+from zoojax.errors import ZoojaxError
 from zoojax.runtime import host
 from zoojax.runtime.environment import check_environment, start_devices
 
@@ -42,7 +43,8 @@ def configure_jax(group: ProcessGroup | None = None) -> None:
             that run in one process.
 
     Raises:
-        ZoojaxError: If JAX cannot run here, or the other processes cannot be joined.
+        ZoojaxError: If JAX cannot run here or is already in use with other devices, or the
+            other processes cannot be joined.
     """
     # Freeze imported objects so that the GC does not scan them at startup, which would take a
     # tenth of a short command's time.
@@ -55,8 +57,19 @@ def configure_jax(group: ProcessGroup | None = None) -> None:
         gc.enable()
     import jax
 
-    if "JAX_NUM_CPU_DEVICES" not in os.environ:
-        jax.config.update("jax_num_cpu_devices", host.cpu_count())
+    count = host.cpu_count()
+    # Unchanged if this function is called again, which JAX would refuse.
+    if (
+        "JAX_NUM_CPU_DEVICES" not in os.environ
+        and jax.config.values["jax_num_cpu_devices"] != count
+    ):
+        try:
+            jax.config.update("jax_num_cpu_devices", count)
+        except RuntimeError as error:
+            raise ZoojaxError(
+                "JAX is already in use in this process; call zoojax.initialize before any other "
+                "function that uses JAX (in a notebook, restart the kernel)"
+            ) from error
     _enable_compilation_cache()
     if group is not None:
         _join(group)
@@ -78,7 +91,8 @@ def initialize(
         process_id: Index of this process, from 0.
 
     Raises:
-        ZoojaxError: If JAX cannot run here, or the other processes cannot be joined.
+        ZoojaxError: If JAX cannot run here or is already in use with other devices, or the
+            other processes cannot be joined.
 
     Example:
         >>> zoojax.initialize()  # doctest: +SKIP

@@ -19,6 +19,7 @@ command line, analysis, figures, report) knows sparsifiers only through this int
 """
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -27,6 +28,7 @@ import polars as pl
 from jax import Array
 
 from zoojax.errors import ZoojaxError
+from zoojax.text import printable
 
 
 class Batch(NamedTuple):
@@ -177,7 +179,8 @@ class Sparsifier:
             One row per parent and combination of the per-member options.
 
         Raises:
-            ZoojaxError: If a per-member option is empty, repeats a value, or is out of range.
+            ZoojaxError: If a per-member option is empty, repeats a value, is no number, or is out
+                of range.
 
         Example:
             >>> parents = pl.DataFrame({"id": [0, 1], "parent_id": [0, 1], "seed": [7, 8]})
@@ -187,12 +190,21 @@ class Sparsifier:
         """
         table = parents
         for option, column in self.per_member.items():
-            values = list(getattr(self, option))
+            given = getattr(self, option)
+            if isinstance(given, str) or not hasattr(given, "__iter__"):
+                raise ZoojaxError(
+                    f"{self.label} {option} is {printable(given, 60)}; give a tuple of numbers"
+                )
+            values = list(given)
             if not values or len(set(values)) != len(values):
                 raise ZoojaxError(f"give one or more {self.label} {option}, each once")
             low, high = self.column_ranges.get(column, (-np.inf, np.inf))
             for value in values:
-                if not low <= value < high:
+                if not isinstance(value, numbers.Real):
+                    raise ZoojaxError(
+                        f"{self.label} {column} is {printable(value, 60)}; give a number"
+                    )
+                if not low <= float(value) < high:
                     raise ZoojaxError(
                         f"{self.label} {column} {value:g} is not in [{low:g}, {high:g})"
                     )

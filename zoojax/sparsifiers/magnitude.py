@@ -8,6 +8,7 @@ the network together, as torch.nn.utils.prune.global_unstructured with L1Unstruc
 """
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +20,7 @@ from jax import Array
 from zoojax.architectures.parameters import apply_mask, kernels
 from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.base import Sparsifier
+from zoojax.text import printable
 
 SCOPES = ("global", "layer")
 
@@ -58,8 +60,10 @@ def check_ratio(ratio: float) -> None:
         ratio: Fraction of weights to prune.
 
     Raises:
-        ZoojaxError: If the ratio is not in [0, 1).
+        ZoojaxError: If the ratio is no number in [0, 1).
     """
+    if not isinstance(ratio, numbers.Real):
+        raise ZoojaxError(f"pruning ratio is {printable(ratio, 60)}; give a number")
     if not (math.isfinite(ratio) and 0 <= ratio < 1):
         raise ZoojaxError(f"pruning ratio {ratio:g} is not in [0, 1)")
 

@@ -20,9 +20,10 @@ def to_html(path: Path, config: ZooConfig, members: pl.DataFrame, metrics: pl.Da
         members: Its members table.
         metrics: Its metrics table.
     """
+    sparsifier = config.sparsifier
     rows = {
         "zoo": str(path),
-        "sparsifier": config.sparsifier.describe(),
+        "sparsifier": ", ".join(filter(None, (sparsifier.label, sparsifier.describe()))),
         "architecture": config.architecture,
         "input": "x".join(map(str, config.shape.image_shape)),
         "classes": str(config.classes),

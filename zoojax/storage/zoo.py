@@ -24,6 +24,7 @@ from zoojax.deprecation import RenamedAttribute
 from zoojax.errors import UnregisteredError, ZoojaxError
 from zoojax.filesystem.paths import user_path
 from zoojax.filesystem.reading import NotFoundError, is_folder, read_json
+from zoojax.hyperparameters.declaration import check_whole
 from zoojax.runtime.population import take
 from zoojax.storage import display
 from zoojax.storage.schema import members_problem, metrics_problem
@@ -261,14 +262,17 @@ class Zoo(ZooFunctions):
             Positions along the leading axis, one per id.
 
         Raises:
-            ZoojaxError: If there is no member with one of the ids.
+            ZoojaxError: If there is no member with one of the ids, or they are not whole numbers.
 
         Example:
             >>> zoo.row_indices([2, 0])
             array([2, 0])
         """
         rows = {member: row for row, member in enumerate(self.members_table["id"].to_list())}
+        if isinstance(members, str | bytes) or not hasattr(members, "__iter__"):
+            raise ZoojaxError(f"members is {printable(members, 60)}; give a list of ids")
         for member in members:
+            check_whole("the id of a member", member)
             if member not in rows:
                 raise ZoojaxError(f"{self.path} has no member {member}; it has {len(self)} members")
         return np.array([rows[member] for member in members], int)
@@ -320,6 +324,7 @@ class Zoo(ZooFunctions):
     def _known_epoch(self, epoch: int | None) -> int:
         newest = self.newest_epoch
         epoch = newest if epoch is None else epoch
+        check_whole("epoch", epoch)
         if epoch not in self.epochs:
             known = display.epoch_range(self.epochs)
             raise ZoojaxError(f"{self.path} has no epoch {epoch}; it has {known}")

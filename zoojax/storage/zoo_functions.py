@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from zoojax.architectures.base import Module
-from zoojax.filesystem.paths import expand_user
+from zoojax.filesystem.paths import user_path
 from zoojax.runtime.population import take
 from zoojax.storage.states import COLLECTIONS, effective_params
 
@@ -109,4 +109,4 @@ class ZooFunctions:
         """
         from zoojax.storage.writer import save
 
-        return save(cast("Zoo", self), expand_user(out))
+        return save(cast("Zoo", self), user_path(out, "out"))

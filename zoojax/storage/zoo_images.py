@@ -5,7 +5,7 @@ from pathlib import Path
 
 from zoojax.datasets import loading, objects, specs
 from zoojax.errors import ZoojaxError
-from zoojax.filesystem.paths import expand_user
+from zoojax.filesystem.paths import optional_path
 from zoojax.filesystem.reading import entries
 from zoojax.storage.stores import IMAGES
 from zoojax.storage.zoo import Zoo
@@ -51,7 +51,7 @@ def _load_custom_images(
     zoo: Zoo, spec: specs.DataSpec, data_dir: str | Path | None
 ) -> specs.ImageSet:
     """Loads the .npz file with the zoo's hash from the candidate locations."""
-    given = None if data_dir is None else expand_user(data_dir)
+    given = optional_path(data_dir, "data_dir")
     if given is not None and given.suffix == ".npz":
         candidates = [given]
     else:

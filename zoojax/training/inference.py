@@ -107,9 +107,9 @@ def _members(
     parts, table = split_state(zoo.config, zoo.state(epoch)), zoo.members_table
     if members is None:
         return zoo.config, table, parts
-    if not len(members):
-        raise ZoojaxError("members is empty; give the id of at least one member")
     rows = zoo.row_indices(members)
+    if not len(rows):
+        raise ZoojaxError("members is empty; give the id of at least one member")
     return zoo.config, table[rows], population.take(parts, rows)
 
 

@@ -1,6 +1,6 @@
 """Trains a zoo and both sparse twins, and analyzes them: the paper in one call."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from zoojax import presets
@@ -8,10 +8,12 @@ from zoojax.analysis import Analysis
 from zoojax.analysis.folder import check_folder
 from zoojax.api.dense import train_zoo
 from zoojax.api.twins import sparsify
+from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import output_folder
 from zoojax.runtime import distributed
 from zoojax.sparsifiers.magnitude import MagnitudePruning, num_pruned
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
+from zoojax.text import printable
 from zoojax.workflows.analyze import analyze
 from zoojax.workflows.defaults import RATIOS
 
@@ -65,6 +67,8 @@ def reproduce(
     base, folder = presets.preset(preset), output_folder(out)
     # Checked before training, which can take hours.
     check_folder(folder / "analysis")
+    if not isinstance(ratios, Iterable):
+        raise ZoojaxError(f"ratios is {printable(ratios, 60)}; give a tuple of numbers")
     for ratio in ratios:
         num_pruned(ratio, {}, "global")
     sparsifiers = MagnitudePruning(tuple(ratios)), VariationalDropout()
