@@ -73,7 +73,8 @@ class Grid:
         "zoojax.architectures.layers:INITS",
         label="initialization",
         help="Initializations: uniform, normal, kaiming_uniform, kaiming_normal, xavier_uniform, "
-        "xavier_normal",
+        "xavier_normal, truncated_normal, he_uniform, he_normal, glorot_uniform, glorot_normal, "
+        "orthogonal",
         torch="model::init_type",
     )
     optimizers: tuple[str, ...] = names(
