@@ -83,7 +83,7 @@ def test_no_crossover(family, tmp_path):
 )
 def test_crossover_is_bracketed_by_measured_ratios(monkeypatch, gains, bracket):
     ratios = np.array([0.5, 0.7, 0.8, 0.9])
-    measured = ratios, np.tile(gains, (5, 1)), np.zeros((5, 4))
+    measured = ratios, np.tile(gains, (20, 1)), np.zeros((20, 4))
     monkeypatch.setattr(method_comparison, "_accuracies", lambda *zoos: measured)
     row = analysis.crossover(*[None] * 3).row(0, named=True)  # pyright: ignore[reportArgumentType]
     assert (row["above"], row["below"]) == (bracket or (None, None))
@@ -95,12 +95,12 @@ def test_crossover_is_bracketed_by_measured_ratios(monkeypatch, gains, bracket):
     [((0.5, 0.85, 0.9), 0.86), ((0.5, 0.84, 0.9), None), ((0.84, 0.85, 0.89), 0.858)],
 )
 def test_crossover_is_a_point_only_between_close_ratios(monkeypatch, ratios, sparsity):
-    gains = np.tile([0.1, 0.02, -0.08], (5, 1))
+    gains = np.tile([0.1, 0.02, -0.08], (21, 1))
     gains[0, 2] = np.nan
-    measured = np.array(ratios), gains, np.zeros((5, 3))
+    measured = np.array(ratios), gains, np.zeros((21, 3))
     monkeypatch.setattr(method_comparison, "_accuracies", lambda *zoos: measured)
     row = analysis.crossover(*[None] * 3).row(0, named=True)  # pyright: ignore[reportArgumentType]
-    assert (row["above"], row["below"], row["members"]) == (*ratios[1:], 4)
+    assert (row["above"], row["below"], row["members"]) == (*ratios[1:], 20)
     assert row["sparsity"] == (sparsity and pytest.approx(sparsity))
 
 
@@ -118,8 +118,8 @@ def test_interval_of_few_members_is_wide(monkeypatch):
     assert row["low"] < 0.01 and row["high"] > 0.04
 
 
-def test_no_crossover_from_two_members(monkeypatch):
-    measured = np.array([0.5, 0.9]), np.tile([0.1, -0.1], (2, 1)), np.zeros((2, 2))
+def test_no_crossover_from_few_members(monkeypatch):
+    measured = np.array([0.5, 0.9]), np.tile([0.1, -0.1], (19, 1)), np.zeros((19, 2))
     monkeypatch.setattr(method_comparison, "_accuracies", lambda *zoos: measured)
     row = analysis.crossover(*[None] * 3).row(0)  # pyright: ignore[reportArgumentType]
     assert set(row) == {None}

@@ -171,6 +171,14 @@ def test_no_crossover_of_too_few_members(result):
     assert (crossover["above"], crossover["ratios"]) == (None, 1)
 
 
+def test_ratios_that_few_members_reach_do_not_count(result):
+    methods = result.tables["methods"].with_columns(pl.lit(6, pl.Int64).alias("members"))
+    crossing = result.tables["crossing"].with_columns(pl.lit(None).alias("above"))
+    few = replace(result, tables=result.tables | {"methods": methods, "crossing": crossing})
+    ((crossover),) = payload(few, {}, {})["crossovers"]
+    assert (crossover["ratios"], crossover["members"]) == (0, 6)
+
+
 def test_missing_coefficients_have_reasons(result):
     table = result.tables["correlation"].with_columns(
         pl.lit(None, pl.Float64).alias("pearson"), pl.lit("too few members").alias("remark")

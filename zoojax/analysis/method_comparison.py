@@ -16,6 +16,8 @@ _RESAMPLES = 1000
 MIN_MEMBERS = 3
 # The intervals of fewer members are Student's: a bootstrap of them would be too narrow.
 _MIN_BOOTSTRAP = 20
+# A crossover needs as many members at both ratios as a correlation does.
+MIN_CROSSOVER = 20
 # Largest distance of two ratios between which the crossing is interpolated.
 MAX_BRACKET = 0.05
 
@@ -185,7 +187,7 @@ def crossover(zoo: Zoo, by_ratio: Zoo, by_epoch: Zoo) -> pl.DataFrame:
         `above_difference` and `below_difference`, the mean differences there; `sparsity`, the
         interpolated crossover (null if the ratios are further apart); and `members`, the
         smaller number of members at the two ratios. Null if it never does. Ratios with fewer
-        than three members are skipped.
+        than 20 members are skipped.
 
     Raises:
         ZoojaxError: If they are not a zoo and two such twins of it.
@@ -193,7 +195,7 @@ def crossover(zoo: Zoo, by_ratio: Zoo, by_epoch: Zoo) -> pl.DataFrame:
     ratios, first, other = _accuracies(zoo, by_ratio, by_epoch)
     difference = first - other
     count = np.isfinite(difference).sum(axis=0)
-    known = count >= MIN_MEMBERS
+    known = count >= MIN_CROSSOVER
     at, mean, count = ratios[known], np.nanmean(difference[:, known], axis=0), count[known]
     falls = np.flatnonzero((mean[:-1] > 0) & (mean[1:] <= 0))
     names = ("above", "below", "above_difference", "below_difference", "sparsity")

@@ -8,6 +8,7 @@ import polars as pl
 
 from zoojax.analysis import Analysis, paper
 from zoojax.analysis.agreement_tables import REFERENCE_SPARSITY
+from zoojax.analysis.method_comparison import MIN_CROSSOVER
 from zoojax.analysis.pairing import hyperparameters
 from zoojax.analysis.rank_correlation import MIN_MEMBERS
 from zoojax.analysis.results import Method
@@ -115,7 +116,8 @@ def _crossovers(analysis: Analysis) -> list[dict[str, Any]]:
     }
     result = []
     for one, other, table in analysis.by_pair("crossing"):
-        row, counts = table.row(0, named=True), members.get((one.key, other.key), {})
+        row, all_counts = table.row(0, named=True), members.get((one.key, other.key), {})
+        counts = {ratio: n for ratio, n in all_counts.items() if n >= MIN_CROSSOVER}
         ends = [row["above"], row["below"]]
         # Without a crossover, all ratios at which there are enough members to compare.
         compared = [counts[ratio] for ratio in ends if ratio in counts] or list(counts.values())
@@ -127,7 +129,7 @@ def _crossovers(analysis: Analysis) -> list[dict[str, Any]]:
                 "below": number(ends[1]),
                 "point": number(row["sparsity"]),
                 "ratios": len(counts),
-                "members": min(compared, default=0),
+                "members": min(compared, default=max(all_counts.values(), default=0)),
             }
         )
     return result
