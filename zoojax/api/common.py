@@ -17,7 +17,7 @@ from zoojax.hyperparameters.declaration import check_whole
 from zoojax.runtime import distributed, population
 from zoojax.storage.memory import create_in_memory
 from zoojax.storage.stores import CONFIG
-from zoojax.storage.writer import ZooWriter, create_or_resume
+from zoojax.storage.writer import EpochWriter, create_or_resume
 from zoojax.storage.zoo import Zoo, open_zoo
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.training import engine
@@ -36,7 +36,7 @@ def zoo_writer(
     members: pl.DataFrame,
     images: specs.ImageSet,
     store_images: bool,
-) -> Iterator[ZooWriter]:
+) -> Iterator[EpochWriter]:
     """Creates a zoo in a folder or resumes it, or creates one in memory.
 
     Args:

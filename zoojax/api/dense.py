@@ -155,19 +155,7 @@ def train_zoo(
     base, out = _chosen_preset(preset), optional_path(out, "out")
     if base is None and data is None:
         raise ZoojaxError("there is nothing to train on: give a preset or data")
-    template = None if base is None else base.data
-    if architecture is None:
-        architecture = "small" if base is None else base.architecture
-    shape = _registered(architecture, template)
-    if template is not None and base is not None and shape.name != base.architecture:
-        template = replace(template, size=shape.size)
-    if data is None and template is not None:
-        data = template.name
-    loaded = load_data(data, template, shape.size, data_dir)
-    if loaded.spec is not None and loaded.spec.size != shape.size:
-        raise ZoojaxError(
-            f"the {shape.label} takes images of side {shape.size}, not {loaded.spec.size}; set size"
-        )
+    shape, loaded = _network_and_images(base, architecture, data, data_dir)
     defaults = Preset if base is None else base
     if grid is None:
         grid = Grid() if base is None else base.grid
@@ -223,6 +211,30 @@ def _chosen_preset(preset: Any) -> Preset | None:
     if not isinstance(preset, str):
         raise ZoojaxError(f"preset is {printable(preset, 100)}; give the name of a preset")
     return presets.preset(preset)
+
+
+def _network_and_images(
+    base: Preset | None, architecture: Any, data: Any, data_dir: str | Path | None
+) -> tuple[Architecture, LoadedData]:
+    """Returns the network and its images: the caller's, else those of the preset.
+
+    Raises:
+        ZoojaxError: One of them is unknown or invalid, or they do not fit together.
+    """
+    template = None if base is None else base.data
+    if architecture is None:
+        architecture = "small" if base is None else base.architecture
+    shape = _registered(architecture, template)
+    if template is not None and base is not None and shape.name != base.architecture:
+        template = replace(template, size=shape.size)
+    if data is None and template is not None:
+        data = template.name
+    loaded = load_data(data, template, shape.size, data_dir)
+    if loaded.spec is not None and loaded.spec.size != shape.size:
+        raise ZoojaxError(
+            f"the {shape.label} takes images of side {shape.size}, not {loaded.spec.size}; set size"
+        )
+    return shape, loaded
 
 
 def _registered(architecture: Any, template: specs.DataSpec | None) -> Architecture:

@@ -16,7 +16,7 @@ from zoojax.runtime import distributed
 from zoojax.runtime.population import take
 from zoojax.storage import states
 from zoojax.storage.stores import OPTIMIZER, STATES
-from zoojax.storage.writer import ZooWriter, check_valid
+from zoojax.storage.writer import check_valid
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
 
@@ -101,12 +101,19 @@ class MemoryStore:
         self._metrics.append(metrics)
 
 
-class MemoryWriter(ZooWriter):
-    """Appends epochs to a zoo in memory."""
+class MemoryWriter:
+    """Appends epochs to a zoo in memory.
+
+    Attributes:
+        zoo: The zoo, for reading.
+        last_epoch: The newest epoch; None before the first.
+        rows: Rows of the members table that this process trains: all.
+    """
 
     def __init__(self, zoo: Zoo, store: MemoryStore):
-        super().__init__(zoo, None)
-        self._store = store
+        self.zoo, self._store = zoo, store
+        self.last_epoch: int | None = None
+        self.rows = slice(0, len(zoo))
 
     def append(
         self,
@@ -119,15 +126,11 @@ class MemoryWriter(ZooWriter):
         self._store.add(epoch, states.pack(self.zoo.config, state), optimizer, metrics)
         self.last_epoch = epoch
 
-    def record_metrics(self, metrics: pl.DataFrame) -> None:
-        """Not needed: only converted zoos, which are in folders, have metrics without states."""
-        raise NotImplementedError
-
 
 @contextlib.contextmanager
 def create_in_memory(
     config: ZooConfig, members: pl.DataFrame, images: ImageSet, has_images: bool
-) -> Iterator[ZooWriter]:
+) -> Iterator[MemoryWriter]:
     """Creates a zoo without epochs in memory.
 
     Args:

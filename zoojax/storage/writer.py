@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -40,6 +40,24 @@ from zoojax.text import printable
 
 class CorruptionWarning(UserWarning):
     """Saved files are damaged, so training resumes from an older epoch."""
+
+
+class EpochWriter(Protocol):
+    """What training needs of the writer of a zoo; see `ZooWriter`."""
+
+    zoo: Zoo
+    last_epoch: int | None
+    rows: slice
+
+    def append(
+        self,
+        epoch: int,
+        state: dict[str, Any],
+        optimizer: dict[str, Any] | None,
+        metrics: pl.DataFrame,
+    ) -> None:
+        """Appends one epoch."""
+        ...
 
 
 class ZooWriter:

@@ -12,7 +12,7 @@ from zoojax.errors import ZoojaxError
 from zoojax.runtime import population, signals
 from zoojax.storage.states import StateParts, split_state, state_like
 from zoojax.storage.stores import OPTIMIZER
-from zoojax.storage.writer import ZooWriter
+from zoojax.storage.writer import EpochWriter
 from zoojax.storage.zoo import Zoo
 from zoojax.training import programs
 from zoojax.training.blocks import (
@@ -47,7 +47,7 @@ InitialState = Callable[[slice], StateParts]
 
 
 def train(
-    writer: ZooWriter,
+    writer: EpochWriter,
     initial: InitialState,
     images: specs.ImageSet,
     report: ProgressCallback | None = None,
@@ -135,7 +135,7 @@ def _optimizer_state_like(zoo: Zoo) -> dict[str, Any]:
 
 
 def _prepare_save(
-    writer: ZooWriter, epoch: int, blocks: list[MemberBlock], metrics: list[dict]
+    writer: EpochWriter, epoch: int, blocks: list[MemberBlock], metrics: list[dict]
 ) -> Callable[[], None]:
     """Copies the states to the host and returns a function that saves them as an epoch.
 
