@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
@@ -78,8 +79,24 @@ def _executor() -> "Executor":
 def raise_on_signal() -> Iterator[None]:
     """Raises `Interrupted` on SIGINT and SIGTERM inside the context, for the whole command."""
     _received.clear()
-    with _handle_signals(_record_and_raise):
+    with _handle_signals(_record_and_raise), _quiet_when_swallowed():
         yield
+
+
+@contextlib.contextmanager
+def _quiet_when_swallowed() -> Iterator[None]:
+    """Prints nothing for an `Interrupted` raised in a finalizer; `check` raises it again."""
+    previous = sys.unraisablehook
+
+    def hook(unraisable) -> None:
+        if not isinstance(unraisable.exc_value, Interrupted):
+            previous(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = previous
 
 
 @contextlib.contextmanager
