@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from zoojax.datasets.specs import DataSpec, ImageSet
     from zoojax.hyper_representation.api import train_representation
     from zoojax.hyper_representation.representation import open_representation
+    from zoojax.hyperparameters.draws import Choice, LogUniform, Uniform
     from zoojax.hyperparameters.grid import Grid
     from zoojax.runtime.startup import initialize
     from zoojax.sparsifiers.base import Sparsifier
@@ -42,11 +43,14 @@ if TYPE_CHECKING:
 # Imported on first use: importing zoojax, and --help, should not wait for JAX.
 _PUBLIC = {
     "Architecture": "architectures.base",
+    "Choice": "hyperparameters.draws",
     "DataSpec": "datasets.specs",
     "Grid": "hyperparameters.grid",
     "ImageSet": "datasets.specs",
+    "LogUniform": "hyperparameters.draws",
     "MagnitudePruning": "sparsifiers.magnitude",
     "Sparsifier": "sparsifiers.base",
+    "Uniform": "hyperparameters.draws",
     "VariationalDropout": "sparsifiers.variational_dropout",
     "Zoo": "storage.zoo",
     "analyze": "workflows.analyze",
@@ -70,11 +74,14 @@ _DEPRECATED = ("make_dense", "make_dropped_out", "make_pruned")
 
 __all__ = [
     "Architecture",
+    "Choice",
     "DataSpec",
     "Grid",
     "ImageSet",
+    "LogUniform",
     "MagnitudePruning",
     "Sparsifier",
+    "Uniform",
     "VariationalDropout",
     "Zoo",
     "ZoojaxError",

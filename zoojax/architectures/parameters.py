@@ -69,6 +69,11 @@ def masked(params: dict[str, Any], mask: dict[str, Any]) -> dict[str, Any]:
     return _with_weights(params, lambda path, w: np.where(mask[path], w, zero))
 
 
+def scaled_weights(params: dict[str, Any], factor: Array) -> dict[str, Any]:
+    """Multiplies the weights of one member by a number; biases keep their values."""
+    return _with_weights(params, lambda path, w: factor * w)
+
+
 def _with_weights(params: dict[str, Any], change: Callable[[str, Any], Any]) -> dict[str, Any]:
     return nested_layers(
         {
