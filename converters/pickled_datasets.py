@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from zoojax.converters.inert import Stub, TensorRef, UnsafePickleError, shorten, type_name
+from zoojax.converters.inert import Stub, TensorRef, UnsafePickleError, type_name
 from zoojax.converters.safe_load import (
     MIB,
     Limits,

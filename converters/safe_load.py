@@ -98,23 +98,6 @@ def no_stubs(module: str, name: str) -> bool:
     return False
 
 
-def read_state(path: Path, *, limit: int = 256 * MIB) -> State:
-    """Reads a bare state dict.
-
-    Args:
-        path: The file; a symbolic link is followed.
-        limit: Maximum bytes of the file, and of the arrays in it.
-
-    Returns:
-        float32 arrays by name, in the file's order; no two of them share memory.
-
-    Raises:
-        UnreadableFileError: If it is anything but a mapping of names to float32 tensors.
-    """
-    limits = Limits(limit, pickle=4 * MIB, entries=10_000)
-    return read_torch_file(path, limits, lambda file: to_arrays(file, file.content, limit))
-
-
 def read_torch_file(
     path: Path,
     limits: Limits,

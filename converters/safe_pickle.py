@@ -218,10 +218,10 @@ class SafeUnpickler:
     def _tensor(self, args: tuple) -> TensorRef:
         """Checks the arguments of a tensor: it must lie within its storage."""
         match args:
-            case (Storage(), int(offset), tuple(size), tuple(stride), bool(), _, *_) if (
-                len(args) <= 7
+            case (Storage() as storage, int(offset), tuple(size), tuple(stride), bool(), *_) if (
+                6 <= len(args) <= 7
             ):
-                storage, numbers = args[0], (offset, *size, *stride)
+                numbers = (offset, *size, *stride)
             case _:
                 raise UnsafePickleError(
                     "its pickle describes a tensor in a way that torch does not"

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from zoojax.converters.checkpoint_files import read_state
 from zoojax.converters.layouts.networks import unflatten
 from zoojax.converters.pickled_datasets import ModelSplit, read_model_dataset
 from zoojax.converters.ray_trials import scan_trials, skipped_links, unique_name
 from zoojax.converters.reported import MAX_EPOCH, Row, parse_row
-from zoojax.converters.safe_load import UnreadableFileError, read_state
+from zoojax.converters.safe_load import UnreadableFileError
 from zoojax.converters.state_dicts import State
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable

@@ -113,7 +113,11 @@ def convert(
     with create_or_resume(out, config, members, own_images) as writer:
         ids = members["id"][writer.rows]
         share = LocalShare(selected[writer.rows], ids, network.info, config, selection, units)
-        rejected = _write_epochs(writer, share, epochs, len(selected), network.rejected, report)
+        rejected, rounded = _write_epochs(
+            writer, share, epochs, len(selected), network.rejected, report
+        )
+    if rounded:
+        notes.append(f"{rounded} value(s) rounded from float64 to float32")
     return Conversion(writer.zoo, len(writer.zoo.metrics), rejected, tuple(notes))
 
 
@@ -124,21 +128,25 @@ def _write_epochs(
     members: int,
     rejected: dict[str, str],
     report: Report | None,
-) -> dict[str, str]:
+) -> tuple[dict[str, str], int]:
     """Writes the epochs that the zoo does not have yet, rejects.csv, and remaining metrics.
 
     Returns:
-        Reasons by place, of all rejected states, including those of an interrupted call.
+        Reasons by place, of all rejected states, including those of an interrupted call; and the
+        number of values that were rounded.
     """
     out = writer.zoo.path
     stored = rejects.read(out / REJECTS)
     rejected = (stored or {}) | rejected
+    total_rounded = 0
     # The first process decides which epochs exist: all processes must skip the same ones.
     message = json.dumps(writer.zoo.epochs).encode()
     existing = json.loads(distributed.all_gather_bytes(message)[0])
     for done, epoch in enumerate(epochs, 1):
         if epoch not in existing:
-            rejected |= append_epoch(writer, share, epoch)
+            reasons, rounded = append_epoch(writer, share, epoch)
+            rejected |= reasons
+            total_rounded += rounded
             stored = _write_rejects(out / REJECTS, rejected, stored)
         if report is not None:
             report(done * members, len(epochs) * members)
@@ -149,7 +157,7 @@ def _write_epochs(
         raise ZoojaxError(f"every state is rejected, no zoo is written: {_summary(rejected)}")
     _write_rejects(out / REJECTS, rejected, stored)
     writer.record_metrics(remaining_metrics(share, rejected, writer.zoo.metrics_history.schema))
-    return rejected
+    return rejected, total_rounded
 
 
 def _write_rejects(

@@ -71,7 +71,7 @@ def test_images_of_foreign_classes(tmp_path):
 def test_subsets(tmp_path):
     path, images = tmp_path / "dataset.pt", torch.rand(4, 1, 2, 2)
     whole = TensorDataset(images, torch.arange(4))
-    path.write_bytes(saved({"trainset": Subset(Subset(whole, [3, 1, 0]), torch.tensor([2, 0]))}))
+    path.write_bytes(saved({"trainset": Subset(Subset(whole, [3, 1, 0]), [2, 0])}))
     train = read_image_set(path).splits["train"]
     assert train.labels.tolist() == [0, 3]
     np.testing.assert_array_equal(train.images, images[[0, 3]].permute(0, 2, 3, 1).numpy())

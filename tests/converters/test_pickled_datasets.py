@@ -32,9 +32,9 @@ from tests.support.torch_files import (
     text,
     zip_file,
 )
+from zoojax.converters.checkpoint_files import read_state
 from zoojax.converters.pickled_datasets import read_model_dataset
 from zoojax.converters.pickled_images import read_image_set
-from zoojax.converters.safe_load import read_state
 from zoojax.converters.sources import from_dataset
 from zoojax.text import is_printable
 
