@@ -17,9 +17,17 @@ from zoojax.converters.safe_tensors import is_safetensors, parse_safetensors
 from zoojax.converters.state_dicts import ExtraTensorsError, infer_network
 from zoojax.errors import ZoojaxError
 
-# Endings of files that can be checkpoints.
-ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".tar", ".pkl", ".th", ".pt2")
 MAX_STATE_BYTES = 256 * MIB
+_ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pth.tar", ".pt.tar", ".th", ".pt2")
+_NAMES = ("checkpoints", "checkpoint", "model", "state_dict")
+# Files of training scripts that are no states of networks.
+_OTHERS = ("optimizer", "scheduler", "random_states", "training_args", "dataset", "scaler", "rng")
+
+
+def is_checkpoint_name(name: str) -> bool:
+    """Whether a file has a name of checkpoints; files of optimizers and others have none."""
+    lower = name.lower()
+    return (lower.endswith(_ENDINGS) or lower in _NAMES) and not lower.startswith((".", *_OTHERS))
 
 
 def read_state(

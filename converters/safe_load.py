@@ -79,6 +79,10 @@ class TorchFile:
         self.content = content
         self._storages = storages
 
+    def part(self, content: object) -> "TorchFile":
+        """Returns a part of the content as the content of a file of its own."""
+        return TorchFile(content, self._storages)
+
     def array(self, tensor: TensorRef) -> np.ndarray:
         """Copies a tensor into a contiguous array of its own type.
 

@@ -16,7 +16,7 @@ from zoojax.architectures.base import Architecture
 from zoojax.converters import rejects
 from zoojax.converters.common_network import find_common_network
 from zoojax.converters.epoch_conversion import LocalShare, append_epoch, remaining_metrics
-from zoojax.converters.members import Selection, members_table, selected_epochs
+from zoojax.converters.members import Defaults, Selection, members_table, selected_epochs
 from zoojax.converters.reported import MetricUnits, parse_integer
 from zoojax.converters.sources import Source
 from zoojax.converters.state_dicts import StateDictInfo
@@ -65,6 +65,7 @@ def convert(
     parent: Zoo | None = None,
     preset: str | None = None,
     defaults: dict[str, Any] | None = None,
+    assumed: dict[str, Any] | None = None,
     selection: Selection | None = None,
     report: Report | None = None,
 ) -> Conversion:
@@ -79,6 +80,8 @@ def convert(
         parent: The dense zoo, if the members are twins.
         preset: The preset of the zoo, which sets the learning rates of its twins.
         defaults: Hyperparameters for members that report none.
+        assumed: Values for those that not even `defaults` have, which are noted; None if there
+            must be none.
         selection: The members and states to convert; None for all.
         report: Progress callback, called with the number of states processed and their total.
 
@@ -90,7 +93,8 @@ def convert(
     selection = selection or Selection()
     network = find_common_network(sources, selection)
     units = MetricUnits.detect(row for s in network.sources for row in s.rows.values())
-    members = members_table(network.sources, network.info, parent, defaults or {}, selection, units)
+    values = Defaults(defaults or {}, assumed or {})
+    members = members_table(network.sources, network.info, parent, values, selection, units)
     selected = [network.sources[i] for i in members["source"]]
     members = members.drop("source")
     epochs = _epochs(selected, selection)

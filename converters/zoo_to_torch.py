@@ -12,10 +12,10 @@ import polars as pl
 import torch
 
 from zoojax.converters import export, originals
+from zoojax.converters.config_names import SCHEDULERS
 from zoojax.converters.dialects.chain import Original, file_of, original_state
 from zoojax.converters.layouts.networks import default_prefixes, known_network
 from zoojax.converters.layouts.registry import layout_of
-from zoojax.converters.members import SCHEDULERS
 from zoojax.converters.state_dicts import State, StateDictInfo, is_layer_name, to_torch
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import atomic_write, write_table
@@ -242,14 +242,13 @@ def _select_epochs(zoo: Zoo, epochs: Sequence[int] | None) -> list[int]:
 def _config(zoo: Zoo, member: dict[str, Any]) -> dict[str, Any]:
     """The content of params.json under the original code's keys."""
     config, reported = zoo.config, [each for each in COLUMNS if each.torch]
-    spelled = {ours: theirs for theirs, ours in SCHEDULERS.items()}
     content = {
         "model::type": layout_of(config.sparsifier).model_type,
         "model::channels_in": config.channels,
         "model::o_dim": config.classes,
         "model::use_bias": True,
         **{
-            each.torch: spelled.get(member[each.name], member[each.name])
+            each.torch: SCHEDULERS.get(member[each.name], member[each.name])
             for each in reported
             if each.name in member
         },

@@ -1,5 +1,6 @@
 """Finds the state dict in a file: bare, or wrapped by a training script."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from zoojax.converters.dialects.base import DialectOptions, listed
@@ -46,7 +47,7 @@ def find_state(content: object, options: DialectOptions) -> FoundState:
         raise UnsafePickleError(f"a {type_name(content)}, not a state dict")
     if _is_state(content) and not options.state_key:
         return _found(content, ())
-    candidates = dict(_candidates(content, (), _MAX_DEPTH))
+    candidates: dict[tuple[str, ...], dict] = dict(_candidates(content, (), _MAX_DEPTH))
     if not candidates:
         _raise_without_tensors(content)
     if options.state_key:
@@ -80,7 +81,9 @@ def _holds_tensors(mapping: dict) -> bool:
     )
 
 
-def _candidates(mapping: dict, path: tuple[str, ...], depth: int):
+def _candidates(
+    mapping: dict, path: tuple[str, ...], depth: int
+) -> Iterator[tuple[tuple[str, ...], dict]]:
     """Yields mappings of names to tensors with the names that lead to them."""
     for key, value in mapping.items():
         if not isinstance(value, dict) or not isinstance(key, str):

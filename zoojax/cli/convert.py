@@ -75,6 +75,62 @@ class ConvertOptions:
 
 
 @dataclass(frozen=True)
+class From:
+    """Convert a foreign zoo of any known format; reports which reader was chosen, and why.
+
+    Folders of Ray Tune 1 and 2, folders of checkpoints of any training script, one file with
+    many members, a matrix of flat weights with tables, safetensors, and .zip and .tar archives of
+    these. States are read in every known dialect; `to-torch --dialect original` restores them.
+
+    Example: zoojax convert from downloads/zoo.zip --out zoos/mine
+    """
+
+    path: Annotated[Path, tyro.conf.Positional, option("PATH")]
+    """The folder, file or archive."""
+
+    out: Annotated[Path, option("ZOO")]
+    """Folder of the zoo: new, or of an interrupted run of the same command."""
+
+    conversion: tyro.conf.OmitArgPrefixes[ConvertOptions]
+
+    format: Literal["trials", "checkpoints", "dataset", "file", "matrix"] | None = None
+    """Format of PATH, instead of the recognized one."""
+
+    cast: Flag = False
+    """Round float64 weights that do not fit into float32."""
+
+    drop_extra: Flag = False
+    """Leave out tensors that belong to no layer."""
+
+    fold_spectral_norm: Flag = False
+    """Compute the weights of layers under spectral_norm."""
+
+    state_key: Annotated[str, option("NAME")] = ""
+    """State dict to take from files with several, such as state_dict_ema."""
+
+    assume: Annotated[tuple[str, ...], option("NAME=VALUE")] = ()
+    """Hyperparameters for members that report none, such as activation=relu."""
+
+    def run(self) -> None:
+        """Converts the zoo and prints a summary."""
+        join_processes(self.conversion.processes.group)
+        from zoojax.converters.api import convert_from
+
+        result = convert_from(
+            self.path,
+            self.out,
+            format=self.format,
+            cast=self.cast,
+            drop_extra=self.drop_extra,
+            fold_spectral_norm=self.fold_spectral_norm,
+            state_key=self.state_key,
+            assume=self.assume,
+            **self.conversion.arguments(),
+        )
+        _print_conversion(result, self.out, self.conversion.json)
+
+
+@dataclass(frozen=True)
 class FromTorch:
     """Convert the trial folders of a PyTorch zoo (Ray Tune 1.8 and the zoos' code).
 
@@ -142,6 +198,9 @@ class ToTorch:
     """Trial folders with plain state dicts; the same with torch.nn.utils.prune's keys for
     pruned members; or one stacked safetensors file per epoch and the tables."""
 
+    dialect: Literal["plain", "original"] = "plain"
+    """Names and types of the zoo, or those of the files that it was converted from."""
+
     epochs: Annotated[str, option("EPOCHS")] = "all"
     """The epochs to write: "all", or numbers and ranges such as 0,25,40-50."""
 
@@ -154,7 +213,12 @@ class ToTorch:
         from zoojax.converters.api import to_torch
 
         export = to_torch(
-            self.zoo, self.out, format=self.format, epochs=self.epochs, quiet=self.quiet
+            self.zoo,
+            self.out,
+            format=self.format,
+            dialect=self.dialect,
+            epochs=self.epochs,
+            quiet=self.quiet,
         )
         _print_notes(export.notes)
         unit = "epoch files" if self.format == "safetensors" else "states"
@@ -231,7 +295,8 @@ class Convert:
     """Convert PyTorch zoos to zoojax and back, without loss, and without running code in files."""
 
     command: (
-        Annotated[FromTorch, tyro.conf.subcommand("from-torch")]
+        Annotated[From, tyro.conf.subcommand("from")]
+        | Annotated[FromTorch, tyro.conf.subcommand("from-torch")]
         | Annotated[FromDataset, tyro.conf.subcommand("from-dataset")]
         | Annotated[ToTorch, tyro.conf.subcommand("to-torch")]
         | Annotated[Verify, tyro.conf.subcommand("verify")]
