@@ -51,7 +51,7 @@ def write(zoo: Path, epoch: int, process: int, states: dict[int, Kept]) -> None:
     }
     make_folder(zoo / FOLDER)
     file = zoo / FOLDER / f"{epoch:06d}-{process}.safetensors"
-    export.write_safetensors(file, {n: np.ascontiguousarray(a) for n, a in arrays.items()}, about)
+    export.write_safetensors(file, {n: np.array(a, order="C") for n, a in arrays.items()}, about)
 
 
 def read(zoo: Path, epoch: int) -> dict[int, Kept]:

@@ -22,6 +22,7 @@ State = Mapping[str, np.ndarray]
 
 _WEIGHTS = tuple(f".{layout.weight}" for layout in LAYOUTS.values())
 _MAX_NAME_LENGTH = 200
+_COUNTER = ".num_batches_tracked"  # An integer.
 
 
 class UnknownNetworkError(ZoojaxError):
@@ -94,7 +95,11 @@ def infer_network(state: State) -> StateDictInfo:
             sparsifiers.
     """
     weights = {n.rpartition(".")[0]: v for n, v in state.items() if n.endswith(_WEIGHTS)}
-    prefixes = sorted(weights, key=networks.module_order)
+    # Modules such as `module` and `head` in the order of the file, their layers by number.
+    groups = {name.partition(".")[0]: i for i, name in reversed(list(enumerate(weights)))}
+    prefixes = sorted(
+        weights, key=lambda name: (groups[name.partition(".")[0]], networks.module_order(name))
+    )
     shapes = [weights[prefix].shape for prefix in prefixes]
     network = networks.match_shapes(shapes)
     if network is None:
@@ -115,7 +120,7 @@ def infer_network(state: State) -> StateDictInfo:
     for key, shape in expected.items():
         if state[key].shape != shape:
             raise UnknownNetworkError(f"{key} has shape {state[key].shape}, not {shape}")
-        if state[key].dtype != np.float32:
+        if state[key].dtype != np.float32 and not key.endswith(_COUNTER):
             raise UnknownNetworkError(f"{key} is {state[key].dtype}, not float32")
     if extra:
         names = sorted(extra)

@@ -17,6 +17,7 @@ from zoojax.converters import rejects
 from zoojax.converters.common_network import find_common_network
 from zoojax.converters.epoch_conversion import LocalShare, append_epoch, remaining_metrics
 from zoojax.converters.members import Defaults, Selection, members_table, selected_epochs
+from zoojax.converters.remarks import count_remarks
 from zoojax.converters.reported import MetricUnits, parse_integer
 from zoojax.converters.sources import Source
 from zoojax.converters.state_dicts import StateDictInfo
@@ -54,6 +55,11 @@ class Conversion:
     states: int
     rejected: dict[str, str]
     notes: tuple[str, ...] = ()
+
+    @property
+    def remarks(self) -> dict[str, int]:
+        """Counts of what was left out, filled in or is unknown, by remark."""
+        return count_remarks(self.zoo)
 
 
 def convert(

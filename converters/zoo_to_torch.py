@@ -150,7 +150,7 @@ def _save(file: Path, state: Original) -> None:
 
 
 def _contiguous(arrays: State) -> dict[str, np.ndarray]:
-    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return {name: np.array(array, order="C") for name, array in arrays.items()}
 
 
 def write_safetensors(

@@ -13,6 +13,8 @@ from zoojax.cli.options import DataDir, Flag, Processes, ProcessOptions, option
 from zoojax.runtime.startup import join_processes
 from zoojax.text import printable
 
+_MAX_REMARKS = 40
+
 if TYPE_CHECKING:
     from zoojax.converters.torch_to_zoo import Conversion
     from zoojax.converters.verification import Verification
@@ -85,7 +87,7 @@ class From:
     Example: zoojax convert from downloads/zoo.zip --out zoos/mine
     """
 
-    path: Annotated[Path, tyro.conf.Positional, option("PATH")]
+    source: Annotated[Path, tyro.conf.Positional, option("SOURCE")]
     """The folder, file or archive."""
 
     out: Annotated[Path, option("ZOO")]
@@ -93,8 +95,10 @@ class From:
 
     conversion: tyro.conf.OmitArgPrefixes[ConvertOptions]
 
-    format: Literal["trials", "checkpoints", "dataset", "file", "matrix"] | None = None
-    """Format of PATH, instead of the recognized one."""
+    format: Annotated[
+        Literal["trials", "checkpoints", "dataset", "file", "matrix"] | None, option(None)
+    ] = None
+    """Format of SOURCE, instead of the recognized one."""
 
     cast: Flag = False
     """Round float64 weights that do not fit into float32."""
@@ -117,7 +121,7 @@ class From:
         from zoojax.converters.api import convert_from
 
         result = convert_from(
-            self.path,
+            self.source,
             self.out,
             format=self.format,
             cast=self.cast,
@@ -315,7 +319,8 @@ def _print_conversion(result: "Conversion", out: Path, as_json: bool) -> None:
     reasons = Counter(result.rejected.values())
     if as_json:
         summary = {"zoo": str(out), "members": len(result.zoo), "states": result.states}
-        show_json({**summary, "rejected": dict(reasons), "notes": result.notes})
+        lists = {"rejected": dict(reasons), "notes": result.notes, "remarks": result.remarks}
+        show_json({**summary, **lists})
         return
     _print_notes(result.notes)
     members, states, rejected = len(result.zoo), result.states, len(result.rejected)
@@ -325,6 +330,11 @@ def _print_conversion(result: "Conversion", out: Path, as_json: bool) -> None:
         say(f"  {count} x {reason}")
     if reasons:
         say(f"all rejected states are listed in {out / REJECTS}")
+    remarks = list(result.remarks.items())
+    for remark, count in remarks[:_MAX_REMARKS]:
+        say(f"  {count:>7}  {printable(remark, 200)}")
+    if len(remarks) > _MAX_REMARKS:
+        say(f"  {len(remarks) - _MAX_REMARKS} more remarks are in the notes of the members table")
 
 
 def _print_notes(notes: Sequence[str]) -> None:
