@@ -180,7 +180,7 @@ def _resolve(
     if name in defaults.known:
         return defaults.known[name]
     if name in defaults.assumed:
-        notes.append(f"{name} is unknown; {defaults.assumed[name]} is assumed")
+        notes.append(f"{name} is unknown, {defaults.assumed[name]} is assumed")
         return defaults.assumed[name]
     raise ZoojaxError(f"{source.name} reports no {name}; give --preset, which defines it")
 

@@ -280,7 +280,7 @@ def _date_checkpoints(trial: Trial) -> None:
         trial.checkpoints = dict(zip(sorted(trial.rows), files, strict=True))
         trial.notes.append("epochs of its checkpoints are those of its rows, in order")
     else:
-        trial.notes.append("its checkpoint folders count checkpoints; their epochs are unknown")
+        trial.notes.append("its checkpoint folders count checkpoints, their epochs are unknown")
 
 
 def _read_file(trial: Trial, name: str, home: str, limit: int) -> bytes:
@@ -306,7 +306,7 @@ def _config(trial: Trial, home: str, reported_config: dict[str, Any]) -> dict[st
             ]
             if differing:
                 trial.notes.append(
-                    f"params.json and its reports differ in {listed(differing)}; params.json counts"
+                    f"params.json and its reports differ in {listed(differing)}, params.json counts"
                 )
             return config
         trial.notes.append("params.json is not an object")
@@ -414,7 +414,7 @@ def _set_rows(trial: Trial, name: str, reports: Iterable[Mapping[str, Any]]) -> 
             rows[epoch] = row
     if contradictions:
         trial.notes.append(
-            f"{contradictions} epoch(s) in {name} reported twice with other values; the last counts"
+            f"{contradictions} epoch(s) in {name} reported twice with other values, the last counts"
         )
     if len(rows) > _MAX_ROWS:
         trial.notes.append(f"{name} has {len(rows)} epochs; {_MAX_ROWS} are kept")
