@@ -48,7 +48,8 @@ def argument_names(command: type) -> tuple[set[str], set[str]]:
 def test_command_names():
     assert COMMANDS.keys() == {
         *("presets", "train", "sparsify magnitude-pruning", "sparsify variational-dropout"),
-        *("analyze", "reproduce", "evaluate", "info", "bench", "convert from-torch"),
+        *("analyze", "reproduce", "evaluate", "info", "bench", "convert from"),
+        "convert from-torch",
         *("convert from-dataset", "convert to-torch", "convert verify", "represent train"),
         *("represent evaluate", "represent sparsify", "represent sample"),
     }
@@ -100,7 +101,7 @@ def test_lines_of_docstrings_are_joined(run_cli):
 def test_options_of_all_commands():
     """Those that --help lists; suggestions are chosen among them."""
     options = {name: set(dict(command_options(kind))) for name, kind in COMMANDS.items()}
-    assert len(options) == 17
+    assert len(options) == 18
     assert {"--out", "--members", "--chunk", "--json", "--process-id"} <= options["train"]
     assert {"--where", "--parent", "--coordinator"} <= options["convert from-torch"]
     assert "--zoo" not in options["info"] and "--zoo" in options["represent evaluate"]
