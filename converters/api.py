@@ -262,7 +262,7 @@ def to_torch(
 
     Raises:
         ZoojaxError: torch is not installed, an argument is invalid, no torch format is known for
-            the zoo's sparsifier, an epoch is missing, the folder contains something else, or
+            the zoo's architecture, an epoch is missing, the folder contains something else, or
             writing failed.
 
     Example (with a trained zoo):

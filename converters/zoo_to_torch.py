@@ -12,6 +12,7 @@ import polars as pl
 import torch
 
 from zoojax.converters import export
+from zoojax.converters.exported import exported_as, exported_state
 from zoojax.converters.layouts.networks import default_prefixes, known_network
 from zoojax.converters.layouts.registry import layout_of
 from zoojax.converters.members import SCHEDULERS
@@ -30,7 +31,7 @@ Note = Callable[[str], None]
 def state_dict(zoo: Zoo, member: int, epoch: int | None = None) -> dict[str, torch.Tensor]:
     """Returns one member as a torch state dict with the names of the original code.
 
-    Pruned members are returned as plain weights, zero where pruned; variational members
+    Sparse members are returned as plain weights, zero where pruned; those of variational dropout
     before the threshold, with log_sigma2.
 
     Args:
@@ -40,13 +41,13 @@ def state_dict(zoo: Zoo, member: int, epoch: int | None = None) -> dict[str, tor
 
     Raises:
         ZoojaxError: If there is no such member or epoch, or no torch format is known for the
-            zoo's sparsifier.
+            zoo's architecture.
     """
     rows = np.flatnonzero(zoo.members_table["id"].to_numpy() == member)
     if rows.size != 1:
         raise ZoojaxError(f"{zoo.path} has no member {member}; it has {len(zoo)} members")
     row = int(rows[0])
-    tree = population.take(zoo.state(epoch, raw=True), row)
+    tree = population.take(exported_state(zoo, epoch), row)
     return to_tensors(to_torch(tree, _member_info(zoo, row), without_masks=True))
 
 
@@ -78,7 +79,7 @@ def write_trials(
         The number of states written.
 
     Raises:
-        ZoojaxError: If no torch format is known for the zoo's sparsifier, an epoch is missing or
+        ZoojaxError: If no torch format is known for the zoo's architecture, an epoch is missing or
             damaged, the folder contains something else, or writing fails.
     """
     epochs = _select_epochs(zoo, epochs)
@@ -93,7 +94,7 @@ def write_trials(
         _write_tables(zoo, folders)
         done, total = 0, sum(len(rows_by_epoch.get(epoch, ())) for epoch in epochs)
         for epoch in epochs:
-            tree = zoo.state(epoch, raw=True)
+            tree = exported_state(zoo, epoch)
             for row in rows_by_epoch.get(epoch, ()):
                 folder = export.make_subfolder(folders[row], f"checkpoint_{epoch:06d}")
                 file = folder / _STATE
@@ -144,7 +145,7 @@ def write_safetensors(
         The number of files written.
 
     Raises:
-        ZoojaxError: If no torch format is known for the zoo's sparsifier, an epoch is missing or
+        ZoojaxError: If no torch format is known for the zoo's architecture, an epoch is missing or
             damaged, the folder contains something else, or writing fails.
     """
     epochs = _select_epochs(zoo, epochs)
@@ -156,7 +157,7 @@ def write_safetensors(
         write_table(out / MEMBERS, zoo.members_table)
         write_table(out / METRICS, zoo.metrics_history)
         for done, epoch in enumerate(epochs, start=1):
-            tree = zoo.state(epoch, raw=True)
+            tree = exported_state(zoo, epoch)
             members = [to_torch(population.take(tree, row), info) for row in range(len(zoo))]
             stacked = {name: np.stack([m[name] for m in members]) for name in members[0]}
             export.write_safetensors(out / files[epoch], stacked, {**about, "epoch": str(epoch)})
@@ -171,15 +172,14 @@ def trial_names(zoo: Zoo) -> list[str]:
 
 
 def _member_info(zoo: Zoo, row: int) -> StateDictInfo:
-    """The network and sparsifier of a member, and the names of its layers.
+    """The network of a member, the sparsifier it is written as, and the names of its layers.
 
     Raises:
-        ZoojaxError: If no torch format is known for the architecture or sparsifier, or the stored
-            names are damaged.
+        ZoojaxError: If no torch format is known for the architecture, or the stored names are
+            damaged.
     """
     config, member = zoo.config, zoo.members_table.row(row, named=True)
     try:
-        layout_of(config.sparsifier)
         network = known_network(config.shape)
     except ZoojaxError as error:
         raise ZoojaxError(f"{zoo.path}: {error}") from error
@@ -191,7 +191,7 @@ def _member_info(zoo: Zoo, row: int) -> StateDictInfo:
             f"{zoo.path / MEMBERS} is damaged: the layers of member {member['id']} are not "
             f"{len(config.shape.layers)} names"
         )
-    return StateDictInfo(network, config.sparsifier, prefixes)
+    return StateDictInfo(network, exported_as(config), prefixes)
 
 
 def rows_with_states(zoo: Zoo) -> dict[int, list[int]]:
@@ -216,7 +216,7 @@ def _config(zoo: Zoo, member: dict[str, Any]) -> dict[str, Any]:
     config, reported = zoo.config, [each for each in COLUMNS if each.torch]
     spelled = {ours: theirs for theirs, ours in SCHEDULERS.items()}
     content = {
-        "model::type": layout_of(config.sparsifier).model_type,
+        "model::type": layout_of(exported_as(config)).model_type,
         "model::channels_in": config.channels,
         "model::o_dim": config.classes,
         "model::use_bias": True,

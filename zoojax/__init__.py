@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from zoojax.runtime.startup import initialize
     from zoojax.sparsifiers.base import Sparsifier
     from zoojax.sparsifiers.magnitude import MagnitudePruning
+    from zoojax.sparsifiers.n_m import NMPruning
     from zoojax.sparsifiers.registry import register_sparsifier
     from zoojax.sparsifiers.variational_dropout import VariationalDropout
     from zoojax.storage.zoo import Zoo, open_zoo
@@ -46,6 +47,7 @@ _PUBLIC = {
     "Grid": "hyperparameters.grid",
     "ImageSet": "datasets.specs",
     "MagnitudePruning": "sparsifiers.magnitude",
+    "NMPruning": "sparsifiers.n_m",
     "Sparsifier": "sparsifiers.base",
     "VariationalDropout": "sparsifiers.variational_dropout",
     "Zoo": "storage.zoo",
@@ -74,6 +76,7 @@ __all__ = [
     "Grid",
     "ImageSet",
     "MagnitudePruning",
+    "NMPruning",
     "Sparsifier",
     "VariationalDropout",
     "Zoo",

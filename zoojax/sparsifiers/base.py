@@ -92,6 +92,7 @@ class Sparsifier:
         short: Abbreviation in tables and legends, such as "MP". In lower case it identifies the
             method in analysis tables and ends the names of twins.
         color: Color in figures, "#RRGGBB".
+        source: Paper that describes the method, in one line, such as "Lee et al. 2019, SNIP".
         sweep: What sparsity varies with: "ratio" (a column of the members table, compared at
             the last epoch) or "epoch".
         default_epochs: Epochs of training if none are given.
@@ -128,6 +129,7 @@ class Sparsifier:
     label: ClassVar[str]
     short: ClassVar[str]
     color: ClassVar[str]
+    source: ClassVar[str] = ""
     sweep: ClassVar[Literal["ratio", "epoch"]] = "epoch"
     default_epochs: ClassVar[int] = 15
     per_member: ClassVar[Mapping[str, str]] = {}

@@ -158,6 +158,9 @@ class MagnitudePruning(Sparsifier):
     label: ClassVar = "magnitude pruning"
     short: ClassVar = "MP"
     color: ClassVar = "#D55E00"
+    source: ClassVar = (
+        "Han et al. 2015, Learning both Weights and Connections for Efficient Neural Networks"
+    )
     sweep: ClassVar = "ratio"
     per_member: ClassVar = {"ratios": "ratio"}
     column_ranges: ClassVar = {"ratio": (0, 1)}

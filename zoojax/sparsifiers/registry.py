@@ -12,12 +12,13 @@ from zoojax.errors import UnregisteredError, ZoojaxError
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.n_m import NMPruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.text import is_printable, printable
 
 S = TypeVar("S", bound=type[Sparsifier])
 _registered: dict[str, type[Sparsifier]] = {
-    each.name: each for each in (Dense, MagnitudePruning, VariationalDropout)
+    each.name: each for each in (Dense, MagnitudePruning, VariationalDropout, NMPruning)
 }
 
 
@@ -71,9 +72,11 @@ def register_sparsifier(sparsifier: S) -> S:
             raise ZoojaxError(
                 f"{where}: {attribute} is {printable(repr(value), 60)}, not {pattern}"
             )
-    label = getattr(sparsifier, "label", None)
-    if not (isinstance(label, str) and 0 < len(label) <= 60 and is_printable(label)):
-        raise ZoojaxError(f"{where}: label is {printable(repr(label), 60)}, not a short text")
+    for attribute, shortest, longest in (("label", 1, 60), ("source", 0, 200)):
+        text = getattr(sparsifier, attribute, None)
+        if not (isinstance(text, str) and shortest <= len(text) <= longest and is_printable(text)):
+            shown = printable(repr(text), 60)
+            raise ZoojaxError(f"{where}: {attribute} is {shown}, not a short text")
     options = {field.name for field in dataclasses.fields(sparsifier)}
     for option in sparsifier.per_member:
         if option not in options:
