@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from zoojax.hyper_representation.representation import open_representation
     from zoojax.hyperparameters.grid import Grid
     from zoojax.runtime.startup import initialize
-    from zoojax.sparsifiers.base import Sparsifier
+    from zoojax.sparsifiers.base import Needs, Sparsifier
     from zoojax.sparsifiers.magnitude import MagnitudePruning
     from zoojax.sparsifiers.registry import register_sparsifier
     from zoojax.sparsifiers.variational_dropout import VariationalDropout
@@ -46,6 +46,7 @@ _PUBLIC = {
     "Grid": "hyperparameters.grid",
     "ImageSet": "datasets.specs",
     "MagnitudePruning": "sparsifiers.magnitude",
+    "Needs": "sparsifiers.base",
     "Sparsifier": "sparsifiers.base",
     "VariationalDropout": "sparsifiers.variational_dropout",
     "Zoo": "storage.zoo",
@@ -74,6 +75,7 @@ __all__ = [
     "Grid",
     "ImageSet",
     "MagnitudePruning",
+    "Needs",
     "Sparsifier",
     "VariationalDropout",
     "Zoo",
