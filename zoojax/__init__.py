@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from zoojax.hyper_representation.representation import open_representation
     from zoojax.hyperparameters.grid import Grid
     from zoojax.runtime.startup import initialize
-    from zoojax.sparsifiers.base import Sparsifier
+    from zoojax.sparsifiers.base import Needs, Sparsifier
     from zoojax.sparsifiers.magnitude import MagnitudePruning
     from zoojax.sparsifiers.n_m import NMPruning
     from zoojax.sparsifiers.registry import register_sparsifier
@@ -48,6 +48,7 @@ _PUBLIC = {
     "ImageSet": "datasets.specs",
     "MagnitudePruning": "sparsifiers.magnitude",
     "NMPruning": "sparsifiers.n_m",
+    "Needs": "sparsifiers.base",
     "Sparsifier": "sparsifiers.base",
     "VariationalDropout": "sparsifiers.variational_dropout",
     "Zoo": "storage.zoo",
@@ -77,6 +78,7 @@ __all__ = [
     "ImageSet",
     "MagnitudePruning",
     "NMPruning",
+    "Needs",
     "Sparsifier",
     "VariationalDropout",
     "Zoo",

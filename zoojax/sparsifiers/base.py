@@ -73,6 +73,22 @@ class Update(NamedTuple):
     key: Array
 
 
+class Needs(NamedTuple):
+    """What `Sparsifier.init` uses besides the weights of the parent; see `Sparsifier.needs`.
+
+    Attributes:
+        images: Number of training images that are drawn for each member; 0 for none.
+        rewind_epoch: Saved epoch of the parent whose parameters are needed, too; None for none.
+
+    Example:
+        >>> zoojax.Needs(images=128)
+        Needs(images=128, rewind_epoch=None)
+    """
+
+    images: int = 0
+    rewind_epoch: int | None = None
+
+
 # (params, variances=None) -> (mean cross entropy over the batch, auxiliary result). With
 # variances of the weights, pre-activations are sampled.
 Loss = Callable[..., tuple[Array, Any]]
@@ -142,6 +158,15 @@ class Sparsifier:
     def method(self) -> str:
         """Identifies the method in analysis tables, such as "mp"."""
         return self.short.lower()
+
+    @property
+    def needs(self) -> Needs | None:
+        """What `init` finds in `values["context"]`, a `zoojax.sparsifiers.context.Context`.
+
+        `Needs()` asks for the network and a random key alone. None, the default, asks for no
+        context.
+        """
+        return None
 
     def describe(self) -> str:
         """Describes the options that all members share, for the report.
@@ -242,7 +267,8 @@ class Sparsifier:
         Args:
             params: Parameters of the parent.
             values: The member's entries of `member_values`, scalars; with `takes_scores` also
-                "scores", {weight path: scores shaped like the weights}, or None.
+                "scores", {weight path: scores shaped like the weights}, or None; with `needs`
+                also "context", see `zoojax.sparsifiers.context.Context`.
 
         Returns:
             (trainable, fixed): {"params": ...} and further pytrees that are trained, and pytrees
