@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from zoojax.sparsifiers.magnitude import MagnitudePruning
     from zoojax.sparsifiers.n_m import NMPruning
     from zoojax.sparsifiers.registry import register_sparsifier
+    from zoojax.sparsifiers.structured import StructuredPruning
     from zoojax.sparsifiers.variational_dropout import VariationalDropout
     from zoojax.storage.zoo import Zoo, open_zoo
     from zoojax.workflows.analyze import analyze
@@ -50,6 +51,7 @@ _PUBLIC = {
     "NMPruning": "sparsifiers.n_m",
     "Needs": "sparsifiers.base",
     "Sparsifier": "sparsifiers.base",
+    "StructuredPruning": "sparsifiers.structured",
     "VariationalDropout": "sparsifiers.variational_dropout",
     "Zoo": "storage.zoo",
     "analyze": "workflows.analyze",
@@ -80,6 +82,7 @@ __all__ = [
     "NMPruning",
     "Needs",
     "Sparsifier",
+    "StructuredPruning",
     "VariationalDropout",
     "Zoo",
     "ZoojaxError",

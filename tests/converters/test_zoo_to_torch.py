@@ -231,12 +231,13 @@ def test_sparsifier_without_layout_is_written_as_it_is_evaluated(
     with create_or_resume(tmp_path / "twin", config, dense.members_table) as writer:
         writer.append(0, {**trainable, **fixed}, None, dense.metrics.filter(pl.col("epoch") == 0))
     twin, masked = writer.zoo, bool(fixed)
-    module = network("dense", twin.config.shape)
+    net = known_network(twin.config.shape)
+    module = network("dense", net)
     module.load_state_dict(state_dict(twin, 1), strict=True)
     expected = zoojax_logits(twin, 1, 0)
     np.testing.assert_allclose(torch_logits(module), expected, atol=1e-5)
     write_trials(twin, tmp_path / "prune", keep_masks=True)
-    module = network("mp" if masked else "dense", known_network(twin.config.shape))
+    module = network("mp" if masked else "dense", net)
     file = tmp_path / "prune" / trial_names(twin)[1] / "checkpoint_000000" / "checkpoints"
     module.load_state_dict(load_tensors(file), strict=True)
     np.testing.assert_allclose(torch_logits(module), expected, atol=1e-5)
@@ -245,7 +246,9 @@ def test_sparsifier_without_layout_is_written_as_it_is_evaluated(
     back = convert(from_trials(tmp_path / "prune"), tmp_path / "back", name="back").zoo
     assert back.config.sparsifier.name == ("magnitude_pruning" if masked else "dense")
     position = back.members_table["trial"].to_list().index(trial_names(twin)[1])
-    actual, stored = (population.take(z.sparse_params(0), p) for z, p in ((back, position), (twin, 1)))
+    actual, stored = (
+        population.take(z.sparse_params(0), p) for z, p in ((back, position), (twin, 1))
+    )
     assert zoo_fixtures.same_bits(actual, stored)
 
 

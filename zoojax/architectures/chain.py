@@ -194,9 +194,10 @@ class Chain(Architecture):
             assert isinstance(layer, Conv | Dense)
             across = [sequence[i] for i in others if sequence[i].computes_across_units]
             if across and count < layer.features:
+                name = self.steps[first].name
                 raise ZoojaxError(
-                    f"{self.label} cannot have fewer units in {self.steps[first].name}: {across[0]} "
-                    "computes with all of them"
+                    f"{self.label} cannot have fewer units in {name}: {across[0]} computes with "
+                    "all of them"
                 )
             sequence[first] = replace(layer, features=count)
         return replace(self, sequence=tuple(sequence))

@@ -126,8 +126,8 @@ def _without_consumers(
     if not consumers:
         return np.zeros(units, bool)
     by_unit = [np.asarray(weights_by_unit(jnp.asarray(used[c.path]), c, units)) for c in consumers]
-    unused = ~np.concatenate(by_unit, axis=1).any(axis=1)
-    if unused.all():
+    unused = np.logical_not(np.concatenate(by_unit, axis=1).any(axis=1))
+    if np.all(unused):
         unused[0] = False
     return unused
 

@@ -38,7 +38,10 @@ class ListSparsifiers:
         ]
         print_table(
             columns,
-            [[row["name"], row["label"], row["short"], row["varies"], row["source"]] for row in rows],
+            [
+                [row["name"], row["label"], row["short"], row["varies"], row["source"]]
+                for row in rows
+            ],
             caption="zoojax sparsify NAME --help shows the options of one",
         )
 

@@ -27,6 +27,7 @@ import numpy as np
 import polars as pl
 from jax import Array
 
+from zoojax.architectures.base import Architecture
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
 
@@ -167,6 +168,19 @@ class Sparsifier:
         context.
         """
         return None
+
+    def check_architecture(self, architecture: Architecture) -> None:
+        """Checks that members of an architecture can be sparsified, before anything is written.
+
+        Args:
+            architecture: The architecture.
+
+        Raises:
+            ZoojaxError: If they cannot; by default all can.
+
+        Example:
+            >>> zoojax.StructuredPruning().check_architecture(zoo.config.shape)
+        """
 
     def describe(self) -> str:
         """Describes the options that all members share, for the report.

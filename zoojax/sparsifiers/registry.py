@@ -13,12 +13,14 @@ from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.n_m import NMPruning
+from zoojax.sparsifiers.structured import StructuredPruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.text import is_printable, printable
 
 S = TypeVar("S", bound=type[Sparsifier])
 _registered: dict[str, type[Sparsifier]] = {
-    each.name: each for each in (Dense, MagnitudePruning, VariationalDropout, NMPruning)
+    each.name: each
+    for each in (Dense, MagnitudePruning, VariationalDropout, StructuredPruning, NMPruning)
 }
 
 
