@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from zoojax.sparsifiers.base import Needs, Sparsifier
     from zoojax.sparsifiers.magnitude import MagnitudePruning
     from zoojax.sparsifiers.registry import register_sparsifier
+    from zoojax.sparsifiers.score_pruning import ScorePruning
     from zoojax.sparsifiers.variational_dropout import VariationalDropout
     from zoojax.storage.zoo import Zoo, open_zoo
     from zoojax.workflows.analyze import analyze
@@ -47,6 +48,7 @@ _PUBLIC = {
     "ImageSet": "datasets.specs",
     "MagnitudePruning": "sparsifiers.magnitude",
     "Needs": "sparsifiers.base",
+    "ScorePruning": "sparsifiers.score_pruning",
     "Sparsifier": "sparsifiers.base",
     "VariationalDropout": "sparsifiers.variational_dropout",
     "Zoo": "storage.zoo",
@@ -76,6 +78,7 @@ __all__ = [
     "ImageSet",
     "MagnitudePruning",
     "Needs",
+    "ScorePruning",
     "Sparsifier",
     "VariationalDropout",
     "Zoo",
