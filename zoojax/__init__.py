@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from zoojax.sparsifiers.magnitude import MagnitudePruning
     from zoojax.sparsifiers.n_m import NMPruning
     from zoojax.sparsifiers.registry import register_sparsifier
+    from zoojax.sparsifiers.score_pruning import ScorePruning
     from zoojax.sparsifiers.structured import StructuredPruning
     from zoojax.sparsifiers.variational_dropout import VariationalDropout
     from zoojax.storage.zoo import Zoo, open_zoo
@@ -50,6 +51,7 @@ _PUBLIC = {
     "MagnitudePruning": "sparsifiers.magnitude",
     "NMPruning": "sparsifiers.n_m",
     "Needs": "sparsifiers.base",
+    "ScorePruning": "sparsifiers.score_pruning",
     "Sparsifier": "sparsifiers.base",
     "StructuredPruning": "sparsifiers.structured",
     "VariationalDropout": "sparsifiers.variational_dropout",
@@ -81,6 +83,7 @@ __all__ = [
     "MagnitudePruning",
     "NMPruning",
     "Needs",
+    "ScorePruning",
     "Sparsifier",
     "StructuredPruning",
     "VariationalDropout",
