@@ -11,16 +11,19 @@ import numpy as np
 import polars as pl
 import torch
 
+from zoojax.architectures.units import shrink
 from zoojax.converters import export
 from zoojax.converters.exported import exported_as, exported_state
 from zoojax.converters.layouts.networks import default_prefixes, known_network
 from zoojax.converters.layouts.registry import layout_of
+from zoojax.converters.layouts.torch_models import TorchChain
 from zoojax.converters.members import SCHEDULERS
 from zoojax.converters.state_dicts import State, StateDictInfo, is_layer_name, to_torch
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import atomic_write, write_table
 from zoojax.hyperparameters.grid import COLUMNS
 from zoojax.runtime import population
+from zoojax.sparsifiers.dense import Dense
 from zoojax.storage.zoo import MEMBERS, METRICS, Zoo
 
 _STATE = "checkpoints"
@@ -51,12 +54,37 @@ def state_dict(zoo: Zoo, member: int, epoch: int | None = None) -> dict[str, tor
     return to_tensors(to_torch(tree, _member_info(zoo, row), without_masks=True))
 
 
+def shrunk_module(zoo: Zoo, member: int, epoch: int | None = None) -> TorchChain:
+    """Returns one member as a smaller torch network, without hidden units that nothing uses.
+
+    Twins of structured pruning have such units. The logits are those of the member, except for
+    rounding; `state_dict()` has the names of the original code.
+
+    Args:
+        zoo: The zoo.
+        member: The id of the member.
+        epoch: The epoch; None for the newest.
+
+    Raises:
+        ZoojaxError: If there is no such member or epoch, no torch format is known for the
+            architecture, or it cannot be described with fewer units.
+    """
+    small = zoo.shrunk(member, epoch)
+    network = known_network(small.architecture)
+    row = zoo.members_table.row(int(zoo.row_indices([member])[0]), named=True)
+    module = TorchChain(network, row["activation"], row["dropout"])
+    info = StateDictInfo(network, Dense(), default_prefixes(network, row["dropout"] > 0))
+    module.load_state_dict(to_tensors(to_torch({"params": small.params}, info)), strict=True)
+    return module
+
+
 def write_trials(
     zoo: Zoo,
     out: Path,
     *,
     epochs: Sequence[int] | None = None,
     keep_masks: bool = False,
+    shrunk: bool = False,
     report: Report | None = None,
     note: Note | None = None,
 ) -> int:
@@ -72,6 +100,8 @@ def write_trials(
         epochs: The epochs; None for all.
         keep_masks: Whether pruned members are written in the form of torch.nn.utils.prune
             (weight_orig, weight_mask) instead of masked weights.
+        shrunk: Whether hidden units that nothing uses are left out: the shapes of the weights are
+            those of a smaller network.
         report: Progress callback, called with the number of states written and their total.
         note: Called with each remark for the user, one sentence at a time.
 
@@ -89,22 +119,34 @@ def write_trials(
             note(sentence)
     rows_by_epoch = rows_with_states(zoo)
     infos = [_member_info(zoo, row) for row in range(len(zoo))]
-    with export.claim_folder(zoo, out, "prune" if keep_masks else "trial", names):
+    form = "shrunk" if shrunk else "prune" if keep_masks else "trial"
+    with export.claim_folder(zoo, out, form, names):
         folders = [export.make_subfolder(out, name) for name in names]
         _write_tables(zoo, folders)
         done, total = 0, sum(len(rows_by_epoch.get(epoch, ())) for epoch in epochs)
         for epoch in epochs:
-            tree = exported_state(zoo, epoch)
+            tree = {"params": zoo.sparse_params(epoch)} if shrunk else exported_state(zoo, epoch)
             for row in rows_by_epoch.get(epoch, ()):
                 folder = export.make_subfolder(folders[row], f"checkpoint_{epoch:06d}")
                 file = folder / _STATE
                 if not export.is_written(file):
                     member = population.take(tree, row)
-                    _save(file, to_torch(member, infos[row], without_masks=not keep_masks))
+                    if shrunk:
+                        state = _shrunk_state(member["params"], infos[row])
+                    else:
+                        state = to_torch(member, infos[row], without_masks=not keep_masks)
+                    _save(file, state)
                 done += 1
             if report is not None:
                 report(done, total)
     return done
+
+
+def _shrunk_state(params: dict[str, Any], info: StateDictInfo) -> State:
+    """The state dict of a member without hidden units that nothing uses."""
+    small = shrink(info.architecture, params)
+    info = StateDictInfo(known_network(small.architecture), Dense(), info.prefixes)
+    return to_torch({"params": small.params}, info)
 
 
 def _write_tables(zoo: Zoo, folders: list[Path]) -> None:

@@ -30,7 +30,11 @@ from zoojax.architectures.base import init_params, variable_shapes
 from zoojax.architectures.cnn import small_cnn
 from zoojax.architectures.parameters import flat_layers
 from zoojax.architectures.registry import architecture
+from zoojax.converters import to_torch
 from zoojax.converters.layouts import networks as layout
+from zoojax.converters.layouts.networks import known_network
+from zoojax.converters.layouts.torch_models import TorchChain
+from zoojax.converters.zoo_to_torch import shrunk_module, trial_names
 from zoojax.sparsifiers import structured
 from zoojax.sparsifiers.context import Context
 
@@ -240,8 +244,12 @@ def test_smaller_networks_have_the_logits_of_the_twin(tmp_path_factory):
 
 
 def test_functional_member_is_pruned_and_shrunk():
-    member = functional.init("small", seed=3, init="kaiming_uniform")
-    pruned = functional.sparsify(member, StructuredPruning(ratios=(0.5,), norm="random"))
+    @jax.jit
+    def pruned_member(seed):
+        member = functional.init("small", seed=seed, init="kaiming_uniform")
+        return functional.sparsify(member, StructuredPruning(ratios=(0.5,), norm="random"))
+
+    pruned = pruned_member(3)
     small = functional.shrink(pruned)
     images = np.random.default_rng(2).normal(size=(4, 28, 28, 1)).astype(np.float32)
     assert small.architecture.permuted_units() == (4, 3, 2, 10)
@@ -277,3 +285,24 @@ def test_options_are_described():
     random = StructuredPruning(scope="global", norm="random")
     assert random.describe() == "random units, global"
     assert dataclasses.replace(random, ratios=()) == random.shared()
+
+
+def test_smaller_networks_in_torch(tmp_path_factory, tmp_path):
+    """As modules, and as files of trial folders."""
+    zoo = twin(tmp_path_factory)
+    images = np.random.default_rng(0).standard_normal((20, 28, 28, 1), np.float32)
+    expected = zoo.apply(images)
+    assert to_torch(zoo, tmp_path / "out", format="shrunk", epochs=[2], quiet=True).written == 4
+    for row, (member, name) in enumerate(zip(zoo.members["id"], trial_names(zoo), strict=True)):
+        module = shrunk_module(zoo, member)
+        with torch.no_grad():
+            logits = module.eval()(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+        np.testing.assert_allclose(logits.numpy(), expected[row], atol=1e-5)
+        file = tmp_path / "out" / name / "checkpoint_000002" / "checkpoints"
+        state = torch.load(file, weights_only=True)
+        count = sum(tensor.numel() for tensor in state.values())
+        assert count == zoo.shrunk(member).size < 2464 / 3
+        fresh = TorchChain(known_network(zoo.shrunk(member).architecture), "tanh")
+        fresh.load_state_dict(state, strict=True)
+        ours = module.state_dict()
+        assert all(torch.equal(ours[key], tensor) for key, tensor in state.items())
