@@ -11,13 +11,34 @@ import msgspec
 from zoojax.errors import UnregisteredError, ZoojaxError
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.dense import Dense
+from zoojax.sparsifiers.fisher import FisherPruning
+from zoojax.sparsifiers.grasp import GraSP
 from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.obs import OBS
+from zoojax.sparsifiers.random_pruning import RandomPruning
+from zoojax.sparsifiers.snip import SNIP
+from zoojax.sparsifiers.synflow import SynFlow
+from zoojax.sparsifiers.taylor import TaylorPruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
+from zoojax.sparsifiers.wanda import Wanda
 from zoojax.text import is_printable, printable
 
 S = TypeVar("S", bound=type[Sparsifier])
 _registered: dict[str, type[Sparsifier]] = {
-    each.name: each for each in (Dense, MagnitudePruning, VariationalDropout)
+    each.name: each
+    for each in (
+        Dense,
+        MagnitudePruning,
+        RandomPruning,
+        SNIP,
+        GraSP,
+        SynFlow,
+        TaylorPruning,
+        FisherPruning,
+        Wanda,
+        OBS,
+        VariationalDropout,
+    )
 }
 
 
