@@ -11,16 +11,38 @@ import msgspec
 from zoojax.errors import UnregisteredError, ZoojaxError
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.dense import Dense
+from zoojax.sparsifiers.fisher import FisherPruning
+from zoojax.sparsifiers.grasp import GraSP
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.n_m import NMPruning
+from zoojax.sparsifiers.obs import OBS
+from zoojax.sparsifiers.random_pruning import RandomPruning
+from zoojax.sparsifiers.snip import SNIP
 from zoojax.sparsifiers.structured import StructuredPruning
+from zoojax.sparsifiers.synflow import SynFlow
+from zoojax.sparsifiers.taylor import TaylorPruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
+from zoojax.sparsifiers.wanda import Wanda
 from zoojax.text import is_printable, printable
 
 S = TypeVar("S", bound=type[Sparsifier])
 _registered: dict[str, type[Sparsifier]] = {
     each.name: each
-    for each in (Dense, MagnitudePruning, VariationalDropout, StructuredPruning, NMPruning)
+    for each in (
+        Dense,
+        MagnitudePruning,
+        RandomPruning,
+        SNIP,
+        GraSP,
+        SynFlow,
+        TaylorPruning,
+        FisherPruning,
+        Wanda,
+        OBS,
+        StructuredPruning,
+        NMPruning,
+        VariationalDropout,
+    )
 }
 
 
