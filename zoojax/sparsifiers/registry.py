@@ -133,7 +133,7 @@ def sparsifier_from_json(content: Any) -> Sparsifier:
         )
     kind, options = _registered[name], {k: v for k, v in content.items() if k != "name"}
     expected = {f.name for f in dataclasses.fields(kind)} - set(kind.per_member)
-    for option in sorted(options.keys() ^ expected):
+    for option in sorted((options.keys() ^ expected) - (expected & set(kind.optional))):
         known = "unknown" if option in options else "missing"
         raise ValueError(f"sparsifier {name}: option {printable(option, 60)} is {known}")
     try:
