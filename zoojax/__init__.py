@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from zoojax.sparsifiers.base import Sparsifier
     from zoojax.sparsifiers.magnitude import MagnitudePruning
     from zoojax.sparsifiers.registry import register_sparsifier
+    from zoojax.sparsifiers.steps import Needs
     from zoojax.sparsifiers.variational_dropout import VariationalDropout
     from zoojax.storage.zoo import Zoo, open_zoo
     from zoojax.workflows.analyze import analyze
@@ -46,6 +47,7 @@ _PUBLIC = {
     "Grid": "hyperparameters.grid",
     "ImageSet": "datasets.specs",
     "MagnitudePruning": "sparsifiers.magnitude",
+    "Needs": "sparsifiers.steps",
     "Sparsifier": "sparsifiers.base",
     "VariationalDropout": "sparsifiers.variational_dropout",
     "Zoo": "storage.zoo",
@@ -74,6 +76,7 @@ __all__ = [
     "Grid",
     "ImageSet",
     "MagnitudePruning",
+    "Needs",
     "Sparsifier",
     "VariationalDropout",
     "Zoo",

@@ -29,7 +29,7 @@ from jax import Array
 
 from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.steps import Batch as Batch  # Users import it from here.
-from zoojax.sparsifiers.steps import Loss, Update
+from zoojax.sparsifiers.steps import Loss, Needs, Update
 from zoojax.text import printable
 
 
@@ -102,6 +102,15 @@ class Sparsifier:
     def method(self) -> str:
         """Identifies the method in analysis tables, such as "mp"."""
         return self.short.lower()
+
+    @property
+    def needs(self) -> Needs | None:
+        """What `init` finds in `values["context"]`, a `zoojax.sparsifiers.context.Context`.
+
+        `Needs()` asks for the network and a random key alone. None, the default, asks for no
+        context.
+        """
+        return None
 
     def describe(self) -> str:
         """Describes the options that all members share, for the report.
@@ -206,7 +215,8 @@ class Sparsifier:
         Args:
             params: Parameters of the parent.
             values: The member's entries of `member_values`, scalars; with `takes_scores` also
-                "scores", {weight path: scores shaped like the weights}, or None.
+                "scores", {weight path: scores shaped like the weights}, or None; with `needs`
+                also "context", see `zoojax.sparsifiers.context.Context`.
 
         Returns:
             (trainable, fixed): {"params": ...} and further pytrees that are trained, and pytrees

@@ -56,9 +56,7 @@ def check_positive(option: str, value: float) -> None:
         raise ZoojaxError(f"{option} {value:g} is not positive")
 
 
-def pruned_counts(
-    ratios: list[float], params: dict[str, Any], scope: str
-) -> dict[str, np.ndarray]:
+def pruned_counts(ratios: list[float], params: dict[str, Any], scope: str) -> dict[str, np.ndarray]:
     """Computes exact numbers of weights to prune.
 
     Args:
@@ -107,4 +105,3 @@ class MaskedTraining(Sparsifier):
     def project(self, trainable: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
         """Sets pruned weights to zero."""
         return {"params": apply_mask(trainable["params"], fixed["mask"])}
-

@@ -11,13 +11,26 @@ import msgspec
 from zoojax.errors import UnregisteredError, ZoojaxError
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.dense import Dense
+from zoojax.sparsifiers.gradual_magnitude import GradualMagnitude
+from zoojax.sparsifiers.iterative_magnitude import IterativeMagnitude
 from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.straight_through import StraightThrough
+from zoojax.sparsifiers.top_kast import TopKAST
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.text import is_printable, printable
 
 S = TypeVar("S", bound=type[Sparsifier])
 _registered: dict[str, type[Sparsifier]] = {
-    each.name: each for each in (Dense, MagnitudePruning, VariationalDropout)
+    each.name: each
+    for each in (
+        Dense,
+        MagnitudePruning,
+        VariationalDropout,
+        GradualMagnitude,
+        IterativeMagnitude,
+        StraightThrough,
+        TopKAST,
+    )
 }
 
 

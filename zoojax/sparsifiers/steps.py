@@ -1,4 +1,4 @@
-"""What sparsifiers see of a training step: its batch, its loss, and when it happens."""
+"""What sparsifiers see of training: batches, losses, when a step happens; and what they need."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -70,3 +70,19 @@ class Update(NamedTuple):
         """
         ended = 0 if self.step is None else self.step + 1
         return (self.epoch - 1) * self.steps + ended
+
+
+class Needs(NamedTuple):
+    """What `Sparsifier.init` uses besides the weights of the parent; see `Sparsifier.needs`.
+
+    Attributes:
+        images: Number of training images that are drawn for each member; 0 for none.
+        rewind_epoch: Saved epoch of the parent whose parameters are needed, too; None for none.
+
+    Example:
+        >>> zoojax.Needs(images=128)
+        Needs(images=128, rewind_epoch=None)
+    """
+
+    images: int = 0
+    rewind_epoch: int | None = None
