@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from zoojax.architectures.parameters import kernels
+from zoojax.architectures.parameters import apply_mask, kernels
 from zoojax.errors import ZoojaxError
-from zoojax.sparsifiers.masked import MaskedTraining, check_positive, check_share
+from zoojax.sparsifiers.checks import check_count, check_number
+from zoojax.sparsifiers.masked import MaskedTraining
 from zoojax.sparsifiers.ranking import magnitudes, mask_of_highest
 from zoojax.sparsifiers.steps import Update
 
@@ -100,9 +101,9 @@ class GradualMagnitude(MaskedTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_share("begin", self.begin)
-        check_share("end", self.end)
-        check_positive("frequency", self.frequency)
+        check_number("begin", self.begin, 0, 1)
+        check_number("end", self.end, 0, 1)
+        check_count("frequency", self.frequency)
         if self.begin >= self.end:
             raise ZoojaxError(f"begin {self.begin:g} is not below end {self.end:g}")
 
@@ -128,6 +129,8 @@ class GradualMagnitude(MaskedTraining):
             counts = jax.tree.map(
                 lambda n: jnp.round(n * share).astype(jnp.int32), fixed["num_pruned"]
             )
-            return mask_of_highest(magnitudes(kernels(trainable["params"])), counts)
+            # The step has also moved weights that are pruned.
+            params = apply_mask(trainable["params"], fixed["mask"])
+            return mask_of_highest(magnitudes(kernels(params)), counts)
 
         return trainable, {**fixed, "mask": lax.cond(is_due, prune, lambda: fixed["mask"])}

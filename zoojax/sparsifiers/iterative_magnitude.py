@@ -26,8 +26,9 @@ from zoojax.architectures.parameters import apply_mask, kernels
 from zoojax.errors import ZoojaxError
 from zoojax.hyperparameters.grid import NUMBER_DEFAULTS
 from zoojax.sparsifiers.base import Needs, Sparsifier
-from zoojax.sparsifiers.magnitude import check_ratio
-from zoojax.sparsifiers.masked import check_scope, pruned_counts
+from zoojax.sparsifiers.checks import check_choice, check_number
+from zoojax.sparsifiers.magnitude import SCOPES, check_ratio
+from zoojax.sparsifiers.masked import pruned_counts
 from zoojax.sparsifiers.ranking import magnitudes, mask_of_highest
 from zoojax.sparsifiers.steps import Update
 
@@ -97,15 +98,14 @@ class IterativeMagnitude(Sparsifier):
     schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
 
     def __post_init__(self) -> None:
-        check_scope(self.scope)
+        check_choice("pruning scope", self.scope, SCOPES)
         for ratio in self.ratios:
             check_ratio(ratio)
         if not self.ratios or list(self.ratios) != sorted(set(self.ratios)):
             raise ZoojaxError(f"{self.label}: give ratios that ascend, each once")
         for option, known in (("rewind", REWINDS), ("schedule", ROUND_SCHEDULES)):
-            value = getattr(self, option)
-            if value not in known:
-                raise ZoojaxError(f"no {option} named '{value}'; there are: {', '.join(known)}")
+            check_choice(option, getattr(self, option), known)
+        check_number("rewind_epoch", self.rewind_epoch, 0)
 
     @property
     def needs(self) -> Needs | None:

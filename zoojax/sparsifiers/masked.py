@@ -8,52 +8,9 @@ import numpy as np
 import polars as pl
 
 from zoojax.architectures.parameters import apply_mask, kernels
-from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.base import Sparsifier
+from zoojax.sparsifiers.checks import check_choice
 from zoojax.sparsifiers.magnitude import SCOPES, num_pruned
-
-
-def check_scope(scope: str) -> None:
-    """Checks the name of a pruning scope.
-
-    Args:
-        scope: Name of the scope.
-
-    Raises:
-        ZoojaxError: If there is none of that name.
-    """
-    if scope not in SCOPES:
-        raise ZoojaxError(f"no pruning scope named '{scope}'; there are: {', '.join(SCOPES)}")
-
-
-def check_share(option: str, value: float, low: float = 0.0, high: float = 1.0) -> None:
-    """Checks an option that is a fraction.
-
-    Args:
-        option: Name of the option.
-        value: Its value.
-        low: Smallest value.
-        high: Largest value.
-
-    Raises:
-        ZoojaxError: If the value is not in [low, high].
-    """
-    if not low <= value <= high:
-        raise ZoojaxError(f"{option} {value:g} is not in [{low:g}, {high:g}]")
-
-
-def check_positive(option: str, value: float) -> None:
-    """Checks an option that is a positive number.
-
-    Args:
-        option: Name of the option.
-        value: Its value.
-
-    Raises:
-        ZoojaxError: If the value is not positive and finite.
-    """
-    if not 0 < value < math.inf:
-        raise ZoojaxError(f"{option} {value:g} is not positive")
 
 
 def pruned_counts(ratios: list[float], params: dict[str, Any], scope: str) -> dict[str, np.ndarray]:
@@ -94,7 +51,7 @@ class MaskedTraining(Sparsifier):
     scope: Literal["global", "layer"] = "global"
 
     def __post_init__(self) -> None:
-        check_scope(self.scope)
+        check_choice("pruning scope", self.scope, SCOPES)
 
     def member_values(self, members: pl.DataFrame, params: dict[str, Any]) -> dict[str, Any]:
         """Returns the seed, and the exact number of weights to prune of each member."""

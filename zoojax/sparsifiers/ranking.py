@@ -10,13 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+# Bits of the largest float32 without its sign, and more than those of infinity.
+_LARGEST = np.uint32(0x7FFFFFFF)
 
-def lowest(scores: Array, count: Array | int) -> Array:
+
+def lowest(scores: Array, count: Array | int, among: Array | None = None) -> Array:
     """Marks the lowest scores, exactly `count` of them.
 
     Args:
         scores: Scores of any shape, float32, none negative.
-        count: Number of scores to mark, scalar int32 from 0 to the number of scores.
+        count: Number of scores to mark, scalar int32, at most the number of candidates.
+        among: Bool array of the shape of `scores`, True for candidates; None for all.
 
     Returns:
         Bool array of the shape of `scores`. Of equal scores, the first are marked first.
@@ -25,35 +29,39 @@ def lowest(scores: Array, count: Array | int) -> Array:
         >>> lowest(jnp.array([3.0, 1.0, 1.0, 2.0]), 2).tolist()
         [False, True, True, False]
     """
-    order = lax.bitcast_convert_type(jnp.asarray(scores, jnp.float32), jnp.uint32).ravel()
+    return _smallest(_bits(scores), count, among)
+
+
+def highest(scores: Array, count: Array | int, among: Array | None = None) -> Array:
+    """Marks the highest scores, exactly `count` of them; otherwise as `lowest`.
+
+    Example:
+        >>> highest(jnp.array([3.0, 1.0, 1.0, 2.0]), 1).tolist()
+        [True, False, False, False]
+    """
+    return _smallest(_LARGEST - _bits(scores), count, among)
+
+
+def _bits(scores: Array) -> Array:
+    return lax.bitcast_convert_type(jnp.asarray(scores, jnp.float32), jnp.uint32) & _LARGEST
+
+
+def _smallest(order: Array, count: Array | int, among: Array | None) -> Array:
+    """Marks the smallest of uint32 numbers, which are at most _LARGEST."""
+    if among is not None:
+        order = jnp.where(among, order, jnp.uint32(0xFFFFFFFF))
 
     def refine(bit: Array, threshold: Array) -> Array:
         higher = threshold | (jnp.uint32(1) << (31 - bit).astype(jnp.uint32))
         below = jnp.sum(order < higher, dtype=jnp.int32)
         return jnp.where(below <= count, higher, threshold)
 
+    # The largest number that has at most `count` smaller ones in `order`.
     threshold = lax.fori_loop(0, 32, refine, jnp.uint32(0))
     below, tied = order < threshold, order == threshold
     missing = count - jnp.sum(below, dtype=jnp.int32)
-    marked = below | (tied & (jnp.cumsum(tied, dtype=jnp.int32) <= missing))
-    return marked.reshape(scores.shape)
-
-
-def highest(scores: Array, count: Array | int) -> Array:
-    """Marks the highest scores, exactly `count` of them.
-
-    Args:
-        scores: Scores of any shape, float32, none negative.
-        count: Number of scores to mark, scalar int32.
-
-    Returns:
-        Bool array of the shape of `scores`. Of equal scores, the last are marked first.
-
-    Example:
-        >>> highest(jnp.array([3.0, 1.0, 1.0, 2.0]), 1).tolist()
-        [True, False, False, False]
-    """
-    return ~lowest(scores, scores.size - count)
+    position = jnp.cumsum(tied.ravel(), dtype=jnp.int32).reshape(order.shape)
+    return below | (tied & (position <= missing))
 
 
 def mask_of_highest(scores: dict[str, Array], pruned: dict[str, Array]) -> dict[str, Array]:

@@ -13,7 +13,11 @@ from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.gradual_magnitude import GradualMagnitude
 from zoojax.sparsifiers.iterative_magnitude import IterativeMagnitude
+from zoojax.sparsifiers.l0 import L0
 from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.rigl import RigL
+from zoojax.sparsifiers.set import SET
+from zoojax.sparsifiers.static_sparse import StaticSparse
 from zoojax.sparsifiers.straight_through import StraightThrough
 from zoojax.sparsifiers.top_kast import TopKAST
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
@@ -28,8 +32,12 @@ _registered: dict[str, type[Sparsifier]] = {
         VariationalDropout,
         GradualMagnitude,
         IterativeMagnitude,
+        StaticSparse,
+        SET,
+        RigL,
         StraightThrough,
         TopKAST,
+        L0,
     )
 }
 

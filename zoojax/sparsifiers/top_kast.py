@@ -17,12 +17,8 @@ import polars as pl
 from jax import Array, lax
 
 from zoojax.architectures.parameters import apply_mask, kernels, map_kernels
-from zoojax.sparsifiers.masked import (
-    MaskedTraining,
-    check_positive,
-    check_share,
-    pruned_counts,
-)
+from zoojax.sparsifiers.checks import check_count, check_number
+from zoojax.sparsifiers.masked import MaskedTraining, pruned_counts
 from zoojax.sparsifiers.ranking import magnitudes, mask_of_highest
 from zoojax.sparsifiers.steps import Loss, Update
 from zoojax.sparsifiers.straight_through import straight_through
@@ -84,9 +80,9 @@ class TopKAST(MaskedTraining):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_share("explored", self.explored)
-        check_share("penalty", self.penalty)
-        check_positive("frequency", self.frequency)
+        check_number("explored", self.explored, 0, 1)
+        check_number("penalty", self.penalty, 0)
+        check_count("frequency", self.frequency)
 
     def member_values(self, members: pl.DataFrame, params: dict[str, Any]) -> dict[str, Any]:
         """Computes the exact numbers of weights outside of A and of B, of each member."""
