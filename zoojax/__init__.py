@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from zoojax.sparsifiers.base import Sparsifier
     from zoojax.sparsifiers.magnitude import MagnitudePruning
     from zoojax.sparsifiers.registry import register_sparsifier
+    from zoojax.sparsifiers.score_pruning import ScorePruning
     from zoojax.sparsifiers.steps import Needs
     from zoojax.sparsifiers.variational_dropout import VariationalDropout
     from zoojax.storage.zoo import Zoo, open_zoo
@@ -48,6 +49,7 @@ _PUBLIC = {
     "ImageSet": "datasets.specs",
     "MagnitudePruning": "sparsifiers.magnitude",
     "Needs": "sparsifiers.steps",
+    "ScorePruning": "sparsifiers.score_pruning",
     "Sparsifier": "sparsifiers.base",
     "VariationalDropout": "sparsifiers.variational_dropout",
     "Zoo": "storage.zoo",
@@ -77,6 +79,7 @@ __all__ = [
     "ImageSet",
     "MagnitudePruning",
     "Needs",
+    "ScorePruning",
     "Sparsifier",
     "VariationalDropout",
     "Zoo",

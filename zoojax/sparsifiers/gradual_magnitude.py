@@ -18,8 +18,8 @@ from jax import lax
 from zoojax.architectures.parameters import apply_mask, kernels
 from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.checks import check_count, check_number
-from zoojax.sparsifiers.masked import MaskedTraining
 from zoojax.sparsifiers.ranking import magnitudes, mask_of_highest
+from zoojax.sparsifiers.score_pruning import ScorePruning
 from zoojax.sparsifiers.steps import Update
 
 
@@ -64,7 +64,7 @@ def cubic_schedule(begin: float, end: float, frequency: int, steps: int) -> Cubi
 
 
 @dataclass(frozen=True)
-class GradualMagnitude(MaskedTraining):
+class GradualMagnitude(ScorePruning):
     """Prune by magnitude step by step, with a cubic schedule, while training.
 
     Zhu and Gupta, "To prune, or not to prune: exploring the efficacy of pruning for model
@@ -73,8 +73,9 @@ class GradualMagnitude(MaskedTraining):
 
     Attributes:
         ratios: Fractions of weights to prune in the end, each in [0, 1).
-        scope: Whether a ratio is that of the whole network ("global") or of each layer
-            ("layer", as in the paper).
+        scope: What a ratio is that of: the whole network ("global"), each layer ("layer"), or each
+            output unit ("unit"); or how the weights that remain are allocated to layers:
+            Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
         begin: Fraction of all steps after which pruning begins.
         end: Fraction of all steps after which it has ended.
         frequency: Steps between prunings.
@@ -85,7 +86,7 @@ class GradualMagnitude(MaskedTraining):
 
     Example:
         >>> zoojax.sparsifiers()["gradual_magnitude"](end=0.5).describe()
-        'scope global, begin 0.0, end 0.5, frequency 100'
+        'global pruning, begin 0.0, end 0.5, frequency 100'
     """
 
     name: ClassVar = "gradual_magnitude"

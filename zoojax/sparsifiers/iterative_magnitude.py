@@ -25,12 +25,11 @@ from zoojax import schedules
 from zoojax.architectures.parameters import apply_mask, kernels
 from zoojax.errors import ZoojaxError
 from zoojax.hyperparameters.grid import NUMBER_DEFAULTS
-from zoojax.sparsifiers.base import Needs, Sparsifier
+from zoojax.sparsifiers.allocation import check_ratio, check_scope, stacked_counts
+from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.checks import check_choice, check_number
-from zoojax.sparsifiers.magnitude import SCOPES, check_ratio
-from zoojax.sparsifiers.masked import pruned_counts
 from zoojax.sparsifiers.ranking import magnitudes, mask_of_highest
-from zoojax.sparsifiers.steps import Update
+from zoojax.sparsifiers.steps import Needs, Update
 
 REWINDS = ("weights", "learning_rate")
 ROUND_SCHEDULES = ("constant", "cosine", "one_cycle")
@@ -65,8 +64,9 @@ class IterativeMagnitude(Sparsifier):
     Attributes:
         ratios: Fraction of weights that is pruned in each round, ascending; by default 20 % of
             the remaining weights in each of ten rounds.
-        scope: Whether a ratio is that of the whole network ("global") or of each layer
-            ("layer").
+        scope: What a ratio is that of: the whole network ("global"), each layer ("layer"), or each
+            output unit ("unit"); or how the weights that remain are allocated to layers:
+            Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
         rewind: What returns to an earlier state: "weights" or "learning_rate".
         rewind_epoch: Saved epoch of the parent to whose weights each round returns; without
             effect if the learning rate is rewound.
@@ -92,13 +92,13 @@ class IterativeMagnitude(Sparsifier):
     needs_epochs: ClassVar = True
 
     ratios: tuple[float, ...] = (0.2, 0.36, 0.488, 0.59, 0.672, 0.738, 0.79, 0.832, 0.866, 0.893)
-    scope: Literal["global", "layer"] = "global"
+    scope: Literal["global", "layer", "unit", "er", "erk"] = "global"
     rewind: Literal["weights", "learning_rate"] = "weights"
     rewind_epoch: int = 0
     schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
 
     def __post_init__(self) -> None:
-        check_choice("pruning scope", self.scope, SCOPES)
+        check_scope(self.scope)
         for ratio in self.ratios:
             check_ratio(ratio)
         if not self.ratios or list(self.ratios) != sorted(set(self.ratios)):
@@ -160,7 +160,8 @@ class IterativeMagnitude(Sparsifier):
         return {"params": apply_mask(trainable["params"], fixed["mask"])}
 
     def _pruned(self, params: dict[str, Any], current: Array | int) -> dict[str, Array]:
-        counts = pruned_counts(list(self.ratios), params, self.scope)
+        shapes = {layer: w.shape for layer, w in kernels(params).items()}
+        counts = stacked_counts(self.ratios, shapes, self.scope)
         return {name: jnp.asarray(each)[current] for name, each in counts.items()}
 
     def _round(self, epoch: Array, epochs: int | None) -> Array:

@@ -69,7 +69,8 @@ def mask_of_highest(scores: dict[str, Array], pruned: dict[str, Array]) -> dict[
 
     Args:
         scores: {layer: scores of its weights}, float32, none negative.
-        pruned: Number of weights to prune, {"all": count} or {layer: count}, int32 scalars.
+        pruned: Number of weights to prune, as `zoojax.sparsifiers.allocation.num_pruned` returns
+            them, int32.
 
     Returns:
         {layer: bool array of the shape of its scores}, True where the weight is kept.
@@ -81,7 +82,7 @@ def mask_of_highest(scores: dict[str, Array], pruned: dict[str, Array]) -> dict[
         ([True, False], [False, True])
     """
     if "all" not in pruned:
-        return {layer: ~lowest(x, pruned[layer]) for layer, x in scores.items()}
+        return {layer: _kept(x, pruned[layer]) for layer, x in scores.items()}
     flat = jnp.concatenate([x.ravel() for x in scores.values()])
     pieces = jnp.split(
         ~lowest(flat, pruned["all"]), np.cumsum([x.size for x in scores.values()])[:-1]
@@ -90,6 +91,13 @@ def mask_of_highest(scores: dict[str, Array], pruned: dict[str, Array]) -> dict[
         layer: piece.reshape(x.shape)
         for piece, (layer, x) in zip(pieces, scores.items(), strict=True)
     }
+
+
+def _kept(scores: Array, pruned: Array) -> Array:
+    if not jnp.ndim(pruned):
+        return ~lowest(scores, pruned)
+    by_unit = jax.vmap(lowest, in_axes=(-1, 0), out_axes=-1)
+    return ~by_unit(scores, pruned)
 
 
 def magnitudes(weights: dict[str, Array]) -> dict[str, Array]:

@@ -58,8 +58,9 @@ class SET(DynamicMask):
 
     Attributes:
         ratios: Fractions of weights to prune, each in [0, 1).
-        scope: How pruned weights are divided among the layers: "global" (by the scores of all
-            weights) or "layer" (the same fraction of each layer).
+        scope: What a ratio is that of: the whole network ("global"), each layer ("layer"), or each
+            output unit ("unit"); or how the weights that remain are allocated to layers:
+            Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
         start: Which weights the first mask keeps: "random" ones, or the largest ("magnitude").
         replaced: Fraction of each layer's weights that is replaced after each epoch (zeta).
 

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import jax
+import numpy as np
+import polars as pl
 from jax import Array
 
 from zoojax import keys
 from zoojax.architectures.parameters import apply_mask, kernels
 from zoojax.sparsifiers.checks import check_choice
-from zoojax.sparsifiers.masked import MaskedTraining
 from zoojax.sparsifiers.ranking import magnitudes, mask_of_highest
+from zoojax.sparsifiers.score_pruning import ScorePruning
 
 STARTS = ("random", "magnitude")
 
@@ -32,7 +34,7 @@ def random_scores(weights: dict[str, Array], key: Array) -> dict[str, Array]:
 
 
 @dataclass(frozen=True)
-class StaticSparse(MaskedTraining):
+class StaticSparse(ScorePruning):
     """Train with a random mask that never changes.
 
     Mocanu et al., "Scalable training of artificial neural networks with adaptive sparse
@@ -42,8 +44,9 @@ class StaticSparse(MaskedTraining):
 
     Attributes:
         ratios: Fractions of weights to prune, each in [0, 1).
-        scope: How pruned weights are divided among the layers: "global" (by the scores of all
-            weights) or "layer" (the same fraction of each layer).
+        scope: What a ratio is that of: the whole network ("global"), each layer ("layer"), or each
+            output unit ("unit"); or how the weights that remain are allocated to layers:
+            Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
         start: Which weights the first mask keeps: "random" ones, or the largest ("magnitude").
 
     Raises:
@@ -61,11 +64,17 @@ class StaticSparse(MaskedTraining):
     short: ClassVar = "STATIC"
     color: ClassVar = "#7F7F7F"
 
+    scope: Literal["global", "layer", "unit", "er", "erk"] = "erk"
     start: Literal["random", "magnitude"] = "random"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("start", self.start, STARTS)
+
+    def member_values(self, members: pl.DataFrame, params: dict[str, Any]) -> dict[str, Any]:
+        """Returns the seed and the exact number of weights to prune of each member."""
+        seeds = members["seed"].to_numpy().astype(np.uint32)
+        return {**super().member_values(members, params), "seed": seeds}
 
     def init(self, params: dict[str, Any], values: dict[str, Any]) -> tuple[dict, dict]:
         """Draws the mask, or prunes by magnitude."""

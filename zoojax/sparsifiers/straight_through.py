@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from jax import Array, lax
 
 from zoojax.architectures.parameters import apply_mask, kernels, map_kernels
-from zoojax.sparsifiers.masked import MaskedTraining
 from zoojax.sparsifiers.ranking import magnitudes, mask_of_highest
+from zoojax.sparsifiers.score_pruning import ScorePruning
 from zoojax.sparsifiers.steps import Loss
 
 
@@ -42,7 +42,7 @@ def straight_through(
 
 
 @dataclass(frozen=True)
-class StraightThrough(MaskedTraining):
+class StraightThrough(ScorePruning):
     """Train all weights of networks that use only the largest ones in each forward pass.
 
     Lin et al., "Dynamic Model Pruning with Feedback", 2020, eq. 2, with a mask by magnitude in
@@ -50,8 +50,9 @@ class StraightThrough(MaskedTraining):
 
     Attributes:
         ratios: Fractions of weights that the forward pass sets to zero, each in [0, 1).
-        scope: Whether a ratio is that of the whole network ("global") or of each layer
-            ("layer").
+        scope: What a ratio is that of: the whole network ("global"), each layer ("layer"), or each
+            output unit ("unit"); or how the weights that remain are allocated to layers:
+            Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
 
     Example:
         >>> method = zoojax.sparsifiers()["straight_through"](ratios=(0.5,))

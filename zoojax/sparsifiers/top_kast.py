@@ -18,8 +18,8 @@ from jax import Array, lax
 
 from zoojax.architectures.parameters import apply_mask, kernels, map_kernels
 from zoojax.sparsifiers.checks import check_count, check_number
-from zoojax.sparsifiers.masked import MaskedTraining, pruned_counts
 from zoojax.sparsifiers.ranking import magnitudes, mask_of_highest
+from zoojax.sparsifiers.score_pruning import ScorePruning
 from zoojax.sparsifiers.steps import Loss, Update
 from zoojax.sparsifiers.straight_through import straight_through
 
@@ -46,7 +46,7 @@ def regularizer(
 
 
 @dataclass(frozen=True)
-class TopKAST(MaskedTraining):
+class TopKAST(ScorePruning):
     """Train with sparse forward passes, and gradients of the largest pruned weights as well.
 
     Jayakumar et al., "Top-KAST: Top-K Always Sparse Training", 2020. The weights of the twin are
@@ -54,8 +54,9 @@ class TopKAST(MaskedTraining):
 
     Attributes:
         ratios: Fractions of weights that the forward pass sets to zero, each in [0, 1).
-        scope: Whether a ratio is that of the whole network ("global") or of each layer
-            ("layer", as in the paper).
+        scope: What a ratio is that of: the whole network ("global"), each layer ("layer"), or each
+            output unit ("unit"); or how the weights that remain are allocated to layers:
+            Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
         explored: Fraction of the pruned weights that have gradients, the largest ones.
         penalty: Factor of the regularizer.
         frequency: Steps between choices of both sets.
@@ -88,7 +89,7 @@ class TopKAST(MaskedTraining):
         """Computes the exact numbers of weights outside of A and of B, of each member."""
         values, ratios = super().member_values(members, params), members["ratio"].to_list()
         outside = [ratio * (1 - self.explored) for ratio in ratios]
-        return {**values, "num_frozen": pruned_counts(outside, params, self.scope)}
+        return {**values, "num_frozen": self._counts(outside, params)}
 
     def init(self, params: dict[str, Any], values: dict[str, Any]) -> tuple[dict, dict]:
         """Starts from the parent's parameters, and chooses both sets."""
