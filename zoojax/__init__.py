@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from zoojax.sparsifiers.registry import register_sparsifier
     from zoojax.sparsifiers.score_pruning import ScorePruning
     from zoojax.sparsifiers.snip import SNIP
+    from zoojax.sparsifiers.steps import Needs
     from zoojax.sparsifiers.structured import StructuredPruning
     from zoojax.sparsifiers.synflow import SynFlow
     from zoojax.sparsifiers.taylor import TaylorPruning
@@ -64,6 +65,7 @@ _PUBLIC = {
     "OBS": "sparsifiers.obs",
     "RandomPruning": "sparsifiers.random_pruning",
     "SNIP": "sparsifiers.snip",
+    "Needs": "sparsifiers.steps",
     "ScorePruning": "sparsifiers.score_pruning",
     "Sparsifier": "sparsifiers.base",
     "StructuredPruning": "sparsifiers.structured",

@@ -20,8 +20,8 @@ command line, analysis, figures, report) knows sparsifiers only through this int
 
 import dataclasses
 import numbers
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
@@ -29,70 +29,9 @@ from jax import Array
 
 from zoojax.architectures.base import Architecture
 from zoojax.errors import ZoojaxError
+from zoojax.sparsifiers.steps import Batch as Batch  # Users import it from here.
+from zoojax.sparsifiers.steps import Loss, Needs, Update
 from zoojax.text import printable
-
-
-class Batch(NamedTuple):
-    """Data of one training step.
-
-    Attributes:
-        images: Images of the batch, [B, H, W, C]; with `indices` those of the whole set,
-            [n, H, W, C].
-        labels: Class labels, [B] int32; with `indices` those of the whole set, [n].
-        weights: Sample weights, [B]: 0 for padding, otherwise 1.
-        indices: Positions of the batch in the set, [B] int32; None if `images` is the batch.
-    """
-
-    images: Array
-    labels: Array
-    weights: Array
-    indices: Array | None = None
-
-    def gather(self) -> "Batch":
-        """Returns the batch with its images gathered from the set, without indices."""
-        if self.indices is None:
-            return self
-        return Batch(self.images[self.indices], self.labels[self.indices], self.weights)
-
-
-class Update(NamedTuple):
-    """When and with what `Sparsifier.update` is called.
-
-    Attributes:
-        epoch: Epoch being trained, counted from 1, scalar int32.
-        step: Step within the epoch that has just ended, counted from 0; None at the start of an
-            epoch.
-        gradients: Gradients of that step in the structure of the trainable part; None at the
-            start of an epoch.
-        key: Random key of the member for this call. It depends on the member's seed, the epoch
-            and the step alone.
-    """
-
-    epoch: Array
-    step: Array | None
-    gradients: dict[str, Any] | None
-    key: Array
-
-
-class Needs(NamedTuple):
-    """What `Sparsifier.init` uses besides the weights of the parent; see `Sparsifier.needs`.
-
-    Attributes:
-        images: Number of training images that are drawn for each member; 0 for none.
-        rewind_epoch: Saved epoch of the parent whose parameters are needed, too; None for none.
-
-    Example:
-        >>> zoojax.Needs(images=128)
-        Needs(images=128, rewind_epoch=None)
-    """
-
-    images: int = 0
-    rewind_epoch: int | None = None
-
-
-# (params, variances=None) -> (mean cross entropy over the batch, auxiliary result). With
-# variances of the weights, pre-activations are sampled.
-Loss = Callable[..., tuple[Array, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +60,10 @@ class Sparsifier:
         samples_layers: Whether `objective` samples pre-activations, which needs an architecture
             whose layers can be replaced.
         takes_scores: Whether `init` uses scores of the weights that the caller may provide.
+        draws_noise: Whether `objective` takes the member's random key of the step as its last
+            argument.
+        needs_epochs: Whether `update` or `learning_rate` depends on the number of epochs.
+        optional: Options that zoo.json holds only if they differ from their defaults.
 
     Example:
         >>> from dataclasses import dataclass
@@ -154,6 +97,9 @@ class Sparsifier:
     update_every: ClassVar[Literal["epoch", "step"] | None] = None
     samples_layers: ClassVar[bool] = False
     takes_scores: ClassVar[bool] = False
+    draws_noise: ClassVar[bool] = False
+    needs_epochs: ClassVar[bool] = False
+    optional: ClassVar[tuple[str, ...]] = ()
 
     @property
     def method(self) -> str:
@@ -198,8 +144,12 @@ class Sparsifier:
             >>> zoojax.MagnitudePruning(ratios=(0.5, 0.9)).shared_options()
             {'scope': 'global'}
         """
-        fields = (field.name for field in dataclasses.fields(self))
-        return {name: getattr(self, name) for name in fields if name not in self.per_member}
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in self.per_member
+            and (field.name not in self.optional or getattr(self, field.name) != field.default)
+        }
 
     def shared(self) -> "Sparsifier":
         """Returns the sparsifier without the values of its per-member options.
@@ -389,6 +339,55 @@ class Sparsifier:
             [2.0]
         """
         return trainable, fixed
+
+    def update_moments(
+        self, moments: Any, before: dict[str, Any], after: dict[str, Any], update: Update
+    ) -> Any:
+        """Changes the optimizer's moments after `update`, for example those of new weights.
+
+        Args:
+            moments: State of the optimizer; see `zoojax.optimizers.map_moments`. It consists of
+                zeros before the first step, so zeros restart the optimizer.
+            before: Fixed part of the state before `update`.
+            after: Fixed part of the state after `update`.
+            update: The argument of `update`.
+
+        Returns:
+            The moments, of the same structure, shapes and types.
+
+        Example:
+            >>> class Restarting(zoojax.Sparsifier):
+            ...     update_every = "epoch"
+            ...     def update_moments(self, moments, before, after, update):
+            ...         return jax.tree.map(jnp.zeros_like, moments)
+            >>> Restarting().update_moments(jnp.ones(2), {}, {}, None).tolist()
+            [0.0, 0.0]
+        """
+        return moments
+
+    def learning_rate(
+        self, rate: Any, epoch: Array, step: Array, steps: int, epochs: int | None
+    ) -> Any:
+        """Changes the learning rate of a step, for example to restart a schedule.
+
+        Args:
+            rate: Learning rate of the step by the member's own schedule; twins have none.
+            epoch: Epoch being trained, counted from 1.
+            step: Step within the epoch, counted from 0.
+            steps: Steps of one epoch.
+            epochs: Epochs of the whole training; only given with `needs_epochs`.
+
+        Returns:
+            The learning rate, scalar float32.
+
+        Example:
+            >>> class Halving(zoojax.Sparsifier):
+            ...     def learning_rate(self, rate, epoch, step, steps, epochs):
+            ...         return rate * 0.5 ** (epoch - 1)
+            >>> Halving().learning_rate(0.4, 2, 0, 10, None)
+            0.2
+        """
+        return rate
 
     def unused(self, params: dict[str, Any]) -> dict[str, Any] | None:
         """Shapes of arrays that a converted zoo may store with its states and never uses.

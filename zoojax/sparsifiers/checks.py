@@ -1,0 +1,70 @@
+"""Validation of options of sparsifiers, which come from users and from zoo.json."""
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+from zoojax.errors import ZoojaxError
+from zoojax.text import printable
+
+
+def check_number(option: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
+    """Checks an option that is a finite number.
+
+    Args:
+        option: Name of the option.
+        value: Its value.
+        low: Smallest value.
+        high: Largest value.
+
+    Raises:
+        ZoojaxError: If the value is no finite number in [low, high].
+
+    Example:
+        >>> check_number("end", 0.75, 0, 1)
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ZoojaxError(f"{option} is {printable(value, 60)}; give a number")
+    number = float(value)
+    if not (math.isfinite(number) and low <= number <= high):
+        limits = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
+        limits = "a finite number" if low == -math.inf else limits
+        raise ZoojaxError(f"{option} is {number:g}; give {limits}")
+
+
+def check_count(option: str, value: Any) -> None:
+    """Checks an option that is a positive integer.
+
+    Args:
+        option: Name of the option.
+        value: Its value.
+
+    Raises:
+        ZoojaxError: If the value is no integer of 1 or more.
+
+    Example:
+        >>> check_count("frequency", 100)
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ZoojaxError(f"{option} is {printable(value, 60)}; give an integer of 1 or more")
+
+
+def check_choice(option: str, value: Any, known: Sequence[str]) -> None:
+    """Checks an option that is a name.
+
+    Args:
+        option: What the name is of, such as "pruning scope".
+        value: The name.
+        known: Known names.
+
+    Raises:
+        ZoojaxError: If the name is unknown.
+
+    Example:
+        >>> check_choice("rewind", "weights", ("weights", "learning_rate"))
+    """
+    if value not in known:
+        raise ZoojaxError(
+            f"no {option} named '{printable(value, 60)}'; there are: {', '.join(known)}"
+        )
