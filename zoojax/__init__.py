@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from zoojax.hyper_representation.representation import open_representation
     from zoojax.hyperparameters.grid import Grid
     from zoojax.runtime.startup import initialize
-    from zoojax.sparsifiers.base import Needs, Sparsifier
+    from zoojax.sparsifiers.base import Sparsifier
     from zoojax.sparsifiers.fisher import FisherPruning
     from zoojax.sparsifiers.grasp import GraSP
     from zoojax.sparsifiers.magnitude import MagnitudePruning
@@ -61,7 +61,6 @@ _PUBLIC = {
     "ImageSet": "datasets.specs",
     "MagnitudePruning": "sparsifiers.magnitude",
     "NMPruning": "sparsifiers.n_m",
-    "Needs": "sparsifiers.base",
     "OBS": "sparsifiers.obs",
     "RandomPruning": "sparsifiers.random_pruning",
     "SNIP": "sparsifiers.snip",

@@ -62,7 +62,8 @@ class StaticSparse(ScorePruning):
     name: ClassVar = "static_sparse"
     label: ClassVar = "static sparse training"
     short: ClassVar = "STATIC"
-    color: ClassVar = "#7F7F7F"
+    color: ClassVar = "#442255"
+    source: ClassVar = "Mocanu et al. 2018, Scalable Training with Adaptive Sparse Connectivity"
 
     scope: Literal["global", "layer", "unit", "er", "erk"] = "erk"
     start: Literal["random", "magnitude"] = "random"

@@ -65,7 +65,8 @@ class StraightThrough(ScorePruning):
     name: ClassVar = "straight_through"
     label: ClassVar = "straight-through magnitude pruning"
     short: ClassVar = "STE"
-    color: ClassVar = "#0B6E4F"
+    color: ClassVar = "#FF0088"
+    source: ClassVar = "Lin et al. 2020, Dynamic Model Pruning with Feedback"
 
     def init(self, params: dict[str, Any], values: dict[str, Any]) -> tuple[dict, dict]:
         """Starts from the parent's parameters."""
