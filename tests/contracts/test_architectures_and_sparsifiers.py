@@ -161,7 +161,8 @@ def test_twins(tmp_path_factory, name, sparsifier):
         for layer, w in weights.items():
             fraction = (w == 0).reshape(len(twin), -1).mean(1)
             np.testing.assert_allclose(metrics[f"sparsity_{layer}"], fraction, atol=1e-6)
-        if twin.config.sparsifier.sweep == "ratio":
+        gradual = twin.config.sparsifier.needs_epochs and epoch < twin.epochs[-1]
+        if twin.config.sparsifier.sweep == "ratio" and not gradual:
             # Sparsifiers prune whole weights, some of them the same number in each layer.
             assert np.abs(zeros / count - twin.members_table["ratio"].to_numpy()).max() < 0.02
 
