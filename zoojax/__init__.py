@@ -30,12 +30,22 @@ if TYPE_CHECKING:
     from zoojax.hyper_representation.representation import open_representation
     from zoojax.hyperparameters.grid import Grid
     from zoojax.runtime.startup import initialize
-    from zoojax.sparsifiers.base import Sparsifier
+    from zoojax.sparsifiers.base import Needs, Sparsifier
+    from zoojax.sparsifiers.fisher import FisherPruning
+    from zoojax.sparsifiers.grasp import GraSP
     from zoojax.sparsifiers.magnitude import MagnitudePruning
+    from zoojax.sparsifiers.n_m import NMPruning
+    from zoojax.sparsifiers.obs import OBS
+    from zoojax.sparsifiers.random_pruning import RandomPruning
     from zoojax.sparsifiers.registry import register_sparsifier
     from zoojax.sparsifiers.score_pruning import ScorePruning
+    from zoojax.sparsifiers.snip import SNIP
     from zoojax.sparsifiers.steps import Needs
+    from zoojax.sparsifiers.structured import StructuredPruning
+    from zoojax.sparsifiers.synflow import SynFlow
+    from zoojax.sparsifiers.taylor import TaylorPruning
     from zoojax.sparsifiers.variational_dropout import VariationalDropout
+    from zoojax.sparsifiers.wanda import Wanda
     from zoojax.storage.zoo import Zoo, open_zoo
     from zoojax.workflows.analyze import analyze
     from zoojax.workflows.info import info
@@ -45,13 +55,24 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "Architecture": "architectures.base",
     "DataSpec": "datasets.specs",
+    "FisherPruning": "sparsifiers.fisher",
+    "GraSP": "sparsifiers.grasp",
     "Grid": "hyperparameters.grid",
     "ImageSet": "datasets.specs",
     "MagnitudePruning": "sparsifiers.magnitude",
+    "NMPruning": "sparsifiers.n_m",
+    "Needs": "sparsifiers.base",
+    "OBS": "sparsifiers.obs",
+    "RandomPruning": "sparsifiers.random_pruning",
+    "SNIP": "sparsifiers.snip",
     "Needs": "sparsifiers.steps",
     "ScorePruning": "sparsifiers.score_pruning",
     "Sparsifier": "sparsifiers.base",
+    "StructuredPruning": "sparsifiers.structured",
+    "SynFlow": "sparsifiers.synflow",
+    "TaylorPruning": "sparsifiers.taylor",
     "VariationalDropout": "sparsifiers.variational_dropout",
+    "Wanda": "sparsifiers.wanda",
     "Zoo": "storage.zoo",
     "analyze": "workflows.analyze",
     "apply": "api.inference",
@@ -73,15 +94,25 @@ _MODULES = ("functional", "presets")
 _DEPRECATED = ("make_dense", "make_dropped_out", "make_pruned")
 
 __all__ = [
+    "OBS",
+    "SNIP",
     "Architecture",
     "DataSpec",
+    "FisherPruning",
+    "GraSP",
     "Grid",
     "ImageSet",
     "MagnitudePruning",
+    "NMPruning",
     "Needs",
+    "RandomPruning",
     "ScorePruning",
     "Sparsifier",
+    "StructuredPruning",
+    "SynFlow",
+    "TaylorPruning",
     "VariationalDropout",
+    "Wanda",
     "Zoo",
     "ZoojaxError",
     "analyze",

@@ -115,6 +115,7 @@ def sparsify(
         raise ZoojaxError("scores need a name that identifies them in the twin: give origin")
     out = optional_path(out, "out")
     table = sparsifier.members(_parent_rows(parent, learning_rate, sparsifier, members))
+    sparsifier.check_architecture(parent.config.shape)
     if sparsifier.samples_layers:
         check_replaceable(parent.config.shape)
     check_rewind(parent, sparsifier)

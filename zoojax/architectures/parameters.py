@@ -69,6 +69,16 @@ def masked(params: dict[str, Any], mask: dict[str, Any]) -> dict[str, Any]:
     return map_kernels(params, lambda path, w: np.where(mask[path], w, zero))
 
 
+def with_kernels(params: dict[str, Any], weights: dict[str, Any]) -> dict[str, Any]:
+    """Replaces the weights that can be pruned.
+
+    Args:
+        params: Parameters.
+        weights: Kernel of each layer by layer path, as `kernels` returns them.
+    """
+    return map_kernels(params, lambda path, _: weights[path])
+
+
 def map_kernels(params: dict[str, Any], change: Callable[[str, Any], Any]) -> dict[str, Any]:
     """Changes the weights of each layer.
 

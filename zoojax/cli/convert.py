@@ -138,9 +138,10 @@ class ToTorch:
     out: Annotated[Path, option("FOLDER")]
     """Folder of the files: new, or of an interrupted run of the same command."""
 
-    format: Literal["trial", "prune", "safetensors"] = "trial"
+    format: Literal["trial", "prune", "shrunk", "safetensors"] = "trial"
     """Trial folders with plain state dicts; the same with torch.nn.utils.prune's keys for
-    pruned members; or one stacked safetensors file per epoch and the tables."""
+    pruned members; the same without hidden units that nothing uses, for smaller networks after
+    structured pruning; or one stacked safetensors file per epoch and the tables."""
 
     epochs: Annotated[str, option("EPOCHS")] = "all"
     """The epochs to write: "all", or numbers and ranges such as 0,25,40-50."""

@@ -177,6 +177,7 @@ def sparsify(
     check_member(member)
     if not isinstance(sparsifier, Sparsifier):
         raise ZoojaxError(f"sparsifier is {printable(sparsifier, 60)}; give a zoojax.Sparsifier")
+    sparsifier.check_architecture(member.architecture)
     # The table is built on the host: a traced seed is set below.
     seed = 0 if arguments.is_traced(member.seed) else int(member.seed)
     row = sparsifier.members(pl.DataFrame({"id": [0], "seed": [seed]}))

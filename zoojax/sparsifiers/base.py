@@ -27,6 +27,7 @@ import numpy as np
 import polars as pl
 from jax import Array
 
+from zoojax.architectures.base import Architecture
 from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.steps import Batch as Batch  # Users import it from here.
 from zoojax.sparsifiers.steps import Loss, Needs, Update
@@ -47,6 +48,7 @@ class Sparsifier:
         short: Abbreviation in tables and legends, such as "MP". In lower case it identifies the
             method in analysis tables and ends the names of twins.
         color: Color in figures, "#RRGGBB".
+        source: Paper that describes the method, in one line, such as "Lee et al. 2019, SNIP".
         sweep: What sparsity varies with: "ratio" (a column of the members table, compared at
             the last epoch) or "epoch".
         default_epochs: Epochs of training if none are given.
@@ -87,6 +89,7 @@ class Sparsifier:
     label: ClassVar[str]
     short: ClassVar[str]
     color: ClassVar[str]
+    source: ClassVar[str] = ""
     sweep: ClassVar[Literal["ratio", "epoch"]] = "epoch"
     default_epochs: ClassVar[int] = 15
     per_member: ClassVar[Mapping[str, str]] = {}
@@ -111,6 +114,19 @@ class Sparsifier:
         context.
         """
         return None
+
+    def check_architecture(self, architecture: Architecture) -> None:
+        """Checks that members of an architecture can be sparsified, before anything is written.
+
+        Args:
+            architecture: The architecture.
+
+        Raises:
+            ZoojaxError: If they cannot; by default all can.
+
+        Example:
+            >>> zoojax.StructuredPruning().check_architecture(zoo.config.shape)
+        """
 
     def describe(self) -> str:
         """Describes the options that all members share, for the report.

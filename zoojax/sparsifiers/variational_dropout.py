@@ -217,6 +217,7 @@ class VariationalDropout(Sparsifier):
     label: ClassVar = "variational dropout"
     short: ClassVar = "VD"
     color: ClassVar = "#0072B2"
+    source: ClassVar = "Molchanov et al. 2017, Variational Dropout Sparsifies Deep Neural Networks"
     default_epochs: ClassVar = 25
     samples_layers: ClassVar = True
     optional: ClassVar = ("kl_weight", "warmup", "threshold")
