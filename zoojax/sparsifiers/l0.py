@@ -99,7 +99,7 @@ class L0(Sparsifier):
         ZoojaxError: If an option is out of range.
 
     Example:
-        >>> method = zoojax.sparsifiers()["l0"](penalties=(1e-3, 1e-2))
+        >>> method = zoojax.L0(penalties=(1e-3, 1e-2))
         >>> twin = zoojax.sparsify(zoo, method, epochs=1, quiet=True)
         >>> twin.members["penalty"].unique().sort().to_list()
         [0.001, 0.01]
@@ -109,6 +109,9 @@ class L0(Sparsifier):
     label: ClassVar = "L0 regularization"
     short: ClassVar = "L0"
     color: ClassVar = "#332288"
+    source: ClassVar = (
+        "Louizos et al. 2018, Learning Sparse Neural Networks through L0 Regularization"
+    )
     default_epochs: ClassVar = 25
     per_member: ClassVar = {"penalties": "penalty"}
     column_ranges: ClassVar = {"penalty": (0, math.inf)}

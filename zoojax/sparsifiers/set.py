@@ -68,7 +68,7 @@ class SET(DynamicMask):
         ZoojaxError: If an option is invalid.
 
     Example:
-        >>> method = zoojax.sparsifiers()["set"](ratios=(0.5,), replaced=0.2)
+        >>> method = zoojax.SET(ratios=(0.5,), replaced=0.2)
         >>> twin = zoojax.sparsify(zoo, method, epochs=2, members=1, quiet=True)
         >>> twin.metrics["sparsity"].to_list()
         [0.5, 0.5, 0.5]
@@ -78,6 +78,7 @@ class SET(DynamicMask):
     label: ClassVar = "sparse evolutionary training"
     short: ClassVar = "SET"
     color: ClassVar = "#56B4E9"
+    source: ClassVar = "Mocanu et al. 2018, Scalable Training with Adaptive Sparse Connectivity"
     update_every: ClassVar = "epoch"
 
     replaced: float = 0.3

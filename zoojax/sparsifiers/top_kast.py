@@ -65,7 +65,7 @@ class TopKAST(ScorePruning):
         ZoojaxError: If there is no such scope, or an option is out of range.
 
     Example:
-        >>> zoojax.sparsifiers()["top_kast"](explored=0.2).explored
+        >>> zoojax.TopKAST(explored=0.2).explored
         0.2
     """
 
@@ -73,6 +73,7 @@ class TopKAST(ScorePruning):
     label: ClassVar = "Top-KAST"
     short: ClassVar = "TOPKAST"
     color: ClassVar = "#8C564B"
+    source: ClassVar = "Jayakumar et al. 2020, Top-KAST: Top-K Always Sparse Training"
     update_every: ClassVar = "step"
 
     explored: float = 0.5
