@@ -19,7 +19,6 @@ command line, analysis, figures, report) knows sparsifiers only through this int
 """
 
 import dataclasses
-import numbers
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -28,10 +27,9 @@ import polars as pl
 from jax import Array
 
 from zoojax.architectures.base import Architecture
-from zoojax.errors import ZoojaxError
+from zoojax.sparsifiers.checks import checked_values
 from zoojax.sparsifiers.steps import Batch as Batch  # Users import it from here.
 from zoojax.sparsifiers.steps import Loss, Needs, Update
-from zoojax.text import printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,24 +179,8 @@ class Sparsifier:
         """
         table = parents
         for option, column in self.per_member.items():
-            given = getattr(self, option)
-            if isinstance(given, str) or not hasattr(given, "__iter__"):
-                raise ZoojaxError(
-                    f"{self.label} {option} is {printable(given, 60)}; give a tuple of numbers"
-                )
-            values = list(given)
-            if not values or len(set(values)) != len(values):
-                raise ZoojaxError(f"give one or more {self.label} {option}, each once")
             low, high = self.column_ranges.get(column, (-np.inf, np.inf))
-            for value in values:
-                if not isinstance(value, numbers.Real):
-                    raise ZoojaxError(
-                        f"{self.label} {column} is {printable(value, 60)}; give a number"
-                    )
-                if not low <= float(value) < high:
-                    raise ZoojaxError(
-                        f"{self.label} {column} {value:g} is not in [{low:g}, {high:g})"
-                    )
+            values = checked_values(self.label, option, column, getattr(self, option), low, high)
             expanded = pl.DataFrame({column: values}, schema={column: pl.Float64})
             table = table.join(expanded, how="cross")
         if self.per_member:

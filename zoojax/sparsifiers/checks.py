@@ -68,3 +68,39 @@ def check_choice(option: str, value: Any, known: Sequence[str]) -> None:
         raise ZoojaxError(
             f"no {option} named '{printable(value, 60)}'; there are: {', '.join(known)}"
         )
+
+
+def checked_values(
+    label: str, option: str, column: str, given: Any, low: float, high: float
+) -> list[float]:
+    """Checks the values of an option that differs between members.
+
+    Args:
+        label: Label of the sparsifier.
+        option: Name of the option, such as "ratios".
+        column: Its column in the members table, such as "ratio".
+        given: The values.
+        low: Smallest value.
+        high: Upper bound, not included.
+
+    Returns:
+        The values.
+
+    Raises:
+        ZoojaxError: If there are none, one is repeated, is no number, or is out of range.
+
+    Example:
+        >>> checked_values("magnitude pruning", "ratios", "ratio", (0.5, 0.9), 0, 1)
+        [0.5, 0.9]
+    """
+    if isinstance(given, str) or not hasattr(given, "__iter__"):
+        raise ZoojaxError(f"{label} {option} is {printable(given, 60)}; give a tuple of numbers")
+    values = list(given)
+    if not values or len(set(values)) != len(values):
+        raise ZoojaxError(f"give one or more {label} {option}, each once")
+    for value in values:
+        if not isinstance(value, numbers.Real):
+            raise ZoojaxError(f"{label} {column} is {printable(value, 60)}; give a number")
+        if not low <= float(value) < high:
+            raise ZoojaxError(f"{label} {column} {value:g} is not in [{low:g}, {high:g})")
+    return values

@@ -85,7 +85,7 @@ class GradualMagnitude(ScorePruning):
             not positive.
 
     Example:
-        >>> zoojax.sparsifiers()["gradual_magnitude"](end=0.5).describe()
+        >>> zoojax.GradualMagnitude(end=0.5).describe()
         'global pruning, begin 0.0, end 0.5, frequency 100'
     """
 
@@ -93,7 +93,7 @@ class GradualMagnitude(ScorePruning):
     label: ClassVar = "gradual magnitude pruning"
     short: ClassVar = "GMP"
     color: ClassVar = "#DD0033"
-    source: ClassVar = "Zhu and Gupta 2017, To Prune, or not to Prune"
+    source: ClassVar = "Zhu and Gupta 2017, To prune, or not to prune"
     update_every: ClassVar = "step"
     needs_epochs: ClassVar = True
 

@@ -77,7 +77,7 @@ class IterativeMagnitude(Sparsifier):
         ZoojaxError: If ratios do not ascend in [0, 1), or another option is invalid.
 
     Example:
-        >>> method = zoojax.sparsifiers()["iterative_magnitude"](ratios=(0.5, 0.9))
+        >>> method = zoojax.IterativeMagnitude(ratios=(0.5, 0.9))
         >>> twin = zoojax.sparsify(zoo, method, epochs=2, members=1, quiet=True)
         >>> twin.metrics["sparsity"].round(3).to_list()
         [0.5, 0.5, 0.9]
@@ -87,7 +87,10 @@ class IterativeMagnitude(Sparsifier):
     label: ClassVar = "iterative magnitude pruning"
     short: ClassVar = "IMP"
     color: ClassVar = "#AA2255"
-    source: ClassVar = "Frankle and Carbin 2019, The Lottery Ticket Hypothesis; Renda et al. 2020"
+    source: ClassVar = (
+        "Frankle and Carbin 2019, The Lottery Ticket Hypothesis; Renda et al. 2020, "
+        "Comparing Rewinding and Fine-tuning"
+    )
     default_epochs: ClassVar = 50
     update_every: ClassVar = "epoch"
     needs_epochs: ClassVar = True

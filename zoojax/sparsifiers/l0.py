@@ -99,10 +99,10 @@ class L0(Sparsifier):
         ZoojaxError: If an option is out of range.
 
     Example:
-        >>> method = zoojax.sparsifiers()["l0"](penalties=(1e-5, 1e-4))
+        >>> method = zoojax.L0(penalties=(1e-3, 1e-2))
         >>> twin = zoojax.sparsify(zoo, method, epochs=1, quiet=True)
         >>> twin.members["penalty"].unique().sort().to_list()
-        [1e-05, 0.0001]
+        [0.001, 0.01]
     """
 
     name: ClassVar = "l0"
@@ -117,7 +117,7 @@ class L0(Sparsifier):
     column_ranges: ClassVar = {"penalty": (0, math.inf)}
     draws_noise: ClassVar = True
 
-    penalties: tuple[float, ...] = (3e-6, 1e-5, 3e-5, 1e-4, 3e-4)
+    penalties: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
     beta: float = 2 / 3
     gamma: float = -0.1
     zeta: float = 1.1

@@ -69,7 +69,7 @@ class RigL(DynamicMask):
         ZoojaxError: If an option is invalid.
 
     Example:
-        >>> method = zoojax.sparsifiers()["rigl"](ratios=(0.5,), frequency=2)
+        >>> method = zoojax.RigL(ratios=(0.5,), frequency=2)
         >>> twin = zoojax.sparsify(zoo, method, epochs=2, members=1, quiet=True)
         >>> twin.metrics["sparsity"].to_list()
         [0.5, 0.5, 0.5]
@@ -79,7 +79,7 @@ class RigL(DynamicMask):
     label: ClassVar = "RigL"
     short: ClassVar = "RIGL"
     color: ClassVar = "#3355CC"
-    source: ClassVar = "Evci et al. 2020, Rigging the Lottery: Making All Tickets Winners"
+    source: ClassVar = "Evci et al. 2020, Rigging the Lottery"
     update_every: ClassVar = "step"
     needs_epochs: ClassVar = True
 

@@ -68,7 +68,7 @@ class SET(DynamicMask):
         ZoojaxError: If an option is invalid.
 
     Example:
-        >>> method = zoojax.sparsifiers()["set"](ratios=(0.5,), replaced=0.2)
+        >>> method = zoojax.SET(ratios=(0.5,), replaced=0.2)
         >>> twin = zoojax.sparsify(zoo, method, epochs=2, members=1, quiet=True)
         >>> twin.metrics["sparsity"].to_list()
         [0.5, 0.5, 0.5]

@@ -53,7 +53,7 @@ class StaticSparse(ScorePruning):
         ZoojaxError: If there is no such scope or start.
 
     Example:
-        >>> method = zoojax.sparsifiers()["static_sparse"](ratios=(0.5,))
+        >>> method = zoojax.StaticSparse(ratios=(0.5,))
         >>> twin = zoojax.sparsify(zoo, method, epoch=0, epochs=1, quiet=True)
         >>> twin.metrics["sparsity"].unique().to_list()
         [0.5]
@@ -63,7 +63,9 @@ class StaticSparse(ScorePruning):
     label: ClassVar = "static sparse training"
     short: ClassVar = "STATIC"
     color: ClassVar = "#442255"
-    source: ClassVar = "Mocanu et al. 2018, Scalable Training with Adaptive Sparse Connectivity"
+    source: ClassVar = (
+        "Mocanu et al. 2018, Scalable Training with Adaptive Sparse Connectivity; Evci et al. 2020"
+    )
 
     scope: Literal["global", "layer", "unit", "er", "erk"] = "erk"
     start: Literal["random", "magnitude"] = "random"

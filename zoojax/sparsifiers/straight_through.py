@@ -55,7 +55,7 @@ class StraightThrough(ScorePruning):
             Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
 
     Example:
-        >>> method = zoojax.sparsifiers()["straight_through"](ratios=(0.5,))
+        >>> method = zoojax.StraightThrough(ratios=(0.5,))
         >>> member = zoojax.functional.sparsify(zoojax.functional.init("small", seed=1), method)
         >>> weights = member.params["fc1"]["kernel"], member.sparse_params["fc1"]["kernel"]
         >>> [float((w == 0).mean()) > 0.2 for w in weights]
@@ -66,7 +66,9 @@ class StraightThrough(ScorePruning):
     label: ClassVar = "straight-through magnitude pruning"
     short: ClassVar = "STE"
     color: ClassVar = "#FF0088"
-    source: ClassVar = "Lin et al. 2020, Dynamic Model Pruning with Feedback"
+    source: ClassVar = (
+        "Bengio et al. 2013, Estimating Gradients Through Stochastic Neurons; Lin et al. 2020"
+    )
 
     def init(self, params: dict[str, Any], values: dict[str, Any]) -> tuple[dict, dict]:
         """Starts from the parent's parameters."""

@@ -65,7 +65,7 @@ class TopKAST(ScorePruning):
         ZoojaxError: If there is no such scope, or an option is out of range.
 
     Example:
-        >>> zoojax.sparsifiers()["top_kast"](explored=0.2).explored
+        >>> zoojax.TopKAST(explored=0.2).explored
         0.2
     """
 
