@@ -4,8 +4,10 @@ import sys
 
 import pytest
 
-from tests.support import zoo_fixtures
+from tests.support import ROOT, zoo_fixtures
+from zoojax.cli import main
 from zoojax.cli import sparsify as sparsify_module
+from zoojax.cli.parsing import parse
 from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers import registry
 from zoojax.sparsifiers.magnitude import MagnitudePruning
@@ -45,6 +47,18 @@ def test_sparsifier_of_a_user_is_listed(run_cli, monkeypatch):
     done = run_cli("sparsify", "list", "--plugin", "tests.support.plugins.moving_mask:MovingMask")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\nmoving-mask " in done.stdout
+
+
+def test_documented_commands_are_valid():
+    """The table of the page has every sparsifier, with a command that is parsed."""
+    page = (ROOT / "docs/sparsifiers.md").read_text("utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("|") and "`zoojax" in line]
+    commands = [row.rpartition("`zoojax ")[2].partition("`")[0].split() for row in rows]
+    names = [each.name.replace("_", "-") for each in sparsifiers().values()]
+    assert sorted(words[1] for words in commands) == sorted(set(names) - {"dense"})
+    for words in commands:
+        parsed = parse(main._commands(sparsify_module.sparsify_command()), words, "zoojax", "")
+        assert parsed.action.sparsifier.name == words[1].replace("-", "_")
 
 
 def test_name_of_the_command_is_refused(monkeypatch):

@@ -46,10 +46,11 @@ def register_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def options_of(name: str) -> Sparsifier:
-    """A sparsifier with two values of each per-member option: the first and last default."""
+    """A sparsifier with its default options; of those with several values, the first and last."""
     default = sparsifiers()[name]()
-    values = {option: getattr(default, option) for option in default.per_member}
-    return dataclasses.replace(default, **{k: (v[0], v[-1]) for k, v in values.items()})
+    values = {field.name: getattr(default, field.name) for field in dataclasses.fields(default)}
+    several = {option: v for option, v in values.items() if isinstance(v, tuple)}
+    return dataclasses.replace(default, **{k: (v[0], v[-1]) for k, v in several.items()})
 
 
 def train(factory: pytest.TempPathFactory, out: Any, name: str, **changes: Any) -> Zoo:
