@@ -12,9 +12,9 @@ import argparse
 import dataclasses
 import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from zoojax import Zoo, ZoojaxError, sparsify, train_zoo
@@ -80,9 +80,9 @@ def _measured(zoo: Zoo, sparsifier: Sparsifier, members: int, epochs: int | None
     times = []
     # The first run compiles the programs.
     for count in (members, members, 2 * members):
-        start = time.perf_counter()
+        start = perf_counter()
         twin = sparsify(zoo, sparsifier, epochs=epochs, members=count, quiet=True)
-        times.append(time.perf_counter() - start)
+        times.append(perf_counter() - start)
     last = twin.metrics.filter(epoch=twin.epochs[-1])
     return {
         "name": sparsifier.name.replace("_", "-"),

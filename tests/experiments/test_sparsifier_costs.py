@@ -17,13 +17,13 @@ def test_one_member_per_parent_at_the_common_ratio(kind):
     for option, column in kind.per_member.items():
         (value,) = getattr(chosen, option)
         assert value in getattr(kind(), option)
-        assert column != "ratio" or abs(value - sparsifier_costs.RATIO) <= 0.05
+        assert column != "ratio" or abs(value - sparsifier_costs.RATIO) < 0.06
 
 
 def test_rows_and_table(monkeypatch, tmp_path_factory, tmp_path, capsys):
     """Seconds are those of the additional members."""
     clock = iter([0.0, 100.0, 100.0, 107.0, 107.0, 117.0])
-    monkeypatch.setattr(sparsifier_costs.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(sparsifier_costs, "perf_counter", lambda: next(clock))
     dense = zoo_fixtures.dense(tmp_path_factory)
     monkeypatch.setattr(sparsifier_costs, "train_zoo", lambda preset, **options: dense)
     words = ("--members", "1", "--methods", "magnitude-pruning", "--epochs", "1")
