@@ -92,7 +92,7 @@ class GradualMagnitude(ScorePruning):
     name: ClassVar = "gradual_magnitude"
     label: ClassVar = "gradual magnitude pruning"
     short: ClassVar = "GMP"
-    color: ClassVar = "#E69F00"
+    color: ClassVar = "#DD0033"
     source: ClassVar = "Zhu and Gupta 2017, To prune, or not to prune"
     update_every: ClassVar = "step"
     needs_epochs: ClassVar = True

@@ -86,7 +86,7 @@ class IterativeMagnitude(Sparsifier):
     name: ClassVar = "iterative_magnitude"
     label: ClassVar = "iterative magnitude pruning"
     short: ClassVar = "IMP"
-    color: ClassVar = "#CC79A7"
+    color: ClassVar = "#AA2255"
     source: ClassVar = (
         "Frankle and Carbin 2019, The Lottery Ticket Hypothesis; Renda et al. 2020, "
         "Comparing Rewinding and Fine-tuning"

@@ -108,7 +108,7 @@ class L0(Sparsifier):
     name: ClassVar = "l0"
     label: ClassVar = "L0 regularization"
     short: ClassVar = "L0"
-    color: ClassVar = "#332288"
+    color: ClassVar = "#DD11FF"
     source: ClassVar = (
         "Louizos et al. 2018, Learning Sparse Neural Networks through L0 Regularization"
     )

@@ -73,8 +73,10 @@ class NMPruning(Sparsifier):
     name: ClassVar = "n_m"
     label: ClassVar = "N:M pruning"
     short: ClassVar = "NM"
-    color: ClassVar = "#117733"
-    source: ClassVar = "Zhou et al. 2021, Learning N:M Fine-grained Structured Sparse Networks"
+    color: ClassVar = "#EEBBEE"
+    source: ClassVar = (
+        "Zhou et al. 2021, Learning N:M Fine-grained Structured Sparse Neural Networks"
+    )
     sweep: ClassVar = "ratio"
     per_member: ClassVar = {"ratios": "ratio"}
     column_ranges: ClassVar = {"ratio": (0, 1)}

@@ -78,7 +78,7 @@ class RigL(DynamicMask):
     name: ClassVar = "rigl"
     label: ClassVar = "RigL"
     short: ClassVar = "RIGL"
-    color: ClassVar = "#009E73"
+    color: ClassVar = "#3355CC"
     source: ClassVar = "Evci et al. 2020, Rigging the Lottery"
     update_every: ClassVar = "step"
     needs_epochs: ClassVar = True

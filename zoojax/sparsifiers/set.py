@@ -77,7 +77,7 @@ class SET(DynamicMask):
     name: ClassVar = "set"
     label: ClassVar = "sparse evolutionary training"
     short: ClassVar = "SET"
-    color: ClassVar = "#56B4E9"
+    color: ClassVar = "#99DD66"
     source: ClassVar = "Mocanu et al. 2018, Scalable Training with Adaptive Sparse Connectivity"
     update_every: ClassVar = "epoch"
 

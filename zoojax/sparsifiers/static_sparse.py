@@ -62,7 +62,7 @@ class StaticSparse(ScorePruning):
     name: ClassVar = "static_sparse"
     label: ClassVar = "static sparse training"
     short: ClassVar = "STATIC"
-    color: ClassVar = "#7F7F7F"
+    color: ClassVar = "#442255"
     source: ClassVar = (
         "Mocanu et al. 2018, Scalable Training with Adaptive Sparse Connectivity; Evci et al. 2020"
     )

@@ -65,7 +65,7 @@ class StraightThrough(ScorePruning):
     name: ClassVar = "straight_through"
     label: ClassVar = "straight-through magnitude pruning"
     short: ClassVar = "STE"
-    color: ClassVar = "#0B6E4F"
+    color: ClassVar = "#FF0088"
     source: ClassVar = (
         "Bengio et al. 2013, Estimating Gradients Through Stochastic Neurons; Lin et al. 2020"
     )

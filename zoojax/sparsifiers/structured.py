@@ -143,7 +143,7 @@ class StructuredPruning(Sparsifier):
     name: ClassVar = "structured"
     label: ClassVar = "structured pruning"
     short: ClassVar = "SP"
-    color: ClassVar = "#882255"
+    color: ClassVar = "#330077"
     source: ClassVar = "Li et al. 2017, Pruning Filters for Efficient ConvNets"
     sweep: ClassVar = "ratio"
     per_member: ClassVar = {"ratios": "ratio"}

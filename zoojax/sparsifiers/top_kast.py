@@ -72,7 +72,7 @@ class TopKAST(ScorePruning):
     name: ClassVar = "top_kast"
     label: ClassVar = "Top-KAST"
     short: ClassVar = "TOPKAST"
-    color: ClassVar = "#8C564B"
+    color: ClassVar = "#0000BB"
     source: ClassVar = "Jayakumar et al. 2020, Top-KAST: Top-K Always Sparse Training"
     update_every: ClassVar = "step"
 
