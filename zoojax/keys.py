@@ -15,7 +15,15 @@ from jax import Array, random
 from zoojax.ops import Noise
 from zoojax.ops.noise import SLOTS
 
-STREAMS = {"init": 0, "order": 1, "noise": 3, "views": 4, "sparsifier": 5, "subset": 6}
+STREAMS = {
+    "init": 0,
+    "order": 1,
+    "noise": 3,
+    "views": 4,
+    "sparsifier": 5,
+    "objective": 6,
+    "subset": 7,
+}
 
 
 def stream_key(seed: Array | np.ndarray | int, name: str, epoch: Array | int = 0) -> Array:

@@ -18,11 +18,12 @@ from zoojax.functional import arguments
 from zoojax.hyperparameters.declaration import check_name
 from zoojax.hyperparameters.grid import BY_NAME
 from zoojax.optimizers import OPTIMIZERS
-from zoojax.sparsifiers.base import Sparsifier
+from zoojax.sparsifiers.base import Needs, Sparsifier
+from zoojax.sparsifiers.context import init_member
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.text import printable
-from zoojax.training.inputs import checked_arrays
+from zoojax.training.inputs import checked_arrays, checked_images, checked_labels
 from zoojax.training.loop import TrainState, init_state
 
 
@@ -151,19 +152,31 @@ def init(
     return Member(state, checked_seed, jnp.int32(0), arch, activation, optimizer, Dense())
 
 
-def sparsify(member: Member, sparsifier: Sparsifier) -> Member:
+def sparsify(
+    member: Member,
+    sparsifier: Sparsifier,
+    images: Any = None,
+    labels: Any = None,
+    *,
+    rewind: dict[str, Any] | None = None,
+) -> Member:
     """Prepares a member for training with a sparsifier, from its parameters and epoch 0.
 
     Args:
         member: The member.
         sparsifier: For example `VariationalDropout()` or `MagnitudePruning(ratios=(0.5,))`, with
             exactly one value of each per-member option.
+        images: Training images [n, height, width, channels], for sparsifiers that score weights on
+            data; see `Sparsifier.needs`.
+        labels: Their classes, [n] of any integer type.
+        rewind: Earlier parameters of the member, for sparsifiers that rewind weights.
 
     Returns:
         The member, for `train_epoch`.
 
     Raises:
-        ZoojaxError: If the sparsifier has an invalid option, or more than one value of it.
+        ZoojaxError: If the sparsifier has an invalid option, or more than one value of it, or what
+            it needs is missing or invalid.
 
     Example:
         >>> member = zoojax.functional.init("small", seed=1)
@@ -174,6 +187,7 @@ def sparsify(member: Member, sparsifier: Sparsifier) -> Member:
     check_member(member)
     if not isinstance(sparsifier, Sparsifier):
         raise ZoojaxError(f"sparsifier is {printable(sparsifier, 60)}; give a zoojax.Sparsifier")
+    sparsifier.check_architecture(member.architecture)
     # The table is built on the host: a traced seed is set below.
     seed = 0 if arguments.is_traced(member.seed) else int(member.seed)
     row = sparsifier.members(pl.DataFrame({"id": [0], "seed": [seed]}))
@@ -186,7 +200,22 @@ def sparsify(member: Member, sparsifier: Sparsifier) -> Member:
     values = jax.tree.map(lambda x: x[0], sparsifier.member_values(row, params))
     if "seed" in values:
         values["seed"] = member.seed
-    return _with_sparsifier(member, sparsifier, *sparsifier.init(params, values))
+    needs, train = sparsifier.needs or Needs(), None
+    if needs.images:
+        if images is None or labels is None:
+            raise ZoojaxError(f"{sparsifier.label} needs training images; give images and labels")
+        pixels = checked_images(member.architecture, images)
+        classes = checked_labels(member.architecture, labels, len(pixels))
+        train = jnp.asarray(pixels), jnp.asarray(classes)
+    if needs.rewind_epoch is not None:
+        if rewind is None:
+            raise ZoojaxError(f"{sparsifier.label} rewinds weights; give rewind")
+        rewind = checked_arrays(member.architecture, rewind, ())
+    parts = init_member(
+        *(sparsifier, member.architecture, member.activation, params, values),
+        *(member.state.collections, member.seed, rewind, train),
+    )
+    return _with_sparsifier(member, sparsifier, *parts)
 
 
 def prune(member: Member, mask: dict[str, Any]) -> Member:

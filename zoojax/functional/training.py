@@ -15,7 +15,7 @@ from zoojax.functional.member import Member, check_member
 from zoojax.hyperparameters.declaration import check_name
 from zoojax.hyperparameters.grid import BY_NAME
 from zoojax.schedules import SCHEDULES, needs_epochs
-from zoojax.sparsifiers.base import Batch
+from zoojax.sparsifiers.steps import Batch
 from zoojax.training import engine, metrics
 from zoojax.training.inputs import checked_arrays, checked_images, checked_labels
 from zoojax.training.loop import Hyperparams
@@ -55,8 +55,8 @@ def train_epoch(
         momentum: Momentum of "sgd" and "nesterov" in [0, 1); None for 0.9.
         schedule: Schedule of the learning rate (static): "constant", "cosine", "one_cycle" or
             "step"; see `zoojax.schedules`. The rate depends on the epoch of the member.
-        epochs: Epochs of the whole training (static); needed with "cosine", "one_cycle" or a
-            warm-up.
+        epochs: Epochs of the whole training (static); needed with "cosine", "one_cycle", a
+            warm-up, or a sparsifier that depends on it, such as gradual magnitude pruning.
         warmup: Fraction of all steps in [0, 1) in which the learning rate first rises linearly;
             None without a warm-up.
         step_factor: Factor of the learning rate in schedule "step"; None for 0.1.
@@ -98,9 +98,11 @@ def train_epoch(
         varied,
     )
     check_name("schedule", schedule, SCHEDULES)
-    needed = needs_epochs(schedule, hyperparams.numbers["warmup"])
+    scheduled = needs_epochs(schedule, hyperparams.numbers["warmup"])
+    needed = scheduled or member.sparsifier.needs_epochs
     if needed and epochs is None:
         what = f"schedule {schedule}" if SCHEDULES[schedule].has_horizon else "warmup"
+        what = what if scheduled else member.sparsifier.label
         raise ZoojaxError(f"{what} needs the number of epochs of the whole training; give epochs")
     spec = ProgramSpec(
         member.sparsifier,

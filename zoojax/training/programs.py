@@ -57,7 +57,8 @@ class ProgramSpec:
         schedule: A name of `zoojax.schedules.SCHEDULES`.
         varied: Names of the numbers in which the members differ from the defaults, such as
             "momentum"; the defaults of others are constants of the program.
-        epochs: Epochs of the whole training; None if the learning rate does not depend on it.
+        epochs: Epochs of the whole training; None if neither the learning rate nor the
+            sparsifier depends on it.
         train_fraction: Fraction of the training images that a member is trained on.
     """
 
