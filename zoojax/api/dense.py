@@ -22,7 +22,7 @@ from zoojax.api.common import (
     zoo_writer,
 )
 from zoojax.api.data import LoadedData, load_data
-from zoojax.api.initial import initial_states
+from zoojax.api.untrained import untrained_states
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.registry import architecture as registered_architecture
 from zoojax.datasets import specs
@@ -196,7 +196,7 @@ def train_zoo(
     check_image_set(config.shape, images)
 
     def initial(rows: slice) -> StateParts:
-        return initial_states(config.shape, table[rows])
+        return untrained_states(config.shape, table[rows])
 
     label = preset if isinstance(preset, str) else config.name
     with progress_callback(report, f"train {label}", quiet) as shown:
@@ -331,10 +331,10 @@ def train_like(
 
     def first(rows: slice) -> StateParts:
         if initial is None:
-            return initial_states(base.shape, members[rows])
+            return untrained_states(base.shape, members[rows])
         collections = {}
         if base.shape.collections:
-            collections = initial_states(base.shape, members[rows]).collections
+            collections = untrained_states(base.shape, members[rows]).collections
         return StateParts({"params": population.take(initial(), rows)}, {}, collections)
 
     with zoo_writer(out, config, members, images, source.store.has_images) as writer:
