@@ -90,7 +90,7 @@ def match_shapes(shapes: Sequence[tuple[int, ...]]) -> Chain | None:
     widths = [shape[0] for shape in shapes[:-1] if len(shape) == 2]
     names = list(KNOWN_NETWORKS)
     if mlp.is_valid(widths):
-        names += [(mlp.name_of(widths), channels) for channels in (1, 3)]
+        names += [(mlp.FAMILY.name_of(widths), channels) for channels in (1, 3)]
     for name, channels in names:
         network = known_network(architecture(name, channels, classes))
         if list(shapes) == list(torch_shapes(network).values()):
