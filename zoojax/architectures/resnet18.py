@@ -84,9 +84,7 @@ class ResNet18(nn.Module):
 
         def conv(x: Array, name: str, features: int, kernel: int = 3, stride: int = 1) -> Array:
             border = kernel // 2
-            spec = ConvSpec(
-                features, kernel, 1, stride, (border, border), bias=False, by_taps=True
-            )
+            spec = ConvSpec(features, kernel, 1, stride, (border, border), bias=False, by_taps=True)
             y = self.layers.conv(spec, self.kernel_init, name=name)(x, noise_of(name))
             return BatchNorm(name=norm_of(name))(y[:, :, 0, 0], train, mask)
 

@@ -110,6 +110,12 @@ def conv_by_taps(
     batch, height, width, channels = x_BHWC.shape
     k, features = kernel_KKCO.shape[0], kernel_KKCO.shape[-1]
     rows, columns = ((side - k) // stride + 1 for side in (height, width))
+    if k == stride:
+        # Patches do not overlap: one product suffices.
+        x = x_BHWC[:, : rows * k, : columns * k].reshape(batch, rows, k, columns, k, channels)
+        x = x.swapaxes(2, 3).reshape(-1, k * k * channels)
+        y = x @ kernel_KKCO.reshape(k * k * channels, features)
+        return y.reshape(batch, rows, 1, 1, columns, features)
     row_span, column_span = ((count - 1) * stride + 1 for count in (rows, columns))
     y = jnp.zeros((batch * rows * columns, features), x_BHWC.dtype)
     for i in range(k):
