@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 
+from zoojax.converters.layouts.normalizations import COUNTER
 from zoojax.converters.safe_pickle import (
     PickleCheck,
     Stub,
@@ -135,7 +136,8 @@ def to_arrays(state: object, limit: int) -> State:
         limit: Maximum bytes of the arrays.
 
     Raises:
-        UnsafePickleError: If it is not a mapping of names to float32 tensors, or too large.
+        UnsafePickleError: If it is not a mapping of names to float32 tensors (counters of batches
+            are int64), or too large.
     """
     if not isinstance(state, dict):
         raise UnsafePickleError(f"a {_type_name(state)}, not a state dict")
@@ -150,7 +152,8 @@ def to_arrays(state: object, limit: int) -> State:
         limit -= _OVERHEAD + (tensor.nbytes if isinstance(tensor, torch.Tensor) else 0)
         if limit < 0:
             raise UnsafePickleError("its tensors take more memory than is allowed")
-        arrays[name] = to_array(tensor, name)
+        counts = name.endswith(f".{COUNTER}")
+        arrays[name] = to_array(tensor, name, torch.int64 if counts else torch.float32)
     return arrays
 
 

@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from zoojax.converters import export
-from zoojax.converters.layouts.networks import default_prefixes, known_network
+from zoojax.converters.layouts.network_registry import network_layout
 from zoojax.converters.layouts.registry import layout_of
 from zoojax.converters.members import SCHEDULERS
 from zoojax.converters.state_dicts import State, StateDictInfo, is_layer_name, to_torch
@@ -180,10 +180,10 @@ def _member_info(zoo: Zoo, row: int) -> StateDictInfo:
     config, member = zoo.config, zoo.members_table.row(row, named=True)
     try:
         layout_of(config.sparsifier)
-        network = known_network(config.shape)
+        network = network_layout(config.shape)
     except ZoojaxError as error:
         raise ZoojaxError(f"{zoo.path}: {error}") from error
-    default = default_prefixes(network, member["dropout"] > 0)
+    default = network.default_prefixes(config.shape, member["dropout"] > 0)
     prefixes = tuple(member.get("layers") or default)
     valid = [p for p in prefixes if isinstance(p, str) and is_layer_name(p)]
     if len(set(valid)) != len(prefixes) or len(prefixes) != len(config.shape.layers):
@@ -191,7 +191,7 @@ def _member_info(zoo: Zoo, row: int) -> StateDictInfo:
             f"{zoo.path / MEMBERS} is damaged: the layers of member {member['id']} are not "
             f"{len(config.shape.layers)} names"
         )
-    return StateDictInfo(network, config.sparsifier, prefixes)
+    return StateDictInfo(config.shape, config.sparsifier, prefixes)
 
 
 def rows_with_states(zoo: Zoo) -> dict[int, list[int]]:
@@ -216,7 +216,8 @@ def _config(zoo: Zoo, member: dict[str, Any]) -> dict[str, Any]:
     config, reported = zoo.config, [each for each in COLUMNS if each.torch]
     spelled = {ours: theirs for theirs, ours in SCHEDULERS.items()}
     content = {
-        "model::type": layout_of(config.sparsifier).model_type,
+        "model::type": network_layout(config.shape).model_type
+        or layout_of(config.sparsifier).model_type,
         "model::channels_in": config.channels,
         "model::o_dim": config.classes,
         "model::use_bias": True,

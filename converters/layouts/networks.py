@@ -1,4 +1,4 @@
-"""Maps torch's names, axes and sizes of the networks' layers to Flax's and back.
+"""Maps torch's names, axes and sizes of the layers of chains to Flax's and back.
 
 Works on NumPy arrays, without torch.
 """
@@ -39,11 +39,16 @@ def known_network(architecture: Architecture) -> Chain:
     Raises:
         ZoojaxError: If they are not.
     """
-    if not isinstance(architecture, Chain) or any(
+    if isinstance(architecture, Chain) and is_known(architecture):
+        return architecture
+    raise ZoojaxError(f"no torch layout is known for architecture {architecture.name}")
+
+
+def is_known(architecture: Architecture) -> bool:
+    """Whether an architecture is a chain whose layers torch has."""
+    return isinstance(architecture, Chain) and not any(
         isinstance(layer, Normalization) for layer in architecture.sequence
-    ):
-        raise ZoojaxError(f"no torch layout is known for architecture {architecture.name}")
-    return architecture
+    )
 
 
 def module_order(prefix: str) -> list[int]:
