@@ -41,7 +41,7 @@ class BatchNorm(nn.Module):
             return _normalize(x_BHWC, mean.value, var.value, scale, bias)
         valid = None if mask is None else mask[:, None, None, None]
         batch_mean = x_BHWC.mean(axes, where=valid)
-        batch_var = jnp.square(x_BHWC - batch_mean).mean(axes, where=valid)
+        batch_var = jnp.square(x_BHWC - _row(batch_mean)).mean(axes, where=valid)
         images = x_BHWC.shape[0] if mask is None else mask.sum()
         values = images * x_BHWC[0, ..., 0].size
         unbiased = batch_var * (values / jnp.maximum(values - 1, 1))
@@ -52,4 +52,8 @@ class BatchNorm(nn.Module):
 
 
 def _normalize(x_BHWC: Array, mean: Array, var: Array, scale: Array, bias: Array) -> Array:
-    return (x_BHWC - mean) * (lax.rsqrt(var + EPSILON) * scale) + bias
+    return (x_BHWC - _row(mean)) * _row(lax.rsqrt(var + EPSILON) * scale) + _row(bias)
+
+
+def _row(values: Array) -> Array:
+    return values[None, None, None]
