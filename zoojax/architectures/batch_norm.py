@@ -45,9 +45,10 @@ class BatchNorm(nn.Module):
         images = x_BHWC.shape[0] if mask is None else mask.sum()
         values = images * x_BHWC[0, ..., 0].size
         unbiased = batch_var * (values / jnp.maximum(values - 1, 1))
-        mean.value += MOMENTUM * lax.stop_gradient(batch_mean - mean.value)
-        var.value += MOMENTUM * lax.stop_gradient(unbiased - var.value)
-        count.value += 1
+        # Not with +=, which would change a caller's NumPy array in place.
+        mean.value = mean.value + MOMENTUM * lax.stop_gradient(batch_mean - mean.value)
+        var.value = var.value + MOMENTUM * lax.stop_gradient(unbiased - var.value)
+        count.value = count.value + 1
         return _normalize(x_BHWC, batch_mean, batch_var, scale, bias)
 
 
