@@ -15,7 +15,7 @@ from jax import Array, random
 from zoojax.ops import Noise
 from zoojax.ops.noise import SLOTS
 
-STREAMS = {"init": 0, "order": 1, "noise": 3, "views": 4, "sparsifier": 5}
+STREAMS = {"init": 0, "order": 1, "noise": 3, "views": 4, "sparsifier": 5, "augmentation": 6}
 
 
 def stream_key(seed: Array | np.ndarray | int, name: str, epoch: Array | int = 0) -> Array:

@@ -67,6 +67,7 @@ def train_zoo(
     warmup: float | Sequence[float] | None = None,
     step_factor: float | Sequence[float] | None = None,
     step_interval: int | Sequence[int] | None = None,
+    augmentation: str | Sequence[str] | None = None,
     data_order: str = "member",
     first_seed: int = 1,
     name: str | None = None,
@@ -111,6 +112,8 @@ def train_zoo(
         warmup: Fractions of all steps in which the learning rate first rises linearly.
         step_factor: Factors of the learning rate in schedule "step".
         step_interval: Epochs between changes of the learning rate in schedule "step".
+        augmentation: Augmentations of the training images, drawn for each member: "none", "crop",
+            "flip", "crop_flip"; see `zoojax.augmentations`.
         data_order: "member" (each member shuffles by its own seed) or "shared" (all members
             see the images in one order, which is faster).
         first_seed: Lowest seed of the members.
@@ -148,6 +151,7 @@ def train_zoo(
         "warmup": warmup,
         "step_factor": step_factor,
         "step_interval": step_interval,
+        "augmentation": augmentation,
     }
     sizes = () if batch_size is None else as_tuple(batch_size)
     # One batch size is that of the zoo; only several are a column of the members table.

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from zoojax.architectures import base
+from zoojax.augmentations import AUGMENTATIONS
 from zoojax.errors import ZoojaxError
 from zoojax.functional import arguments
 from zoojax.functional.member import Member, check_member
@@ -37,6 +38,7 @@ def train_epoch(
     warmup: float | Array | None = None,
     step_factor: float | Array | None = None,
     step_interval: int | Array | None = None,
+    augmentation: str = "none",
 ) -> tuple[Member, dict[str, Array]]:
     """Trains one member for one epoch, with the optimizer of `init`.
 
@@ -60,6 +62,8 @@ def train_epoch(
             None without a warm-up.
         step_factor: Factor of the learning rate in schedule "step"; None for 0.1.
         step_interval: Epochs between changes of the rate in schedule "step"; None for 10.
+        augmentation: Augmentation of the images (static): "none", "crop", "flip" or "crop_flip";
+            see `zoojax.augmentations`.
 
     Returns:
         The member after the epoch, and {"train_loss", "train_acc"}: means over all images of the
@@ -95,6 +99,7 @@ def train_epoch(
         varied,
     )
     check_name("schedule", schedule, SCHEDULES)
+    check_name("augmentation", augmentation, AUGMENTATIONS)
     needed = needs_epochs(schedule, hyperparams.numbers["warmup"])
     if needed and epochs is None:
         what = f"schedule {schedule}" if SCHEDULES[schedule].has_horizon else "warmup"
@@ -110,6 +115,7 @@ def train_epoch(
         schedule=schedule,
         varied=tuple(varied),
         epochs=arguments.count("epochs", epochs) if needed else None,
+        augmentation=augmentation,
     )
     epoch = member.epoch + 1
     state, measured = train_member(spec, member.state, hyperparams, split, epoch)

@@ -45,6 +45,8 @@ class Grid:
         step_factors: Factors of the learning rate in schedule "step", positive.
         step_intervals: Epochs between changes of the learning rate in schedule "step".
         batch_sizes: Images per step, instead of the zoo's.
+        augmentations: Names of `zoojax.augmentations.AUGMENTATIONS`: random changes of the training
+            images, drawn for each member, epoch and image.
 
     Raises:
         ZoojaxError: If a list is empty, a name is unknown, a value is out of range, or a number
@@ -168,6 +170,14 @@ class Grid:
         help="Images per step",
         optional=True,
         static=True,
+    )
+    augmentations: tuple[str, ...] = names(
+        "augmentation",
+        "none",
+        "zoojax.augmentations:AUGMENTATIONS",
+        label="augmentation",
+        help="Augmentations of the training images: none, crop, flip, crop_flip",
+        optional=True,
     )
 
     def __post_init__(self):

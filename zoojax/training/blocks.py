@@ -63,6 +63,7 @@ def group_by_program(config: ZooConfig, members: pl.DataFrame) -> dict[ProgramSp
             member["schedule"],
             varied_numbers(member),
             config.epochs if needs_epochs(member["schedule"], member["warmup"]) else None,
+            member["augmentation"],
         )
         groups.setdefault(spec, []).append(position)
     return {spec: np.array(positions) for spec, positions in groups.items()}

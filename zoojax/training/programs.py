@@ -58,6 +58,7 @@ class ProgramSpec:
         varied: Names of the numbers in which the members differ from the defaults, such as
             "momentum"; the defaults of others are constants of the program.
         epochs: Epochs of the whole training; None if the learning rate does not depend on it.
+        augmentation: A name of `zoojax.augmentations.AUGMENTATIONS`.
     """
 
     sparsifier: Sparsifier
@@ -71,6 +72,7 @@ class ProgramSpec:
     schedule: str = "constant"
     varied: tuple[str, ...] = ()
     epochs: int | None = None
+    augmentation: str = "none"
 
     @property
     def loss(self) -> MemberLoss:
@@ -151,6 +153,7 @@ def train_member(
         spec.architecture.noise_slots,
         spec.schedule,
         spec.epochs,
+        spec.augmentation,
     )
 
 
