@@ -8,6 +8,7 @@ from zoojax.datasets.specs import DataSpec
 from zoojax.errors import ZoojaxError
 from zoojax.hyperparameters.grid import Grid
 from zoojax.presets.paper import PAPER
+from zoojax.presets.resnets import RESNETS
 from zoojax.presets.settings import Preset, twin_settings
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.text import printable
@@ -20,7 +21,7 @@ _DIGITS = Preset(
     twin_settings(3e-3, 1e-3),
     epochs=25,
 )
-PRESETS: dict[str, Preset] = {"digits-s-seed": _DIGITS, **PAPER}
+PRESETS: dict[str, Preset] = {"digits-s-seed": _DIGITS, **PAPER, **RESNETS}
 
 
 def preset(name: str) -> Preset:
