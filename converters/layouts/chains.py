@@ -22,7 +22,14 @@ class ChainLayout(NetworkLayout):
         self, weights: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
     ) -> tuple[Architecture, tuple[str, ...]] | None:
         """Shapes alone identify a chain."""
-        prefixes = tuple(sorted(weights, key=networks.module_order))
+        # Modules such as `module` and `head` in the order of the file, their layers by number.
+        groups = {name.partition(".")[0]: i for i, name in reversed(list(enumerate(weights)))}
+        prefixes = tuple(
+            sorted(
+                weights,
+                key=lambda name: (groups[name.partition(".")[0]], networks.module_order(name)),
+            )
+        )
         network = networks.match_shapes([weights[prefix] for prefix in prefixes])
         return None if network is None else (network, prefixes)
 

@@ -11,7 +11,9 @@ import pytest
 from zoojax import DataSpec, Zoo, ZoojaxError, presets
 from zoojax.architectures.registry import architecture
 from zoojax.datasets import registry
+from zoojax.hyperparameters.grid import as_tuple
 from zoojax.presets import PRESETS, Preset, preset
+from zoojax.presets.small_cnn_zoo import SMALL_CNN_ZOO
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
@@ -80,7 +82,7 @@ def twin_learning_rates(preset: Preset) -> dict[str, float | None]:
 
 def test_preset_names():
     grids = {f"{name}-{seeds}" for name in GRID_ZOOS for seeds in ("fixed", "random")}
-    assert set(PRESETS) == {"digits-s-seed", *SEED_ZOOS, *grids, *RESNET_ZOOS}
+    assert set(PRESETS) == {"digits-s-seed", *SEED_ZOOS, *grids, *SMALL_CNN_ZOO, *RESNET_ZOOS}
 
 
 @pytest.mark.parametrize("name", SEED_ZOOS)
@@ -108,8 +110,8 @@ def test_grid_zoo(name, seeds):
     zoo = PRESETS[f"{name}-{seeds}"]
     assert zoo.architecture == architecture
     assert spec_fields(zoo.data) == data
-    assert set(zoo.grid.activations) == {"tanh", "sigmoid", "relu", "gelu"}
-    assert set(zoo.grid.inits) == {"uniform", "normal", "kaiming_uniform", "kaiming_normal"}
+    assert {*as_tuple(zoo.grid.activations)} == {"tanh", "sigmoid", "relu", "gelu"}
+    assert {*as_tuple(zoo.grid.inits)} == {"uniform", "normal", "kaiming_uniform", "kaiming_normal"}
     assert zoo.grid.optimizers == optimizers
     assert zoo.grid.dropouts == dropouts
     assert zoo.grid.learning_rates == dense

@@ -54,9 +54,9 @@ class DataSpec:
             if value is not None or field not in ("train", "val"):
                 object.__setattr__(self, field, check_whole(f"{field} of images", value))
         for field in ("mean", "std"):
-            value = getattr(self, field)
-            if isinstance(value, list):
-                object.__setattr__(self, field, tuple(value))
+            given = getattr(self, field)
+            value = tuple(given) if isinstance(given, list) else given
+            object.__setattr__(self, field, value)
             values = _per_channel(value)
             if not all(isinstance(x, numbers.Real) and math.isfinite(x) for x in values):
                 raise ZoojaxError(f"{field} of images is {printable(value, 60)}; give a number")
@@ -80,7 +80,7 @@ class DataSpec:
 
 
 def _per_channel(value: float | tuple[float, ...]) -> tuple[float, ...]:
-    return tuple(value) if isinstance(value, tuple | list) else (value,)
+    return value if isinstance(value, tuple) else (value,)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -82,8 +82,8 @@ def transform(part: RawPart, spec: DataSpec) -> Images:
     pixels = images.astype(np.float32, order="C")
     if images.dtype == np.uint8:
         pixels /= np.float32(255)
-    pixels -= np.float32(spec.mean)
-    pixels /= np.float32(spec.std)
+    pixels -= np.asarray(spec.mean, np.float32)
+    pixels /= np.asarray(spec.std, np.float32)
     return Images(pixels, part.labels)
 
 
