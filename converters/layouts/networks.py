@@ -1,4 +1,4 @@
-"""Maps torch's names, axes and sizes of the networks' layers to Flax's and back.
+"""Maps torch's names, axes and sizes of the layers of chains to Flax's and back.
 
 Works on NumPy arrays, without torch.
 """
@@ -39,11 +39,16 @@ def known_network(architecture: Architecture) -> Chain:
     Raises:
         ZoojaxError: If they are not.
     """
-    if not isinstance(architecture, Chain) or any(
+    if isinstance(architecture, Chain) and is_known(architecture):
+        return architecture
+    raise ZoojaxError(f"no torch layout is known for architecture {architecture.name}")
+
+
+def is_known(architecture: Architecture) -> bool:
+    """Whether an architecture is a chain whose layers torch has."""
+    return isinstance(architecture, Chain) and not any(
         isinstance(layer, Normalization) for layer in architecture.sequence
-    ):
-        raise ZoojaxError(f"no torch layout is known for architecture {architecture.name}")
-    return architecture
+    )
 
 
 def module_order(prefix: str) -> list[int]:
@@ -90,7 +95,7 @@ def match_shapes(shapes: Sequence[tuple[int, ...]]) -> Chain | None:
     widths = [shape[0] for shape in shapes[:-1] if len(shape) == 2]
     names = list(KNOWN_NETWORKS)
     if mlp.is_valid(widths):
-        names += [(mlp.name_of(widths), channels) for channels in (1, 3)]
+        names += [(mlp.FAMILY.name_of(widths), channels) for channels in (1, 3)]
     for name, channels in names:
         network = known_network(architecture(name, channels, classes))
         if list(shapes) == list(torch_shapes(network).values()):

@@ -65,6 +65,7 @@ def train_zoo(
     step_interval: int | Sequence[int] | Choice | None = None,
     init_std: float | Sequence[float] | Distribution | None = None,
     train_fraction: float | Sequence[float] | Choice | None = None,
+    augmentation: str | Sequence[str] | Choice | None = None,
     data_order: str = "member",
     first_seed: int = 1,
     name: str | None = None,
@@ -115,6 +116,8 @@ def train_zoo(
             "truncated_normal".
         train_fraction: Fractions of the training images that a member is trained on; its seed
             chooses them.
+        augmentation: Augmentations of the training images, drawn for each member: "none", "crop",
+            "flip", "crop_flip"; see `zoojax.augmentations`.
         data_order: "member" (each member shuffles by its own seed) or "shared" (all members
             see the images in one order, which is faster).
         first_seed: Lowest seed of the members.
@@ -154,6 +157,7 @@ def train_zoo(
         "step_interval": step_interval,
         "init_std": init_std,
         "train_fraction": train_fraction,
+        "augmentation": augmentation,
     }
     # One batch size is that of the zoo; only several are a column of the members table.
     sizes: Any = () if batch_size is None else as_tuple(batch_size)

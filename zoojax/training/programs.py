@@ -60,6 +60,7 @@ class ProgramSpec:
         epochs: Epochs of the whole training; None if neither the learning rate nor the
             sparsifier depends on it.
         train_fraction: Fraction of the training images that a member is trained on.
+        augmentation: A name of `zoojax.augmentations.AUGMENTATIONS`.
     """
 
     sparsifier: Sparsifier
@@ -74,6 +75,7 @@ class ProgramSpec:
     varied: tuple[str, ...] = ()
     epochs: int | None = None
     train_fraction: float = 1.0
+    augmentation: str = "none"
 
     @property
     def loss(self) -> MemberLoss:
@@ -153,6 +155,7 @@ def train_member(
         spec.architecture.noise_slots,
         spec.schedule,
         spec.epochs,
+        spec.augmentation,
     )
 
 
