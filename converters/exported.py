@@ -31,9 +31,14 @@ def exported_as(config: ZooConfig) -> Sparsifier:
         The zoo's own sparsifier if it has a layout; otherwise magnitude pruning if its states
         have a mask, and dense training if not.
     """
-    if config.sparsifier.name in LAYOUTS:
+    if _has_layout(config.sparsifier):
         return config.sparsifier
     return MagnitudePruning().shared() if MASK in state_like(config, 1) else Dense()
+
+
+def _has_layout(sparsifier: Sparsifier) -> bool:
+    layout = LAYOUTS.get(sparsifier.name)
+    return layout is not None and layout.holds(sparsifier)
 
 
 def exported_state(zoo: Zoo, epoch: int | None = None) -> dict[str, Any]:
@@ -51,7 +56,7 @@ def exported_state(zoo: Zoo, epoch: int | None = None) -> dict[str, Any]:
         ZoojaxError: If there is no such epoch, or its files are damaged.
     """
     stored = zoo.state(epoch, raw=True)
-    if zoo.config.sparsifier.name in LAYOUTS:
+    if _has_layout(zoo.config.sparsifier):
         return stored
     evaluated = zoo.sparse_params(epoch)
     if MASK not in stored:
