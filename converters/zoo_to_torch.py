@@ -12,12 +12,13 @@ import polars as pl
 import torch
 
 from zoojax.architectures.units import shrink
-from zoojax.converters import export
+from zoojax.converters import export, originals
+from zoojax.converters.config_names import SCHEDULERS
+from zoojax.converters.dialects.chain import Original, file_of, original_state
 from zoojax.converters.exported import exported_as, exported_state
 from zoojax.converters.layouts.networks import default_prefixes, known_network
 from zoojax.converters.layouts.registry import layout_of
 from zoojax.converters.layouts.torch_models import TorchChain
-from zoojax.converters.members import SCHEDULERS
 from zoojax.converters.state_dicts import State, StateDictInfo, is_layer_name, to_torch
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import atomic_write, write_table
@@ -84,6 +85,7 @@ def write_trials(
     *,
     epochs: Sequence[int] | None = None,
     keep_masks: bool = False,
+    original: bool = False,
     shrunk: bool = False,
     report: Report | None = None,
     note: Note | None = None,
@@ -100,6 +102,8 @@ def write_trials(
         epochs: The epochs; None for all.
         keep_masks: Whether pruned members are written in the form of torch.nn.utils.prune
             (weight_orig, weight_mask) instead of masked weights.
+        original: Whether states of converted zoos are written in their original dialect and to
+            files of their original names.
         shrunk: Whether hidden units that nothing uses are left out: the shapes of the weights are
             those of a smaller network.
         report: Progress callback, called with the number of states written and their total.
@@ -119,23 +123,27 @@ def write_trials(
             note(sentence)
     rows_by_epoch = rows_with_states(zoo)
     infos = [_member_info(zoo, row) for row in range(len(zoo))]
-    form = "shrunk" if shrunk else "prune" if keep_masks else "trial"
+    form = "trial"
+    for chosen, name in ((original, "original"), (shrunk, "shrunk"), (keep_masks, "prune")):
+        form = name if chosen else form
     with export.claim_folder(zoo, out, form, names):
         folders = [export.make_subfolder(out, name) for name in names]
         _write_tables(zoo, folders)
         done, total = 0, sum(len(rows_by_epoch.get(epoch, ())) for epoch in epochs)
         for epoch in epochs:
             tree = {"params": zoo.sparse_params(epoch)} if shrunk else exported_state(zoo, epoch)
+            dialects = originals.read(zoo.path, epoch) if original else {}
             for row in rows_by_epoch.get(epoch, ()):
-                folder = export.make_subfolder(folders[row], f"checkpoint_{epoch:06d}")
-                file = folder / _STATE
+                records, kept = dialects.get(int(zoo.members_table["id"][row]), ((), {}))
+                plain = not keep_masks and not original
+                file = _state_file(folders[row], epoch, file_of(records))
                 if not export.is_written(file):
                     member = population.take(tree, row)
                     if shrunk:
                         state = _shrunk_state(member["params"], infos[row])
                     else:
-                        state = to_torch(member, infos[row], without_masks=not keep_masks)
-                    _save(file, state)
+                        state = to_torch(member, infos[row], without_masks=plain)
+                    _save(file, original_state(state, records, kept))
                 done += 1
             if report is not None:
                 report(done, total)
@@ -161,11 +169,31 @@ def _write_tables(zoo: Zoo, folders: list[Path]) -> None:
         atomic_write(folder / "result.json", lambda file, text=lines: file.write_text(text))
 
 
-def _save(file: Path, state: State) -> None:
+def _state_file(folder: Path, epoch: int, original: str) -> Path:
+    """The file of a state; the original path if its names are safe, else the usual one."""
+    parts = original.split("/") if original else []
+    if not parts or not all(map(export.is_safe_name, parts)):
+        parts = [f"checkpoint_{epoch:06d}", _STATE]
+    for name in parts[:-1]:
+        folder = export.make_subfolder(folder, name)
+    return folder / parts[-1]
+
+
+def _save(file: Path, state: Original) -> None:
+    if state.container == "safetensors":
+        export.write_safetensors(file, _contiguous(state.arrays), {"format": "pt"})
+        return
+    content: Any = to_tensors(state.arrays)
+    for name in reversed(state.path):
+        content = {name: content}
     # Through memory: torch's error for a full disk is not an OSError.
-    content = io.BytesIO()
-    torch.save(to_tensors(state), content)
-    atomic_write(file, lambda path: path.write_bytes(content.getbuffer()), durable=False)
+    data = io.BytesIO()
+    torch.save(content, data, _use_new_zipfile_serialization=state.container != "legacy")
+    atomic_write(file, lambda path: path.write_bytes(data.getbuffer()), durable=False)
+
+
+def _contiguous(arrays: State) -> dict[str, np.ndarray]:
+    return {name: np.array(array, order="C") for name, array in arrays.items()}
 
 
 def write_safetensors(
@@ -256,14 +284,13 @@ def _select_epochs(zoo: Zoo, epochs: Sequence[int] | None) -> list[int]:
 def _config(zoo: Zoo, member: dict[str, Any]) -> dict[str, Any]:
     """The content of params.json under the original code's keys."""
     config, reported = zoo.config, [each for each in COLUMNS if each.torch]
-    spelled = {ours: theirs for theirs, ours in SCHEDULERS.items()}
     content = {
         "model::type": layout_of(exported_as(config)).model_type,
         "model::channels_in": config.channels,
         "model::o_dim": config.classes,
         "model::use_bias": True,
         **{
-            each.torch: spelled.get(member[each.name], member[each.name])
+            each.torch: SCHEDULERS.get(member[each.name], member[each.name])
             for each in reported
             if each.name in member
         },
@@ -293,4 +320,11 @@ def _is_number(value: float | None) -> bool:
 
 def to_tensors(state: State) -> dict[str, torch.Tensor]:
     """Copies the arrays of a state dict into tensors."""
-    return {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
+    return {name: _to_tensor(value) for name, value in state.items()}
+
+
+def _to_tensor(array: np.ndarray) -> torch.Tensor:
+    if array.dtype.name == "bfloat16":  # NumPy's type is not torch's.
+        bits = torch.from_numpy(np.array(array).view(np.int16))
+        return bits.view(torch.bfloat16)
+    return torch.from_numpy(np.array(array))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from zoojax.datasets.specs import DataSpec, ImageSet
     from zoojax.hyper_representation.api import train_representation
     from zoojax.hyper_representation.representation import open_representation
+    from zoojax.hyperparameters.draws import Choice, LogUniform, Uniform
     from zoojax.hyperparameters.grid import Grid
     from zoojax.runtime.startup import initialize
     from zoojax.sparsifiers.base import Sparsifier
@@ -62,12 +63,14 @@ if TYPE_CHECKING:
 # Imported on first use: importing zoojax, and --help, should not wait for JAX.
 _PUBLIC = {
     "Architecture": "architectures.base",
+    "Choice": "hyperparameters.draws",
     "DataSpec": "datasets.specs",
     "FisherPruning": "sparsifiers.fisher",
     "GraSP": "sparsifiers.grasp",
     "GradualMagnitude": "sparsifiers.gradual_magnitude",
     "Grid": "hyperparameters.grid",
     "ImageSet": "datasets.specs",
+    "LogUniform": "hyperparameters.draws",
     "IterativeMagnitude": "sparsifiers.iterative_magnitude",
     "L0": "sparsifiers.l0",
     "MagnitudePruning": "sparsifiers.magnitude",
@@ -80,6 +83,7 @@ _PUBLIC = {
     "SNIP": "sparsifiers.snip",
     "ScorePruning": "sparsifiers.score_pruning",
     "Sparsifier": "sparsifiers.base",
+    "Uniform": "hyperparameters.draws",
     "StaticSparse": "sparsifiers.static_sparse",
     "StraightThrough": "sparsifiers.straight_through",
     "StructuredPruning": "sparsifiers.structured",
@@ -114,6 +118,7 @@ __all__ = [
     "SET",
     "SNIP",
     "Architecture",
+    "Choice",
     "DataSpec",
     "FisherPruning",
     "GraSP",
@@ -121,6 +126,7 @@ __all__ = [
     "Grid",
     "ImageSet",
     "IterativeMagnitude",
+    "LogUniform",
     "MagnitudePruning",
     "NMPruning",
     "Needs",
@@ -134,6 +140,7 @@ __all__ = [
     "SynFlow",
     "TaylorPruning",
     "TopKAST",
+    "Uniform",
     "VariationalDropout",
     "Wanda",
     "Zoo",

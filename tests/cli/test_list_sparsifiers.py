@@ -49,6 +49,13 @@ def test_sparsifier_of_a_user_is_listed(run_cli, monkeypatch):
     assert "\nmoving-mask " in done.stdout
 
 
+def test_help_has_one_sentence_for_each_sparsifier(run_cli):
+    together = " ".join(run_cli("sparsify", "--help").stdout.replace("│", " ").split())
+    assert "• n-m Keeps the N largest of every M consecutive weights of a unit" in together
+    assert "Example:" not in together
+    assert "Example: zoojax sparsify n-m zoos/usps" in run_cli("sparsify", "n-m", "--help").stdout
+
+
 def test_documented_commands_are_valid():
     """The table of the page has every sparsifier, with a command that is parsed."""
     page = (ROOT / "docs/sparsifiers.md").read_text("utf-8")

@@ -23,9 +23,9 @@ from tests.support.torch_zoos import network, state
 from zoojax import VariationalDropout, sparsify
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.parameters import apply_mask, kernels
+from zoojax.converters.checkpoint_files import read_state
 from zoojax.converters.layouts.networks import known_network
 from zoojax.converters.layouts.torch_models import TorchChain
-from zoojax.converters.safe_load import read_state
 from zoojax.converters.sources import from_trials
 from zoojax.converters.torch_to_zoo import convert
 from zoojax.converters.verification import verify
@@ -178,7 +178,7 @@ def test_stacked_safetensors(zoo, tmp_path):
     write_trials(zoo, tmp_path / "trials", epochs=[2], keep_masks=True)
     for position, name in enumerate(trial_names(zoo)):
         single = read_state(tmp_path / "trials" / name / "checkpoint_000002" / "checkpoints")
-        assert zoo_fixtures.same_bits({k: v[position] for k, v in stacked.items()}, single)
+        assert zoo_fixtures.same_bits({k: v[position] for k, v in stacked.items()}, dict(single))
     assert pl.read_parquet(tmp_path / "members.parquet").equals(zoo.members_table)
     assert pl.read_parquet(tmp_path / "metrics.parquet").equals(zoo.metrics)
 

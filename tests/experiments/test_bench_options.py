@@ -75,8 +75,7 @@ def test_every_sparsifier_can_be_measured(kind):
     """Its members are initialized and trained for an epoch; only traced here."""
     case = Case(kind, "mlp", 10)
     seeds, images = jnp.arange(2, dtype=jnp.uint32), members.images(case.shape)
-    one = jnp.float32(1e-3)
-    hyper = Hyperparams(*(jnp.broadcast_to(x, 2) for x in (seeds, one, one, 0 * one)))
+    hyper = Hyperparams(seeds, jnp.ones(2), jnp.ones(2), jnp.zeros(2))
     train = jax.vmap(members._epoch(case, "xla"), (0, 0, None, None, None))
     states = jax.eval_shape(lambda: members._states(case, seeds))
     trained, _ = jax.eval_shape(train, states, hyper, *images, jnp.int32(1))

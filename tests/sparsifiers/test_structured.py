@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import math
 from unittest import mock
 
@@ -27,6 +28,7 @@ from tests.support.torch_models import (
 )
 from zoojax import StructuredPruning, Zoo, ZoojaxError, functional, sparsify
 from zoojax.architectures.base import init_params, variable_shapes
+from zoojax.architectures.chain import Chain
 from zoojax.architectures.cnn import small_cnn
 from zoojax.architectures.parameters import flat_layers
 from zoojax.architectures.registry import architecture
@@ -278,6 +280,33 @@ def test_architectures_without_groups_are_refused(monkeypatch):
         member = functional.init(ResidualCNN("residual_cnn", 28, 1, 10), seed=1)
         with pytest.raises(ZoojaxError, match=message):
             functional.sparsify(member, StructuredPruning(ratios=(0.5,)))
+
+
+def test_refused_before_anything_is_written(tmp_path_factory, tmp_path, monkeypatch):
+    zoo = zoo_fixtures.dense(tmp_path_factory)
+    monkeypatch.setattr(Chain, "permutations", ())
+    done = zoo_fixtures.cli(
+        *(tmp_path_factory, "sparsify", "structured", zoo.path, "--out", tmp_path / "twin")
+    )
+    zoo_fixtures.assert_refused(done, "architecture small has no permutation groups")
+    assert not (tmp_path / "twin").exists()
+
+
+def test_command_line(tmp_path_factory, tmp_path):
+    """A twin without fine-tuning, and its smaller networks for PyTorch."""
+    words = "sparsify", "structured", zoo_fixtures.dense(tmp_path_factory).path, "--norm", "l2"
+    words += ("--ratios", 0.5, "--epochs", 0, "--quiet", "--out", tmp_path / "twin")
+    done = zoo_fixtures.cli(tmp_path_factory, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    content = json.loads((tmp_path / "twin/zoo.json").read_text())
+    assert content["sparsifier"] == {"name": "structured", "scope": "layer", "norm": "l2"}
+    words = "convert", "to-torch", tmp_path / "twin", "--format", "shrunk", "--quiet"
+    done = zoo_fixtures.cli(tmp_path_factory, *words, "--out", tmp_path / "small")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "3 states in" in done.stdout
+    for file in (tmp_path / "small").glob("*/checkpoint_000000/checkpoints"):
+        state = torch.load(file, weights_only=True)
+        assert state["module_list.3.weight"].shape == (3, 4, 5, 5)
 
 
 def test_options_are_described():

@@ -69,6 +69,11 @@ def masked(params: dict[str, Any], mask: dict[str, Any]) -> dict[str, Any]:
     return map_kernels(params, lambda path, w: np.where(mask[path], w, zero))
 
 
+def scaled_weights(params: dict[str, Any], factor: Array) -> dict[str, Any]:
+    """Multiplies the weights of one member by a number; biases keep their values."""
+    return map_kernels(params, lambda path, w: factor * w)
+
+
 def with_kernels(params: dict[str, Any], weights: dict[str, Any]) -> dict[str, Any]:
     """Replaces the weights that can be pruned.
 

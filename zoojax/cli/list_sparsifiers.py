@@ -11,10 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ListSparsifiers:
-    """List all sparsifiers: what varies their sparsity, and the paper of each.
-
-    Example: zoojax sparsify list
-    """
+    """List all sparsifiers: what varies their sparsity, and the paper of each."""
 
     json: Flag = False
     """Print JSON on standard output."""

@@ -98,8 +98,12 @@ _RESERVED = {
 }
 
 
-def sparsify_command() -> type[Sparsify]:
+def sparsify_command(examples: bool = True) -> type[Sparsify]:
     """Creates the command `sparsify`: one subcommand per registered sparsifier, and "list".
+
+    Args:
+        examples: Whether descriptions of sparsifiers have an example, which the help of all
+            together leaves out.
 
     Raises:
         ZoojaxError: If the name or the options of a sparsifier cannot be those of a command.
@@ -114,7 +118,9 @@ def sparsify_command() -> type[Sparsify]:
         if name == _LIST:
             raise ZoojaxError(f"sparsifier {each.__qualname__}: '{_LIST}' names another command")
         if each is not Dense:
-            choices.append(annotated[_command(each), tyro.conf.subcommand(name)])
+            description = None if examples else _summary(each)
+            named = tyro.conf.subcommand(name, description=description)
+            choices.append(annotated[_command(each), named])
     return dataclasses.make_dataclass(
         "SparsifyCommand",
         [("action", functools.reduce(operator.or_, choices))],

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from zoojax.cli.hyperparameters import HyperparameterOptions, Hyperparameters
+from zoojax.cli.hyperparameters import HyperparameterOptions, Hyperparameters, given
 from zoojax.cli.options import Flag, RunningOptions, RunOptions, option
 from zoojax.runtime.startup import configure_jax
 
@@ -78,7 +78,7 @@ class Train:
             data=self.data,
             keep_data=self.keep_data,
             data_order=self.data_order,
-            **vars(self.hyperparameters),
+            **given(self.hyperparameters),
             name=self.name,
             chunk=self.running.chunk,
             data_dir=self.running.data_dir,

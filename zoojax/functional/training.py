@@ -37,6 +37,7 @@ def train_epoch(
     warmup: float | Array | None = None,
     step_factor: float | Array | None = None,
     step_interval: int | Array | None = None,
+    train_fraction: float = 1.0,
 ) -> tuple[Member, dict[str, Array]]:
     """Trains one member for one epoch, with the optimizer of `init`.
 
@@ -60,6 +61,8 @@ def train_epoch(
             None without a warm-up.
         step_factor: Factor of the learning rate in schedule "step"; None for 0.1.
         step_interval: Epochs between changes of the rate in schedule "step"; None for 10.
+        train_fraction: Fraction of the images in (0, 1] that the member is trained on (static);
+            its seed chooses them.
 
     Returns:
         The member after the epoch, and {"train_loss", "train_acc"}: means over all images of the
@@ -112,6 +115,7 @@ def train_epoch(
         schedule=schedule,
         varied=tuple(varied),
         epochs=arguments.count("epochs", epochs) if needed else None,
+        train_fraction=_fraction(train_fraction),
     )
     epoch = member.epoch + 1
     state, measured = train_member(spec, member.state, hyperparams, split, epoch)
@@ -243,6 +247,13 @@ def loss(
 def _number(name: str, value: Any) -> Array:
     declared = BY_NAME[name]
     return arguments.number(name, value, declared.check, declared.kind is int)
+
+
+def _fraction(value: Any) -> float:
+    if arguments.is_traced(value):
+        raise ZoojaxError("train_fraction cannot be an argument of jax.jit or jax.vmap")
+    BY_NAME["train_fraction"].check(value)
+    return float(value)
 
 
 def _engine(member: Member) -> str:

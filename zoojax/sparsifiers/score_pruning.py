@@ -14,6 +14,7 @@ class MyPruning(ScorePruning):
         return {path: jnp.abs(w) for path, w in kernels(params).items()}
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -25,6 +26,7 @@ from jax import Array
 from zoojax.architectures.parameters import apply_mask, kernels
 from zoojax.errors import ZoojaxError
 from zoojax.hyperparameters.declaration import check_whole
+from zoojax.ops.select import lowest
 from zoojax.sparsifiers.allocation import check_scope, stacked_counts
 from zoojax.sparsifiers.base import Needs, Sparsifier
 from zoojax.sparsifiers.context import Context
@@ -35,22 +37,7 @@ Scores = dict[str, Array]
 _SCOPE_TEXTS = {"er": "Erdos-Renyi", "erk": "Erdos-Renyi-kernel"}
 
 
-def _topk_mask(scores: list[Array], pruned: Array) -> Array:
-    """Mask that is False for exactly the `pruned` lowest scores, however many are tied.
-
-    Args:
-        scores: Arrays [weights] or [weights, units] in lexsort order: the last is the primary key,
-            earlier ones break ties, and then the index.
-        pruned: Number of weights to prune, or the number of each unit [units].
-
-    Returns:
-        Bool array, True where the weight is kept.
-    """
-    rank = jnp.argsort(jnp.lexsort(scores, axis=0), axis=0, stable=True)
-    return rank >= (pruned if jnp.ndim(pruned) == 0 else pruned[None, :])
-
-
-def pruning_mask(params: dict, pruned: dict[str, Array], scores: Scores | None = None) -> Scores:
+def pruning_mask(params: dict, pruned: Mapping[str, Any], scores: Scores | None = None) -> Scores:
     """Computes the pruning mask of one member.
 
     Args:
@@ -64,16 +51,17 @@ def pruning_mask(params: dict, pruned: dict[str, Array], scores: Scores | None =
         {layer: bool array shaped like its weights}, True where the weight is kept.
     """
     weights = {layer: jnp.abs(w) for layer, w in kernels(params).items()}
-    ranked = [weights] if scores is None else [weights, scores]
+    ranked = [weights] if scores is None else [scores, weights]
     if "all" not in pruned:
         masks = {}
         for layer, w in weights.items():
+            # Counts of units divide the last axis.
             shape = (-1,) if jnp.ndim(pruned[layer]) == 0 else (-1, w.shape[-1])
-            rows = [r[layer].reshape(shape) for r in ranked]
-            masks[layer] = _topk_mask(rows, pruned[layer]).reshape(w.shape)
+            keys = [jnp.reshape(r[layer], shape) for r in ranked]
+            masks[layer] = ~lowest(keys, pruned[layer]).reshape(w.shape)
         return masks
     flat = [jnp.concatenate([r[layer].ravel() for layer in weights]) for r in ranked]
-    keep = _topk_mask(flat, pruned["all"])
+    keep = ~lowest(flat, pruned["all"])
     pieces = jnp.split(keep, np.cumsum([w.size for w in weights.values()])[:-1])
     return {
         layer: piece.reshape(w.shape)
@@ -82,7 +70,7 @@ def pruning_mask(params: dict, pruned: dict[str, Array], scores: Scores | None =
 
 
 def init_pruned(
-    params: dict, pruned: dict[str, Array], scores: Scores | None = None
+    params: dict, pruned: Mapping[str, Any], scores: Scores | None = None
 ) -> tuple[dict, dict]:
     """Prunes one member.
 

@@ -65,6 +65,7 @@ def group_by_program(config: ZooConfig, members: pl.DataFrame) -> dict[ProgramSp
             config.epochs
             if config.sparsifier.needs_epochs or needs_epochs(member["schedule"], member["warmup"])
             else None,
+            member["train_fraction"],
         )
         groups.setdefault(spec, []).append(position)
     return {spec: np.array(positions) for spec, positions in groups.items()}

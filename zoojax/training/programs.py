@@ -59,6 +59,7 @@ class ProgramSpec:
             "momentum"; the defaults of others are constants of the program.
         epochs: Epochs of the whole training; None if neither the learning rate nor the
             sparsifier depends on it.
+        train_fraction: Fraction of the training images that a member is trained on.
     """
 
     sparsifier: Sparsifier
@@ -72,6 +73,7 @@ class ProgramSpec:
     schedule: str = "constant"
     varied: tuple[str, ...] = ()
     epochs: int | None = None
+    train_fraction: float = 1.0
 
     @property
     def loss(self) -> MemberLoss:
@@ -135,8 +137,7 @@ def train_member(
     """
     images, labels = split
     if order is None:
-        key = keys.stream_key(hyperparams.seed, "order", epoch)
-        order = keys.permutation(key, labels.shape[0])
+        order = keys.training_order(hyperparams.seed, epoch, labels.shape[0], spec.train_fraction)
     return loop.train_epoch(
         spec.sparsifier,
         spec.loss,
@@ -238,7 +239,7 @@ def epoch(
         # With one order for all members, XLA gathers each batch (and the patches of the first
         # convolution) once.
         count = splits.train[1].shape[0]
-        shared_order = keys.permutation(keys.stream_key(0, "order", epoch), count)
+        shared_order = keys.training_order(0, epoch, count, spec.train_fraction)
         train_members = vmap_members(train_and_evaluate, mesh, (0, 0, None, None, None))
         return train_members(state, hyperparams, splits, shared_order, epoch)
 
