@@ -14,7 +14,7 @@ from zoojax.converters.layouts.registry import LAYOUTS
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
-from zoojax.storage.states import state_like
+from zoojax.storage.states import COLLECTIONS, state_like
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
 
@@ -59,11 +59,12 @@ def exported_state(zoo: Zoo, epoch: int | None = None) -> dict[str, Any]:
     if _has_layout(zoo.config.sparsifier):
         return stored
     evaluated = zoo.sparse_params(epoch)
+    collections = {COLLECTIONS: stored[COLLECTIONS]} if COLLECTIONS in stored else {}
     if MASK not in stored:
-        return {"params": evaluated}
+        return {"params": evaluated, **collections}
     mask, layers = stored[MASK], flat_layers(evaluated)
     for path, leaves in flat_layers(stored["params"]).items():
         if path in mask:
             kept = np.where(mask[path], layers[path][WEIGHT], leaves[WEIGHT])
             layers[path] = {**layers[path], WEIGHT: kept}
-    return {"params": nested_layers(layers), MASK: mask}
+    return {"params": nested_layers(layers), MASK: mask, **collections}
