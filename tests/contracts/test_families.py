@@ -29,7 +29,7 @@ from zoojax.sparsifiers.variational_dropout import (
     init_log_sigma2,
     variances,
 )
-from zoojax.training import engine, loop, programs
+from zoojax.training import engine, loop, programs, task_programs
 from zoojax.training.programs import ProgramSpec, Splits
 
 MLP = "mlp-16-12"
@@ -185,8 +185,8 @@ def test_programs_lower_for_gpus(name, sparsifier):
     mesh = population.make_mesh()
     splits, epoch = Splits(split, split, split), jax.ShapeDtypeStruct((), jnp.int32)
     for program, arguments in (
-        (programs.epoch(spec, mesh), (stacked, hyperparams, splits, epoch)),
-        (programs.evaluation(spec, mesh), (stacked, splits)),
+        (task_programs.epoch(spec, mesh), (stacked, hyperparams, splits, epoch)),
+        (task_programs.evaluation(spec, mesh), (stacked, hyperparams, splits)),
         (programs.predictions(spec, mesh), (stacked, images)),
     ):
         lowered = jax.jit(program).trace(*arguments).lower(lowering_platforms=("cuda",))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import SupportsIndex, cast
 
-from zoojax.architectures import mlp
+from zoojax.architectures import mlp, siren, widths
 from zoojax.architectures.base import Architecture, checked_architecture
 from zoojax.architectures.chain import Chain
 from zoojax.architectures.checks import check_architecture
@@ -30,7 +30,10 @@ _registered: dict[str, Factory] = {
     "lenet5": lenet5,
     "gap_cnn": gap_cnn,
     "gap_cnn_32": gap_cnn_32,
+    "siren": siren.default_siren,
 }
+# Families whose names contain the widths of the hidden layers: (widths, channels, classes) -> chain.
+_FAMILIES = {mlp.FAMILY: mlp.mlp, siren.FAMILY: siren.siren}
 
 
 def register_architecture(name: str, factory: Factory) -> None:
@@ -76,7 +79,7 @@ def is_reference(text: str) -> bool:
 
 
 def architectures() -> Mapping[str, Factory]:
-    """Returns all registered architectures by name; MLPs are known by their widths."""
+    """Returns all registered architectures by name; MLPs and SIRENs are known by their widths."""
     return MappingProxyType(_registered)
 
 
@@ -119,9 +122,10 @@ def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
 
 
 def _factory(name: str) -> Factory | None:
-    widths = mlp.widths_of(name)
-    if widths is not None:
-        return functools.partial(mlp.mlp, widths)
+    for family, create in _FAMILIES.items():
+        hidden = widths.widths_of(family, name)
+        if hidden is not None:
+            return functools.partial(create, hidden)
     return _registered.get(name)
 
 
@@ -138,8 +142,8 @@ def _unknown(name: str) -> str:
             "module that only a zoo names)"
         )
     return (
-        f"no architecture named '{printable(name, 60)}'; there are: {', '.join(_registered)}, and "
-        f"MLPs such as {mlp.EXAMPLE}. For another one, import the module that registers it, or "
+        f"no architecture named '{printable(name, 60)}'; there are: {', '.join(_registered)}, "
+        f"MLPs such as {mlp.EXAMPLE} and SIRENs such as {siren.EXAMPLE}. For another one, import the module that registers it, or "
         "name that module with --plugin"
     )
 

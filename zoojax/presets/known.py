@@ -9,6 +9,7 @@ from zoojax.errors import ZoojaxError
 from zoojax.hyperparameters.grid import Grid
 from zoojax.presets.paper import PAPER
 from zoojax.presets.settings import Preset, twin_settings
+from zoojax.presets.siren import siren_presets
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.text import printable
 
@@ -21,6 +22,7 @@ _DIGITS = Preset(
     epochs=25,
 )
 PRESETS: dict[str, Preset] = {"digits-s-seed": _DIGITS, **PAPER}
+PRESETS |= siren_presets(PRESETS)
 
 
 def preset(name: str) -> Preset:
