@@ -143,7 +143,7 @@ template <int I, bool Train>
 void activate_all(const Step& step, int size, F* y, F* slope) {
   const auto act = activator<I>(step);
   if constexpr (decltype(act)::kAny)
-    for (int o = 0; o < size; ++o) y[o] = act.template apply<Train>(y[o], slope[o]);
+    act.template apply_all<Train>(size, y, slope);
 }
 
 // Applies inverted dropout to the output and slope of a stage.
