@@ -12,17 +12,19 @@ from torch.nn import functional
 
 from zoojax.architectures import chain_layers as data
 from zoojax.architectures.chain import Chain, Step
+from zoojax.architectures.layers import OMEGA
 from zoojax.converters.layouts.networks import known_network, module_container, torch_steps
 from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.variational_dropout import INIT_LOG_SIGMA2, LOG_ALPHA_CLIP
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
     "relu": nn.ReLU,
     "gelu": nn.GELU,
     "silu": nn.SiLU,
     "leaky_relu": nn.LeakyReLU,
+    "sine": lambda: Sine(OMEGA),
     "identity": nn.Identity,
 }
 

@@ -32,7 +32,8 @@ _registered: dict[str, Factory] = {
     "gap_cnn_32": gap_cnn_32,
     "siren": siren.default_siren,
 }
-# Families whose names contain the widths of the hidden layers: (widths, channels, classes) -> chain.
+# Families whose names contain the widths of the hidden layers: functions (widths, channels,
+# classes) -> chain.
 _FAMILIES = {mlp.FAMILY: mlp.mlp, siren.FAMILY: siren.siren}
 
 
@@ -143,8 +144,8 @@ def _unknown(name: str) -> str:
         )
     return (
         f"no architecture named '{printable(name, 60)}'; there are: {', '.join(_registered)}, "
-        f"MLPs such as {mlp.EXAMPLE} and SIRENs such as {siren.EXAMPLE}. For another one, import the module that registers it, or "
-        "name that module with --plugin"
+        f"MLPs such as {mlp.EXAMPLE} and SIRENs such as {siren.EXAMPLE}. For another one, import the "
+        "module that registers it, or name that module with --plugin"
     )
 
 

@@ -64,7 +64,7 @@ class Grid:
         "tanh",
         "zoojax.architectures.layers:ACTIVATIONS",
         label="activation",
-        help="Activations: tanh, sigmoid, relu, gelu, silu, leaky_relu",
+        help="Activations: tanh, sigmoid, relu, gelu, silu, leaky_relu, sine",
         torch="model::nlin",
     )
     inits: tuple[str, ...] = names(
@@ -74,7 +74,7 @@ class Grid:
         label="initialization",
         help="Initializations: uniform, normal, kaiming_uniform, kaiming_normal, xavier_uniform, "
         "xavier_normal, truncated_normal, he_uniform, he_normal, glorot_uniform, glorot_normal, "
-        "orthogonal",
+        "orthogonal, siren",
         torch="model::init_type",
     )
     optimizers: tuple[str, ...] = names(

@@ -34,8 +34,8 @@ SCHEMA = 2
 FORMAT = "zoojax"
 
 _Order = Annotated[str, msgspec.Meta(pattern="^(member|shared)\\Z")]
-# Fields that zoo.json may omit, and omits when they are None, so that fingerprints of zoos of earlier
-# versions, which twins refer to, stay valid.
+# Fields that zoo.json may omit, and omits when they are None, so that fingerprints of older zoos,
+# which twins refer to, stay valid.
 _OPTIONAL_FIELDS = {"origin", "steps_per_epoch"}
 
 
