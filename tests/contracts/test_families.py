@@ -1,6 +1,7 @@
 """The contract of the families of networks: kernel, XLA and torch agree; see also
 `test_architectures_and_sparsifiers`."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -29,10 +30,10 @@ from zoojax.sparsifiers.variational_dropout import (
     init_log_sigma2,
     variances,
 )
-from zoojax.training import engine, loop, programs, task_programs
+from zoojax.training import engine, loop, own_images, programs, task_programs
 from zoojax.training.programs import ProgramSpec, Splits
 
-MLP = "mlp-16-12"
+MLP, SIREN = "mlp-16-12", "siren-24-16"
 # (parameters with one and with three channels, 10 classes): as published, or counted in torch.
 PARAMETERS = {
     "small": (2464, 2864),
@@ -41,9 +42,11 @@ PARAMETERS = {
     "lenet5": (61706, 62006),
     "gap_cnn": (4970, 5258),
     "gap_cnn_32": (4970, 5258),
+    "siren": (1185, 1251),
+    SIREN: (489, 523),
     MLP: (12894, 37982),
 }
-FAST = ("small", MLP)
+FAST = ("small", MLP, SIREN)
 # Tests may register more.
 REGISTERED = tuple(architectures())
 by_family = pytest.mark.parametrize(
@@ -58,7 +61,7 @@ def family(name: str, channels: int = 1) -> Chain:
 
 
 def test_families_are_the_registered_architectures():
-    assert {*REGISTERED, MLP} == PARAMETERS.keys()
+    assert {*REGISTERED, MLP, SIREN} == PARAMETERS.keys()
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -165,7 +168,12 @@ def test_programs_lower_for_gpus(name, sparsifier):
     arch, members = family(name), 2
     images: Any = jax.ShapeDtypeStruct((20, *arch.image_shape), jnp.float32)
     split: Any = images, jax.ShapeDtypeStruct((20,), jnp.int32)
-    spec = ProgramSpec(sparsifier, arch, "gelu", "adam", True, 10)
+    shared: Any = Splits(split, split, split)
+    spec, own = ProgramSpec(sparsifier, arch, "gelu", "adam", True, 10), None
+    if arch.task.has_own_images:
+        spec = dataclasses.replace(spec, steps=3)
+        own = jax.ShapeDtypeStruct((members, 20, arch.classes), jnp.float32)
+        shared = own_images.Grid(images, jax.ShapeDtypeStruct((), jnp.float32))
 
     def state() -> loop.TrainState:
         params = jax.tree.map(lambda x: jnp.zeros(x.shape), variable_shapes(arch)["params"])
@@ -181,12 +189,12 @@ def test_programs_lower_for_gpus(name, sparsifier):
     stacked = jax.eval_shape(lambda: jax.tree.map(lambda x: jnp.stack([x] * members), state()))
     number: Any = jax.ShapeDtypeStruct((members,), jnp.float32)
     seeds: Any = jax.ShapeDtypeStruct((members,), jnp.uint32)
-    hyperparams = loop.Hyperparams(seeds, number, number, number)
+    hyperparams = loop.Hyperparams(seeds, number, number, number, own=own)
     mesh = population.make_mesh()
-    splits, epoch = Splits(split, split, split), jax.ShapeDtypeStruct((), jnp.int32)
+    epoch = jax.ShapeDtypeStruct((), jnp.int32)
     for program, arguments in (
-        (task_programs.epoch(spec, mesh), (stacked, hyperparams, splits, epoch)),
-        (task_programs.evaluation(spec, mesh), (stacked, hyperparams, splits)),
+        (task_programs.epoch(spec, mesh), (stacked, hyperparams, shared, epoch)),
+        (task_programs.evaluation(spec, mesh), (stacked, hyperparams, shared)),
         (programs.predictions(spec, mesh), (stacked, images)),
     ):
         lowered = jax.jit(program).trace(*arguments).lower(lowering_platforms=("cuda",))

@@ -124,8 +124,9 @@ def train_zoo(
             see the images in one order, which is faster).
         steps_per_epoch: Steps per epoch of members that each learn an image ("siren"), each on all
             pixels; None for the preset's, or 100.
-        split: Images that these members learn, in order: "train", "val", "test" or "all" (the
-            default). More members than images learn the images again, from other seeds.
+        split: Images that these members learn: "train", "val", "test" or "all" (the default).
+            Seed 1 learns the first image, seed 2 the second, ...; seeds beyond the last image
+            start again with the first.
         first_seed: Lowest seed of the members.
         name: Name of the zoo; None for the preset's, with the suffix "-custom" if more than the
             number of members was changed.
@@ -193,7 +194,7 @@ def train_zoo(
     default_name, recorded_preset = _names(preset, base, changes, loaded)
     table = changes["grid"].members(first_seed)
     if has_own_images:
-        table = with_images(table, images, split or ALL, changes["grid"].seeds)
+        table = with_images(table, images, split or ALL)
     config = ZooConfig(
         name=default_name if name is None else name,
         architecture=shape.name,

@@ -19,31 +19,36 @@ DEFAULT_STEPS = 100
 DEFAULT_GRID = Grid(activations=("sine",), inits=("siren",), learning_rates=(1e-3,))
 
 
-def with_images(table: pl.DataFrame, images: ImageSet, split: str, seeds: int) -> pl.DataFrame:
+def with_images(table: pl.DataFrame, images: ImageSet, split: str) -> pl.DataFrame:
     """Assigns an image to each member of a members table.
 
-    The members of a combination of hyperparameters take the images in their order: those of one
-    part, or the training images, then the validation images, then the test images. If there are
-    more members than images, they start again with the first image.
+    Seeds 1, 2, ... take the images in their order: those of one part, or the training images, then
+    the validation images, then the test images. Larger seeds than there are images start again
+    with the first image.
 
     Args:
-        table: One row per member, ordered by combination.
+        table: One row per member.
         images: The image set.
         split: "train", "val", "test" or "all".
-        seeds: Members per combination.
 
     Returns:
         The table with the columns `split`, `image` (position in this part) and `label`.
 
     Raises:
         ZoojaxError: If there is no such part.
+
+    Example:
+        >>> from zoojax.datasets import loading
+        >>> digits = loading.load(zoojax.DataSpec("digits", size=8))
+        >>> with_images(pl.DataFrame({"seed": [1, 2]}), digits, "test").rows()
+        [(1, 'test', 0, 7), (2, 'test', 1, 0)]
     """
     check_name("split", split, (*PARTS, ALL))
     parts = PARTS if split == ALL else (split,)
     labels = [getattr(images, part).labels for part in parts]
     names = np.repeat(parts, [len(each) for each in labels])
     positions = np.concatenate([np.arange(len(each)) for each in labels])
-    chosen = np.arange(len(table)) % seeds % len(positions)
+    chosen = (table["seed"].to_numpy() - 1) % len(positions)
     return table.with_columns(
         pl.Series("split", names[chosen].tolist(), pl.String),
         pl.Series("image", positions[chosen], pl.Int64),

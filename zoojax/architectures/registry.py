@@ -144,8 +144,8 @@ def _unknown(name: str) -> str:
         )
     return (
         f"no architecture named '{printable(name, 60)}'; there are: {', '.join(_registered)}, "
-        f"MLPs such as {mlp.EXAMPLE} and SIRENs such as {siren.EXAMPLE}. For another one, import the "
-        "module that registers it, or name that module with --plugin"
+        f"MLPs such as {mlp.EXAMPLE} and SIRENs such as {siren.EXAMPLE}. For another one, import "
+        "the module that registers it, or name that module with --plugin"
     )
 
 

@@ -55,7 +55,8 @@ class Train:
     (default: the preset's)."""
 
     split: Literal["train", "val", "test", "all"] | None = None
-    """Images that these members learn, one each in order (default: all)."""
+    """Images that these members learn: seed 1 the first one, seed 2 the second, ...
+    (default: all)."""
 
     hyperparameters: HyperparameterOptions = field(default_factory=Hyperparameters)
 

@@ -136,7 +136,8 @@ def _accuracy_caption(analysis: Analysis) -> str:
     text = (
         f"{label[:1].upper()}{label[1:]} over sparsity. Lines: means over members; twins with "
         "pruning ratios at their last epoch, other twins at every epoch. Bars and bands: standard "
-        "deviation. Dots: single members. Dotted: not measured in between. Dashed: mean of the dense zoo."
+        "deviation. Dots: single members. Dotted: not measured in between. Dashed: mean of the "
+        "dense zoo."
     )
     if any(table["above"][0] is not None for *_, table in analysis.by_pair("crossing")):
         text += (
