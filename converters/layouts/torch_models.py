@@ -154,10 +154,15 @@ def _sine_modules(steps: list[Step], activation: str, variational: bool) -> list
     modules: list[nn.Module] = []
     for step, following in zip(steps, [*steps[1:], None], strict=True):
         after = None if following is None else following.layer
-        if isinstance(step.layer, data.Dense) and isinstance(after, data.Activation):
-            modules.append(SineLinear(step.inputs[0], step.layer.features, after.omega))
-        elif step.layer.has_weights:
+        if not isinstance(step.layer, data.Dense):
+            continue
+        if not isinstance(after, data.Activation):
             modules.append(_module(step, activation, 0.0, variational))
+        elif variational:
+            layer = _module(step, activation, 0.0, variational)
+            modules.append(nn.Sequential(layer, Sine(after.omega)))
+        else:
+            modules.append(SineLinear(step.inputs[0], step.layer.features, after.omega))
     return modules
 
 

@@ -166,8 +166,11 @@ def test_twins(tmp_path_factory, name, sparsifier):
             fraction = (w == 0).reshape(len(twin), -1).mean(1)
             np.testing.assert_allclose(metrics[f"sparsity_{layer}"], fraction, atol=1e-6)
         if twin.config.sparsifier.sweep == "ratio":
-            # Sparsifiers prune whole weights, some of them the same number in each layer.
-            assert np.abs(zeros / count - twin.members_table["ratio"].to_numpy()).max() < 0.02
+            # Sparsifiers prune whole weights, some of them the same number in each layer. With one
+            # output, moved weights of units whose output weight is pruned stay zero.
+            tolerance = 0.1 if twin.config.shape.classes == 1 else 0.02
+            ratios = twin.members_table["ratio"].to_numpy()
+            assert np.abs(zeros / count - ratios).max() < tolerance
 
 
 @pytest.mark.parametrize(
