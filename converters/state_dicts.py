@@ -1,7 +1,7 @@
 """Converts one torch state dict to one member of a zoo and back, without loss."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from zoojax.architectures.chain import Chain
 from zoojax.architectures.parameters import masked
+from zoojax.converters.dialects.base import listed
 from zoojax.converters.layouts import networks
 from zoojax.converters.layouts.base import Layer, SparsifierLayout, TensorLayout
 from zoojax.converters.layouts.registry import LAYOUTS, layout_of
@@ -21,10 +22,23 @@ State = Mapping[str, np.ndarray]
 
 _WEIGHTS = tuple(f".{layout.weight}" for layout in LAYOUTS.values())
 _MAX_NAME_LENGTH = 200
+_COUNTER = ".num_batches_tracked"  # An integer.
 
 
 class UnknownNetworkError(ZoojaxError):
     """The state dict matches no known architecture; the message says why."""
+
+
+class ExtraTensorsError(UnknownNetworkError):
+    """The state dict has tensors that belong to no layer.
+
+    Attributes:
+        names: Their names.
+    """
+
+    def __init__(self, message: str, names: Sequence[str]):
+        super().__init__(message)
+        self.names = tuple(names)
 
 
 @dataclass(frozen=True)
@@ -81,12 +95,16 @@ def infer_network(state: State) -> StateDictInfo:
             sparsifiers.
     """
     weights = {n.rpartition(".")[0]: v for n, v in state.items() if n.endswith(_WEIGHTS)}
-    prefixes = sorted(weights, key=networks.module_order)
+    # Modules such as `module` and `head` in the order of the file, their layers by number.
+    groups = {name.partition(".")[0]: i for i, name in reversed(list(enumerate(weights)))}
+    prefixes = sorted(
+        weights, key=lambda name: (groups[name.partition(".")[0]], networks.module_order(name))
+    )
     shapes = [weights[prefix].shape for prefix in prefixes]
     network = networks.match_shapes(shapes)
     if network is None:
-        listed = printable(", ".join(str(tuple(shape)) for shape in shapes[:8]) or "none")
-        raise UnknownNetworkError(f"no known network has weights of these shapes: {listed}")
+        shown = printable(", ".join(str(tuple(shape)) for shape in shapes[:8]) or "none")
+        raise UnknownNetworkError(f"no known network has weights of these shapes: {shown}")
     for prefix in prefixes:
         if not is_layer_name(prefix):
             raise UnknownNetworkError(f"a layer has an invalid name: {printable(prefix, 60)}")
@@ -96,12 +114,20 @@ def infer_network(state: State) -> StateDictInfo:
         for layer, tensors in info.tensors
         for tensor in tensors
     }
-    for key in sorted(expected.keys() ^ state.keys()):
-        problem = "missing" if key in expected else "of no known network"
-        raise UnknownNetworkError(f"{printable(key, 80)} is {problem}")
+    missing, extra = expected.keys() - state.keys(), state.keys() - expected.keys()
+    if missing:
+        raise UnknownNetworkError(f"{printable(min(missing), 80)} is missing")
     for key, shape in expected.items():
         if state[key].shape != shape:
             raise UnknownNetworkError(f"{key} has shape {state[key].shape}, not {shape}")
+        if state[key].dtype != np.float32 and not key.endswith(_COUNTER):
+            raise UnknownNetworkError(f"{key} is {state[key].dtype}, not float32")
+    if extra:
+        names = sorted(extra)
+        verb = "is" if len(names) == 1 else "are"
+        raise ExtraTensorsError(
+            f"{listed(names)} {verb} of no known layer; --drop-extra takes the rest", names
+        )
     return info
 
 

@@ -189,10 +189,12 @@ def population_program(case: Case, engine: str, members: int | None, seconds: fl
 def states(case: Case, seeds: "Array | np.ndarray") -> "loop.TrainState":
     """Initializes untrained members with some seeds, stacked."""
     import jax
+    import jax.numpy as jnp
     import numpy as np
     import polars as pl
 
     from zoojax.architectures.base import init_params, variable_shapes
+    from zoojax.sparsifiers.context import init_member
     from zoojax.training import loop
 
     scheme = "siren" if case.shape.task.has_own_images else "kaiming_uniform"
@@ -204,7 +206,13 @@ def states(case: Case, seeds: "Array | np.ndarray") -> "loop.TrainState":
     values = case.sparsifier.member_values(table, variable_shapes(case.shape)["params"])
     if case.sparsifier.takes_scores:
         values["scores"] = None
-    trainable, fixed = jax.jit(jax.vmap(case.sparsifier.init))(params, values)
+    pixels, labels = map(jnp.asarray, images(case.shape))
+
+    def initialize(params, values, seed):
+        given = case.sparsifier, case.shape, "tanh", params, values, {}, seed
+        return init_member(*given, rewind=params, train=(pixels, labels))
+
+    trainable, fixed = jax.jit(jax.vmap(initialize))(params, values, seeds)
     return jax.jit(jax.vmap(lambda t, f: loop.init_state(t, f, "adam")))(trainable, fixed)
 
 
@@ -223,12 +231,14 @@ def _epoch(case: Case, name: str) -> Callable:
     sparsifier = case.sparsifier
     spec = ProgramSpec(sparsifier, shape, "tanh", "adam", False, size, engine=name)
     loss = _plain_loss(shape) if name == "vmap" else spec.loss
+    epochs = sparsifier.default_epochs if sparsifier.needs_epochs else None
 
     def one(state, hyper, pixels, labels, number):
         key = keys.stream_key(hyper.seed, "order", number)
         order = keys.permutation(key, images) * (IMAGES // images)
         return loop.train_epoch(
-            sparsifier, loss, "adam", size, False, state, hyper, pixels, labels, order, number
+            *(sparsifier, loss, "adam", size, False, state, hyper, pixels, labels, order, number),
+            epochs=epochs,
         )
 
     return one

@@ -128,7 +128,8 @@ def test_twins_learn_the_images_of_their_parents(zoo):
 def test_presets_are_derived_for_every_image_set():
     names = {name for name in PRESETS if name.endswith("-siren")}
     assert names == {
-        f"{name}-siren" for name in ("digits", "mnist", "fmnist", "usps", "svhn", "cifar10", "stl10")
+        f"{name}-siren"
+        for name in ("digits", "mnist", "fmnist", "usps", "svhn", "cifar10", "stl10")
     }
     for name in names:
         preset = PRESETS[name]

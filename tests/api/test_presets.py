@@ -10,7 +10,9 @@ import pytest
 from zoojax import DataSpec, Zoo, ZoojaxError, presets
 from zoojax.architectures.registry import architecture
 from zoojax.datasets import registry
+from zoojax.hyperparameters.grid import as_tuple
 from zoojax.presets import PRESETS, Preset, preset
+from zoojax.presets.small_cnn_zoo import SMALL_CNN_ZOO
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
@@ -67,7 +69,7 @@ def twin_learning_rates(preset: Preset) -> dict[str, float | None]:
 
 def test_preset_names():
     grids = {f"{name}-{seeds}" for name in GRID_ZOOS for seeds in ("fixed", "random")}
-    assert set(PRESETS) == {"digits-s-seed", *SEED_ZOOS, *grids}
+    assert set(PRESETS) == {"digits-s-seed", *SEED_ZOOS, *grids, *SMALL_CNN_ZOO}
 
 
 @pytest.mark.parametrize("name", SEED_ZOOS)
@@ -95,8 +97,8 @@ def test_grid_zoo(name, seeds):
     zoo = PRESETS[f"{name}-{seeds}"]
     assert zoo.architecture == architecture
     assert spec_fields(zoo.data) == data
-    assert set(zoo.grid.activations) == {"tanh", "sigmoid", "relu", "gelu"}
-    assert set(zoo.grid.inits) == {"uniform", "normal", "kaiming_uniform", "kaiming_normal"}
+    assert {*as_tuple(zoo.grid.activations)} == {"tanh", "sigmoid", "relu", "gelu"}
+    assert {*as_tuple(zoo.grid.inits)} == {"uniform", "normal", "kaiming_uniform", "kaiming_normal"}
     assert zoo.grid.optimizers == optimizers
     assert zoo.grid.dropouts == dropouts
     assert zoo.grid.learning_rates == dense

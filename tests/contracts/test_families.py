@@ -1,5 +1,5 @@
 """The contract of the families of networks: kernel, XLA and torch agree; see also
-`test_architectures_and_sparsifiers`."""
+`test_architectures`."""
 
 import dataclasses
 import functools

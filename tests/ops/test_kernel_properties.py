@@ -23,7 +23,7 @@ from zoojax.architectures.cnn import Block, cnn
 from zoojax.architectures.layers import ACTIVATIONS
 from zoojax.ops import kernel
 from zoojax.runtime import population
-from zoojax.sparsifiers import magnitude, variational_dropout
+from zoojax.sparsifiers import score_pruning, variational_dropout
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
@@ -68,7 +68,7 @@ def untrained(spec: ProgramSpec, count: int) -> loop.TrainState:
     if spec.sparsifier == PRUNING:
         total = sum(w[0].size for w in parameters.kernels(params).values())
         pruned = {"all": jnp.arange(count) % total}
-        trainable, fixed = jax.vmap(magnitude.init_pruned)(params, pruned)
+        trainable, fixed = jax.vmap(score_pruning.init_pruned)(params, pruned)
     init = jax.jit(jax.vmap(lambda t, f: loop.init_state(t, f, spec.optimizer)))
     return init(trainable, fixed)
 

@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-import zoojax.api.dense
 from tests.support import ROOT
 from zoojax import DataSpec, Grid, MagnitudePruning, VariationalDropout, Zoo, sparsify, train_zoo
+from zoojax.api import initial
 from zoojax.cli.main import main
 from zoojax.training import task_programs
 
@@ -31,7 +31,8 @@ T = TypeVar("T")
 CHUNK = 4
 EPOCHS = 2
 # Same as the preset digits-s-seed, except for the learning rate.
-GRID = Grid(inits=("kaiming_uniform",), learning_rates=(1e-2,), seeds=3)
+LEARNING_RATE = 1e-2
+GRID = Grid(inits=("kaiming_uniform",), learning_rates=(LEARNING_RATE,), seeds=3)
 TINY_SIZES = (65, 20, 20)
 
 
@@ -66,7 +67,7 @@ def _cached_initial_variables(initial_variables: Callable) -> Callable:
     return cached
 
 
-zoojax.api.dense.initial_variables = _cached_initial_variables(zoojax.api.dense.initial_variables)
+initial.initial_variables = _cached_initial_variables(initial.initial_variables)
 
 
 def write_images(path: Path, first: int = 0) -> Path:

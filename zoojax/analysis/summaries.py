@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from zoojax.analysis.pairing import finite as finite_mask
-from zoojax.analysis.pairing import hyperparameters, last_epoch, member_metrics
+from zoojax.analysis.pairing import hyperparameters, last_epoch, member_metrics, value_groups
 from zoojax.architectures import parameters
 from zoojax.storage.zoo import Zoo, with_states
 from zoojax.tasks import SPARSITY
@@ -96,8 +96,8 @@ def by_hyperparameters(zoo: Zoo, epoch: int | None = None) -> pl.DataFrame:
         epoch: the epoch; the last one if None.
 
     Returns:
-        `hyperparameter`, `value` (as text), `ratio` (null without pruning ratios), `epoch`,
-        `members`, `diverged`, and mean and std of each metric as in `summary`.
+        `hyperparameter`, `value` (as text; see `value_groups`), `ratio` (null without pruning
+        ratios), `epoch`, `members`, `diverged`, and mean and std of each metric as in `summary`.
     """
     table = member_metrics(zoo)
     epoch = last_epoch(table) if epoch is None else epoch
@@ -105,7 +105,7 @@ def by_hyperparameters(zoo: Zoo, epoch: int | None = None) -> pl.DataFrame:
     parts = [
         _statistics(
             table.with_columns(
-                pl.lit(name).alias("hyperparameter"), pl.col(name).cast(pl.String).alias("value")
+                pl.lit(name).alias("hyperparameter"), value_groups(table[name]).alias("value")
             ),
             ["hyperparameter", "value", "ratio", "epoch"],
             summarized_metrics(zoo),

@@ -35,7 +35,7 @@ def with_images(table: pl.DataFrame, images: ImageSet, split: str) -> pl.DataFra
         The table with the columns `split`, `image` (position in this part) and `label`.
 
     Raises:
-        ZoojaxError: If there is no such part.
+        ZoojaxError: If there is no such part, or members use a fraction of it.
 
     Example:
         >>> from zoojax.datasets import loading
@@ -44,6 +44,8 @@ def with_images(table: pl.DataFrame, images: ImageSet, split: str) -> pl.DataFra
         [(1, 'test', 0, 7), (2, 'test', 1, 0)]
     """
     check_name("split", split, (*PARTS, ALL))
+    if "train_fraction" in table.columns:
+        raise ZoojaxError("train_fraction has no effect here: members learn all pixels of an image")
     parts = PARTS if split == ALL else (split,)
     labels = [getattr(images, part).labels for part in parts]
     names = np.repeat(parts, [len(each) for each in labels])

@@ -116,6 +116,26 @@ class Architecture:
         """
         return ()
 
+    def narrowed(self, units: tuple[int, ...]) -> "Architecture":
+        """Returns the same network with fewer hidden units.
+
+        Args:
+            units: Number of units of each permutation group.
+
+        Raises:
+            ZoojaxError: If it cannot be described, which is the default; or the function of the
+                network depends on the number of units.
+
+        Example:
+            >>> smaller = zoo.config.shape.narrowed((3, 6, 4, 20))
+            >>> smaller.parameter_shapes()["conv2"]["kernel"]
+            (5, 5, 3, 6)
+        """
+        raise ZoojaxError(
+            f"architecture {printable(self.name, 60)} cannot be described with fewer hidden units; "
+            "define Architecture.narrowed, or describe it as a chain of layers"
+        )
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Shape of an input image: (size, size, channels)."""

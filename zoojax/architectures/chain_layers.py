@@ -50,6 +50,11 @@ class Layer:
         """Whether units cannot be permuted because it computes with groups of neighbors."""
         return False
 
+    @property
+    def computes_across_units(self) -> bool:
+        """Whether its output for a unit depends on the other units, without weights of its own."""
+        return False
+
     def output(self, shape: Shape) -> Shape:
         """Returns the shape of the output for an input shape; the same shape by default.
 
@@ -268,6 +273,11 @@ class Normalization(Layer):
     def mixes_units(self) -> bool:
         """Whether there are several groups."""
         return self.groups > 1
+
+    @property
+    def computes_across_units(self) -> bool:
+        """Whether it is group or layer normalization."""
+        return self.kind != "batch"
 
     def output(self, shape: Shape) -> Shape:
         """The same shape."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from zoojax.cli.hyperparameters import HyperparameterOptions, Hyperparameters
+from zoojax.cli.hyperparameters import HyperparameterOptions, Hyperparameters, given
 from zoojax.cli.options import Flag, RunningOptions, RunOptions, option
 from zoojax.runtime.startup import configure_jax
 
@@ -89,7 +89,7 @@ class Train:
             data_order=self.data_order,
             steps_per_epoch=self.steps_per_epoch,
             split=self.split,
-            **vars(self.hyperparameters),
+            **given(self.hyperparameters),
             name=self.name,
             chunk=self.running.chunk,
             data_dir=self.running.data_dir,

@@ -12,6 +12,7 @@ import polars as pl
 from zoojax.architectures.base import Architecture, variable_shapes
 from zoojax.architectures.parameters import pack_bits, unpack_bits
 from zoojax.sparsifiers.base import Sparsifier
+from zoojax.sparsifiers.context import init_member
 from zoojax.storage.zoo_config import ZooConfig
 
 Tree = dict[str, Any]
@@ -27,7 +28,15 @@ def _parts(arch: Architecture, sparsifier: Sparsifier) -> tuple[Tree, Tree]:
     table = pl.DataFrame({"seed": [0], **{name: [float(low)] for name, (low, _) in ranges.items()}})
     params = variable_shapes(arch)["params"]
     values = jax.tree.map(lambda x: x[0], sparsifier.member_values(table, params))
-    return jax.eval_shape(sparsifier.init, params, values)
+    collections = {n: t for n, t in variable_shapes(arch).items() if n != "params"}
+    seed, rewind, train = jax.ShapeDtypeStruct((), np.uint32), None, None
+    if sparsifier.needs is not None:
+        count = max(sparsifier.needs.images, 1)
+        images = jax.ShapeDtypeStruct((count, *arch.image_shape), np.float32)
+        train = images, jax.ShapeDtypeStruct((count,), np.int32)
+        rewind = None if sparsifier.needs.rewind_epoch is None else params
+    init = functools.partial(init_member, sparsifier, arch, "tanh")
+    return jax.eval_shape(init, params, values, collections, seed, rewind, train)
 
 
 def state_like(config: ZooConfig, members: int) -> Tree:

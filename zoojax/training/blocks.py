@@ -64,7 +64,10 @@ def group_by_program(config: ZooConfig, members: pl.DataFrame) -> dict[ProgramSp
             engine_name,
             member["schedule"],
             varied_numbers(member),
-            config.epochs if needs_epochs(member["schedule"], member["warmup"]) else None,
+            config.epochs
+            if config.sparsifier.needs_epochs or needs_epochs(member["schedule"], member["warmup"])
+            else None,
+            member["train_fraction"],
             config.steps_per_epoch,
         )
         groups.setdefault(spec, []).append(position)

@@ -18,7 +18,7 @@ from zoojax.architectures import base
 from zoojax.architectures.base import Architecture, training_logits
 from zoojax.ops import Noise, kernel
 from zoojax.ops.kernel.spec import KernelSpec
-from zoojax.sparsifiers.base import Batch
+from zoojax.sparsifiers.steps import Batch
 from zoojax.sparsifiers.variational_layers import VARIATIONAL
 
 ENGINES = ("xla", "kernel")

@@ -17,7 +17,8 @@ from zoojax.hyperparameters.grid import NUMBER_DEFAULTS
 from zoojax.ops import Noise
 from zoojax.ops.noise import SLOTS
 from zoojax.optimizers import OPTIMIZERS
-from zoojax.sparsifiers.base import Batch, Sparsifier, Update
+from zoojax.sparsifiers.base import Sparsifier
+from zoojax.sparsifiers.steps import Batch, Update
 from zoojax.training.engine import MemberLoss
 
 
@@ -92,6 +93,8 @@ def train_step(
     noise: Noise,
     epoch: Array,
     step: Array,
+    steps: int = 0,
+    epochs: int | None = None,
 ) -> tuple[TrainState, Array, Array]:
     """Trains one member for one step.
 
@@ -106,17 +109,24 @@ def train_step(
         noise: Random stream of this step.
         epoch: Epoch being trained, counted from 1.
         step: Step within the epoch, counted from 0.
+        steps: Steps of one epoch (static), for `Sparsifier.update`.
+        epochs: Epochs of the whole training (static); see `train_epoch`.
 
     Returns:
         (state after the step, loss, number of correct predictions before the step).
     """
     rate = hyperparams.dropout if dropout else None
+    noise_key = (
+        (jax.random.fold_in(keys.stream_key(hyperparams.seed, "objective", epoch), step),)
+        if sparsifier.draws_noise
+        else ()
+    )
 
     def batch_loss(params, variances=None):
         return member_loss(params, variances, state.collections, batch, noise, rate)
 
     def objective(trainable):
-        return sparsifier.objective(batch_loss, trainable, state.fixed, epoch)
+        return sparsifier.objective(batch_loss, trainable, state.fixed, epoch, *noise_key)
 
     value_and_gradients = jax.value_and_grad(objective, has_aux=True)
     (loss, (num_correct, collections)), gradients = value_and_gradients(state.trainable)
@@ -127,8 +137,10 @@ def train_step(
     fixed = state.fixed
     if sparsifier.update_every == "step":
         key = keys.stream_key(hyperparams.seed, "sparsifier", epoch)
-        update = Update(epoch, step, gradients, jax.random.fold_in(key, step + 1))
+        key = jax.random.fold_in(key, step + 1)
+        update = Update(epoch, step, gradients, key, steps, epochs, state.trainable)
         trainable, fixed = sparsifier.update(trainable, fixed, update)
+        moments = sparsifier.update_moments(moments, state.fixed, fixed, update)
     trainable = sparsifier.project(trainable, fixed)
     return TrainState(trainable, fixed, moments, collections), loss, num_correct
 
@@ -165,8 +177,8 @@ def train_epoch(
         epoch: Epoch being trained, counted from 1.
         noise_slots: Noise slots per step (static); see `Architecture.noise_slots`.
         schedule: A name of `zoojax.schedules.SCHEDULES`.
-        epochs: Epochs of the whole training (static); None if the learning rate does not depend
-            on it, see `zoojax.schedules.needs_epochs`.
+        epochs: Epochs of the whole training (static); None if neither the learning rate
+            (`zoojax.schedules.needs_epochs`) nor the sparsifier depends on it.
 
     Returns:
         The state after the epoch, and {"train_loss", "train_acc"}: means of the objective and
@@ -180,8 +192,11 @@ def train_epoch(
     noise = keys.stream_key(hyperparams.seed, "noise", epoch)
     if sparsifier.update_every == "epoch":
         key = jax.random.fold_in(keys.stream_key(hyperparams.seed, "sparsifier", epoch), 0)
-        moved = sparsifier.update(state.trainable, state.fixed, Update(epoch, None, None, key))
-        state = state._replace(trainable=sparsifier.project(*moved), fixed=moved[1])
+        update = Update(epoch, None, None, key, steps, epochs)
+        trainable, fixed = sparsifier.update(state.trainable, state.fixed, update)
+        moments = sparsifier.update_moments(state.optimizer, state.fixed, fixed, update)
+        trainable = sparsifier.project(trainable, fixed)
+        state = state._replace(trainable=trainable, fixed=fixed, optimizer=moments)
 
     def body(carry, xs):
         state, loss_sum, correct_sum = carry
@@ -192,6 +207,7 @@ def train_epoch(
             *(schedule, hyperparams.learning_rate, hyperparams.numbers),
             *(epoch, step, steps, epochs),
         )
+        rate = sparsifier.learning_rate(rate, epoch, step, steps, epochs)
         state, loss, num_correct = train_step(
             sparsifier,
             member_loss,
@@ -203,6 +219,8 @@ def train_epoch(
             step_noise,
             epoch,
             step,
+            steps,
+            epochs,
         )
         return (state, loss_sum + loss * jnp.sum(weight), correct_sum + num_correct), None
 

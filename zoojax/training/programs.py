@@ -57,7 +57,9 @@ class ProgramSpec:
         schedule: A name of `zoojax.schedules.SCHEDULES`.
         varied: Names of the numbers in which the members differ from the defaults, such as
             "momentum"; the defaults of others are constants of the program.
-        epochs: Epochs of the whole training; None if the learning rate does not depend on it.
+        epochs: Epochs of the whole training; None if neither the learning rate nor the
+            sparsifier depends on it.
+        train_fraction: Fraction of the training images that a member is trained on.
         steps: Steps per epoch, each on all samples; None if an epoch uses each sample once.
     """
 
@@ -72,6 +74,7 @@ class ProgramSpec:
     schedule: str = "constant"
     varied: tuple[str, ...] = ()
     epochs: int | None = None
+    train_fraction: float = 1.0
     steps: int | None = None
 
     @property
@@ -136,8 +139,7 @@ def train_member(
     """
     images, labels = split
     if order is None:
-        key = keys.stream_key(hyperparams.seed, "order", epoch)
-        order = keys.permutation(key, labels.shape[0])
+        order = keys.training_order(hyperparams.seed, epoch, labels.shape[0], spec.train_fraction)
     return loop.train_epoch(
         spec.sparsifier,
         spec.loss,

@@ -165,8 +165,7 @@ def epoch(
     def train_block(state, hyperparams, shared, epoch):
         # With one order for all members, XLA gathers each batch (and the patches of the first
         # convolution) once.
-        key = keys.stream_key(0, "order", epoch)
-        shared_order = keys.permutation(key, task.count(shared))
+        shared_order = keys.training_order(0, epoch, task.count(shared), spec.train_fraction)
         train_members = vmap_members(train_and_evaluate, mesh, (0, 0, None, None, None))
         return train_members(state, hyperparams, shared, shared_order, epoch)
 
