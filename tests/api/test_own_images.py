@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import zoojax
+from tests.support import contracts, zoo_fixtures
+from tests.support.report_page import content
 from zoojax import Grid, MagnitudePruning, train_zoo
 from zoojax.datasets import loading
 from zoojax.errors import ZoojaxError
@@ -125,12 +127,43 @@ def test_twins_learn_the_images_of_their_parents(zoo):
     assert twin.metrics["psnr"].is_finite().all()
 
 
+@pytest.mark.parametrize("name", ["magnitude_pruning", "variational_dropout"])
+def test_interrupted_twin_resumes_with_the_same_bits(zoo, tmp_path, name):
+    def create(out, **options):
+        return zoojax.sparsify(zoo, contracts.options_of(name), out, epochs=2, chunk=3, **options)
+
+    resumed = contracts.interrupted_and_resumed(tmp_path / "twin", create)
+    zoo_fixtures.assert_same_zoo(resumed, create(tmp_path / "whole"))
+
+
+def test_analysis_of_a_zoo_without_accuracies(zoo, tmp_path):
+    """Tables, figures and page show PSNR and sparsity; a note says what was left out."""
+    twins = [
+        zoojax.sparsify(zoo, MagnitudePruning(ratios=(0.3, 0.6)), epochs=1, quiet=True),
+        zoojax.sparsify(zoo, "variational_dropout", epochs=1, quiet=True),
+    ]
+    result = zoojax.analyze(zoo, *twins, out=tmp_path, quiet=True)
+    assert {"members", "trajectories", "layer_sparsity", "pruning_frequency"} == set(result.tables)
+    assert any("no accuracies and predictions" in note for note in result.notes)
+    trajectories = result.tables["trajectories"]
+    assert "psnr_mean" in trajectories.columns and "test_acc_mean" not in trajectories.columns
+    drawn = {path.stem for path in (tmp_path / "figures").glob("*.svg")}
+    assert {"trajectories", "accuracy_over_sparsity", "layer_size"} <= drawn
+    assert "PSNR (dB)" in (tmp_path / "figures" / "trajectories.svg").read_text()
+    data = content(tmp_path / "report.html")
+    assert [metric["name"] for metric in data["metrics"]] == ["psnr", "sparsity"]
+    assert data["score"]["short"] == "PSNR" and not data["score"]["percent"]
+    dense = data["populations"][0]["values"]["psnr"]
+    shown = zoo.metrics["psnr"]
+    assert dense["low"] == pytest.approx(shown.min()) and dense["high"] == pytest.approx(
+        shown.max()
+    )
+
+
 def test_presets_are_derived_for_every_image_set():
     names = {name for name in PRESETS if name.endswith("-siren")}
-    assert names == {
-        f"{name}-siren"
-        for name in ("digits", "mnist", "fmnist", "usps", "svhn", "cifar10", "stl10")
-    }
+    sets = ("digits", "mnist", "fmnist", "usps", "svhn", "cifar10", "stl10")
+    assert names == {f"{name}-siren" for name in sets}
     for name in names:
         preset = PRESETS[name]
         assert preset.batch_size == preset.data.size**2
@@ -162,6 +195,7 @@ def test_options_without_effect_are_refused(arrays, options, message):
 
 def test_what_members_without_classes_cannot_do(zoo, arrays, tmp_path):
     for call, message in (
+        (lambda: zoojax.sparsify(zoo, "snip", quiet=True), "use another sparsifier"),
         (lambda: zoojax.predict(zoo, coordinates(SIDE)), "predict no classes"),
         (lambda: zoojax.evaluate(zoo, arrays), "cannot be evaluated on others"),
         (lambda: zoojax.train_representation(zoo, tmp_path / "rep"), "need members that classify"),
