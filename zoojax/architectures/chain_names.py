@@ -35,6 +35,8 @@ from zoojax.architectures.chain_layers import (
 )
 from zoojax.architectures.layers import LAYER_ACTIVATIONS
 from zoojax.errors import ZoojaxError
+from zoojax.tasks import CLASSIFICATION
+from zoojax.text import printable
 
 PREFIX = "chain"
 EXAMPLE = "chain-28-c8x5-m2-a-f-d20-a-d"
@@ -61,13 +63,15 @@ def chain_name(chain: Chain) -> str | None:
         chain: The chain.
 
     Returns:
-        The name; None if it would be longer than 200 characters.
+        The name; None if it would be longer than 200 characters, or members do not classify.
 
     Example:
         >>> layers = Conv(8, 5), MaxPool(2), Activation(), Flatten(), Dense(10)
         >>> chain_name(Chain("mine", 28, 1, 10, layers))
         'chain-28-c8x5-m2-a-f-d'
     """
+    if chain.task is not CLASSIFICATION:
+        return None
     *hidden, last = chain.sequence
     # The last layer has one output per class, which the zoo stores.
     parts = [*map(_part, hidden), "d" if isinstance(last, Dense) else _part(last)]
@@ -97,7 +101,7 @@ def named_chain(name: str, channels: int, classes: int) -> Chain:
     """
     _, side, *_ = [*name.split("-"), ""]
     if not re.fullmatch(_N, side):
-        raise ZoojaxError(f"'{name}' does not begin with the side of the images, as {EXAMPLE}")
+        raise ZoojaxError(f"{printable(name, 200)} has no side of the images, as {EXAMPLE}")
     return Chain(name, int(side), channels, classes, _layers(name, classes))
 
 
@@ -148,7 +152,7 @@ def _layer(part: str, name: str, classes: int) -> Layer:
         match = re.fullmatch(pattern, part)
         if match is not None:
             return create(*match.groups())
-    raise ZoojaxError(f"'{part}' in '{name}' is no layer; an example is {EXAMPLE}")
+    raise ZoojaxError(f"'{part}' in {printable(name, 200)} is no layer, as those of {EXAMPLE}")
 
 
 def _padding(number: str | None, same: str | None) -> Any:
