@@ -54,7 +54,7 @@ class Train:
     """Steps per epoch of members that each learn an image, as those of mnist-siren
     (default: the preset's)."""
 
-    split: Literal["train", "val", "test", "all"] | None = None
+    split: Annotated[Literal["train", "val", "test", "all"] | None, option(None)] = None
     """Images that these members learn: seed 1 the first one, seed 2 the second, ...
     (default: all)."""
 
