@@ -202,13 +202,38 @@ def _states(case: Case, seeds: "Array") -> "loop.TrainState":
     values = case.sparsifier.member_values(table, variable_shapes(case.shape)["params"])
     if case.sparsifier.takes_scores:
         values["scores"] = None
-    trainable, fixed = jax.jit(jax.vmap(case.sparsifier.init))(params, values)
+    trainable, fixed = jax.jit(lambda *parts: _initial_parts(case, *parts))(params, values, seeds)
     return jax.jit(jax.vmap(lambda t, f: loop.init_state(t, f, "adam")))(trainable, fixed)
 
 
 def _trained(case: Case) -> int:
     """Returns the number of images that one call trains each member on."""
     return min(IMAGES, max(_MIN_IMAGES, 2 * case.batch_size))
+
+
+def _initial_parts(case: Case, params: dict, values: dict, seeds: "Array") -> tuple[dict, dict]:
+    """Returns what the sparsifier makes of stacked members, with random images if it needs any."""
+    import jax
+
+    from zoojax.sparsifiers.context import init_member
+
+    sparsifier, needs = case.sparsifier, case.sparsifier.needs
+    if needs is None:
+        return jax.vmap(sparsifier.init)(params, values)
+    key, shape = jax.random.key(0), (max(needs.images, 1), *case.shape.image_shape)
+    images = jax.random.normal(key, shape), jax.random.randint(key, shape[:1], 0, 10)
+
+    def one(member: tuple) -> tuple[dict, dict]:
+        params, values, seed = member
+        rewind = None if needs.rewind_epoch is None else params
+        train = images if needs.images else None
+        return init_member(
+            *(sparsifier, case.shape, "tanh", params, values, {}, seed),
+            *(rewind, train),
+        )
+
+    # One after another: their images and gradients need not be in memory together.
+    return jax.lax.map(one, (params, values, seeds))
 
 
 def _epoch(case: Case, name: str) -> Callable:
