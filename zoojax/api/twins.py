@@ -115,6 +115,13 @@ def sparsify(
         raise ZoojaxError("scores need a name that identifies them in the twin: give origin")
     out = optional_path(out, "out")
     table = sparsifier.members(_parent_rows(parent, learning_rate, sparsifier, members))
+    sparsifier.check_architecture(parent.config.shape)
+    needs = sparsifier.needs
+    if needs is not None and needs.images and parent.config.shape.task.has_own_images:
+        raise ZoojaxError(
+            f"{sparsifier.label} scores weights on images of all members, but those of "
+            f"{parent.path} learn an image each; use another sparsifier, such as magnitude pruning"
+        )
     if sparsifier.samples_layers:
         check_replaceable(parent.config.shape)
     check_needs(parent, sparsifier)

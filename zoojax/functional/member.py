@@ -11,11 +11,12 @@ from jax import Array
 
 from zoojax.architectures.base import Architecture, init_variables
 from zoojax.architectures.layers import ACTIVATIONS, INITS
-from zoojax.architectures.parameters import WEIGHT, flat_layers, kernels
+from zoojax.architectures.parameters import WEIGHT, flat_layers, kernels, scaled_weights
 from zoojax.architectures.registry import architecture as registered_architecture
 from zoojax.errors import ZoojaxError
 from zoojax.functional import arguments
 from zoojax.hyperparameters.declaration import check_name
+from zoojax.hyperparameters.grid import BY_NAME
 from zoojax.optimizers import OPTIMIZERS
 from zoojax.sparsifiers.base import Needs, Sparsifier
 from zoojax.sparsifiers.context import init_member
@@ -96,6 +97,7 @@ def init(
     *,
     activation: str = "tanh",
     init: str = "uniform",
+    init_std: float | Array | None = None,
     optimizer: str = "adam",
     params: dict[str, Any] | None = None,
 ) -> Member:
@@ -113,6 +115,8 @@ def init(
             "xavier_uniform", "xavier_normal", "orthogonal" or "truncated_normal" as in
             torch.nn.init; "he_uniform", "he_normal", "glorot_uniform" or "glorot_normal" as in
             jax.nn.initializers.
+        init_std: Standard deviation of the initial weights with "normal" and "truncated_normal";
+            None for 1.
         optimizer: Optimizer of `train_epoch`: "adam", "adamw", "sgd", "nesterov" or "rmsprop", as
             in torch.optim.
         params: Parameters to start from instead, such as `Zoo.member(3)`.
@@ -135,6 +139,12 @@ def init(
     check_name("optimizer", optimizer, OPTIMIZERS)
     checked_seed = arguments.seed(seed)
     variables = init_variables(arch, init, checked_seed)
+    if init_std is not None:
+        declared = BY_NAME["init_std"]
+        if not declared.used({"init": init}):
+            raise ZoojaxError(f"init_std has no effect with initialization {init}")
+        factor = arguments.number("init_std", init_std, declared.check)
+        variables["params"] = scaled_weights(variables["params"], factor)
     if params is not None:
         variables["params"] = checked_arrays(arch, params, ())
     trainable = {"params": jax.tree.map(jnp.asarray, variables.pop("params"))}
@@ -177,6 +187,7 @@ def sparsify(
     check_member(member)
     if not isinstance(sparsifier, Sparsifier):
         raise ZoojaxError(f"sparsifier is {printable(sparsifier, 60)}; give a zoojax.Sparsifier")
+    sparsifier.check_architecture(member.architecture)
     # The table is built on the host: a traced seed is set below.
     seed = 0 if arguments.is_traced(member.seed) else int(member.seed)
     row = sparsifier.members(pl.DataFrame({"id": [0], "seed": [seed]}))

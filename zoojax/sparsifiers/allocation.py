@@ -14,7 +14,7 @@
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
 import numpy as np
@@ -88,6 +88,29 @@ def num_pruned(ratio: float, shapes: Shapes, scope: str) -> dict[str, np.ndarray
     if scope == "unit":
         return {layer: _by_unit(count, shapes[layer][-1]) for layer, count in counts.items()}
     return {layer: np.array(count, np.int32) for layer, count in counts.items()}
+
+
+def stacked_counts(ratios: Iterable[float], shapes: Shapes, scope: str) -> dict[str, np.ndarray]:
+    """Computes how many weights to prune at several ratios.
+
+    Args:
+        ratios: Fractions of weights to prune, each in [0, 1).
+        shapes: Shape of the weights by layer.
+        scope: A name of SCOPES.
+
+    Returns:
+        The counts of `num_pruned`, stacked: [ratios], or [ratios, outputs] for "unit".
+
+    Raises:
+        ZoojaxError: If a ratio is not in [0, 1), or the scope is not one of SCOPES.
+
+    Example:
+        >>> stacked_counts([0.1, 0.5], {"fc": (100, 10)}, "global")["all"].tolist()
+        [100, 500]
+    """
+    counts = [num_pruned(ratio, shapes, scope) for ratio in ratios]
+    names = num_pruned(0.0, shapes, scope)
+    return {name: np.array([count[name] for count in counts], np.int32) for name in names}
 
 
 def _by_unit(count: int, units: int) -> np.ndarray:

@@ -32,7 +32,8 @@ class FisherPruning(DataPruning):
     name: ClassVar = "fisher"
     label: ClassVar = "Fisher pruning"
     short: ClassVar = "FISHER"
-    color: ClassVar = "#8C564B"
+    color: ClassVar = "#552222"
+    source: ClassVar = "LeCun et al. 1990, Optimal Brain Damage"
 
     samples: int = 1024
 

@@ -40,7 +40,8 @@ class GraSP(DataPruning):
     name: ClassVar = "grasp"
     label: ClassVar = "GraSP"
     short: ClassVar = "GRASP"
-    color: ClassVar = "#CC79A7"
+    color: ClassVar = "#FF77FF"
+    source: ClassVar = "Wang et al. 2020, Picking Winning Tickets by Preserving Gradient Flow"
 
     temperature: float = 200.0
 

@@ -37,4 +37,7 @@ class MagnitudePruning(ScorePruning):
     label: ClassVar = "magnitude pruning"
     short: ClassVar = "MP"
     color: ClassVar = "#D55E00"
+    source: ClassVar = (
+        "Han et al. 2015, Learning both Weights and Connections for Efficient Neural Networks"
+    )
     takes_scores: ClassVar = True

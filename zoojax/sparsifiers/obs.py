@@ -46,7 +46,10 @@ class OBS(DataPruning):
     name: ClassVar = "obs"
     label: ClassVar = "layer-wise OBS"
     short: ClassVar = "OBS"
-    color: ClassVar = "#17BECF"
+    color: ClassVar = "#88DDAA"
+    source: ClassVar = (
+        "Hassibi and Stork 1993, Optimal Brain Surgeon; Frantar and Alistarh 2023, SparseGPT"
+    )
 
     scope: Literal["global", "layer", "unit", "er", "erk"] = "layer"
     damping: float = 0.01

@@ -45,7 +45,8 @@ class RandomPruning(ScorePruning):
     name: ClassVar = "random_pruning"
     label: ClassVar = "random pruning"
     short: ClassVar = "RP"
-    color: ClassVar = "#7F7F7F"
+    color: ClassVar = "#AA9966"
+    source: ClassVar = "Liu et al. 2022, The Unreasonable Effectiveness of Random Pruning"
 
     @property
     def needs(self) -> Needs:

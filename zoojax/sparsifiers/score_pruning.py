@@ -29,7 +29,7 @@ from zoojax.architectures.parameters import apply_mask, kernels
 from zoojax.errors import ZoojaxError
 from zoojax.hyperparameters.declaration import check_whole
 from zoojax.ops.select import lowest
-from zoojax.sparsifiers.allocation import check_scope, num_pruned
+from zoojax.sparsifiers.allocation import check_scope, stacked_counts
 from zoojax.sparsifiers.base import Needs, Sparsifier
 from zoojax.sparsifiers.context import Context
 from zoojax.text import printable
@@ -185,11 +185,7 @@ class ScorePruning(Sparsifier):
     def _counts(self, ratios: Any, params: dict[str, Any]) -> dict[str, np.ndarray]:
         """Numbers of weights to prune, stacked by ratio."""
         shapes = {layer: tuple(w.shape) for layer, w in kernels(params).items()}
-        counts = [num_pruned(ratio, shapes, self.scope) for ratio in ratios]
-        return {
-            layer: np.array([count[layer] for count in counts], np.int32)
-            for layer in num_pruned(0.0, shapes, self.scope)
-        }
+        return stacked_counts(ratios, shapes, self.scope)
 
     def init(self, params: dict[str, Any], values: dict[str, Any]) -> tuple[dict, dict]:
         """Prunes the weights with the lowest scores."""

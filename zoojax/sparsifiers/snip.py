@@ -38,7 +38,10 @@ class SNIP(DataPruning):
     name: ClassVar = "snip"
     label: ClassVar = "SNIP"
     short: ClassVar = "SNIP"
-    color: ClassVar = "#009E73"
+    color: ClassVar = "#005500"
+    source: ClassVar = (
+        "Lee et al. 2019, SNIP: Single-shot Network Pruning based on Connection Sensitivity"
+    )
 
     samples: int = 128
 

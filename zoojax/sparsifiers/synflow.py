@@ -49,7 +49,8 @@ class SynFlow(ScorePruning):
     name: ClassVar = "synflow"
     label: ClassVar = "SynFlow"
     short: ClassVar = "SYNFLOW"
-    color: ClassVar = "#E69F00"
+    color: ClassVar = "#DDCC00"
+    source: ClassVar = "Tanaka et al. 2020, Pruning by Iteratively Conserving Synaptic Flow"
 
     iterations: int = 100
 

@@ -34,7 +34,8 @@ class TaylorPruning(DataPruning):
     name: ClassVar = "taylor"
     label: ClassVar = "Taylor pruning"
     short: ClassVar = "TAYLOR"
-    color: ClassVar = "#56B4E9"
+    color: ClassVar = "#559999"
+    source: ClassVar = "Molchanov et al. 2019, Importance Estimation for Neural Network Pruning"
 
     samples: int = 1024
 

@@ -31,7 +31,10 @@ class Wanda(DataPruning):
     name: ClassVar = "wanda"
     label: ClassVar = "Wanda"
     short: ClassVar = "WANDA"
-    color: ClassVar = "#9467BD"
+    color: ClassVar = "#991188"
+    source: ClassVar = (
+        "Sun et al. 2024, A Simple and Effective Pruning Approach for Large Language Models"
+    )
 
     scope: Literal["global", "layer", "unit", "er", "erk"] = "unit"
 
