@@ -49,6 +49,7 @@ class SynFlow(ScorePruning):
     name: ClassVar = "synflow"
     label: ClassVar = "SynFlow"
     short: ClassVar = "SYNFLOW"
+    has_mask_only: ClassVar = True
     color: ClassVar = "#DDCC00"
     source: ClassVar = "Tanaka et al. 2020, Pruning by Iteratively Conserving Synaptic Flow"
 
