@@ -52,6 +52,8 @@ class Grid:
         init_stds: Standard deviations of the initial weights with inits "normal" and
             "truncated_normal" (there before truncation), positive.
         train_fractions: Fractions of the training images that a member is trained on, in (0, 1].
+        augmentations: Names of `zoojax.augmentations.AUGMENTATIONS`: random changes of the training
+            images, drawn for each member, epoch and image.
 
     Raises:
         ZoojaxError: If a list is empty, a name is unknown, a value is out of range, or a number
@@ -74,7 +76,7 @@ class Grid:
         "tanh",
         "zoojax.architectures.layers:ACTIVATIONS",
         label="activation",
-        help="Activations: tanh, sigmoid, relu, gelu, silu, leaky_relu",
+        help="Activations: tanh, sigmoid, relu, gelu, silu, leaky_relu, sine",
         torch="model::nlin",
     )
     inits: tuple[str, ...] | Choice = names(
@@ -84,7 +86,7 @@ class Grid:
         label="initialization",
         help="Initializations: uniform, normal, kaiming_uniform, kaiming_normal, xavier_uniform, "
         "xavier_normal, truncated_normal, he_uniform, he_normal, glorot_uniform, glorot_normal, "
-        "orthogonal",
+        "orthogonal, siren",
         torch="model::init_type",
     )
     optimizers: tuple[str, ...] | Choice = names(
@@ -201,6 +203,14 @@ class Grid:
         optional=True,
         static=True,
         torch="training::fraction",
+    )
+    augmentations: tuple[str, ...] | Choice = names(
+        "augmentation",
+        "none",
+        "zoojax.augmentations:AUGMENTATIONS",
+        label="augmentation",
+        help="Augmentations of the training images: none, crop, flip, crop_flip",
+        optional=True,
     )
 
     def __post_init__(self):
