@@ -33,7 +33,7 @@ __all__ = [
     "verify",
 ]
 
-Format = Literal["trial", "prune", "safetensors"]
+Format = Literal["trial", "prune", "shrunk", "safetensors"]
 Dialect = Literal["plain", "original"]
 
 
@@ -214,8 +214,9 @@ def to_torch(
         zoo: Zoo, or its folder.
         out: Folder to write to: new, or of the same export, interrupted, which resumes.
         format: "trial" (trial folders with plain state dicts), "prune" (the same with
-            torch.nn.utils.prune's keys for pruned members) or "safetensors" (one stacked file
-            per epoch, and the tables).
+            torch.nn.utils.prune's keys for pruned members), "shrunk" (the same without hidden
+            units that nothing uses: smaller networks, of twins of structured pruning) or
+            "safetensors" (one stacked file per epoch, and the tables).
         dialect: "plain", or "original": trial folders with the states of a converted zoo as they
             were, in files of their names.
         epochs: Epochs to write: "all", numbers and ranges such as "0,25,40-50", or numbers.
@@ -226,7 +227,7 @@ def to_torch(
 
     Raises:
         ZoojaxError: torch is not installed, an argument is invalid, no torch format is known for
-            the zoo's sparsifier, an epoch is missing, the folder contains something else, or
+            the zoo's architecture, an epoch is missing, the folder contains something else, or
             writing failed.
 
     Example (with a trained zoo):
@@ -252,6 +253,7 @@ def to_torch(
             epochs=selected,
             keep_masks=format == "prune",
             original=dialect == "original",
+            shrunk=format == "shrunk",
             report=report,
             note=notes.append,
         )

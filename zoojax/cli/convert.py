@@ -198,9 +198,10 @@ class ToTorch:
     out: Annotated[Path, option("FOLDER")]
     """Folder of the files: new, or of an interrupted run of the same command."""
 
-    format: Literal["trial", "prune", "safetensors"] = "trial"
+    format: Literal["trial", "prune", "shrunk", "safetensors"] = "trial"
     """Trial folders with plain state dicts; the same with torch.nn.utils.prune's keys for
-    pruned members; or one stacked safetensors file per epoch and the tables."""
+    pruned members; the same without hidden units that nothing uses, for smaller networks after
+    structured pruning; or one stacked safetensors file per epoch and the tables."""
 
     dialect: Literal["plain", "original"] = "plain"
     """Names and types of the zoo, or those of the files that it was converted from."""

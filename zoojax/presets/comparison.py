@@ -5,12 +5,12 @@ A zoo matches its preset if it differs from it only in the number of its members
 zoos.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
 
-from zoojax.hyperparameters.grid import BY_NAME, Grid
+from zoojax.hyperparameters.grid import BY_NAME, OPTIONAL, Grid, changed
 from zoojax.hyperparameters.tables import with_defaults
 from zoojax.presets.known import PRESETS, preset
 from zoojax.presets.settings import Preset
@@ -85,7 +85,7 @@ def difference(zoo: Zoo) -> str | None:
     ):
         if value != expected:
             return f"its {field} is {value}, not {expected}"
-    if _combinations(zoo.members_table) != _product(settings.grid):
+    if not _has_members_of(settings.grid, zoo.members_table):
         return f"its members' hyperparameters are not those of {config.preset}"
     return None
 
@@ -116,26 +116,41 @@ def twin_difference(zoo: Zoo, twin: Zoo) -> str | None:
         return f"it was created by {sparsifier.describe()}, not {expected.sparsifier.describe()}"
     if sparsifier.sweep == "ratio" and config.epochs != sparsifier.default_epochs:
         return f"its number of epochs is {config.epochs}, not {sparsifier.default_epochs}"
-    grid = settings.grid
-    if expected.learning_rate is not None:
-        grid = replace(grid, learning_rates=(expected.learning_rate,))
-    if _combinations(twin.members_table) != _product(grid):
+    rates = None if expected.learning_rate is None else {"learning_rate": expected.learning_rate}
+    grid = changed(settings.grid, _not_inherited() | (rates or {}))
+    if not _has_members_of(grid, twin.members_table):
         return f"its members' hyperparameters are not those of {config.preset}"
     return None
 
 
-def _combinations(table: pl.DataFrame) -> set[tuple]:
-    """Returns the hyperparameter combinations in a members table; empty if columns are missing."""
+def _not_inherited() -> dict[str, Any]:
+    """Defaults of the hyperparameters that twins do not inherit, such as the schedule."""
+    return {each.name: each.default for each in OPTIONAL if not each.inherited}
+
+
+def _has_members_of(grid: Grid, table: pl.DataFrame) -> bool:
+    """Whether the members of a table are those of a grid, each combination at least once."""
     table = with_defaults(table)
-    if not BY_NAME.keys() <= set(table.columns):
-        return set()
-    return _comparable(table.select(list(BY_NAME)).unique().iter_rows())
+    if not {"seed", *BY_NAME} <= set(table.columns):
+        return False
+    combinations, found = list(grid.listed()), set[int]()
+    rows = table.select("seed", *BY_NAME).unique(maintain_order=True)
+    if not grid.distributions:
+        rows = rows.unique(list(BY_NAME), maintain_order=True)
+    listed = {_comparable(each): i for i, each in enumerate(combinations)}
+    for row in rows.iter_rows(named=True):
+        expected = listed
+        if grid.distributions:
+            own = [grid.complete({"seed": row["seed"], **each}) for each in combinations]
+            expected = {_comparable(each): i for i, each in enumerate(own)}
+        position = expected.get(_comparable(row))
+        if position is None:
+            return False
+        found.add(position)
+    return len(found) == len(combinations)
 
 
-def _product(grid: Grid) -> set[tuple]:
-    return _combinations(replace(grid, seeds=1).members())
-
-
-def _comparable(rows: Iterable[tuple]) -> set[tuple]:
+def _comparable(member: dict[str, Any]) -> tuple:
     """Formats numbers with six digits, since some were stored as float32."""
-    return {tuple(f"{v:.6g}" if isinstance(v, int | float) else v for v in row) for row in rows}
+    values = (member[name] for name in BY_NAME)
+    return tuple(f"{v:.6g}" if isinstance(v, int | float) else v for v in values)

@@ -6,9 +6,13 @@ import polars as pl
 
 from zoojax.datasets.specs import DataSpec
 from zoojax.errors import ZoojaxError
-from zoojax.hyperparameters.grid import Grid
+from zoojax.hyperparameters.draws import Distribution
+from zoojax.hyperparameters.grid import BY_NAME, Grid
 from zoojax.presets.paper import PAPER
+from zoojax.presets.resnets import RESNETS
 from zoojax.presets.settings import Preset, twin_settings
+from zoojax.presets.siren import siren_presets
+from zoojax.presets.small_cnn_zoo import SMALL_CNN_ZOO
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.text import printable
 
@@ -20,7 +24,8 @@ _DIGITS = Preset(
     twin_settings(3e-3, 1e-3),
     epochs=25,
 )
-PRESETS: dict[str, Preset] = {"digits-s-seed": _DIGITS, **PAPER}
+PRESETS: dict[str, Preset] = {"digits-s-seed": _DIGITS, **PAPER, **SMALL_CNN_ZOO, **RESNETS}
+PRESETS |= siren_presets(PAPER | {"digits-s-seed": _DIGITS})
 
 
 def preset(name: str) -> Preset:
@@ -48,8 +53,9 @@ def preset_table() -> pl.DataFrame:
     Returns:
         One row per preset: `preset` (its name), `members`, `learning_rates`, one column
         `learning_rate_METHOD` per sparsifier, such as `learning_rate_vd` (null: each member's
-        own), `weight_decays`, `architecture`, `activations`, `optimizers`, `dropouts`, `data`
-        and `inits`.
+        own), `weight_decays`, `architecture`, `activations`, `optimizers`, `dropouts`, `data`,
+        `inits`, and `drawn`: what every member draws, such as "learning rate: 0.001 to 0.1
+        (log)", whose lists are empty.
 
     Example:
         >>> table = zoojax.presets.preset_table()
@@ -69,18 +75,23 @@ def preset_table() -> pl.DataFrame:
             {
                 "preset": name,
                 "members": grid.combinations * grid.seeds,
-                "learning_rates": list(grid.learning_rates),
+                "learning_rates": _listed(grid.learning_rates),
                 **rates,
-                "weight_decays": list(grid.weight_decays),
+                "weight_decays": _listed(grid.weight_decays),
                 "architecture": settings.architecture,
-                "activations": list(grid.activations),
-                "optimizers": list(grid.optimizers),
-                "dropouts": list(grid.dropouts),
+                "activations": _listed(grid.activations),
+                "optimizers": _listed(grid.optimizers),
+                "dropouts": _listed(grid.dropouts),
                 "data": settings.data.name,
-                "inits": list(grid.inits),
+                "inits": _listed(grid.inits),
+                "drawn": [f"{BY_NAME[n].label}: {d}" for n, d in grid.distributions.items()],
             }
         )
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _listed(values: tuple | Distribution) -> list:
+    return [] if isinstance(values, Distribution) else list(values)
 
 
 def preset_sparsifiers() -> list[Sparsifier]:
