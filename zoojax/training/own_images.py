@@ -68,8 +68,16 @@ class OwnImages:
     """See `zoojax.training.task_programs.TaskPrograms`."""
 
     def shared(self, config: ZooConfig, images: ImageSet) -> Grid:
-        """Returns the coordinates of the pixels, and the scale of their values."""
+        """Returns the coordinates of the pixels, and the scale of their values.
+
+        Raises:
+            ZoojaxError: If the channels are scaled differently, so that an error has no one scale.
+        """
         scale = 1.0 if config.data is None else config.data.std
+        if isinstance(scale, tuple):
+            raise ZoojaxError(
+                "members that learn an image take images with one std for all channels"
+            )
         return Grid(coordinates(images.train.images.shape[1]), np.float32(scale))
 
     def own(self, images: ImageSet, members: pl.DataFrame) -> np.ndarray:
