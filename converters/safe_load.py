@@ -22,6 +22,7 @@ from zoojax.converters.inert import (
     shorten,
     type_name,
 )
+from zoojax.converters.layouts.normalizations import COUNTER
 from zoojax.converters.safe_pickle import SafeUnpickler, StubFilter
 from zoojax.converters.torch_zip import read_zip
 from zoojax.errors import ZoojaxError
@@ -34,7 +35,7 @@ MIB = 2**20
 _MAX_CACHED_PICKLE = 2**16
 _OVERHEAD = 256  # Bytes of an array in addition to its values, so that empty arrays count too.
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_FLOAT32 = np.dtype(np.float32)
+_FLOAT32, _INT64 = np.dtype(np.float32), np.dtype(np.int64)
 
 
 class UnreadableFileError(ZoojaxError):
@@ -151,7 +152,8 @@ def to_arrays(file: TorchFile, state: object, limit: int) -> State:
         limit: Maximum bytes of the arrays.
 
     Raises:
-        UnsafePickleError: If it is not a mapping of names to float32 tensors, or too large.
+        UnsafePickleError: If it is not a mapping of names to float32 tensors (counters of batches
+            are int64), or too large.
     """
     if not isinstance(state, dict):
         raise UnsafePickleError(f"a {type_name(state)}, not a state dict")
@@ -160,7 +162,8 @@ def to_arrays(file: TorchFile, state: object, limit: int) -> State:
         if not isinstance(name, str):
             raise UnsafePickleError(f"not a state dict: a key is a {type_name(name)}, not a string")
         limit = charge(tensor, limit)
-        arrays[name] = to_array(file, tensor, name)
+        counts = name.endswith(f".{COUNTER}")
+        arrays[name] = to_array(file, tensor, name, _INT64 if counts else _FLOAT32)
     return arrays
 
 

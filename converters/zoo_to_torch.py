@@ -16,6 +16,7 @@ from zoojax.converters import export, originals
 from zoojax.converters.config_names import SCHEDULERS
 from zoojax.converters.dialects.chain import Original, file_of, original_state
 from zoojax.converters.exported import exported_as, exported_state
+from zoojax.converters.layouts.network_registry import network_layout
 from zoojax.converters.layouts.networks import default_prefixes, known_network
 from zoojax.converters.layouts.registry import layout_of
 from zoojax.converters.layouts.torch_models import TorchChain
@@ -250,10 +251,10 @@ def _member_info(zoo: Zoo, row: int) -> StateDictInfo:
     """
     config, member = zoo.config, zoo.members_table.row(row, named=True)
     try:
-        network = known_network(config.shape)
+        network = network_layout(config.shape)
     except ZoojaxError as error:
         raise ZoojaxError(f"{zoo.path}: {error}") from error
-    default = default_prefixes(network, member["dropout"] > 0)
+    default = network.default_prefixes(config.shape, member["dropout"] > 0)
     prefixes = tuple(member.get("layers") or default)
     valid = [p for p in prefixes if isinstance(p, str) and is_layer_name(p)]
     if len(set(valid)) != len(prefixes) or len(prefixes) != len(config.shape.layers):
@@ -261,7 +262,7 @@ def _member_info(zoo: Zoo, row: int) -> StateDictInfo:
             f"{zoo.path / MEMBERS} is damaged: the layers of member {member['id']} are not "
             f"{len(config.shape.layers)} names"
         )
-    return StateDictInfo(network, exported_as(config), prefixes)
+    return StateDictInfo(config.shape, exported_as(config), prefixes)
 
 
 def rows_with_states(zoo: Zoo) -> dict[int, list[int]]:
@@ -285,7 +286,8 @@ def _config(zoo: Zoo, member: dict[str, Any]) -> dict[str, Any]:
     """The content of params.json under the original code's keys."""
     config, reported = zoo.config, [each for each in COLUMNS if each.torch]
     content = {
-        "model::type": layout_of(exported_as(config)).model_type,
+        "model::type": network_layout(config.shape).model_type
+        or layout_of(exported_as(config)).model_type,
         "model::channels_in": config.channels,
         "model::o_dim": config.classes,
         "model::use_bias": True,

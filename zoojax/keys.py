@@ -23,6 +23,7 @@ STREAMS = {
     "sparsifier": 5,
     "objective": 6,
     "subset": 7,
+    "augmentation": 8,
 }
 
 

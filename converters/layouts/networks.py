@@ -1,4 +1,4 @@
-"""Maps torch's names, axes and sizes of the networks' layers to Flax's and back.
+"""Maps torch's names, axes and sizes of the layers of chains to Flax's and back.
 
 Works on NumPy arrays, without torch.
 """
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from zoojax.architectures import mlp, siren
-from zoojax.architectures import widths as width_names
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.chain import Chain, Step
 from zoojax.architectures.chain_layers import Dropout, Flatten, Normalization
+from zoojax.architectures.family import are_widths
 from zoojax.architectures.registry import architecture
 from zoojax.errors import ZoojaxError
 
@@ -40,11 +40,16 @@ def known_network(architecture: Architecture) -> Chain:
     Raises:
         ZoojaxError: If they are not.
     """
-    if not isinstance(architecture, Chain) or any(
+    if isinstance(architecture, Chain) and is_known(architecture):
+        return architecture
+    raise ZoojaxError(f"no torch layout is known for architecture {architecture.name}")
+
+
+def is_known(architecture: Architecture) -> bool:
+    """Whether an architecture is a chain whose layers torch has."""
+    return isinstance(architecture, Chain) and not any(
         isinstance(layer, Normalization) for layer in architecture.sequence
-    ):
-        raise ZoojaxError(f"no torch layout is known for architecture {architecture.name}")
-    return architecture
+    )
 
 
 def module_order(prefix: str) -> list[int]:
@@ -90,10 +95,9 @@ def match_shapes(shapes: Sequence[tuple[int, ...]]) -> Chain | None:
         return None
     widths = [shape[0] for shape in shapes[:-1] if len(shape) == 2]
     names = list(KNOWN_NETWORKS)
-    if width_names.is_valid(widths):
+    if are_widths(widths):
         families = (mlp.FAMILY, siren.FAMILY)
-        known = [width_names.name_of(family, widths) for family in families]
-        names += [(name, channels) for name in known for channels in (1, 3)]
+        names += [(each.name_of(widths), channels) for each in families for channels in (1, 3)]
     for name, channels in names:
         network = known_network(architecture(name, channels, classes))
         if list(shapes) == list(torch_shapes(network).values()):

@@ -14,7 +14,9 @@ from tests.support.torch_zoos import state, write_zoo
 from zoojax.converters.api import convert_from, to_torch
 from zoojax.converters.dialects.base import DialectOptions
 from zoojax.converters.formats.registry import FORMATS, recognize
+from zoojax.converters.state_dicts import State
 from zoojax.errors import ZoojaxError
+from zoojax.text import is_printable
 
 NOTHING = DialectOptions()
 
@@ -26,7 +28,7 @@ def listing(path, name=None):
     return reader.name, reader.members(path, NOTHING)
 
 
-def equal(read: dict, seed: int) -> bool:
+def equal(read: State, seed: int) -> bool:
     """Whether a state is that of a seed."""
     return all(np.array_equal(read[name], t.numpy()) for name, t in state(seed).items())
 
@@ -111,6 +113,22 @@ def test_shards_links_and_duplicates_are_named(tmp_path):
     assert source.skipped["a/model_1.pt"] == "epoch 1 twice"
     assert source.skipped[shard].startswith("one of several files of a state")
     assert found.notes == ["b is a link and not followed", "a/link.pt is a link and not followed"]
+
+
+def test_hostile_names_are_escaped(tmp_path):
+    folder = tmp_path / "zoo" / "a\x1b[31m\n"
+    folder.mkdir(parents=True)
+    (folder / "x\x1b.pt").write_bytes(b"no state")
+    with pytest.raises(ZoojaxError) as caught:
+        convert_from(tmp_path / "zoo", tmp_path / "out", quiet=True)
+    assert is_printable(str(caught.value)) and "not a torch file" in str(caught.value)
+    root = foreign_zoos.function_trials(tmp_path / "trials")
+    for file in root.glob("*/*/model.pt"):
+        file.write_bytes(b"no state")
+        file.rename(file.with_name("m\x1b[1m.pt"))
+    with pytest.raises(ZoojaxError) as caught:
+        convert_from(root, tmp_path / "out", quiet=True)
+    assert is_printable(str(caught.value)) and "not a torch file" in str(caught.value)
 
 
 def test_hub_models(tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import zoo_fixtures
-from zoojax.api.initial import INIT_BATCH_SIZE, initial_variables
+from zoojax.api.untrained import INIT_BATCH_SIZE, initial_variables
 from zoojax.architectures import parameters
 from zoojax.architectures.cnn import small_cnn
 from zoojax.datasets import loading

@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 
 from tests.support import ROOT
 from zoojax import DataSpec, Grid, MagnitudePruning, VariationalDropout, Zoo, sparsify, train_zoo
-from zoojax.api import initial
+from zoojax.api import untrained
 from zoojax.cli.main import main
 from zoojax.training import task_programs
 
@@ -67,7 +67,7 @@ def _cached_initial_variables(initial_variables: Callable) -> Callable:
     return cached
 
 
-initial.initial_variables = _cached_initial_variables(initial.initial_variables)
+untrained.initial_variables = _cached_initial_variables(untrained.initial_variables)
 
 
 def write_images(path: Path, first: int = 0) -> Path:

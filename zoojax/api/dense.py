@@ -22,7 +22,6 @@ from zoojax.api.common import (
     zoo_writer,
 )
 from zoojax.api.data import LoadedData, load_data
-from zoojax.api.initial import initial_states
 from zoojax.api.own_images import (
     ALL,
     DEFAULT_GRID,
@@ -30,7 +29,10 @@ from zoojax.api.own_images import (
     check_options,
     with_images,
 )
+from zoojax.api.untrained import untrained_states
 from zoojax.architectures.base import Architecture
+from zoojax.architectures.chain import Chain
+from zoojax.architectures.chain_names import with_name
 from zoojax.architectures.registry import architecture as registered_architecture
 from zoojax.datasets import specs
 from zoojax.errors import UnregisteredError, ZoojaxError
@@ -72,6 +74,7 @@ def train_zoo(
     step_interval: int | Sequence[int] | Choice | None = None,
     init_std: float | Sequence[float] | Distribution | None = None,
     train_fraction: float | Sequence[float] | Choice | None = None,
+    augmentation: str | Sequence[str] | Choice | None = None,
     data_order: str = "member",
     steps_per_epoch: int | None = None,
     split: str | None = None,
@@ -98,9 +101,9 @@ def train_zoo(
             torchvision or Hugging Face dataset. Arrays and datasets are split into 70 %
             training, 15 % validation and 15 % test images, resized, and normalized like the
             preset's. Arrays and datasets are stored in the zoo.
-        architecture: Name of an architecture, or a registered `Architecture`, instead of the
-            preset's. Images are resized to its input size; their channels and classes are those
-            of the zoo.
+        architecture: Name of an architecture, a `Chain`, or another `Architecture` that is
+            registered, instead of the preset's. Images are resized to its input size; their
+            channels and classes are those of the zoo.
         grid: Hyperparameters of the members, instead of the preset's.
         members: Members per combination of hyperparameters; None for the grid's.
         epochs: Number of epochs; None for the preset's. 0 saves only the untrained members.
@@ -124,6 +127,8 @@ def train_zoo(
             "truncated_normal".
         train_fraction: Fractions of the training images that a member is trained on; its seed
             chooses them.
+        augmentation: Augmentations of the training images, drawn for each member: "none", "crop",
+            "flip", "crop_flip"; see `zoojax.augmentations`.
         data_order: "member" (each member shuffles by its own seed) or "shared" (all members
             see the images in one order, which is faster).
         steps_per_epoch: Steps per epoch of members that each learn an image ("siren"), each on all
@@ -168,6 +173,7 @@ def train_zoo(
         "step_interval": step_interval,
         "init_std": init_std,
         "train_fraction": train_fraction,
+        "augmentation": augmentation,
     }
     # One batch size is that of the zoo; only several are a column of the members table.
     sizes: Any = () if batch_size is None else as_tuple(batch_size)
@@ -220,7 +226,7 @@ def train_zoo(
     check_image_set(config.shape, images)
 
     def initial(rows: slice) -> StateParts:
-        return initial_states(config.shape, table[rows])
+        return untrained_states(config.shape, table[rows])
 
     label = preset if isinstance(preset, str) else config.name
     with progress_callback(report, f"train {label}", quiet) as shown:
@@ -271,7 +277,10 @@ def _network_and_images(
 
 
 def _registered(architecture: Any, template: specs.DataSpec | None) -> Architecture:
-    """Returns an architecture, which must be registered so that the zoo can be opened again."""
+    """Returns an architecture, which must be registered so that the zoo can be opened again.
+
+    A chain that is not registered gets the name that describes it.
+    """
     channels = 1 if template is None else template.channels
     if isinstance(architecture, str):
         return registered_architecture(architecture, channels)
@@ -284,6 +293,9 @@ def _registered(architecture: Any, template: specs.DataSpec | None) -> Architect
         image_channels = architecture.classes if own else architecture.channels
         known = registered_architecture(architecture.name, image_channels, architecture.classes)
     except UnregisteredError as error:
+        named = with_name(architecture) if type(architecture) is Chain else None
+        if named is not None:
+            return named
         name = printable(architecture.name, 60)
         raise ZoojaxError(
             f"architecture '{name}' is not registered; register it with register_architecture"
@@ -357,10 +369,10 @@ def train_like(
 
     def first(rows: slice) -> StateParts:
         if initial is None:
-            return initial_states(base.shape, members[rows])
+            return untrained_states(base.shape, members[rows])
         collections = {}
         if base.shape.collections:
-            collections = initial_states(base.shape, members[rows]).collections
+            collections = untrained_states(base.shape, members[rows]).collections
         return StateParts({"params": population.take(initial(), rows)}, {}, collections)
 
     with zoo_writer(out, config, members, images, source.store.has_images) as writer:

@@ -171,14 +171,22 @@ def _normalized(zoo: Zoo, images: Any) -> np.ndarray:
         raise ZoojaxError("images contain NaN; give finite pixels")
     if spec is None:
         return array
-    darkest, brightest = (0 - spec.mean) / spec.std, (1 - spec.mean) / spec.std
+    mean, std = np.asarray(spec.mean), np.asarray(spec.std)
+    darkest, brightest = float(((0 - mean) / std).min()), float(((1 - mean) / std).max())
     is_bytes = high > _RANGE_FACTOR * max(abs(darkest), abs(brightest))
     # Black is exactly 0 only before normalization.
     is_unit = darkest < 0 and low == 0 and 0 < high <= 1
     if is_bytes or is_unit:
         raise ZoojaxError(
             f"images run from {low:g} to {high:g}, like pixels that are not normalized; give "
-            f"(pixels in [0, 1] - {spec.mean:g}) / {spec.std:g}, from {darkest:.3g} to "
+            f"(pixels in [0, 1] - {_format(mean)}) / {_format(std)}, from {darkest:.3g} to "
             f"{brightest:.3g}, as the zoo was trained on"
         )
     return array
+
+
+def _format(values: np.ndarray) -> str:
+    """Formats a number, or one per channel: "0.5", "(0.491, 0.482, 0.447)"."""
+    if not values.ndim:
+        return f"{values:g}"
+    return f"({', '.join(f'{value:.3g}' for value in values)})"

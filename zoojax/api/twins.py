@@ -23,7 +23,7 @@ from zoojax.api.common import (
     versions,
     zoo_writer,
 )
-from zoojax.api.initial_states import check_rewind, initial_states, parent_scores
+from zoojax.api.initial_states import check_needs, initial_states, parent_scores
 from zoojax.architectures.checks import check_replaceable
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
@@ -124,7 +124,7 @@ def sparsify(
         )
     if sparsifier.samples_layers:
         check_replaceable(parent.config.shape)
-    check_rewind(parent, sparsifier)
+    check_needs(parent, sparsifier)
     config, images, epoch = _twin_config(
         out, parent, sparsifier, len(table), epochs, epoch, chunk, data or data_dir
     )

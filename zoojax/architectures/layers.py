@@ -25,6 +25,9 @@ class ConvSpec:
         pool: Side of the pooling window; 1 for no pooling.
         stride: Distance between neighboring positions of the kernel.
         padding: Zeros before and after each row and column.
+        bias: Whether a bias is added.
+        by_taps: Whether to compute one matrix product per position in the kernel
+            (`zoojax.ops.conv_by_taps`), for layers with many channels; without pooling.
     """
 
     features: int
@@ -32,6 +35,8 @@ class ConvSpec:
     pool: int = 1
     stride: int = 1
     padding: tuple[int, int] = (0, 0)
+    bias: bool = True
+    by_taps: bool = False
 
 
 # (key, kernel shape, dtype=float32) -> kernel.
@@ -173,7 +178,7 @@ def _bias_init(kernel_init: KernelInit, inputs: int) -> KernelInit:
 
 def conv_params(
     module: nn.Module, spec: ConvSpec, channels: int, kernel_init: KernelInit
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array | None]:
     """Declares the parameters of a convolution.
 
     Args:
@@ -183,16 +188,20 @@ def conv_params(
         kernel_init: Initializer of the kernel.
 
     Returns:
-        (kernel [k, k, channels, features], bias [features]).
+        (kernel [k, k, channels, features], bias [features] or None).
     """
     shape = (spec.kernel, spec.kernel, channels, spec.features)
     kernel = module.param("kernel", kernel_init, shape)
+    if not spec.bias:
+        return kernel, None
     bias_init = _bias_init(kernel_init, math.prod(shape[:-1]))
     return kernel, module.param("bias", bias_init, (spec.features,))
 
 
 def conv(x_BHWC: Array, kernel_KKCO: Array, spec: ConvSpec) -> Array:
     """Computes a convolution without bias, laid out for pooling; see `zoojax.ops.conv`."""
+    if spec.by_taps:
+        return ops.conv_by_taps(x_BHWC, kernel_KKCO, spec.stride, spec.padding)
     return ops.conv(x_BHWC, kernel_KKCO, spec.pool, spec.stride, spec.padding)
 
 
@@ -214,8 +223,10 @@ def dense_params(
     return kernel, module.param("bias", _bias_init(kernel_init, inputs), (features,))
 
 
-def add_bias(x: Array, bias: Array) -> Array:
-    """Adds a bias [features] to x [..., features]."""
+def add_bias(x: Array, bias: Array | None) -> Array:
+    """Adds a bias [features], if there is one, to x [..., features]."""
+    if bias is None:
+        return x
     return x + jnp.broadcast_to(bias, x.shape)
 
 

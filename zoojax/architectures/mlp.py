@@ -9,10 +9,9 @@ from collections.abc import Sequence
 
 from zoojax.architectures.chain import Chain
 from zoojax.architectures.chain_layers import Activation, Dense, Dropout, Flatten, Layer
-from zoojax.architectures.widths import name_of
+from zoojax.architectures.family import Family, are_widths
 
 SIZE = 28
-FAMILY, EXAMPLE = "mlp", "mlp-64-32"
 
 
 def mlp(widths: Sequence[int], channels: int, classes: int) -> Chain:
@@ -26,4 +25,7 @@ def mlp(widths: Sequence[int], channels: int, classes: int) -> Chain:
     layers: list[Layer] = [Flatten()]
     for width in widths:
         layers += [Dense(width), Activation(), Dropout()]
-    return Chain(name_of(FAMILY, widths), SIZE, channels, classes, (*layers, Dense(classes)))
+    return Chain(FAMILY.name_of(widths), SIZE, channels, classes, (*layers, Dense(classes)))
+
+
+FAMILY = Family("mlp", "MLPs", "mlp-64-32", are_widths, mlp)

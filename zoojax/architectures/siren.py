@@ -10,12 +10,12 @@ The widths 32, 32 are those of the zoos of DWSNets (https://github.com/AvivNavon
 from collections.abc import Sequence
 from dataclasses import replace
 
-from zoojax.architectures import widths
 from zoojax.architectures.chain import Chain
 from zoojax.architectures.chain_layers import Activation, Dense, Flatten, Layer
+from zoojax.architectures.family import Family, are_widths
 from zoojax.tasks import OWN_IMAGE
 
-FAMILY, EXAMPLE = "siren", "siren-64-64"
+NAME = "siren"
 WIDTHS = (32, 32)
 
 
@@ -30,10 +30,12 @@ def siren(hidden: Sequence[int], channels: int, classes: int) -> Chain:
     layers: list[Layer] = [Flatten()]
     for width in hidden:
         layers += [Dense(width), Activation("sine")]
-    name = widths.name_of(FAMILY, hidden)
-    return Chain(name, 1, 2, channels, (*layers, Dense(channels)), task=OWN_IMAGE)
+    return Chain(FAMILY.name_of(hidden), 1, 2, channels, (*layers, Dense(channels)), task=OWN_IMAGE)
 
 
 def default_siren(channels: int, classes: int) -> Chain:
     """Returns the SIREN with two hidden layers of 32 units, named "siren"; see `siren`."""
-    return replace(siren(WIDTHS, channels, classes), name=FAMILY)
+    return replace(siren(WIDTHS, channels, classes), name=NAME)
+
+
+FAMILY = Family(NAME, "SIRENs", "siren-64-64", are_widths, siren)

@@ -244,7 +244,7 @@ class Verify:
     """Folder of the converted zoo."""
 
     source: Annotated[Path, tyro.conf.Positional, option("SOURCE")]
-    """What it was converted from: the folder of trial folders, or the pickled dataset."""
+    """What it was converted from: a folder, file or archive."""
 
     sample: Annotated[int, option("N")] = 100
     """Number of states to compare, evenly spread; 0 for all."""

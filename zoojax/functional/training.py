@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from zoojax.architectures import base
+from zoojax.augmentations import AUGMENTATIONS
 from zoojax.errors import ZoojaxError
 from zoojax.functional import arguments
 from zoojax.functional.member import Member, check_member
@@ -38,6 +39,7 @@ def train_epoch(
     step_factor: float | Array | None = None,
     step_interval: int | Array | None = None,
     train_fraction: float = 1.0,
+    augmentation: str = "none",
 ) -> tuple[Member, dict[str, Array]]:
     """Trains one member for one epoch, with the optimizer of `init`.
 
@@ -63,6 +65,8 @@ def train_epoch(
         step_interval: Epochs between changes of the rate in schedule "step"; None for 10.
         train_fraction: Fraction of the images in (0, 1] that the member is trained on (static);
             its seed chooses them.
+        augmentation: Augmentation of the images (static): "none", "crop", "flip" or "crop_flip";
+            see `zoojax.augmentations`.
 
     Returns:
         The member after the epoch, and {"train_loss", "train_acc"}: means over all images of the
@@ -98,6 +102,7 @@ def train_epoch(
         varied,
     )
     check_name("schedule", schedule, SCHEDULES)
+    check_name("augmentation", augmentation, AUGMENTATIONS)
     scheduled = needs_epochs(schedule, hyperparams.numbers["warmup"])
     needed = scheduled or member.sparsifier.needs_epochs
     if needed and epochs is None:
@@ -116,6 +121,7 @@ def train_epoch(
         varied=tuple(varied),
         epochs=arguments.count("epochs", epochs) if needed else None,
         train_fraction=_fraction(train_fraction),
+        augmentation=augmentation,
     )
     epoch = member.epoch + 1
     state, measured = train_member(spec, member.state, hyperparams, split, epoch)

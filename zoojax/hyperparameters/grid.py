@@ -52,6 +52,8 @@ class Grid:
         init_stds: Standard deviations of the initial weights with inits "normal" and
             "truncated_normal" (there before truncation), positive.
         train_fractions: Fractions of the training images that a member is trained on, in (0, 1].
+        augmentations: Names of `zoojax.augmentations.AUGMENTATIONS`: random changes of the training
+            images, drawn for each member, epoch and image.
 
     Raises:
         ZoojaxError: If a list is empty, a name is unknown, a value is out of range, or a number
@@ -201,6 +203,14 @@ class Grid:
         optional=True,
         static=True,
         torch="training::fraction",
+    )
+    augmentations: tuple[str, ...] | Choice = names(
+        "augmentation",
+        "none",
+        "zoojax.augmentations:AUGMENTATIONS",
+        label="augmentation",
+        help="Augmentations of the training images: none, crop, flip, crop_flip",
+        optional=True,
     )
 
     def __post_init__(self):

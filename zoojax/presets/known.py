@@ -9,6 +9,7 @@ from zoojax.errors import ZoojaxError
 from zoojax.hyperparameters.draws import Distribution
 from zoojax.hyperparameters.grid import BY_NAME, Grid
 from zoojax.presets.paper import PAPER
+from zoojax.presets.resnets import RESNETS
 from zoojax.presets.settings import Preset, twin_settings
 from zoojax.presets.siren import siren_presets
 from zoojax.presets.small_cnn_zoo import SMALL_CNN_ZOO
@@ -23,7 +24,7 @@ _DIGITS = Preset(
     twin_settings(3e-3, 1e-3),
     epochs=25,
 )
-PRESETS: dict[str, Preset] = {"digits-s-seed": _DIGITS, **PAPER, **SMALL_CNN_ZOO}
+PRESETS: dict[str, Preset] = {"digits-s-seed": _DIGITS, **PAPER, **SMALL_CNN_ZOO, **RESNETS}
 PRESETS |= siren_presets(PAPER | {"digits-s-seed": _DIGITS})
 
 

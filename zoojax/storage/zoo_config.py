@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
@@ -210,5 +209,3 @@ def _problems(config: ZooConfig) -> Iterator[str]:
             yield f"images of {size} do not fit the {net.label}"
         if config.data_hash is None:
             yield "data_hash is missing for an image set"
-        if not (math.isfinite(spec.mean) and math.isfinite(spec.std)):
-            yield "mean and std of the images are not finite"

@@ -68,6 +68,7 @@ def group_by_program(config: ZooConfig, members: pl.DataFrame) -> dict[ProgramSp
             if config.sparsifier.needs_epochs or needs_epochs(member["schedule"], member["warmup"])
             else None,
             member["train_fraction"],
+            member["augmentation"],
             config.steps_per_epoch,
         )
         groups.setdefault(spec, []).append(position)

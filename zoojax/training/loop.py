@@ -4,7 +4,7 @@ What differs between kinds of zoos is passed as a `Sparsifier`. `jax.vmap` over 
 hyperparameters trains a population.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 
 from zoojax import keys, optimizers, schedules
+from zoojax.augmentations import AUGMENTATIONS, Augmentation, augment
 from zoojax.hyperparameters.grid import NUMBER_DEFAULTS
 from zoojax.ops import Noise
 from zoojax.ops.noise import SLOTS
@@ -160,6 +161,7 @@ def train_epoch(
     noise_slots: int = SLOTS,
     schedule: str = "constant",
     epochs: int | None = None,
+    augmentation: str = "none",
 ) -> tuple[TrainState, dict[str, Array]]:
     """Trains one member for one epoch.
 
@@ -179,6 +181,8 @@ def train_epoch(
         schedule: A name of `zoojax.schedules.SCHEDULES`.
         epochs: Epochs of the whole training (static); None if neither the learning rate
             (`zoojax.schedules.needs_epochs`) nor the sparsifier depends on it.
+        augmentation: A name of `zoojax.augmentations.AUGMENTATIONS`. Images are surrounded by the
+            smallest value of each channel in the training images, which is black.
 
     Returns:
         The state after the epoch, and {"train_loss", "train_acc"}: means of the objective and
@@ -190,6 +194,7 @@ def train_epoch(
     order = jnp.pad(order, (0, padding)).reshape(steps, batch_size)
     weights = jnp.pad(jnp.ones(n, jnp.float32), (0, padding)).reshape(steps, batch_size)
     noise = keys.stream_key(hyperparams.seed, "noise", epoch)
+    augment_batch = _augmenter(augmentation, hyperparams.seed, images, epoch)
     if sparsifier.update_every == "epoch":
         key = jax.random.fold_in(keys.stream_key(hyperparams.seed, "sparsifier", epoch), 0)
         update = Update(epoch, None, None, key, steps, epochs)
@@ -201,7 +206,7 @@ def train_epoch(
     def body(carry, xs):
         state, loss_sum, correct_sum = carry
         step, index, weight = xs
-        batch = Batch(images, labels, weight, index)
+        batch = augment_batch(Batch(images, labels, weight, index), step)
         step_noise = keys.step_noise(noise, step, noise_slots)
         rate = schedules.learning_rate(
             *(schedule, hyperparams.learning_rate, hyperparams.numbers),
@@ -231,3 +236,19 @@ def train_epoch(
     )
     state, loss_sum, correct_sum = carry
     return state, {"train_loss": loss_sum / n, "train_acc": correct_sum / n}
+
+
+def _augmenter(
+    name: str, seed: Array | np.ndarray, images: Array, epoch: Array
+) -> Callable[[Batch, Array], Batch]:
+    """Returns a function (batch, step) -> augmented batch."""
+    if AUGMENTATIONS[name] == Augmentation():
+        return lambda batch, step: batch
+    key, border_C = keys.stream_key(seed, "augmentation", epoch), images.min((0, 1, 2))
+
+    def augmented(batch: Batch, step: Array) -> Batch:
+        gathered = batch.gather()
+        draws = jax.random.fold_in(key, step)
+        return gathered._replace(images=augment(name, draws, gathered.images, border_C))
+
+    return augmented

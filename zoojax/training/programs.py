@@ -60,6 +60,7 @@ class ProgramSpec:
         epochs: Epochs of the whole training; None if neither the learning rate nor the
             sparsifier depends on it.
         train_fraction: Fraction of the training images that a member is trained on.
+        augmentation: A name of `zoojax.augmentations.AUGMENTATIONS`.
         steps: Steps per epoch, each on all samples; None if an epoch uses each sample once.
     """
 
@@ -75,6 +76,7 @@ class ProgramSpec:
     varied: tuple[str, ...] = ()
     epochs: int | None = None
     train_fraction: float = 1.0
+    augmentation: str = "none"
     steps: int | None = None
 
     @property
@@ -155,6 +157,7 @@ def train_member(
         spec.architecture.noise_slots,
         spec.schedule,
         spec.epochs,
+        spec.augmentation,
     )
 
 
