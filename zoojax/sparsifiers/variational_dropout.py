@@ -20,7 +20,7 @@ from jax import Array
 
 from zoojax.architectures.parameters import flat_layers, is_conv, nested_layers
 from zoojax.errors import ZoojaxError
-from zoojax.sparsifiers.base import Loss, Sparsifier
+from zoojax.sparsifiers.base import Loss, Posterior, Sparsifier
 
 VARIANTS = ("released", "corrected")
 LOG_ALPHA_THRESHOLD = 3.0
@@ -225,9 +225,7 @@ class VariationalDropout(Sparsifier):
         self, loss: Loss, trainable: dict[str, Any], fixed: dict[str, Any], epoch: Array
     ) -> tuple[Array, Any]:
         """Mean cross entropy plus the weighted KL divergence."""
-        params, log_sigma2 = trainable["params"], trainable["log_sigma2"]
-        cross_entropy, auxiliary = loss(params, variances(params, log_sigma2))
-        return cross_entropy + kl_weight(epoch) * kl(params, log_sigma2), auxiliary
+        return loss(trainable["params"], Posterior(trainable["log_sigma2"], kl_weight(epoch)))
 
     def effective(self, trainable: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
         """Sets weights with a large noise level to zero."""

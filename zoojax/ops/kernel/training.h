@@ -6,8 +6,17 @@
 #include "losses.h"
 #include "network.h"
 #include "pack.h"
+#include "variational.h"
 
 namespace {
+
+constexpr int count_head_variances() {
+  int size = 0;
+  for (int i = kDenseLeaves; i < leaves_of(true); ++i)
+    if (leaf_layer(i) >= kLaneLayers) size += leaf_size(i);
+  return size;
+}
+constexpr int kHeadVariances = count_head_variances();
 
 // Members of a group, and samples that are processed together. Without a head, each sample is
 // passed forward and backward while its activations are in the cache. A head takes as many samples
@@ -16,6 +25,8 @@ constexpr int kGroup = kHead > 0 ? kLanes : 1, kSamples = kHasHead ? kLanes : 1;
 
 struct Workspace {
   LaneParameters parameters;
+  F log_sigma2[kLaneParameters ? kLaneParameters : 1];
+  float variances[kHeadVariances ? kHeadVariances : 1];  // of the head, of one member
   Lanes::Scratches scratches;
   Sample samples[kHead > 0 ? kSamples : 1];
   Head head;
@@ -133,13 +144,24 @@ struct Results {
   float* gradients[kDenseLeaves + kVariances];
 };
 
+// The part of variational dropout that the kernel computes: nothing, or variances and KL divergence
+// from log sigma^2, which is passed in place of the variances. The biases of convolutions may be
+// variational as well.
+enum Penalty { kNoPenalty, kPenalizeKernels, kPenalizeBiases, kPenalties };
+
 // The targets of the loss; see losses.h.
 struct Objective {
   Loss loss;
+  Penalty penalty;
+  const float* kl_weight;   // [members]; null without a penalty
   const float* weights;   // [members][batch]; null with cotangents
   const int32_t* labels;  // [images]
   const float* rows;      // [images][outputs], or cotangents [members][batch][outputs]
 
+  bool penalizes(int leaf) const {
+    return leaf >= kDenseLeaves && penalty != kNoPenalty &&
+           (penalty == kPenalizeBiases || !is_bias(leaf));
+  }
   float weight(const Call& call, int m, int b) const {
     return weights ? weights[int64_t(m) * call.batch + b] : 1.f;
   }
@@ -152,12 +174,73 @@ struct Objective {
   }
 };
 
+// The leaf of the weights that a leaf of variances belongs to.
+constexpr int weights_of(int leaf) { return 2 * leaf_layer(leaf) + is_bias(leaf); }
+
+// Loads the parameters of the layers before the head, and sets their gradients to zero.
+template <bool Variational>
+void start_lanes(int g, Workspace& s, const Call& call, const Objective& objective) {
+  F* values = s.parameters.values;
+  call.pack_parameters(g, Variational, values);
+  std::fill_n(s.parameters.gradients, leaf_start(leaves_of(Variational)), F{});
+  for (int i = kDenseLeaves; i < leaves_of(Variational); ++i)
+    if (objective.penalizes(i) && leaf_layer(i) < kLaneLayers) {
+      const F* w = values + leaf_start(weights_of(i));
+      for (int k = leaf_start(i); k < leaf_start(i) + leaf_size(i); ++k, ++w) {
+        s.log_sigma2[k] = values[k];
+        values[k] = Spread(*w, s.log_sigma2[k], clip_of(i)).variance(*w, clip_of(i));
+      }
+    }
+}
+
+// Replaces the variances of the head by those that follow from log sigma^2.
+inline void head_variances(Workspace& s, const Objective& objective, HeadParameters& p) {
+  float* to = s.variances;
+  for (int i = kDenseLeaves; i < leaves_of(true); ++i)
+    if (objective.penalizes(i) && leaf_layer(i) >= kLaneLayers) {
+      leaf_variances(p.values[weights_of(i)], p.values[i], leaf_size(i), clip_of(i), to);
+      p.values[i] = to;
+      to += leaf_size(i);
+    }
+}
+
+// Adds the weighted KL divergence to the losses, and the gradients that follow from it and from log
+// sigma^2.
+inline void penalize_group(int g, Workspace& s, const Call& call, const Objective& objective,
+                           const Results& results) {
+  F share;
+  for (int l = 0; l < kLanes; ++l) share[l] = objective.kl_weight[call.member(g, l)];
+  LongSum lanes;
+  for (int i = kDenseLeaves; i < leaves_of(true); ++i) {
+    if (!objective.penalizes(i)) continue;
+    const int size = leaf_size(i), other = weights_of(i);
+    if (leaf_layer(i) < kLaneLayers) {
+      const F *w = s.parameters.values + leaf_start(other), *from = s.log_sigma2 + leaf_start(i);
+      F* by_weight = s.parameters.gradients + leaf_start(other);
+      F* by_variance = s.parameters.gradients + leaf_start(i);
+      for (int k = 0; k < size; ++k)
+        lanes.add(penalize(w[k], from[k], share, clip_of(i), by_weight[k], by_variance[k]));
+    } else {
+      for (int l = 0; l < call.valid(g); ++l) {
+        const int m = call.member(g, l);
+        const int64_t from = int64_t(m) * size;
+        const float kl = penalize_leaf(call.leaves[other] + from, call.leaves[i] + from, size,
+                                       share[l], clip_of(i), results.gradients[other] + from,
+                                       results.gradients[i] + from);
+        results.loss[m] += share[l] * kl;
+      }
+    }
+  }
+  const F kl = lanes.total();
+  if constexpr (kHead > 0)
+    for (int l = 0; l < call.valid(g); ++l) results.loss[call.member(g, l)] += share[l] * kl[l];
+}
+
 // Without a head: one member per lane, one sample at a time.
 template <bool Variational>
 void train_lanes(int g, Workspace& s, const Call& call, const Objective& objective,
                  const Results& results) {
-  call.pack_parameters(g, Variational, s.parameters.values);
-  std::fill_n(s.parameters.gradients, leaf_start(leaves_of(Variational)), F{});
+  start_lanes<Variational>(g, s, call, objective);
   const Step step = call.lane_step(g);
   F total = F{}, loss_sum = F{}, correct_sum = F{};
   int of[kLanes];
@@ -193,10 +276,7 @@ void train_head(int g, Workspace& s, const Call& call, const Objective& objectiv
                 const Results& results) {
   const int valid = call.valid(g);
   const Step lane_step = call.lane_step(g);
-  if constexpr (kHead > 0) {
-    call.pack_parameters(g, Variational, s.parameters.values);
-    std::fill_n(s.parameters.gradients, leaf_start(leaves_of(Variational)), F{});
-  }
+  if constexpr (kHead > 0) start_lanes<Variational>(g, s, call, objective);
   float total[kGroup] = {}, loss_sum[kGroup] = {}, correct_sum[kGroup] = {};
   for (int l = 0; l < valid; ++l)
     for (int b = 0; b < call.batch; ++b)
@@ -225,6 +305,7 @@ void train_head(int g, Workspace& s, const Call& call, const Objective& objectiv
       for (int i = 0; i < leaves_of(Variational); ++i)
         if (leaf_layer(i) >= kLaneLayers)
           p.gradients[i] = results.gradients[i] + int64_t(m) * leaf_size(i);
+      if constexpr (Variational) head_variances(s, objective, p);
       const InputRows rows = head_rows<Variational>(s, call, m, l, at, count);
       s.head.template forward<true, Variational>(rows, count, p, call.member_step(m),
                                                  positions(at, count));
@@ -263,6 +344,8 @@ void train_group(int g, Workspace& s, const Call& call, const Objective& objecti
     train_head<Variational>(g, s, call, objective, results);
   else
     train_lanes<Variational>(g, s, call, objective, results);
+  if (Variational && objective.penalty != kNoPenalty)
+    penalize_group(g, s, call, objective, results);
   for (int i = 0; i < leaves_of(Variational); ++i)
     if (leaf_layer(i) < kLaneLayers)
       unpack(s.parameters.gradients + leaf_start(i), leaf_size(i), g, call.members,
