@@ -16,13 +16,22 @@ if TYPE_CHECKING:
     from zoojax.converters.api import (
         DifferenceError,
         Export,
+        convert_from,
         from_dataset,
         from_torch,
         to_torch,
         verify,
     )
 
-__all__ = ["DifferenceError", "Export", "from_dataset", "from_torch", "to_torch", "verify"]
+__all__ = [
+    "DifferenceError",
+    "Export",
+    "convert_from",
+    "from_dataset",
+    "from_torch",
+    "to_torch",
+    "verify",
+]
 
 
 def __getattr__(name: str):

@@ -6,9 +6,9 @@ which is imported when they run.
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-from zoojax.converters.arguments import Epochs, parse_epochs, require_torch
+from zoojax.converters.arguments import Epochs, parse_assumptions, parse_epochs, require_torch
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import optional_path, output_folder, user_path
 from zoojax.filesystem.reading import exists, is_folder
@@ -18,13 +18,16 @@ from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from zoojax.converters.sources import Source
     from zoojax.converters.torch_to_zoo import Conversion
     from zoojax.converters.verification import Verification
 
-Format = Literal["trial", "prune", "safetensors"]
+Format = Literal["trial", "prune", "shrunk", "safetensors"]
+Dialect = Literal["plain", "original"]
 
 
 class DifferenceError(ZoojaxError):
@@ -189,11 +192,108 @@ def from_dataset(
     )
 
 
+def convert_from(
+    path: str | Path,
+    out: str | Path,
+    *,
+    format: str | None = None,
+    cast: bool = False,
+    drop_extra: bool = False,
+    fold_spectral_norm: bool = False,
+    state_key: str = "",
+    assume: "Sequence[str]" = (),
+    parent: Zoo | str | Path | None = None,
+    preset: str | None = None,
+    data: str | None = None,
+    data_dir: str | Path | None = None,
+    epochs: Epochs = "all",
+    where: str | None = None,
+    max_abs_weight: float | None = None,
+    min_accuracy: float | None = None,
+    strict: bool = False,
+    name: str | None = None,
+    quiet: bool = False,
+) -> "Conversion":
+    """Converts a foreign zoo of any known format: a folder, a file, or an archive of either.
+
+    State dicts are read in every known dialect (docs/converting.md), without running code in the
+    files; `to_torch` with `dialect="original"` restores them. Hyperparameters that nothing reports
+    are assumed, with a note.
+
+    Args:
+        path: A folder of trials or checkpoints, a file of states, a matrix of weights with its
+            tables, or a .zip or .tar archive of one of these.
+        out: Folder of the zoo: new, or of the same conversion, interrupted.
+        format: Name of the format; None recognizes it.
+        cast: Whether float64 weights that do not fit into float32 are rounded.
+        drop_extra: Whether tensors that belong to no layer are left out.
+        fold_spectral_norm: Whether weights under spectral_norm are computed.
+        state_key: Name of the state dict in files with several, such as "state_dict_ema".
+        assume: Hyperparameters for members that report none, such as "activation=relu".
+        parent: As in `from_torch`.
+        preset: As in `from_torch`.
+        data: As in `from_torch`; None takes the dataset.pt of the zoo if it exists.
+        data_dir: As in `from_torch`.
+        epochs: As in `from_torch`.
+        where: As in `from_torch`.
+        max_abs_weight: As in `from_torch`.
+        min_accuracy: As in `from_torch`.
+        strict: As in `from_torch`.
+        name: As in `from_torch`.
+        quiet: As in `from_torch`.
+
+    Returns:
+        The zoo, the number of states, the rejected states with their reasons, and notes: the
+        reader and why it was chosen come first.
+
+    Raises:
+        ZoojaxError: The format is unknown, an archive is unsafe, or as in `from_torch`.
+
+    Example (with an archive of checkpoints):
+        convert_from("zoo.zip", "zoos/mine", assume=["activation=relu"]).notes
+    """
+    require_torch()
+    import contextlib
+
+    from zoojax.converters.dialects.base import DialectOptions
+    from zoojax.converters.formats.archives import is_archive, unpacked
+    from zoojax.converters.formats.registry import recognize
+
+    options = DialectOptions(cast, drop_extra, fold_spectral_norm, state_key)
+    folder, assumed = user_path(path, "path"), parse_assumptions(assume)
+    with contextlib.ExitStack() as stack:
+        notes: list[str] = []
+        if is_archive(folder):
+            folder, notes = stack.enter_context(unpacked(folder))
+        reader, reason = recognize(folder, format)
+        listing = reader.members(folder, options)
+        result = _convert(
+            listing.sources,
+            output_folder(out),
+            listing.images,
+            assumed=assumed,
+            parent=parent,
+            preset=preset,
+            data=data,
+            data_dir=data_dir,
+            epochs=epochs,
+            where=where,
+            max_abs_weight=max_abs_weight,
+            min_accuracy=min_accuracy,
+            strict=strict,
+            name=name,
+            quiet=quiet,
+        )
+    read = f"read as {reader.label} (--format {reader.name}), because {reason}"
+    return replace(result, notes=(read, *notes, *listing.notes, *result.notes))
+
+
 def _convert(
     sources: "list[Source]",
     out: Path,
     own_images: Path | None,
     *,
+    assumed: "dict[str, Any] | None" = None,
     parent: Zoo | str | Path | None,
     preset: str | None,
     data: str | None,
@@ -232,6 +332,7 @@ def _convert(
             parent=dense,
             preset=preset or (dense.config.preset if dense else None),
             defaults=preset_defaults(preset),
+            assumed=assumed,
             selection=selection,
             report=report,
         )
@@ -243,6 +344,7 @@ def to_torch(
     out: str | Path,
     *,
     format: Format = "trial",
+    dialect: Dialect = "plain",
     epochs: Epochs = "all",
     quiet: bool = False,
 ) -> Export:
@@ -252,8 +354,11 @@ def to_torch(
         zoo: Zoo, or its folder.
         out: Folder to write to: new, or of the same export, interrupted, which resumes.
         format: "trial" (trial folders with plain state dicts), "prune" (the same with
-            torch.nn.utils.prune's keys for pruned members) or "safetensors" (one stacked file
-            per epoch, and the tables).
+            torch.nn.utils.prune's keys for pruned members), "shrunk" (the same without hidden
+            units that nothing uses: smaller networks, of twins of structured pruning) or
+            "safetensors" (one stacked file per epoch, and the tables).
+        dialect: "plain", or "original": trial folders with the states of a converted zoo as they
+            were, in files of their names.
         epochs: Epochs to write: "all", numbers and ranges such as "0,25,40-50", or numbers.
         quiet: Whether to show no progress.
 
@@ -262,7 +367,7 @@ def to_torch(
 
     Raises:
         ZoojaxError: torch is not installed, an argument is invalid, no torch format is known for
-            the zoo's sparsifier, an epoch is missing, the folder contains something else, or
+            the zoo's architecture, an epoch is missing, the folder contains something else, or
             writing failed.
 
     Example (with a trained zoo):
@@ -274,6 +379,10 @@ def to_torch(
     if format not in get_args(Format):
         known = ", ".join(get_args(Format))
         raise ZoojaxError(f"format is '{printable(format, 80)}'; give one of {known}")
+    if dialect not in get_args(Dialect):
+        raise ZoojaxError(f"dialect is '{printable(dialect, 80)}'; give plain or original")
+    if dialect == "original" and format != "trial":
+        raise ZoojaxError(f"dialect 'original' has no format {format}; omit the format")
     opened, folder, selected = as_zoo(zoo), output_folder(out), parse_epochs(epochs)
     notes: list[str] = []
     with count_progress("to torch", quiet) as report:
@@ -283,6 +392,8 @@ def to_torch(
             *(opened, folder),
             epochs=selected,
             keep_masks=format == "prune",
+            original=dialect == "original",
+            shrunk=format == "shrunk",
             report=report,
             note=notes.append,
         )

@@ -3,8 +3,10 @@
 import re
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import Any
 
 from zoojax.errors import ZoojaxError
+from zoojax.hyperparameters.grid import HYPERPARAMETERS
 from zoojax.text import printable
 
 # "all", numbers and ranges as text, or the numbers themselves.
@@ -54,3 +56,38 @@ def parse_epochs(epochs: Epochs) -> tuple[int, ...] | None:
             raise ZoojaxError(f"--epochs {part.strip()} ends before it starts")
         numbers += range(int(first), int(last if dash else first) + 1)
     return tuple(numbers)
+
+
+def parse_assumptions(assume: Sequence[str]) -> dict[str, Any]:
+    """Parses hyperparameters such as "activation=relu".
+
+    Args:
+        assume: Texts NAME=VALUE; the names are those of the members table.
+
+    Returns:
+        A value for every hyperparameter that zoos need: the given one, or the default.
+
+    Raises:
+        ZoojaxError: If a text is no such pair, or a name or value is unknown.
+
+    Example:
+        >>> parse_assumptions(["activation=relu"])["activation"]
+        'relu'
+    """
+    required = {each.name: each for each in HYPERPARAMETERS if not each.optional}
+    values = {name: each.default for name, each in required.items()}
+    for text in [assume] if isinstance(assume, str) else assume:
+        name, equals, value = str(text).partition("=")
+        if not equals or name not in required:
+            raise ZoojaxError(
+                f"--assume {printable(text, 60)} is invalid; give NAME=VALUE with one of "
+                f"{', '.join(required)}"
+            )
+        declared = required[name]
+        try:
+            parsed = value if declared.choices else declared.kind(value)
+        except ValueError:
+            parsed = value
+        declared.check(parsed)
+        values[name] = parsed
+    return values

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from zoojax.converters.dialects.base import ReadState
 from zoojax.converters.members import Selection, reported_ratio
 from zoojax.converters.safe_load import UnreadableFileError
 from zoojax.converters.sources import Source
@@ -87,6 +88,8 @@ def _inspect(source: Source, epoch: int) -> StateDictInfo:
             raise UnknownNetworkError("its masks leave no weight, and it reports no prune::amount")
         source.pruned = pruned
     source.layers = info.prefixes
+    if isinstance(state, ReadState):
+        source.notes += [note for note in state.notes if note not in source.notes]
     return info
 
 

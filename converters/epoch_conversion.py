@@ -1,19 +1,23 @@
 """Converts one epoch of all members that this process holds."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from zoojax.converters import measurements
+from zoojax.converters import measurements, originals
 from zoojax.converters.common_network import describe, rejection_reason, signature
+from zoojax.converters.dialects.base import ReadState
+from zoojax.converters.dialects.chain import is_plain, with_file
 from zoojax.converters.members import Selection
 from zoojax.converters.reported import MetricUnits
 from zoojax.converters.safe_load import UnreadableFileError
 from zoojax.converters.sources import Source
 from zoojax.converters.state_dicts import (
+    State,
     StateDictInfo,
     UnknownNetworkError,
     infer_network,
@@ -50,7 +54,7 @@ class LocalShare:
     units: MetricUnits
 
 
-def append_epoch(writer: ZooWriter, share: LocalShare, epoch: int) -> dict[str, str]:
+def append_epoch(writer: ZooWriter, share: LocalShare, epoch: int) -> tuple[dict[str, str], int]:
     """Converts one epoch and appends it to the zoo, if any member has a valid state.
 
     All processes call this together.
@@ -61,7 +65,8 @@ def append_epoch(writer: ZooWriter, share: LocalShare, epoch: int) -> dict[str, 
         epoch: The epoch.
 
     Returns:
-        Reasons by place, of the states that any process has rejected.
+        Reasons by place, of the states that any process has rejected; and the number of values
+        that were rounded.
 
     Raises:
         ZoojaxError: In every process, if one of them fails or rejects a state in strict mode.
@@ -73,12 +78,28 @@ def append_epoch(writer: ZooWriter, share: LocalShare, epoch: int) -> dict[str, 
         failure = error
     distributed.raise_if_any_failed(failure)
     assert converted is not None
-    state, metrics, rejected = converted
-    message = json.dumps([len(metrics), rejected]).encode()
-    counts, reasons = zip(*map(json.loads, distributed.all_gather_bytes(message)), strict=True)
+    message = json.dumps([len(converted.metrics), converted.rejected, converted.rounded]).encode()
+    counts, reasons, rounded = zip(
+        *map(json.loads, distributed.all_gather_bytes(message)), strict=True
+    )
     if any(counts):
-        writer.append(epoch, state, None, metrics)
-    return {place: reason for part in reasons for place, reason in part.items()}
+        process = distributed.process_index()
+        # Written first: a visible epoch is complete.
+        failure = _failure_of(
+            lambda: originals.write(writer.zoo.path, epoch, process, converted.originals)
+        )
+        distributed.raise_if_any_failed(failure)
+        writer.append(epoch, converted.state, None, converted.metrics)
+    return {p: reason for part in reasons for p, reason in part.items()}, sum(rounded)
+
+
+def _failure_of(write: Callable[[], None]) -> ZoojaxError | None:
+    """Calls a function; returns the error that it raises."""
+    try:
+        write()
+    except ZoojaxError as error:
+        return error
+    return None
 
 
 def remaining_metrics(
@@ -103,47 +124,92 @@ def remaining_metrics(
     return measurements.reported_metrics(share.sources, share.ids, share.units, is_selected, schema)
 
 
-def _convert(share: LocalShare, epoch: int) -> tuple[dict[str, Any], pl.DataFrame, dict[str, str]]:
-    """Reads one epoch of all members.
+class _Epoch(NamedTuple):
+    """One epoch of all members that this process holds.
 
-    Returns:
-        Stacked arrays, NaN for members without a valid state; metrics of the others; reasons
-        by place, of the states that are rejected.
+    Attributes:
+        state: Stacked arrays, NaN for members without a valid state.
+        metrics: Metrics of the members with one.
+        rejected: Reasons by place, of the states that are rejected.
+        originals: Records and kept arrays by member, of states in another dialect.
+        rounded: Number of values that were rounded.
     """
+
+    state: dict[str, Any]
+    metrics: pl.DataFrame
+    rejected: dict[str, str]
+    originals: dict[int, originals.Kept]
+    rounded: int
+
+
+def _convert(share: LocalShare, epoch: int) -> _Epoch:
+    """Reads one epoch of all members."""
     missing = missing_state(share.info)
     states: list[dict[str, Any]] = []
-    rejected = {}
-    for source in share.sources:
+    rejected, kept, rounded = {}, {}, 0
+    for source, member in zip(share.sources, share.ids.to_list(), strict=True):
         states.append(missing)
         if epoch not in source.states:
             continue
         try:
-            states[-1] = _read_member(source, epoch, share)
+            state, info = _read_state(source, epoch, share)
+            states[-1] = _check_member(state, info, source, epoch, share)
         except (UnreadableFileError, UnknownNetworkError) as error:
             reason = rejection_reason(error)
             if share.selection.strict:
                 raise ZoojaxError(f"{source.places[epoch]}: {reason}") from error
             rejected[source.places[epoch]] = reason
+            continue
+        if isinstance(state, ReadState):
+            rounded += state.rounded
+            original = _original(state, info, source, epoch)
+            if original is not None:
+                kept[member] = original
     stacked = population.stack(states)
     valid = np.array([state is not missing for state in states])
     metrics = measurements.state_metrics(
         share.sources, share.ids, share.units, epoch, share.config, stacked
     )
-    return stacked, metrics.filter(pl.Series(valid)), rejected
+    return _Epoch(stacked, metrics.filter(pl.Series(valid)), rejected, kept, rounded)
 
 
-def _read_member(source: Source, epoch: int, share: LocalShare) -> dict[str, Any]:
-    """Reads one state of a member and applies the filters.
+def _original(
+    state: ReadState, info: StateDictInfo, source: Source, epoch: int
+) -> originals.Kept | None:
+    """What restores the original dialect of a state; None if it was plain."""
+    order = (f"{layer.prefix}.{each.name}" for layer, tensors in info.tensors for each in tensors)
+    records = state.records
+    start, place = f"{source.name}/", source.places[epoch]
+    usual = place.endswith(f"/checkpoint_{epoch:06d}/checkpoints")
+    if usual and is_plain(records, order):
+        return None
+    if not usual and place.startswith(start):
+        records = with_file(records, place.removeprefix(start))
+    return records, state.kept
+
+
+def _read_state(source: Source, epoch: int, share: LocalShare) -> tuple[State, StateDictInfo]:
+    """Reads one state of a member.
 
     Raises:
         UnreadableFileError: If the file cannot be read safely.
-        UnknownNetworkError: If the state is not of the zoo's network, is not finite, or does
-            not pass a filter.
+        UnknownNetworkError: If the state is not of the zoo's network.
     """
     state = source.states[epoch]()
     info = infer_network(state)
     if signature(info) != signature(share.info):
         raise UnknownNetworkError(f"{describe(info)}, not {describe(share.info)}")
+    return state, info
+
+
+def _check_member(
+    state: State, info: StateDictInfo, source: Source, epoch: int, share: LocalShare
+) -> dict[str, Any]:
+    """Converts a state to a member and applies the filters.
+
+    Raises:
+        UnknownNetworkError: If the state is not finite, or does not pass a filter.
+    """
     member = to_member(state, info)
     used = {name: part for name, part in member.items() if name != "unused"}
     if not all(np.isfinite(leaf).all() for leaf in _leaves(used)):

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from zoojax.converters.config_names import spelled
 from zoojax.converters.reported import MetricUnits, parse_integer, parse_number
 from zoojax.converters.sources import Source
 from zoojax.converters.state_dicts import StateDictInfo
@@ -19,13 +20,6 @@ from zoojax.presets import preset
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
-# Names in torch that are spelled differently here.
-SCHEDULERS = {"OneCycleLR": "one_cycle", "CosineAnnealingLR": "cosine", "StepLR": "step"}
-_SPELLINGS = {
-    "leakyrelu": "leaky_relu",
-    **{name: name.lower() for name in ("SGD", "Adam", "AdamW", "RMSprop")},
-    **SCHEDULERS,
-}
 _REPORTED = tuple(each for each in COLUMNS if each.torch)
 _MAX_SEED = 2**32 - 1
 _MAX_NOTES_LENGTH = 2000
@@ -61,11 +55,24 @@ class Selection:
     strict: bool = False
 
 
+@dataclass(frozen=True)
+class Defaults:
+    """Hyperparameters for members that report none.
+
+    Attributes:
+        known: Values that a preset defines.
+        assumed: Values that are assumed where there is no other, with a note.
+    """
+
+    known: dict[str, Any]
+    assumed: dict[str, Any]
+
+
 def members_table(
     sources: list[Source],
     info: StateDictInfo,
     parent: Zoo | None,
-    defaults: dict[str, Any],
+    defaults: Defaults,
     selection: Selection,
     units: MetricUnits,
 ) -> pl.DataFrame:
@@ -101,7 +108,7 @@ def members_table(
 
 
 def _rows(
-    sources: list[Source], defaults: dict[str, Any], epochs: set[int], units: MetricUnits
+    sources: list[Source], defaults: Defaults, epochs: set[int], units: MetricUnits
 ) -> list[dict[str, Any]]:
     """One row of the members table per source.
 
@@ -159,7 +166,7 @@ def _resolve(
     name: str,
     own: str | float | None,
     all_values: set[str | float | None],
-    defaults: dict[str, Any],
+    defaults: Defaults,
     notes: list[str],
 ) -> Any:
     """Resolves a hyperparameter: the member's own, the one of all others, or the default."""
@@ -170,8 +177,11 @@ def _resolve(
     if len(all_values) == 1:
         notes.append(f"{name} taken from the other members")
         return next(iter(all_values))
-    if name in defaults:
-        return defaults[name]
+    if name in defaults.known:
+        return defaults.known[name]
+    if name in defaults.assumed:
+        notes.append(f"{name} is unknown, {defaults.assumed[name]} is assumed")
+        return defaults.assumed[name]
     raise ZoojaxError(f"{source.name} reports no {name}; give --preset, which defines it")
 
 
@@ -195,8 +205,7 @@ def _reported(source: Source, declared: Hyperparameter) -> str | float | None:
     """The hyperparameter that a member reports; None if it is missing or invalid."""
     value = source.config.get(declared.torch)
     if declared.choices:
-        choice = _SPELLINGS.get(value, value) if isinstance(value, str) else None
-        return choice if choice in declared.choices else None
+        return spelled(value, tuple(declared.choices)) if isinstance(value, str) else None
     number = None if isinstance(value, str) else parse_number(value)
     minimum, maximum = declared.range
     if number is None or not minimum <= number < maximum:

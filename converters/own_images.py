@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from zoojax.converters.pickled_datasets import ImageFile, read_image_set
+from zoojax.converters.pickled_images import ImageFile, read_image_set
 from zoojax.datasets import loading
 from zoojax.datasets.specs import DataSpec, ImageSet
 from zoojax.errors import ZoojaxError

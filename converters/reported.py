@@ -14,7 +14,20 @@ _ACCURACIES = tuple(name for name in MEASURED if name.endswith("_acc"))
 _FRACTIONS = (*_ACCURACIES, "sparsity_ratio")
 METRIC_NAMES = (*MEASURED, "ggap", "sparsity_ratio")
 # Names of the epoch counter in a report; the first one that a file uses counts.
-EPOCH_KEYS = ("training_iteration", "epoch")
+EPOCH_KEYS = ("training_iteration", "epoch", "step", "iteration")
+# Other names of metrics, used where a report does not have the usual one.
+_OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "train_acc": ("train/acc", "train_accuracy", "train/accuracy", "training_accuracy"),
+    "train_loss": ("train/loss", "training_loss", "loss"),
+    "val_acc": ("val/acc", "val_accuracy", "validation_accuracy", "valid_acc", "validation_acc"),
+    "val_loss": ("val/loss", "validation_loss", "valid_loss"),
+    "test_acc": (
+        "test/acc", "test_accuracy", "test/accuracy", "eval_accuracy", "eval_acc", "eval_top1",
+        "accuracy", "acc",
+    ),
+    "test_loss": ("test/loss", "eval_loss"),
+}  # fmt: skip
+REPORT_NAMES = {*METRIC_NAMES, *(name for names in _OTHER_NAMES.values() for name in names)}
 MAX_EPOCH = 10**8
 
 # Fractions rarely exceed 1, and percentages of a trained network are rarely below 1.5.
@@ -59,6 +72,11 @@ def parse_integer(value: object, maximum: int) -> int | None:
 def parse_row(report: Mapping[str, Any]) -> Row:
     """Extracts the known metrics from a report."""
     numbers = {name: parse_number(report.get(name)) for name in METRIC_NAMES}
+    if None in numbers.values():
+        for name in _OTHER_NAMES:
+            if numbers[name] is None:
+                others = (parse_number(report.get(other)) for other in _OTHER_NAMES[name])
+                numbers[name] = next((other for other in others if other is not None), None)
     return {name: number for name, number in numbers.items() if number is not None}
 
 

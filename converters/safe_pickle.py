@@ -1,119 +1,93 @@
-"""Checks a pickle of torch without unpickling it: what would it call, and with what?
+"""Reads pickles of torch without unpickling them.
 
-`pickletools` parses the opcodes of a pickle and executes none of them.
+`pickletools` parses the opcodes of a pickle and executes none of them. `SafeUnpickler` follows
+them with inert objects: containers, numbers, text, references to tensors, and stubs of foreign
+classes. Every opcode, every global and every use of a global is rejected unless it serves these.
 """
 
 import io
 import math
 import pickletools
+import re
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
+
+from zoojax.converters.inert import (
+    STORAGES,
+    Global,
+    NumpyArray,
+    NumpyType,
+    Storage,
+    Stub,
+    TensorRef,
+    UnsafePickleError,
+    shorten,
+)
 
 _MAX_DIMENSIONS = 64  # Torch's own limit.
-_ITEM_SIZES = {
-    "DoubleStorage": 8,
-    "FloatStorage": 4,
-    "HalfStorage": 2,
-    "BFloat16Storage": 2,
-    "LongStorage": 8,
-    "IntStorage": 4,
-    "ShortStorage": 2,
-    "CharStorage": 1,
-    "ByteStorage": 1,
-    "BoolStorage": 1,
-}
 _PUSHES_ITS_ARGUMENT = {
-    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINSTRING"
+    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE",
+    "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING", "BINBYTES",
+    "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
 }  # fmt: skip
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 # The number of objects that an opcode pops from the stack; None for all above the mark.
 _POPS = {
     "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "TUPLE": None,
-    "SETITEM": 2, "SETITEMS": None, "APPEND": 1, "APPENDS": None,
+    "SETITEM": 2, "SETITEMS": None, "APPEND": 1, "APPENDS": None, "ADDITEMS": None,
 }  # fmt: skip
+_NUMPY_CODE = re.compile("[fiu][1248]|b1|f16|c8|c16")
+
+# Returns whether the instances of a class (module, name) become stubs; otherwise the file is
+# rejected.
+StubFilter = Callable[[str, str], bool]
 
 
-class UnsafePickleError(Exception):
-    """A reason to reject the current file, raised where its path is unknown."""
-
-
-class Stub:
-    """Inert replacement for an instance of a foreign class: its arguments and its state."""
-
-    __slots__ = ("args", "state")
-
-    def __new__(cls, *args: object):
-        stub = super().__new__(cls)
-        stub.args = args
-        stub.state = {}
-        return stub
-
-    def __setstate__(self, state: object) -> None:
-        if not isinstance(state, dict):
-            raise UnsafePickleError(
-                f"the state of an object is a {type(state).__name__}, not a dict"
-            )
-        # A plain dict: a pickle can hide the methods of an OrderedDict behind attributes.
-        self.state = dict(dict.items(state))
-
-
-# Returns the stub for a class (module, name), or None to reject the file.
-StubResolver = Callable[[str, str], type[Stub] | None]
-
-
-class _Global(NamedTuple):
-    module: str
-    name: str
-
-
-class _Storage(NamedTuple):
-    kind: _Global
-    numel: int
-
-    @property
-    def nbytes(self) -> int:
-        return self.numel * _ITEM_SIZES[self.kind.name]
-
-
-_ORDERED_DICT = _Global("collections", "OrderedDict")
-_REBUILD_TENSOR = _Global("torch._utils", "_rebuild_tensor_v2")
-_REBUILD_PARAMETER = _Global("torch._utils", "_rebuild_parameter")
-_TENSOR, _DICT, _INSTANCE = object(), object(), object()
-
-
-class PickleCheck:
-    """Follows a pickle as torch's unpickler would, with placeholders instead of objects.
-
-    It tracks just enough to know the arguments of every call. Every opcode, every global and
-    every use of a global is rejected unless it serves tensors, dicts or stubs.
+class SafeUnpickler:
+    """Follows a pickle as torch's unpickler would, with inert objects.
 
     Args:
-        resolve_stub: Returns the stub for the instances of a class (module, name); None
-            rejects the pickle.
+        is_stub: Whether the instances of a class become stubs.
         size: Returns the bytes in the file for a storage's key; None if unknown.
         available: Bytes in the file for all storages of unknown size together.
+
+    Attributes:
+        storages: All storages that the pickles refer to, by key.
     """
 
     def __init__(
         self,
-        resolve_stub: StubResolver,
+        is_stub: StubFilter,
         size: Callable[[str], int | None],
         available: int = 0,
     ):
-        self.stubs: dict[str, type[Stub]] = {}
-        self.storages: dict[str, _Storage] = {}
-        self._resolve_stub = resolve_stub
+        self.storages: dict[str, Storage] = {}
+        self._is_stub = is_stub
         self._size = size
         self._available = available
+        self._functions: dict[str, Callable[[tuple], object]] = {
+            "collections.OrderedDict": _empty_dict,
+            "collections.defaultdict": lambda args: {},
+            "torch._utils._rebuild_tensor_v2": self._tensor,
+            "torch._utils._rebuild_parameter": _parameter,
+            "torch.Size": _size_tuple,
+            "_codecs.encode": _encode,
+            "numpy.dtype": _numpy_type,
+        }
+        for package in ("numpy.core", "numpy._core"):
+            self._functions[f"{package}.multiarray.scalar"] = _numpy_scalar
+            self._functions[f"{package}.multiarray._reconstruct"] = _numpy_array
 
     def run(self, stream: io.BytesIO) -> object:
-        """Checks the next pickle of a stream.
+        """Reads the next pickle of a stream.
 
         Args:
             stream: The stream, positioned at the start of a pickle; afterwards, at its end.
 
         Returns:
-            The object that the pickle describes, or a placeholder for it.
+            The object that the pickle describes.
 
         Raises:
             UnsafePickleError: If the pickle is rejected.
@@ -126,6 +100,8 @@ class PickleCheck:
             op = opcode.name
             if op in ("BINPUT", "LONG_BINPUT"):
                 memo[arg] = stack[-1]
+            elif op == "MEMOIZE":
+                memo[len(memo)] = stack[-1]
             elif op in _PUSHES_ITS_ARGUMENT:
                 stack.append(arg)
             elif op in ("BINGET", "LONG_BINGET"):
@@ -138,102 +114,89 @@ class PickleCheck:
                 if op.startswith("TUPLE"):
                     stack.append(tuple(items))
                 else:
-                    self._check_items(stack[-1], items, op.startswith("SET"))
+                    _add_items(stack[-1], items, op.startswith("SET"))
             elif op in _CONSTANTS:
                 stack.append(_CONSTANTS[op])
-            elif op == "REDUCE":
+            elif op in ("REDUCE", "NEWOBJ"):
                 args = stack.pop()
-                stack[-1] = self._call(stack[-1], args)
+                stack[-1] = self._call(stack[-1], args, op == "NEWOBJ")
             elif op == "BINPERSID":
                 stack.append(self._storage(stack.pop()))
             elif op == "EMPTY_DICT":
-                stack.append(_DICT)
-            elif op == "EMPTY_LIST":
+                stack.append({})
+            elif op in ("EMPTY_LIST", "EMPTY_SET"):
                 stack.append([])
             elif op == "GLOBAL":
-                stack.append(self._global(arg))
-            elif op == "NEWOBJ":
-                args = stack.pop()
-                stack[-1] = self._new_object(stack[-1], args)
+                stack.append(self._global(*arg.split(" ", 1)))
+            elif op == "STACK_GLOBAL":
+                name = stack.pop()
+                stack[-1] = self._global(stack[-1], name)
             elif op == "BUILD":
-                stack.pop()
-                # On a tensor this would call set_(storage, any size).
-                if stack[-1] is not _DICT and stack[-1] is not _INSTANCE:
-                    raise UnsafePickleError("its pickle sets the state of what is no stub")
+                state = stack.pop()
+                _set_state(stack[-1], state)
             elif op == "STOP":
                 return stack.pop()
-            elif op != "PROTO" or arg != 2:
+            elif op != "FRAME" and (op != "PROTO" or arg > 5):
                 stream.seek(begin)
                 self._reject_foreign_globals(stream)
                 used = f"protocol {arg}" if op == "PROTO" else op
                 raise UnsafePickleError(f"its pickle uses {used}, which torch's do not")
         raise UnsafePickleError("its pickle has no end")
 
-    def _global(self, arg: str) -> _Global:
-        """Resolves the argument of the opcode GLOBAL, "module name"."""
-        module, _, name = arg.partition(" ")
-        resolved = _Global(module, name)
-        if resolved in (_ORDERED_DICT, _REBUILD_TENSOR, _REBUILD_PARAMETER):
-            return resolved
-        if module == "torch" and name in _ITEM_SIZES:
-            return resolved
-        stub = self._resolve_stub(module, name)
-        if stub is None:
+    def _global(self, module: object, name: object) -> object:
+        """Resolves a global by its name; nothing is imported."""
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise UnsafePickleError("its pickle names a global with something other than text")
+        full = f"{module}.{name}"
+        known = full in self._functions or full == "numpy.ndarray"
+        if known or (module == "torch" and name in (*STORAGES, *_TORCH_NAMES)):
+            return Global(module, name)
+        if module in ("builtins", "__builtin__") and name in _BUILTIN_TYPES:
+            return Global(module, name)
+        if not self._is_stub(module, name):
+            shown = shorten(full, quote=False)
+            if module.startswith("torch.nn.modules"):
+                raise UnsafePickleError(
+                    f"a pickled module, not a state dict: its pickle would use {shown}; nothing "
+                    "was run"
+                )
             raise UnsafePickleError(
-                f"its pickle would use {shorten(f'{module}.{name}', quote=False)}, "
-                "which such a file does not need; nothing was run"
+                f"its pickle would use {shown}, which such a file does not need; nothing was run"
             )
-        self.stubs[f"{module}.{name}"] = stub
-        return resolved
+        return Global(module, name)
 
     def _reject_foreign_globals(self, stream: io.BytesIO) -> None:
-        """Names the first foreign global in a pickle of another protocol, if there is one."""
+        """Names the first foreign global in a pickle with an unknown opcode, if there is one."""
         strings = [""] * 2
         for opcode, arg, _ in _operations(stream):
             if opcode.name in ("GLOBAL", "INST"):
-                self._global(arg)
+                self._global(*arg.split(" ", 1))
             elif opcode.name == "STACK_GLOBAL":
-                self._global(" ".join(strings))
+                self._global(*strings)
             elif isinstance(arg, str):
                 strings = [strings[1], arg]
 
-    def _is_stub(self, value: object) -> bool:
-        return isinstance(value, _Global) and f"{value.module}.{value.name}" in self.stubs
-
-    def _new_object(self, cls: object, args: object) -> object:
-        if not self._is_stub(cls) or type(args) is not tuple:
+    def _call(self, function: object, args: object, creates: bool) -> object:
+        """Follows a call, or the creation of an object."""
+        if isinstance(function, Global) and type(args) is tuple:
+            known = self._functions.get(str(function))
+            if known is not None and not creates:
+                return known(args)
+            if (function.module, function.name) == ("torch", "device"):
+                return Stub("torch.device", args)
+            if known is None and self._is_stub(function.module, function.name):
+                return Stub(str(function), args)
+        if creates:
             raise UnsafePickleError("its pickle creates an object that is no stub")
-        return _INSTANCE
-
-    def _call(self, function: object, args: object) -> object:
-        if type(args) is tuple:
-            if function == _REBUILD_TENSOR:
-                return self._tensor(args)
-            if function == _ORDERED_DICT and not args:
-                return _DICT
-            if function == _REBUILD_PARAMETER and len(args) == 3 and args[0] is _TENSOR:
-                return _TENSOR
-            if self._is_stub(function):
-                return _INSTANCE
         raise UnsafePickleError("its pickle calls something in a way that torch's pickles do not")
 
-    def _check_items(self, target: object, items: list, is_dict: bool) -> None:
-        """Checks the items that are added to a list or a dict; extends the list."""
-        if not is_dict and isinstance(target, list):
-            target.extend(items)
-        elif not is_dict or target is not _DICT:
-            raise UnsafePickleError("its pickle adds items to what is no list or dict")
-        # Hashing deeply nested tuples would take forever, or overflow the C stack.
-        elif not all(type(key) in (str, int, float, bool, type(None)) for key in items[::2]):
-            raise UnsafePickleError("not a state dict: a key is neither a string nor a number")
-
-    def _storage(self, reference: object) -> _Storage:
+    def _storage(self, reference: object) -> Storage:
         """Checks a reference to a storage: its bytes must be in the file."""
         match reference:
-            case ("storage", _Global("torch") as kind, str(key), str(), int(numel), *view) if (
-                kind.name in _ITEM_SIZES and numel >= 0 and view in ([], [None])
+            case ("storage", Global("torch", kind), str(key), str(), int(numel), *view) if (
+                kind in STORAGES and type(numel) is int and numel >= 0 and view in ([], [None])
             ):
-                storage = _Storage(kind, numel)
+                storage = Storage(kind, key, numel)
             case _:
                 raise UnsafePickleError(
                     "its pickle refers to something other than a storage of numbers"
@@ -252,10 +215,12 @@ class PickleCheck:
             )
         return storage
 
-    def _tensor(self, args: tuple) -> object:
+    def _tensor(self, args: tuple) -> TensorRef:
         """Checks the arguments of a tensor: it must lie within its storage."""
         match args:
-            case (_Storage(numel=stored), int(offset), tuple(size), tuple(stride), bool(), _):
+            case (Storage() as storage, int(offset), tuple(size), tuple(stride), bool(), *_) if (
+                6 <= len(args) <= 7
+            ):
                 numbers = (offset, *size, *stride)
             case _:
                 raise UnsafePickleError(
@@ -271,11 +236,102 @@ class PickleCheck:
             )
         numel = math.prod(size)
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-        if numel and max(numel, last + 1) > stored:
+        if numel and max(numel, last + 1) > storage.numel:
             raise UnsafePickleError(
-                f"an absurd tensor size: {numel} values at offset {offset} of a storage of {stored}"
+                f"an absurd tensor size: {numel} values at offset {offset} of a storage of "
+                f"{storage.numel}"
             )
-        return _TENSOR
+        return TensorRef(storage, offset, size, stride)
+
+
+# Types and functions that stand in pickles as arguments: they are never called.
+_TORCH_NAMES = (
+    "Size", "device", "float16", "bfloat16", "float32", "float64", "int8", "int16", "int32",
+    "int64", "uint8", "bool", "strided", "contiguous_format", "channels_last",
+)  # fmt: skip
+_BUILTIN_TYPES = ("list", "dict", "set", "tuple", "int", "float", "str", "bool", "bytes")
+
+
+def _empty_dict(args: tuple) -> dict:
+    if args:
+        raise UnsafePickleError("its pickle calls something in a way that torch's pickles do not")
+    return {}
+
+
+def _parameter(args: tuple) -> TensorRef:
+    if len(args) != 3 or not isinstance(args[0], TensorRef):
+        raise UnsafePickleError("its pickle calls something in a way that torch's pickles do not")
+    return args[0]
+
+
+def _size_tuple(args: tuple) -> object:
+    return args[0] if args else ()
+
+
+def _encode(args: tuple) -> bytes:
+    """Bytes in protocol 2: text of Latin-1."""
+    match args:
+        case (str(text), "latin1"):
+            return text.encode("latin1")
+    raise UnsafePickleError("its pickle encodes something other than bytes")
+
+
+def _numpy_type(args: tuple) -> NumpyType:
+    match args:
+        case (str(code), *_) if _NUMPY_CODE.fullmatch(code):
+            return NumpyType(code)
+    raise UnsafePickleError("its pickle has a NumPy type that is not of numbers")
+
+
+def _numpy_scalar(args: tuple) -> object:
+    match args:
+        case (NumpyType() as kind, bytes(data)) if len(data) == kind.resolve().itemsize:
+            value = np.frombuffer(data, kind.resolve())[0]
+            return value.item() if kind.code != "f16" else float(value)
+    raise UnsafePickleError("its pickle has a damaged NumPy scalar")
+
+
+def _numpy_array(args: tuple) -> NumpyArray:
+    if not args or not isinstance(args[0], Global) or str(args[0]) != "numpy.ndarray":
+        raise UnsafePickleError("its pickle creates something other than a NumPy array")
+    return NumpyArray()
+
+
+def _add_items(target: object, items: list, is_dict: bool) -> None:
+    """Adds items to a list or a dict."""
+    # A defaultdict or a foreign dict or list: its items are not needed.
+    if isinstance(target, Stub):
+        return
+    if not is_dict and isinstance(target, list):
+        target.extend(items)
+    elif not is_dict or type(target) is not dict or len(items) % 2:
+        raise UnsafePickleError("its pickle adds items to what is no list or dict")
+    # Hashing deeply nested tuples would take forever, or overflow the C stack.
+    elif not all(type(key) in (str, int, float, bool, type(None)) for key in items[::2]):
+        raise UnsafePickleError("not a state dict: a key is neither a string nor a number")
+    else:
+        target.update(zip(items[::2], items[1::2], strict=True))
+
+
+def _set_state(target: object, state: object) -> None:
+    """Sets the state of an object; on a tensor this would call set_(storage, any size)."""
+    if isinstance(target, Stub):
+        if not isinstance(state, dict):
+            raise UnsafePickleError(
+                f"the state of an object is a {type(state).__name__}, not a dict"
+            )
+        target.state.update(state)
+    elif isinstance(target, NumpyType):
+        order = state[1] if isinstance(state, tuple) and len(state) > 1 else None
+        if not isinstance(order, str) or order not in ("<", ">", "=", "|"):
+            raise UnsafePickleError("its pickle has a damaged NumPy type")
+        target.order = order
+    elif isinstance(target, NumpyArray):
+        shape = state[1] if isinstance(state, tuple) and len(state) > 1 else None
+        target.shape = shape if isinstance(shape, tuple) else ()
+    # Attributes of a dict, such as the metadata of a state dict, are not needed.
+    elif type(target) is not dict:
+        raise UnsafePickleError("its pickle sets the state of what is no stub")
 
 
 def _operations(stream: io.BytesIO) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]]:
@@ -293,9 +349,3 @@ def _pop_items(op: str, stack: list[Any], outer: list[list[Any]]) -> tuple[list[
     items = stack[-count:]
     del stack[-count:]
     return items, stack
-
-
-def shorten(text: str, quote: bool = True) -> str:
-    """Shortens and escapes text from a file for printing."""
-    text = text if len(text) <= 80 else f"{text[:77]}..."
-    return repr(text) if quote else repr(text)[1:-1]

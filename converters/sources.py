@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from zoojax.converters.checkpoint_files import read_state
+from zoojax.converters.config_names import normalized_config
+from zoojax.converters.dialects.base import DialectOptions
 from zoojax.converters.layouts.networks import unflatten
 from zoojax.converters.pickled_datasets import ModelSplit, read_model_dataset
 from zoojax.converters.ray_trials import scan_trials, skipped_links, unique_name
 from zoojax.converters.reported import MAX_EPOCH, Row, parse_row
-from zoojax.converters.safe_load import UnreadableFileError, read_state
+from zoojax.converters.safe_load import UnreadableFileError
 from zoojax.converters.state_dicts import State
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
@@ -45,14 +48,21 @@ class Source:
     layers: tuple[str, ...] = ()
     pruned: float | None = None
 
+    def __post_init__(self) -> None:
+        self.config = normalized_config(self.config)
 
-def from_trials(root: Path) -> list[Source]:
+
+def from_trials(
+    root: Path, options: DialectOptions | None = None, *, any_name: bool = False
+) -> list[Source]:
     """Lists the trial folders with checkpoints, sorted by name.
 
     Folders in which every entry is skipped are included, without states.
 
     Args:
         root: The folder that contains the trial folders.
+        options: What may be changed in states; None for nothing.
+        any_name: Whether folders of any name are trials if they have a trial's files.
 
     Raises:
         ZoojaxError: If there are none, or something cannot be read.
@@ -62,14 +72,17 @@ def from_trials(root: Path) -> list[Source]:
             name=trial.name,
             config=trial.config,
             rows=trial.rows,
-            states={e: functools.partial(read_state, f) for e, f in trial.checkpoints.items()},
+            states={
+                e: functools.partial(read_state, f, options=options)
+                for e, f in trial.checkpoints.items()
+            },
             places={
                 e: f"{trial.name}/{f.parent.name}/{f.name}" for e, f in trial.checkpoints.items()
             },
             skipped=trial.skipped,
             notes=trial.notes,
         )
-        for trial in scan_trials(root)
+        for trial in scan_trials(root, any_name=any_name)
         if trial.checkpoints or trial.skipped
     ]
     if not any(source.states for source in sources):

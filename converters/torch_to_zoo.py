@@ -16,7 +16,8 @@ from zoojax.architectures.base import Architecture
 from zoojax.converters import rejects
 from zoojax.converters.common_network import find_common_network
 from zoojax.converters.epoch_conversion import LocalShare, append_epoch, remaining_metrics
-from zoojax.converters.members import Selection, members_table, selected_epochs
+from zoojax.converters.members import Defaults, Selection, members_table, selected_epochs
+from zoojax.converters.remarks import count_remarks
 from zoojax.converters.reported import MetricUnits, parse_integer
 from zoojax.converters.sources import Source
 from zoojax.converters.state_dicts import StateDictInfo
@@ -55,6 +56,11 @@ class Conversion:
     rejected: dict[str, str]
     notes: tuple[str, ...] = ()
 
+    @property
+    def remarks(self) -> dict[str, int]:
+        """Counts of what was left out, filled in or is unknown, by remark."""
+        return count_remarks(self.zoo)
+
 
 def convert(
     sources: Sequence[Source],
@@ -65,6 +71,7 @@ def convert(
     parent: Zoo | None = None,
     preset: str | None = None,
     defaults: dict[str, Any] | None = None,
+    assumed: dict[str, Any] | None = None,
     selection: Selection | None = None,
     report: Report | None = None,
 ) -> Conversion:
@@ -79,6 +86,8 @@ def convert(
         parent: The dense zoo, if the members are twins.
         preset: The preset of the zoo, which sets the learning rates of its twins.
         defaults: Hyperparameters for members that report none.
+        assumed: Values for those that not even `defaults` have, which are noted; None if there
+            must be none.
         selection: The members and states to convert; None for all.
         report: Progress callback, called with the number of states processed and their total.
 
@@ -90,7 +99,8 @@ def convert(
     selection = selection or Selection()
     network = find_common_network(sources, selection)
     units = MetricUnits.detect(row for s in network.sources for row in s.rows.values())
-    members = members_table(network.sources, network.info, parent, defaults or {}, selection, units)
+    values = Defaults(defaults or {}, assumed or {})
+    members = members_table(network.sources, network.info, parent, values, selection, units)
     selected = [network.sources[i] for i in members["source"]]
     members = members.drop("source")
     epochs = _epochs(selected, selection)
@@ -113,7 +123,11 @@ def convert(
     with create_or_resume(out, config, members, own_images) as writer:
         ids = members["id"][writer.rows]
         share = LocalShare(selected[writer.rows], ids, network.info, config, selection, units)
-        rejected = _write_epochs(writer, share, epochs, len(selected), network.rejected, report)
+        rejected, rounded = _write_epochs(
+            writer, share, epochs, len(selected), network.rejected, report
+        )
+    if rounded:
+        notes.append(f"{rounded} value(s) rounded from float64 to float32")
     return Conversion(writer.zoo, len(writer.zoo.metrics), rejected, tuple(notes))
 
 
@@ -124,21 +138,25 @@ def _write_epochs(
     members: int,
     rejected: dict[str, str],
     report: Report | None,
-) -> dict[str, str]:
+) -> tuple[dict[str, str], int]:
     """Writes the epochs that the zoo does not have yet, rejects.csv, and remaining metrics.
 
     Returns:
-        Reasons by place, of all rejected states, including those of an interrupted call.
+        Reasons by place, of all rejected states, including those of an interrupted call; and the
+        number of values that were rounded.
     """
     out = writer.zoo.path
     stored = rejects.read(out / REJECTS)
     rejected = (stored or {}) | rejected
+    total_rounded = 0
     # The first process decides which epochs exist: all processes must skip the same ones.
     message = json.dumps(writer.zoo.epochs).encode()
     existing = json.loads(distributed.all_gather_bytes(message)[0])
     for done, epoch in enumerate(epochs, 1):
         if epoch not in existing:
-            rejected |= append_epoch(writer, share, epoch)
+            reasons, rounded = append_epoch(writer, share, epoch)
+            rejected |= reasons
+            total_rounded += rounded
             stored = _write_rejects(out / REJECTS, rejected, stored)
         if report is not None:
             report(done * members, len(epochs) * members)
@@ -149,7 +167,7 @@ def _write_epochs(
         raise ZoojaxError(f"every state is rejected, no zoo is written: {_summary(rejected)}")
     _write_rejects(out / REJECTS, rejected, stored)
     writer.record_metrics(remaining_metrics(share, rejected, writer.zoo.metrics_history.schema))
-    return rejected
+    return rejected, total_rounded
 
 
 def _write_rejects(
@@ -196,6 +214,11 @@ def _fit(images: ImageSet, net: Architecture) -> bool:
 def _network_config(info: StateDictInfo, sources: Sequence[Source]) -> ZooConfig:
     """The config of a zoo as far as its network and its members' training define it."""
     net = info.architecture
+    if net.task.has_own_images:
+        raise ZoojaxError(
+            f"the members are SIRENs ({net.name}), which learn an image each; they cannot be "
+            "converted to a zoo"
+        )
     return ZooConfig(
         name="",
         architecture=net.name,

@@ -10,13 +10,12 @@ import torch
 
 from zoojax.architectures.base import Architecture, logits
 from zoojax.converters.common_network import signature
-from zoojax.converters.layouts.networks import known_network
-from zoojax.converters.layouts.torch_models import TorchChain
 from zoojax.converters.sources import Source
 from zoojax.converters.state_dicts import State, StateDictInfo, infer_network, to_torch
 from zoojax.converters.zoo_to_torch import rows_with_states, to_tensors
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population
+from zoojax.storage.states import COLLECTIONS
 from zoojax.storage.zoo import Zoo
 
 
@@ -81,16 +80,15 @@ def verify(
         activation = zoo.members_table["activation"][row]
         state = source.states[epoch]()
         info = infer_network(state)
-        expected = StateDictInfo(
-            known_network(zoo.config.shape), zoo.config.sparsifier, info.prefixes
-        )
+        expected = StateDictInfo(zoo.config.shape, zoo.config.sparsifier, info.prefixes)
         if signature(info) != signature(expected):
             raise ZoojaxError(f"{place} has another network or sparsifier than the zoo")
         converted = to_torch(population.take(tree, row), info)
         if not all(np.array_equal(_bits(converted[name]), _bits(state[name])) for name in state):
             unequal.append(place)
         expected_logits = _torch_logits(state, info, activation, x)
-        logits = _flax_logits(population.take(params, row), info, activation, images)
+        variables = {"params": params, **tree.get(COLLECTIONS, {})}
+        logits = _flax_logits(population.take(variables, row), info, activation, images)
         gap = float(np.abs(logits - expected_logits).max())
         # Negated, so that NaN counts as a difference.
         if not gap <= difference:
@@ -127,20 +125,20 @@ def _load(
 
 
 def _flax_logits(
-    params: dict[str, Any], info: StateDictInfo, activation: str, images: np.ndarray
+    variables: dict[str, Any], info: StateDictInfo, activation: str, images: np.ndarray
 ) -> np.ndarray:
     """Logits of a member as zoojax evaluates it, in double precision."""
     logits = _logits_program(info.architecture, activation)
     with jax.enable_x64(True):
-        exact = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+        exact = jax.tree.map(lambda x: np.asarray(x, np.float64), variables)
         return np.asarray(logits(exact, images.astype(np.float64)))
 
 
 @functools.cache
 def _logits_program(architecture: Architecture, activation: str) -> Callable[..., jax.Array]:
-    """The compiled function (parameters, images) -> logits."""
+    """The compiled function (variables, images) -> logits."""
     model = architecture.module(activation, "uniform")
-    return jax.jit(lambda params, images: logits(model, {"params": params}, images))
+    return jax.jit(lambda variables, images: logits(model, variables, images))
 
 
 def _torch_logits(
@@ -148,12 +146,13 @@ def _torch_logits(
 ) -> np.ndarray:
     """Logits in evaluation mode, in double precision; masks and thresholds by torch alone."""
     tensors = to_tensors(state)
-    weights = []
+    values: list[torch.Tensor] = []
     for layer, layouts in info.tensors:
-        own = {each.name: tensors[f"{layer.prefix}.{each.name}"] for each in layouts}
-        weights += info.layout.evaluated(layer, own)
-    plain = TorchChain(info.architecture, activation)
-    ordered = dict(zip(plain.state_dict(), weights, strict=True))
+        own = {each.name: tensors[layer.key(each)] for each in layouts}
+        used = own.values() if layer.tensors is not None else info.layout.evaluated(layer, own)
+        values += [each for each in used if each is not None]
+    plain = info.network.torch_module(info.architecture, activation)
+    ordered = dict(zip(plain.state_dict(), values, strict=True))
     plain.load_state_dict(ordered, strict=True)
     with torch.no_grad():
         return plain.double().eval()(x.double()).numpy()

@@ -11,15 +11,21 @@ import numpy as np
 import polars as pl
 import torch
 
-from zoojax.converters import export
+from zoojax.architectures.units import shrink
+from zoojax.converters import export, originals
+from zoojax.converters.config_names import SCHEDULERS
+from zoojax.converters.dialects.chain import Original, file_of, original_state
+from zoojax.converters.exported import exported_as, exported_state
+from zoojax.converters.layouts.network_registry import network_layout
 from zoojax.converters.layouts.networks import default_prefixes, known_network
 from zoojax.converters.layouts.registry import layout_of
-from zoojax.converters.members import SCHEDULERS
+from zoojax.converters.layouts.torch_models import TorchChain
 from zoojax.converters.state_dicts import State, StateDictInfo, is_layer_name, to_torch
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import atomic_write, write_table
 from zoojax.hyperparameters.grid import COLUMNS
 from zoojax.runtime import population
+from zoojax.sparsifiers.dense import Dense
 from zoojax.storage.zoo import MEMBERS, METRICS, Zoo
 
 _STATE = "checkpoints"
@@ -30,7 +36,7 @@ Note = Callable[[str], None]
 def state_dict(zoo: Zoo, member: int, epoch: int | None = None) -> dict[str, torch.Tensor]:
     """Returns one member as a torch state dict with the names of the original code.
 
-    Pruned members are returned as plain weights, zero where pruned; variational members
+    Sparse members are returned as plain weights, zero where pruned; those of variational dropout
     before the threshold, with log_sigma2.
 
     Args:
@@ -40,14 +46,38 @@ def state_dict(zoo: Zoo, member: int, epoch: int | None = None) -> dict[str, tor
 
     Raises:
         ZoojaxError: If there is no such member or epoch, or no torch format is known for the
-            zoo's sparsifier.
+            zoo's architecture.
     """
     rows = np.flatnonzero(zoo.members_table["id"].to_numpy() == member)
     if rows.size != 1:
         raise ZoojaxError(f"{zoo.path} has no member {member}; it has {len(zoo)} members")
     row = int(rows[0])
-    tree = population.take(zoo.state(epoch, raw=True), row)
+    tree = population.take(exported_state(zoo, epoch), row)
     return to_tensors(to_torch(tree, _member_info(zoo, row), without_masks=True))
+
+
+def shrunk_module(zoo: Zoo, member: int, epoch: int | None = None) -> TorchChain:
+    """Returns one member as a smaller torch network, without hidden units that nothing uses.
+
+    Twins of structured pruning have such units. The logits are those of the member, except for
+    rounding; `state_dict()` has the names of the original code.
+
+    Args:
+        zoo: The zoo.
+        member: The id of the member.
+        epoch: The epoch; None for the newest.
+
+    Raises:
+        ZoojaxError: If there is no such member or epoch, no torch format is known for the
+            architecture, or it cannot be described with fewer units.
+    """
+    small = zoo.shrunk(member, epoch)
+    network = known_network(small.architecture)
+    row = zoo.members_table.row(int(zoo.row_indices([member])[0]), named=True)
+    module = TorchChain(network, row["activation"], row["dropout"])
+    info = StateDictInfo(network, Dense(), default_prefixes(network, row["dropout"] > 0))
+    module.load_state_dict(to_tensors(to_torch({"params": small.params}, info)), strict=True)
+    return module
 
 
 def write_trials(
@@ -56,6 +86,8 @@ def write_trials(
     *,
     epochs: Sequence[int] | None = None,
     keep_masks: bool = False,
+    original: bool = False,
+    shrunk: bool = False,
     report: Report | None = None,
     note: Note | None = None,
 ) -> int:
@@ -71,6 +103,10 @@ def write_trials(
         epochs: The epochs; None for all.
         keep_masks: Whether pruned members are written in the form of torch.nn.utils.prune
             (weight_orig, weight_mask) instead of masked weights.
+        original: Whether states of converted zoos are written in their original dialect and to
+            files of their original names.
+        shrunk: Whether hidden units that nothing uses are left out: the shapes of the weights are
+            those of a smaller network.
         report: Progress callback, called with the number of states written and their total.
         note: Called with each remark for the user, one sentence at a time.
 
@@ -78,7 +114,7 @@ def write_trials(
         The number of states written.
 
     Raises:
-        ZoojaxError: If no torch format is known for the zoo's sparsifier, an epoch is missing or
+        ZoojaxError: If no torch format is known for the zoo's architecture, an epoch is missing or
             damaged, the folder contains something else, or writing fails.
     """
     epochs = _select_epochs(zoo, epochs)
@@ -88,22 +124,38 @@ def write_trials(
             note(sentence)
     rows_by_epoch = rows_with_states(zoo)
     infos = [_member_info(zoo, row) for row in range(len(zoo))]
-    with export.claim_folder(zoo, out, "prune" if keep_masks else "trial", names):
+    form = "trial"
+    for chosen, name in ((original, "original"), (shrunk, "shrunk"), (keep_masks, "prune")):
+        form = name if chosen else form
+    with export.claim_folder(zoo, out, form, names):
         folders = [export.make_subfolder(out, name) for name in names]
         _write_tables(zoo, folders)
         done, total = 0, sum(len(rows_by_epoch.get(epoch, ())) for epoch in epochs)
         for epoch in epochs:
-            tree = zoo.state(epoch, raw=True)
+            tree = {"params": zoo.sparse_params(epoch)} if shrunk else exported_state(zoo, epoch)
+            dialects = originals.read(zoo.path, epoch) if original else {}
             for row in rows_by_epoch.get(epoch, ()):
-                folder = export.make_subfolder(folders[row], f"checkpoint_{epoch:06d}")
-                file = folder / _STATE
+                records, kept = dialects.get(int(zoo.members_table["id"][row]), ((), {}))
+                plain = not keep_masks and not original
+                file = _state_file(folders[row], epoch, file_of(records))
                 if not export.is_written(file):
                     member = population.take(tree, row)
-                    _save(file, to_torch(member, infos[row], without_masks=not keep_masks))
+                    if shrunk:
+                        state = _shrunk_state(member["params"], infos[row])
+                    else:
+                        state = to_torch(member, infos[row], without_masks=plain)
+                    _save(file, original_state(state, records, kept))
                 done += 1
             if report is not None:
                 report(done, total)
     return done
+
+
+def _shrunk_state(params: dict[str, Any], info: StateDictInfo) -> State:
+    """The state dict of a member without hidden units that nothing uses."""
+    small = shrink(info.architecture, params)
+    info = StateDictInfo(known_network(small.architecture), Dense(), info.prefixes)
+    return to_torch({"params": small.params}, info)
 
 
 def _write_tables(zoo: Zoo, folders: list[Path]) -> None:
@@ -118,11 +170,31 @@ def _write_tables(zoo: Zoo, folders: list[Path]) -> None:
         atomic_write(folder / "result.json", lambda file, text=lines: file.write_text(text))
 
 
-def _save(file: Path, state: State) -> None:
+def _state_file(folder: Path, epoch: int, original: str) -> Path:
+    """The file of a state; the original path if its names are safe, else the usual one."""
+    parts = original.split("/") if original else []
+    if not parts or not all(map(export.is_safe_name, parts)):
+        parts = [f"checkpoint_{epoch:06d}", _STATE]
+    for name in parts[:-1]:
+        folder = export.make_subfolder(folder, name)
+    return folder / parts[-1]
+
+
+def _save(file: Path, state: Original) -> None:
+    if state.container == "safetensors":
+        export.write_safetensors(file, _contiguous(state.arrays), {"format": "pt"})
+        return
+    content: Any = to_tensors(state.arrays)
+    for name in reversed(state.path):
+        content = {name: content}
     # Through memory: torch's error for a full disk is not an OSError.
-    content = io.BytesIO()
-    torch.save(to_tensors(state), content)
-    atomic_write(file, lambda path: path.write_bytes(content.getbuffer()), durable=False)
+    data = io.BytesIO()
+    torch.save(content, data, _use_new_zipfile_serialization=state.container != "legacy")
+    atomic_write(file, lambda path: path.write_bytes(data.getbuffer()), durable=False)
+
+
+def _contiguous(arrays: State) -> dict[str, np.ndarray]:
+    return {name: np.array(array, order="C") for name, array in arrays.items()}
 
 
 def write_safetensors(
@@ -144,7 +216,7 @@ def write_safetensors(
         The number of files written.
 
     Raises:
-        ZoojaxError: If no torch format is known for the zoo's sparsifier, an epoch is missing or
+        ZoojaxError: If no torch format is known for the zoo's architecture, an epoch is missing or
             damaged, the folder contains something else, or writing fails.
     """
     epochs = _select_epochs(zoo, epochs)
@@ -156,7 +228,7 @@ def write_safetensors(
         write_table(out / MEMBERS, zoo.members_table)
         write_table(out / METRICS, zoo.metrics_history)
         for done, epoch in enumerate(epochs, start=1):
-            tree = zoo.state(epoch, raw=True)
+            tree = exported_state(zoo, epoch)
             members = [to_torch(population.take(tree, row), info) for row in range(len(zoo))]
             stacked = {name: np.stack([m[name] for m in members]) for name in members[0]}
             export.write_safetensors(out / files[epoch], stacked, {**about, "epoch": str(epoch)})
@@ -171,19 +243,18 @@ def trial_names(zoo: Zoo) -> list[str]:
 
 
 def _member_info(zoo: Zoo, row: int) -> StateDictInfo:
-    """The network and sparsifier of a member, and the names of its layers.
+    """The network of a member, the sparsifier it is written as, and the names of its layers.
 
     Raises:
-        ZoojaxError: If no torch format is known for the architecture or sparsifier, or the stored
-            names are damaged.
+        ZoojaxError: If no torch format is known for the architecture, or the stored names are
+            damaged.
     """
     config, member = zoo.config, zoo.members_table.row(row, named=True)
     try:
-        layout_of(config.sparsifier)
-        network = known_network(config.shape)
+        network = network_layout(config.shape)
     except ZoojaxError as error:
         raise ZoojaxError(f"{zoo.path}: {error}") from error
-    default = default_prefixes(network, member["dropout"] > 0)
+    default = network.default_prefixes(config.shape, member["dropout"] > 0)
     prefixes = tuple(member.get("layers") or default)
     valid = [p for p in prefixes if isinstance(p, str) and is_layer_name(p)]
     if len(set(valid)) != len(prefixes) or len(prefixes) != len(config.shape.layers):
@@ -191,7 +262,7 @@ def _member_info(zoo: Zoo, row: int) -> StateDictInfo:
             f"{zoo.path / MEMBERS} is damaged: the layers of member {member['id']} are not "
             f"{len(config.shape.layers)} names"
         )
-    return StateDictInfo(network, config.sparsifier, prefixes)
+    return StateDictInfo(config.shape, exported_as(config), prefixes)
 
 
 def rows_with_states(zoo: Zoo) -> dict[int, list[int]]:
@@ -214,14 +285,14 @@ def _select_epochs(zoo: Zoo, epochs: Sequence[int] | None) -> list[int]:
 def _config(zoo: Zoo, member: dict[str, Any]) -> dict[str, Any]:
     """The content of params.json under the original code's keys."""
     config, reported = zoo.config, [each for each in COLUMNS if each.torch]
-    spelled = {ours: theirs for theirs, ours in SCHEDULERS.items()}
     content = {
-        "model::type": layout_of(config.sparsifier).model_type,
+        "model::type": network_layout(config.shape).model_type
+        or layout_of(exported_as(config)).model_type,
         "model::channels_in": config.channels,
         "model::o_dim": config.classes,
         "model::use_bias": True,
         **{
-            each.torch: spelled.get(member[each.name], member[each.name])
+            each.torch: SCHEDULERS.get(member[each.name], member[each.name])
             for each in reported
             if each.name in member
         },
@@ -251,4 +322,11 @@ def _is_number(value: float | None) -> bool:
 
 def to_tensors(state: State) -> dict[str, torch.Tensor]:
     """Copies the arrays of a state dict into tensors."""
-    return {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
+    return {name: _to_tensor(value) for name, value in state.items()}
+
+
+def _to_tensor(array: np.ndarray) -> torch.Tensor:
+    if array.dtype.name == "bfloat16":  # NumPy's type is not torch's.
+        bits = torch.from_numpy(np.array(array).view(np.int16))
+        return bits.view(torch.bfloat16)
+    return torch.from_numpy(np.array(array))

@@ -18,6 +18,7 @@ from zoojax.architectures import parameters
 from zoojax.architectures.base import variable_shapes
 from zoojax.architectures.registry import architecture
 from zoojax.experiments import common
+from zoojax.hyperparameters.draws import Distribution
 from zoojax.presets import preset
 
 ZOOS = (
@@ -50,7 +51,9 @@ def reproduce(name: str) -> dict[str, str | int]:
     }
 
 
-def _joined(values: Iterable[str | float]) -> str:
+def _joined(values: Iterable[str | float] | Distribution) -> str:
+    if isinstance(values, Distribution):
+        return str(values)
     return ", ".join(v if isinstance(v, str) else f"{v:g}" for v in values)
 
 

@@ -28,12 +28,33 @@ if TYPE_CHECKING:
     from zoojax.datasets.specs import DataSpec, ImageSet
     from zoojax.hyper_representation.api import train_representation
     from zoojax.hyper_representation.representation import open_representation
+    from zoojax.hyperparameters.draws import Choice, LogUniform, Uniform
     from zoojax.hyperparameters.grid import Grid
     from zoojax.runtime.startup import initialize
     from zoojax.sparsifiers.base import Sparsifier
+    from zoojax.sparsifiers.fisher import FisherPruning
+    from zoojax.sparsifiers.gradual_magnitude import GradualMagnitude
+    from zoojax.sparsifiers.grasp import GraSP
+    from zoojax.sparsifiers.iterative_magnitude import IterativeMagnitude
+    from zoojax.sparsifiers.l0 import L0
     from zoojax.sparsifiers.magnitude import MagnitudePruning
+    from zoojax.sparsifiers.n_m import NMPruning
+    from zoojax.sparsifiers.obs import OBS
+    from zoojax.sparsifiers.random_pruning import RandomPruning
     from zoojax.sparsifiers.registry import register_sparsifier
+    from zoojax.sparsifiers.rigl import RigL
+    from zoojax.sparsifiers.score_pruning import ScorePruning
+    from zoojax.sparsifiers.set import SET
+    from zoojax.sparsifiers.snip import SNIP
+    from zoojax.sparsifiers.static_sparse import StaticSparse
+    from zoojax.sparsifiers.steps import Needs
+    from zoojax.sparsifiers.straight_through import StraightThrough
+    from zoojax.sparsifiers.structured import StructuredPruning
+    from zoojax.sparsifiers.synflow import SynFlow
+    from zoojax.sparsifiers.taylor import TaylorPruning
+    from zoojax.sparsifiers.top_kast import TopKAST
     from zoojax.sparsifiers.variational_dropout import VariationalDropout
+    from zoojax.sparsifiers.wanda import Wanda
     from zoojax.storage.zoo import Zoo, open_zoo
     from zoojax.workflows.analyze import analyze
     from zoojax.workflows.info import info
@@ -42,12 +63,35 @@ if TYPE_CHECKING:
 # Imported on first use: importing zoojax, and --help, should not wait for JAX.
 _PUBLIC = {
     "Architecture": "architectures.base",
+    "Choice": "hyperparameters.draws",
     "DataSpec": "datasets.specs",
+    "FisherPruning": "sparsifiers.fisher",
+    "GraSP": "sparsifiers.grasp",
+    "GradualMagnitude": "sparsifiers.gradual_magnitude",
     "Grid": "hyperparameters.grid",
     "ImageSet": "datasets.specs",
+    "LogUniform": "hyperparameters.draws",
+    "IterativeMagnitude": "sparsifiers.iterative_magnitude",
+    "L0": "sparsifiers.l0",
     "MagnitudePruning": "sparsifiers.magnitude",
+    "NMPruning": "sparsifiers.n_m",
+    "Needs": "sparsifiers.steps",
+    "OBS": "sparsifiers.obs",
+    "RandomPruning": "sparsifiers.random_pruning",
+    "RigL": "sparsifiers.rigl",
+    "SET": "sparsifiers.set",
+    "SNIP": "sparsifiers.snip",
+    "ScorePruning": "sparsifiers.score_pruning",
     "Sparsifier": "sparsifiers.base",
+    "Uniform": "hyperparameters.draws",
+    "StaticSparse": "sparsifiers.static_sparse",
+    "StraightThrough": "sparsifiers.straight_through",
+    "StructuredPruning": "sparsifiers.structured",
+    "SynFlow": "sparsifiers.synflow",
+    "TaylorPruning": "sparsifiers.taylor",
+    "TopKAST": "sparsifiers.top_kast",
     "VariationalDropout": "sparsifiers.variational_dropout",
+    "Wanda": "sparsifiers.wanda",
     "Zoo": "storage.zoo",
     "analyze": "workflows.analyze",
     "apply": "api.inference",
@@ -69,13 +113,36 @@ _MODULES = ("functional", "presets")
 _DEPRECATED = ("make_dense", "make_dropped_out", "make_pruned")
 
 __all__ = [
+    "L0",
+    "OBS",
+    "SET",
+    "SNIP",
     "Architecture",
+    "Choice",
     "DataSpec",
+    "FisherPruning",
+    "GraSP",
+    "GradualMagnitude",
     "Grid",
     "ImageSet",
+    "IterativeMagnitude",
+    "LogUniform",
     "MagnitudePruning",
+    "NMPruning",
+    "Needs",
+    "RandomPruning",
+    "RigL",
+    "ScorePruning",
     "Sparsifier",
+    "StaticSparse",
+    "StraightThrough",
+    "StructuredPruning",
+    "SynFlow",
+    "TaylorPruning",
+    "TopKAST",
+    "Uniform",
     "VariationalDropout",
+    "Wanda",
     "Zoo",
     "ZoojaxError",
     "analyze",

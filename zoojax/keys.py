@@ -15,7 +15,16 @@ from jax import Array, random
 from zoojax.ops import Noise
 from zoojax.ops.noise import SLOTS
 
-STREAMS = {"init": 0, "order": 1, "noise": 3, "views": 4, "sparsifier": 5}
+STREAMS = {
+    "init": 0,
+    "order": 1,
+    "noise": 3,
+    "views": 4,
+    "sparsifier": 5,
+    "objective": 6,
+    "subset": 7,
+    "augmentation": 8,
+}
 
 
 def stream_key(seed: Array | np.ndarray | int, name: str, epoch: Array | int = 0) -> Array:
@@ -55,6 +64,25 @@ def module_key(noise: Noise) -> Array:
         noise: Noise source of the step.
     """
     return random.fold_in(random.wrap_key_data(noise.key, impl="threefry2x32"), noise.counter)
+
+
+def training_order(
+    seed: Array | np.ndarray | int, epoch: Array | int, count: int, fraction: float = 1.0
+) -> Array:
+    """Returns the order in which a member sees the training images in one epoch.
+
+    Args:
+        seed: Seed of the member, a scalar integer; 0 for an order that all members share.
+        epoch: Epoch, counted from 1.
+        count: Number of training images.
+        fraction: Fraction of them that the member is trained on, the same ones in every epoch.
+
+    Returns:
+        Positions of the images, at least one, [round down(fraction * count)] int32.
+    """
+    used = max(int(count * fraction), 1)
+    order = permutation(stream_key(seed, "order", epoch), used)
+    return order if used == count else permutation(stream_key(seed, "subset"), count)[order]
 
 
 def permutation(key: Array, size: int) -> Array:

@@ -84,6 +84,28 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 
 
+def map_moments(change: Callable[[dict[str, Any]], dict[str, Any]], moments: Any) -> Any:
+    """Changes each moment of an optimizer, but not its count of steps.
+
+    Args:
+        change: Function of one moment of all parameters, in the structure of the parameters,
+            {"params": {layer: {"kernel": ...}}, ...}.
+        moments: State of an optimizer for such parameters.
+
+    Returns:
+        The state with changed moments.
+
+    Example:
+        >>> from zoojax import optimizers
+        >>> moments = optimizers.OPTIMIZERS["adam"].init({"params": {"fc": jnp.ones(2)}})
+        >>> moments = optimizers.map_moments(lambda tree: jax.tree.map(jnp.cos, tree), moments)
+        >>> moments.nu["params"]["fc"].tolist(), int(moments.count)
+        ([1.0, 1.0], 0)
+    """
+    trees = {name: tree for name, tree in moments._asdict().items() if isinstance(tree, dict)}
+    return moments._replace(**{name: change(tree) for name, tree in trees.items()})
+
+
 def step(
     name: str,
     trainable: Any,

@@ -99,7 +99,7 @@ def learning_rate(
     epoch: Array,
     step: Array,
     steps_per_epoch: int,
-    epochs: int | None,
+    epochs: Array | int | None,
 ) -> Scalar:
     """Computes the learning rate of a step.
 

@@ -1,12 +1,14 @@
-"""The interface of sparsifier layouts: which tensors torch files store per layer."""
+"""The interfaces of layouts: which tensors torch files store per sparsifier and per network."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 
+from zoojax.architectures.base import Architecture
 from zoojax.sparsifiers.base import Sparsifier
 
 
@@ -16,18 +18,27 @@ class Layer:
 
     Attributes:
         name: The Flax name of the layer.
-        prefix: Torch's name of the layer, such as "module_list.0".
-        shape: Shape of torch's weight: OIHW, or [out, in].
+        prefix: Torch's name of the layer, such as "module_list.0"; empty for tensors of the
+            network itself.
+        shape: Shape of torch's weight: OIHW, [out, in], or [features] of a normalization.
+        has_bias: Whether it has a bias.
+        tensors: Its tensors if it has no weights that sparsifiers change; otherwise None.
     """
 
     name: str
     prefix: str
     shape: tuple[int, ...]
+    has_bias: bool = True
+    tensors: "tuple[TensorLayout, ...] | None" = None
 
     @property
     def is_conv(self) -> bool:
         """Whether the layer is a convolution."""
         return len(self.shape) == 4
+
+    def key(self, tensor: "TensorLayout") -> str:
+        """Returns the name of a tensor in the state dict."""
+        return f"{self.prefix}.{tensor.name}" if self.prefix else tensor.name
 
 
 @dataclass(frozen=True)
@@ -36,12 +47,14 @@ class TensorLayout:
 
     Attributes:
         name: Torch's name of the tensor within its layer, such as "weight_mask".
-        part: Part of a member's state: "params", "mask", ...
+        part: Part of a member's state: "params", "mask", ..., "collections/batch_stats".
         leaf: Name of the array in {part: {layer: {leaf: array}}}; None in {part: {layer: array}}.
         is_weight: Whether it has the shape and axes of the layer's weight; otherwise it has one
             value per output, like a bias.
         is_mask: Whether it is 0 or 1 in torch files and bool in a zoo.
         default: Value to export if the state of the member lacks it; None if it never does.
+        size: Its shape in torch, if it is not that of a weight or bias.
+        is_count: Whether it is an int64 number in torch files, and int32 in a zoo.
     """
 
     name: str
@@ -50,9 +63,13 @@ class TensorLayout:
     is_weight: bool = False
     is_mask: bool = False
     default: float | None = None
+    size: tuple[int, ...] | None = None
+    is_count: bool = False
 
     def shape(self, layer: Layer) -> tuple[int, ...]:
         """Returns the shape of the tensor in torch."""
+        if self.size is not None:
+            return self.size
         return layer.shape if self.is_weight else layer.shape[:1]
 
 
@@ -90,9 +107,17 @@ class SparsifierLayout(ABC):
             layer: The layer.
         """
 
+    def holds(self, sparsifier: Sparsifier) -> bool:
+        """Whether files in this layout hold all options that evaluation depends on.
+
+        Args:
+            sparsifier: The sparsifier.
+        """
+        return True
+
     def evaluated(
         self, layer: Layer, tensors: Mapping[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Computes in torch what a layer is evaluated with; by default the stored tensors.
 
         Args:
@@ -100,6 +125,83 @@ class SparsifierLayout(ABC):
             tensors: Its tensors by name.
 
         Returns:
-            (weight, bias).
+            (weight, bias); the bias is None if the layer has none.
         """
-        return tensors["weight"], tensors["bias"]
+        return tensors["weight"], tensors.get("bias")
+
+
+class NetworkLayout(ABC):
+    """How torch files store the layers of one kind of networks.
+
+    Attributes:
+        model_type: Value of "model::type" in params.json; None for that of the sparsifier.
+    """
+
+    model_type: ClassVar[str | None] = None
+
+    @abstractmethod
+    def takes(self, architecture: Architecture) -> bool:
+        """Whether an architecture is of this kind."""
+
+    @abstractmethod
+    def infer(
+        self, weights: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
+    ) -> tuple[Architecture, tuple[str, ...]] | None:
+        """Infers the network from names and shapes.
+
+        Args:
+            weights: Shapes of the weights, by torch's name of the layer, in the file's order.
+            shapes: Shapes of all tensors by name.
+
+        Returns:
+            (architecture, torch's names of its layers with weights, in torch's order); None if it
+            is no network of this kind.
+        """
+
+    @abstractmethod
+    def default_prefixes(self, architecture: Architecture, dropout: bool) -> tuple[str, ...]:
+        """Returns torch's names of the layers with weights in the zoos' original code.
+
+        Args:
+            architecture: The network.
+            dropout: Whether the member was trained with dropout.
+        """
+
+    @abstractmethod
+    def layers(self, architecture: Architecture, prefixes: Sequence[str]) -> tuple[Layer, ...]:
+        """Lists all layers with tensors in torch's order.
+
+        Args:
+            architecture: The network.
+            prefixes: Torch's names of its layers with weights, in torch's order.
+        """
+
+    @abstractmethod
+    def torch_module(self, architecture: Architecture, activation: str) -> torch.nn.Module:
+        """Creates the network in torch, with the default names.
+
+        Args:
+            architecture: The network.
+            activation: Name of the activation.
+        """
+
+    def kernel_to_flax(
+        self, layer: str, weight: np.ndarray, architecture: Architecture
+    ) -> np.ndarray:
+        """Converts a torch weight, mask or log sigma squared to a Flax kernel.
+
+        Args:
+            layer: The Flax name of the layer.
+            weight: OIHW, or [out, in].
+            architecture: The network.
+
+        Returns:
+            HWIO, or [in, out].
+        """
+        return weight.transpose(2, 3, 1, 0) if weight.ndim == 4 else weight.T
+
+    def kernel_to_torch(
+        self, layer: str, kernel: np.ndarray, architecture: Architecture
+    ) -> np.ndarray:
+        """Inverts `kernel_to_flax`."""
+        return kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T

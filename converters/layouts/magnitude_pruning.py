@@ -31,6 +31,6 @@ class MagnitudePruningLayout(SparsifierLayout):
 
     def evaluated(
         self, layer: Layer, tensors: Mapping[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Applies the mask."""
-        return tensors["weight_orig"] * tensors["weight_mask"], tensors["bias"]
+        return tensors["weight_orig"] * tensors["weight_mask"], tensors.get("bias")

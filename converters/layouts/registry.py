@@ -28,8 +28,5 @@ def layout_of(sparsifier: Sparsifier) -> SparsifierLayout:
         ZoojaxError: If no torch layout is known for it.
     """
     if sparsifier.name not in LAYOUTS:
-        raise ZoojaxError(
-            f"no torch format is known for {sparsifier.label}, and it is not exported as a dense "
-            "zoo; for the weights that its members are evaluated with, use Zoo.sparse_params"
-        )
+        raise ZoojaxError(f"no torch format is known for {sparsifier.label}")
     return LAYOUTS[sparsifier.name]

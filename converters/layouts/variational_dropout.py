@@ -43,9 +43,14 @@ class VariationalDropoutLayout(SparsifierLayout):
         bias = _LOG_SIGMA2_BIAS if layer.is_conv else _UNUSED_BIAS
         return WEIGHT, BIAS, _LOG_SIGMA2, bias
 
+    def holds(self, sparsifier: Sparsifier) -> bool:
+        """Only with the threshold of the zoos' code, which files do not name."""
+        assert isinstance(sparsifier, VariationalDropout)
+        return sparsifier.threshold == LOG_ALPHA_THRESHOLD
+
     def evaluated(
         self, layer: Layer, tensors: Mapping[str, torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Sets weights, and biases of convolutions, with a large noise level to zero."""
         clip = LOG_ALPHA_CLIP["conv" if layer.is_conv else "fc"]
 
@@ -54,7 +59,7 @@ class VariationalDropoutLayout(SparsifierLayout):
                 log_alpha(values, log_sigma2, clip) >= LOG_ALPHA_THRESHOLD, 0.0
             )
 
-        weight, bias = threshold(tensors["weight"], tensors["log_sigma2"]), tensors["bias"]
-        if layer.is_conv and "log_sigma2_bias" in tensors:
+        weight, bias = threshold(tensors["weight"], tensors["log_sigma2"]), tensors.get("bias")
+        if layer.is_conv and bias is not None and "log_sigma2_bias" in tensors:
             bias = threshold(bias, tensors["log_sigma2_bias"])
         return weight, bias

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.altered_zoos import with_metrics
 from zoojax import analysis
-from zoojax.analysis.pairing import nearest_sparsity, smoothed
+from zoojax.analysis.pairing import nearest_sparsity, smoothed, value_groups
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,18 @@ def test_unusual_epoch_does_not_stand_for_a_sparsity(family, tmp_path):
     assert analysis.nearest_sparsity_epoch(twin, 0.6) == 4
     epoch, distance = nearest_sparsity(twin, 0.6)
     assert (epoch, distance) == (4, pytest.approx(0.02, abs=1e-6))
+
+
+def test_numbers_with_many_values_are_compared_in_ranges():
+    values = pl.Series("learning_rate", [*np.geomspace(1e-4, 1e-1, 40), None, float("nan")])
+    groups = value_groups(values.sample(fraction=1.0, shuffle=True, seed=1))
+    assert groups.drop_nulls().value_counts().sort("learning_rate").rows() == [
+        ("0.0001 to 0.00049", 10),
+        ("0.00059 to 0.0029", 10),
+        ("0.0035 to 0.017", 10),
+        ("0.02 to 0.1", 10),
+    ]
+    assert groups.null_count() == 2
+    few = pl.Series("dropout", [0.0, 0.5, None])
+    assert value_groups(few).to_list() == ["0.0", "0.5", None]
+    assert value_groups(pl.Series("activation", ["relu", "tanh"])).to_list() == ["relu", "tanh"]

@@ -4,13 +4,16 @@ import difflib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from zoojax import DataSpec, Zoo, ZoojaxError, presets
 from zoojax.architectures.registry import architecture
 from zoojax.datasets import registry
+from zoojax.hyperparameters.grid import as_tuple
 from zoojax.presets import PRESETS, Preset, preset
+from zoojax.presets.small_cnn_zoo import SMALL_CNN_ZOO
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
@@ -55,6 +58,18 @@ GRID_ZOOS = {
     "cifar10-s": ("small", CIFAR_S, ADAM_SGD, (1e-3,), None, STRONG, HALF_OUT, 1280),
 }
 
+# name: mean and std of each channel, learning rate, epochs, batch size
+RESNET_ZOOS = {
+    "cifar10-resnet18": (
+        [(125.3, 123.0, 113.9), (63.0, 62.1, 66.7)],
+        *(0.05, 50, 256),
+    ),
+    "cifar100-resnet18": (
+        [(129.3105, 124.1085, 112.404), (68.2125, 65.4075, 70.4055)],
+        *(0.1, 60, 128),
+    ),
+}
+
 
 def spec_fields(data: DataSpec) -> tuple:
     norm = (data.mean, data.std)
@@ -67,7 +82,7 @@ def twin_learning_rates(preset: Preset) -> dict[str, float | None]:
 
 def test_preset_names():
     grids = {f"{name}-{seeds}" for name in GRID_ZOOS for seeds in ("fixed", "random")}
-    assert set(PRESETS) == {"digits-s-seed", *SEED_ZOOS, *grids}
+    assert set(PRESETS) == {"digits-s-seed", *SEED_ZOOS, *grids, *SMALL_CNN_ZOO, *RESNET_ZOOS}
 
 
 @pytest.mark.parametrize("name", SEED_ZOOS)
@@ -95,8 +110,8 @@ def test_grid_zoo(name, seeds):
     zoo = PRESETS[f"{name}-{seeds}"]
     assert zoo.architecture == architecture
     assert spec_fields(zoo.data) == data
-    assert set(zoo.grid.activations) == {"tanh", "sigmoid", "relu", "gelu"}
-    assert set(zoo.grid.inits) == {"uniform", "normal", "kaiming_uniform", "kaiming_normal"}
+    assert {*as_tuple(zoo.grid.activations)} == {"tanh", "sigmoid", "relu", "gelu"}
+    assert {*as_tuple(zoo.grid.inits)} == {"uniform", "normal", "kaiming_uniform", "kaiming_normal"}
     assert zoo.grid.optimizers == optimizers
     assert zoo.grid.dropouts == dropouts
     assert zoo.grid.learning_rates == dense
@@ -108,6 +123,24 @@ def test_grid_zoo(name, seeds):
     assert members["seed"].n_unique() == (10 if seeds == "fixed" else count)
     if seeds == "fixed":
         assert set(members["seed"]) == set(range(1, 11))
+
+
+@pytest.mark.parametrize("name", RESNET_ZOOS)
+def test_resnet_zoo(name):
+    normalization, rate, epochs, batch_size = RESNET_ZOOS[name]
+    zoo = PRESETS[name]
+    assert zoo.architecture == "resnet18"
+    assert (zoo.data.size, zoo.data.train, zoo.data.val) == (32, 40_000, 10_000)
+    np.testing.assert_allclose([zoo.data.mean, zoo.data.std], np.array(normalization) / 255)
+    members = zoo.grid.members()
+    assert members["seed"].to_list() == list(range(1, 1001))
+    settings = ("activation", "init", "optimizer", "weight_decay", "dropout", "schedule")
+    (row,) = members.select(*settings, "augmentation", "learning_rate").unique().rows()
+    published = ("relu", "kaiming_uniform", "sgd", 5e-4, 0.0, "one_cycle", "crop_flip")
+    assert row == (*published, rate)
+    # The default momentum has no column.
+    assert zoo.grid.momenta == (0.9,)
+    assert (zoo.epochs, zoo.batch_size) == (epochs, batch_size)
 
 
 @pytest.mark.parametrize("name", PRESETS)

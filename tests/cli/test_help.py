@@ -14,6 +14,7 @@ from zoojax.cli import main
 from zoojax.cli.parsing import _join_lines, _subcommands, command_options
 from zoojax.cli.sparsify import sparsify_command
 from zoojax.hyperparameters.grid import HYPERPARAMETERS
+from zoojax.sparsifiers.registry import sparsifiers
 
 
 def command_types(group: object, prefix: str = "") -> dict[str, type]:
@@ -47,8 +48,10 @@ def argument_names(command: type) -> tuple[set[str], set[str]]:
 
 def test_command_names():
     assert COMMANDS.keys() == {
-        *("presets", "train", "sparsify magnitude-pruning", "sparsify variational-dropout"),
-        *("analyze", "reproduce", "evaluate", "info", "bench", "convert from-torch"),
+        *("presets", "train", "sparsify list"),
+        *(f"sparsify {name.replace('_', '-')}" for name in sparsifiers() if name != "dense"),
+        *("analyze", "reproduce", "evaluate", "info", "bench", "convert from"),
+        "convert from-torch",
         *("convert from-dataset", "convert to-torch", "convert verify", "represent train"),
         *("represent evaluate", "represent sparsify", "represent sample"),
     }
@@ -100,7 +103,7 @@ def test_lines_of_docstrings_are_joined(run_cli):
 def test_options_of_all_commands():
     """Those that --help lists; suggestions are chosen among them."""
     options = {name: set(dict(command_options(kind))) for name, kind in COMMANDS.items()}
-    assert len(options) == 17
+    assert len(options) == 16 + len(sparsifiers())
     assert {"--out", "--members", "--chunk", "--json", "--process-id"} <= options["train"]
     assert {"--where", "--parent", "--coordinator"} <= options["convert from-torch"]
     assert "--zoo" not in options["info"] and "--zoo" in options["represent evaluate"]

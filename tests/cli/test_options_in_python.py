@@ -39,6 +39,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
 ONLY_COMMAND_LINE = {
     "json": "format of the printed results",
     "evaluate members": "format of the printed results",
+    "draw": "distributions, which replace the values of hyperparameters in Python",
     "coordinator": "parameter of zoojax.initialize",
     "num_processes": "parameter of zoojax.initialize",
     "process_id": "parameter of zoojax.initialize",

@@ -1,6 +1,7 @@
 """The contract of the families of networks: kernel, XLA and torch agree; see also
-`test_architectures_and_sparsifiers`."""
+`test_architectures`."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -10,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.torch_models import made_up_batch, made_up_params, nchw
+from tests.support.torch_models import made_up_batch, made_up_params, made_up_variables, nchw
 from zoojax import keys
 from zoojax.architectures import permutations
+from zoojax.architectures.base import Architecture, variable_shapes
 from zoojax.architectures.base import logits as member_logits
-from zoojax.architectures.base import variable_shapes
 from zoojax.architectures.chain import Chain
+from zoojax.architectures.parameters import kernels
 from zoojax.architectures.registry import architecture, architectures
-from zoojax.converters.layouts.networks import default_prefixes, known_network
+from zoojax.converters.layouts.network_registry import network_layout
 from zoojax.converters.layouts.torch_models import TorchChain
 from zoojax.converters.state_dicts import StateDictInfo, infer_network, to_member, to_torch
 from zoojax.ops import kernel
@@ -29,10 +31,11 @@ from zoojax.sparsifiers.variational_dropout import (
     init_log_sigma2,
     variances,
 )
-from zoojax.training import engine, loop, programs
+from zoojax.training import engine, loop, own_images, programs, task_programs
 from zoojax.training.programs import ProgramSpec, Splits
 
-MLP = "mlp-16-12"
+MLP, SIREN = "mlp-16-12", "siren-24-16"
+RESNET, VIT = "resnet18-2-8", "vit-12-2-6-4-8"
 # (parameters with one and with three channels, 10 classes): as published, or counted in torch.
 PARAMETERS = {
     "small": (2464, 2864),
@@ -41,24 +44,50 @@ PARAMETERS = {
     "lenet5": (61706, 62006),
     "gap_cnn": (4970, 5258),
     "gap_cnn_32": (4970, 5258),
+    "siren": (1185, 1251),
+    SIREN: (489, 523),
     MLP: (12894, 37982),
+    "resnet18": (11172810, 11173962),
+    RESNET: (11384, 11420),
+    "resnet18-32": (2797034, 2797610),
+    VIT: (4198, 4582),
+    "vit-384-12-6-16-224": (21472906, 21669514),
 }
-FAST = ("small", MLP)
+FAST = ("small", MLP, SIREN, RESNET, VIT)
+# Networks for images of another side that have the same shapes.
+OTHER_SIDE = {"gap_cnn_32": "gap_cnn", RESNET: "resnet18-2"}
+# Too large to be trained, or computed more than once, in tests.
+LARGE = ("resnet18", "resnet18-32", "vit-384-12-6-16-224")
 # Tests may register more.
 REGISTERED = tuple(architectures())
 by_family = pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in PARAMETERS]
+    "name",
+    [
+        pytest.param(n, marks=() if n in FAST else pytest.mark.slow)
+        for n in PARAMETERS
+        if n not in LARGE
+    ],
 )
 logits = jax.jit(member_logits, static_argnums=0)
 
 
 @functools.cache
-def family(name: str, channels: int = 1) -> Chain:
-    return known_network(architecture(name, channels))
+def family(name: str, channels: int = 1) -> Architecture:
+    return architecture(name, channels)
+
+
+def default_prefixes(arch: Architecture, dropout: bool = False) -> tuple[str, ...]:
+    return network_layout(arch).default_prefixes(arch, dropout)
+
+
+def torch_member(variables: dict[str, Any]) -> dict[str, Any]:
+    """Variables as a saved state of one member."""
+    collections = {name: tree for name, tree in variables.items() if name != "params"}
+    return {"params": variables["params"], "collections": collections}
 
 
 def test_families_are_the_registered_architectures():
-    assert {*REGISTERED, MLP} == PARAMETERS.keys()
+    assert {name for name in PARAMETERS if "-" not in name} == set(REGISTERED)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -78,20 +107,21 @@ def test_shapes_are_those_of_the_module(name):
         for layer, leaves in variable_shapes(arch)["params"].items()
     }
     assert shapes == arch.parameter_shapes()
-    assert list(arch.parameter_shapes()) == list(arch.layers)
+    weights = [layer for layer, leaves in shapes.items() if "kernel" in leaves]
+    assert sorted(weights) == sorted(arch.layers)
 
 
 @by_family
 @pytest.mark.parametrize("channels", [1, 3])
 def test_logits_match_torch(name, channels):
     arch = family(name, channels)
-    params, images = made_up_params(arch), made_up_batch(arch, 5).images
-    info = StateDictInfo(arch, Dense(), default_prefixes(arch, dropout=False))
-    state = to_torch({"params": params}, info)
-    module = TorchChain(arch, "tanh")
+    variables, images = made_up_variables(arch), made_up_batch(arch, 5).images
+    info = StateDictInfo(arch, Dense(), default_prefixes(arch))
+    state = to_torch(torch_member(variables), info)
+    module = network_layout(arch).torch_module(arch, "tanh")
     module.load_state_dict({key: torch.tensor(value) for key, value in state.items()})
     expected = module.eval()(nchw(images)).detach().numpy()
-    actual = logits(arch.module("tanh", "uniform"), {"params": params}, images)
+    actual = logits(arch.module("tanh", "uniform"), variables, images)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5)
 
 
@@ -101,12 +131,16 @@ def test_torch_state_dict_round_trips_with_the_same_bits(name, dropout):
     """Its names are those of torch's module, and its shapes alone identify the network."""
     arch = family(name)
     torch.manual_seed(0)
-    module = TorchChain(arch, "tanh", dropout)
+    is_chain = isinstance(arch, Chain)
+    module = (
+        TorchChain(arch, "tanh", dropout)
+        if is_chain
+        else network_layout(arch).torch_module(arch, "tanh")
+    )
     state = {key: value.detach().numpy() for key, value in module.state_dict().items()}
     info = infer_network(state)
     assert info.prefixes == default_prefixes(arch, dropout > 0)
-    # Both networks of the Small CNN Zoo have the same shapes.
-    assert info.architecture == family("gap_cnn" if name == "gap_cnn_32" else name)
+    assert info.architecture == family(OTHER_SIDE.get(name, name))
     back = to_torch(to_member(state, info), info)
     assert list(back) == list(state)
     assert all(np.array_equal(back[key], state[key]) for key in state)
@@ -115,17 +149,31 @@ def test_torch_state_dict_round_trips_with_the_same_bits(name, dropout):
 @by_family
 def test_permutation_of_hidden_units_preserves_the_logits(name):
     arch = family(name)
-    params, images = made_up_params(arch), made_up_batch(arch, 4).images
+    variables, images = made_up_variables(arch), made_up_batch(arch, 4).images
     rng = np.random.default_rng(1)
-    orders = [jnp.asarray(rng.permutation(units)) for units in arch.permuted_units()]
-    assert len(orders) == len(arch.layers) - 1
-    permuted = permutations.permute(params, orders, arch.permutations)
+    # Random cycles: each unit moves.
+    draws = [rng.permutation(units) for units in arch.permuted_units()]
+    orders = [jnp.asarray(np.roll(order, 1)[order.argsort()]) for order in draws]
+    permuted = {
+        name: permutations.permute(tree, orders, arch.permutations)
+        for name, tree in variables.items()
+    }
     module = arch.module("tanh", "uniform")
-    before = np.asarray(logits(module, {"params": params}, images))
-    after = logits(module, {"params": permuted}, images)
+    before = np.asarray(logits(module, variables, images))
+    after = logits(module, permuted, images)
     np.testing.assert_allclose(after, before, rtol=0, atol=1e-5 * np.abs(before).max())
     for layer in arch.layers:
-        assert not np.array_equal(permuted[layer]["kernel"], params[layer]["kernel"])
+        pair = (each["params"][layer]["kernel"] for each in (permuted, variables))
+        assert not np.array_equal(*pair)
+
+
+@pytest.mark.parametrize(
+    "name, groups",
+    # Hidden layers; stages and the insides of blocks; tokens, and heads and MLPs of blocks.
+    [("small", 4), ("lenet5", 4), (MLP, 2), (RESNET, 4 + 8), (VIT, 1 + 2 * 2)],
+)
+def test_number_of_permutation_groups(name, groups):
+    assert len(family(name).permuted_units()) == groups
 
 
 @by_family
@@ -157,7 +205,15 @@ def test_kernel_matches_xla(name, sampled):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
 
 
-@by_family
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Tracing a ResNet takes long.
+        pytest.param(n, marks=() if n in FAST and n != RESNET else pytest.mark.slow)
+        for n in PARAMETERS
+        if n not in LARGE
+    ],
+)
 @pytest.mark.parametrize(
     "sparsifier", [Dense(), MagnitudePruning().shared(), VariationalDropout()], ids=lambda s: s.name
 )
@@ -165,28 +221,32 @@ def test_programs_lower_for_gpus(name, sparsifier):
     arch, members = family(name), 2
     images: Any = jax.ShapeDtypeStruct((20, *arch.image_shape), jnp.float32)
     split: Any = images, jax.ShapeDtypeStruct((20,), jnp.int32)
-    spec = ProgramSpec(sparsifier, arch, "gelu", "adam", True, 10)
+    shared: Any = Splits(split, split, split)
+    spec, own = ProgramSpec(sparsifier, arch, "gelu", "adam", True, 10), None
+    if arch.task.has_own_images:
+        spec = dataclasses.replace(spec, steps=3)
+        own = jax.ShapeDtypeStruct((members, 20, arch.classes), jnp.float32)
+        shared = own_images.Grid(images, jax.ShapeDtypeStruct((), jnp.float32))
 
     def state() -> loop.TrainState:
-        params = jax.tree.map(lambda x: jnp.zeros(x.shape), variable_shapes(arch)["params"])
-        fixed = {}
+        variables = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), variable_shapes(arch))
+        params, fixed = variables.pop("params"), {}
         trainable = {"params": params}
         if isinstance(sparsifier, MagnitudePruning):
-            kernels = {layer: leaves["kernel"] for layer, leaves in params.items()}
-            fixed = {"mask": {layer: w == 0 for layer, w in kernels.items()}}
+            fixed = {"mask": {layer: w == 0 for layer, w in kernels(params).items()}}
         if isinstance(sparsifier, VariationalDropout):
             trainable = sparsifier.init(params, {})[0]
-        return loop.init_state(trainable, fixed, "adam")
+        return loop.init_state(trainable, fixed, "adam", variables)
 
     stacked = jax.eval_shape(lambda: jax.tree.map(lambda x: jnp.stack([x] * members), state()))
     number: Any = jax.ShapeDtypeStruct((members,), jnp.float32)
     seeds: Any = jax.ShapeDtypeStruct((members,), jnp.uint32)
-    hyperparams = loop.Hyperparams(seeds, number, number, number)
+    hyperparams = loop.Hyperparams(seeds, number, number, number, own=own)
     mesh = population.make_mesh()
-    splits, epoch = Splits(split, split, split), jax.ShapeDtypeStruct((), jnp.int32)
+    epoch = jax.ShapeDtypeStruct((), jnp.int32)
     for program, arguments in (
-        (programs.epoch(spec, mesh), (stacked, hyperparams, splits, epoch)),
-        (programs.evaluation(spec, mesh), (stacked, splits)),
+        (task_programs.epoch(spec, mesh), (stacked, hyperparams, shared, epoch)),
+        (task_programs.evaluation(spec, mesh), (stacked, hyperparams, shared)),
         (programs.predictions(spec, mesh), (stacked, images)),
     ):
         lowered = jax.jit(program).trace(*arguments).lower(lowering_platforms=("cuda",))

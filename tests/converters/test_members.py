@@ -154,7 +154,8 @@ def test_unreported_ratio_is_computed_from_the_masks(tmp_path, amount):
     (trials(root)[1] / "params.json").write_text(json.dumps(content))
     zoo = converted(root, tmp_path / "zoo").zoo
     assert zoo.members_table["ratio"].to_list() == [0.5, 0.5]
-    assert zoo.members_table["notes"].to_list() == ["", "ratio 0.5 taken from its masks"]
+    assert zoo.members_table["notes"][0] == ""
+    assert zoo.members_table["notes"][1].endswith("ratio 0.5 taken from its masks")
 
 
 def test_fully_pruned_member_needs_a_reported_ratio(tmp_path):

@@ -18,7 +18,7 @@ from tests.support.zoo_fixtures import same_bits
 from zoojax import analysis, open_zoo
 from zoojax.converters.members import preset_defaults
 from zoojax.converters.own_images import to_image_set
-from zoojax.converters.pickled_datasets import read_image_set
+from zoojax.converters.pickled_images import read_image_set
 from zoojax.converters.sources import from_dataset, from_trials
 from zoojax.converters.torch_to_zoo import convert
 from zoojax.converters.verification import verify

@@ -20,11 +20,12 @@ from tests.support import zoo_fixtures
 from tests.support.conversions import load_tensors
 from tests.support.torch_models import params_to_torch
 from tests.support.torch_zoos import network, state
+from zoojax import VariationalDropout, sparsify
 from zoojax.architectures.base import Architecture
-from zoojax.architectures.parameters import kernels
+from zoojax.architectures.parameters import apply_mask, kernels
+from zoojax.converters.checkpoint_files import read_state
 from zoojax.converters.layouts.networks import known_network
 from zoojax.converters.layouts.torch_models import TorchChain
-from zoojax.converters.safe_load import read_state
 from zoojax.converters.sources import from_trials
 from zoojax.converters.torch_to_zoo import convert
 from zoojax.converters.verification import verify
@@ -35,6 +36,7 @@ from zoojax.converters.zoo_to_torch import (
     write_trials,
 )
 from zoojax.errors import ZoojaxError
+from zoojax.hyper_representation.dataset import has_log_alphas
 from zoojax.runtime import population
 from zoojax.sparsifiers import registry
 from zoojax.sparsifiers.base import Sparsifier
@@ -176,7 +178,7 @@ def test_stacked_safetensors(zoo, tmp_path):
     write_trials(zoo, tmp_path / "trials", epochs=[2], keep_masks=True)
     for position, name in enumerate(trial_names(zoo)):
         single = read_state(tmp_path / "trials" / name / "checkpoint_000002" / "checkpoints")
-        assert zoo_fixtures.same_bits({k: v[position] for k, v in stacked.items()}, single)
+        assert zoo_fixtures.same_bits({k: v[position] for k, v in stacked.items()}, dict(single))
     assert pl.read_parquet(tmp_path / "members.parquet").equals(zoo.members_table)
     assert pl.read_parquet(tmp_path / "metrics.parquet").equals(zoo.metrics)
 
@@ -196,48 +198,73 @@ def test_state_dict_of_one_member(tmp_path_factory):
 
 
 @dataclass(frozen=True)
-class PlainTraining(Sparsifier):
-    """Stores only parameters."""
+class Halved(Sparsifier):
+    """Stores only parameters, and evaluates members with half of them."""
 
-    name: ClassVar = "plain_training"
-    label: ClassVar = "plain training"
-    short: ClassVar = "PT"
+    name: ClassVar = "halved"
+    label: ClassVar = "halved"
+    short: ClassVar = "HA"
     color: ClassVar = "#CC79A7"
+
+    def effective(self, trainable, fixed):
+        return jax.tree.map(lambda x: x / 2, trainable["params"])
 
 
 @dataclass(frozen=True)
-class FullMask(PlainTraining):
+class HalvedAndMasked(Halved):
     """Stores parameters and a mask."""
 
     def init(self, params, values):
-        mask = {layer: jnp.ones_like(w, bool) for layer, w in kernels(params).items()}
-        return {"params": params}, {"mask": mask}
+        return {"params": params}, {"mask": {layer: w > 0 for layer, w in kernels(params).items()}}
+
+    def effective(self, trainable, fixed):
+        return apply_mask(super().effective(trainable, fixed), fixed["mask"])
 
 
-@pytest.mark.parametrize("sparsifier", [PlainTraining(), FullMask()], ids=["params", "mask"])
-def test_sparsifier_without_torch_format_is_refused(
+@pytest.mark.parametrize("sparsifier", [Halved(), HalvedAndMasked()], ids=["params", "mask"])
+def test_sparsifier_without_layout_is_written_as_it_is_evaluated(
     tmp_path_factory, tmp_path, monkeypatch, sparsifier
 ):
-    """Even if its members could be written as plain weights."""
+    """With plain weights, and with torch's masks if it has some."""
     monkeypatch.setitem(registry._registered, sparsifier.name, type(sparsifier))
     dense = zoo_fixtures.dense(tmp_path_factory)
     config = replace(dense.config, sparsifier=sparsifier)
     trainable, fixed = sparsifier.init(dense.params(0), {})
     with create_or_resume(tmp_path / "twin", config, dense.members_table) as writer:
         writer.append(0, {**trainable, **fixed}, None, dense.metrics.filter(pl.col("epoch") == 0))
-    message = (
-        "twin: no torch format is known for plain training, and it is not exported as a dense "
-        "zoo; for the weights that its members are evaluated with, use Zoo.sparse_params"
+    twin, masked = writer.zoo, bool(fixed)
+    net = known_network(twin.config.shape)
+    module = network("dense", net)
+    module.load_state_dict(state_dict(twin, 1), strict=True)
+    expected = zoojax_logits(twin, 1, 0)
+    np.testing.assert_allclose(torch_logits(module), expected, atol=1e-5)
+    write_trials(twin, tmp_path / "prune", keep_masks=True)
+    module = network("mp" if masked else "dense", net)
+    file = tmp_path / "prune" / trial_names(twin)[1] / "checkpoint_000000" / "checkpoints"
+    module.load_state_dict(load_tensors(file), strict=True)
+    np.testing.assert_allclose(torch_logits(module), expected, atol=1e-5)
+    # Weights under the mask are kept.
+    assert not masked or (load_tensors(file)["module_list.0.weight_orig"] != 0).all()
+    back = convert(from_trials(tmp_path / "prune"), tmp_path / "back", name="back").zoo
+    assert back.config.sparsifier.name == ("magnitude_pruning" if masked else "dense")
+    position = back.members_table["trial"].to_list().index(trial_names(twin)[1])
+    actual, stored = (
+        population.take(z.sparse_params(0), p) for z, p in ((back, position), (twin, 1))
     )
-    for export in (
-        lambda: write_trials(writer.zoo, tmp_path / "out"),
-        lambda: write_trials(writer.zoo, tmp_path / "out", keep_masks=True),
-        lambda: write_safetensors(writer.zoo, tmp_path / "out"),
-        lambda: state_dict(writer.zoo, 0),
-    ):
-        with pytest.raises(ZoojaxError, match=message):
-            export()
-    assert not (tmp_path / "out").exists()
+    assert zoo_fixtures.same_bits(actual, stored)
+
+
+def test_another_threshold_is_applied_before_writing(tmp_path_factory):
+    """Torch files do not name it."""
+    dense = zoo_fixtures.dense(tmp_path_factory)
+    twin = sparsify(dense, VariationalDropout(threshold=-4.0), epochs=0, quiet=True)
+    tensors = state_dict(twin, 1)
+    module = network("dense", known_network(twin.config.shape))
+    module.load_state_dict(tensors, strict=True)
+    assert 0.05 < (tensors["module_list.0.weight"] == 0).float().mean() < 0.95
+    np.testing.assert_allclose(torch_logits(module), zoojax_logits(twin, 1, 0), atol=1e-5)
+    assert not has_log_alphas(twin.config)
+    assert has_log_alphas(zoo_fixtures.variational_dropout(tmp_path_factory).config)
 
 
 def test_missing_members_epochs_and_folders(tmp_path_factory, tmp_path):

@@ -4,14 +4,24 @@ import json
 import math
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from zoojax.cli import bench, main
 from zoojax.cli.parsing import parse
 from zoojax.cli.sparsify import Sparsify
 from zoojax.errors import ZoojaxError
-from zoojax.experiments.bench import backends, benchmark, device_scaling, member_scaling
+from zoojax.experiments.bench import (
+    backends,
+    benchmark,
+    device_scaling,
+    member_scaling,
+    members,
+)
 from zoojax.experiments.bench.members import ARCHITECTURES, Case, flops, traffic
+from zoojax.sparsifiers.registry import sparsifiers
+from zoojax.training.loop import Hyperparams
 
 MEMBERS = {
     **{"members": 1000, "images": 1000, "epoch_seconds": 2.0, "saving_seconds": 0.5},
@@ -58,6 +68,18 @@ def test_help_shows_only_the_new_spellings(capsys):
 def test_old_spellings_belong_to_bench():
     with pytest.raises(ZoojaxError, match="no option --growth"):
         parse(main._commands(Sparsify), ["info", "zoo", "--growth"], "zoojax", "")
+
+
+@pytest.mark.parametrize("kind", [each.short.lower() for each in sparsifiers().values()])
+def test_every_sparsifier_can_be_measured(kind):
+    """Its members are initialized and trained for an epoch; only traced here."""
+    case = Case(kind, "mlp", 10)
+    seeds, images = jnp.arange(2, dtype=jnp.uint32), members.images(case.shape)
+    hyper = Hyperparams(seeds, jnp.ones(2), jnp.ones(2), jnp.zeros(2))
+    train = jax.vmap(members._epoch(case, "xla"), (0, 0, None, None, None))
+    states = jax.eval_shape(lambda: members._states(case, seeds))
+    trained, _ = jax.eval_shape(train, states, hyper, *images, jnp.int32(1))
+    assert jax.tree.structure(trained) == jax.tree.structure(states)
 
 
 def test_scaling_results(monkeypatch, capsys, tmp_path):

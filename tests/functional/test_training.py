@@ -16,7 +16,7 @@ from zoojax.runtime import population
 from zoojax.storage import zoo_images
 
 SEEDS = np.arange(1, 4)
-LEARNING_RATE = zoo_fixtures.GRID.learning_rates[0]
+LEARNING_RATE = zoo_fixtures.LEARNING_RATE
 BATCH = 10
 init = partial(functional.init, "small", init="kaiming_uniform")
 # Of the tests: results with the kernel have the same bits, and XLA's may be rounded differently.

@@ -23,11 +23,11 @@ from zoojax.architectures.cnn import Block, cnn
 from zoojax.architectures.layers import ACTIVATIONS
 from zoojax.ops import kernel
 from zoojax.runtime import population
-from zoojax.sparsifiers import magnitude, variational_dropout
+from zoojax.sparsifiers import score_pruning, variational_dropout
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
-from zoojax.training import loop, programs
+from zoojax.training import loop, task_programs
 from zoojax.training.programs import ORDERS, ProgramSpec, Splits
 
 # No size divides another: sides, channels, features, classes.
@@ -68,7 +68,7 @@ def untrained(spec: ProgramSpec, count: int) -> loop.TrainState:
     if spec.sparsifier == PRUNING:
         total = sum(w[0].size for w in parameters.kernels(params).values())
         pruned = {"all": jnp.arange(count) % total}
-        trainable, fixed = jax.vmap(magnitude.init_pruned)(params, pruned)
+        trainable, fixed = jax.vmap(score_pruning.init_pruned)(params, pruned)
     init = jax.jit(jax.vmap(lambda t, f: loop.init_state(t, f, spec.optimizer)))
     return init(trainable, fixed)
 
@@ -82,7 +82,7 @@ def trained(spec: ProgramSpec, count: int) -> tuple[loop.TrainState, dict]:
         *(jnp.arange(count, dtype=jnp.uint32), jnp.linspace(1e-5, 1e-4, count)),
         *(jnp.linspace(0, 1e-2, count), jnp.linspace(0.1, 0.6, count)),
     )
-    program = jax.jit(programs.epoch(spec, mesh))
+    program = jax.jit(task_programs.epoch(spec, mesh))
     return program(untrained(spec, count), hyper, images(spec.architecture), np.int32(2))
 
 

@@ -13,16 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import zoo_fixtures
-from zoojax.api.dense import INIT_BATCH_SIZE, initial_variables
+from zoojax.api.untrained import INIT_BATCH_SIZE, initial_variables
 from zoojax.architectures import parameters
 from zoojax.architectures.cnn import small_cnn
 from zoojax.datasets import loading
 from zoojax.runtime import population
-from zoojax.sparsifiers import magnitude, variational_dropout
+from zoojax.sparsifiers import score_pruning, variational_dropout
+from zoojax.sparsifiers.allocation import num_pruned
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
-from zoojax.training import loop, programs
+from zoojax.training import loop, programs, task_programs
 
 ARCHITECTURE = small_cnn(1, 10)
 POOL = 33
@@ -93,10 +94,10 @@ def untrained(kind: str) -> tuple[dict, dict]:
     """(trainable, fixed) of POOL members; tests train some of them."""
     params = initial_variables(ARCHITECTURE, ["uniform"] * POOL, list(range(POOL)))["params"]
     if kind == "mp":
-        sizes = {k: int(w[0].size) for k, w in parameters.kernels(params).items()}
-        counts = [magnitude.num_pruned(i / POOL, sizes, "global")["all"] for i in range(POOL)]
+        shapes = {k: w.shape[1:] for k, w in parameters.kernels(params).items()}
+        counts = [num_pruned(i / POOL, shapes, "global")["all"] for i in range(POOL)]
         return jax.device_get(
-            jax.vmap(magnitude.init_pruned)(params, {"all": jnp.array(counts, jnp.int32)})
+            jax.vmap(score_pruning.init_pruned)(params, {"all": jnp.array(counts, jnp.int32)})
         )
     if kind == "vd":
         # Far above the initial value of a twin, so that the noise exceeds rounding errors.
@@ -144,7 +145,7 @@ def train(run: Run, sets, members, epochs=2, seeds=None, change=lambda state, hy
     if seeds is not None:
         hyper = hyper._replace(seed=np.asarray(seeds, np.uint32))
     change(states, hyper)
-    step = jax.jit(programs.epoch(run.spec, mesh), donate_argnums=0)
+    step = jax.jit(task_programs.epoch(run.spec, mesh), donate_argnums=0)
     replicated, results = population.replicate(sets, mesh), []
     for block in population.blocks(np.arange(len(members)), run.chunk, mesh):
         state, block_hyper = population.shard_members(population.take((states, hyper), block), mesh)

@@ -24,23 +24,26 @@ from zoojax.architectures.registry import architecture
 from zoojax.converters.layouts import networks as layout
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population
-from zoojax.sparsifiers import magnitude
-from zoojax.sparsifiers.magnitude import SCOPES, MagnitudePruning, num_pruned
+from zoojax.sparsifiers import score_pruning
+from zoojax.sparsifiers.allocation import num_pruned
+from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.training import metrics
 
+# Scopes of torch.nn.utils.prune.
+SCOPES = ("global", "layer")
 RATIOS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 SMALL = small_cnn(1, 10)
 
-prune_at_all_counts = jax.jit(jax.vmap(magnitude.init_pruned, in_axes=(None, 0)))
+prune_at_all_counts = jax.jit(jax.vmap(score_pruning.init_pruned, in_axes=(None, 0)))
 
 
-def sizes(params):
-    return {layer: w.size for layer, w in parameters.kernels(params).items()}
+def shapes(params):
+    return {layer: w.shape for layer, w in parameters.kernels(params).items()}
 
 
 def counts(params, scope):
     """Numbers of pruned weights for all RATIOS, stacked."""
-    return population.stack([num_pruned(r, sizes(params), scope) for r in RATIOS])
+    return population.stack([num_pruned(r, shapes(params), scope) for r in RATIOS])
 
 
 def torch_masks(params, arch, scope, ratio):
@@ -126,8 +129,8 @@ def test_pruned_parents_match_reference_twins(reference, seed):
     ],
 )
 def test_counts_round_half_to_even(ratio, size, expected):
-    assert num_pruned(ratio, {"a": size}, "layer") == {"a": expected}
-    assert num_pruned(ratio, {"a": size - 1, "b": 1}, "global") == {"all": expected}
+    assert num_pruned(ratio, {"a": (size,)}, "layer") == {"a": expected}
+    assert num_pruned(ratio, {"a": (size - 1,), "b": (1,)}, "global") == {"all": expected}
     # The reference implementation.
     assert prune._compute_nparams_toprune(ratio, size) == expected
 
@@ -135,12 +138,14 @@ def test_counts_round_half_to_even(ratio, size, expected):
 @pytest.mark.parametrize("ratio", [1.0, 1.5, -0.1, float("nan"), float("inf")])
 def test_ratio_out_of_range_is_refused(ratio):
     with pytest.raises(ZoojaxError, match=rf"pruning ratio {ratio:g} is not in \[0, 1\)"):
-        num_pruned(ratio, {"a": 10}, "global")
+        num_pruned(ratio, {"a": (10,)}, "global")
 
 
 def test_unknown_scope_is_refused():
-    with pytest.raises(ZoojaxError, match="no pruning scope named 'all'; there are: global, layer"):
-        num_pruned(0.5, {"a": 10}, "all")
+    with pytest.raises(
+        ZoojaxError, match="no pruning scope named 'all'; there are: global, layer, unit"
+    ):
+        num_pruned(0.5, {"a": (10,)}, "all")
 
 
 def params_from(values):
@@ -152,7 +157,7 @@ def params_from(values):
     }
 
 
-prune_member = jax.jit(magnitude.init_pruned)
+prune_member = jax.jit(score_pruning.init_pruned)
 
 
 @pytest.mark.parametrize("count", range(17))
@@ -184,7 +189,7 @@ def test_kept_weights_are_at_least_as_large_as_pruned_ones(values, count):
 @pytest.mark.parametrize("scope", SCOPES)
 def test_ratio_zero_keeps_all_weights(scope):
     params = params_from(np.zeros(16))
-    zero_counts = num_pruned(0.0, {"conv1": 6, "fc1": 10}, scope)
+    zero_counts = num_pruned(0.0, {"conv1": (6, 1), "fc1": (5, 2)}, scope)
     trainable, fixed = prune_member(params, jax.tree.map(jnp.int32, zero_counts))
     assert all(m.all() for m in fixed["mask"].values())
     jax.tree.map(np.testing.assert_array_equal, trainable["params"], params)
@@ -194,7 +199,9 @@ def test_population_matches_single_members():
     rng = np.random.default_rng(1)
     members = [params_from(rng.normal(size=16)) for _ in range(3)]
     removed = jnp.array([0, 5, 11])
-    trainable, fixed = jax.vmap(magnitude.init_pruned)(population.stack(members), {"all": removed})
+    trainable, fixed = jax.vmap(score_pruning.init_pruned)(
+        population.stack(members), {"all": removed}
+    )
     for i, member in enumerate(members):
         expected = prune_member(member, {"all": removed[i]})
         actual = population.take((trainable, fixed), i)

@@ -1,6 +1,7 @@
 """Variational dropout compared with a PyTorch implementation that uses the same noise."""
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,9 @@ from tests.support.torch_models import (
 )
 from zoojax import keys
 from zoojax.architectures.cnn import large_cnn, small_cnn
+from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers import base, variational_dropout
+from zoojax.sparsifiers.registry import sparsifier_from_json, sparsifier_to_json
 from zoojax.sparsifiers.variational_dropout import VARIANTS, VariationalDropout
 from zoojax.training import engine, loop, metrics
 
@@ -182,6 +185,53 @@ def test_kl_weight(epoch, weight):
     assert float(variational_dropout.kl_weight(jnp.int32(epoch))) == pytest.approx(weight, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    "epoch, warmup, expected",
+    [(1, 4, 0), (3, 4, 0.1), (5, 4, 0.2), (25, 4, 1), (1, 0, 0.2), (9, 0, 0.2)],
+)
+def test_kl_weight_and_warm_up_are_options(epoch, warmup, expected):
+    actual = variational_dropout.kl_weight(jnp.int32(epoch), 0.2, warmup)
+    assert float(actual) == pytest.approx(expected, rel=1e-6)
+
+
+def test_objective_uses_the_options():
+    trainable = made_up_member(SMALL, "corrected")
+
+    def value(**options):
+        sparsifier = VariationalDropout("corrected", **options)
+        return sparsifier.objective(lambda *_: (jnp.float32(0), None), trainable, {}, jnp.int32(5))[
+            0
+        ]
+
+    divergence = float(kl(**trainable))
+    assert float(value()) == pytest.approx(0.01 * 4 / 25 * divergence, rel=1e-5)
+    assert float(value(kl_weight=0.2, warmup=8)) == pytest.approx(0.1 * divergence, rel=1e-5)
+
+
+def test_options_are_in_the_zoo_only_if_they_differ():
+    """Zoos of the default options are those of versions without them."""
+    default, changed = VariationalDropout(), VariationalDropout(threshold=2.5, warmup=0)
+    stored = sparsifier_to_json(default)
+    assert stored == {"name": "variational_dropout", "variant": "released"}
+    assert sparsifier_from_json(stored) == default
+    stored = sparsifier_to_json(changed)
+    assert stored.keys() == {"name", "variant", "threshold", "warmup"}
+    assert sparsifier_from_json(json.loads(json.dumps(stored))) == changed
+    assert changed.describe() == "released variant, warmup 0, threshold 2.5"
+    with pytest.raises(ValueError, match="option limit is unknown"):
+        sparsifier_from_json({**stored, "limit": 3.0})
+    with pytest.raises(ValueError, match="option variant is missing"):
+        sparsifier_from_json({"name": "variational_dropout", "threshold": 2.5})
+
+
+@pytest.mark.parametrize(
+    "options", [{"kl_weight": -1.0}, {"warmup": -1}, {"threshold": float("nan")}]
+)
+def test_invalid_options_are_refused(options):
+    with pytest.raises(ZoojaxError):
+        VariationalDropout(**options)
+
+
 def one_layer(layer, weight, log_sigma2):
     """A layer's parameters and log sigma squared; its bias is not variational."""
     weight, log_sigma2 = (jnp.asarray(x, jnp.float32) for x in (weight, log_sigma2))
@@ -252,6 +302,9 @@ def test_threshold_boundary(layer):
     after = variational_dropout.apply_threshold(params, log_sigma2)[layer]
     np.testing.assert_array_equal(after["kernel"], [0, 1, 0, 1, 0, -1])
     np.testing.assert_array_equal(after["bias"], params[layer]["bias"])
+    trainable = {"params": params, "log_sigma2": log_sigma2}
+    after = VariationalDropout(threshold=2.5).effective(trainable, {})[layer]
+    np.testing.assert_array_equal(after["kernel"], [0, 0, 0, 1, 0, 0])
 
 
 @functools.cache

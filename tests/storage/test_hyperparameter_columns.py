@@ -32,6 +32,8 @@ OTHERS = {
     "step_factor": {"schedules": ("step",), "step_factors": (0.5,)},
     "step_interval": {"schedules": ("step",), "step_intervals": (3,)},
     "batch_size": {"batch_sizes": (64,)},
+    "init_std": {"inits": ("normal",), "init_stds": (0.05,)},
+    "train_fraction": {"train_fractions": (0.5,)},
 }
 
 

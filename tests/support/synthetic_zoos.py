@@ -13,7 +13,7 @@ from zoojax.datasets import loading
 from zoojax.datasets.specs import DataSpec
 from zoojax.hyperparameters.grid import Grid
 from zoojax.runtime import population
-from zoojax.sparsifiers import magnitude
+from zoojax.sparsifiers import score_pruning
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.storage.parent import parent_of
@@ -131,7 +131,7 @@ def pruned(
     parents = population.take(zoo.params(50), np.repeat(np.arange(len(zoo)), len(ratios)))
     total = sum(w[0].size for w in parameters.kernels(parents).values())
     counts = {"all": np.round(ratio * total).astype(np.int32)}
-    trainable, fixed = jax.device_get(jax.jit(jax.vmap(magnitude.init_pruned))(parents, counts))
+    trainable, fixed = jax.device_get(jax.jit(jax.vmap(score_pruning.init_pruned))(parents, counts))
     with create_or_resume(path, config, table) as writer:
         writer.append(0, {**trainable, **fixed}, None, rows[0])
         writer.append(15, {**trainable, **fixed}, None, pl.concat(rows[1:]))

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from zoojax.converters.safe_load import UnreadableFileError, read_state
+from zoojax.converters.checkpoint_files import read_state
+from zoojax.converters.safe_load import UnreadableFileError
 
 MAGIC = 0x1950A86A20F9469CFC6C
 BIG = 10**12

@@ -21,17 +21,18 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-import zoojax.api.dense
 from tests.support import ROOT
 from zoojax import DataSpec, Grid, MagnitudePruning, VariationalDropout, Zoo, sparsify, train_zoo
+from zoojax.api import untrained
 from zoojax.cli.main import main
-from zoojax.training import programs
+from zoojax.training import task_programs
 
 T = TypeVar("T")
 CHUNK = 4
 EPOCHS = 2
 # Same as the preset digits-s-seed, except for the learning rate.
-GRID = Grid(inits=("kaiming_uniform",), learning_rates=(1e-2,), seeds=3)
+LEARNING_RATE = 1e-2
+GRID = Grid(inits=("kaiming_uniform",), learning_rates=(LEARNING_RATE,), seeds=3)
 TINY_SIZES = (65, 20, 20)
 
 
@@ -50,7 +51,7 @@ def once(make: Callable[[pytest.TempPathFactory], T]) -> Callable[[pytest.TempPa
 
 # Compile each program once per session instead of once per zoo.
 for _name in ("epoch", "evaluation"):
-    setattr(programs, _name, functools.cache(getattr(programs, _name)))
+    setattr(task_programs, _name, functools.cache(getattr(task_programs, _name)))
 
 
 def _cached_initial_variables(initial_variables: Callable) -> Callable:
@@ -66,7 +67,7 @@ def _cached_initial_variables(initial_variables: Callable) -> Callable:
     return cached
 
 
-zoojax.api.dense.initial_variables = _cached_initial_variables(zoojax.api.dense.initial_variables)
+untrained.initial_variables = _cached_initial_variables(untrained.initial_variables)
 
 
 def write_images(path: Path, first: int = 0) -> Path:

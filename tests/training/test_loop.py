@@ -26,7 +26,7 @@ from zoojax import keys, optimizers
 from zoojax.architectures import parameters
 from zoojax.architectures.cnn import large_cnn, small_cnn
 from zoojax.runtime import population
-from zoojax.sparsifiers import base, magnitude, variational_dropout
+from zoojax.sparsifiers import base, score_pruning, variational_dropout
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
@@ -90,7 +90,7 @@ def half_pruned(params, kind):
     if kind == "dense":
         return {"params": params}, {}
     weights = sum(w.size for w in parameters.kernels(params).values())
-    return magnitude.init_pruned(params, {"all": jnp.int32(round(0.5 * weights))})
+    return score_pruning.init_pruned(params, {"all": jnp.int32(round(0.5 * weights))})
 
 
 def torch_steps(params, batch, arch, activation, kind, optimizer, decay):

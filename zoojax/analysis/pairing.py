@@ -7,6 +7,8 @@ from zoojax.errors import ZoojaxError
 from zoojax.hyperparameters import grid
 from zoojax.storage.zoo import Zoo, with_states
 
+# Values of a number that are compared one by one.
+MAX_VALUES = 12
 # Columns of the members table that are hyperparameters; converted zoos have more columns.
 HYPERPARAMETERS = tuple(each.name for each in grid.HYPERPARAMETERS)
 
@@ -15,6 +17,27 @@ def hyperparameters(zoo: Zoo) -> list[str]:
     """The hyperparameters that vary across a zoo's members, as columns of its members table."""
     known = [name for name in HYPERPARAMETERS if name in zoo.members_table.columns]
     return [name for name in known if zoo.members_table[name].n_unique() > 1]
+
+
+def value_groups(values: pl.Series) -> pl.Series:
+    """Names the groups in which members are compared by one hyperparameter.
+
+    Args:
+        values: its values, one per member and row.
+
+    Returns:
+        The values as text; of numbers with more than MAX_VALUES values, such as those of a random
+        search, ranges that hold a quarter of these each, such as "0.001 to 0.004".
+    """
+    known = values.drop_nulls().drop_nans() if values.dtype.is_float() else values.drop_nulls()
+    known = known.unique().sort()
+    if not values.dtype.is_numeric() or len(known) <= MAX_VALUES:
+        return values.cast(pl.String)
+    parts = np.array_split(known.to_numpy(), 4)
+    names = [f"{part[0]:.2g} to {part[-1]:.2g}" for part in parts]
+    group = np.searchsorted([part[-1] for part in parts[:-1]], values.to_numpy())
+    named = pl.Series(values.name, [names[i] for i in group])
+    return pl.select(pl.when(values.is_in(known.implode())).then(named)).to_series()
 
 
 def check(zoo: Zoo, twin: Zoo) -> None:
@@ -114,7 +137,7 @@ def finite_rows(table: pl.DataFrame) -> pl.DataFrame:
 
     Converted zoos may lack accuracies that their trials did not report.
     """
-    known = [pl.col(name).is_finite() for name in ("test_acc", "dense_acc") if name in table]
+    known = [pl.col(n).is_finite() for n in ("test_acc", "dense_acc") if n in table.columns]
     return table.filter(pl.col("finite"), *known)
 
 

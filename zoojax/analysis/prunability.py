@@ -13,6 +13,7 @@ from zoojax.analysis.pairing import (
     hyperparameters,
     last_epoch,
     paired_metrics,
+    value_groups,
 )
 from zoojax.analysis.rank_correlation import coefficients, missing_value
 from zoojax.analysis.results import keys_of
@@ -85,10 +86,10 @@ def change_by_hyperparameters(zoo: Zoo, twin: Zoo, epoch: int | None = None) -> 
         epoch: epoch of the twin; the last one if None.
 
     Returns:
-        `hyperparameter`, `value` (as text), `ratio`, `epoch`, `members` (finite ones); means
-        and standard deviations of `dense_acc`, `test_acc`, `change` and `sparsity`; Pearson's
-        r `pearson` and Kendall's tau-b `kendall` of accuracy before and after within the
-        group, with their intervals and `remark` as in `correlation`.
+        `hyperparameter`, `value` (as text; see `value_groups`), `ratio`, `epoch`, `members`
+        (finite ones); means and standard deviations of `dense_acc`, `test_acc`, `change` and
+        `sparsity`; Pearson's r `pearson` and Kendall's tau-b `kendall` of accuracy before and
+        after within the group, with their intervals and `remark` as in `correlation`.
 
     Raises:
         ZoojaxError: it is not a twin of this zoo.
@@ -96,7 +97,8 @@ def change_by_hyperparameters(zoo: Zoo, twin: Zoo, epoch: int | None = None) -> 
     table, rows = member_prunability(zoo, twin, epoch), []
     columns = ("dense_acc", "test_acc", "change", "sparsity")
     for name in hyperparameters(twin):
-        groups = table.partition_by(name, "ratio", "epoch", as_dict=True, maintain_order=True)
+        named = table.with_columns(value_groups(table[name]))
+        groups = named.partition_by(name, "ratio", "epoch", as_dict=True, maintain_order=True)
         for (value, ratio, at), group in groups.items():
             before, after = group["dense_acc"].to_numpy(), group["test_acc"].to_numpy()
             row = {"hyperparameter": name, "value": str(value), "ratio": ratio, "epoch": at}

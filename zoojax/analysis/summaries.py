@@ -7,11 +7,15 @@ import numpy as np
 import polars as pl
 
 from zoojax.analysis.pairing import finite as finite_mask
-from zoojax.analysis.pairing import hyperparameters, last_epoch, member_metrics
+from zoojax.analysis.pairing import hyperparameters, last_epoch, member_metrics, value_groups
 from zoojax.architectures import parameters
 from zoojax.storage.zoo import Zoo, with_states
+from zoojax.tasks import SPARSITY
 
-METRICS = ("train_acc", "val_acc", "test_acc", "ggap", "sparsity")
+
+def summarized_metrics(zoo: Zoo) -> tuple[str, ...]:
+    """The metrics of a zoo whose means are reported: accuracies or PSNR, and sparsity."""
+    return (*zoo.config.shape.task.summarized, SPARSITY.name)
 
 
 def summary(zoo: Zoo, metrics: pl.DataFrame | None = None) -> pl.DataFrame:
@@ -25,9 +29,9 @@ def summary(zoo: Zoo, metrics: pl.DataFrame | None = None) -> pl.DataFrame:
 
     Returns:
         Columns `ratio` (only if the zoo has pruning ratios), `epoch`, `members`, `diverged`, and
-        for each metric `<metric>_mean` and `<metric>_std` (over members, divisor n), fractions
-        in [0, 1]. Members with non-finite values are counted in `diverged` and excluded from
-        the means.
+        for each metric `<metric>_mean` and `<metric>_std` (over members, divisor n): fractions
+        in [0, 1], or PSNR in dB. Members with non-finite values are counted in `diverged` and
+        excluded from the means.
     """
     metrics = zoo.metrics_history if metrics is None else metrics
     layers = [f"sparsity_{layer}" for layer in zoo.config.shape.layers]
@@ -35,7 +39,7 @@ def summary(zoo: Zoo, metrics: pl.DataFrame | None = None) -> pl.DataFrame:
     if "ratio" in zoo.config.sparsifier.per_member.values():
         ratios = zoo.members_table.select(pl.col("id").alias("member"), "ratio")
         metrics, keys = metrics.join(ratios, on="member", maintain_order="left"), ["ratio", "epoch"]
-    return _statistics(metrics, keys, (*METRICS, *layers))
+    return _statistics(metrics, keys, (*summarized_metrics(zoo), *layers))
 
 
 def _statistics(table: pl.DataFrame, keys: list[str], columns: tuple[str, ...]) -> pl.DataFrame:
@@ -92,8 +96,8 @@ def by_hyperparameters(zoo: Zoo, epoch: int | None = None) -> pl.DataFrame:
         epoch: the epoch; the last one if None.
 
     Returns:
-        `hyperparameter`, `value` (as text), `ratio` (null without pruning ratios), `epoch`,
-        `members`, `diverged`, and mean and std of each metric as in `summary`.
+        `hyperparameter`, `value` (as text; see `value_groups`), `ratio` (null without pruning
+        ratios), `epoch`, `members`, `diverged`, and mean and std of each metric as in `summary`.
     """
     table = member_metrics(zoo)
     epoch = last_epoch(table) if epoch is None else epoch
@@ -101,10 +105,10 @@ def by_hyperparameters(zoo: Zoo, epoch: int | None = None) -> pl.DataFrame:
     parts = [
         _statistics(
             table.with_columns(
-                pl.lit(name).alias("hyperparameter"), pl.col(name).cast(pl.String).alias("value")
+                pl.lit(name).alias("hyperparameter"), value_groups(table[name]).alias("value")
             ),
             ["hyperparameter", "value", "ratio", "epoch"],
-            METRICS,
+            summarized_metrics(zoo),
         )
         for name in hyperparameters(zoo)
     ]

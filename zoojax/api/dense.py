@@ -6,14 +6,11 @@
 Each call resumes the zoo in its folder if it was created with the same arguments.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 import polars as pl
 
 from zoojax import presets
@@ -25,11 +22,20 @@ from zoojax.api.common import (
     zoo_writer,
 )
 from zoojax.api.data import LoadedData, load_data
-from zoojax.architectures.base import Architecture, init_variables
+from zoojax.api.own_images import (
+    ALL,
+    DEFAULT_GRID,
+    DEFAULT_STEPS,
+    check_options,
+    with_images,
+)
+from zoojax.api.untrained import untrained_states
+from zoojax.architectures.base import Architecture
 from zoojax.architectures.registry import architecture as registered_architecture
 from zoojax.datasets import specs
 from zoojax.errors import UnregisteredError, ZoojaxError
 from zoojax.filesystem.paths import optional_path
+from zoojax.hyperparameters.draws import Choice, Distribution
 from zoojax.hyperparameters.grid import Grid, as_tuple, changed
 from zoojax.presets import Preset
 from zoojax.progress import progress_callback
@@ -42,9 +48,6 @@ from zoojax.text import printable
 from zoojax.training import trainer
 from zoojax.training.inputs import check_image_set
 
-# Members initialized per call: a fixed number, so that zoos of any size share one program.
-INIT_BATCH_SIZE = 64
-
 
 def train_zoo(
     preset: str | Preset | None = None,
@@ -55,19 +58,24 @@ def train_zoo(
     grid: Grid | None = None,
     members: int | None = None,
     epochs: int | None = None,
-    batch_size: int | Sequence[int] | None = None,
-    activation: str | Sequence[str] | None = None,
-    init: str | Sequence[str] | None = None,
-    optimizer: str | Sequence[str] | None = None,
-    learning_rate: float | Sequence[float] | None = None,
-    weight_decay: float | Sequence[float] | None = None,
-    dropout: float | Sequence[float] | None = None,
-    momentum: float | Sequence[float] | None = None,
-    schedule: str | Sequence[str] | None = None,
-    warmup: float | Sequence[float] | None = None,
-    step_factor: float | Sequence[float] | None = None,
-    step_interval: int | Sequence[int] | None = None,
+    batch_size: int | Sequence[int] | Choice | None = None,
+    activation: str | Sequence[str] | Choice | None = None,
+    init: str | Sequence[str] | Choice | None = None,
+    optimizer: str | Sequence[str] | Choice | None = None,
+    learning_rate: float | Sequence[float] | Distribution | None = None,
+    weight_decay: float | Sequence[float] | Distribution | None = None,
+    dropout: float | Sequence[float] | Distribution | None = None,
+    momentum: float | Sequence[float] | Distribution | None = None,
+    schedule: str | Sequence[str] | Choice | None = None,
+    warmup: float | Sequence[float] | Distribution | None = None,
+    step_factor: float | Sequence[float] | Distribution | None = None,
+    step_interval: int | Sequence[int] | Choice | None = None,
+    init_std: float | Sequence[float] | Distribution | None = None,
+    train_fraction: float | Sequence[float] | Choice | None = None,
+    augmentation: str | Sequence[str] | Choice | None = None,
     data_order: str = "member",
+    steps_per_epoch: int | None = None,
+    split: str | None = None,
     first_seed: int = 1,
     name: str | None = None,
     keep_data: bool = False,
@@ -98,7 +106,9 @@ def train_zoo(
         members: Members per combination of hyperparameters; None for the grid's.
         epochs: Number of epochs; None for the preset's. 0 saves only the untrained members.
         batch_size: One or more numbers of images per step; None for the preset's. Every
-            combination of several values of this and the next options is trained; see `Grid`.
+            combination of several values of this and the next options is trained; from a
+            distribution, such as `LogUniform(1e-4, 1e-2)`, every member draws its own; see
+            `Grid`.
         activation: One or more activations; None for the grid's, also in the next options.
         init: Initializations, such as "kaiming_uniform".
         optimizer: Optimizers as in torch.optim: "adam", "adamw", "sgd", "nesterov", "rmsprop".
@@ -111,8 +121,19 @@ def train_zoo(
         warmup: Fractions of all steps in which the learning rate first rises linearly.
         step_factor: Factors of the learning rate in schedule "step".
         step_interval: Epochs between changes of the learning rate in schedule "step".
+        init_std: Standard deviations of the initial weights with inits "normal" and
+            "truncated_normal".
+        train_fraction: Fractions of the training images that a member is trained on; its seed
+            chooses them.
+        augmentation: Augmentations of the training images, drawn for each member: "none", "crop",
+            "flip", "crop_flip"; see `zoojax.augmentations`.
         data_order: "member" (each member shuffles by its own seed) or "shared" (all members
             see the images in one order, which is faster).
+        steps_per_epoch: Steps per epoch of members that each learn an image ("siren"), each on all
+            pixels; None for the preset's, or 100.
+        split: Images that these members learn: "train", "val", "test" or "all" (the default).
+            Seed 1 learns the first image, seed 2 the second, ...; seeds beyond the last image
+            start again with the first.
         first_seed: Lowest seed of the members.
         name: Name of the zoo; None for the preset's, with the suffix "-custom" if more than the
             number of members was changed.
@@ -148,17 +169,24 @@ def train_zoo(
         "warmup": warmup,
         "step_factor": step_factor,
         "step_interval": step_interval,
+        "init_std": init_std,
+        "train_fraction": train_fraction,
+        "augmentation": augmentation,
     }
-    sizes = () if batch_size is None else as_tuple(batch_size)
     # One batch size is that of the zoo; only several are a column of the members table.
-    given["batch_size"] = None if batch_size is None or len(sizes) == 1 else sizes
+    sizes: Any = () if batch_size is None else as_tuple(batch_size)
+    one_size = isinstance(sizes, tuple) and len(sizes) == 1
+    given["batch_size"] = None if batch_size is None or one_size else sizes
     base, out = _chosen_preset(preset), optional_path(out, "out")
     if base is None and data is None:
         raise ZoojaxError("there is nothing to train on: give a preset or data")
     shape, loaded = _network_and_images(base, architecture, data, data_dir)
+    check_options(shape, batch_size, steps_per_epoch, split)
+    has_own_images, images = shape.task.has_own_images, loaded.images
     defaults = Preset if base is None else base
     if grid is None:
-        grid = Grid() if base is None else base.grid
+        own_grid = DEFAULT_GRID if has_own_images else Grid()
+        grid = own_grid if base is None else base.grid
     if not isinstance(grid, Grid):
         raise ZoojaxError(f"grid is {printable(grid, 80)}; give a zoojax.Grid")
     changes = {
@@ -166,12 +194,18 @@ def train_zoo(
         "data": loaded.spec,
         "grid": changed(grid if members is None else replace(grid, seeds=members), given),
         "epochs": defaults.epochs if epochs is None else epochs,
-        "batch_size": sizes[0] if len(sizes) == 1 else defaults.batch_size,
+        "batch_size": sizes[0] if one_size else defaults.batch_size,
         "data_order": data_order,
+        "steps_per_epoch": defaults.steps_per_epoch,
     }
+    if has_own_images:
+        changes["batch_size"] = images.train.images[0, ..., 0].size
+        changes["steps_per_epoch"] = steps_per_epoch or defaults.steps_per_epoch or DEFAULT_STEPS
     check_training(changes["epochs"], changes["batch_size"], data_order, chunk)
     default_name, recorded_preset = _names(preset, base, changes, loaded)
-    table, images = changes["grid"].members(first_seed), loaded.images
+    table = changes["grid"].members(first_seed)
+    if has_own_images:
+        table = with_images(table, images, split or ALL)
     config = ZooConfig(
         name=default_name if name is None else name,
         architecture=shape.name,
@@ -185,11 +219,12 @@ def train_zoo(
         chunk=resolve_chunk(out, chunk, len(table), shape),
         preset=recorded_preset,
         versions=versions(),
+        steps_per_epoch=changes["steps_per_epoch"],
     )
     check_image_set(config.shape, images)
 
     def initial(rows: slice) -> StateParts:
-        return _initial_states(config.shape, table[rows])
+        return untrained_states(config.shape, table[rows])
 
     label = preset if isinstance(preset, str) else config.name
     with progress_callback(report, f"train {label}", quiet) as shown:
@@ -225,12 +260,14 @@ def _network_and_images(
     if architecture is None:
         architecture = "small" if base is None else base.architecture
     shape = _registered(architecture, template)
+    # Members that learn an image of their own take images of any size.
+    size = None if shape.task.has_own_images else shape.size
     if template is not None and base is not None and shape.name != base.architecture:
-        template = replace(template, size=shape.size)
+        template = replace(template, size=size or template.size)
     if data is None and template is not None:
         data = template.name
-    loaded = load_data(data, template, shape.size, data_dir)
-    if loaded.spec is not None and loaded.spec.size != shape.size:
+    loaded = load_data(data, template, size, data_dir)
+    if loaded.spec is not None and size not in (None, loaded.spec.size):
         raise ZoojaxError(
             f"the {shape.label} takes images of side {shape.size}, not {loaded.spec.size}; set size"
         )
@@ -247,9 +284,9 @@ def _registered(architecture: Any, template: specs.DataSpec | None) -> Architect
             f"architecture is {printable(architecture, 100)}; give the name of an architecture"
         )
     try:
-        known = registered_architecture(
-            architecture.name, architecture.channels, architecture.classes
-        )
+        own = architecture.task.has_own_images
+        image_channels = architecture.classes if own else architecture.channels
+        known = registered_architecture(architecture.name, image_channels, architecture.classes)
     except UnregisteredError as error:
         name = printable(architecture.name, 60)
         raise ZoojaxError(
@@ -324,43 +361,11 @@ def train_like(
 
     def first(rows: slice) -> StateParts:
         if initial is None:
-            return _initial_states(base.shape, members[rows])
+            return untrained_states(base.shape, members[rows])
         collections = {}
         if base.shape.collections:
-            collections = _initial_states(base.shape, members[rows]).collections
+            collections = untrained_states(base.shape, members[rows]).collections
         return StateParts({"params": population.take(initial(), rows)}, {}, collections)
 
     with zoo_writer(out, config, members, images, source.store.has_images) as writer:
         return trainer.train(writer, first, images, report)
-
-
-def initial_variables(shape: Architecture, inits: list[str], seeds: list[int]) -> dict:
-    """Returns stacked untrained variables; each member's depend only on its scheme and seed.
-
-    Args:
-        shape: architecture.
-        inits: initialization scheme of each member.
-        seeds: seed of each member.
-    """
-    positions, parts = [], []
-    for scheme in dict.fromkeys(inits):
-        rows = [i for i, name in enumerate(inits) if name == scheme]
-        scheme_seeds = np.array([seeds[i] for i in rows], np.uint32)
-        padded = np.pad(scheme_seeds, (0, -len(rows) % INIT_BATCH_SIZE), mode="edge")
-        init = _initializer(shape, scheme)
-        batches = [init(batch) for batch in padded.reshape(-1, INIT_BATCH_SIZE)]
-        variables = population.concatenate(jax.device_get(batches))
-        positions += rows
-        parts.append(population.take(variables, slice(len(rows))))
-    return population.take(population.concatenate(parts), np.argsort(positions))
-
-
-def _initial_states(shape: Architecture, members: pl.DataFrame) -> StateParts:
-    variables = initial_variables(shape, members["init"].to_list(), members["seed"].to_list())
-    collections = {name: tree for name, tree in variables.items() if name != "params"}
-    return StateParts({"params": variables["params"]}, {}, collections)
-
-
-@functools.cache
-def _initializer(shape: Architecture, scheme: str) -> Callable[[np.ndarray], dict]:
-    return population.jit_fast_compile(jax.vmap(lambda seed: init_variables(shape, scheme, seed)))

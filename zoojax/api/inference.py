@@ -33,12 +33,14 @@ def apply(
 
     Args:
         zoo: The zoo, or its folder.
-        images: Images [n, height, width, channels], float, normalized like those of the zoo.
+        images: Images [n, height, width, channels], float, normalized like those of the zoo. For
+            members that learn an image each, coordinates (x, y) in [-1, 1], [n, 1, 1, 2].
         epoch: Saved epoch to use; None for the newest.
         members: Ids of the members to use, in this order; None for all.
 
     Returns:
-        Logits [members, n, classes], float32.
+        Logits [members, n, classes], float32; or pixels, [members, n, channels], normalized like
+        the images.
 
     Raises:
         ZoojaxError: There is no such epoch or member, or the images have the wrong shape, type
@@ -78,6 +80,11 @@ def predict(
         (2, 5)
     """
     zoo = as_zoo(zoo)
+    if zoo.config.shape.task.has_own_images:
+        raise ZoojaxError(
+            f"members of {zoo.path} learn an image each and predict no classes; `apply` computes "
+            "the pixels at coordinates"
+        )
     return inference.predict(zoo, _normalized(zoo, images), epoch, members)
 
 
@@ -131,6 +138,10 @@ def images_for(zoo: Zoo, data: Any, data_dir: str | Path | None) -> ImageSet:
     """
     if data is None:
         return load_images(zoo, data_dir)
+    if zoo.config.shape.task.has_own_images:
+        raise ZoojaxError(
+            f"members of {zoo.path} learn an image each; they cannot be evaluated on others"
+        )
     template = zoo.config.data
     if template is None and not isinstance(data, ImageSet):
         raise ZoojaxError(
@@ -153,19 +164,29 @@ def _normalized(zoo: Zoo, images: Any) -> np.ndarray:
         ZoojaxError: They have the wrong shape or type, or look like raw pixels.
     """
     array, spec = checked_images(zoo.config.shape, images), zoo.config.data
+    if zoo.config.shape.task.has_own_images:
+        return array
     low, high = float(array.min()), float(array.max())
     if math.isnan(low):
         raise ZoojaxError("images contain NaN; give finite pixels")
     if spec is None:
         return array
-    darkest, brightest = (0 - spec.mean) / spec.std, (1 - spec.mean) / spec.std
+    mean, std = np.asarray(spec.mean), np.asarray(spec.std)
+    darkest, brightest = float(((0 - mean) / std).min()), float(((1 - mean) / std).max())
     is_bytes = high > _RANGE_FACTOR * max(abs(darkest), abs(brightest))
     # Black is exactly 0 only before normalization.
     is_unit = darkest < 0 and low == 0 and 0 < high <= 1
     if is_bytes or is_unit:
         raise ZoojaxError(
             f"images run from {low:g} to {high:g}, like pixels that are not normalized; give "
-            f"(pixels in [0, 1] - {spec.mean:g}) / {spec.std:g}, from {darkest:.3g} to "
+            f"(pixels in [0, 1] - {_format(mean)}) / {_format(std)}, from {darkest:.3g} to "
             f"{brightest:.3g}, as the zoo was trained on"
         )
     return array
+
+
+def _format(values: np.ndarray) -> str:
+    """Formats a number, or one per channel: "0.5", "(0.491, 0.482, 0.447)"."""
+    if not values.ndim:
+        return f"{values:g}"
+    return f"({', '.join(f'{value:.3g}' for value in values)})"

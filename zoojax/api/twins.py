@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import polars as pl
 
@@ -24,8 +23,7 @@ from zoojax.api.common import (
     versions,
     zoo_writer,
 )
-from zoojax.architectures import parameters
-from zoojax.architectures.base import variable_shapes
+from zoojax.api.initial_states import check_needs, initial_states, parent_scores
 from zoojax.architectures.checks import check_replaceable
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
@@ -34,13 +32,12 @@ from zoojax.hyperparameters.declaration import check_whole
 from zoojax.hyperparameters.grid import BY_NAME
 from zoojax.hyperparameters.tables import of_twins
 from zoojax.progress import progress_callback
-from zoojax.runtime import population
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.registry import sparsifiers
 from zoojax.storage.opening import as_zoo
 from zoojax.storage.parent import parent_of
-from zoojax.storage.states import COLLECTIONS, StateParts
+from zoojax.storage.states import StateParts
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.storage.zoo_images import load_images
@@ -118,16 +115,24 @@ def sparsify(
         raise ZoojaxError("scores need a name that identifies them in the twin: give origin")
     out = optional_path(out, "out")
     table = sparsifier.members(_parent_rows(parent, learning_rate, sparsifier, members))
+    sparsifier.check_architecture(parent.config.shape)
+    needs = sparsifier.needs
+    if needs is not None and needs.images and parent.config.shape.task.has_own_images:
+        raise ZoojaxError(
+            f"{sparsifier.label} scores weights on images of all members, but those of "
+            f"{parent.path} learn an image each; use another sparsifier, such as magnitude pruning"
+        )
     if sparsifier.samples_layers:
         check_replaceable(parent.config.shape)
+    check_needs(parent, sparsifier)
     config, images, epoch = _twin_config(
         out, parent, sparsifier, len(table), epochs, epoch, chunk, data or data_dir
     )
     config = replace(config, origin=origin)
-    checked_scores = _parent_scores(parent, epoch, table, scores)
+    checked_scores = parent_scores(parent, epoch, table, scores)
 
     def initial(rows: slice) -> StateParts:
-        return _initial_states(parent, epoch, sparsifier, table, rows, checked_scores)
+        return initial_states(parent, epoch, sparsifier, table, rows, checked_scores, images.train)
 
     with (
         progress_callback(report, sparsifier.label, quiet) as shown,
@@ -159,73 +164,6 @@ def _checked_sparsifier(sparsifier: Any) -> Sparsifier:
             "MagnitudePruning(ratios=(0.5, 0.9))"
         )
     return sparsifier
-
-
-def _parent_scores(
-    parent: Zoo, epoch: int, table: pl.DataFrame, scores: Callable[[dict], dict] | None
-) -> dict[str, np.ndarray] | None:
-    """Returns the checked scores of the parent members of a table, in its order."""
-    if scores is None:
-        return None
-    rows = parent.row_indices(table["parent_id"].unique(maintain_order=True))
-    params = population.take(parent.params(epoch), rows)
-    return _checked_scores(scores(params), params)
-
-
-def _checked_scores(scores: Any, params: dict) -> dict[str, np.ndarray]:
-    """Returns scores as arrays [members, ...] by layer.
-
-    Raises:
-        ZoojaxError: layers are missing or unknown, or an array has another shape than the
-            layer's weights, or holds NaN.
-    """
-    expected = {name: np.shape(kernel) for name, kernel in parameters.kernels(params).items()}
-    if not isinstance(scores, dict) or scores.keys() != expected.keys():
-        given = ", ".join(map(str, scores)) if isinstance(scores, dict) else type(scores).__name__
-        raise ZoojaxError(f"scores are of {given}; give one array per layer: {', '.join(expected)}")
-    checked = {}
-    for name, shape in expected.items():
-        values = np.asarray(scores[name])
-        if values.shape != shape:
-            raise ZoojaxError(f"scores of {name} have shape {values.shape}, not {shape}")
-        if values.dtype.kind not in "fiub" or np.isnan(values).any():
-            raise ZoojaxError(f"scores of {name} are not all numbers")
-        checked[name] = values
-    return checked
-
-
-def _initial_states(
-    parent: Zoo,
-    epoch: int,
-    sparsifier: Sparsifier,
-    table: pl.DataFrame,
-    rows: slice,
-    scores: dict[str, np.ndarray] | None,
-) -> StateParts:
-    """Creates the initial states of the members in some rows of a twin's members table.
-
-    Args:
-        parent: dense zoo.
-        epoch: epoch of the parent to start from.
-        sparsifier: sparsifier of the twin.
-        table: members table of the twin.
-        rows: rows to create.
-        scores: scores of the parent members in the order in which the table first names them.
-
-    Returns:
-        The parts of the states, stacked; collections are those of the parents.
-    """
-    all_ids = table["parent_id"].unique(maintain_order=True).to_list()
-    positions = {parent_id: position for position, parent_id in enumerate(all_ids)}
-    parent_ids = table[rows]["parent_id"].to_list()
-    state = population.take(parent.state(epoch), parent.row_indices(parent_ids))
-    shapes = variable_shapes(parent.config.shape)["params"]
-    values = sparsifier.member_values(table[rows], shapes)
-    if sparsifier.takes_scores:
-        own_rows = np.array([positions[parent_id] for parent_id in parent_ids])
-        values["scores"] = None if scores is None else population.take(scores, own_rows)
-    trainable, fixed = jax.device_get(jax.jit(jax.vmap(sparsifier.init))(state["params"], values))
-    return StateParts(trainable, fixed, state.get(COLLECTIONS, {}))
 
 
 def _parent_rows(

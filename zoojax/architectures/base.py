@@ -8,7 +8,7 @@ over populations. There are two kinds: `zoojax.architectures.chain.Chain`, a seq
 
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
@@ -23,6 +23,7 @@ from zoojax.architectures.permutations import PermutationGroup, group_units
 from zoojax.errors import ZoojaxError
 from zoojax.ops import Noise
 from zoojax.ops.noise import SLOTS
+from zoojax.tasks import CLASSIFICATION, Task
 from zoojax.text import printable
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class Architecture:
         name: Name under which it is registered.
         size: Side of the square input images, in pixels.
         channels: Number of channels of the input images.
-        classes: Number of classes.
+        classes: Number of classes; of a network that learns an image, its channels.
+        task: What members learn.
 
     Example:
         >>> import flax.linen as nn
@@ -71,6 +73,7 @@ class Architecture:
     size: int
     channels: int
     classes: int
+    task: Task = field(default=CLASSIFICATION, kw_only=True, repr=False)
 
     def module(self, activation: str, init: str, layers: Layers = PLAIN) -> Module:
         """Creates the Flax module of one member.
@@ -118,10 +121,36 @@ class Architecture:
         """
         return ()
 
+    def narrowed(self, units: tuple[int, ...]) -> "Architecture":
+        """Returns the same network with fewer hidden units.
+
+        Args:
+            units: Number of units of each permutation group.
+
+        Raises:
+            ZoojaxError: If it cannot be described, which is the default; or the function of the
+                network depends on the number of units.
+
+        Example:
+            >>> smaller = zoo.config.shape.narrowed((3, 6, 4, 20))
+            >>> smaller.parameter_shapes()["conv2"]["kernel"]
+            (5, 5, 3, 6)
+        """
+        raise ZoojaxError(
+            f"architecture {printable(self.name, 60)} cannot be described with fewer hidden units; "
+            "define Architecture.narrowed, or describe it as a chain of layers"
+        )
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Shape of an input image: (size, size, channels)."""
         return self.size, self.size, self.channels
+
+    def fits(self, size: int, channels: int) -> bool:
+        """Whether members can be trained on images of some side and number of channels."""
+        if self.task.has_own_images:
+            return channels == self.classes
+        return (size, channels) == (self.size, self.channels)
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ Parameters, the Linen module, permutation groups, noise slots, the C++ kernel an
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +15,7 @@ from zoojax.architectures import chain_kernel
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.chain_layers import (
     Conv,
+    Dense,
     Dropout,
     Flatten,
     Layer,
@@ -183,6 +184,29 @@ class Chain(Architecture):
         # The units of the last layer are the classes.
         hidden = enumerate(groups[:-1])
         return tuple(tuple(group) for index, group in hidden if index not in mixed)
+
+    def narrowed(self, units: tuple[int, ...]) -> "Chain":
+        """Returns the chain with fewer hidden units, under the same name."""
+        sequence = list(self.sequence)
+        # From each layer with weights to the next one; the last layer returns the logits.
+        spans: list[list[int]] = [[]]
+        for position, layer in enumerate(self.sequence):
+            if layer.has_weights:
+                spans.append([])
+            spans[-1].append(position)
+        hidden = [s for s in spans[1:-1] if not any(sequence[i].mixes_units for i in s)]
+        for (first, *others), count in zip(hidden, units, strict=True):
+            layer = sequence[first]
+            assert isinstance(layer, Conv | Dense)
+            across = [sequence[i] for i in others if sequence[i].computes_across_units]
+            if across and count < layer.features:
+                name = self.steps[first].name
+                raise ZoojaxError(
+                    f"{self.label} cannot have fewer units in {name}: {across[0]} computes with "
+                    "all of them"
+                )
+            sequence[first] = replace(layer, features=count)
+        return replace(self, sequence=tuple(sequence))
 
     def parameter_shapes(self) -> dict[str, dict[str, Shape]]:
         """Returns the shapes of one member's parameters, without tracing the module."""

@@ -8,7 +8,7 @@ A shape is (height, width, channels) of an image, or (values,) of a vector. Imag
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from zoojax.architectures.layers import LAYER_ACTIVATIONS
+from zoojax.architectures.layers import LAYER_ACTIVATIONS, OMEGA
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
 
@@ -48,6 +48,11 @@ class Layer:
     @property
     def mixes_units(self) -> bool:
         """Whether units cannot be permuted because it computes with groups of neighbors."""
+        return False
+
+    @property
+    def computes_across_units(self) -> bool:
+        """Whether its output for a unit depends on the other units, without weights of its own."""
         return False
 
     def output(self, shape: Shape) -> Shape:
@@ -215,7 +220,7 @@ class Activation(Layer):
     """
 
     name: str | None = None
-    omega: float = 30.0
+    omega: float = OMEGA
 
     def __post_init__(self) -> None:
         if self.name is not None and self.name not in LAYER_ACTIVATIONS:
@@ -268,6 +273,11 @@ class Normalization(Layer):
     def mixes_units(self) -> bool:
         """Whether there are several groups."""
         return self.groups > 1
+
+    @property
+    def computes_across_units(self) -> bool:
+        """Whether it is group or layer normalization."""
+        return self.kind != "batch"
 
     def output(self, shape: Shape) -> Shape:
         """The same shape."""

@@ -5,38 +5,13 @@ They are MLP of `model_definitions/def_net.py` of https://github.com/ModelZoos/M
 biases, each followed by the activation and dropout, then the logits.
 """
 
-import re
 from collections.abc import Sequence
 
 from zoojax.architectures.chain import Chain
 from zoojax.architectures.chain_layers import Activation, Dense, Dropout, Flatten, Layer
+from zoojax.architectures.family import Family, are_widths
 
-MAX_WIDTH, MAX_HIDDEN = 4096, 8
 SIZE = 28
-EXAMPLE = "mlp-64-32"
-
-
-def is_valid(widths: Sequence[int]) -> bool:
-    """Whether an MLP can have hidden layers of these widths."""
-    return 1 <= len(widths) <= MAX_HIDDEN and all(1 <= width <= MAX_WIDTH for width in widths)
-
-
-def name_of(widths: Sequence[int]) -> str:
-    """Returns the name of the MLP with hidden layers of some widths, such as "mlp-64-32"."""
-    return "-".join(["mlp", *map(str, widths)])
-
-
-def widths_of(name: str) -> tuple[int, ...] | None:
-    """Returns the widths in the name of an MLP; None if it is no such name.
-
-    Example:
-        >>> widths_of("mlp-64-32")
-        (64, 32)
-    """
-    if not re.fullmatch("mlp(-[1-9][0-9]{0,3})+", name):
-        return None
-    widths = tuple(int(width) for width in name.split("-")[1:])
-    return widths if is_valid(widths) else None
 
 
 def mlp(widths: Sequence[int], channels: int, classes: int) -> Chain:
@@ -50,4 +25,7 @@ def mlp(widths: Sequence[int], channels: int, classes: int) -> Chain:
     layers: list[Layer] = [Flatten()]
     for width in widths:
         layers += [Dense(width), Activation(), Dropout()]
-    return Chain(name_of(widths), SIZE, channels, classes, (*layers, Dense(classes)))
+    return Chain(FAMILY.name_of(widths), SIZE, channels, classes, (*layers, Dense(classes)))
+
+
+FAMILY = Family("mlp", "MLPs", "mlp-64-32", are_widths, mlp)

@@ -60,16 +60,37 @@ def apply_mask(params: dict[str, Any], mask: dict[str, Array]) -> dict[str, Any]
         params: Parameters of one member.
         mask: {layer path: bool array of the kernel's shape}; False for pruned weights.
     """
-    return _with_weights(params, lambda path, w: jnp.where(mask[path], w, 0.0))
+    return map_kernels(params, lambda path, w: jnp.where(mask[path], w, 0.0))
 
 
 def masked(params: dict[str, Any], mask: dict[str, Any]) -> dict[str, Any]:
     """Sets pruned weights of stacked parameters to zero, in NumPy; otherwise as `apply_mask`."""
     zero = np.float32(0)
-    return _with_weights(params, lambda path, w: np.where(mask[path], w, zero))
+    return map_kernels(params, lambda path, w: np.where(mask[path], w, zero))
 
 
-def _with_weights(params: dict[str, Any], change: Callable[[str, Any], Any]) -> dict[str, Any]:
+def scaled_weights(params: dict[str, Any], factor: Array) -> dict[str, Any]:
+    """Multiplies the weights of one member by a number; biases keep their values."""
+    return map_kernels(params, lambda path, w: factor * w)
+
+
+def with_kernels(params: dict[str, Any], weights: dict[str, Any]) -> dict[str, Any]:
+    """Replaces the weights that can be pruned.
+
+    Args:
+        params: Parameters.
+        weights: Kernel of each layer by layer path, as `kernels` returns them.
+    """
+    return map_kernels(params, lambda path, _: weights[path])
+
+
+def map_kernels(params: dict[str, Any], change: Callable[[str, Any], Any]) -> dict[str, Any]:
+    """Changes the weights of each layer.
+
+    Args:
+        params: Parameters of one member, or stacked.
+        change: Function (layer path, weights) -> weights.
+    """
     return nested_layers(
         {
             path: {**leaves, WEIGHT: change(path, leaves[WEIGHT])} if WEIGHT in leaves else leaves

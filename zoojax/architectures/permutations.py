@@ -23,11 +23,14 @@ class PermutedAxis(NamedTuple):
             parameters.
         positions: Number of image positions that are flattened into the axis together with the
             units, of which the units vary fastest; 1 if the axis holds the units alone.
+        width: Number of neighboring values that belong to a unit, such as those of an attention
+            head.
     """
 
     path: str
     axis: int
     positions: int = 1
+    width: int = 1
 
 
 # The axes that are permuted together.
@@ -46,14 +49,15 @@ def group_units(group: PermutationGroup, shapes: dict[str, tuple[int, ...]]) -> 
             number of units.
     """
     units = set()
-    for path, axis, positions in group:
+    for path, axis, positions, width in group:
         shape = shapes.get(path, ())
-        if not -len(shape) <= axis < 0 or positions < 1 or shape[axis] % positions:
+        exists = -len(shape) <= axis < 0 and min(positions, width) >= 1
+        if not exists or shape[axis] % (positions * width):
             raise ZoojaxError(
                 f"axis {axis} of {path}, of shape {shape}, does not hold units at {positions} "
-                "positions"
+                f"positions{f', of {width} values each' if width != 1 else ''}"
             )
-        units.add(shape[axis] // positions)
+        units.add(shape[axis] // (positions * width))
     if len(units) != 1:
         paths = ", ".join(each.path for each in group)
         raise ZoojaxError(f"the axes that are permuted together have different sizes: {paths}")
@@ -74,14 +78,15 @@ def permute(tree: dict, orders: Sequence[Array], groups: Sequence[PermutationGro
     """
     leaves = cast(dict[str, Array], flatten_dict(tree, sep="/"))
     for group, order in zip(groups, orders, strict=True):
-        for path, axis, positions in group:
-            if path in leaves:
-                leaves[path] = _reorder(leaves[path], order, axis, positions)
+        for each in group:
+            if each.path in leaves:
+                leaves[each.path] = _reorder(leaves[each.path], order, each)
     return unflatten_dict(leaves, sep="/")
 
 
-def _reorder(x: Array, order: Array, axis: int, positions: int) -> Array:
-    """Reorders the units of an axis, which vary fastest, at each of its positions."""
-    axis += x.ndim
-    split = x.reshape(*x.shape[:axis], positions, order.shape[0], *x.shape[axis + 1 :])
+def _reorder(x: Array, order: Array, each: PermutedAxis) -> Array:
+    """Reorders the units of an axis at each of its positions."""
+    axis, values = each.axis + x.ndim, () if each.width == 1 else (each.width,)
+    inner = (each.positions, order.shape[0], *values)
+    split = x.reshape(*x.shape[:axis], *inner, *x.shape[axis + 1 :])
     return jnp.take(split, order, axis=axis + 1).reshape(x.shape)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import SupportsIndex, cast
 
-from zoojax.architectures import mlp
+from zoojax.architectures import mlp, resnet18, siren, vit
 from zoojax.architectures.base import Architecture, checked_architecture
 from zoojax.architectures.chain import Chain
 from zoojax.architectures.checks import check_architecture
 from zoojax.architectures.cnn import large_cnn, medium_cnn, small_cnn
+from zoojax.architectures.family import Family
 from zoojax.architectures.gap_cnn import gap_cnn, gap_cnn_32
 from zoojax.architectures.lenet5 import lenet5
 from zoojax.errors import UnregisteredError, ZoojaxError
@@ -30,14 +31,20 @@ _registered: dict[str, Factory] = {
     "lenet5": lenet5,
     "gap_cnn": gap_cnn,
     "gap_cnn_32": gap_cnn_32,
+    resnet18.NAME: resnet18.resnet18,
+    siren.NAME: siren.default_siren,
 }
+# Not checked when they are first used: tests do.
+_OWN = frozenset(_registered)
+# Networks with their sizes in their names.
+_FAMILIES: tuple[Family, ...] = (mlp.FAMILY, siren.FAMILY, resnet18.FAMILY, vit.FAMILY)
 
 
 def register_architecture(name: str, factory: Factory) -> None:
     """Makes an architecture known by its name: to zoo.json and the command line.
 
     When it is first used with some channels and classes, `check_architecture` checks it; chains of
-    layers need no checks.
+    layers and the networks of zoojax need no checks.
 
     Args:
         name: Its name: lower case letters, digits, hyphens and underscores. "MODULE:OBJECT", such
@@ -76,7 +83,7 @@ def is_reference(text: str) -> bool:
 
 
 def architectures() -> Mapping[str, Factory]:
-    """Returns all registered architectures by name; MLPs are known by their widths."""
+    """Returns all registered architectures by name; families are known by their sizes."""
     return MappingProxyType(_registered)
 
 
@@ -113,16 +120,26 @@ def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise ZoojaxError(f"creating architecture {shown} failed: {reason}") from error
     arch = checked_architecture(created, name)
-    if type(arch) is not Chain:
+    if type(arch) is not Chain and name not in _OWN and _sizes(name) is None:
         check_architecture(arch)
     return arch
 
 
 def _factory(name: str) -> Factory | None:
-    widths = mlp.widths_of(name)
-    if widths is not None:
-        return functools.partial(mlp.mlp, widths)
+    known = _sizes(name)
+    if known is not None:
+        family, sizes = known
+        return functools.partial(family.create, sizes)
     return _registered.get(name)
+
+
+def _sizes(name: str) -> tuple[Family, tuple[int, ...]] | None:
+    """Returns the family and the sizes of a name; None if it is of no family."""
+    for family in _FAMILIES:
+        sizes = family.sizes_of(name)
+        if sizes is not None:
+            return family, sizes
+    return None
 
 
 def _identity(factory: Factory) -> tuple[object, object]:
@@ -137,10 +154,11 @@ def _unknown(name: str) -> str:
             f"architecture {shown} is not loaded; name it with --plugin {shown} (zoojax imports no "
             "module that only a zoo names)"
         )
+    families = ", ".join(f"{each.plural} such as {each.example}" for each in _FAMILIES)
     return (
-        f"no architecture named '{printable(name, 60)}'; there are: {', '.join(_registered)}, and "
-        f"MLPs such as {mlp.EXAMPLE}. For another one, import the module that registers it, or "
-        "name that module with --plugin"
+        f"no architecture named '{printable(name, 60)}'; there are: {', '.join(_registered)}, "
+        f"{families}. For another one, import the module that registers it, or name that module "
+        "with --plugin"
     )
 
 

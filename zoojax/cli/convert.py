@@ -13,6 +13,8 @@ from zoojax.cli.options import DataDir, Flag, Processes, ProcessOptions, option
 from zoojax.runtime.startup import join_processes
 from zoojax.text import printable
 
+_MAX_REMARKS = 40
+
 if TYPE_CHECKING:
     from zoojax.converters.torch_to_zoo import Conversion
     from zoojax.converters.verification import Verification
@@ -72,6 +74,64 @@ class ConvertOptions:
         """Returns the options that the functions of `zoojax.converters` take."""
         names = [each.name for each in fields(self) if each.name not in ("json", "processes")]
         return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class From:
+    """Convert a foreign zoo of any known format; reports which reader was chosen, and why.
+
+    Folders of Ray Tune 1 and 2, folders of checkpoints of any training script, one file with
+    many members, a matrix of flat weights with tables, safetensors, and .zip and .tar archives of
+    these. States are read in every known dialect; `to-torch --dialect original` restores them.
+
+    Example: zoojax convert from downloads/zoo.zip --out zoos/mine
+    """
+
+    source: Annotated[Path, tyro.conf.Positional, option("SOURCE")]
+    """The folder, file or archive."""
+
+    out: Annotated[Path, option("ZOO")]
+    """Folder of the zoo: new, or of an interrupted run of the same command."""
+
+    conversion: tyro.conf.OmitArgPrefixes[ConvertOptions]
+
+    format: Annotated[
+        Literal["trials", "checkpoints", "dataset", "file", "matrix"] | None, option(None)
+    ] = None
+    """Format of SOURCE, instead of the recognized one."""
+
+    cast: Flag = False
+    """Round float64 weights that do not fit into float32."""
+
+    drop_extra: Flag = False
+    """Leave out tensors that belong to no layer."""
+
+    fold_spectral_norm: Flag = False
+    """Compute the weights of layers under spectral_norm."""
+
+    state_key: Annotated[str, option("NAME")] = ""
+    """State dict to take from files with several, such as state_dict_ema."""
+
+    assume: Annotated[tuple[str, ...], option("NAME=VALUE")] = ()
+    """Hyperparameters for members that report none, such as activation=relu."""
+
+    def run(self) -> None:
+        """Converts the zoo and prints a summary."""
+        join_processes(self.conversion.processes.group)
+        from zoojax.converters.api import convert_from
+
+        result = convert_from(
+            self.source,
+            self.out,
+            format=self.format,
+            cast=self.cast,
+            drop_extra=self.drop_extra,
+            fold_spectral_norm=self.fold_spectral_norm,
+            state_key=self.state_key,
+            assume=self.assume,
+            **self.conversion.arguments(),
+        )
+        _print_conversion(result, self.out, self.conversion.json)
 
 
 @dataclass(frozen=True)
@@ -138,9 +198,13 @@ class ToTorch:
     out: Annotated[Path, option("FOLDER")]
     """Folder of the files: new, or of an interrupted run of the same command."""
 
-    format: Literal["trial", "prune", "safetensors"] = "trial"
+    format: Literal["trial", "prune", "shrunk", "safetensors"] = "trial"
     """Trial folders with plain state dicts; the same with torch.nn.utils.prune's keys for
-    pruned members; or one stacked safetensors file per epoch and the tables."""
+    pruned members; the same without hidden units that nothing uses, for smaller networks after
+    structured pruning; or one stacked safetensors file per epoch and the tables."""
+
+    dialect: Literal["plain", "original"] = "plain"
+    """Names and types of the zoo, or those of the files that it was converted from."""
 
     epochs: Annotated[str, option("EPOCHS")] = "all"
     """The epochs to write: "all", or numbers and ranges such as 0,25,40-50."""
@@ -154,7 +218,12 @@ class ToTorch:
         from zoojax.converters.api import to_torch
 
         export = to_torch(
-            self.zoo, self.out, format=self.format, epochs=self.epochs, quiet=self.quiet
+            self.zoo,
+            self.out,
+            format=self.format,
+            dialect=self.dialect,
+            epochs=self.epochs,
+            quiet=self.quiet,
         )
         _print_notes(export.notes)
         unit = "epoch files" if self.format == "safetensors" else "states"
@@ -231,7 +300,8 @@ class Convert:
     """Convert PyTorch zoos to zoojax and back, without loss, and without running code in files."""
 
     command: (
-        Annotated[FromTorch, tyro.conf.subcommand("from-torch")]
+        Annotated[From, tyro.conf.subcommand("from")]
+        | Annotated[FromTorch, tyro.conf.subcommand("from-torch")]
         | Annotated[FromDataset, tyro.conf.subcommand("from-dataset")]
         | Annotated[ToTorch, tyro.conf.subcommand("to-torch")]
         | Annotated[Verify, tyro.conf.subcommand("verify")]
@@ -250,7 +320,8 @@ def _print_conversion(result: "Conversion", out: Path, as_json: bool) -> None:
     reasons = Counter(result.rejected.values())
     if as_json:
         summary = {"zoo": str(out), "members": len(result.zoo), "states": result.states}
-        show_json({**summary, "rejected": dict(reasons), "notes": result.notes})
+        lists = {"rejected": dict(reasons), "notes": result.notes, "remarks": result.remarks}
+        show_json({**summary, **lists})
         return
     _print_notes(result.notes)
     members, states, rejected = len(result.zoo), result.states, len(result.rejected)
@@ -260,6 +331,11 @@ def _print_conversion(result: "Conversion", out: Path, as_json: bool) -> None:
         say(f"  {count} x {reason}")
     if reasons:
         say(f"all rejected states are listed in {out / REJECTS}")
+    remarks = list(result.remarks.items())
+    for remark, count in remarks[:_MAX_REMARKS]:
+        say(f"  {count:>7}  {printable(remark, 200)}")
+    if len(remarks) > _MAX_REMARKS:
+        say(f"  {len(remarks) - _MAX_REMARKS} more remarks are in the notes of the members table")
 
 
 def _print_notes(notes: Sequence[str]) -> None:

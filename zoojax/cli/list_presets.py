@@ -1,6 +1,6 @@
 """`zoojax presets`: lists the presets of `zoojax train`."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from zoojax.cli.options import Flag
@@ -38,16 +38,18 @@ class Presets:
             Column("data", numeric=False),
             Column("init", numeric=False, folds=True),
         )
+        table = preset_table()
         print_table(
             columns,
-            [list(map(_text, row)) for row in preset_table().iter_rows()],
+            [list(map(_text, row)) for row in table.drop("drawn").iter_rows()],
             caption="lr: learning rates of dense training, "
             + "".join(f"of {each.label} ({each.short}), " for each in sparsifiers)
-            + "own: each member's own",
+            + "own: each member's own; drawn: every member draws its own, --json shows from what",
         )
 
 
 def _to_json(preset: "Preset") -> dict[str, Any]:
+    from zoojax.hyperparameters.draws import Distribution
     from zoojax.sparsifiers.registry import sparsifier_to_json
 
     twins = [
@@ -58,13 +60,20 @@ def _to_json(preset: "Preset") -> dict[str, Any]:
         }
         for twin in preset.twins
     ]
-    return {**asdict(preset), "twins": twins}
+    grid = {
+        field.name: str(value) if isinstance(value, Distribution) else value
+        for field in fields(preset.grid)
+        for value in [getattr(preset.grid, field.name)]
+    }
+    return {**asdict(preset), "grid": grid, "twins": twins}
 
 
 def _text(value: Any) -> str:
     """Formats a cell; learning rates that are null are each member's own."""
     if value is None:
         return "own"
+    if value == []:
+        return "drawn"
     if isinstance(value, list):
         return ", ".join(map(_text, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

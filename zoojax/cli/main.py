@@ -161,7 +161,7 @@ def _parse(words: list[str], plugins: list[str]) -> Any:
         import_plugins(plugins)
         if len(positions) > 1 and ":" in words[positions[1]]:
             words[positions[1]] = subcommand_name(load_sparsifier(words[positions[1]]))
-        sparsify = sparsify_command()
+        sparsify = sparsify_command(examples=len(positions) > 1)
     try:
         return parse(_commands(sparsify), words, "zoojax", _DESCRIPTION)
     except SystemExit:  # Help was printed; flushing raises BrokenPipeError if nobody reads it.

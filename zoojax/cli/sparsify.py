@@ -1,4 +1,4 @@
-"""`zoojax sparsify NAME ZOO --out TWIN`: trains a sparse twin of a dense zoo.
+"""`zoojax sparsify NAME ZOO --out TWIN`: trains a sparse twin of a dense zoo; `sparsify list`.
 
 The subcommands and their options are derived from the registered sparsifiers. Importing this
 module imports neither them nor JAX.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import docstring_parser
 import tyro
 
+from zoojax.cli.list_sparsifiers import ListSparsifiers
 from zoojax.cli.options import RunningOptions, RunOptions, option
 from zoojax.cli.parsing import command_options
 from zoojax.errors import ZoojaxError
@@ -80,15 +81,16 @@ class SparsifyWith:
 
 @dataclass(frozen=True)
 class Sparsify:
-    """Train a sparse twin of a dense zoo."""
+    """Train a sparse twin of a dense zoo; `zoojax sparsify list` describes the methods."""
 
-    action: ClassVar[SparsifyWith]
+    action: ClassVar[SparsifyWith | ListSparsifiers]
 
     def run(self) -> None:
-        """Trains the twin."""
+        """Trains the twin, or lists the sparsifiers."""
         self.action.run()
 
 
+_LIST = "list"
 # Names that options of sparsifiers cannot have.
 _RESERVED = {
     *("help", "plugin", "run", "sparsifier", "zoo", "running"),
@@ -96,21 +98,29 @@ _RESERVED = {
 }
 
 
-def sparsify_command() -> type[Sparsify]:
-    """Creates the command `sparsify`, with one subcommand per registered sparsifier.
+def sparsify_command(examples: bool = True) -> type[Sparsify]:
+    """Creates the command `sparsify`: one subcommand per registered sparsifier, and "list".
+
+    Args:
+        examples: Whether descriptions of sparsifiers have an example, which the help of all
+            together leaves out.
 
     Raises:
-        ZoojaxError: If the options of a sparsifier cannot be options of a command.
+        ZoojaxError: If the name or the options of a sparsifier cannot be those of a command.
     """
     from zoojax.sparsifiers.dense import Dense
     from zoojax.sparsifiers.registry import sparsifiers
 
     annotated: Any = Annotated
-    choices = [
-        annotated[_command(each), tyro.conf.subcommand(subcommand_name(each))]
-        for each in sparsifiers().values()
-        if each is not Dense
-    ]
+    choices = [annotated[ListSparsifiers, tyro.conf.subcommand(_LIST)]]
+    for each in sparsifiers().values():
+        name = subcommand_name(each)
+        if name == _LIST:
+            raise ZoojaxError(f"sparsifier {each.__qualname__}: '{_LIST}' names another command")
+        if each is not Dense:
+            description = None if examples else _summary(each)
+            named = tyro.conf.subcommand(name, description=description)
+            choices.append(annotated[_command(each), named])
     return dataclasses.make_dataclass(
         "SparsifyCommand",
         [("action", functools.reduce(operator.or_, choices))],

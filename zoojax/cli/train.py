@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from zoojax.cli.hyperparameters import HyperparameterOptions, Hyperparameters
+from zoojax.cli.hyperparameters import HyperparameterOptions, Hyperparameters, given
 from zoojax.cli.options import Flag, RunningOptions, RunOptions, option
 from zoojax.runtime.startup import configure_jax
 
@@ -36,8 +36,9 @@ class Train:
 
     architecture: Annotated[str | None, option("NAME")] = None
     """Another architecture than the preset's: "small", "medium", "large", "lenet5", "gap_cnn",
-    "gap_cnn_32", an MLP such as "mlp-64-32", one that a --plugin registers, or MODULE:OBJECT, a
-    function of yours. Images are resized to its input size."""
+    "gap_cnn_32", "siren", an MLP such as "mlp-64-32", a SIREN such as "siren-64-64", one that a
+    --plugin registers, or MODULE:OBJECT, a function of yours. Images are resized to its input size,
+    except for SIRENs."""
 
     data: Annotated[str | None, option("IMAGES")] = None
     """Another image set than the preset's: a name, or the path of an .npz file.
@@ -48,6 +49,14 @@ class Train:
 
     data_order: Literal["member", "shared"] = "member"
     """Shuffle the images for each member by its own seed, or once for all members (faster)."""
+
+    steps_per_epoch: Annotated[int | None, option("N")] = None
+    """Steps per epoch of members that each learn an image, as those of mnist-siren
+    (default: the preset's)."""
+
+    split: Literal["train", "val", "test", "all"] | None = None
+    """Images that these members learn: seed 1 the first one, seed 2 the second, ...
+    (default: all)."""
 
     hyperparameters: HyperparameterOptions = field(default_factory=Hyperparameters)
 
@@ -78,7 +87,9 @@ class Train:
             data=self.data,
             keep_data=self.keep_data,
             data_order=self.data_order,
-            **vars(self.hyperparameters),
+            steps_per_epoch=self.steps_per_epoch,
+            split=self.split,
+            **given(self.hyperparameters),
             name=self.name,
             chunk=self.running.chunk,
             data_dir=self.running.data_dir,

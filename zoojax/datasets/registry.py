@@ -42,6 +42,7 @@ class KnownSet:
         default_train: Default number of training images.
         default_val: Default number of validation images.
         url: A file of the download, requested first to check the network connection.
+        classes: Number of classes.
     """
 
     read: Callable[[str, Path, str], SourceParts]
@@ -49,6 +50,7 @@ class KnownSet:
     default_train: int
     default_val: int
     url: str = ""
+    classes: int = 10
 
 
 def read_known(name: str, directory: Path) -> RawSet:
@@ -77,7 +79,7 @@ def read_known(name: str, directory: Path) -> RawSet:
         train=train,
         val=None,
         test=test,
-        num_classes=10,
+        num_classes=known.classes,
         default_train=known.default_train,
         default_val=known.default_val,
         default_test=known.sizes[0] - known.default_train - known.default_val,
@@ -175,9 +177,10 @@ def _with_test_set(
     sizes: tuple[int, int],
     default_train: int,
     url: str,
+    classes: int = 10,
 ) -> KnownSet:
     """Describes a set with an official test set: the other training images are for validation."""
-    return KnownSet(read, sizes, default_train, sizes[0] - default_train, url)
+    return KnownSet(read, sizes, default_train, sizes[0] - default_train, url, classes)
 
 
 KNOWN = {
@@ -208,6 +211,13 @@ KNOWN = {
         (50000, 10000),
         42000,
         "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    ),
+    "cifar100": _with_test_set(
+        tfds.read,
+        (50000, 10000),
+        40000,
+        "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+        classes=100,
     ),
     "stl10": _with_test_set(
         tfds.read, (5000, 8000), 4200, "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"

@@ -20,8 +20,8 @@ class DataSpec:
             file.
         size: Side of the square images, in pixels.
         channels: 1 (color is converted to ITU-R 601 luma) or 3 (grayscale is repeated).
-        mean: Subtracted from pixels in [0, 1].
-        std: Divisor of the result.
+        mean: Subtracted from pixels in [0, 1]: a number, or one per channel.
+        std: Divisor of the result: a number, or one per channel.
         crop: Whether to crop the center instead of resizing.
         train: Number of training images; None for the set's default.
         val: Number of validation images; None for the set's default.
@@ -39,8 +39,8 @@ class DataSpec:
     name: str
     size: int = 28
     channels: int = 1
-    mean: float = 0.5
-    std: float = 0.5
+    mean: float | tuple[float, ...] = 0.5
+    std: float | tuple[float, ...] = 0.5
     crop: bool = False
     train: int | None = None
     val: int | None = None
@@ -54,14 +54,22 @@ class DataSpec:
             if value is not None or field not in ("train", "val"):
                 object.__setattr__(self, field, check_whole(f"{field} of images", value))
         for field in ("mean", "std"):
-            value = getattr(self, field)
-            if not isinstance(value, numbers.Real) or not math.isfinite(value):
+            given = getattr(self, field)
+            value = tuple(given) if isinstance(given, list) else given
+            object.__setattr__(self, field, value)
+            values = _per_channel(value)
+            if not all(isinstance(x, numbers.Real) and math.isfinite(x) for x in values):
                 raise ZoojaxError(f"{field} of images is {printable(value, 60)}; give a number")
+            if not isinstance(value, numbers.Real) and len(values) != self.channels:
+                raise ZoojaxError(
+                    f"{field} of images has {len(values)} numbers; give one, or one for each of "
+                    f"{self.channels} channel(s)"
+                )
         if self.size < 1:
             raise ZoojaxError(f"size of images is {self.size}; give at least 1")
         if self.channels not in (1, 3):
             raise ZoojaxError(f"images with {self.channels} channels; give 1 or 3")
-        if not self.std > 0:
+        if not min(_per_channel(self.std)) > 0:
             raise ZoojaxError(f"std of images is {self.std}; give a number above 0")
         for part in ("train", "val"):
             count = getattr(self, part)
@@ -69,6 +77,10 @@ class DataSpec:
                 raise ZoojaxError(f"{part} of {self.name} is {count}; give at least 1 image")
         if not 0 <= self.seed < 2**32:
             raise ZoojaxError(f"seed of the split is {self.seed}; give one from 0 to 2**32 - 1")
+
+
+def _per_channel(value: float | tuple[float, ...]) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 @dataclasses.dataclass(frozen=True)

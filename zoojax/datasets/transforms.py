@@ -76,14 +76,14 @@ def transform(part: RawPart, spec: DataSpec) -> Images:
     if spec.channels == 1 and images.shape[-1] == 3:
         images = _luma(images)
     images = _center_crop(images, spec) if spec.crop else resize(images, spec.size)
+    if spec.channels == 3 and images.shape[-1] == 1:
+        images = np.repeat(images, 3, axis=-1)
     # In place from here on: CIFAR-10 takes 700 MB as float32.
     pixels = images.astype(np.float32, order="C")
     if images.dtype == np.uint8:
         pixels /= np.float32(255)
-    pixels -= np.float32(spec.mean)
-    pixels /= np.float32(spec.std)
-    if spec.channels == 3 and pixels.shape[-1] == 1:
-        pixels = np.repeat(pixels, 3, axis=-1)
+    pixels -= np.asarray(spec.mean, np.float32)
+    pixels /= np.asarray(spec.std, np.float32)
     return Images(pixels, part.labels)
 
 

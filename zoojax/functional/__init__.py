@@ -16,11 +16,13 @@ All functions can be jitted, and `jax.vmap` maps them over populations. They com
 (3, 5, 5, 1, 8)
 
 Functions of your own can use `loss` and `logits`, which `jax.grad` differentiates, and any
-optimizer, for example of optax. `magnitude_mask` prunes the parameters of any network.
+optimizer, for example of optax. `magnitude_mask` prunes the parameters of any network. `shrink`
+removes hidden units that nothing uses.
 """
 
 from zoojax.functional.member import Member, init, prune, sparsify
 from zoojax.functional.pruning import magnitude_mask
+from zoojax.functional.shrinking import shrink
 from zoojax.functional.training import evaluate, logits, loss, train_epoch
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "loss",
     "magnitude_mask",
     "prune",
+    "shrink",
     "sparsify",
     "train_epoch",
 ]

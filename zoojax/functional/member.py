@@ -11,17 +11,19 @@ from jax import Array
 
 from zoojax.architectures.base import Architecture, init_variables
 from zoojax.architectures.layers import ACTIVATIONS, INITS
-from zoojax.architectures.parameters import WEIGHT, flat_layers, kernels
+from zoojax.architectures.parameters import WEIGHT, flat_layers, kernels, scaled_weights
 from zoojax.architectures.registry import architecture as registered_architecture
 from zoojax.errors import ZoojaxError
 from zoojax.functional import arguments
 from zoojax.hyperparameters.declaration import check_name
+from zoojax.hyperparameters.grid import BY_NAME
 from zoojax.optimizers import OPTIMIZERS
-from zoojax.sparsifiers.base import Sparsifier
+from zoojax.sparsifiers.base import Needs, Sparsifier
+from zoojax.sparsifiers.context import init_member
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.text import printable
-from zoojax.training.inputs import checked_arrays
+from zoojax.training.inputs import checked_arrays, checked_images, checked_labels
 from zoojax.training.loop import TrainState, init_state
 
 
@@ -95,6 +97,7 @@ def init(
     *,
     activation: str = "tanh",
     init: str = "uniform",
+    init_std: float | Array | None = None,
     optimizer: str = "adam",
     params: dict[str, Any] | None = None,
 ) -> Member:
@@ -112,6 +115,8 @@ def init(
             "xavier_uniform", "xavier_normal", "orthogonal" or "truncated_normal" as in
             torch.nn.init; "he_uniform", "he_normal", "glorot_uniform" or "glorot_normal" as in
             jax.nn.initializers.
+        init_std: Standard deviation of the initial weights with "normal" and "truncated_normal";
+            None for 1.
         optimizer: Optimizer of `train_epoch`: "adam", "adamw", "sgd", "nesterov" or "rmsprop", as
             in torch.optim.
         params: Parameters to start from instead, such as `Zoo.member(3)`.
@@ -134,6 +139,12 @@ def init(
     check_name("optimizer", optimizer, OPTIMIZERS)
     checked_seed = arguments.seed(seed)
     variables = init_variables(arch, init, checked_seed)
+    if init_std is not None:
+        declared = BY_NAME["init_std"]
+        if not declared.used({"init": init}):
+            raise ZoojaxError(f"init_std has no effect with initialization {init}")
+        factor = arguments.number("init_std", init_std, declared.check)
+        variables["params"] = scaled_weights(variables["params"], factor)
     if params is not None:
         variables["params"] = checked_arrays(arch, params, ())
     trainable = {"params": jax.tree.map(jnp.asarray, variables.pop("params"))}
@@ -141,19 +152,31 @@ def init(
     return Member(state, checked_seed, jnp.int32(0), arch, activation, optimizer, Dense())
 
 
-def sparsify(member: Member, sparsifier: Sparsifier) -> Member:
+def sparsify(
+    member: Member,
+    sparsifier: Sparsifier,
+    images: Any = None,
+    labels: Any = None,
+    *,
+    rewind: dict[str, Any] | None = None,
+) -> Member:
     """Prepares a member for training with a sparsifier, from its parameters and epoch 0.
 
     Args:
         member: The member.
         sparsifier: For example `VariationalDropout()` or `MagnitudePruning(ratios=(0.5,))`, with
             exactly one value of each per-member option.
+        images: Training images [n, height, width, channels], for sparsifiers that score weights on
+            data; see `Sparsifier.needs`.
+        labels: Their classes, [n] of any integer type.
+        rewind: Earlier parameters of the member, for sparsifiers that rewind weights.
 
     Returns:
         The member, for `train_epoch`.
 
     Raises:
-        ZoojaxError: If the sparsifier has an invalid option, or more than one value of it.
+        ZoojaxError: If the sparsifier has an invalid option, or more than one value of it, or what
+            it needs is missing or invalid.
 
     Example:
         >>> member = zoojax.functional.init("small", seed=1)
@@ -164,6 +187,7 @@ def sparsify(member: Member, sparsifier: Sparsifier) -> Member:
     check_member(member)
     if not isinstance(sparsifier, Sparsifier):
         raise ZoojaxError(f"sparsifier is {printable(sparsifier, 60)}; give a zoojax.Sparsifier")
+    sparsifier.check_architecture(member.architecture)
     # The table is built on the host: a traced seed is set below.
     seed = 0 if arguments.is_traced(member.seed) else int(member.seed)
     row = sparsifier.members(pl.DataFrame({"id": [0], "seed": [seed]}))
@@ -176,7 +200,22 @@ def sparsify(member: Member, sparsifier: Sparsifier) -> Member:
     values = jax.tree.map(lambda x: x[0], sparsifier.member_values(row, params))
     if "seed" in values:
         values["seed"] = member.seed
-    return _with_sparsifier(member, sparsifier, *sparsifier.init(params, values))
+    needs, train = sparsifier.needs or Needs(), None
+    if needs.images:
+        if images is None or labels is None:
+            raise ZoojaxError(f"{sparsifier.label} needs training images; give images and labels")
+        pixels = checked_images(member.architecture, images)
+        classes = checked_labels(member.architecture, labels, len(pixels))
+        train = jnp.asarray(pixels), jnp.asarray(classes)
+    if needs.rewind_epoch is not None:
+        if rewind is None:
+            raise ZoojaxError(f"{sparsifier.label} rewinds weights; give rewind")
+        rewind = checked_arrays(member.architecture, rewind, ())
+    parts = init_member(
+        *(sparsifier, member.architecture, member.activation, params, values),
+        *(member.state.collections, member.seed, rewind, train),
+    )
+    return _with_sparsifier(member, sparsifier, *parts)
 
 
 def prune(member: Member, mask: dict[str, Any]) -> Member:

@@ -10,8 +10,12 @@ from zoojax.architectures.parameters import WEIGHT
 from zoojax.errors import ZoojaxError
 from zoojax.functional import arguments
 from zoojax.hyperparameters.declaration import check_name
-from zoojax.sparsifiers.magnitude import SCOPES, check_ratio, num_pruned, pruning_mask
+from zoojax.sparsifiers.allocation import check_ratio, num_pruned
+from zoojax.sparsifiers.score_pruning import pruning_mask
 from zoojax.text import printable
+
+# The scopes whose counts are known for traced ratios.
+_SCOPES = ("global", "layer")
 
 
 def magnitude_mask(
@@ -52,7 +56,7 @@ def magnitude_mask(
         >>> masks["fc"]["kernel"].shape
         (2, 2, 2)
     """
-    check_name("pruning scope", scope, SCOPES)
+    check_name("pruning scope", scope, _SCOPES)
     checked = arguments.number("ratio", ratio, check_ratio)
     named, structure = _named_leaves(params)
     weights = _prunable(named)
@@ -61,7 +65,8 @@ def magnitude_mask(
         counted = {"all": sum(sizes.values())} if scope == "global" else sizes
         counts = {name: jnp.round(checked * n).astype(jnp.int32) for name, n in counted.items()}
     else:
-        counts = {name: jnp.int32(n) for name, n in num_pruned(float(ratio), sizes, scope).items()}
+        shapes = {name: weight.shape for name, weight in weights.items()}
+        counts = {name: jnp.int32(n) for name, n in num_pruned(float(ratio), shapes, scope).items()}
     mask = pruning_mask({name: {WEIGHT: weight} for name, weight in weights.items()}, counts)
     kept = [mask[name] if name in mask else jnp.ones(jnp.shape(x), bool) for name, x in named]
     return jax.tree.unflatten(structure, kept)

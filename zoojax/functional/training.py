@@ -9,13 +9,14 @@ import numpy as np
 from jax import Array
 
 from zoojax.architectures import base
+from zoojax.augmentations import AUGMENTATIONS
 from zoojax.errors import ZoojaxError
 from zoojax.functional import arguments
 from zoojax.functional.member import Member, check_member
 from zoojax.hyperparameters.declaration import check_name
 from zoojax.hyperparameters.grid import BY_NAME
 from zoojax.schedules import SCHEDULES, needs_epochs
-from zoojax.sparsifiers.base import Batch
+from zoojax.sparsifiers.steps import Batch
 from zoojax.training import engine, metrics
 from zoojax.training.inputs import checked_arrays, checked_images, checked_labels
 from zoojax.training.loop import Hyperparams
@@ -37,6 +38,8 @@ def train_epoch(
     warmup: float | Array | None = None,
     step_factor: float | Array | None = None,
     step_interval: int | Array | None = None,
+    train_fraction: float = 1.0,
+    augmentation: str = "none",
 ) -> tuple[Member, dict[str, Array]]:
     """Trains one member for one epoch, with the optimizer of `init`.
 
@@ -54,12 +57,16 @@ def train_epoch(
         momentum: Momentum of "sgd" and "nesterov" in [0, 1); None for 0.9.
         schedule: Schedule of the learning rate (static): "constant", "cosine", "one_cycle" or
             "step"; see `zoojax.schedules`. The rate depends on the epoch of the member.
-        epochs: Epochs of the whole training (static); needed with "cosine", "one_cycle" or a
-            warm-up.
+        epochs: Epochs of the whole training (static); needed with "cosine", "one_cycle", a
+            warm-up, or a sparsifier that depends on it, such as gradual magnitude pruning.
         warmup: Fraction of all steps in [0, 1) in which the learning rate first rises linearly;
             None without a warm-up.
         step_factor: Factor of the learning rate in schedule "step"; None for 0.1.
         step_interval: Epochs between changes of the rate in schedule "step"; None for 10.
+        train_fraction: Fraction of the images in (0, 1] that the member is trained on (static);
+            its seed chooses them.
+        augmentation: Augmentation of the images (static): "none", "crop", "flip" or "crop_flip";
+            see `zoojax.augmentations`.
 
     Returns:
         The member after the epoch, and {"train_loss", "train_acc"}: means over all images of the
@@ -95,9 +102,12 @@ def train_epoch(
         varied,
     )
     check_name("schedule", schedule, SCHEDULES)
-    needed = needs_epochs(schedule, hyperparams.numbers["warmup"])
+    check_name("augmentation", augmentation, AUGMENTATIONS)
+    scheduled = needs_epochs(schedule, hyperparams.numbers["warmup"])
+    needed = scheduled or member.sparsifier.needs_epochs
     if needed and epochs is None:
         what = f"schedule {schedule}" if SCHEDULES[schedule].has_horizon else "warmup"
+        what = what if scheduled else member.sparsifier.label
         raise ZoojaxError(f"{what} needs the number of epochs of the whole training; give epochs")
     spec = ProgramSpec(
         member.sparsifier,
@@ -110,6 +120,8 @@ def train_epoch(
         schedule=schedule,
         varied=tuple(varied),
         epochs=arguments.count("epochs", epochs) if needed else None,
+        train_fraction=_fraction(train_fraction),
+        augmentation=augmentation,
     )
     epoch = member.epoch + 1
     state, measured = train_member(spec, member.state, hyperparams, split, epoch)
@@ -243,12 +255,24 @@ def _number(name: str, value: Any) -> Array:
     return arguments.number(name, value, declared.check, declared.kind is int)
 
 
+def _fraction(value: Any) -> float:
+    if arguments.is_traced(value):
+        raise ZoojaxError("train_fraction cannot be an argument of jax.jit or jax.vmap")
+    BY_NAME["train_fraction"].check(value)
+    return float(value)
+
+
 def _engine(member: Member) -> str:
     return engine.engine(member.architecture, jax.default_backend())
 
 
 def _images_and_labels(member: Member, images: Any, labels: Any) -> tuple[Array, Array]:
     arch = member.architecture
+    if arch.task.has_own_images:
+        raise ZoojaxError(
+            f"members of the {arch.label} learn an image each, without labels; train them with "
+            "train_zoo, or with apply and a loss of your own"
+        )
     images = jnp.asarray(checked_images(arch, images))
     return images, jnp.asarray(checked_labels(arch, labels, images.shape[0]))
 

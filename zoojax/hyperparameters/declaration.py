@@ -16,6 +16,8 @@ from zoojax.errors import ZoojaxError
 from zoojax.text import printable
 
 _METADATA = "hyperparameter"
+# Upper bound of the range (0, 1]: ranges do not contain theirs.
+ABOVE_ONE = math.nextafter(1.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Hyperparameter:
         above_low: Whether new members need a number above `low`.
         optional: Whether the column is left out if all members have the default.
         static: Whether a number shapes the program, as names do.
+        initial: Whether a number matters for the initial parameters only.
         inherited: Whether twins keep the value of their parents.
         used_with: Another hyperparameter, and the names of it with which this one is used; None
             if all members use it.
@@ -49,6 +52,7 @@ class Hyperparameter:
     above_low: bool = False
     optional: bool = False
     static: bool = False
+    initial: bool = False
     inherited: bool = True
     used_with: tuple[str, tuple[str, ...]] | None = None
     torch: str = ""
@@ -68,7 +72,7 @@ class Hyperparameter:
 
     def used(self, member: dict[str, Any]) -> bool:
         """Whether a member with these hyperparameters uses this one."""
-        return self.used_with is None or member[self.used_with[0]] in self.used_with[1]
+        return self.used_with is None or member.get(self.used_with[0]) in self.used_with[1]
 
     def check(self, value: Any) -> None:
         """Checks a value for new members.
@@ -95,6 +99,8 @@ class Hyperparameter:
 
     def _expected(self) -> str:
         low, high = self.range
+        if high == ABOVE_ONE:
+            return "is not above 0 and at most 1"
         if math.isfinite(high):
             return f"is not in [{low:g}, {high:g})"
         return "is not a positive number" if self.above_low else "must be finite and non-negative"

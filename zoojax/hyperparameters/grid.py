@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from zoojax.errors import ZoojaxError
 from zoojax.hyperparameters.declaration import (
+    ABOVE_ONE,
     Hyperparameter,
     check_whole,
     declarations,
     names,
     number,
 )
+from zoojax.hyperparameters.draws import Choice, Distribution
 from zoojax.text import printable
 
 if TYPE_CHECKING:
@@ -24,9 +26,11 @@ _MAX_MEMBERS = 10**6
 
 @dataclass(frozen=True)
 class Grid:
-    """Hyperparameter grid of a dense zoo: every combination, each with several seeds.
+    """Hyperparameters of a dense zoo: every combination, each with several seeds.
 
-    Numbers that only some optimizers or schedules use vary only in combinations with those.
+    A `Distribution` instead of a tuple makes a random search: every member draws its own value,
+    which depends only on its seed. Both can be combined. Numbers that only some optimizers or
+    schedules use vary only in combinations with those.
 
     Attributes:
         activations: Names of `zoojax.architectures.layers.ACTIVATIONS`.
@@ -45,6 +49,11 @@ class Grid:
         step_factors: Factors of the learning rate in schedule "step", positive.
         step_intervals: Epochs between changes of the learning rate in schedule "step".
         batch_sizes: Images per step, instead of the zoo's.
+        init_stds: Standard deviations of the initial weights with inits "normal" and
+            "truncated_normal" (there before truncation), positive.
+        train_fractions: Fractions of the training images that a member is trained on, in (0, 1].
+        augmentations: Names of `zoojax.augmentations.AUGMENTATIONS`: random changes of the training
+            images, drawn for each member, epoch and image.
 
     Raises:
         ZoojaxError: If a list is empty, a name is unknown, a value is out of range, or a number
@@ -57,27 +66,30 @@ class Grid:
         >>> grid = zoojax.Grid(optimizers=("adam", "sgd"), momenta=(0.5, 0.9))
         >>> grid.members().select("optimizer", "momentum").rows()
         [('adam', 0.9), ('sgd', 0.5), ('sgd', 0.9)]
+        >>> search = zoojax.Grid(learning_rates=zoojax.LogUniform(1e-4, 1e-2), seeds=100)
+        >>> search.members()["learning_rate"].n_unique()
+        100
     """
 
-    activations: tuple[str, ...] = names(
+    activations: tuple[str, ...] | Choice = names(
         "activation",
         "tanh",
         "zoojax.architectures.layers:ACTIVATIONS",
         label="activation",
-        help="Activations: tanh, sigmoid, relu, gelu, silu, leaky_relu",
+        help="Activations: tanh, sigmoid, relu, gelu, silu, leaky_relu, sine",
         torch="model::nlin",
     )
-    inits: tuple[str, ...] = names(
+    inits: tuple[str, ...] | Choice = names(
         "init",
         "uniform",
         "zoojax.architectures.layers:INITS",
         label="initialization",
         help="Initializations: uniform, normal, kaiming_uniform, kaiming_normal, xavier_uniform, "
         "xavier_normal, truncated_normal, he_uniform, he_normal, glorot_uniform, glorot_normal, "
-        "orthogonal",
+        "orthogonal, siren",
         torch="model::init_type",
     )
-    optimizers: tuple[str, ...] = names(
+    optimizers: tuple[str, ...] | Choice = names(
         "optimizer",
         "adam",
         "zoojax.optimizers:OPTIMIZERS",
@@ -85,7 +97,7 @@ class Grid:
         help="Optimizers: adam, adamw, sgd, nesterov, rmsprop",
         torch="optim::optimizer",
     )
-    learning_rates: tuple[float, ...] = number(
+    learning_rates: tuple[float, ...] | Distribution = number(
         "learning_rate",
         3e-4,
         above_low=True,
@@ -94,10 +106,10 @@ class Grid:
         inherited=False,
         torch="optim::lr",
     )
-    weight_decays: tuple[float, ...] = number(
+    weight_decays: tuple[float, ...] | Distribution = number(
         "weight_decay", 0.0, label="weight decay", help="Weight decays", torch="optim::wd"
     )
-    dropouts: tuple[float, ...] = number(
+    dropouts: tuple[float, ...] | Distribution = number(
         "dropout",
         0.0,
         (0, 1),
@@ -107,7 +119,7 @@ class Grid:
     )
     seeds: int = 1
     fresh_seeds: bool = False
-    momenta: tuple[float, ...] = number(
+    momenta: tuple[float, ...] | Distribution = number(
         "momentum",
         0.9,
         (0, 1),
@@ -117,7 +129,7 @@ class Grid:
         used_with=("optimizer", ("sgd", "nesterov")),
         torch="optim::momentum",
     )
-    schedules: tuple[str, ...] = names(
+    schedules: tuple[str, ...] | Choice = names(
         "schedule",
         "constant",
         "zoojax.schedules:SCHEDULES",
@@ -127,7 +139,7 @@ class Grid:
         inherited=False,
         torch="optim::scheduler",
     )
-    warmups: tuple[float, ...] = number(
+    warmups: tuple[float, ...] | Distribution = number(
         "warmup",
         0.0,
         (0, 1),
@@ -137,7 +149,7 @@ class Grid:
         inherited=False,
         torch="optim::warmup",
     )
-    step_factors: tuple[float, ...] = number(
+    step_factors: tuple[float, ...] | Distribution = number(
         "step_factor",
         0.1,
         above_low=True,
@@ -148,7 +160,7 @@ class Grid:
         used_with=("schedule", ("step",)),
         torch="optim::step_factor",
     )
-    step_intervals: tuple[int, ...] = number(
+    step_intervals: tuple[int, ...] | Choice = number(
         "step_interval",
         10,
         (1, 10**6),
@@ -160,7 +172,7 @@ class Grid:
         torch="optim::step_interval",
     )
     # The default stands for the batch size of the zoo.
-    batch_sizes: tuple[int, ...] = number(
+    batch_sizes: tuple[int, ...] | Choice = number(
         "batch_size",
         0,
         (1, 2**31),
@@ -169,6 +181,37 @@ class Grid:
         optional=True,
         static=True,
     )
+    init_stds: tuple[float, ...] | Distribution = number(
+        "init_std",
+        1.0,
+        above_low=True,
+        label="standard deviation of initial weights",
+        help="Standard deviations of the initial weights with inits normal and truncated_normal",
+        optional=True,
+        initial=True,
+        inherited=False,
+        used_with=("init", ("normal", "truncated_normal")),
+        torch="model::init_std",
+    )
+    train_fractions: tuple[float, ...] | Distribution = number(
+        "train_fraction",
+        1.0,
+        (0, ABOVE_ONE),
+        above_low=True,
+        label="fraction of training images",
+        help="Fractions of the training images that a member is trained on",
+        optional=True,
+        static=True,
+        torch="training::fraction",
+    )
+    augmentations: tuple[str, ...] | Choice = names(
+        "augmentation",
+        "none",
+        "zoojax.augmentations:AUGMENTATIONS",
+        label="augmentation",
+        help="Augmentations of the training images: none, crop, flip, crop_flip",
+        optional=True,
+    )
 
     def __post_init__(self):
         check_whole("members", self.seeds)
@@ -176,6 +219,9 @@ class Grid:
             raise ZoojaxError(f"{self.seeds} members requested; give at least 1")
         for field, declared in declarations(Grid).items():
             values = getattr(self, field)
+            if isinstance(values, Distribution):
+                values.check(declared)
+                continue
             if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
                 raise ZoojaxError(f"{field} is {printable(values, 60)}; give a tuple of values")
             values = tuple(values)
@@ -189,34 +235,83 @@ class Grid:
                 self._check_used(declared, *declared.used_with)
 
     def _check_used(self, declared: Hyperparameter, other: str, users: tuple[str, ...]) -> None:
-        if not set(users) & set(self._values()[other]):
+        values = getattr(self, FIELDS[other])
+        possible = values.values if isinstance(values, Choice) else values
+        if not set(users) & set(possible):
             raise ZoojaxError(
                 f"{declared.label} has no effect here; it is used with {other} {' or '.join(users)}"
             )
 
+    @property
+    def distributions(self) -> dict[str, Distribution]:
+        """Distributions by the name of the hyperparameter that members draw from them."""
+        fields = {each.name: getattr(self, FIELDS[each.name]) for each in COLUMNS}
+        return {name: drawn for name, drawn in fields.items() if isinstance(drawn, Distribution)}
+
     def _values(self) -> dict[str, tuple]:
-        """Values by the name of the hyperparameter, in the order of the members table."""
+        """Values by the name of the hyperparameter, in the order of the members table.
+
+        Those that members draw have their default here.
+        """
+        drawn = self.distributions
         return {
-            each.name: tuple(map(each.kind, getattr(self, FIELDS[each.name]))) for each in COLUMNS
+            each.name: (each.default,)
+            if each.name in drawn
+            else tuple(map(each.kind, getattr(self, FIELDS[each.name])))
+            for each in COLUMNS
         }
 
     @property
     def combinations(self) -> int:
         """Number of combinations of hyperparameters."""
-        return sum(1 for _ in self._product())
+        return sum(1 for _ in self.listed())
 
-    def _product(self) -> Iterator[dict[str, Any]]:
-        values = self._values()
+    def listed(self) -> Iterator[dict[str, Any]]:
+        """Yields the combinations of hyperparameters; those that members draw have their default.
+
+        Example:
+            >>> grid = zoojax.Grid(activations=("tanh", "relu"))
+            >>> [combination["activation"] for combination in grid.listed()]
+            ['tanh', 'relu']
+        """
+        values, drawn = self._values(), self.distributions
         free = {each.name: values[each.name] for each in COLUMNS if each.used_with is None}
         for chosen in itertools.product(*free.values()):
             member = dict(zip(free, chosen, strict=True))
             bound = {
-                each.name: values[each.name] if each.used(member) else (each.default,)
+                each.name: values[each.name]
+                if each.used(member) or each.used_with[0] in drawn
+                else (each.default,)
                 for each in COLUMNS
                 if each.used_with is not None
             }
             for more in itertools.product(*bound.values()):
                 yield member | dict(zip(bound, more, strict=True))
+
+    def complete(self, member: dict[str, Any]) -> dict[str, Any]:
+        """Completes the hyperparameters of one member by its draws from the distributions.
+
+        Args:
+            member: Seed and listed hyperparameters of the member.
+
+        Returns:
+            All of them; those that the member does not use have their default.
+
+        Example:
+            >>> grid = zoojax.Grid(learning_rates=zoojax.LogUniform(1e-4, 1e-2))
+            >>> 1e-4 < grid.complete({"seed": 1})["learning_rate"] < 1e-2
+            True
+        """
+        draws = self.distributions
+        if not draws:
+            return member
+        drawn = {
+            name: BY_NAME[name].kind(draw.draw(name, member["seed"]))
+            for name, draw in draws.items()
+        }
+        member = member | drawn
+        unused = (BY_NAME[name] for name in member if name in BY_NAME)
+        return member | {each.name: each.default for each in unused if not each.used(member)}
 
     def members(self, first_seed: int = 1) -> "pl.DataFrame":
         """Creates the members table.
@@ -247,9 +342,11 @@ class Grid:
         if not 0 <= first_seed <= last < _SEED_LIMIT:
             raise ZoojaxError(f"seeds {first_seed} to {last} are not all from 0 to 2**32 - 1")
         rows = []
-        for combination, member in enumerate(self._product()):
+        for combination, member in enumerate(self.listed()):
             offset = combination * self.seeds if self.fresh_seeds else 0
-            rows += [{"seed": first_seed + offset + i, **member} for i in range(self.seeds)]
+            for seed in range(first_seed + offset, first_seed + offset + self.seeds):
+                row = {"seed": seed, **member}
+                rows.append(self.complete(row))
         return table_of([{"id": row, **member} for row, member in enumerate(rows)])
 
 
@@ -262,7 +359,7 @@ COLUMNS = tuple(
 OPTIONAL = tuple(each for each in HYPERPARAMETERS if each.optional)
 BY_NAME = {each.name: each for each in HYPERPARAMETERS}
 # Defaults of the numbers that programs take only if a member differs from them.
-NUMBERS = tuple(each for each in OPTIONAL if not (each.static or each.known))
+NUMBERS = tuple(each for each in OPTIONAL if not (each.static or each.known or each.initial))
 NUMBER_DEFAULTS = {each.name: each.default for each in NUMBERS}
 
 
@@ -271,7 +368,8 @@ def changed(grid: Grid, given: dict[str, Any]) -> Grid:
 
     Args:
         grid: The grid.
-        given: One or more values by the name of the hyperparameter; None keeps those of the grid.
+        given: One or more values, or a distribution, by the name of the hyperparameter; None keeps
+            those of the grid.
 
     Returns:
         The changed grid.
@@ -283,8 +381,10 @@ def changed(grid: Grid, given: dict[str, Any]) -> Grid:
     return replace(grid, **changes)
 
 
-def as_tuple(value: Any) -> tuple:
-    """Returns one or more values of a hyperparameter as a tuple."""
+def as_tuple(value: Any) -> Any:
+    """Returns one or more values of a hyperparameter as a tuple; a distribution as it is."""
+    if isinstance(value, Distribution):
+        return value
     if isinstance(value, str | bytes):
         return (value,)
     try:

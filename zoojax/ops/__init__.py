@@ -4,8 +4,18 @@ Each is written for ONE member. `jax.vmap` over members turns it into batched ma
 and elementwise code, which are fast on CPU and GPU.
 """
 
-from zoojax.ops.conv import conv
+from zoojax.ops.conv import conv, conv_by_taps
 from zoojax.ops.noise import Noise, dropout, normal, uniform
 from zoojax.ops.pool import avg_pool, max_pool, windows
 
-__all__ = ["Noise", "avg_pool", "conv", "dropout", "max_pool", "normal", "uniform", "windows"]
+__all__ = [
+    "Noise",
+    "avg_pool",
+    "conv",
+    "conv_by_taps",
+    "dropout",
+    "max_pool",
+    "normal",
+    "uniform",
+    "windows",
+]

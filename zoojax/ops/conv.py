@@ -6,7 +6,7 @@ kernel would be such a matrix product, but it has only as many columns as the la
 (4 to 32), too few for the hardware. Here, a strip of ``strip`` neighboring output columns is
 computed at once: the kernel is expanded along the width into a small Toeplitz matrix, in which a
 fraction of ``kernel / (strip + kernel - 1)`` is non-zero, and the product has ``strip`` times
-more columns.
+more columns. Layers with many channels need no strips; for them there is ``conv_by_taps``.
 """
 
 import functools
@@ -86,3 +86,40 @@ def conv(
     y = y.reshape(batch, rows // pool, pool, strips, pool, strip // pool, features)
     y = jnp.moveaxis(y, 3, 4)
     return y.reshape(batch, rows // pool, pool, pool, columns // pool, features)
+
+
+def conv_by_taps(
+    x_BHWC: Array, kernel_KKCO: Array, stride: int = 1, padding: tuple[int, int] = (0, 0)
+) -> Array:
+    """Computes a convolution as a sum of matrix products, one per position in the kernel.
+
+    With 8 to 16 channels it is as fast as `conv` on CPUs, and with 64 or more several times faster:
+    it multiplies no zeros.
+
+    Args:
+        x_BHWC: Images, [batch, height, width, channels].
+        kernel_KKCO: Square kernel, [k, k, channels, features].
+        stride: Distance between neighboring positions of the kernel.
+        padding: Zeros before and after each row and column.
+
+    Returns:
+        [batch, height', 1, 1, width', features], laid out as by `conv` without pooling.
+    """
+    if any(padding):
+        x_BHWC = jnp.pad(x_BHWC, ((0, 0), padding, padding, (0, 0)))
+    batch, height, width, channels = x_BHWC.shape
+    k, features = kernel_KKCO.shape[0], kernel_KKCO.shape[-1]
+    rows, columns = ((side - k) // stride + 1 for side in (height, width))
+    if k == stride:
+        # Patches do not overlap: one product suffices.
+        x = x_BHWC[:, : rows * k, : columns * k].reshape(batch, rows, k, columns, k, channels)
+        x = x.swapaxes(2, 3).reshape(-1, k * k * channels)
+        y = x @ kernel_KKCO.reshape(k * k * channels, features)
+        return y.reshape(batch, rows, 1, 1, columns, features)
+    row_span, column_span = ((count - 1) * stride + 1 for count in (rows, columns))
+    y = jnp.zeros((batch * rows * columns, features), x_BHWC.dtype)
+    for i in range(k):
+        for j in range(k):
+            tap = x_BHWC[:, i : i + row_span : stride, j : j + column_span : stride]
+            y = y + tap.reshape(-1, channels) @ kernel_KKCO[i, j]
+    return y.reshape(batch, rows, 1, 1, columns, features)

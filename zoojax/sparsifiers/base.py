@@ -19,77 +19,17 @@ command line, analysis, figures, report) knows sparsifiers only through this int
 """
 
 import dataclasses
-import numbers
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import polars as pl
 from jax import Array
 
-from zoojax.errors import ZoojaxError
-from zoojax.text import printable
-
-
-class Batch(NamedTuple):
-    """Data of one training step.
-
-    Attributes:
-        images: Images of the batch, [B, H, W, C]; with `indices` those of the whole set,
-            [n, H, W, C].
-        labels: Class labels, [B] int32; with `indices` those of the whole set, [n].
-        weights: Sample weights, [B]: 0 for padding, otherwise 1.
-        indices: Positions of the batch in the set, [B] int32; None if `images` is the batch.
-    """
-
-    images: Array
-    labels: Array
-    weights: Array
-    indices: Array | None = None
-
-    def gather(self) -> "Batch":
-        """Returns the batch with its images gathered from the set, without indices."""
-        if self.indices is None:
-            return self
-        return Batch(self.images[self.indices], self.labels[self.indices], self.weights)
-
-
-class Update(NamedTuple):
-    """When and with what `Sparsifier.update` is called.
-
-    Attributes:
-        epoch: Epoch being trained, counted from 1, scalar int32.
-        step: Step within the epoch that has just ended, counted from 0; None at the start of an
-            epoch.
-        gradients: Gradients of that step in the structure of the trainable part; None at the
-            start of an epoch.
-        key: Random key of the member for this call. It depends on the member's seed, the epoch
-            and the step alone.
-    """
-
-    epoch: Array
-    step: Array | None
-    gradients: dict[str, Any] | None
-    key: Array
-
-
-class Posterior(NamedTuple):
-    """Variational dropout's normal distributions of weights, and the weight of their KL divergence.
-
-    Attributes:
-        log_sigma2: log sigma squared of the variational parameters, by layer and name; see
-            `zoojax.sparsifiers.variational_dropout.variances`.
-        kl_weight: Weight of `zoojax.sparsifiers.variational_dropout.kl` in the objective, scalar.
-    """
-
-    log_sigma2: dict[str, Any]
-    kl_weight: Array
-
-
-# (params, variances=None) -> (mean cross entropy over the batch, auxiliary result). With
-# variances of the weights, pre-activations are sampled; with a Posterior in their place, they are
-# computed from it, and its weighted KL divergence is added.
-Loss = Callable[..., tuple[Array, Any]]
+from zoojax.architectures.base import Architecture
+from zoojax.sparsifiers.checks import checked_values
+from zoojax.sparsifiers.steps import Batch as Batch  # Users import it from here.
+from zoojax.sparsifiers.steps import Loss, Needs, Update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +46,7 @@ class Sparsifier:
         short: Abbreviation in tables and legends, such as "MP". In lower case it identifies the
             method in analysis tables and ends the names of twins.
         color: Color in figures, "#RRGGBB".
+        source: Paper that describes the method, in one line, such as "Lee et al. 2019, SNIP".
         sweep: What sparsity varies with: "ratio" (a column of the members table, compared at
             the last epoch) or "epoch".
         default_epochs: Epochs of training if none are given.
@@ -117,6 +58,10 @@ class Sparsifier:
         samples_layers: Whether `objective` samples pre-activations, which needs an architecture
             whose layers can be replaced.
         takes_scores: Whether `init` uses scores of the weights that the caller may provide.
+        draws_noise: Whether `objective` takes the member's random key of the step as its last
+            argument.
+        needs_epochs: Whether `update` or `learning_rate` depends on the number of epochs.
+        optional: Options that zoo.json holds only if they differ from their defaults.
 
     Example:
         >>> from dataclasses import dataclass
@@ -142,6 +87,7 @@ class Sparsifier:
     label: ClassVar[str]
     short: ClassVar[str]
     color: ClassVar[str]
+    source: ClassVar[str] = ""
     sweep: ClassVar[Literal["ratio", "epoch"]] = "epoch"
     default_epochs: ClassVar[int] = 15
     per_member: ClassVar[Mapping[str, str]] = {}
@@ -149,11 +95,36 @@ class Sparsifier:
     update_every: ClassVar[Literal["epoch", "step"] | None] = None
     samples_layers: ClassVar[bool] = False
     takes_scores: ClassVar[bool] = False
+    draws_noise: ClassVar[bool] = False
+    needs_epochs: ClassVar[bool] = False
+    optional: ClassVar[tuple[str, ...]] = ()
 
     @property
     def method(self) -> str:
         """Identifies the method in analysis tables, such as "mp"."""
         return self.short.lower()
+
+    @property
+    def needs(self) -> Needs | None:
+        """What `init` finds in `values["context"]`, a `zoojax.sparsifiers.context.Context`.
+
+        `Needs()` asks for the network and a random key alone. None, the default, asks for no
+        context.
+        """
+        return None
+
+    def check_architecture(self, architecture: Architecture) -> None:
+        """Checks that members of an architecture can be sparsified, before anything is written.
+
+        Args:
+            architecture: The architecture.
+
+        Raises:
+            ZoojaxError: If they cannot; by default all can.
+
+        Example:
+            >>> zoojax.StructuredPruning().check_architecture(zoo.config.shape)
+        """
 
     def describe(self) -> str:
         """Describes the options that all members share, for the report.
@@ -171,8 +142,12 @@ class Sparsifier:
             >>> zoojax.MagnitudePruning(ratios=(0.5, 0.9)).shared_options()
             {'scope': 'global'}
         """
-        fields = (field.name for field in dataclasses.fields(self))
-        return {name: getattr(self, name) for name in fields if name not in self.per_member}
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in self.per_member
+            and (field.name not in self.optional or getattr(self, field.name) != field.default)
+        }
 
     def shared(self) -> "Sparsifier":
         """Returns the sparsifier without the values of its per-member options.
@@ -204,24 +179,8 @@ class Sparsifier:
         """
         table = parents
         for option, column in self.per_member.items():
-            given = getattr(self, option)
-            if isinstance(given, str) or not hasattr(given, "__iter__"):
-                raise ZoojaxError(
-                    f"{self.label} {option} is {printable(given, 60)}; give a tuple of numbers"
-                )
-            values = list(given)
-            if not values or len(set(values)) != len(values):
-                raise ZoojaxError(f"give one or more {self.label} {option}, each once")
             low, high = self.column_ranges.get(column, (-np.inf, np.inf))
-            for value in values:
-                if not isinstance(value, numbers.Real):
-                    raise ZoojaxError(
-                        f"{self.label} {column} is {printable(value, 60)}; give a number"
-                    )
-                if not low <= float(value) < high:
-                    raise ZoojaxError(
-                        f"{self.label} {column} {value:g} is not in [{low:g}, {high:g})"
-                    )
+            values = checked_values(self.label, option, column, getattr(self, option), low, high)
             expanded = pl.DataFrame({column: values}, schema={column: pl.Float64})
             table = table.join(expanded, how="cross")
         if self.per_member:
@@ -254,7 +213,8 @@ class Sparsifier:
         Args:
             params: Parameters of the parent.
             values: The member's entries of `member_values`, scalars; with `takes_scores` also
-                "scores", {weight path: scores shaped like the weights}, or None.
+                "scores", {weight path: scores shaped like the weights}, or None; with `needs`
+                also "context", see `zoojax.sparsifiers.context.Context`.
 
         Returns:
             (trainable, fixed): {"params": ...} and further pytrees that are trained, and pytrees
@@ -361,6 +321,55 @@ class Sparsifier:
             [2.0]
         """
         return trainable, fixed
+
+    def update_moments(
+        self, moments: Any, before: dict[str, Any], after: dict[str, Any], update: Update
+    ) -> Any:
+        """Changes the optimizer's moments after `update`, for example those of new weights.
+
+        Args:
+            moments: State of the optimizer; see `zoojax.optimizers.map_moments`. It consists of
+                zeros before the first step, so zeros restart the optimizer.
+            before: Fixed part of the state before `update`.
+            after: Fixed part of the state after `update`.
+            update: The argument of `update`.
+
+        Returns:
+            The moments, of the same structure, shapes and types.
+
+        Example:
+            >>> class Restarting(zoojax.Sparsifier):
+            ...     update_every = "epoch"
+            ...     def update_moments(self, moments, before, after, update):
+            ...         return jax.tree.map(jnp.zeros_like, moments)
+            >>> Restarting().update_moments(jnp.ones(2), {}, {}, None).tolist()
+            [0.0, 0.0]
+        """
+        return moments
+
+    def learning_rate(
+        self, rate: Any, epoch: Array, step: Array, steps: int, epochs: int | None
+    ) -> Any:
+        """Changes the learning rate of a step, for example to restart a schedule.
+
+        Args:
+            rate: Learning rate of the step by the member's own schedule; twins have none.
+            epoch: Epoch being trained, counted from 1.
+            step: Step within the epoch, counted from 0.
+            steps: Steps of one epoch.
+            epochs: Epochs of the whole training; only given with `needs_epochs`.
+
+        Returns:
+            The learning rate, scalar float32.
+
+        Example:
+            >>> class Halving(zoojax.Sparsifier):
+            ...     def learning_rate(self, rate, epoch, step, steps, epochs):
+            ...         return rate * 0.5 ** (epoch - 1)
+            >>> Halving().learning_rate(0.4, 2, 0, 10, None)
+            0.2
+        """
+        return rate
 
     def unused(self, params: dict[str, Any]) -> dict[str, Any] | None:
         """Shapes of arrays that a converted zoo may store with its states and never uses.

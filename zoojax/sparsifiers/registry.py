@@ -11,13 +11,54 @@ import msgspec
 from zoojax.errors import UnregisteredError, ZoojaxError
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.dense import Dense
+from zoojax.sparsifiers.fisher import FisherPruning
+from zoojax.sparsifiers.gradual_magnitude import GradualMagnitude
+from zoojax.sparsifiers.grasp import GraSP
+from zoojax.sparsifiers.iterative_magnitude import IterativeMagnitude
+from zoojax.sparsifiers.l0 import L0
 from zoojax.sparsifiers.magnitude import MagnitudePruning
+from zoojax.sparsifiers.n_m import NMPruning
+from zoojax.sparsifiers.obs import OBS
+from zoojax.sparsifiers.random_pruning import RandomPruning
+from zoojax.sparsifiers.rigl import RigL
+from zoojax.sparsifiers.set import SET
+from zoojax.sparsifiers.snip import SNIP
+from zoojax.sparsifiers.static_sparse import StaticSparse
+from zoojax.sparsifiers.straight_through import StraightThrough
+from zoojax.sparsifiers.structured import StructuredPruning
+from zoojax.sparsifiers.synflow import SynFlow
+from zoojax.sparsifiers.taylor import TaylorPruning
+from zoojax.sparsifiers.top_kast import TopKAST
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
+from zoojax.sparsifiers.wanda import Wanda
 from zoojax.text import is_printable, printable
 
 S = TypeVar("S", bound=type[Sparsifier])
 _registered: dict[str, type[Sparsifier]] = {
-    each.name: each for each in (Dense, MagnitudePruning, VariationalDropout)
+    each.name: each
+    for each in (
+        Dense,
+        MagnitudePruning,
+        RandomPruning,
+        SNIP,
+        GraSP,
+        SynFlow,
+        TaylorPruning,
+        FisherPruning,
+        Wanda,
+        OBS,
+        GradualMagnitude,
+        IterativeMagnitude,
+        StraightThrough,
+        StaticSparse,
+        SET,
+        RigL,
+        TopKAST,
+        VariationalDropout,
+        L0,
+        StructuredPruning,
+        NMPruning,
+    )
 }
 
 
@@ -71,9 +112,11 @@ def register_sparsifier(sparsifier: S) -> S:
             raise ZoojaxError(
                 f"{where}: {attribute} is {printable(repr(value), 60)}, not {pattern}"
             )
-    label = getattr(sparsifier, "label", None)
-    if not (isinstance(label, str) and 0 < len(label) <= 60 and is_printable(label)):
-        raise ZoojaxError(f"{where}: label is {printable(repr(label), 60)}, not a short text")
+    for attribute, shortest, longest in (("label", 1, 60), ("source", 0, 200)):
+        text = getattr(sparsifier, attribute, None)
+        if not (isinstance(text, str) and shortest <= len(text) <= longest and is_printable(text)):
+            shown = printable(repr(text), 60)
+            raise ZoojaxError(f"{where}: {attribute} is {shown}, not a short text")
     options = {field.name for field in dataclasses.fields(sparsifier)}
     for option in sparsifier.per_member:
         if option not in options:
@@ -133,7 +176,7 @@ def sparsifier_from_json(content: Any) -> Sparsifier:
         )
     kind, options = _registered[name], {k: v for k, v in content.items() if k != "name"}
     expected = {f.name for f in dataclasses.fields(kind)} - set(kind.per_member)
-    for option in sorted(options.keys() ^ expected):
+    for option in sorted((options.keys() ^ expected) - (expected & set(kind.optional))):
         known = "unknown" if option in options else "missing"
         raise ValueError(f"sparsifier {name}: option {printable(option, 60)} is {known}")
     try:

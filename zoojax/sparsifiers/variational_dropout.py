@@ -9,6 +9,7 @@ Molchanov et al., "Variational Dropout Sparsifies Deep Neural Networks", 2017, a
 - "corrected": the method as published. No bias is variational.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -20,10 +21,13 @@ from jax import Array
 
 from zoojax.architectures.parameters import flat_layers, is_conv, nested_layers
 from zoojax.errors import ZoojaxError
-from zoojax.sparsifiers.base import Loss, Posterior, Sparsifier
+from zoojax.sparsifiers.base import Sparsifier
+from zoojax.sparsifiers.checks import check_number
+from zoojax.sparsifiers.steps import Loss, Posterior
 
 VARIANTS = ("released", "corrected")
 LOG_ALPHA_THRESHOLD = 3.0
+KL_WEIGHT, KL_WARMUP = 0.01, 25
 INIT_LOG_SIGMA2 = -10.0
 # log alpha is clipped to [-value, value], by layer type.
 LOG_ALPHA_CLIP = {"conv": 8.0, "fc": 10.0}
@@ -72,13 +76,14 @@ def log_alphas(params: dict, log_sigma2: dict) -> dict:
     )
 
 
-@jax.jit
-def apply_threshold(params: dict, log_sigma2: dict) -> dict:
-    """Sets variational parameters with log alpha >= 3 to zero, as for evaluation.
+@functools.partial(jax.jit, static_argnames="limit")
+def apply_threshold(params: dict, log_sigma2: dict, limit: float = LOG_ALPHA_THRESHOLD) -> dict:
+    """Sets variational parameters with a large log alpha to zero, as for evaluation.
 
     Args:
         params: Parameters.
         log_sigma2: log sigma^2 of the variational parameters.
+        limit: Smallest log alpha of parameters that are set to zero (static).
 
     Returns:
         The thresholded parameters.
@@ -88,7 +93,7 @@ def apply_threshold(params: dict, log_sigma2: dict) -> dict:
     def threshold(path: str, name: str, value: Array) -> Array:
         if name not in alphas.get(path, {}):
             return value
-        return jnp.where(alphas[path][name] >= LOG_ALPHA_THRESHOLD, 0.0, value)
+        return jnp.where(alphas[path][name] >= limit, 0.0, value)
 
     return nested_layers(
         {
@@ -116,16 +121,21 @@ def kl(params: dict, log_sigma2: dict) -> Array:
     return sum(map(divergence, jax.tree.leaves(log_alphas(params, log_sigma2))), jnp.float32(0))
 
 
-def kl_weight(epoch: Array) -> Array:
-    """Computes the weight of the KL divergence: min(1, 0.01 * (epoch - 1) / 25).
+def kl_weight(epoch: Array, weight: float = KL_WEIGHT, warmup: int = KL_WARMUP) -> Array:
+    """Computes the weight of the KL divergence: min(1, weight * (epoch - 1) / warmup).
 
     Args:
         epoch: Epoch being trained, counted from 1.
+        weight: Weight after the warm-up; it rises further at the same rate, but not above 1.
+        warmup: Epochs of the warm-up; 0 for a constant weight.
 
     Returns:
         Scalar float32.
     """
-    return jnp.minimum(1.0, jnp.float32(0.01) * (epoch - 1).astype(jnp.float32) / 25.0)
+    if not warmup:
+        return jnp.float32(weight)
+    risen = jnp.float32(weight) * (epoch - 1).astype(jnp.float32) / float(warmup)
+    return jnp.minimum(max(1.0, weight), risen)
 
 
 def init_log_sigma2(params: dict, variant: str) -> dict:
@@ -184,15 +194,19 @@ class VariationalDropout(Sparsifier):
     Molchanov et al., "Variational Dropout Sparsifies Deep Neural Networks", 2017.
 
     Trains with sampled pre-activations and evaluates thresholded parameters. The objective is
-    mean cross entropy + kl_weight(epoch) * KL divergence. The variant is determined by which
-    parameters have a log sigma squared (see `init_log_sigma2`).
+    mean cross entropy + weight * KL divergence; see `kl_weight`. The variant is determined by
+    which parameters have a log sigma squared (see `init_log_sigma2`).
 
     Attributes:
         variant: "released" (convolution biases are variational, as in the paper's results) or
             "corrected" (no bias is).
+        kl_weight: Weight of the KL divergence after the warm-up. It rises linearly from zero, and
+            at the same rate afterwards, but not above 1.
+        warmup: Epochs of the warm-up; 0 for a constant weight.
+        threshold: Smallest log alpha of weights that are set to zero.
 
     Raises:
-        ZoojaxError: If there is no such variant.
+        ZoojaxError: If there is no such variant, or another option is out of range.
 
     Example:
         >>> zoojax.VariationalDropout(variant="corrected").describe()
@@ -203,19 +217,31 @@ class VariationalDropout(Sparsifier):
     label: ClassVar = "variational dropout"
     short: ClassVar = "VD"
     color: ClassVar = "#0072B2"
+    source: ClassVar = "Molchanov et al. 2017, Variational Dropout Sparsifies Deep Neural Networks"
     default_epochs: ClassVar = 25
     samples_layers: ClassVar = True
+    optional: ClassVar = ("kl_weight", "warmup", "threshold")
 
     variant: Literal["released", "corrected"] = "released"
+    kl_weight: float = KL_WEIGHT
+    warmup: int = KL_WARMUP
+    threshold: float = LOG_ALPHA_THRESHOLD
 
     def __post_init__(self) -> None:
         if self.variant not in VARIANTS:
             known = ", ".join(VARIANTS)
             raise ZoojaxError(f"no variant named '{self.variant}'; there are: {known}")
+        check_number("KL weight", self.kl_weight, low=0)
+        check_number("warm-up", self.warmup, low=0)
+        check_number("threshold", self.threshold)
 
     def describe(self) -> str:
-        """Describes the variant."""
-        return f"{self.variant} variant"
+        """Describes the variant, and options that are not the default."""
+        options = {
+            name: value for name, value in self.shared_options().items() if name != "variant"
+        }
+        changed = [f"{name.replace('_', ' ')} {value:g}" for name, value in options.items()]
+        return ", ".join([f"{self.variant} variant", *changed])
 
     def init(self, params: dict[str, Any], values: dict[str, Any]) -> tuple[dict, dict]:
         """Starts from the parent's parameters and the smallest noise."""
@@ -225,11 +251,12 @@ class VariationalDropout(Sparsifier):
         self, loss: Loss, trainable: dict[str, Any], fixed: dict[str, Any], epoch: Array
     ) -> tuple[Array, Any]:
         """Mean cross entropy plus the weighted KL divergence."""
-        return loss(trainable["params"], Posterior(trainable["log_sigma2"], kl_weight(epoch)))
+        weight = kl_weight(epoch, self.kl_weight, self.warmup)
+        return loss(trainable["params"], Posterior(trainable["log_sigma2"], weight))
 
     def effective(self, trainable: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
         """Sets weights with a large noise level to zero."""
-        return apply_threshold(trainable["params"], trainable["log_sigma2"])
+        return apply_threshold(trainable["params"], trainable["log_sigma2"], self.threshold)
 
     def unused(self, params: dict[str, Any]) -> dict[str, Any] | None:
         """log sigma squared of fully connected biases in files of the released variant.

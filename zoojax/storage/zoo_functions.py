@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from zoojax.architectures.base import Module
+from zoojax.architectures.units import Shrunk, shrink
 from zoojax.filesystem.paths import user_path
 from zoojax.runtime.population import take
 from zoojax.storage.states import COLLECTIONS, effective_params
@@ -50,6 +51,37 @@ class ZooFunctions:
         activation, init = zoo.members_table.select("activation", "init").row(row)
         module = zoo.config.shape.module(activation, init)
         return module, {"params": params, **collections}
+
+    def shrunk(self, member: int, epoch: int | None = None) -> Shrunk:
+        """Returns one member as a smaller dense network, without hidden units that nothing uses.
+
+        Twins of `StructuredPruning` have such units. The logits stay the same, except for
+        rounding.
+
+        Args:
+            member: Id of the member.
+            epoch: Epoch to read; None for the newest.
+
+        Returns:
+            (architecture, params, collections) of the smaller network.
+
+        Raises:
+            ZoojaxError: If there is no such member or epoch, its files are damaged, or the
+                architecture has no permutation groups or cannot be described with fewer units.
+
+        Example:
+            >>> small = zoo.shrunk(0)  # a dense member uses all of its units
+            >>> small.architecture == zoo.config.shape, small.size
+            (True, 2464)
+            >>> module = small.architecture.module("tanh", "uniform")
+            >>> variables = {"params": small.params, **small.collections}
+            >>> module.apply(variables, np.zeros((5, 28, 28, 1), np.float32)).shape
+            (5, 10)
+        """
+        zoo = cast("Zoo", self)
+        _, variables = self.module(member, epoch)
+        collections = {name: tree for name, tree in variables.items() if name != "params"}
+        return shrink(zoo.config.shape, variables["params"], collections)
 
     def apply(
         self, images: Any, epoch: int | None = None, members: Sequence[int] | None = None

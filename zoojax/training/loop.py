@@ -4,7 +4,7 @@ What differs between kinds of zoos is passed as a `Sparsifier`. `jax.vmap` over 
 hyperparameters trains a population.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,11 +13,13 @@ import numpy as np
 from jax import Array
 
 from zoojax import keys, optimizers, schedules
+from zoojax.augmentations import AUGMENTATIONS, Augmentation, augment
 from zoojax.hyperparameters.grid import NUMBER_DEFAULTS
 from zoojax.ops import Noise
 from zoojax.ops.noise import SLOTS
 from zoojax.optimizers import OPTIMIZERS
-from zoojax.sparsifiers.base import Batch, Sparsifier, Update
+from zoojax.sparsifiers.base import Sparsifier
+from zoojax.sparsifiers.steps import Batch, Update
 from zoojax.training.engine import MemberLoss
 
 
@@ -31,6 +33,8 @@ class Hyperparams(NamedTuple):
         dropout: Dropout rate, float32.
         varied: Numbers that differ from their defaults, such as {"momentum": ...}, float32 or
             int32; None if there are none.
+        own: What the member alone is trained on, such as the pixels of its image; None if all
+            members are trained on the same images.
     """
 
     seed: Array | np.ndarray
@@ -38,6 +42,7 @@ class Hyperparams(NamedTuple):
     weight_decay: Array | np.ndarray
     dropout: Array | np.ndarray
     varied: Mapping[str, Array | np.ndarray] | None = None
+    own: Any = None
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -89,12 +94,14 @@ def train_step(
     noise: Noise,
     epoch: Array,
     step: Array,
+    steps: int = 0,
+    epochs: int | None = None,
 ) -> tuple[TrainState, Array, Array]:
     """Trains one member for one step.
 
     Args:
         sparsifier: The sparsifier.
-        member_loss: Cross entropy of a member; see `zoojax.training.engine.loss`.
+        member_loss: Loss of a member; see `zoojax.training.engine.loss`.
         optimizer: A name of OPTIMIZERS.
         state: State of the member.
         hyperparams: Hyperparameters of the member.
@@ -103,17 +110,24 @@ def train_step(
         noise: Random stream of this step.
         epoch: Epoch being trained, counted from 1.
         step: Step within the epoch, counted from 0.
+        steps: Steps of one epoch (static), for `Sparsifier.update`.
+        epochs: Epochs of the whole training (static); see `train_epoch`.
 
     Returns:
         (state after the step, loss, number of correct predictions before the step).
     """
     rate = hyperparams.dropout if dropout else None
+    noise_key = (
+        (jax.random.fold_in(keys.stream_key(hyperparams.seed, "objective", epoch), step),)
+        if sparsifier.draws_noise
+        else ()
+    )
 
     def batch_loss(params, variances=None):
         return member_loss(params, variances, state.collections, batch, noise, rate)
 
     def objective(trainable):
-        return sparsifier.objective(batch_loss, trainable, state.fixed, epoch)
+        return sparsifier.objective(batch_loss, trainable, state.fixed, epoch, *noise_key)
 
     value_and_gradients = jax.value_and_grad(objective, has_aux=True)
     (loss, (num_correct, collections)), gradients = value_and_gradients(state.trainable)
@@ -124,8 +138,10 @@ def train_step(
     fixed = state.fixed
     if sparsifier.update_every == "step":
         key = keys.stream_key(hyperparams.seed, "sparsifier", epoch)
-        update = Update(epoch, step, gradients, jax.random.fold_in(key, step + 1))
+        key = jax.random.fold_in(key, step + 1)
+        update = Update(epoch, step, gradients, key, steps, epochs, state.trainable)
         trainable, fixed = sparsifier.update(trainable, fixed, update)
+        moments = sparsifier.update_moments(moments, state.fixed, fixed, update)
     trainable = sparsifier.project(trainable, fixed)
     return TrainState(trainable, fixed, moments, collections), loss, num_correct
 
@@ -145,12 +161,13 @@ def train_epoch(
     noise_slots: int = SLOTS,
     schedule: str = "constant",
     epochs: int | None = None,
+    augmentation: str = "none",
 ) -> tuple[TrainState, dict[str, Array]]:
     """Trains one member for one epoch.
 
     Args:
         sparsifier: The sparsifier.
-        member_loss: Cross entropy of a member; see `zoojax.training.engine.loss`.
+        member_loss: Loss of a member; see `zoojax.training.engine.loss`.
         optimizer: A name of OPTIMIZERS.
         batch_size: Images per step; the last batch may be smaller, as in PyTorch.
         dropout: Whether the member uses dropout (static).
@@ -162,8 +179,10 @@ def train_epoch(
         epoch: Epoch being trained, counted from 1.
         noise_slots: Noise slots per step (static); see `Architecture.noise_slots`.
         schedule: A name of `zoojax.schedules.SCHEDULES`.
-        epochs: Epochs of the whole training (static); None if the learning rate does not depend
-            on it, see `zoojax.schedules.needs_epochs`.
+        epochs: Epochs of the whole training (static); None if neither the learning rate
+            (`zoojax.schedules.needs_epochs`) nor the sparsifier depends on it.
+        augmentation: A name of `zoojax.augmentations.AUGMENTATIONS`. Images are surrounded by the
+            smallest value of each channel in the training images, which is black.
 
     Returns:
         The state after the epoch, and {"train_loss", "train_acc"}: means of the objective and
@@ -175,20 +194,25 @@ def train_epoch(
     order = jnp.pad(order, (0, padding)).reshape(steps, batch_size)
     weights = jnp.pad(jnp.ones(n, jnp.float32), (0, padding)).reshape(steps, batch_size)
     noise = keys.stream_key(hyperparams.seed, "noise", epoch)
+    augment_batch = _augmenter(augmentation, hyperparams.seed, images, epoch)
     if sparsifier.update_every == "epoch":
         key = jax.random.fold_in(keys.stream_key(hyperparams.seed, "sparsifier", epoch), 0)
-        moved = sparsifier.update(state.trainable, state.fixed, Update(epoch, None, None, key))
-        state = state._replace(trainable=sparsifier.project(*moved), fixed=moved[1])
+        update = Update(epoch, None, None, key, steps, epochs)
+        trainable, fixed = sparsifier.update(state.trainable, state.fixed, update)
+        moments = sparsifier.update_moments(state.optimizer, state.fixed, fixed, update)
+        trainable = sparsifier.project(trainable, fixed)
+        state = state._replace(trainable=trainable, fixed=fixed, optimizer=moments)
 
     def body(carry, xs):
         state, loss_sum, correct_sum = carry
         step, index, weight = xs
-        batch = Batch(images, labels, weight, index)
+        batch = augment_batch(Batch(images, labels, weight, index), step)
         step_noise = keys.step_noise(noise, step, noise_slots)
         rate = schedules.learning_rate(
             *(schedule, hyperparams.learning_rate, hyperparams.numbers),
             *(epoch, step, steps, epochs),
         )
+        rate = sparsifier.learning_rate(rate, epoch, step, steps, epochs)
         state, loss, num_correct = train_step(
             sparsifier,
             member_loss,
@@ -200,6 +224,8 @@ def train_epoch(
             step_noise,
             epoch,
             step,
+            steps,
+            epochs,
         )
         return (state, loss_sum + loss * jnp.sum(weight), correct_sum + num_correct), None
 
@@ -210,3 +236,19 @@ def train_epoch(
     )
     state, loss_sum, correct_sum = carry
     return state, {"train_loss": loss_sum / n, "train_acc": correct_sum / n}
+
+
+def _augmenter(
+    name: str, seed: Array | np.ndarray, images: Array, epoch: Array
+) -> Callable[[Batch, Array], Batch]:
+    """Returns a function (batch, step) -> augmented batch."""
+    if AUGMENTATIONS[name] == Augmentation():
+        return lambda batch, step: batch
+    key, border_C = keys.stream_key(seed, "augmentation", epoch), images.min((0, 1, 2))
+
+    def augmented(batch: Batch, step: Array) -> Batch:
+        gathered = batch.gather()
+        draws = jax.random.fold_in(key, step)
+        return gathered._replace(images=augment(name, draws, gathered.images, border_C))
+
+    return augmented

@@ -1,7 +1,7 @@
-"""Programs of one block of members: evaluation, prediction, and one epoch of training.
+"""Training and evaluation of one member that classifies; programs of predictions and logits.
 
-The functions that are returned are not jitted: `zoojax.training.trainer` and
-`zoojax.training.inference` compile them and call them block by block.
+The functions that are returned are not jitted: `zoojax.training.inference` compiles them and calls
+them block by block. `zoojax.training.task_programs` has the programs of training and evaluation.
 """
 
 from collections.abc import Callable
@@ -57,7 +57,11 @@ class ProgramSpec:
         schedule: A name of `zoojax.schedules.SCHEDULES`.
         varied: Names of the numbers in which the members differ from the defaults, such as
             "momentum"; the defaults of others are constants of the program.
-        epochs: Epochs of the whole training; None if the learning rate does not depend on it.
+        epochs: Epochs of the whole training; None if neither the learning rate nor the
+            sparsifier depends on it.
+        train_fraction: Fraction of the training images that a member is trained on.
+        augmentation: A name of `zoojax.augmentations.AUGMENTATIONS`.
+        steps: Steps per epoch, each on all samples; None if an epoch uses each sample once.
     """
 
     sparsifier: Sparsifier
@@ -71,10 +75,13 @@ class ProgramSpec:
     schedule: str = "constant"
     varied: tuple[str, ...] = ()
     epochs: int | None = None
+    train_fraction: float = 1.0
+    augmentation: str = "none"
+    steps: int | None = None
 
     @property
     def loss(self) -> MemberLoss:
-        """Cross entropy of a member."""
+        """Loss of a member."""
         return engine.loss(self.architecture, self.activation, self.engine)
 
 
@@ -100,7 +107,7 @@ def evaluate_member(
     Returns:
         {"<name>_loss", "<name>_acc"} for every split, sparsities and {"finite"}, scalars.
     """
-    variables = _variables(spec, state)
+    variables = evaluated_variables(spec, state)
     measured = metrics.sparsity(variables["params"])
     for name, (images, labels) in splits.items():
         result = engine.evaluate(
@@ -134,8 +141,7 @@ def train_member(
     """
     images, labels = split
     if order is None:
-        key = keys.stream_key(hyperparams.seed, "order", epoch)
-        order = keys.permutation(key, labels.shape[0])
+        order = keys.training_order(hyperparams.seed, epoch, labels.shape[0], spec.train_fraction)
     return loop.train_epoch(
         spec.sparsifier,
         spec.loss,
@@ -151,22 +157,8 @@ def train_member(
         spec.architecture.noise_slots,
         spec.schedule,
         spec.epochs,
+        spec.augmentation,
     )
-
-
-def evaluation(
-    spec: ProgramSpec, mesh: Mesh
-) -> Callable[[loop.TrainState, Splits], dict[str, Array]]:
-    """Creates the program that evaluates a block of members.
-
-    Args:
-        spec: The program.
-        mesh: The devices.
-
-    Returns:
-        Function (states, splits) -> metrics [members] on all three splits.
-    """
-    return vmap_members(lambda s, d: evaluate_member(spec, s, d._asdict()), mesh, (0, None))
 
 
 def predictions(spec: ProgramSpec, mesh: Mesh) -> Callable[[loop.TrainState, Array], Array]:
@@ -182,7 +174,7 @@ def predictions(spec: ProgramSpec, mesh: Mesh) -> Callable[[loop.TrainState, Arr
 
     def predict_member(state, images):
         shape, activation = spec.architecture, spec.activation
-        variables = _variables(spec, state)
+        variables = evaluated_variables(spec, state)
         classes = engine.predictions(shape, activation, spec.engine, variables, images)
         return classes.astype(jnp.uint16)
 
@@ -201,44 +193,14 @@ def logits(spec: ProgramSpec, mesh: Mesh) -> Callable[[loop.TrainState, Array], 
     """
 
     def apply_member(state, images):
-        return engine.logits(spec.architecture, spec.activation, _variables(spec, state), images)
+        return engine.logits(
+            spec.architecture, spec.activation, evaluated_variables(spec, state), images
+        )
 
     return vmap_members(apply_member, mesh, (0, None))
 
 
-def _variables(spec: ProgramSpec, state: loop.TrainState) -> dict[str, Any]:
-    """Variables that a member is evaluated with."""
+def evaluated_variables(spec: ProgramSpec, state: loop.TrainState) -> dict[str, Any]:
+    """Returns the variables that a member is evaluated with."""
     params = spec.sparsifier.effective(state.trainable, state.fixed)
     return {"params": params, **state.collections}
-
-
-def epoch(
-    spec: ProgramSpec, mesh: Mesh
-) -> Callable[
-    [loop.TrainState, loop.Hyperparams, Splits, Array], tuple[loop.TrainState, dict[str, Array]]
-]:
-    """Creates the program that trains a block of members for one epoch and evaluates them.
-
-    Args:
-        spec: The program.
-        mesh: The devices.
-
-    Returns:
-        Function (states, hyperparameters, splits, epoch) -> (states, metrics [members]).
-    """
-
-    def train_and_evaluate(state, hyperparams, splits, shared_order, epoch):
-        order = shared_order if spec.data_order == "shared" else None
-        state, running = train_member(spec, state, hyperparams, splits.train, epoch, order)
-        measured = evaluate_member(spec, state, {"val": splits.val, "test": splits.test})
-        return state, running | measured
-
-    def train_block(state, hyperparams, splits, epoch):
-        # With one order for all members, XLA gathers each batch (and the patches of the first
-        # convolution) once.
-        count = splits.train[1].shape[0]
-        shared_order = keys.permutation(keys.stream_key(0, "order", epoch), count)
-        train_members = vmap_members(train_and_evaluate, mesh, (0, 0, None, None, None))
-        return train_members(state, hyperparams, splits, shared_order, epoch)
-
-    return train_block

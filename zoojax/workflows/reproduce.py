@@ -11,7 +11,8 @@ from zoojax.api.twins import sparsify
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import output_folder
 from zoojax.runtime import distributed
-from zoojax.sparsifiers.magnitude import MagnitudePruning, num_pruned
+from zoojax.sparsifiers.allocation import check_ratio
+from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.text import printable
 from zoojax.workflows.analyze import analyze
@@ -70,7 +71,7 @@ def reproduce(
     if not isinstance(ratios, Iterable):
         raise ZoojaxError(f"ratios is {printable(ratios, 60)}; give a tuple of numbers")
     for ratio in ratios:
-        num_pruned(ratio, {}, "global")
+        check_ratio(ratio)
     sparsifiers = MagnitudePruning(tuple(ratios)), VariationalDropout()
     shared = {"chunk": chunk, "data_dir": data_dir, "quiet": quiet}
     zoo = train_zoo(preset, folder / "dense", members=members, epochs=epochs, **shared)

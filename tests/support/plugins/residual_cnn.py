@@ -1,6 +1,6 @@
 """A residual CNN with batch normalization, as a user of zoojax would write it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import flax.linen as nn
 
@@ -44,6 +44,9 @@ class ResidualCNN(Architecture):
 
     def module(self, activation, init, layers=PLAIN):
         return ResidualModule(self, activation, init, layers)
+
+    def narrowed(self, units):
+        return replace(self, features=units[0])
 
     @property
     def permutations(self):

@@ -49,8 +49,8 @@ Call make_call(const ffi::RemainingArgs& args, int64_t members, int64_t batch, i
 }
 
 // Operands: images, targets, index, weights, key, counter, rate, weight of the KL divergence, leaves.
-// Targets are labels [images], rows [images][outputs] or cotangents [members][batch][outputs]. The
-// weight of the KL divergence is present with a penalty only.
+// Targets are labels [images], rows [members][images][outputs] or cotangents
+// [members][batch][outputs]. The weight of the KL divergence is present with a penalty only.
 ffi::Error train(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
                  int32_t loss, int32_t activation, bool dropout, bool variational,
                  int32_t penalty, int32_t threads) {
@@ -62,13 +62,14 @@ ffi::Error train(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
   Check check(args, rets);
   check.counts(kFirst + leaves, 2 + leaves);
   check.require(loss >= 0 && loss < kLosses, "loss");
-  check.require(penalty >= 0 && penalty < kPenalties && (variational || penalty == kNoPenalty),
-                "penalty");
+  check.require(
+      penalty == kNoPenalty || (penalty > 0 && penalty < kPenalties && variational && !kPoints),
+      "penalty");
   check_batch(check, images, members, batch, kIndex, kKey, kFirst, variational, activation);
   if (loss == kCrossEntropy)
     check.operand(1, ffi::S32, {images});
   else if (loss == kSquaredError)
-    check.operand(1, ffi::F32, {images, kOutputs});
+    check.operand(1, ffi::F32, {members, images, kOutputs});
   else
     check.operand(1, ffi::F32, {members, batch, kOutputs});
   check.operand(3, ffi::F32, {members, batch});
@@ -79,7 +80,7 @@ ffi::Error train(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
   const Call call =
       make_call(args, members, batch, kIndex, kKey, kFirst, variational, activation, dropout);
   Objective objective{Loss(loss), Penalty(penalty), nullptr, operand<float>(args, 3), nullptr,
-                      nullptr};
+                      nullptr, images};
   if (penalty != kNoPenalty) objective.kl_weight = operand<float>(args, kShare);
   check_index(check, call, images);
   if (loss == kCrossEntropy) {

@@ -1,0 +1,136 @@
+"""The interface of a dialect: one way in which a state dict differs from the plain form.
+
+The plain form has the names of the layout of a network and a sparsifier, and float32 values.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from zoojax.text import printable
+
+Arrays = dict[str, np.ndarray]
+# What undoes one dialect: its name, and JSON values that it needs.
+Record = tuple[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class DialectOptions:
+    """What may be changed or left out when a state dict is read; by default, nothing.
+
+    Attributes:
+        cast: Whether float64 values are rounded to float32.
+        drop_extra: Whether tensors that belong to no layer are left out.
+        fold_spectral_norm: Whether weights under spectral_norm are computed.
+        state_key: Name of the state dict in files with several; empty for the usual one.
+    """
+
+    cast: bool = False
+    drop_extra: bool = False
+    fold_spectral_norm: bool = False
+    state_key: str = ""
+
+
+class ReadState(dict[str, np.ndarray]):
+    """A state dict in the plain form, which remembers how it was written.
+
+    Attributes:
+        records: What undoes its dialects, in the order in which they were read.
+        kept: Arrays that only the original dialect needs.
+        notes: Remarks for the user.
+        rounded: Number of values that were rounded.
+    """
+
+    def __init__(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        records: Iterable[Record] = (),
+        kept: Mapping[str, np.ndarray] | None = None,
+        notes: Iterable[str] = (),
+        rounded: int = 0,
+    ):
+        super().__init__(arrays)
+        self.records = tuple(records)
+        self.kept = dict(kept or {})
+        self.notes = tuple(notes)
+        self.rounded = rounded
+
+
+@dataclass
+class Draft:
+    """A state dict on its way to the plain form.
+
+    Attributes:
+        arrays: Arrays by name.
+        options: What may be changed.
+        masks: Masks that are stored elsewhere in the file, by the name of their tensor.
+        records: What undoes the dialects so far.
+        kept: Arrays that only the original dialect needs.
+        notes: Remarks for the user.
+        rounded: Number of values that were rounded.
+    """
+
+    arrays: Arrays
+    options: DialectOptions = DialectOptions()
+    masks: Arrays = field(default_factory=dict)
+    records: list[Record] = field(default_factory=list)
+    kept: Arrays = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    rounded: int = 0
+
+    def keep(self, name: str) -> np.ndarray:
+        """Takes an array out of the state dict and keeps it for the original dialect."""
+        self.kept[name] = self.arrays.pop(name)
+        return self.kept[name]
+
+    def finish(self) -> ReadState:
+        """Returns the plain state dict."""
+        return ReadState(self.arrays, self.records, self.kept, self.notes, self.rounded)
+
+
+class Dialect(ABC):
+    """One way in which a state dict differs from the plain form.
+
+    Attributes:
+        name: Its name in records.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def read(self, draft: Draft) -> None:
+        """Brings a state dict closer to the plain form, and records how to undo it.
+
+        Args:
+            draft: The state dict; unchanged if it is not in this dialect.
+
+        Raises:
+            UnsafePickleError: If it cannot be read without loss.
+        """
+
+    @abstractmethod
+    def undo(self, arrays: Arrays, facts: dict[str, Any], kept: Arrays) -> Arrays:
+        """Undoes `read`.
+
+        Args:
+            arrays: The state dict in the plain form, as far as later dialects are undone.
+            facts: What `read` has recorded.
+            kept: The arrays that were kept.
+
+        Returns:
+            The state dict in this dialect.
+
+        Raises:
+            KeyError, TypeError, ValueError: If the record does not fit the state dict.
+        """
+
+
+def listed(names: Iterable[str], limit: int = 4) -> str:
+    """Lists names in a message: "a, b and c"."""
+    shown = [printable(name, 60) for name in sorted(names)]
+    if len(shown) > limit:
+        shown = [*shown[:limit], f"{len(shown) - limit} more"]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)

@@ -1,0 +1,86 @@
+"""Configs and metrics that training scripts leave in the folder of a member."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from zoojax.converters.formats.tables import find_file, read_config, read_rows
+from zoojax.converters.reported import EPOCH_KEYS, MAX_EPOCH, Row, parse_integer, parse_row
+from zoojax.errors import ZoojaxError
+from zoojax.filesystem.reading import MIB, read_bytes
+
+_CONFIGS = ("params.json", "config.json", "run_config.json", "hparams.yaml", "args.yaml",
+            "config.yaml", "args.json")  # fmt: skip
+_TABLES = ("progress.csv", "metrics.csv", "metrics.csv.gz", "summary.csv", "log.csv")
+_TRAINER = "trainer_state.json"
+_MAX_LINES_BYTES = 64 * MIB
+_MAX_ROWS = 20_000
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """The config of a member: its first file of a known name that can be read, else empty."""
+    for name in _CONFIGS:
+        file = find_file(folder, (name,))
+        if file is not None:
+            try:
+                return read_config(file)
+            except ZoojaxError:
+                continue
+    return {}
+
+
+def rows_of(folder: Path) -> dict[int, Row]:
+    """The metrics of a member by epoch; empty if it has no table that can be read."""
+    rows: dict[int, Row] = {}
+    try:
+        reports = _reports(folder)
+    except ZoojaxError:
+        return rows
+    key = next(
+        (k for k in EPOCH_KEYS if any(_epoch(report, k) is not None for report in reports)), ""
+    )
+    for report in reports[:_MAX_ROWS]:
+        epoch = _epoch(report, key)
+        if epoch is not None:
+            # Lightning writes a line per kind of metric, with empty cells.
+            rows[epoch] = rows.get(epoch, {}) | parse_row(report)
+    return rows
+
+
+def last_epoch(folder: Path) -> int | None:
+    """The epoch of a Hugging Face model, from trainer_state.json; None if it is not there."""
+    file = find_file(folder, (_TRAINER,))
+    if file is None:
+        return None
+    try:
+        return parse_integer(read_config(file).get("epoch"), MAX_EPOCH)
+    except ZoojaxError:
+        return None
+
+
+def _reports(folder: Path) -> list[dict[str, Any]]:
+    lines = find_file(folder, ("result.json",))
+    if lines is not None:
+        return _json_lines(read_bytes(lines, _MAX_LINES_BYTES).decode(errors="replace"))
+    table = find_file(folder, _TABLES)
+    if table is not None:
+        return list(read_rows(table))
+    trainer = find_file(folder, (_TRAINER,))
+    history = read_config(trainer).get("log_history") if trainer is not None else None
+    return [each for each in history if isinstance(each, dict)] if isinstance(history, list) else []
+
+
+def _json_lines(content: str) -> list[dict[str, Any]]:
+    reports = []
+    for line in content.split("\n")[: 4 * _MAX_ROWS]:
+        try:
+            report = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(report, dict):
+            reports.append(report)
+    return reports
+
+
+def _epoch(report: dict[str, Any], key: str) -> int | None:
+    return parse_integer(report.get(key), MAX_EPOCH)

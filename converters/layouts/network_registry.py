@@ -1,0 +1,35 @@
+"""The torch layouts of networks, in the order in which they are tried."""
+
+from collections.abc import Mapping
+
+from zoojax.architectures.base import Architecture
+from zoojax.converters.layouts.base import NetworkLayout
+from zoojax.converters.layouts.chains import ChainLayout
+from zoojax.converters.layouts.resnet18 import ResNet18Layout
+from zoojax.converters.layouts.vit import ViTLayout
+from zoojax.errors import ZoojaxError
+
+NETWORKS: tuple[NetworkLayout, ...] = (ChainLayout(), ResNet18Layout(), ViTLayout())
+
+
+def network_layout(architecture: Architecture) -> NetworkLayout:
+    """Returns the torch layout of a network.
+
+    Args:
+        architecture: The network.
+
+    Raises:
+        ZoojaxError: If no torch layout is known for it.
+    """
+    for layout in NETWORKS:
+        if layout.takes(architecture):
+            return layout
+    raise ZoojaxError(f"no torch layout is known for architecture {architecture.name}")
+
+
+def infer(
+    weights: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[Architecture, tuple[str, ...]] | None:
+    """Infers the network from names and shapes; see `NetworkLayout.infer`."""
+    inferred = (layout.infer(weights, shapes) for layout in NETWORKS)
+    return next((each for each in inferred if each is not None), None)

@@ -1,0 +1,136 @@
+"""ResNet-18 and vision transformers as torch modules, under the names of published zoos."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from zoojax.architectures import resnet18, vit
+from zoojax.converters.layouts.torch_models import ACTIVATIONS
+
+
+class TorchResNet18(nn.Module):
+    """ResNet-18 with torchvision's names.
+
+    Args:
+        channels: Channels of the images.
+        classes: Number of classes.
+        width: Channels of the first stage.
+        activation: A key of `torch_models.ACTIVATIONS`.
+    """
+
+    def __init__(self, channels: int, classes: int, width: int, activation: str):
+        super().__init__()
+        self.act = ACTIVATIONS[activation]()
+        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        inputs, stages = width, {}
+        for block, stage, stride, downsamples in resnet18.block_names():
+            features = width * 2**stage
+            module = _BasicBlock(inputs, features, stride, downsamples, self.act)
+            stages.setdefault(block.split(".")[0], []).append(module)
+            inputs = features
+        for name, modules in stages.items():
+            setattr(self, name, nn.Sequential(*modules))
+        self.stages = tuple(stages)
+        self.fc = nn.Linear(inputs, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [batch, classes] of images [batch, channels, height, width]."""
+        x = self.act(self.bn1(self.conv1(x)))
+        for stage in self.stages:
+            x = getattr(self, stage)(x)
+        return self.fc(x.mean((2, 3)))
+
+
+class _BasicBlock(nn.Module):
+    """Two convolutions and a residual connection."""
+
+    def __init__(self, inputs: int, features: int, stride: int, downsamples: bool, act: nn.Module):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, features, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(features)
+        self.conv2 = nn.Conv2d(features, features, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(features)
+        self.downsample = None
+        if downsamples:
+            conv = nn.Conv2d(inputs, features, 1, stride, bias=False)
+            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(features))
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Values [batch, features, height, width]."""
+        y = self.bn2(self.conv2(self.act(self.bn1(self.conv1(x)))))
+        return self.act(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class TorchViT(nn.Module):
+    """A vision transformer with timm's names.
+
+    Args:
+        channels: Channels of the images.
+        classes: Number of classes.
+        sizes: Sizes of the network.
+        activation: A key of `torch_models.ACTIVATIONS`, of the blocks.
+    """
+
+    def __init__(self, channels: int, classes: int, sizes: vit.Sizes, activation: str):
+        super().__init__()
+        width, patch = sizes.width, sizes.patch
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, sizes.tokens, width))
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(channels, width, patch, patch)})
+        self.blocks = nn.Sequential(
+            *(_Block(width, sizes.heads, ACTIVATIONS[activation]()) for _ in range(sizes.depth))
+        )
+        self.norm = nn.LayerNorm(width, 1e-6)
+        if sizes.hidden:
+            first, last = nn.Linear(width, sizes.hidden), nn.Linear(sizes.hidden, classes)
+            self.head = nn.Sequential(first, nn.ReLU(), last)
+        else:
+            self.head = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [batch, classes] of images [batch, channels, height, width]."""
+        x = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self.pos_embed
+        return self.head(self.norm(self.blocks(x))[:, 0])
+
+
+class _Block(nn.Module):
+    """Attention and an MLP, normalized at their start, with residual connections."""
+
+    def __init__(self, width: int, heads: int, act: nn.Module):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, 1e-6)
+        self.attn = nn.ModuleDict(
+            {"qkv": nn.Linear(width, 3 * width), "proj": nn.Linear(width, width)}
+        )
+        self.norm2 = nn.LayerNorm(width, 1e-6)
+        hidden = vit.MLP_RATIO * width
+        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, hidden), "fc2": nn.Linear(hidden, width)})
+        self.heads, self.act = heads, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens [batch, tokens, width]."""
+        batch, tokens, width = x.shape
+        qkv = self.attn["qkv"](self.norm1(x)).reshape(batch, tokens, 3, self.heads, -1)
+        y = functional.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4))
+        x = x + self.attn["proj"](y.transpose(1, 2).reshape(batch, tokens, width))
+        return x + self.mlp["fc2"](self.act(self.mlp["fc1"](self.norm2(x))))
+
+
+class Under(nn.Module):
+    """Holds a network under a name, which precedes the names of its tensors.
+
+    Args:
+        name: The name.
+        network: The network.
+    """
+
+    def __init__(self, name: str, network: nn.Module):
+        super().__init__()
+        self.add_module(name, network)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the network returns."""
+        return next(self.children())(x)

@@ -1,0 +1,102 @@
+"""Sparse evolutionary training (SET): random weights replace the smallest ones after each epoch.
+
+Mocanu et al., "Scalable training of artificial neural networks with adaptive sparse connectivity
+inspired by network science", 2018, algorithm 1.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from zoojax.architectures.parameters import kernels
+from zoojax.sparsifiers.checks import check_number
+from zoojax.sparsifiers.dynamic import DynamicMask, drop, grow
+from zoojax.sparsifiers.static_sparse import random_scores
+from zoojax.sparsifiers.steps import Update
+
+
+def evolve(weights: Array, mask: Array, share: float, scores: Array) -> Array:
+    """Replaces the weights of a layer that are closest to zero.
+
+    The fraction `share` of the smallest positive weights (zeros included) and that of the largest
+    negative weights leave the mask. As many of all other weights enter it; one that has just left
+    it may enter it again.
+
+    Args:
+        weights: Weights of the layer.
+        mask: Bool array of their shape, True for weights in use.
+        share: Fraction of the weights to replace.
+        scores: Scores of all weights, none negative: those with the highest ones enter.
+
+    Returns:
+        The new mask, of the same number of weights.
+
+    Example:
+        >>> weights, mask = jnp.array([0.5, 2.0, -0.1, -3.0, 0.0, 0.0]), jnp.arange(6) < 4
+        >>> scores = jnp.array([0.0, 0.0, 0.0, 0.0, 0.7, 0.9])
+        >>> evolve(weights, mask, 0.5, scores).tolist()
+        [False, True, False, True, True, True]
+    """
+    negative = weights < 0
+    kept = drop(weights, mask & ~negative, share) | drop(weights, mask & negative, share)
+    return grow(scores, kept, jnp.sum(mask, dtype=jnp.int32))
+
+
+@dataclass(frozen=True)
+class SET(DynamicMask):
+    """Replace the smallest weights by random ones after each epoch.
+
+    Mocanu et al., "Scalable training of artificial neural networks with adaptive sparse
+    connectivity inspired by network science", 2018. New weights start from zero. Start from epoch
+    0 of the dense zoo to train from scratch.
+
+    The mask keeps its number of weights; weights that have just entered it are zero, and count as
+    sparse in metrics until they are trained.
+
+    Attributes:
+        ratios: Fractions of weights to prune, each in [0, 1).
+        scope: What a ratio is that of: the whole network ("global"), each layer ("layer"), or each
+            output unit ("unit"); or how the weights that remain are allocated to layers:
+            Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
+        start: Which weights the first mask keeps: "random" ones, or the largest ("magnitude").
+        replaced: Fraction of each layer's weights that is replaced after each epoch (zeta).
+
+    Raises:
+        ZoojaxError: If an option is invalid.
+
+    Example:
+        >>> method = zoojax.SET(ratios=(0.5,), replaced=0.2)
+        >>> twin = zoojax.sparsify(zoo, method, epochs=2, members=1, quiet=True)
+        >>> twin.metrics["sparsity"].to_list()
+        [0.5, 0.5, 0.5]
+    """
+
+    name: ClassVar = "set"
+    label: ClassVar = "sparse evolutionary training"
+    short: ClassVar = "SET"
+    color: ClassVar = "#99DD66"
+    source: ClassVar = "Mocanu et al. 2018, Scalable Training with Adaptive Sparse Connectivity"
+    update_every: ClassVar = "epoch"
+
+    replaced: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("replaced", self.replaced, 0, 1)
+
+    def update(
+        self, trainable: dict[str, Any], fixed: dict[str, Any], update: Update
+    ) -> tuple[dict, dict]:
+        """Moves the mask before each epoch but the first."""
+        weights, mask = kernels(trainable["params"]), fixed["mask"]
+
+        def moved() -> dict[str, Array]:
+            scores = random_scores(weights, update.key)
+            return jax.tree.map(
+                lambda w, m, s: evolve(w, m, self.replaced, s), weights, mask, scores
+            )
+
+        return trainable, {**fixed, "mask": lax.cond(update.epoch > 1, moved, lambda: mask)}
