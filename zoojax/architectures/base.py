@@ -108,6 +108,11 @@ class Architecture:
         return None
 
     @property
+    def kernel_gap(self) -> str:
+        """What the CPU kernel lacks if `kernel` is None; empty otherwise."""
+        return "" if self.kernel else "it computes chains of layers only"
+
+    @property
     def permutations(self) -> tuple[PermutationGroup, ...]:
         """Axes of the parameters that are permuted together, one group per set of hidden units.
 
