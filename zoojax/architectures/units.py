@@ -56,9 +56,8 @@ def weights_by_unit(array: Array, axis: PermutedAxis, units: int) -> Array:
         axis: The axis that holds the units.
         units: Number of units of the group.
     """
-    # Of the positions of an axis, the units vary fastest.
-    moved = jnp.moveaxis(array, axis.axis, -1).reshape(-1, axis.positions, units)
-    return moved.reshape(-1, units).T
+    last = jnp.moveaxis(array, axis.axis, -1).reshape(-1, axis.positions, units, axis.width)
+    return last.swapaxes(-1, -2).reshape(-1, units).T
 
 
 def unit_masks(
@@ -79,11 +78,12 @@ def unit_masks(
     """
     masks = {path: jnp.ones(shape, bool) for path, shape in shapes.items()}
     for group, units in zip(groups, kept, strict=True):
-        for path, axis, positions in group:
-            if path in masks:
-                shape = [1] * masks[path].ndim
-                shape[axis] = -1
-                masks[path] &= jnp.tile(units, positions).reshape(shape)
+        for each in group:
+            if each.path in masks:
+                shape = [1] * masks[each.path].ndim
+                shape[each.axis] = -1
+                values = jnp.tile(jnp.repeat(units, each.width), each.positions)
+                masks[each.path] &= values.reshape(shape)
     return masks
 
 
@@ -115,8 +115,8 @@ def unused_units(params: dict[str, Any], groups: Sequence[PermutationGroup]) -> 
 
 
 def _size(group: PermutationGroup, paths: Mapping[str, np.ndarray]) -> int:
-    path, axis, positions = next(each for each in group if each.path in paths)
-    return paths[path].shape[axis] // positions
+    path, axis, positions, width = next(each for each in group if each.path in paths)
+    return paths[path].shape[axis] // (positions * width)
 
 
 def _without_consumers(
@@ -178,10 +178,11 @@ def without_units(
     def take(tree: dict[str, Any]) -> dict[str, Any]:
         layers = {layer: dict(leaves) for layer, leaves in flat_layers(tree).items()}
         for group, units, mask in zip(arch.permutations, kept, removed, strict=True):
-            for path, axis, positions in group:
+            for path, axis, positions, width in group:
                 layer, _, leaf = path.rpartition("/")
                 if leaf in layers.get(layer, {}):
-                    places = (np.arange(positions)[:, None] * len(mask) + units).ravel()
+                    at = np.arange(positions * len(mask) * width).reshape(positions, -1, width)
+                    places = at[:, units].ravel()
                     layers[layer][leaf] = np.take(np.asarray(layers[layer][leaf]), places, axis)
         return nested_layers(layers)
 
