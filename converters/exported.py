@@ -14,7 +14,7 @@ from zoojax.converters.layouts.registry import LAYOUTS
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
-from zoojax.storage.states import state_like
+from zoojax.storage.states import COLLECTIONS, state_like
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
 
@@ -31,9 +31,14 @@ def exported_as(config: ZooConfig) -> Sparsifier:
         The zoo's own sparsifier if it has a layout; otherwise magnitude pruning if its states
         have a mask, and dense training if not.
     """
-    if config.sparsifier.name in LAYOUTS:
+    if _has_layout(config.sparsifier):
         return config.sparsifier
     return MagnitudePruning().shared() if MASK in state_like(config, 1) else Dense()
+
+
+def _has_layout(sparsifier: Sparsifier) -> bool:
+    layout = LAYOUTS.get(sparsifier.name)
+    return layout is not None and layout.holds(sparsifier)
 
 
 def exported_state(zoo: Zoo, epoch: int | None = None) -> dict[str, Any]:
@@ -51,14 +56,15 @@ def exported_state(zoo: Zoo, epoch: int | None = None) -> dict[str, Any]:
         ZoojaxError: If there is no such epoch, or its files are damaged.
     """
     stored = zoo.state(epoch, raw=True)
-    if zoo.config.sparsifier.name in LAYOUTS:
+    if _has_layout(zoo.config.sparsifier):
         return stored
     evaluated = zoo.sparse_params(epoch)
+    collections = {COLLECTIONS: stored[COLLECTIONS]} if COLLECTIONS in stored else {}
     if MASK not in stored:
-        return {"params": evaluated}
+        return {"params": evaluated, **collections}
     mask, layers = stored[MASK], flat_layers(evaluated)
     for path, leaves in flat_layers(stored["params"]).items():
         if path in mask:
             kept = np.where(mask[path], layers[path][WEIGHT], leaves[WEIGHT])
             layers[path] = {**layers[path], WEIGHT: kept}
-    return {"params": nested_layers(layers), MASK: mask}
+    return {"params": nested_layers(layers), MASK: mask, **collections}

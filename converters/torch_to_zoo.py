@@ -214,6 +214,11 @@ def _fit(images: ImageSet, net: Architecture) -> bool:
 def _network_config(info: StateDictInfo, sources: Sequence[Source]) -> ZooConfig:
     """The config of a zoo as far as its network and its members' training define it."""
     net = info.architecture
+    if net.task.has_own_images:
+        raise ZoojaxError(
+            f"the members are SIRENs ({net.name}), which learn an image each; they cannot be "
+            "converted to a zoo"
+        )
     return ZooConfig(
         name="",
         architecture=net.name,

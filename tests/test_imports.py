@@ -17,7 +17,7 @@ LAYERS = (
     ("errors", "text", "deprecation"),
     ("json_fields", "filesystem", "hyperparameters"),
     ("runtime",),
-    ("ops", "optimizers", "schedules", "augmentations"),
+    ("ops", "optimizers", "schedules", "augmentations", "tasks"),
     ("keys",),
     ("architectures", "datasets"),
     ("sparsifiers",),

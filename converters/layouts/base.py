@@ -107,6 +107,14 @@ class SparsifierLayout(ABC):
             layer: The layer.
         """
 
+    def holds(self, sparsifier: Sparsifier) -> bool:
+        """Whether files in this layout hold all options that evaluation depends on.
+
+        Args:
+            sparsifier: The sparsifier.
+        """
+        return True
+
     def evaluated(
         self, layer: Layer, tensors: Mapping[str, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zoojax.architectures import mlp
+from zoojax.architectures import mlp, siren
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.chain import Chain, Step
 from zoojax.architectures.chain_layers import Dropout, Flatten, Normalization
+from zoojax.architectures.family import are_widths
 from zoojax.architectures.registry import architecture
 from zoojax.errors import ZoojaxError
 
@@ -19,7 +20,7 @@ from zoojax.errors import ZoojaxError
 # torch zoo is reliable.
 KNOWN_NETWORKS = tuple(
     (name, channels)
-    for name in ("small", "large", "medium", "lenet5", "gap_cnn")
+    for name in ("small", "large", "medium", "lenet5", "gap_cnn", "siren")
     for channels in (1, 3)
 )
 # Networks that a vector without names is split into: those of the published pickled datasets.
@@ -94,8 +95,9 @@ def match_shapes(shapes: Sequence[tuple[int, ...]]) -> Chain | None:
         return None
     widths = [shape[0] for shape in shapes[:-1] if len(shape) == 2]
     names = list(KNOWN_NETWORKS)
-    if mlp.is_valid(widths):
-        names += [(mlp.FAMILY.name_of(widths), channels) for channels in (1, 3)]
+    if are_widths(widths):
+        families = (mlp.FAMILY, siren.FAMILY)
+        names += [(each.name_of(widths), channels) for each in families for channels in (1, 3)]
     for name, channels in names:
         network = known_network(architecture(name, channels, classes))
         if list(shapes) == list(torch_shapes(network).values()):
@@ -181,9 +183,19 @@ def kernel_to_torch(layer: str, kernel: np.ndarray, chain: Chain) -> np.ndarray:
 def default_prefixes(chain: Chain, dropout: bool) -> tuple[str, ...]:
     """Returns torch's names of the layers in the zoos' original code.
 
+    Those of SIRENs are the names of DWSNets' zoos, in which a layer includes its sine.
+
     Args:
         chain: The network.
         dropout: Whether dropout modules take part in the numbering.
     """
+    if chain.task.has_own_images:
+        return tuple(f"{module_container(chain)}.{i}" for i, _ in enumerate(chain.layers))
     steps = enumerate(torch_steps(chain, dropout))
-    return tuple(f"module_list.{i}" for i, step in steps if step.layer.has_weights)
+    container = module_container(chain)
+    return tuple(f"{container}.{i}" for i, step in steps if step.layer.has_weights)
+
+
+def module_container(chain: Chain) -> str:
+    """Returns torch's name of the list of a network's modules."""
+    return "seq" if chain.task.has_own_images else "module_list"

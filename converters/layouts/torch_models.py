@@ -12,17 +12,19 @@ from torch.nn import functional
 
 from zoojax.architectures import chain_layers as data
 from zoojax.architectures.chain import Chain, Step
-from zoojax.converters.layouts.networks import known_network, torch_steps
+from zoojax.architectures.layers import OMEGA
+from zoojax.converters.layouts.networks import known_network, module_container, torch_steps
 from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.variational_dropout import INIT_LOG_SIGMA2, LOG_ALPHA_CLIP
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
     "relu": nn.ReLU,
     "gelu": nn.GELU,
     "silu": nn.SiLU,
     "leaky_relu": nn.LeakyReLU,
+    "sine": lambda: Sine(OMEGA),
     "identity": nn.Identity,
 }
 
@@ -100,8 +102,20 @@ class Sine(nn.Module):
         return torch.sin(self.omega * x)
 
 
+class SineLinear(nn.Linear):
+    """sin(omega (W x + b)), with the parameters of the linear layer."""
+
+    def __init__(self, inputs: int, features: int, omega: float):
+        super().__init__(inputs, features)
+        self.omega = omega
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Values [batch, features]."""
+        return torch.sin(self.omega * super().forward(input))
+
+
 class TorchChain(nn.Module):
-    """A chain; its layers have the indices in `module_list` that the checkpoints use.
+    """A chain; its layers have the names that the checkpoints use, such as "module_list.0".
 
     Args:
         chain: The network.
@@ -119,17 +133,37 @@ class TorchChain(nn.Module):
     ):
         super().__init__()
         steps = torch_steps(known_network(chain), dropout > 0)
-        self.module_list = nn.ModuleList(
-            _module(step, activation, dropout, variational) for step in steps
-        )
+        self.container = module_container(chain)
         self.flattens_images = len(steps[0].inputs) == 1
+        if chain.task.has_own_images:
+            modules = _sine_modules(steps, activation, variational)
+        else:
+            modules = [_module(step, activation, dropout, variational) for step in steps]
+        self.add_module(self.container, nn.ModuleList(modules))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [batch, classes] of images [batch, channels, height, width]."""
         x = x.flatten(1) if self.flattens_images else x
-        for layer in self.module_list:
+        for layer in self.get_submodule(self.container).children():
             x = layer(x)
         return x
+
+
+def _sine_modules(steps: list[Step], activation: str, variational: bool) -> list[nn.Module]:
+    """Creates one module per layer with weights, which includes the sine after it."""
+    modules: list[nn.Module] = []
+    for step, following in zip(steps, [*steps[1:], None], strict=True):
+        after = None if following is None else following.layer
+        if not isinstance(step.layer, data.Dense):
+            continue
+        if not isinstance(after, data.Activation):
+            modules.append(_module(step, activation, 0.0, variational))
+        elif variational:
+            layer = _module(step, activation, 0.0, variational)
+            modules.append(nn.Sequential(layer, Sine(after.omega)))
+        else:
+            modules.append(SineLinear(step.inputs[0], step.layer.features, after.omega))
+    return modules
 
 
 def _module(step: Step, activation: str, dropout: float, variational: bool) -> nn.Module:

@@ -43,6 +43,11 @@ class VariationalDropoutLayout(SparsifierLayout):
         bias = _LOG_SIGMA2_BIAS if layer.is_conv else _UNUSED_BIAS
         return WEIGHT, BIAS, _LOG_SIGMA2, bias
 
+    def holds(self, sparsifier: Sparsifier) -> bool:
+        """Only with the threshold of the zoos' code, which files do not name."""
+        assert isinstance(sparsifier, VariationalDropout)
+        return sparsifier.threshold == LOG_ALPHA_THRESHOLD
+
     def evaluated(
         self, layer: Layer, tensors: Mapping[str, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:

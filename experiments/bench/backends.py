@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
 
-from zoojax.experiments.bench import representation, torch_worker
+from zoojax.experiments.bench import own_images, representation, torch_worker
 from zoojax.experiments.bench.members import (
     DENSE,
     EVALUATE,
@@ -42,6 +42,9 @@ def cases(
         for kind in kinds
         if kind != representation.KIND
     ]
+    # Members that learn an image use all of its pixels in each step.
+    own = own_images.has_own_images
+    result = list(dict.fromkeys(own_images.full_batch(c) if own(c) else c for c in result))
     if representation.KIND in kinds:
         known = (name for name in architectures if name in representation.ARCHITECTURES)
         result += map(representation.case, known)
@@ -70,6 +73,9 @@ def backends(
     import jax
 
     fastest = engine.engine(case.shape, jax.default_backend())
+    if own_images.has_own_images(case):
+        yield from _own_images(case, fastest, chunk, seconds)
+        return
     yield ZOOJAX, population_program(case, fastest, chunk, seconds)
     if fastest != "xla":
         yield "zoojax on XLA", population_program(case, "xla", None, seconds)
@@ -90,6 +96,21 @@ def backends(
             share = count // jax.device_count()
             measure = population_program(case, "vmap", share, seconds)
             yield f"jax.vmap of lax.conv, {count} members", measure
+
+
+def _own_images(
+    case: Case, fastest: str, chunk: int | None, seconds: float
+) -> Iterator[tuple[str, Measure]]:
+    """Lists the backends of members that each learn an image."""
+    program = own_images.population_program
+    yield ZOOJAX, program(case, fastest, chunk, seconds)
+    if own_images.measures_sines(case):
+        plain = program(case, fastest, chunk, seconds, sines=False)
+        yield own_images.WITHOUT_SINES, plain
+    if fastest != "xla":
+        yield "zoojax on XLA", program(case, "xla", None, seconds)
+    if (case.is_dense or case.is_variational) and torch_worker.installed():
+        yield TORCH, lambda: _torch(case, 1, seconds)
 
 
 def _torch(case: Case, members: int, seconds: float) -> float:

@@ -43,8 +43,8 @@ def bench(
     "representation", one state seen by the autoencoder of the preset "small".
 
     Args:
-        architectures: "small", "medium", "large", "lenet5", "gap_cnn" and "mlp" (two hidden
-            layers of 64 units).
+        architectures: "small", "medium", "large", "lenet5", "gap_cnn", "mlp" (two hidden
+            layers of 64 units) and "siren" (all pixels of a 28x28 image in each step).
         kinds: What to measure: training of members without sparsification ("dense") or with a
             sparsifier (its abbreviation in lower case, such as "mp"), evaluation of members
             ("evaluate"), and training of a hyper-representation ("representation"). None

@@ -30,6 +30,7 @@ ARCHITECTURES = {
     "lenet5": ("lenet5", 1),
     "gap_cnn": ("gap_cnn", 1),
     "mlp": ("mlp-64-64", 1),
+    "siren": ("siren", 1),
 }
 
 
@@ -164,7 +165,7 @@ def population_program(case: Case, engine: str, members: int | None, seconds: fl
     count = members * mesh.size
     seeds = jnp.arange(count, dtype=jnp.uint32)
     hyper = loop.Hyperparams(seeds, jnp.full(count, 3e-4), jnp.full(count, 1e-3), jnp.zeros(count))
-    state, hyper = population.shard_members(jax.device_get((_states(case, seeds), hyper)), mesh)
+    state, hyper = population.shard_members(jax.device_get((states(case, seeds), hyper)), mesh)
     sets = population.replicate(images(shape), mesh)
     one = _evaluation(case, engine) if case.kind == EVALUATE else _epoch(case, engine)
     program = jax.jit(
@@ -185,8 +186,8 @@ def population_program(case: Case, engine: str, members: int | None, seconds: fl
     return measure
 
 
-def _states(case: Case, seeds: "Array") -> "loop.TrainState":
-    """Initializes untrained members, stacked."""
+def states(case: Case, seeds: "Array | np.ndarray") -> "loop.TrainState":
+    """Initializes untrained members with some seeds, stacked."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -196,7 +197,8 @@ def _states(case: Case, seeds: "Array") -> "loop.TrainState":
     from zoojax.sparsifiers.context import init_member
     from zoojax.training import loop
 
-    initial = jax.vmap(lambda seed: init_params(case.shape, "kaiming_uniform", seed))
+    scheme = "siren" if case.shape.task.has_own_images else "kaiming_uniform"
+    initial = jax.vmap(lambda seed: init_params(case.shape, scheme, seed))
     params = jax.jit(initial)(seeds)
     ids = pl.DataFrame({"id": range(len(seeds)), "seed": np.asarray(seeds)})
     # All members at once: one parent may have several members, such as one per ratio.

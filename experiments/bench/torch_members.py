@@ -27,10 +27,11 @@ def _one_member(shape: Chain, variational: bool) -> Callable[[Tensor, Tensor], N
     """Creates a training step of one model on images [B, C, H, W] and labels [B]."""
     model = TorchChain(shape, "tanh", variational=variational)
     optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+    error = functional.mse_loss if shape.task.has_own_images else functional.cross_entropy
 
     def step(x: Tensor, y: Tensor) -> None:
         optimizer.zero_grad()
-        loss = functional.cross_entropy(model(x), y)
+        loss = error(model(x), y)
         if variational:
             loss = loss + 1e-3 * kl(model)
         loss.backward()
@@ -48,9 +49,12 @@ def _evaluation(shape: Chain) -> Callable[[Tensor, Tensor], None]:
 
     def step(x: Tensor, y: Tensor) -> None:
         with torch.no_grad():
-            logits = model(x)
-            functional.cross_entropy(logits, y).item()
-            (logits.argmax(1) == y).sum().item()
+            outputs = model(x)
+            if shape.task.has_own_images:
+                functional.mse_loss(outputs, y).item()
+                return
+            functional.cross_entropy(outputs, y).item()
+            (outputs.argmax(1) == y).sum().item()
 
     return step
 
@@ -110,21 +114,30 @@ def speed(
     torch.set_num_threads(threads)
     torch.set_default_device(device)
     shape = chain(architecture)
-    x = torch.randn(_IMAGES, shape.channels, shape.size, shape.size)
-    y = torch.randint(shape.classes, (_IMAGES,))
-    single = members == 1
+    single, is_full_batch = members == 1, shape.task.has_own_images
+    images = batch_size if is_full_batch else _IMAGES
+    x = torch.randn(images, shape.channels, shape.size, shape.size)
+    y = torch.randint(shape.classes, (images,))
+    if is_full_batch:
+        y = torch.rand(images, shape.classes)
     if evaluation:
         step = _evaluation(shape)
     else:
         step = _one_member(shape, variational) if single else _many_members(shape, members)
     batch_shape = (batch_size,) if single else (members, batch_size)
-    for _ in range(30 if single else 3):
-        batch = torch.randint(_IMAGES, batch_shape)
+
+    def train() -> None:
+        if is_full_batch:
+            step(x, y)
+            return
+        batch = torch.randint(images, batch_shape)
         step(x[batch], y[batch])
+
+    for _ in range(30 if single else 3):
+        train()
     samples, start = 0, time.perf_counter()
     while (spent := time.perf_counter() - start) < seconds:
-        batch = torch.randint(_IMAGES, batch_shape)
-        step(x[batch], y[batch])
+        train()
         samples += batch_size * members
         if device == "cuda":
             torch.cuda.synchronize()

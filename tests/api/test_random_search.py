@@ -13,7 +13,7 @@ import zoojax
 from tests.support import zoo_fixtures
 from tests.support.torch_models import assert_trees_close
 from zoojax import Choice, Grid, LogUniform, Uniform, ZoojaxError, functional, keys
-from zoojax.api.initial import initial_variables
+from zoojax.api.untrained import initial_variables
 from zoojax.presets import PRESETS, difference
 from zoojax.storage.zoo_images import load_images
 

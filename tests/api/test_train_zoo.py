@@ -14,7 +14,7 @@ from zoojax import (
     ZoojaxError,
     train_zoo,
 )
-from zoojax.api.initial import initial_variables
+from zoojax.api.untrained import initial_variables
 from zoojax.runtime import population
 
 TWIN: dict[str, Any] = {"epochs": 1, "chunk": zoo_fixtures.CHUNK}

@@ -1,6 +1,7 @@
 """The contract of the families of networks: kernel, XLA and torch agree; see also
 `test_architectures`."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -30,10 +31,10 @@ from zoojax.sparsifiers.variational_dropout import (
     init_log_sigma2,
     variances,
 )
-from zoojax.training import engine, loop, programs
+from zoojax.training import engine, loop, own_images, programs, task_programs
 from zoojax.training.programs import ProgramSpec, Splits
 
-MLP = "mlp-16-12"
+MLP, SIREN = "mlp-16-12", "siren-24-16"
 RESNET, VIT = "resnet18-2-8", "vit-12-2-6-4-8"
 # (parameters with one and with three channels, 10 classes): as published, or counted in torch.
 PARAMETERS = {
@@ -43,6 +44,8 @@ PARAMETERS = {
     "lenet5": (61706, 62006),
     "gap_cnn": (4970, 5258),
     "gap_cnn_32": (4970, 5258),
+    "siren": (1185, 1251),
+    SIREN: (489, 523),
     MLP: (12894, 37982),
     "resnet18": (11172810, 11173962),
     RESNET: (11384, 11420),
@@ -50,7 +53,7 @@ PARAMETERS = {
     VIT: (4198, 4582),
     "vit-384-12-6-16-224": (21472906, 21669514),
 }
-FAST = ("small", MLP, RESNET, VIT)
+FAST = ("small", MLP, SIREN, RESNET, VIT)
 # Networks for images of another side that have the same shapes.
 OTHER_SIDE = {"gap_cnn_32": "gap_cnn", RESNET: "resnet18-2"}
 # Too large to be trained, or computed more than once, in tests.
@@ -218,7 +221,12 @@ def test_programs_lower_for_gpus(name, sparsifier):
     arch, members = family(name), 2
     images: Any = jax.ShapeDtypeStruct((20, *arch.image_shape), jnp.float32)
     split: Any = images, jax.ShapeDtypeStruct((20,), jnp.int32)
-    spec = ProgramSpec(sparsifier, arch, "gelu", "adam", True, 10)
+    shared: Any = Splits(split, split, split)
+    spec, own = ProgramSpec(sparsifier, arch, "gelu", "adam", True, 10), None
+    if arch.task.has_own_images:
+        spec = dataclasses.replace(spec, steps=3)
+        own = jax.ShapeDtypeStruct((members, 20, arch.classes), jnp.float32)
+        shared = own_images.Grid(images, jax.ShapeDtypeStruct((), jnp.float32))
 
     def state() -> loop.TrainState:
         variables = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), variable_shapes(arch))
@@ -233,12 +241,12 @@ def test_programs_lower_for_gpus(name, sparsifier):
     stacked = jax.eval_shape(lambda: jax.tree.map(lambda x: jnp.stack([x] * members), state()))
     number: Any = jax.ShapeDtypeStruct((members,), jnp.float32)
     seeds: Any = jax.ShapeDtypeStruct((members,), jnp.uint32)
-    hyperparams = loop.Hyperparams(seeds, number, number, number)
+    hyperparams = loop.Hyperparams(seeds, number, number, number, own=own)
     mesh = population.make_mesh()
-    splits, epoch = Splits(split, split, split), jax.ShapeDtypeStruct((), jnp.int32)
+    epoch = jax.ShapeDtypeStruct((), jnp.int32)
     for program, arguments in (
-        (programs.epoch(spec, mesh), (stacked, hyperparams, splits, epoch)),
-        (programs.evaluation(spec, mesh), (stacked, splits)),
+        (task_programs.epoch(spec, mesh), (stacked, hyperparams, shared, epoch)),
+        (task_programs.evaluation(spec, mesh), (stacked, hyperparams, shared)),
         (programs.predictions(spec, mesh), (stacked, images)),
     ):
         lowered = jax.jit(program).trace(*arguments).lower(lowering_platforms=("cuda",))

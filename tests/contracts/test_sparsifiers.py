@@ -27,20 +27,25 @@ from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.registry import sparsifiers
 
 SPARSIFIERS = [*(name for name in sparsifiers() if name != Dense.name), "moving_mask"]
-# On the residual network in the suite; all sparsifiers are on the MLP.
+# In the suite, all sparsifiers are tested on the MLP, and these also on the residual network.
 TYPICAL = ("structured", "n_m", "moving_mask")
-
-
-def pair(arch: str, name: str):
-    """Parameters of a test, which is slow for most pairs."""
-    fast = arch == "mlp-16-12" or (arch == "residual_cnn" and name in TYPICAL)
-    marks = () if fast else pytest.mark.slow
-    return pytest.param(arch, name, marks=marks, id=f"{arch}-{name}")
-
-
 ARCHITECTURES = ("mlp-16-12", "small", "residual_cnn", "mlp")
-PAIRS = [pair(arch, name) for arch in ARCHITECTURES for name in SPARSIFIERS]
-by_pair = pytest.mark.parametrize("arch, name", PAIRS)
+
+
+def pairs(*, all_on_mlp: bool = True):
+    """Parametrizes a test by architecture and sparsifier; most pairs are slow."""
+
+    def pair(arch: str, name: str):
+        on_mlp = arch == "mlp-16-12" and (all_on_mlp or name in TYPICAL)
+        fast = on_mlp or (arch == "residual_cnn" and name in TYPICAL)
+        return pytest.param(
+            *(arch, name), marks=() if fast else pytest.mark.slow, id=f"{arch}-{name}"
+        )
+
+    every = [pair(arch, name) for arch in ARCHITECTURES for name in SPARSIFIERS]
+    return pytest.mark.parametrize("arch, name", every)
+
+
 IMAGES = np.random.default_rng(0).standard_normal((8, 28, 28, 1), np.float32)
 
 
@@ -49,7 +54,7 @@ def rows_of_first_parent(zoo: Zoo) -> np.ndarray:
     return np.flatnonzero(parents == parents[0])
 
 
-@by_pair
+@pairs()
 def test_sparsity_is_that_of_the_weights(tmp_path_factory, arch, name):
     """Pruned weights are exactly zero, at every epoch, and counted in the metrics."""
     zoo = twin(tmp_path_factory, arch, name)
@@ -73,14 +78,14 @@ def test_sparsity_is_that_of_the_weights(tmp_path_factory, arch, name):
         assert (final > zoo.members_table["ratio"].to_numpy() - 0.03).all()
 
 
-@by_pair
+@pairs(all_on_mlp=False)
 def test_killed_and_resumed_in_several_chunks(tmp_path_factory, tmp_path, arch, name):
     create = functools.partial(create_twin, tmp_path_factory, arch, name)
     resumed = interrupted_and_resumed(tmp_path / "twin", create)
     zoo_fixtures.assert_same_zoo(resumed, twin(tmp_path_factory, arch, name))
 
 
-@by_pair
+@pairs()
 def test_members_do_not_depend_on_their_neighbors(tmp_path_factory, tmp_path, arch, name):
     """The first parent alone, killed and resumed in one chunk, gives the same bits."""
     whole = twin(tmp_path_factory, arch, name)
@@ -96,7 +101,7 @@ def test_members_do_not_depend_on_their_neighbors(tmp_path_factory, tmp_path, ar
     assert alone.metrics.select(shared).equals(first.select(shared))
 
 
-@by_pair
+@pairs()
 def test_torch_and_back(tmp_path_factory, tmp_path, arch, name):
     """Members load strictly into torch's networks, and come back with the same weights."""
     network = architecture(arch, 1)
@@ -110,15 +115,15 @@ def test_torch_and_back(tmp_path_factory, tmp_path, arch, name):
         module.load_state_dict(state_dict(zoo, member), strict=True)
         if not variational:
             assert_logits(module, logits[row])
-    for form in ("trial", "prune"):
-        to_torch(zoo, tmp_path / form, format=form, quiet=True)
-        back = from_torch(tmp_path / form, tmp_path / f"back-{form}", quiet=True).zoo
-        trials = back.members_table["trial"].to_list()
-        order = [trials.index(trial) for trial in trial_names(zoo)]
-        for epoch in zoo.epochs:
-            weights = population.take(back.sparse_params(epoch), np.array(order))
-            assert zoo_fixtures.same_bits(weights, zoo.sparse_params(epoch)), (form, epoch)
-        assert verify(back, tmp_path / form, images=4, quiet=True).difference <= 1e-5
+    trials, back = tmp_path / "trials", tmp_path / "back"
+    to_torch(zoo, trials, format="prune", quiet=True)
+    converted = from_torch(trials, back, quiet=True).zoo
+    names = converted.members_table["trial"].to_list()
+    order = np.array([names.index(trial) for trial in trial_names(zoo)])
+    for epoch in zoo.epochs:
+        weights = population.take(converted.sparse_params(epoch), order)
+        assert zoo_fixtures.same_bits(weights, zoo.sparse_params(epoch)), epoch
+    assert verify(converted, trials, images=4, quiet=True).difference <= 1e-5
 
 
 def assert_logits(module: torch.nn.Module, expected: np.ndarray) -> None:

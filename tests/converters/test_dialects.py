@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save
 from torch import nn
+from torch.ao.pruning.sparsifier.weight_norm_sparsifier import WeightNormSparsifier
 from torch.nn.utils import parametrizations, prune
 
 from tests.support.torch_files import rejection, saved
@@ -70,8 +71,6 @@ def typed(dtype: torch.dtype) -> dict[str, torch.Tensor]:
 
 def ao_pruned() -> dict[str, object]:
     """A file with the state of a sparsifier next to the state dict."""
-    from torch.ao.pruning import WeightNormSparsifier
-
     net = network()
     sparsifier = WeightNormSparsifier(sparsity_level=0.5, sparse_block_shape=(1, 1))
     sparsifier.prepare(net, [{"tensor_fqn": "3.weight"}])
@@ -122,7 +121,7 @@ OTHERS = {
 }
 
 
-def restored(content: bytes, path) -> tuple[list, list]:
+def restored(content: bytes, path) -> tuple[list, ...]:
     """Names, types, shapes and bytes: of the file, and of its plain form with dialects undone."""
     path.write_bytes(content)
     state = read_state(path, options=ASKED)
@@ -189,10 +188,10 @@ def test_weights_are_computed_as_torch_computes_them(tmp_path):
             warnings.simplefilter("ignore")
             for layer in layers(net):
                 change(layer)
-        net.eval()(torch.randn(1, 1, 3, 3))
+        net.eval().forward(torch.randn(1, 1, 3, 3))
         (tmp_path / "state").write_bytes(saved(net.state_dict()))
         state = read_state(tmp_path / "state", options=ASKED)
-        for name, layer in (("0", net[0]), ("3", net[3])):
+        for name, layer in zip(("0", "3"), layers(net), strict=True):
             expected = layer.weight.detach().numpy()
             np.testing.assert_allclose(state[f"{name}.weight"], expected, rtol=2e-6, atol=1e-7)
 

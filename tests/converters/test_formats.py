@@ -14,6 +14,7 @@ from tests.support.torch_zoos import state, write_zoo
 from zoojax.converters.api import convert_from, to_torch
 from zoojax.converters.dialects.base import DialectOptions
 from zoojax.converters.formats.registry import FORMATS, recognize
+from zoojax.converters.state_dicts import State
 from zoojax.errors import ZoojaxError
 
 NOTHING = DialectOptions()
@@ -26,7 +27,7 @@ def listing(path, name=None):
     return reader.name, reader.members(path, NOTHING)
 
 
-def equal(read: dict, seed: int) -> bool:
+def equal(read: State, seed: int) -> bool:
     """Whether a state is that of a seed."""
     return all(np.array_equal(read[name], t.numpy()) for name, t in state(seed).items())
 

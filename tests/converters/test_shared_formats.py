@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
 
 FORMATS = os.environ.get("ZOOJAX_FORMATS")
-ASKED = {"cast": True, "drop_extra": True, "fold_spectral_norm": True}
+ASKED: dict[str, Any] = {"cast": True, "drop_extra": True, "fold_spectral_norm": True}
 # Words of the reasons for which samples are refused.
 REFUSED = {
     "pdiff_subset": "no known network",
@@ -81,9 +82,10 @@ def digest(arrays) -> str:
     return total.hexdigest()
 
 
-def states_of(zoo: Zoo) -> dict[str, tuple[str, int]]:
-    """Trial and epoch of each state by the digest of its weights."""
-    found, net = {}, known_network(zoo.config.shape)
+def states_of(zoo: Zoo) -> dict[tuple[str, int], str]:
+    """The trial of each state, by the digest of its weights and its epoch."""
+    found: dict[tuple[str, int], str] = {}
+    net = known_network(zoo.config.shape)
     stored = isinstance(zoo.config.sparsifier, VariationalDropout)
     for epoch, rows in rows_with_states(zoo).items():
         params = zoo.params(epoch) if stored else zoo.sparse_params(epoch)
@@ -137,7 +139,7 @@ def test_sample_is_converted_and_restored(samples, tmp_path, name):
     folder = samples / name
     matched: set[str] = set()
     for position, (path, expected) in enumerate(given(folder)):
-        options = ASKED if name in ASKS else {}
+        options: dict[str, Any] = ASKED if name in ASKS else {}
         zoo_path = tmp_path / f"zoo{position}"
         result = convert_from(path, zoo_path, quiet=True, **options)
         assert result.notes[0].startswith("read as ")

@@ -20,6 +20,7 @@ from tests.support import zoo_fixtures
 from tests.support.conversions import load_tensors
 from tests.support.torch_models import params_to_torch
 from tests.support.torch_zoos import network, state
+from zoojax import VariationalDropout, sparsify
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.parameters import apply_mask, kernels
 from zoojax.converters.checkpoint_files import read_state
@@ -35,6 +36,7 @@ from zoojax.converters.zoo_to_torch import (
     write_trials,
 )
 from zoojax.errors import ZoojaxError
+from zoojax.hyper_representation.dataset import has_log_alphas
 from zoojax.runtime import population
 from zoojax.sparsifiers import registry
 from zoojax.sparsifiers.base import Sparsifier
@@ -250,6 +252,19 @@ def test_sparsifier_without_layout_is_written_as_it_is_evaluated(
         population.take(z.sparse_params(0), p) for z, p in ((back, position), (twin, 1))
     )
     assert zoo_fixtures.same_bits(actual, stored)
+
+
+def test_another_threshold_is_applied_before_writing(tmp_path_factory):
+    """Torch files do not name it."""
+    dense = zoo_fixtures.dense(tmp_path_factory)
+    twin = sparsify(dense, VariationalDropout(threshold=-4.0), epochs=0, quiet=True)
+    tensors = state_dict(twin, 1)
+    module = network("dense", known_network(twin.config.shape))
+    module.load_state_dict(tensors, strict=True)
+    assert 0.05 < (tensors["module_list.0.weight"] == 0).float().mean() < 0.95
+    np.testing.assert_allclose(torch_logits(module), zoojax_logits(twin, 1, 0), atol=1e-5)
+    assert not has_log_alphas(twin.config)
+    assert has_log_alphas(zoo_fixtures.variational_dropout(tmp_path_factory).config)
 
 
 def test_missing_members_epochs_and_folders(tmp_path_factory, tmp_path):

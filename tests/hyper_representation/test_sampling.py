@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import representations, zoo_fixtures
 from zoojax import Zoo, ZoojaxError, open_zoo
-from zoojax.api.initial import initial_variables
+from zoojax.api.untrained import initial_variables
 from zoojax.cli.main import main
 from zoojax.hyper_representation.representation import Representation
 from zoojax.hyper_representation.sampling import (

@@ -27,7 +27,7 @@ from zoojax.sparsifiers import score_pruning, variational_dropout
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
-from zoojax.training import loop, programs
+from zoojax.training import loop, task_programs
 from zoojax.training.programs import ORDERS, ProgramSpec, Splits
 
 # No size divides another: sides, channels, features, classes.
@@ -82,7 +82,7 @@ def trained(spec: ProgramSpec, count: int) -> tuple[loop.TrainState, dict]:
         *(jnp.arange(count, dtype=jnp.uint32), jnp.linspace(1e-5, 1e-4, count)),
         *(jnp.linspace(0, 1e-2, count), jnp.linspace(0.1, 0.6, count)),
     )
-    program = jax.jit(programs.epoch(spec, mesh))
+    program = jax.jit(task_programs.epoch(spec, mesh))
     return program(untrained(spec, count), hyper, images(spec.architecture), np.int32(2))
 
 

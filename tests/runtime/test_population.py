@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import zoo_fixtures
-from zoojax.api.initial import INIT_BATCH_SIZE, initial_variables
+from zoojax.api.untrained import INIT_BATCH_SIZE, initial_variables
 from zoojax.architectures import parameters
 from zoojax.architectures.cnn import small_cnn
 from zoojax.datasets import loading
@@ -23,7 +23,7 @@ from zoojax.sparsifiers.allocation import num_pruned
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
-from zoojax.training import loop, programs
+from zoojax.training import loop, programs, task_programs
 
 ARCHITECTURE = small_cnn(1, 10)
 POOL = 33
@@ -145,7 +145,7 @@ def train(run: Run, sets, members, epochs=2, seeds=None, change=lambda state, hy
     if seeds is not None:
         hyper = hyper._replace(seed=np.asarray(seeds, np.uint32))
     change(states, hyper)
-    step = jax.jit(programs.epoch(run.spec, mesh), donate_argnums=0)
+    step = jax.jit(task_programs.epoch(run.spec, mesh), donate_argnums=0)
     replicated, results = population.replicate(sets, mesh), []
     for block in population.blocks(np.arange(len(members)), run.chunk, mesh):
         state, block_hyper = population.shard_members(population.take((states, hyper), block), mesh)

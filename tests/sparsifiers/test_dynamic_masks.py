@@ -71,11 +71,11 @@ def test_masks_of_one_seed_are_nested_and_those_of_others_differ():
     less, more = (initial(StaticSparse(scope="layer"), r)[1]["mask"] for r in (0.5, 0.9))
     for layer, mask in more.items():
         assert (np.asarray(less[layer]) | ~np.asarray(mask)).all()
-    scores = [
+    one, other = (
         random_scores({"fc": jnp.ones(SHAPE)}, keys.stream_key(seed, "sparsifier"))["fc"]
         for seed in (7, 8)
-    ]
-    assert not np.array_equal(*scores)
+    )
+    assert not np.array_equal(one, other)
 
 
 def test_a_start_by_magnitude_keeps_the_largest_weights():
@@ -187,7 +187,7 @@ def test_new_weights_of_rigl_are_trained():
 @pytest.mark.parametrize(
     "create",
     [
-        lambda: StaticSparse(start="best"),
+        lambda: StaticSparse(start="best"),  # pyright: ignore[reportArgumentType]
         lambda: SET(replaced=1.5),
         lambda: RigL(frequency=0),
         lambda: RigL(end=-0.1),

@@ -55,6 +55,7 @@ def test_each_round_starts_from_the_first_weights_bit_for_bit(tmp_path_factory):
 def test_a_round_trains_like_a_new_member(tmp_path_factory):
     """It has no moments of earlier rounds."""
     parent, twin = zoo_fixtures.dense(tmp_path_factory), rewound(tmp_path_factory)
+    assert parent.config.data is not None
     images = loading.load(parent.config.data).train
     row, after = twin.members_table.row(1, named=True), population.take(twin.state(2), 1)
     member = functional.init(

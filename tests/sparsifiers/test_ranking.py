@@ -56,7 +56,7 @@ def test_masks_equal_those_of_one_shot_pruning(scope):
     params = made_up_params(small_cnn(1, 10))
     weights = kernels(params)
     # Ties within and across layers.
-    params["fc1"]["kernel"] = jnp.round(jnp.asarray(params["fc1"]["kernel"]), 1)
+    params["fc1"]["kernel"] = np.round(params["fc1"]["kernel"], 1)
     counts = num_pruned(0.7, {layer: w.shape for layer, w in weights.items()}, scope)
     counts = jax.tree.map(jnp.asarray, counts)
     actual = jax.jit(lambda p: mask_of_highest(magnitudes(kernels(p)), counts))(params)

@@ -71,6 +71,7 @@ def test_gradients_of_straight_through_match_torch(scope):
     expected.backward()
     np.testing.assert_allclose(value, expected.item(), rtol=1e-5)
     for layer, weights in masked.items():
+        assert weights.grad is not None
         np.testing.assert_array_equal(effective[layer]["kernel"], weights.detach().numpy())
         actual = gradients["params"][layer]["kernel"]
         np.testing.assert_allclose(actual, weights.grad.numpy(), rtol=1e-4, atol=1e-6)
@@ -98,6 +99,7 @@ def test_objective_and_gradients_of_top_kast_match_torch(scope):
     expected.backward()
     kept = sum(m.sum() for m in forward.values()) / sum(m.numel() for m in forward.values())
     for layer, weights in masked.items():
+        assert weights.grad is not None
         dense = torch.tensor(kernels(PARAMS)[layer])
         factor = forward[layer] + (backward[layer] - forward[layer]) / kept
         expected = expected + 0.01 * (factor * dense.abs()).sum()

@@ -199,7 +199,9 @@ def test_objective_uses_the_options():
 
     def value(**options):
         sparsifier = VariationalDropout("corrected", **options)
-        return sparsifier.objective(lambda *_: (0.0, None), trainable, {}, jnp.int32(5))[0]
+        return sparsifier.objective(lambda *_: (jnp.float32(0), None), trainable, {}, jnp.int32(5))[
+            0
+        ]
 
     divergence = float(kl(**trainable))
     assert float(value()) == pytest.approx(0.01 * 4 / 25 * divergence, rel=1e-5)

@@ -55,7 +55,9 @@ def options_of(name: str) -> Sparsifier:
 
 def train(factory: pytest.TempPathFactory, out: Any, name: str, **changes: Any) -> Zoo:
     """Trains a dense zoo with an architecture, in chunks of two."""
-    spec = dataclasses.replace(zoo_fixtures.spec(factory), size=architecture(name, 1).size)
+    shape, spec = architecture(name, 1), zoo_fixtures.spec(factory)
+    if not shape.task.has_own_images:
+        spec = dataclasses.replace(spec, size=shape.size)
     options = {"grid": GRID, "epochs": EPOCHS, "chunk": 2, "quiet": True, **changes}
     return train_zoo(None, out, name=name, architecture=name, data=spec, **options)
 

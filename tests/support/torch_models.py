@@ -17,6 +17,7 @@ from zoojax import ops
 from zoojax.architectures.base import Architecture, variable_shapes
 from zoojax.architectures.chain import Chain
 from zoojax.architectures.chain_layers import MaxPool
+from zoojax.architectures.layers import OMEGA
 from zoojax.converters.layouts import networks as layout
 from zoojax.datasets import loading, specs
 from zoojax.datasets.specs import DataSpec
@@ -166,12 +167,16 @@ def torch_noises(step: ops.Noise, arch: Chain, batch: int) -> list[torch.Tensor]
 
 
 def made_up_params(arch: Architecture, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
-    """Random weights of Kaiming scale, and biases and scales that are not negligible."""
+    """Random weights of Kaiming scale, and biases and scales that are not negligible.
+
+    Weights of SIRENs are smaller by the factor of their sines, as the initial ones are.
+    """
     rng = np.random.default_rng(seed)
+    factor = 1 / OMEGA if arch.task.has_own_images else 1
 
     def draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
         if len(shape) > 1:
-            scale = np.float32(np.sqrt(2 / np.prod(shape[:-1])))
+            scale = np.float32(factor * np.sqrt(2 / np.prod(shape[:-1])))
             return rng.normal(size=shape).astype(np.float32) * scale
         return np.float32(name == "scale") + rng.normal(scale=0.2, size=shape).astype(np.float32)
 
@@ -196,8 +201,15 @@ def made_up_variables(arch: Architecture, seed: int = 0) -> dict[str, Any]:
 
 
 def made_up_batch(arch: Architecture, count: int, seed: int = 0) -> Batch:
-    """Random images that are zero in one corner, as real images are."""
+    """Random images that are zero in one corner, as real images are.
+
+    For members that learn an image: random coordinates and pixels.
+    """
     rng = np.random.default_rng(seed)
+    if arch.task.has_own_images:
+        points = rng.uniform(-1, 1, (count, *arch.image_shape)).astype(np.float32)
+        pixels = rng.uniform(-0.5, 0.5, (count, arch.classes)).astype(np.float32)
+        return Batch(jnp.asarray(points), jnp.asarray(pixels), jnp.ones(count))
     images = rng.normal(size=(count, arch.size, arch.size, arch.channels)).astype(np.float32)
     images[:, :8, :8] = 0
     labels = rng.integers(0, arch.classes, count).astype(np.int32)

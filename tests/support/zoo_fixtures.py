@@ -23,9 +23,9 @@ from sklearn.datasets import load_digits
 
 from tests.support import ROOT
 from zoojax import DataSpec, Grid, MagnitudePruning, VariationalDropout, Zoo, sparsify, train_zoo
-from zoojax.api import initial
+from zoojax.api import untrained
 from zoojax.cli.main import main
-from zoojax.training import programs
+from zoojax.training import task_programs
 
 T = TypeVar("T")
 CHUNK = 4
@@ -51,7 +51,7 @@ def once(make: Callable[[pytest.TempPathFactory], T]) -> Callable[[pytest.TempPa
 
 # Compile each program once per session instead of once per zoo.
 for _name in ("epoch", "evaluation"):
-    setattr(programs, _name, functools.cache(getattr(programs, _name)))
+    setattr(task_programs, _name, functools.cache(getattr(task_programs, _name)))
 
 
 def _cached_initial_variables(initial_variables: Callable) -> Callable:
@@ -67,7 +67,7 @@ def _cached_initial_variables(initial_variables: Callable) -> Callable:
     return cached
 
 
-initial.initial_variables = _cached_initial_variables(initial.initial_variables)
+untrained.initial_variables = _cached_initial_variables(untrained.initial_variables)
 
 
 def write_images(path: Path, first: int = 0) -> Path:

@@ -78,6 +78,14 @@ _CAPTIONS = {
     "representation_losses": "Loss of the hyper-representation's autoencoder and its terms, by "
     "training epoch.",
 }
+_OWN_IMAGE_CAPTIONS = {
+    "members": "Mean squared error, PSNR (in dB, for a peak of 1) and sparsity of every member at "
+    "every epoch, with its hyperparameters and its parent in the dense zoo.",
+    "trajectories": "Mean and standard deviation over members of PSNR (in dB) and sparsity, by "
+    "pruning ratio and epoch.",
+    "hyperparameters": "PSNR (in dB) and sparsity at the last epoch: mean and standard deviation "
+    "over the members that share the value of a hyperparameter.",
+}
 
 
 def table_captions(analysis: Analysis) -> dict[str, str]:
@@ -89,7 +97,8 @@ def table_captions(analysis: Analysis) -> dict[str, str]:
     Returns:
         One caption per table in `Analysis.tables`.
     """
-    about = _CAPTIONS | {each.key: f"{each.title}. {each.about}" for each in added_tables()}
+    own = _OWN_IMAGE_CAPTIONS if analysis.zoo.config.shape.task.has_own_images else {}
+    about = _CAPTIONS | own | {each.key: f"{each.title}. {each.about}" for each in added_tables()}
     members = about_members(analysis)
     return {name: f"{about[name]} {members}" for name in analysis.tables if name in about}
 

@@ -174,6 +174,8 @@ def paper_tables(analysis: Analysis) -> Iterator[PaperTable]:
     Tables 5 and 8 are those of each twin with pruning ratios, Tables 6 and 7 those of each twin
     whose sparsity varies with the epoch.
     """
+    if analysis.zoo.config.shape.task.has_own_images:
+        return
     values = f"Mean (standard deviation) over members in %. {about_members(analysis)}"
     yield from _agreement_table(analysis, values)
     yield from _correlation_table(analysis)

@@ -29,13 +29,14 @@ def add_notes(analysis: Analysis) -> None:
         analysis: The analysis, with all tables; its notes are extended.
     """
     notes = analysis.notes
-    if analysis.twins:
+    has_own_images = analysis.zoo.config.shape.task.has_own_images
+    if analysis.twins and not has_own_images:
         notes += comparison_notes(analysis)
     for each in (analysis.zoo, *analysis.twins):
         notes += _zoo_notes(each)
     for name, needed in _NEEDED.items():
         notes += _remarks(analysis.tables.get(name, pl.DataFrame()), name, needed)
-    for method in analysis.twin_methods("epoch"):
+    for method in [] if has_own_images else analysis.twin_methods("epoch"):
         epoch, distance = nearest_sparsity(method.zoo, REFERENCE_SPARSITY)
         if distance > SPARSITY_TOLERANCE:
             notes.append(

@@ -137,7 +137,7 @@ def finite_rows(table: pl.DataFrame) -> pl.DataFrame:
 
     Converted zoos may lack accuracies that their trials did not report.
     """
-    known = [pl.col(name).is_finite() for name in ("test_acc", "dense_acc") if name in table]
+    known = [pl.col(n).is_finite() for n in ("test_acc", "dense_acc") if n in table.columns]
     return table.filter(pl.col("finite"), *known)
 
 

@@ -38,6 +38,11 @@ from zoojax.text import printable
 
 # Epochs at which the pruning frequency of single weights is drawn (Figure 3 of the paper).
 _FREQUENCY_EPOCHS = (5, 10, 15, 20, 25)
+NO_ACCURACY = (
+    "Each member learns an image of its own, so there are no accuracies and predictions: "
+    "agreement, the correlation before and after sparsification, prunability of members, and the "
+    "comparison of methods at equal sparsity were left out."
+)
 
 
 def analyze(
@@ -73,19 +78,23 @@ def analyze(
     analysis.tables["layer_sparsity"] = _stacked(compared, layer_sparsity)
     if any(hyperparameters(each) for each in (zoo, *twins)):
         analysis.tables["hyperparameters"] = _stacked(methods, by_hyperparameters)
-    if analysis.twins:
+    if zoo.config.shape.task.has_own_images:
+        analysis.notes.append(NO_ACCURACY)
+    elif analysis.twins:
         report_step("correlation")
         analysis.tables["correlation"] = _stacked(compared, lambda t: correlation(zoo, t))
         report_step("prunability of members")
         _add_prunability(analysis)
+    if analysis.twins:
         report_step("pruning frequency")
         analysis.tables["pruning_frequency"] = _frequencies(analysis)
-    analysis.tables["methods"] = compare_pairs(analysis, compare_methods)
-    analysis.tables["crossing"] = compare_pairs(analysis, crossover)
-    report_step("agreement")
-    add_agreement(analysis, data_dir, report_step)
-    if analysis.twins:
-        analysis.tables["paper"] = compare_with_paper(analysis)
+    if not zoo.config.shape.task.has_own_images:
+        analysis.tables["methods"] = compare_pairs(analysis, compare_methods)
+        analysis.tables["crossing"] = compare_pairs(analysis, crossover)
+        report_step("agreement")
+        add_agreement(analysis, data_dir, report_step)
+        if analysis.twins:
+            analysis.tables["paper"] = compare_with_paper(analysis)
     for added in added_tables():
         report_step(added.title)
         analysis.tables[added.key] = added.compute(analysis)

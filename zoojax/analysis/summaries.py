@@ -10,8 +10,12 @@ from zoojax.analysis.pairing import finite as finite_mask
 from zoojax.analysis.pairing import hyperparameters, last_epoch, member_metrics, value_groups
 from zoojax.architectures import parameters
 from zoojax.storage.zoo import Zoo, with_states
+from zoojax.tasks import SPARSITY
 
-METRICS = ("train_acc", "val_acc", "test_acc", "ggap", "sparsity")
+
+def summarized_metrics(zoo: Zoo) -> tuple[str, ...]:
+    """The metrics of a zoo whose means are reported: accuracies or PSNR, and sparsity."""
+    return (*zoo.config.shape.task.summarized, SPARSITY.name)
 
 
 def summary(zoo: Zoo, metrics: pl.DataFrame | None = None) -> pl.DataFrame:
@@ -25,9 +29,9 @@ def summary(zoo: Zoo, metrics: pl.DataFrame | None = None) -> pl.DataFrame:
 
     Returns:
         Columns `ratio` (only if the zoo has pruning ratios), `epoch`, `members`, `diverged`, and
-        for each metric `<metric>_mean` and `<metric>_std` (over members, divisor n), fractions
-        in [0, 1]. Members with non-finite values are counted in `diverged` and excluded from
-        the means.
+        for each metric `<metric>_mean` and `<metric>_std` (over members, divisor n): fractions
+        in [0, 1], or PSNR in dB. Members with non-finite values are counted in `diverged` and
+        excluded from the means.
     """
     metrics = zoo.metrics_history if metrics is None else metrics
     layers = [f"sparsity_{layer}" for layer in zoo.config.shape.layers]
@@ -35,7 +39,7 @@ def summary(zoo: Zoo, metrics: pl.DataFrame | None = None) -> pl.DataFrame:
     if "ratio" in zoo.config.sparsifier.per_member.values():
         ratios = zoo.members_table.select(pl.col("id").alias("member"), "ratio")
         metrics, keys = metrics.join(ratios, on="member", maintain_order="left"), ["ratio", "epoch"]
-    return _statistics(metrics, keys, (*METRICS, *layers))
+    return _statistics(metrics, keys, (*summarized_metrics(zoo), *layers))
 
 
 def _statistics(table: pl.DataFrame, keys: list[str], columns: tuple[str, ...]) -> pl.DataFrame:
@@ -104,7 +108,7 @@ def by_hyperparameters(zoo: Zoo, epoch: int | None = None) -> pl.DataFrame:
                 pl.lit(name).alias("hyperparameter"), value_groups(table[name]).alias("value")
             ),
             ["hyperparameter", "value", "ratio", "epoch"],
-            METRICS,
+            summarized_metrics(zoo),
         )
         for name in hyperparameters(zoo)
     ]

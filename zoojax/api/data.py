@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zoojax.datasets import loading, objects
+from zoojax.datasets.readers import RawSet
 from zoojax.datasets.specs import DataSpec, Images, ImageSet
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import expand_user
@@ -28,7 +29,7 @@ class LoadedData(NamedTuple):
 
 
 def load_data(
-    data: Any, template: DataSpec | None, size: int, data_dir: str | Path | None
+    data: Any, template: DataSpec | None, size: int | None, data_dir: str | Path | None
 ) -> LoadedData:
     """Loads the images that a caller names or gives.
 
@@ -38,7 +39,7 @@ def load_data(
         template: Size, channels and normalization of images that have none of their own; its
             split applies only to the image set that it names. None keeps their channels, and
             normalizes pixels to [-1, 1].
-        size: Side of the images without a template.
+        size: Side of the images without a template; None keeps theirs.
         data_dir: Folder of image sets; see `zoojax.datasets.loading.data_directory`.
 
     Returns:
@@ -55,7 +56,7 @@ def load_data(
     if isinstance(data, str | Path):
         return _load_named(_source_name(data), template, size, data_dir)
     raw = objects.read_object(data)
-    spec = _spec(objects.NAME, template, size, raw.train.images.shape[-1])
+    spec = _spec(objects.NAME, template, size, raw)
     return LoadedData(loading.prepare(raw, spec), spec, False)
 
 
@@ -87,16 +88,17 @@ def _source_name(data: str | Path) -> str:
 
 
 def _load_named(
-    name: str, template: DataSpec | None, size: int, data_dir: str | Path | None
+    name: str, template: DataSpec | None, size: int | None, data_dir: str | Path | None
 ) -> LoadedData:
     raw = loading.read(name, data_dir)
     spec = template
     if spec is None or spec.name != name:
-        spec = _spec(name, template, size, raw.train.images.shape[-1])
+        spec = _spec(name, template, size, raw)
     return LoadedData(loading.prepare(raw, spec), spec, True)
 
 
-def _spec(name: str, template: DataSpec | None, size: int, channels: int) -> DataSpec:
+def _spec(name: str, template: DataSpec | None, size: int | None, raw: RawSet) -> DataSpec:
     if template is None:
-        return DataSpec(name, size, channels)
+        side, _, channels = raw.train.images.shape[1:]
+        return DataSpec(name, size or side, channels)
     return replace(template, name=name, train=None, val=None, crop=False)

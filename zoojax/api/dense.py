@@ -22,7 +22,14 @@ from zoojax.api.common import (
     zoo_writer,
 )
 from zoojax.api.data import LoadedData, load_data
-from zoojax.api.initial import initial_states
+from zoojax.api.own_images import (
+    ALL,
+    DEFAULT_GRID,
+    DEFAULT_STEPS,
+    check_options,
+    with_images,
+)
+from zoojax.api.untrained import untrained_states
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.registry import architecture as registered_architecture
 from zoojax.datasets import specs
@@ -67,6 +74,8 @@ def train_zoo(
     train_fraction: float | Sequence[float] | Choice | None = None,
     augmentation: str | Sequence[str] | Choice | None = None,
     data_order: str = "member",
+    steps_per_epoch: int | None = None,
+    split: str | None = None,
     first_seed: int = 1,
     name: str | None = None,
     keep_data: bool = False,
@@ -120,6 +129,11 @@ def train_zoo(
             "flip", "crop_flip"; see `zoojax.augmentations`.
         data_order: "member" (each member shuffles by its own seed) or "shared" (all members
             see the images in one order, which is faster).
+        steps_per_epoch: Steps per epoch of members that each learn an image ("siren"), each on all
+            pixels; None for the preset's, or 100.
+        split: Images that these members learn: "train", "val", "test" or "all" (the default).
+            Seed 1 learns the first image, seed 2 the second, ...; seeds beyond the last image
+            start again with the first.
         first_seed: Lowest seed of the members.
         name: Name of the zoo; None for the preset's, with the suffix "-custom" if more than the
             number of members was changed.
@@ -167,9 +181,12 @@ def train_zoo(
     if base is None and data is None:
         raise ZoojaxError("there is nothing to train on: give a preset or data")
     shape, loaded = _network_and_images(base, architecture, data, data_dir)
+    check_options(shape, batch_size, steps_per_epoch, split)
+    has_own_images, images = shape.task.has_own_images, loaded.images
     defaults = Preset if base is None else base
     if grid is None:
-        grid = Grid() if base is None else base.grid
+        own_grid = DEFAULT_GRID if has_own_images else Grid()
+        grid = own_grid if base is None else base.grid
     if not isinstance(grid, Grid):
         raise ZoojaxError(f"grid is {printable(grid, 80)}; give a zoojax.Grid")
     changes = {
@@ -179,10 +196,16 @@ def train_zoo(
         "epochs": defaults.epochs if epochs is None else epochs,
         "batch_size": sizes[0] if one_size else defaults.batch_size,
         "data_order": data_order,
+        "steps_per_epoch": defaults.steps_per_epoch,
     }
+    if has_own_images:
+        changes["batch_size"] = images.train.images[0, ..., 0].size
+        changes["steps_per_epoch"] = steps_per_epoch or defaults.steps_per_epoch or DEFAULT_STEPS
     check_training(changes["epochs"], changes["batch_size"], data_order, chunk)
     default_name, recorded_preset = _names(preset, base, changes, loaded)
-    table, images = changes["grid"].members(first_seed), loaded.images
+    table = changes["grid"].members(first_seed)
+    if has_own_images:
+        table = with_images(table, images, split or ALL)
     config = ZooConfig(
         name=default_name if name is None else name,
         architecture=shape.name,
@@ -196,11 +219,12 @@ def train_zoo(
         chunk=resolve_chunk(out, chunk, len(table), shape),
         preset=recorded_preset,
         versions=versions(),
+        steps_per_epoch=changes["steps_per_epoch"],
     )
     check_image_set(config.shape, images)
 
     def initial(rows: slice) -> StateParts:
-        return initial_states(config.shape, table[rows])
+        return untrained_states(config.shape, table[rows])
 
     label = preset if isinstance(preset, str) else config.name
     with progress_callback(report, f"train {label}", quiet) as shown:
@@ -236,12 +260,14 @@ def _network_and_images(
     if architecture is None:
         architecture = "small" if base is None else base.architecture
     shape = _registered(architecture, template)
+    # Members that learn an image of their own take images of any size.
+    size = None if shape.task.has_own_images else shape.size
     if template is not None and base is not None and shape.name != base.architecture:
-        template = replace(template, size=shape.size)
+        template = replace(template, size=size or template.size)
     if data is None and template is not None:
         data = template.name
-    loaded = load_data(data, template, shape.size, data_dir)
-    if loaded.spec is not None and loaded.spec.size != shape.size:
+    loaded = load_data(data, template, size, data_dir)
+    if loaded.spec is not None and size not in (None, loaded.spec.size):
         raise ZoojaxError(
             f"the {shape.label} takes images of side {shape.size}, not {loaded.spec.size}; set size"
         )
@@ -258,9 +284,9 @@ def _registered(architecture: Any, template: specs.DataSpec | None) -> Architect
             f"architecture is {printable(architecture, 100)}; give the name of an architecture"
         )
     try:
-        known = registered_architecture(
-            architecture.name, architecture.channels, architecture.classes
-        )
+        own = architecture.task.has_own_images
+        image_channels = architecture.classes if own else architecture.channels
+        known = registered_architecture(architecture.name, image_channels, architecture.classes)
     except UnregisteredError as error:
         name = printable(architecture.name, 60)
         raise ZoojaxError(
@@ -335,10 +361,10 @@ def train_like(
 
     def first(rows: slice) -> StateParts:
         if initial is None:
-            return initial_states(base.shape, members[rows])
+            return untrained_states(base.shape, members[rows])
         collections = {}
         if base.shape.collections:
-            collections = initial_states(base.shape, members[rows]).collections
+            collections = untrained_states(base.shape, members[rows]).collections
         return StateParts({"params": population.take(initial(), rows)}, {}, collections)
 
     with zoo_writer(out, config, members, images, source.store.has_images) as writer:

@@ -33,12 +33,14 @@ def apply(
 
     Args:
         zoo: The zoo, or its folder.
-        images: Images [n, height, width, channels], float, normalized like those of the zoo.
+        images: Images [n, height, width, channels], float, normalized like those of the zoo. For
+            members that learn an image each, coordinates (x, y) in [-1, 1], [n, 1, 1, 2].
         epoch: Saved epoch to use; None for the newest.
         members: Ids of the members to use, in this order; None for all.
 
     Returns:
-        Logits [members, n, classes], float32.
+        Logits [members, n, classes], float32; or pixels, [members, n, channels], normalized like
+        the images.
 
     Raises:
         ZoojaxError: There is no such epoch or member, or the images have the wrong shape, type
@@ -78,6 +80,11 @@ def predict(
         (2, 5)
     """
     zoo = as_zoo(zoo)
+    if zoo.config.shape.task.has_own_images:
+        raise ZoojaxError(
+            f"members of {zoo.path} learn an image each and predict no classes; `apply` computes "
+            "the pixels at coordinates"
+        )
     return inference.predict(zoo, _normalized(zoo, images), epoch, members)
 
 
@@ -131,6 +138,10 @@ def images_for(zoo: Zoo, data: Any, data_dir: str | Path | None) -> ImageSet:
     """
     if data is None:
         return load_images(zoo, data_dir)
+    if zoo.config.shape.task.has_own_images:
+        raise ZoojaxError(
+            f"members of {zoo.path} learn an image each; they cannot be evaluated on others"
+        )
     template = zoo.config.data
     if template is None and not isinstance(data, ImageSet):
         raise ZoojaxError(
@@ -153,6 +164,8 @@ def _normalized(zoo: Zoo, images: Any) -> np.ndarray:
         ZoojaxError: They have the wrong shape or type, or look like raw pixels.
     """
     array, spec = checked_images(zoo.config.shape, images), zoo.config.data
+    if zoo.config.shape.task.has_own_images:
+        return array
     low, high = float(array.min()), float(array.max())
     if math.isnan(low):
         raise ZoojaxError("images contain NaN; give finite pixels")

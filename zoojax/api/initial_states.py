@@ -14,8 +14,9 @@ from zoojax.errors import ZoojaxError
 from zoojax.runtime import population, signals
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.context import init_member
-from zoojax.storage.states import COLLECTIONS, StateParts
+from zoojax.storage.states import COLLECTIONS, StateParts, state_shapes
 from zoojax.storage.zoo import Zoo
+from zoojax.text import printable
 
 # Members that a device initializes at once with a context. It never depends on the population, so
 # that a member is computed by the same program whatever its neighbors, with the same bits.
@@ -23,15 +24,26 @@ _CHUNK = {"cpu": 1}
 _ACCELERATOR_CHUNK = 16
 
 
-def check_rewind(parent: Zoo, sparsifier: Sparsifier) -> None:
-    """Raises ZoojaxError if a parent lacks the epoch that a sparsifier rewinds to."""
+def check_needs(parent: Zoo, sparsifier: Sparsifier) -> None:
+    """Checks that a parent has what a sparsifier needs.
+
+    Args:
+        parent: Dense zoo.
+        sparsifier: The sparsifier.
+
+    Raises:
+        ZoojaxError: If the parent lacks the epoch to rewind to, or the sparsifier cannot use its
+            architecture.
+    """
     needs = sparsifier.needs
-    if needs is None or needs.rewind_epoch is None or needs.rewind_epoch in parent.epochs:
+    if needs is None:
         return
-    raise ZoojaxError(
-        f"{parent.path} has no epoch {needs.rewind_epoch} to rewind to; its last one is "
-        f"{parent.newest_epoch}"
-    )
+    if needs.rewind_epoch is not None and needs.rewind_epoch not in parent.epochs:
+        raise ZoojaxError(
+            f"{parent.path} has no epoch {printable(needs.rewind_epoch, 20)} to rewind to; its "
+            f"last one is {parent.newest_epoch}"
+        )
+    state_shapes(parent.config.shape, sparsifier.shared())
 
 
 def parent_scores(

@@ -23,7 +23,7 @@ from zoojax.api.common import (
     versions,
     zoo_writer,
 )
-from zoojax.api.initial_states import check_rewind, initial_states, parent_scores
+from zoojax.api.initial_states import check_needs, initial_states, parent_scores
 from zoojax.architectures.checks import check_replaceable
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
@@ -116,9 +116,15 @@ def sparsify(
     out = optional_path(out, "out")
     table = sparsifier.members(_parent_rows(parent, learning_rate, sparsifier, members))
     sparsifier.check_architecture(parent.config.shape)
+    needs = sparsifier.needs
+    if needs is not None and needs.images and parent.config.shape.task.has_own_images:
+        raise ZoojaxError(
+            f"{sparsifier.label} scores weights on images of all members, but those of "
+            f"{parent.path} learn an image each; use another sparsifier, such as magnitude pruning"
+        )
     if sparsifier.samples_layers:
         check_replaceable(parent.config.shape)
-    check_rewind(parent, sparsifier)
+    check_needs(parent, sparsifier)
     config, images, epoch = _twin_config(
         out, parent, sparsifier, len(table), epochs, epoch, chunk, data or data_dir
     )

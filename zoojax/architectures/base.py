@@ -9,7 +9,7 @@ over populations. There are two kinds: `zoojax.architectures.chain.Chain`, a seq
 import functools
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
@@ -24,6 +24,7 @@ from zoojax.architectures.permutations import PermutationGroup, group_units
 from zoojax.errors import ZoojaxError
 from zoojax.ops import Noise
 from zoojax.ops.noise import SLOTS
+from zoojax.tasks import CLASSIFICATION, Task
 from zoojax.text import printable
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class Architecture:
         name: Name under which it is registered.
         size: Side of the square input images, in pixels.
         channels: Number of channels of the input images.
-        classes: Number of classes.
+        classes: Number of classes; of a network that learns an image, its channels.
+        task: What members learn.
 
     Example:
         >>> import flax.linen as nn
@@ -72,6 +74,7 @@ class Architecture:
     size: int
     channels: int
     classes: int
+    task: Task = field(default=CLASSIFICATION, kw_only=True, repr=False)
 
     def module(self, activation: str, init: str, layers: Layers = PLAIN) -> Module:
         """Creates the Flax module of one member.
@@ -138,6 +141,12 @@ class Architecture:
     def image_shape(self) -> tuple[int, int, int]:
         """Shape of an input image: (size, size, channels)."""
         return self.size, self.size, self.channels
+
+    def fits(self, size: int, channels: int) -> bool:
+        """Whether members can be trained on images of some side and number of channels."""
+        if self.task.has_own_images:
+            return channels == self.classes
+        return (size, channels) == (self.size, self.channels)
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ A shape is (height, width, channels) of an image, or (values,) of a vector. Imag
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from zoojax.architectures.layers import LAYER_ACTIVATIONS
+from zoojax.architectures.layers import LAYER_ACTIVATIONS, OMEGA
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
 
@@ -220,7 +220,7 @@ class Activation(Layer):
     """
 
     name: str | None = None
-    omega: float = 30.0
+    omega: float = OMEGA
 
     def __post_init__(self) -> None:
         if self.name is not None and self.name not in LAYER_ACTIVATIONS:

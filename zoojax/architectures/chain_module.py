@@ -12,7 +12,7 @@ from jax import Array
 
 from zoojax import ops
 from zoojax.architectures import chain_layers as data
-from zoojax.architectures.layers import ACTIVATIONS, INITS, LAYER_ACTIVATIONS, ConvSpec, Layers
+from zoojax.architectures.layers import ACTIVATIONS, LAYER_ACTIVATIONS, ConvSpec, Layers, layer_init
 from zoojax.ops import Noise
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def _conv(module: ChainModule, position: int, x_BHWC: Array, call: _Call) -> Arr
     padding = layer.borders(step.inputs[0])
     is_laid_out = following[:1] == (data.MaxPool(2),) and (layer.stride, padding) == (1, (0, 0))
     spec = ConvSpec(layer.features, layer.kernel, 2 if is_laid_out else 1, layer.stride, padding)
-    conv = module.layers.conv(spec, INITS[module.init_scheme], name=step.name)
+    init = layer_init(module.init_scheme, step.slot == 0)
+    conv = module.layers.conv(spec, init, name=step.name)
     y_BHPQWO = conv(x_BHWC, call.noise_at(step))
     return y_BHPQWO if is_laid_out else ops.max_pool(y_BHPQWO)
 
@@ -104,7 +105,8 @@ def _pool(reduce: Callable[[Array], Array], fill: float) -> Callable[..., Array]
 
 def _dense(module: ChainModule, position: int, x_BC: Array, call: _Call) -> Array:
     step = module.chain.steps[position]
-    dense = module.layers.dense(step.outputs[-1], INITS[module.init_scheme], name=step.name)
+    init = layer_init(module.init_scheme, step.slot == 0)
+    dense = module.layers.dense(step.outputs[-1], init, name=step.name)
     return dense(x_BC, call.noise_at(step))
 
 

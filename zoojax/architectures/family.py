@@ -6,6 +6,13 @@ from dataclasses import dataclass
 
 from zoojax.architectures.base import Architecture
 
+MAX_WIDTH, MAX_HIDDEN = 4096, 8
+
+
+def are_widths(sizes: Sequence[int]) -> bool:
+    """Whether a network can have hidden layers of these widths."""
+    return 1 <= len(sizes) <= MAX_HIDDEN and all(1 <= width <= MAX_WIDTH for width in sizes)
+
 
 @dataclass(frozen=True)
 class Family:

@@ -42,6 +42,8 @@ class ConvSpec:
 # (key, kernel shape, dtype=float32) -> kernel.
 KernelInit = Callable[..., Array]
 
+# Factor of the inputs of sines in SIRENs (Sitzmann et al., 2020).
+OMEGA = 30.0
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
     "sigmoid": nn.sigmoid,
@@ -49,6 +51,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": functools.partial(nn.gelu, approximate=False),
     "silu": nn.silu,
     "leaky_relu": functools.partial(nn.leaky_relu, negative_slope=0.01),
+    "sine": lambda x: jnp.sin(OMEGA * x),
 }
 
 
@@ -92,6 +95,38 @@ def _truncated(key: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
 _TRUNCATED_STD = 0.87962566103423978
 
 
+@dataclass(frozen=True)
+class SirenInit:
+    """Initialization of a layer of a SIREN: uniform weights and biases.
+
+    Weights are in [-1/n, 1/n] in the first layer and in [-sqrt(6/n)/omega, sqrt(6/n)/omega] in the
+    others, where n is the number of inputs (Sitzmann et al., "Implicit Neural Representations with
+    Periodic Activation Functions", 2020, section 3.2 and supplement 1.5). Biases are in
+    [-1/sqrt(n), 1/sqrt(n)], the default of torch.nn.Linear, as in the code of the paper.
+
+    Attributes:
+        is_first: Whether the layer takes the coordinates.
+    """
+
+    is_first: bool = False
+
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        """Draws a kernel."""
+        inputs = math.prod(shape[:-1])
+        bound = 1 / inputs if self.is_first else math.sqrt(6 / inputs) / OMEGA
+        row = random.uniform(key, (math.prod(shape),), jnp.float32, minval=-bound, maxval=bound)
+        return row.reshape(shape).astype(dtype)
+
+    def bias(self, inputs: int) -> KernelInit:
+        """Returns the initializer of the bias of a layer with some inputs."""
+
+        def initializer(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+            bound = 1 / math.sqrt(inputs)
+            return random.uniform(key, shape, dtype, minval=-bound, maxval=bound)
+
+        return initializer
+
+
 # The schemes of torch.nn.init with torch's defaults: uniform_ is U(0, 1), normal_ is N(0, 1),
 # truncated_normal is N(0, 1) truncated to [-2, 2], kaiming_* uses fan_in and gain sqrt(2), xavier_*
 # uses gain 1. he_*, glorot_* and orthogonal are those of jax.nn.initializers and Keras: he_normal
@@ -120,9 +155,25 @@ INITS: dict[str, KernelInit] = {
         _truncated, lambda fan_in, fan_out: math.sqrt(2 / (fan_in + fan_out)) / _TRUNCATED_STD
     ),
     "orthogonal": initializers.orthogonal(),
+    "siren": SirenInit(),
 }
 
 BIAS_INIT = initializers.constant(0.01, jnp.float32)
+
+
+def layer_init(scheme: str, is_first: bool) -> KernelInit:
+    """Returns the initializer of a layer's kernel.
+
+    Args:
+        scheme: A name of INITS.
+        is_first: Whether it is the first layer of the network.
+    """
+    init = INITS[scheme]
+    return SirenInit(is_first) if isinstance(init, SirenInit) else init
+
+
+def _bias_init(kernel_init: KernelInit, inputs: int) -> KernelInit:
+    return kernel_init.bias(inputs) if isinstance(kernel_init, SirenInit) else BIAS_INIT
 
 
 def conv_params(
@@ -141,7 +192,10 @@ def conv_params(
     """
     shape = (spec.kernel, spec.kernel, channels, spec.features)
     kernel = module.param("kernel", kernel_init, shape)
-    return kernel, module.param("bias", BIAS_INIT, (spec.features,)) if spec.bias else None
+    if not spec.bias:
+        return kernel, None
+    bias_init = _bias_init(kernel_init, math.prod(shape[:-1]))
+    return kernel, module.param("bias", bias_init, (spec.features,))
 
 
 def conv(x_BHWC: Array, kernel_KKCO: Array, spec: ConvSpec) -> Array:
@@ -166,7 +220,7 @@ def dense_params(
         (kernel [inputs, features], bias [features]).
     """
     kernel = module.param("kernel", kernel_init, (inputs, features))
-    return kernel, module.param("bias", BIAS_INIT, (features,))
+    return kernel, module.param("bias", _bias_init(kernel_init, inputs), (features,))
 
 
 def add_bias(x: Array, bias: Array | None) -> Array:

@@ -9,15 +9,9 @@ from collections.abc import Sequence
 
 from zoojax.architectures.chain import Chain
 from zoojax.architectures.chain_layers import Activation, Dense, Dropout, Flatten, Layer
-from zoojax.architectures.family import Family
+from zoojax.architectures.family import Family, are_widths
 
-MAX_WIDTH, MAX_HIDDEN = 4096, 8
 SIZE = 28
-
-
-def is_valid(widths: Sequence[int]) -> bool:
-    """Whether an MLP can have hidden layers of these widths."""
-    return 1 <= len(widths) <= MAX_HIDDEN and all(1 <= width <= MAX_WIDTH for width in widths)
 
 
 def mlp(widths: Sequence[int], channels: int, classes: int) -> Chain:
@@ -34,4 +28,4 @@ def mlp(widths: Sequence[int], channels: int, classes: int) -> Chain:
     return Chain(FAMILY.name_of(widths), SIZE, channels, classes, (*layers, Dense(classes)))
 
 
-FAMILY = Family("mlp", "MLPs", "mlp-64-32", is_valid, mlp)
+FAMILY = Family("mlp", "MLPs", "mlp-64-32", are_widths, mlp)

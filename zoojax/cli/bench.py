@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from zoojax.cli.options import Flag, option
 from zoojax.runtime.startup import configure_jax
 
-Architecture = Literal["small", "medium", "large", "lenet5", "gap_cnn", "mlp"]
+Architecture = Literal["small", "medium", "large", "lenet5", "gap_cnn", "mlp", "siren"]
 
 
 @dataclass(frozen=True)
@@ -16,15 +16,16 @@ class Bench:
     """Measure the speed of training and evaluation, compared with PyTorch and plain JAX.
 
     All backends use the same synthetic images. Their measurements alternate, and exclude
-    compilation and warm-up. A sample is one image seen by one member; for the kind
-    "representation", one state seen by the autoencoder of the preset "small".
+    compilation and warm-up. A sample is one image (of siren, one pixel) seen by one member; for the
+    kind "representation", one state seen by the autoencoder of the preset "small".
     Example: zoojax bench --architectures small large --batch-sizes 10 64
     """
 
     OLD_OPTIONS: ClassVar = {"--growth": "--member-scaling", "--scaling": "--device-scaling"}
 
     architectures: tuple[Architecture, ...] = ("small",)
-    """Architectures to measure; mlp has two hidden layers of 64 units."""
+    """Architectures to measure; mlp has two hidden layers of 64 units, and siren learns images of
+    28x28 pixels, with all pixels in each step."""
 
     kinds: Annotated[tuple[str, ...] | None, option("KIND ...")] = None
     """What to measure (default: everything): training of members without sparsification (dense)

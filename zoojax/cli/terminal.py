@@ -18,12 +18,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from zoojax.analysis.summaries import summary
+from zoojax.analysis.summaries import summarized_metrics, summary
 from zoojax.storage.zoo import Zoo
+from zoojax.tasks import DECIBEL, SPARSITY
 from zoojax.text import printable
 
-_PERCENT = ("train_acc", "val_acc", "test_acc", "ggap", "sparsity")
 _CAPTION = "mean (std) over members, %; sparsity of weights, without biases"
+_CAPTION_DECIBEL = "mean (std) over members; PSNR in dB, sparsity of weights (without biases) in %"
 # Characters between two columns.
 _GAP = 2
 # Longer cells are folded even in columns that do not fold.
@@ -189,22 +190,27 @@ def show(zoo: Zoo, metrics: pl.DataFrame, *, as_json: bool, title: str) -> None:
         show_json({"zoo": zoo.path, "rows": table.to_dicts()})
         return
     keys = [name for name in ("ratio", "epoch", "members") if name in table.columns]
-    shown = [*_PERCENT]
+    measured = summarized_metrics(zoo)
+    shown = [*measured]
     if table["sparsity_mean"].max():
         names = [column.removesuffix("_mean") for column in table.columns]
         shown += [name for name in names if name.startswith(("sparsity_conv", "sparsity_fc"))]
         shown = list(dict.fromkeys(name.removesuffix("_std") for name in shown))
     headers = [name.replace("sparsity_", "") for name in (*keys, *shown)]
-    layers = headers[len(keys) + len(_PERCENT) :]
+    units = _scales(zoo)
+    layers = headers[len(keys) + len(measured) :]
     print_table(
         [*map(Column, headers)],
         [
             [f"{row[key]:g}" for key in keys]
-            + [_cell(row[f"{name}_mean"], row[f"{name}_std"]) for name in shown]
+            + [
+                _cell(row[f"{name}_mean"], row[f"{name}_std"], units.get(name, 100))
+                for name in shown
+            ]
             for row in table.iter_rows(named=True)
         ],
         title=title,
-        caption=_CAPTION,
+        caption=_caption(zoo),
         drop=(*reversed(layers), "val_acc", "train_acc"),
     )
     diverged = int(table["diverged"].sum())
@@ -212,8 +218,18 @@ def show(zoo: Zoo, metrics: pl.DataFrame, *, as_json: bool, title: str) -> None:
         say(f"{diverged} member states diverged (not finite) and are excluded from the means")
 
 
-def _cell(mean: float | None, std: float | None) -> str:
-    return "-" if mean is None or std is None else f"{100 * mean:.1f} ({100 * std:.1f})"
+def _scales(zoo: Zoo) -> dict[str, int]:
+    """Factors from the values of metrics to what is shown."""
+    return {metric.name: metric.scale for metric in zoo.config.shape.task.metrics}
+
+
+def _caption(zoo: Zoo) -> str:
+    decibel = any(metric.unit == DECIBEL for metric in zoo.config.shape.task.metrics)
+    return _CAPTION_DECIBEL if decibel else _CAPTION
+
+
+def _cell(mean: float | None, std: float | None, scale: int = 100) -> str:
+    return "-" if mean is None or std is None else f"{scale * mean:.1f} ({scale * std:.1f})"
 
 
 def show_rows(table: pl.DataFrame) -> None:
@@ -262,7 +278,9 @@ def comparison(dense: Zoo, *twins: Zoo) -> list[dict[str, Any]]:
 
 def show_comparison(dense: Zoo, *twins: Zoo) -> None:
     """Prints the metrics of a dense zoo and its twins at their last epochs in one table."""
-    shown = ("test_acc", "ggap", "sparsity")
+    task = dense.config.shape.task
+    shown = (*dict.fromkeys((task.score, task.summarized[-1])), SPARSITY.name)
+    scales = _scales(dense)
     labels = [zoo.config.sparsifier.label for zoo in (dense, *twins)]
     rows = []
     for zoo, label in zip((dense, *twins), labels, strict=True):
@@ -270,11 +288,14 @@ def show_comparison(dense: Zoo, *twins: Zoo) -> None:
             label = f"{label} ({zoo.path.name})"
         for row in comparison(zoo):
             population = f"{label}, {row['ratio']:.0%}" if "ratio" in row else label
-            cells = (_cell(row[f"{name}_mean"], row[f"{name}_std"]) for name in shown)
+            cells = (
+                _cell(row[f"{name}_mean"], row[f"{name}_std"], scales.get(name, 100))
+                for name in shown
+            )
             rows.append([population, str(row["epoch"]), *cells])
     print_table(
         [Column("population", numeric=False), *map(Column, ("epoch", *shown))],
         rows,
         title=f"{dense.config.name}: {len(dense)} members and their sparse twins",
-        caption=_CAPTION,
+        caption=_caption(dense),
     )

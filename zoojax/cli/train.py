@@ -36,10 +36,10 @@ class Train:
 
     architecture: Annotated[str | None, option("NAME")] = None
     """Another architecture than the preset's: "small", "medium", "large", "lenet5", "gap_cnn",
-    "gap_cnn_32", an MLP such as "mlp-64-32", "resnet18", one of another width such as
-    "resnet18-16", a vision transformer such as "vit-64-4-4-8" (width, blocks, heads, side of the
-    patches), one that a --plugin registers, or MODULE:OBJECT, a
-    function of yours. Images are resized to its input size."""
+    "gap_cnn_32", "siren", an MLP such as "mlp-64-32", a SIREN such as "siren-64-64", "resnet18",
+    one of another width such as "resnet18-16", a vision transformer such as "vit-64-4-4-8" (width,
+    blocks, heads, side of the patches), one that a --plugin registers, or MODULE:OBJECT, a function
+    of yours. Images are resized to its input size, except for SIRENs."""
 
     data: Annotated[str | None, option("IMAGES")] = None
     """Another image set than the preset's: a name, or the path of an .npz file.
@@ -50,6 +50,14 @@ class Train:
 
     data_order: Literal["member", "shared"] = "member"
     """Shuffle the images for each member by its own seed, or once for all members (faster)."""
+
+    steps_per_epoch: Annotated[int | None, option("N")] = None
+    """Steps per epoch of members that each learn an image, as those of mnist-siren
+    (default: the preset's)."""
+
+    split: Literal["train", "val", "test", "all"] | None = None
+    """Images that these members learn: seed 1 the first one, seed 2 the second, ...
+    (default: all)."""
 
     hyperparameters: HyperparameterOptions = field(default_factory=Hyperparameters)
 
@@ -80,6 +88,8 @@ class Train:
             data=self.data,
             keep_data=self.keep_data,
             data_order=self.data_order,
+            steps_per_epoch=self.steps_per_epoch,
+            split=self.split,
             **given(self.hyperparameters),
             name=self.name,
             chunk=self.running.chunk,

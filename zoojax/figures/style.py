@@ -20,6 +20,7 @@ from matplotlib.transforms import ScaledTranslation
 from zoojax.analysis import Analysis
 from zoojax.analysis.captions import about_members
 from zoojax.analysis.results import Method
+from zoojax.tasks import Metric
 from zoojax.text import for_matplotlib, printable
 
 # Color of axes, texts and everything else that has no meaning as a color. SVG files replace it by
@@ -170,6 +171,11 @@ def at_last_epoch(table: pl.DataFrame) -> pl.DataFrame:
 def percent(column: pl.Series) -> np.ndarray:
     """Converts fractions to percent, and null to NaN."""
     return 100 * column.cast(pl.Float64).to_numpy()
+
+
+def scaled(column: pl.Series, metric: Metric) -> np.ndarray:
+    """Converts values of a metric to its unit, and null to NaN."""
+    return metric.scale * column.cast(pl.Float64).to_numpy()
 
 
 def format_percent(fraction: float) -> str:

@@ -31,39 +31,53 @@ from zoojax.figures.style import (
     new_figure,
     opacity,
     percent,
+    scaled,
     wrapped,
 )
+from zoojax.tasks import SPARSITY, Metric
 from zoojax.text import for_matplotlib
 
 _CROSSING = "#009E73"
 
 
-@drawing(
-    "Test accuracy over the epochs of the dense zoo and of each twin, and sparsity of the twins "
-    "whose sparsity varies with the epoch. Thick: mean over members. Band: standard deviation. "
-    "Thin: single members. As Figure 2 of the paper (arXiv 2304.13718)."
-)
+def _trajectories_caption(analysis: Analysis) -> str:
+    label = _score(analysis).label
+    return (
+        f"{label[:1].upper()}{label[1:]} over the epochs of the dense zoo and of each twin, and "
+        "sparsity of the twins whose sparsity varies with the epoch. Thick: mean over members. "
+        "Band: standard deviation. Thin: single members. As Figure 2 of the paper (arXiv "
+        "2304.13718)."
+    )
+
+
+def _score(analysis: Analysis) -> Metric:
+    """The metric by which members are compared: test accuracy or PSNR."""
+    task = analysis.zoo.config.shape.task
+    return task.metric(task.score)
+
+
+@drawing(_trajectories_caption)
 def trajectories(analysis: Analysis) -> Figure:
     """Trajectories of all members over epochs, with mean and standard deviation.
 
     Returns:
-        Panels in percent over epochs: test accuracy of the dense zoo and of each twin (one color
+        Panels over epochs: test accuracy or PSNR of the dense zoo and of each twin (one color
         per pruning ratio), and sparsity of the twins whose sparsity varies with the epoch.
     """
-    panels = [(method, "test_acc") for method in analysis.methods]
-    panels += [(method, "sparsity") for method in analysis.twin_methods("epoch")]
+    score = _score(analysis)
+    panels = [(method, score) for method in analysis.methods]
+    panels += [(method, SPARSITY) for method in analysis.twin_methods("epoch")]
     rows, columns = grid(len(panels))
     figure = new_figure({1: 4.2, 2: WIDTH}[columns], 2.7 * rows)
     first = None
     for i, (method, quantity) in enumerate(panels):
-        if quantity == "test_acc":
+        if quantity is score:
             axes = figure.add_subplot(rows, columns, i + 1, sharey=first)
             first = first or axes
-            axes.set_ylabel("test accuracy (%)")
         else:
             axes = figure.add_subplot(rows, columns, i + 1)
             axes.set_ylim(-3, 103)
-            axes.set_ylabel("sparsity (%)")
+        axes.set_ylabel(quantity.axis)
         axes.set_title(_title(method))
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
@@ -77,7 +91,7 @@ def _title(method: Method) -> str:
     return wrapped(f"fine-tuning after {method.label}" if method.fine_tunes else method.label)
 
 
-def _over_epochs(analysis: Analysis, axes: Axes, method: Method, quantity: str) -> None:
+def _over_epochs(analysis: Analysis, axes: Axes, method: Method, quantity: Metric) -> None:
     members = method_rows(analysis, "members", method).filter(pl.col("finite"))
     means = method_rows(analysis, "trajectories", method)
     raster = members["member"].n_unique() > VECTORS
@@ -93,9 +107,9 @@ def _over_epochs(analysis: Analysis, axes: Axes, method: Method, quantity: str) 
     legend_below(axes, columns=3)
 
 
-def _lines(axes: Axes, members: pl.DataFrame, quantity: str, color, raster: bool) -> None:
+def _lines(axes: Axes, members: pl.DataFrame, quantity: Metric, color, raster: bool) -> None:
     table = members.sort("member", "epoch")
-    points = np.column_stack([table["epoch"].to_numpy(), percent(table[quantity])])
+    points = np.column_stack([table["epoch"].to_numpy(), scaled(table[quantity.name], quantity)])
     ends = np.flatnonzero(np.diff(table["member"].to_numpy())) + 1
     lines = LineCollection(
         np.split(points, ends),
@@ -109,19 +123,21 @@ def _lines(axes: Axes, members: pl.DataFrame, quantity: str, color, raster: bool
     axes.autoscale_view()
 
 
-def _mean(axes: Axes, table: pl.DataFrame, quantity: str, color, label: str | None) -> None:
+def _mean(axes: Axes, table: pl.DataFrame, quantity: Metric, color, label: str | None) -> None:
     table = table.sort("epoch")
-    x, y = table["epoch"].to_numpy(), percent(table[f"{quantity}_mean"])
-    std = percent(table[f"{quantity}_std"])
+    x, y = table["epoch"].to_numpy(), scaled(table[f"{quantity.name}_mean"], quantity)
+    std = scaled(table[f"{quantity.name}_std"], quantity)
     axes.fill_between(x, y - std, y + std, color=color, alpha=0.2, linewidth=0)
     axes.plot(x, y, color=color, label=label, zorder=MEANS)
 
 
 def _accuracy_caption(analysis: Analysis) -> str:
+    label = _score(analysis).label
     text = (
-        "Test accuracy over sparsity. Lines: means over members; twins with pruning ratios at "
-        "their last epoch, other twins at every epoch. Bars and bands: standard deviation. Dots: "
-        "single members. Dotted: not measured in between. Dashed: mean of the dense zoo."
+        f"{label[:1].upper()}{label[1:]} over sparsity. Lines: means over members; twins with "
+        "pruning ratios at their last epoch, other twins at every epoch. Bars and bands: standard "
+        "deviation. Dots: single members. Dotted: not measured in between. Dashed: mean of the "
+        "dense zoo."
     )
     if any(table["above"][0] is not None for *_, table in analysis.by_pair("crossing")):
         text += (
@@ -135,10 +151,10 @@ def _accuracy_caption(analysis: Analysis) -> str:
 
 @drawing(_accuracy_caption)
 def accuracy_over_sparsity(analysis: Analysis) -> Figure | None:
-    """Test accuracy of all twins over sparsity.
+    """Test accuracy or PSNR of all twins over sparsity.
 
     Returns:
-        Mean test accuracy over mean sparsity, in percent, of twins with pruning ratios by ratio
+        Mean test accuracy or PSNR over mean sparsity of twins with pruning ratios by ratio
         at the last epoch and of others by epoch; standard deviations over members as bands,
         members as dots, the mean of the dense zoo as a dashed line, and the ratios that bracket
         the crossover of two methods as a shaded span, with a dotted line where it is
@@ -146,7 +162,7 @@ def accuracy_over_sparsity(analysis: Analysis) -> Figure | None:
     """
     if not analysis.twins:
         return None
-    figure = new_figure(5.6, 4.2)
+    score, figure = _score(analysis), new_figure(5.6, 4.2)
     axes = figure.add_subplot()
     dense, *twins = analysis.methods
     for method in twins:
@@ -154,27 +170,27 @@ def accuracy_over_sparsity(analysis: Analysis) -> Figure | None:
     parent = twins[-1].zoo.config.parent
     assert parent is not None
     start = method_rows(analysis, "trajectories", dense).filter(pl.col("epoch") == parent.epoch)
-    for accuracy in percent(start["test_acc_mean"]):
+    for value in scaled(start[f"{score.name}_mean"], score):
         color = color_of(dense)
-        axes.axhline(accuracy, color=color, linestyle="--", linewidth=1, label=dense.label)
+        axes.axhline(value, color=color, linestyle="--", linewidth=1, label=dense.label)
     _mark_crossovers(analysis, axes)
     axes.set_xlim(-2, 102)
-    axes.set_xlabel("sparsity (%)")
-    axes.set_ylabel("test accuracy (%)")
+    axes.set_xlabel(SPARSITY.axis)
+    axes.set_ylabel(score.axis)
     legend_below(axes)
     return figure
 
 
 def _over_sparsity(analysis: Analysis, axes: Axes, method: Method) -> None:
     means, members = (method_rows(analysis, name, method) for name in ("trajectories", "members"))
-    label = f"{for_matplotlib(method.label)}, by epoch"
+    score, label = _score(analysis), f"{for_matplotlib(method.label)}, by epoch"
     if method.sweep == "ratio":
         means, members = at_last_epoch(means).sort("ratio"), at_last_epoch(members)
         label = f"{for_matplotlib(method.label)}, by ratio, epoch {means['epoch'][0]}"
     members, color = members.filter(pl.col("finite")), color_of(method)
     axes.scatter(
         percent(members["sparsity"]),
-        percent(members["test_acc"]),
+        scaled(members[score.name], score),
         s=5,
         color=color,
         alpha=opacity(len(members) / 10),
@@ -182,8 +198,8 @@ def _over_sparsity(analysis: Analysis, axes: Axes, method: Method) -> None:
         rasterized=len(members) > VECTORS,
         zorder=DOTS,
     )
-    x, mean = percent(means["sparsity_mean"]), percent(means["test_acc_mean"])
-    std = percent(means["test_acc_std"])
+    x, mean = percent(means["sparsity_mean"]), scaled(means[f"{score.name}_mean"], score)
+    std = scaled(means[f"{score.name}_std"], score)
     if method.sweep == "ratio":
         axes.errorbar(x, mean, std, color=color, label=label, zorder=LINES, **UNMEASURED)
     else:

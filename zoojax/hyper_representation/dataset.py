@@ -10,7 +10,7 @@ import polars as pl
 
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population
-from zoojax.sparsifiers.variational_dropout import log_alphas
+from zoojax.sparsifiers.variational_dropout import LOG_ALPHA_THRESHOLD, log_alphas
 from zoojax.storage.states import effective_params, state_like
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
@@ -51,8 +51,9 @@ class Samples:
 
 
 def has_log_alphas(config: ZooConfig) -> bool:
-    """Whether the states of a zoo have a log sigma squared, and so log alphas."""
-    return _LOG_SIGMA2 in state_like(config, 1)
+    """Whether the states of a zoo have log alphas, with the threshold that networks learn."""
+    threshold = getattr(config.sparsifier, "threshold", LOG_ALPHA_THRESHOLD)
+    return _LOG_SIGMA2 in state_like(config, 1) and threshold == LOG_ALPHA_THRESHOLD
 
 
 def finite_members(zoo: Zoo) -> list[int]:

@@ -105,6 +105,11 @@ def train_autoencoder(
     settings.validate()
     check_new(out)
     check_architecture(zoo.config.shape)
+    if zoo.config.shape.task.has_own_images:
+        raise ZoojaxError(
+            f"members of {zoo.path} learn an image each; hyper-representations need members that "
+            "classify"
+        )
     if settings.task == "sparsify" and (weights_only or alphas_of is None):
         raise ZoojaxError(
             "the task 'sparsify' predicts the log alphas of one epoch; give it with --alphas-of, "

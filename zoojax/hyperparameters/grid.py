@@ -76,7 +76,7 @@ class Grid:
         "tanh",
         "zoojax.architectures.layers:ACTIVATIONS",
         label="activation",
-        help="Activations: tanh, sigmoid, relu, gelu, silu, leaky_relu",
+        help="Activations: tanh, sigmoid, relu, gelu, silu, leaky_relu, sine",
         torch="model::nlin",
     )
     inits: tuple[str, ...] | Choice = names(
@@ -86,7 +86,7 @@ class Grid:
         label="initialization",
         help="Initializations: uniform, normal, kaiming_uniform, kaiming_normal, xavier_uniform, "
         "xavier_normal, truncated_normal, he_uniform, he_normal, glorot_uniform, glorot_normal, "
-        "orthogonal",
+        "orthogonal, siren",
         torch="model::init_type",
     )
     optimizers: tuple[str, ...] | Choice = names(

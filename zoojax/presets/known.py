@@ -11,6 +11,7 @@ from zoojax.hyperparameters.grid import BY_NAME, Grid
 from zoojax.presets.paper import PAPER
 from zoojax.presets.resnets import RESNETS
 from zoojax.presets.settings import Preset, twin_settings
+from zoojax.presets.siren import siren_presets
 from zoojax.presets.small_cnn_zoo import SMALL_CNN_ZOO
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.text import printable
@@ -24,6 +25,7 @@ _DIGITS = Preset(
     epochs=25,
 )
 PRESETS: dict[str, Preset] = {"digits-s-seed": _DIGITS, **PAPER, **SMALL_CNN_ZOO, **RESNETS}
+PRESETS |= siren_presets(PAPER | {"digits-s-seed": _DIGITS})
 
 
 def preset(name: str) -> Preset:

@@ -64,6 +64,7 @@ class Preset:
         epochs: number of epochs of dense training.
         batch_size: images per step.
         data_order: "member" or "shared"; see `zoojax.train_zoo`.
+        steps_per_epoch: steps per epoch of members that each learn an image; None for others.
 
     Example:
         >>> data = zoojax.DataSpec("digits")
@@ -79,6 +80,7 @@ class Preset:
     epochs: int = 50
     batch_size: int = 10
     data_order: str = "member"
+    steps_per_epoch: int | None = None
 
     def twin(self, sparsifier: str) -> TwinSettings | None:
         """Returns the settings of the twins of a sparsifier, given by name; None without.

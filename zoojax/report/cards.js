@@ -15,18 +15,18 @@ function candidates(method) {
     const of = (metric) => summarize(list.map((member) => at(population, metric, member, step)));
     const sparsity = of("sparsity").mean;
     return {
-      method, population, step, ...of("test_acc"), sparsity,
+      method, population, step, ...of(SCORE), sparsity,
       // A ratio is what was asked for; the mean sparsity may differ by rounding.
       place: method.sweep === "ratio" ? population.ratio : sparsity,
     };
   }).filter(({ n }) => n > 0);
 }
 
-/** The dense accuracy from which the twins start. */
+/** The dense score from which the twins start. */
 function denseAccuracy() {
   const starts = populations.map(({ start }) => start).filter((start) => start !== null);
   const step = indexOfEpoch(dense, starts.length ? Math.max(...starts) : Infinity);
-  const values = shown(dense).map((member) => at(dense, "test_acc", member, step));
+  const values = shown(dense).map((member) => at(dense, SCORE, member, step));
   return { ...summarize(values), epoch: dense.epochs[step] };
 }
 
@@ -56,8 +56,8 @@ function comparison(base) {
 function correlation(population, step) {
   const start = indexOfEpoch(dense, population.start ?? Infinity);
   const pairs = shown(population).map((member) => [
-    at(dense, "test_acc", population.parent[member], start),
-    at(population, "test_acc", member, step),
+    at(dense, SCORE, population.parent[member], start),
+    at(population, SCORE, member, step),
   ]).filter((pair) => pair.every(Number.isFinite));
   const n = pairs.length, averages = [0, 1].map((i) => mean(pairs.map((pair) => pair[i])));
   const moment = (i, j) => pairs.reduce((sum, pair) =>
@@ -82,6 +82,9 @@ function correlation(population, step) {
 const meanText = ({ mean: value, std }) =>
   percent(value) + (Number.isFinite(std) ? ` (${(100 * std).toFixed(1)})` : "");
 
+const meanScore = (found) => (page.score.percent ? meanText(found)
+  : scoreText(found.mean) + (Number.isFinite(found.std) ? ` (${found.std.toFixed(1)})` : ""));
+
 /** A line of a card: [label, number of members or null, value]. */
 function rowLabel({ method, population, step, sparsity }) {
   return method.sweep === "ratio" ? `${method.short} ${ratioText(population.ratio)}`
@@ -99,8 +102,8 @@ function comparisonCards(base) {
   const limit = base.n > 1 ? "within one standard deviation of the dense mean"
     : "no lower than dense";
   const result = [{
-    title: `Accuracy at ${place} sparsity`,
-    lines: lines((row) => [rowLabel(row), row.n, meanText(row)]),
+    title: `${capitalized(page.score.short)} at ${place} sparsity`,
+    lines: lines((row) => [rowLabel(row), row.n, meanScore(row)]),
     about: `Mean (std). ${isKept
       ? `The highest ${what} of ${reference.short} with a mean ${limit}.`
       : `The ${what} of ${reference.short} that loses the least; none is ${limit}.`}`,
@@ -115,7 +118,7 @@ function comparisonCards(base) {
     });
   }
   result.push({
-    title: `Accuracy before and after, at ${place}`,
+    title: `${capitalized(page.score.short)} before and after, at ${place}`,
     lines: near.map((row) => {
       const found = correlation(row.population, row.step);
       return [rowLabel(row), found.n, found.n < page.minCorrelated ? FEW
@@ -165,7 +168,8 @@ function crossoverCards() {
 function drawCards() {
   const base = denseAccuracy();
   const cards = [{
-    title: "Dense accuracy", lines: [["dense", base.n, base.n ? meanText(base) : FEW]],
+    title: `Dense ${page.score.short}`,
+    lines: [["dense", base.n, base.n ? meanScore(base) : FEW]],
     about: `Mean (std) of the finite members at epoch ${base.epoch}.`,
   }, ...comparisonCards(base), ...crossoverCards()];
   $("cards").replaceChildren(...cards.map(({ title, lines, about }) => {

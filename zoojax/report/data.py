@@ -19,10 +19,18 @@ from zoojax.report.header import header
 from zoojax.report.links import Links
 from zoojax.report.representation import representation
 from zoojax.report.tables import number, tables
+from zoojax.tasks import PERCENT, SPARSITY, Metric
 from zoojax.text import printable
 
-# Metrics that the page draws for every member and epoch, and their ranges.
-_METRICS = {"test_acc": (0, 1), "train_acc": (0, 1), "ggap": (-1, 1), "sparsity": (0, 1)}
+# Metrics that the page draws for every member and epoch, in the order of its controls, and their
+# labels; of each task those that it has.
+_METRICS = {
+    "test_acc": "test accuracy",
+    "psnr": "PSNR",
+    "ggap": "gap",
+    "sparsity": "sparsity",
+    "train_acc": "train accuracy",
+}
 
 
 def payload(
@@ -45,6 +53,8 @@ def payload(
     position = {member: row for row, member in enumerate(dense["member"].to_list())}
     return {
         "zoo": header(analysis),
+        "metrics": [_metric(metric) for metric in _metrics(analysis)],
+        "score": _score(analysis),
         "methods": [_method(analysis, method) for method in analysis.methods],
         "notes": [printable(note, 2000) for note in analysis.notes],
         "crossovers": _crossovers(analysis),
@@ -68,6 +78,28 @@ def payload(
         },
         "source": paper.SOURCE,
     }
+
+
+def _metrics(analysis: Analysis) -> list[Metric]:
+    """The metrics that the page draws."""
+    known = {each.name: each for each in (*analysis.zoo.config.shape.task.metrics, SPARSITY)}
+    return [known[name] for name in _METRICS if name in known]
+
+
+def _metric(metric: Metric) -> dict[str, Any]:
+    return {
+        "name": metric.name,
+        "label": _METRICS[metric.name],
+        "percent": metric.unit == PERCENT,
+        "unit": metric.unit,
+    }
+
+
+def _score(analysis: Analysis) -> dict[str, Any]:
+    """The metric by which members are compared; `short` is its name in titles."""
+    task = analysis.zoo.config.shape.task
+    metric = _metric(task.metric(task.score))
+    return metric | {"short": metric["label"].removeprefix("test ")}
 
 
 def _safe(value: Any) -> Any:
@@ -153,7 +185,7 @@ def _populations(
                     if ratio is None
                     else f"{method.short} {100 * ratio:.4g}%",
                     "start": None if parent is None else parent.epoch,
-                    **_arrays(part, position),
+                    **_arrays(analysis, part, position),
                     "correlation": _correlations(analysis, method.key, ratio, part),
                     "agreement": agreement_with_parents(
                         analysis, method.key, ratio, part["member"].unique().sort()
@@ -163,14 +195,18 @@ def _populations(
     return result
 
 
-def _arrays(rows: pl.DataFrame, position: dict[int, int]) -> dict[str, Any]:
+def _arrays(analysis: Analysis, rows: pl.DataFrame, position: dict[int, int]) -> dict[str, Any]:
     """Encoded metrics of one population, each [members, epochs]."""
     ids, epochs = (rows[name].unique().sort() for name in ("member", "epoch"))
     at = (np.searchsorted(ids, rows["member"]), np.searchsorted(epochs, rows["epoch"]))
     parents = np.full(len(ids), -1)
     parents[at[0]] = [position.get(p, -1) for p in _parents(rows)]
     values = {}
-    for name, (low, high) in _METRICS.items():
+    for metric in _metrics(analysis):
+        name = metric.name
+        low, high = metric.range
+        if not (math.isfinite(low) and math.isfinite(high)):
+            low, high = _bounds(rows[name])
         grid = np.full((len(ids), len(epochs)), np.nan)
         grid[at] = np.where(rows["finite"].to_numpy(), rows[name].to_numpy(), np.nan)
         values[name] = {"low": low, "high": high, "codes": encode(grid, low, high)}
@@ -180,6 +216,13 @@ def _arrays(rows: pl.DataFrame, position: dict[int, int]) -> dict[str, Any]:
         "epochs": epochs.to_list(),
         "values": values,
     }
+
+
+def _bounds(column: pl.Series) -> tuple[float, float]:
+    """The range of the finite values of a metric without one of its own."""
+    values = column.to_numpy()
+    values = values[np.isfinite(values)]
+    return (float(values.min()), float(values.max()) + 1e-6) if len(values) else (0.0, 1.0)
 
 
 def _parents(rows: pl.DataFrame) -> list[int]:

@@ -8,8 +8,8 @@ let chosenTrajectory, chosenTwin;
 function drawSparsity() {
   if (!twinMethods.length) return;
   const epoch = (p) => indexOfEpoch(p, Number($(`a-${methodOf(p.method).sweep}`).value));
-  const x = (p, m) => at(p, "sparsity", m, epoch(p)), y = (p, m) => at(p, "test_acc", m, epoch(p));
-  const template = "accuracy %{y:.1%}<br>sparsity %{x:.1%}";
+  const x = (p, m) => at(p, "sparsity", m, epoch(p)), y = (p, m) => at(p, SCORE, m, epoch(p));
+  const template = `${page.score.short} ${hover("y", page.score)}<br>sparsity %{x:.1%}`;
   const groups = colorGroups(), lines = [], clouds = [], inGroups = new Map();
   for (const { key, short, sweep } of shownMethods()) {
     const i = twinMethods.findIndex((method) => method.key === key);
@@ -24,7 +24,7 @@ function drawSparsity() {
       name: `${short} mean`, legendgroup: key, showlegend: groups !== null,
       // Bars at the ratios: a dot would look like a member, a solid line like measurements.
       mode: byRatio || steps.length === 1 ? "lines+markers" : "lines",
-      x: values("sparsity"), y: values("test_acc"),
+      x: values("sparsity"), y: values(SCORE),
       marker: { size: 18, symbol: "line-ew-open", color, line: { width: 3, color } },
       line: byRatio ? { color, width: 2, dash: UNMEASURED }
         : { color, width: 3, dash: groups ? DASHES[i % DASHES.length] : "solid" },
@@ -54,11 +54,11 @@ function drawSparsity() {
     if (inGroups.has(label)) clouds.push(inGroups.get(label));
   }
   const start = indexOfEpoch(dense, populationsOf(twinMethods[0].key)[0].start ?? Infinity);
-  const level = mean(shown(dense).map((member) => at(dense, "test_acc", member, start)));
+  const level = mean(shown(dense).map((member) => at(dense, SCORE, member, start)));
   lines.push({
     name: "dense mean", mode: "lines", x: [0, 1], y: [level, level],
     line: { color: groups ? foreground() : colorOf(dense.method), width: 2, dash: "dash" },
-    hovertemplate: "dense mean %{y:.1%}<extra></extra>",
+    hovertemplate: `dense mean ${hover("y", page.score)}<extra></extra>`,
   });
   const marked = shownMethods().flatMap(({ key }) => populationsOf(key))
     .map((p) => [p, highlighted(p)]);
@@ -66,7 +66,7 @@ function drawSparsity() {
     clouds.push(dots("highlighted", marked, x, y, template, ring()));
   }
   plot("a", [...lines, ...clouds], { title: "sparsity", ...share, range: [-0.03, 1.03] },
-    { title: "test accuracy", ...share, range: bounds() }, "a");
+    { ...axisOf(page.score), range: bounds() }, "a");
 }
 
 /** Sets up the sliders of (a): one for each way in which sparsity varies. */
@@ -98,7 +98,7 @@ function bounds() {
   let low = Infinity, high = -Infinity;
   for (const population of populations) {
     if (population === dense) continue;
-    for (const value of metricValues(population, "test_acc")) {
+    for (const value of metricValues(population, SCORE)) {
       if (value < low) low = value;
       if (value > high) high = value;
     }
@@ -111,6 +111,7 @@ function bounds() {
 /** (b) A metric over epochs: the members of one color in one trace, with gaps between them. */
 function drawTrajectories() {
   const population = chosenTrajectory(), metric = $("b-metric").value, { epochs } = population;
+  const measured = metricOf(metric), { label: text } = measured, value = hover("y", measured);
   const single = epochs.length === 1; // A single epoch makes no line.
   const lines = (chosen, name, line) => {
     const trace = { name, mode: single ? "markers" : "lines", line, x: [], y: [], text: [] };
@@ -126,7 +127,7 @@ function drawTrajectories() {
       trace.text.push("");
     }
     trace.marker = { color: line.color, size: 7 };
-    trace.hovertemplate = `%{text}<br>epoch %{x}, ${LABELS[metric]} %{y:.1%}<extra></extra>`;
+    trace.hovertemplate = `%{text}<br>epoch %{x}, ${text} ${value}<extra></extra>`;
     return trace;
   };
   const thin = [], thick = [];
@@ -141,14 +142,14 @@ function drawTrajectories() {
       name: `${name} of ${list.length}`, mode: single ? "markers" : "lines", x: epochs,
       y: epochs.map((_, i) => mean(list.map((member) => at(population, metric, member, i)))),
       line: { width: 4, color: stroke }, marker: { size: 10, color: stroke },
-      hovertemplate: `${name}<br>epoch %{x}, ${LABELS[metric]} %{y:.1%}<extra></extra>`,
+      hovertemplate: `${name}<br>epoch %{x}, ${text} ${value}<extra></extra>`,
     });
   }
   const traces = [...thin, ...thick], marked = highlighted(population);
   if (marked.length) traces.push(lines(marked, "highlighted", { width: 4, color: PURPLE }));
   $("b-title").textContent = `${population.label}: ${count(shown(population).length, "member")}. `
     + "Thin lines: members. Thick lines: their mean.";
-  plot("b", traces, { title: "epoch" }, { title: LABELS[metric], ...share },
+  plot("b", traces, { title: "epoch" }, axisOf(measured),
     `b ${population.label} ${metric}`);
 }
 
@@ -157,9 +158,10 @@ function drawBeforeAfter() {
   if (!twinMethods.length) return;
   const population = chosenTwin(), epoch = Number($("c-epoch").value);
   const start = indexOfEpoch(dense, population.start ?? Infinity);
-  const x = (p, member) => at(dense, "test_acc", p.parent[member], start);
-  const y = (p, member) => at(p, "test_acc", member, epoch);
-  const template = "before %{x:.1%}, after %{y:.1%}<br>sparsity %{customdata:.1%}";
+  const x = (p, member) => at(dense, SCORE, p.parent[member], start);
+  const y = (p, member) => at(p, SCORE, member, epoch);
+  const [before, after] = ["x", "y"].map((axis) => hover(axis, page.score));
+  const template = `before ${before}, after ${after}<br>sparsity %{customdata:.1%}`;
   const cloud = (name, list, look) => ({
     ...dots(name, [[population, list]], x, y, template, look),
     customdata: list.map((member) => at(population, "sparsity", member, epoch)),
@@ -182,8 +184,8 @@ function drawBeforeAfter() {
     `epoch ${population.epochs[epoch]} of ${population.epochs.at(-1)}`;
   $("c-title").textContent = `${population.label}, epoch ${population.epochs[epoch]}: `
     + correlationText(population, epoch);
-  plot("c", traces, { title: "dense test accuracy", ...share },
-    { title: "test accuracy of the twin", ...share }, `c ${population.label}`);
+  plot("c", traces, axisOf(page.score, `dense ${page.score.label}`),
+    axisOf(page.score, `${page.score.label} of the twin`), `c ${population.label}`);
 }
 
 /** Correlation of the members shown; with its intervals if all are shown. */
@@ -260,6 +262,8 @@ function drawAll() {
 }
 
 function makeFigures() {
+  $("accuracy-over-sparsity").textContent = `${capitalized(page.score.short)} over sparsity`;
+  $("b-metric").append(...page.metrics.map(({ name, label }) => option(name, label)));
   chosenTrajectory =
     populationControl("b", page.methods, () => scheduleDraw(drawTrajectories));
   $("b-metric").addEventListener("change", () => scheduleDraw(drawTrajectories));

@@ -25,7 +25,7 @@ function valuesOf(name) {
   if (name !== ACCURACY) return members.hyper[name];
   const last = dense.epochs.length - 1;
   return dense.member.map((_, member) => {
-    const value = at(dense, "test_acc", member, last);
+    const value = at(dense, SCORE, member, last);
     return Number.isFinite(value) ? value : null;
   });
 }
@@ -33,18 +33,18 @@ function valuesOf(name) {
 /** What members can be colored by: [name, text]. */
 const colorings = () => [
   ...Object.keys(members.hyper).map((name) => [name, nameOf(name)]),
-  ...(members.id.length > 1 ? [[ACCURACY, "dense accuracy"]] : []),
+  ...(members.id.length > 1 ? [[ACCURACY, `dense ${page.score.short}`]] : []),
 ];
 
-function makeGroups(values, isFraction) {
+function makeGroups(values, isScore) {
   const rows = new Map();
   values.forEach((value, row) => rows.set(value, [...(rows.get(value) ?? []), row]));
   const distinct = [...rows.keys()].filter((value) => value !== null);
   const isNumeric = distinct.every((value) => typeof value === "number");
   distinct.sort(isNumeric ? (a, b) => a - b : (a, b) => (a > b) - (a < b));
   let groups = distinct.map((value) => [String(value), rows.get(value)]);
-  if (isFraction || groups.length > MAX_VALUES) {
-    groups = isNumeric ? binned(distinct, rows, isFraction ? percent : shortNumber)
+  if (isScore || groups.length > MAX_VALUES) {
+    groups = isNumeric ? binned(distinct, rows, isScore ? scoreText : shortNumber)
       : withoutRare(groups);
   }
   const result = groups.map(([label, list], i) => ({

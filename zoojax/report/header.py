@@ -33,7 +33,7 @@ def header(analysis: Analysis) -> dict[str, Any]:
 
 def _settings(analysis: Analysis) -> list[tuple[str, str]]:
     config, members = analysis.zoo.config, analysis.zoo.members_table
-    size = config.shape.size
+    size = config.shape.size if config.data is None else config.data.size
     images = "its own images" if config.data is None else printable(config.data.name)
     result = [
         ("members", f"{len(members):,}"),
@@ -42,6 +42,8 @@ def _settings(analysis: Analysis) -> list[tuple[str, str]]:
         ("epochs", str(config.epochs)),
         ("batch size", str(config.batch_size)),
     ]
+    if config.steps_per_epoch is not None:
+        result.append(("steps per epoch", str(config.steps_per_epoch)))
     # The optimizer and its learning rate first, as they are asked for most.
     names = sorted(HYPERPARAMETERS, key=lambda n: n not in ("optimizer", "learning_rate"))
     for name in names:

@@ -37,6 +37,7 @@ function makeAxis(title, values, format = String) {
 }
 
 const asPercent = (value) => percent(value);
+const asScore = (value) => scoreText(value);
 
 /** The axes: hyperparameters that vary, accuracy of the dense zoo, and results of a twin. */
 function axes() {
@@ -56,13 +57,14 @@ function axes() {
     });
     return values;
   };
-  result.push(makeAxis("dense accuracy", byRow(dense, "test_acc", start), asPercent));
+  result.push(makeAxis(`dense ${page.score.short}`, byRow(dense, SCORE, start), asScore));
   if (!population) return result;
   const epoch = Number($("p-epoch").value), { label } = population;
   if (methodOf(population.method).sweep === "epoch") {
     result.push(makeAxis(`${label} sparsity`, byRow(population, "sparsity", epoch), asPercent));
   }
-  result.push(makeAxis(`${label} accuracy`, byRow(population, "test_acc", epoch), asPercent));
+  const title = `${label} ${page.score.short}`;
+  result.push(makeAxis(title, byRow(population, SCORE, epoch), asScore));
   return result;
 }
 
@@ -101,7 +103,7 @@ function drawHyperparameters() {
   })).filter((trace) => trace.x.length);
   const marked = highlighted(dense).map((member) => dense.parent[member]);
   if (marked.length) traces.push(line("highlighted", marked, { width: 4, color: PURPLE }));
-  const what = $("color").value ? $("color").selectedOptions[0].text : "dense accuracy";
+  const what = $("color").value ? $("color").selectedOptions[0].text : `dense ${page.score.short}`;
   $("p-title").textContent = `One line per member, ${rows.length} shown, colored by ${what}. Lines `
     + "that share a value are spread a little. Use the filters above to select members.";
   const ticks = all.flatMap(({ ticks }, i) => ticks.map(([y, text]) => ({

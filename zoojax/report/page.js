@@ -20,6 +20,15 @@ const percent = (value, digits = 1) =>
 /** A ratio or sparsity without needless digits, such as "87.5%". */
 const ratioText = (value) => `${+(100 * value).toFixed(2)}%`;
 
+// The metric by which members are compared: test accuracy, or PSNR in dB.
+const SCORE = page.score.name;
+const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
+const metricOf = (name) => page.metrics.find((metric) => metric.name === name);
+/** Value of a metric with its unit. */
+const metricText = (metric, value, digits = 1) => (metric.percent ? percent(value, digits)
+  : Number.isFinite(value) ? `${value.toFixed(digits)} ${metric.unit}` : "–");
+const scoreText = (value) => metricText(page.score, value);
+
 // ---- Data -------------------------------------------------------------------------------
 
 /** Decodes base64 of little-endian unsigned integers of `width` bytes: 0 is `low`, the largest

@@ -22,9 +22,9 @@ const SYMBOLS = ["circle", "diamond", "square", "triangle-up", "x", "cross", "st
 const DASHES = ["solid", "dashdot", "longdash", "longdashdot"];
 // Between pruning ratios nothing is measured.
 const UNMEASURED = "dot";
-const LABELS = {
-  test_acc: "test accuracy", ggap: "gap", sparsity: "sparsity", train_acc: "train accuracy",
-};
+/** Format of values of a metric in hover texts of Plotly: of `%{y:...}`, with the unit. */
+const hover = (axis, metric) =>
+  (metric.percent ? `%{${axis}:.1%}` : `%{${axis}:.1f} ${metric.unit}`);
 // Figures with more points are drawn with WebGL, if there is a GPU.
 const MAX_SVG_POINTS = 3000;
 const webgl = hasGpu();
@@ -105,6 +105,9 @@ function plot(id, traces, x, y, uirevision, more = {}) {
 }
 
 const share = { tickformat: ".1~%" };
+/** Settings of an axis of a metric. */
+const axisOf = (metric, title = metric.label) => (metric.percent ? { title, ...share }
+  : { title: `${title} (${metric.unit})` });
 
 /** A trace of dots for members of some populations; x and y are functions of (population,
  * member). */

@@ -40,6 +40,8 @@ _LABELS = {
     "test_acc": "test accuracy",
     "train_acc": "train accuracy",
     "val_acc": "validation accuracy",
+    "psnr": "PSNR (dB)",
+    "loss": "mean squared error",
     "dense_acc": "dense accuracy",
     "ggap": "gap",
     "pearson": "Pearson's r",

@@ -2,17 +2,15 @@
 Preserving Gradient Flow", 2020).
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
 
 from zoojax.architectures.parameters import kernels, with_kernels
-from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.base import Batch
 from zoojax.sparsifiers.context import Context
-from zoojax.sparsifiers.score_pruning import DataPruning, Scores
+from zoojax.sparsifiers.score_pruning import DataPruning, Scores, check_positive
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,7 @@ class GraSP(DataPruning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.temperature < math.inf:
-            raise ZoojaxError(f"temperature {self.temperature:g} is not positive and finite")
+        check_positive("temperature", self.temperature)
 
     def scores(self, params: dict[str, Any], context: Context | None) -> Scores:
         """w H g."""

@@ -12,10 +12,9 @@ from jax import Array
 from jax.scipy.linalg import cho_factor, cho_solve
 
 from zoojax.architectures.parameters import apply_mask, kernels, with_kernels
-from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.base import Batch
 from zoojax.sparsifiers.context import Context
-from zoojax.sparsifiers.score_pruning import DataPruning, Scores, pruning_mask
+from zoojax.sparsifiers.score_pruning import DataPruning, Scores, check_positive, pruning_mask
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,7 @@ class OBS(DataPruning):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.damping < float("inf"):
-            raise ZoojaxError(f"damping {self.damping:g} is not positive and finite")
+        check_positive("damping", self.damping)
 
     def scores(self, params: dict[str, Any], context: Context | None) -> Scores:
         """w_i^2 / (2 [H^-1]_ii)."""

@@ -14,6 +14,8 @@ class MyPruning(ScorePruning):
         return {path: jnp.abs(w) for path, w in kernels(params).items()}
 """
 
+import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -30,11 +32,28 @@ from zoojax.ops.select import lowest
 from zoojax.sparsifiers.allocation import check_scope, stacked_counts
 from zoojax.sparsifiers.base import Needs, Sparsifier
 from zoojax.sparsifiers.context import Context
+from zoojax.text import printable
 
 # {layer path: scores shaped like its weights}.
 Scores = dict[str, Array]
 
 _SCOPE_TEXTS = {"er": "Erdos-Renyi", "erk": "Erdos-Renyi-kernel"}
+
+
+def check_positive(name: str, value: float) -> None:
+    """Checks an option of a score.
+
+    Args:
+        name: Name of the option.
+        value: Its value.
+
+    Raises:
+        ZoojaxError: If the value is no number, or not positive and finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ZoojaxError(f"{name} is {printable(value, 60)}; give a number")
+    if not 0 < value < math.inf:
+        raise ZoojaxError(f"{name} {value:g} is not positive and finite")
 
 
 def pruning_mask(params: dict, pruned: Mapping[str, Any], scores: Scores | None = None) -> Scores:

@@ -12,7 +12,8 @@ class Batch(NamedTuple):
     Attributes:
         images: Images of the batch, [B, H, W, C]; with `indices` those of the whole set,
             [n, H, W, C].
-        labels: Class labels, [B] int32; with `indices` those of the whole set, [n].
+        labels: Class labels, [B] int32; of members that learn an image, the values of its pixels,
+            [B, channels] float32. With `indices` those of the whole set, [n, ...].
         weights: Sample weights, [B]: 0 for padding, otherwise 1.
         indices: Positions of the batch in the set, [B] int32; None if `images` is the batch.
     """

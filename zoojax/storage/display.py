@@ -8,7 +8,7 @@ import polars as pl
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.text import printable
 
-_METRICS = ("train_acc", "test_acc", "sparsity")
+_METRICS = ("train_acc", "test_acc", "psnr", "sparsity")
 
 
 def to_html(path: Path, config: ZooConfig, members: pl.DataFrame, metrics: pl.DataFrame) -> str:

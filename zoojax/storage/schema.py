@@ -7,6 +7,7 @@ import polars as pl
 from zoojax.hyperparameters.grid import HYPERPARAMETERS, OPTIONAL
 from zoojax.hyperparameters.tables import column_types
 from zoojax.storage.zoo_config import ZooConfig
+from zoojax.tasks import IMAGE_COLUMNS, SPARSITY
 from zoojax.text import printable
 
 _SEED_LIMIT = 2**32
@@ -23,9 +24,10 @@ _CONVERSION_COLUMNS: dict[str, Any] = {
     "layers": pl.List(pl.String),
     "missing_epochs": pl.List(pl.Int64),
 }
-_PERFORMANCE_COLUMNS = tuple(
-    f"{split}_{metric}" for split in ("train", "val", "test") for metric in ("loss", "acc")
+_IMAGE_TYPES: dict[str, Any] = dict(
+    zip(IMAGE_COLUMNS, (pl.String, pl.Int64, pl.Int64), strict=True)
 )
+_SPLITS = ("train", "val", "test")
 
 
 def members_problem(config: ZooConfig, table: pl.DataFrame) -> str | None:
@@ -43,6 +45,8 @@ def members_problem(config: ZooConfig, table: pl.DataFrame) -> str | None:
     types |= dict.fromkeys(config.sparsifier.per_member.values(), pl.Float64)
     if config.parent is not None:
         types["parent_id"] = pl.Int64
+    if config.shape.task.has_own_images:
+        types |= _IMAGE_TYPES
     problem = _columns_problem(table, types, _CONVERSION_COLUMNS | column_types(OPTIONAL))
     if problem is not None:
         return problem
@@ -56,6 +60,14 @@ def members_problem(config: ZooConfig, table: pl.DataFrame) -> str | None:
                 return f"column {name}: values are not all from 0 to {limit - 1}"
     if table["id"].is_duplicated().any():
         return "column id: duplicate members"
+    if config.shape.task.has_own_images:
+        wrong = table.filter(
+            ~pl.col("split").is_in(_SPLITS).fill_null(False)
+            | ~(pl.col("image") >= 0).fill_null(False)
+            | ~(pl.col("label") >= 0).fill_null(False)
+        )
+        if len(wrong):
+            return f"member {wrong['id'][0]}: its split, image or label is invalid"
     present = [each for each in HYPERPARAMETERS if each.name in table.columns]
     for name, known in ((each.name, each.choices) for each in present if each.choices):
         unknown = table.filter(pl.col(name).is_null() | ~pl.col(name).is_in(list(known)))
@@ -87,7 +99,9 @@ def metrics_problem(config: ZooConfig, members: pl.Series, table: pl.DataFrame) 
         A description of the first problem; None if the table is valid.
     """
     sparsities = ["sparsity", *(f"sparsity_{layer}" for layer in config.shape.layers)]
-    measured = [*_PERFORMANCE_COLUMNS, "ggap", *sparsities]
+    ranges = {each.name: each.range for each in config.shape.task.metrics}
+    ranges |= dict.fromkeys(sparsities, SPARSITY.range)
+    measured = list(ranges)
     types: dict[str, Any] = {"member": pl.Int64, "epoch": pl.Int64, "finite": pl.Boolean}
     types |= dict.fromkeys(measured, _FLOATS)
     problem = _columns_problem(table, types, {})
@@ -103,9 +117,7 @@ def metrics_problem(config: ZooConfig, members: pl.Series, table: pl.DataFrame) 
     if len(table.select("member", "epoch").unique()) < len(table):
         return "several rows for one member and epoch"
     for name in measured:
-        low, high = (-1, 1) if name == "ggap" else (0, 1)
-        if name.endswith("_loss"):
-            continue
+        low, high = ranges[name]
         outside = table.filter(
             (pl.col(name) < low) | ((pl.col(name) > high) & ~pl.col(name).is_nan())
         )

@@ -21,8 +21,16 @@ COLLECTIONS = "collections"
 
 
 @functools.cache
-def _parts(arch: Architecture, sparsifier: Sparsifier) -> tuple[Tree, Tree]:
-    """Shapes and dtypes of one member's (trainable, fixed) parts."""
+def state_shapes(arch: Architecture, sparsifier: Sparsifier) -> tuple[Tree, Tree]:
+    """Shapes and dtypes of one member's (trainable, fixed) parts, found without computing them.
+
+    Args:
+        arch: Architecture of the member.
+        sparsifier: Its sparsifier.
+
+    Raises:
+        ZoojaxError: If the sparsifier cannot use the architecture.
+    """
     columns = sparsifier.per_member.values()
     ranges = {name: sparsifier.column_ranges.get(name, (0.0, 0.0)) for name in columns}
     table = pl.DataFrame({"seed": [0], **{name: [float(low)] for name, (low, _) in ranges.items()}})
@@ -31,9 +39,9 @@ def _parts(arch: Architecture, sparsifier: Sparsifier) -> tuple[Tree, Tree]:
     collections = {n: t for n, t in variable_shapes(arch).items() if n != "params"}
     seed, rewind, train = jax.ShapeDtypeStruct((), np.uint32), None, None
     if sparsifier.needs is not None:
-        count = max(sparsifier.needs.images, 1)
+        count = sparsifier.needs.images
         images = jax.ShapeDtypeStruct((count, *arch.image_shape), np.float32)
-        train = images, jax.ShapeDtypeStruct((count,), np.int32)
+        train = (images, jax.ShapeDtypeStruct((count,), np.int32)) if count else None
         rewind = None if sparsifier.needs.rewind_epoch is None else params
     init = functools.partial(init_member, sparsifier, arch, "tanh")
     return jax.eval_shape(init, params, values, collections, seed, rewind, train)
@@ -51,7 +59,7 @@ def state_like(config: ZooConfig, members: int) -> Tree:
         state; {"collections"} if the architecture has any. Fixed parts that consist of bool
         arrays are packed into bits.
     """
-    trainable, fixed = _parts(config.shape, config.sparsifier)
+    trainable, fixed = state_shapes(config.shape, config.sparsifier)
     member = {**trainable, **{name: _packed_like(tree) for name, tree in fixed.items()}}
     collections = {n: t for n, t in variable_shapes(config.shape).items() if n != "params"}
     if collections:
@@ -89,7 +97,7 @@ class StateParts(NamedTuple):
 
 def split_state(config: ZooConfig, state: Tree) -> StateParts:
     """Splits a saved state into its parts."""
-    fixed = _parts(config.shape, config.sparsifier)[1]
+    fixed = state_shapes(config.shape, config.sparsifier)[1]
     rest = {name: part for name, part in state.items() if name != COLLECTIONS}
     return StateParts(
         {name: part for name, part in rest.items() if name not in fixed},
@@ -124,7 +132,7 @@ def unpack(config: ZooConfig, state: Tree) -> Tree:
 
 
 def _bool_parts(config: ZooConfig) -> Tree:
-    fixed = _parts(config.shape, config.sparsifier)[1]
+    fixed = state_shapes(config.shape, config.sparsifier)[1]
     return {name: tree for name, tree in fixed.items() if _is_bool(tree)}
 
 

@@ -33,8 +33,9 @@ SCHEMA = 2
 FORMAT = "zoojax"
 
 _Order = Annotated[str, msgspec.Meta(pattern="^(member|shared)\\Z")]
-# Fields that zoo.json may omit: zoos without an origin do not store it.
-_OPTIONAL_FIELDS = {"origin"}
+# Fields that zoo.json may omit, and omits when they are None, so that fingerprints of older zoos,
+# which twins refer to, stay valid.
+_OPTIONAL_FIELDS = {"origin", "steps_per_epoch"}
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ class ZooConfig:
         versions: Versions of the libraries that the zoo was created with.
         origin: Description of any other source of the initial members, such as a
             hyper-representation; None if there is none.
+        steps_per_epoch: Steps of an epoch of members that learn an image of their own, each on all
+            pixels; None for members that classify.
     """
 
     name: Name
@@ -95,6 +98,7 @@ class ZooConfig:
     parent: Parent | None = None
     versions: dict[Name, Name] = field(default_factory=dict)
     origin: Note | None = None
+    steps_per_epoch: Positive | None = None
 
     @property
     def shape(self) -> Architecture:
@@ -116,10 +120,7 @@ class ZooConfig:
             "parent": None if self.parent is None else asdict(self.parent),
             "data": None if self.data is None else asdict(self.data),
         }
-        # Omitted when None, so that fingerprints of older zoos, which twins refer to, stay valid.
-        if self.origin is None:
-            del content["origin"]
-        return content
+        return {k: v for k, v in content.items() if k not in _OPTIONAL_FIELDS or v is not None}
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> "ZooConfig":
@@ -198,9 +199,12 @@ def _problems(config: ZooConfig) -> Iterator[str]:
         yield "a dense zoo cannot have a parent"
     # Raises if the architecture is unknown or too large.
     net = config.shape
+    if net.task.has_own_images != (config.steps_per_epoch is not None):
+        verb = "needs" if net.task.has_own_images else "has no"
+        yield f"the {net.label} {verb} steps_per_epoch"
     if config.data is not None:
         spec = config.data
-        if (spec.size, spec.channels) != (net.size, net.channels):
+        if not net.fits(spec.size, spec.channels):
             size = f"{spec.size} pixels and {spec.channels} channels"
             yield f"images of {size} do not fit the {net.label}"
         if config.data_hash is None:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import polars as pl
 
+from zoojax.datasets.specs import ImageSet
 from zoojax.hyperparameters.tables import varied_numbers, with_defaults
 from zoojax.runtime import population, signals
 from zoojax.schedules import needs_epochs
@@ -17,6 +18,7 @@ from zoojax.storage.states import StateParts
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.training import engine, loop
 from zoojax.training.programs import ProgramSpec
+from zoojax.training.task_programs import task_programs
 
 
 @dataclass
@@ -67,6 +69,7 @@ def group_by_program(config: ZooConfig, members: pl.DataFrame) -> dict[ProgramSp
             else None,
             member["train_fraction"],
             member["augmentation"],
+            config.steps_per_epoch,
         )
         groups.setdefault(spec, []).append(position)
     return {spec: np.array(positions) for spec, positions in groups.items()}
@@ -102,6 +105,7 @@ def make_blocks(
     mesh,
     parts: StateParts,
     optimizer: dict | None,
+    images: ImageSet | None = None,
 ) -> list[MemberBlock]:
     """Splits a population into blocks and places them on the devices.
 
@@ -112,11 +116,15 @@ def make_blocks(
         parts: Parts of the states, stacked by member.
         optimizer: Saved optimizer state by optimizer name, stacked by member; None starts
             from zero moments.
+        images: Images of the zoo; None if the members are only applied to others.
 
     Returns:
         The blocks.
+
+    Raises:
+        ZoojaxError: If the images lack that of a member.
     """
-    blocks = []
+    blocks, task = [], task_programs(config.shape.task)
     for spec, positions in group_by_program(config, members_table).items():
         for members in population.blocks(positions, config.chunk, mesh):
             block_parts = population.take(parts, members)
@@ -127,7 +135,10 @@ def make_blocks(
                 moments = flax.serialization.from_state_dict(state.optimizer, saved)
                 state = state._replace(optimizer=moments)
             count = len(np.unique(members))
-            hyperparams = stack_hyperparams(members_table[members], spec.varied)
+            table = members_table[members]
+            hyperparams = stack_hyperparams(table, spec.varied)
+            if images is not None:
+                hyperparams = hyperparams._replace(own=task.own(images, table))
             sharded = population.shard_members((hyperparams, state), mesh)
             blocks.append(MemberBlock(spec, members, count, *sharded))
     return blocks

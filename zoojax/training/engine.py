@@ -24,7 +24,7 @@ from zoojax.sparsifiers.variational_layers import VARIATIONAL
 ENGINES = ("xla", "kernel")
 Collections = dict[str, Any]
 # (params, variances or None, collections, batch, noise or None, dropout rate or None)
-# -> (mean cross entropy, (weighted number of correct predictions, updated collections)).
+# -> (mean loss of the task, (weighted number of correct predictions, updated collections)).
 MemberLoss = Callable[
     [dict, dict | None, Collections, Batch, Noise | None, Array | np.ndarray | None],
     tuple[Array, tuple[Array, Collections]],
@@ -73,6 +73,7 @@ def loss(arch: Architecture, activation: str, engine: str) -> MemberLoss:
             *(_spec(arch), activation, params, variances, images, labels, indices),
             weights.astype(jnp.float32),
             *(noise, dropout_rate),
+            kind=arch.task.loss,
         )
         return loss, (num_correct, collections)
 
@@ -88,6 +89,7 @@ def _spec(arch: Architecture) -> KernelSpec:
 def _xla_loss(arch: Architecture, activation: str) -> MemberLoss:
     plain = arch.module(activation, _INIT)
     variational = arch.module(activation, _INIT, VARIATIONAL)
+    mean_loss, num_correct = _LOSSES[arch.task.loss]
 
     def xla_loss(params, variances, collections, batch, noise, dropout_rate):
         batch = batch.gather()
@@ -97,7 +99,7 @@ def _xla_loss(arch: Architecture, activation: str) -> MemberLoss:
         outputs, updated = training_logits(
             module, variables, batch.images, noise, dropout_rate, batch.weights > 0
         )
-        return cross_entropy(outputs, batch), (_num_correct(outputs, batch), updated)
+        return mean_loss(outputs, batch), (num_correct(outputs, batch), updated)
 
     return xla_loss
 
@@ -118,6 +120,27 @@ def cross_entropy(logits: Array, batch: Batch) -> Array:
     """
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
     return jnp.sum(losses * batch.weights) / jnp.sum(batch.weights)
+
+
+def squared_error(outputs: Array, batch: Batch) -> Array:
+    """Computes the mean squared error over a batch without indices, excluding padding.
+
+    Args:
+        outputs: [B, outputs].
+        batch: The batch; its labels are the targets, [B, outputs].
+
+    Returns:
+        Scalar.
+    """
+    losses = jnp.mean(jnp.square(outputs - batch.labels), axis=-1)
+    return jnp.sum(losses * batch.weights) / jnp.sum(batch.weights)
+
+
+# (mean loss, weighted number of correct predictions) of (outputs, batch), by `Task.loss`.
+_LOSSES: dict[str, tuple[Callable[[Array, Batch], Array], Callable[[Array, Batch], Array]]] = {
+    "cross_entropy": (cross_entropy, _num_correct),
+    "squared_error": (squared_error, lambda outputs, batch: jnp.float32(0)),
+}
 
 
 def evaluate(
@@ -170,6 +193,27 @@ def predictions(
         labels = jnp.zeros(images.shape[0], jnp.int32)
         return kernel.evaluate(_spec(arch), activation, variables["params"], images, labels)[2]
     return jnp.argmax(logits(arch, activation, variables, images), axis=-1).astype(jnp.int32)
+
+
+def outputs(
+    arch: Architecture, activation: str, engine: str, variables: dict[str, Any], inputs: Array
+) -> Array:
+    """Computes the outputs of one member for a set of inputs.
+
+    Args:
+        arch: Architecture of the member.
+        activation: A name of `zoojax.architectures.layers.ACTIVATIONS`.
+        engine: A name of ENGINES.
+        variables: Variables of the member; see `evaluate`.
+        inputs: [n, H, W, C], the same for all members.
+
+    Returns:
+        [n, outputs].
+    """
+    if engine == "xla":
+        return logits(arch, activation, variables, inputs)
+    index = jnp.arange(inputs.shape[0], dtype=jnp.int32)
+    return kernel.outputs(_spec(arch), activation, variables["params"], None, inputs, index)
 
 
 def logits(arch: Architecture, activation: str, variables: dict[str, Any], images: Array) -> Array:

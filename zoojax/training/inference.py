@@ -16,10 +16,10 @@ from zoojax.sparsifiers.dense import Dense
 from zoojax.storage.states import StateParts, split_state
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
-from zoojax.training import engine, programs
+from zoojax.training import engine, programs, task_programs
 from zoojax.training.blocks import MemberBlock, gather_in_order, make_blocks
 from zoojax.training.inputs import check_image_set, checked_images, checked_params
-from zoojax.training.programs import ProgramSpec, Splits
+from zoojax.training.programs import ProgramSpec
 
 
 def evaluate(zoo: Zoo, images: specs.ImageSet, epoch: int | None = None) -> pl.DataFrame:
@@ -32,7 +32,8 @@ def evaluate(zoo: Zoo, images: specs.ImageSet, epoch: int | None = None) -> pl.D
 
     Returns:
         One row per member, with the columns of `Zoo.metrics`: losses and accuracies on all
-        three splits, ggap and sparsities.
+        three splits, ggap and sparsities; of members that learn an image of their own, the mean
+        squared error, PSNR and sparsities.
 
     Raises:
         ZoojaxError: If there is no such epoch, it is damaged, or the images do not fit the
@@ -41,11 +42,12 @@ def evaluate(zoo: Zoo, images: specs.ImageSet, epoch: int | None = None) -> pl.D
     check_image_set(zoo.config.shape, images)
     epoch = zoo.newest_epoch if epoch is None else epoch
     mesh, rows = population.make_mesh(), distributed.local_rows(len(zoo))
-    splits = population.replicate(programs.splits(images), mesh)
+    task = task_programs.task_programs(zoo.config.shape.task)
+    shared = population.replicate(task.shared(zoo.config, images), mesh)
     parts = split_state(zoo.config, zoo.state(epoch, rows=rows))
-    blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, parts, None)
+    blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, parts, None, images)
     local_table = metrics_table(
-        zoo.members_table[rows], epoch, blocks, evaluate_blocks(blocks, splits, mesh)
+        zoo.members_table[rows], epoch, blocks, evaluate_blocks(blocks, shared, mesh)
     )
     return distributed.all_gather_table(local_table)
 
@@ -176,19 +178,19 @@ def _jitted(make_program: _MakeProgram, spec: ProgramSpec, mesh: Any) -> Callabl
     return jax.jit(make_program(spec, mesh))
 
 
-def evaluate_blocks(blocks: list[MemberBlock], splits: Splits, mesh) -> list[dict[str, jax.Array]]:
+def evaluate_blocks(blocks: list[MemberBlock], shared: Any, mesh) -> list[dict[str, jax.Array]]:
     """Dispatches the evaluation of blocks.
 
     Args:
         blocks: The blocks.
-        splits: Images, on the devices.
+        shared: Arrays that all members share, on the devices; see `TaskPrograms.shared`.
         mesh: The devices.
 
     Returns:
         Metrics of each block, possibly still being computed.
     """
-    compiled = {b.spec: jax.jit(programs.evaluation(b.spec, mesh)) for b in blocks}
-    return [compiled[b.spec](b.state, splits) for b in blocks]
+    compiled = {b.spec: jax.jit(task_programs.evaluation(b.spec, mesh)) for b in blocks}
+    return [compiled[b.spec](b.state, b.hyperparams, shared) for b in blocks]
 
 
 def metrics_table(
@@ -205,16 +207,11 @@ def metrics_table(
     Returns:
         One row per member, with the columns of metrics.parquet.
     """
-    measured = gather_in_order(blocks, metrics)
-    layers = [f"sparsity_{layer}" for layer in blocks[0].spec.architecture.layers]
-    measured["ggap"] = measured["train_acc"] - measured["test_acc"]
-    columns = [
-        *(f"{split}_{name}" for split in ("train", "val", "test") for name in ("loss", "acc")),
-        "ggap",
-        "sparsity",
-        *layers,
-        "finite",
-    ]
+    arch = blocks[0].spec.architecture
+    task = task_programs.task_programs(arch.task)
+    measured = task.completed(gather_in_order(blocks, metrics))
+    layers = [f"sparsity_{layer}" for layer in arch.layers]
+    columns = [*(each.name for each in arch.task.metrics), "sparsity", *layers, "finite"]
     return pl.DataFrame(
         {
             "member": members_table["id"],

@@ -140,10 +140,13 @@ def check_image_set(arch: Architecture, images: ImageSet) -> None:
         split = getattr(images, part)
         name = f"the {part} images of '{printable(images.name)}'"
         shape, labels = np.shape(split.images), np.asarray(split.labels)
-        if shape[1:] != arch.image_shape or not shape[0]:
+        expected = arch.image_shape
+        if arch.task.has_own_images:
+            side = shape[1] if len(shape) > 1 else 0
+            expected = (side, side, arch.classes)
+        if shape[1:] != expected or 0 in shape:
             raise ZoojaxError(
-                f"{name} have shape {shape}; the members take "
-                f"[n, {', '.join(map(str, arch.image_shape))}]"
+                f"{name} have shape {shape}; the members take [n, {', '.join(map(str, expected))}]"
             )
         if np.asarray(split.images).dtype != np.float32:
             raise ZoojaxError(f"{name} are {np.asarray(split.images).dtype}; give float32")
@@ -155,7 +158,9 @@ def check_image_set(arch: Architecture, images: ImageSet) -> None:
 def _labels_problem(arch: Architecture, labels: np.ndarray, count: int) -> str | None:
     if labels.shape != (count,) or not np.issubdtype(labels.dtype, np.integer):
         return f"labels {labels.dtype} {labels.shape}; give int32 ({count},)"
-    if isinstance(labels, Tracer) or 0 <= labels.min() <= labels.max() < arch.classes:
+    if isinstance(labels, Tracer) or arch.task.has_own_images:
+        return None
+    if 0 <= labels.min() <= labels.max() < arch.classes:
         return None
     return (
         f"labels from {labels.min()} to {labels.max()}; "

@@ -33,6 +33,8 @@ class Hyperparams(NamedTuple):
         dropout: Dropout rate, float32.
         varied: Numbers that differ from their defaults, such as {"momentum": ...}, float32 or
             int32; None if there are none.
+        own: What the member alone is trained on, such as the pixels of its image; None if all
+            members are trained on the same images.
     """
 
     seed: Array | np.ndarray
@@ -40,6 +42,7 @@ class Hyperparams(NamedTuple):
     weight_decay: Array | np.ndarray
     dropout: Array | np.ndarray
     varied: Mapping[str, Array | np.ndarray] | None = None
+    own: Any = None
 
     @property
     def numbers(self) -> dict[str, Any]:
@@ -98,7 +101,7 @@ def train_step(
 
     Args:
         sparsifier: The sparsifier.
-        member_loss: Cross entropy of a member; see `zoojax.training.engine.loss`.
+        member_loss: Loss of a member; see `zoojax.training.engine.loss`.
         optimizer: A name of OPTIMIZERS.
         state: State of the member.
         hyperparams: Hyperparameters of the member.
@@ -164,7 +167,7 @@ def train_epoch(
 
     Args:
         sparsifier: The sparsifier.
-        member_loss: Cross entropy of a member; see `zoojax.training.engine.loss`.
+        member_loss: Loss of a member; see `zoojax.training.engine.loss`.
         optimizer: A name of OPTIMIZERS.
         batch_size: Images per step; the last batch may be smaller, as in PyTorch.
         dropout: Whether the member uses dropout (static).

@@ -1,7 +1,7 @@
-"""Programs of one block of members: evaluation, prediction, and one epoch of training.
+"""Training and evaluation of one member that classifies; programs of predictions and logits.
 
-The functions that are returned are not jitted: `zoojax.training.trainer` and
-`zoojax.training.inference` compile them and call them block by block.
+The functions that are returned are not jitted: `zoojax.training.inference` compiles them and calls
+them block by block. `zoojax.training.task_programs` has the programs of training and evaluation.
 """
 
 from collections.abc import Callable
@@ -61,6 +61,7 @@ class ProgramSpec:
             sparsifier depends on it.
         train_fraction: Fraction of the training images that a member is trained on.
         augmentation: A name of `zoojax.augmentations.AUGMENTATIONS`.
+        steps: Steps per epoch, each on all samples; None if an epoch uses each sample once.
     """
 
     sparsifier: Sparsifier
@@ -76,10 +77,11 @@ class ProgramSpec:
     epochs: int | None = None
     train_fraction: float = 1.0
     augmentation: str = "none"
+    steps: int | None = None
 
     @property
     def loss(self) -> MemberLoss:
-        """Cross entropy of a member."""
+        """Loss of a member."""
         return engine.loss(self.architecture, self.activation, self.engine)
 
 
@@ -105,7 +107,7 @@ def evaluate_member(
     Returns:
         {"<name>_loss", "<name>_acc"} for every split, sparsities and {"finite"}, scalars.
     """
-    variables = _variables(spec, state)
+    variables = evaluated_variables(spec, state)
     measured = metrics.sparsity(variables["params"])
     for name, (images, labels) in splits.items():
         result = engine.evaluate(
@@ -159,21 +161,6 @@ def train_member(
     )
 
 
-def evaluation(
-    spec: ProgramSpec, mesh: Mesh
-) -> Callable[[loop.TrainState, Splits], dict[str, Array]]:
-    """Creates the program that evaluates a block of members.
-
-    Args:
-        spec: The program.
-        mesh: The devices.
-
-    Returns:
-        Function (states, splits) -> metrics [members] on all three splits.
-    """
-    return vmap_members(lambda s, d: evaluate_member(spec, s, d._asdict()), mesh, (0, None))
-
-
 def predictions(spec: ProgramSpec, mesh: Mesh) -> Callable[[loop.TrainState, Array], Array]:
     """Creates the program that predicts classes with a block of members.
 
@@ -187,7 +174,7 @@ def predictions(spec: ProgramSpec, mesh: Mesh) -> Callable[[loop.TrainState, Arr
 
     def predict_member(state, images):
         shape, activation = spec.architecture, spec.activation
-        variables = _variables(spec, state)
+        variables = evaluated_variables(spec, state)
         classes = engine.predictions(shape, activation, spec.engine, variables, images)
         return classes.astype(jnp.uint16)
 
@@ -206,44 +193,14 @@ def logits(spec: ProgramSpec, mesh: Mesh) -> Callable[[loop.TrainState, Array], 
     """
 
     def apply_member(state, images):
-        return engine.logits(spec.architecture, spec.activation, _variables(spec, state), images)
+        return engine.logits(
+            spec.architecture, spec.activation, evaluated_variables(spec, state), images
+        )
 
     return vmap_members(apply_member, mesh, (0, None))
 
 
-def _variables(spec: ProgramSpec, state: loop.TrainState) -> dict[str, Any]:
-    """Variables that a member is evaluated with."""
+def evaluated_variables(spec: ProgramSpec, state: loop.TrainState) -> dict[str, Any]:
+    """Returns the variables that a member is evaluated with."""
     params = spec.sparsifier.effective(state.trainable, state.fixed)
     return {"params": params, **state.collections}
-
-
-def epoch(
-    spec: ProgramSpec, mesh: Mesh
-) -> Callable[
-    [loop.TrainState, loop.Hyperparams, Splits, Array], tuple[loop.TrainState, dict[str, Array]]
-]:
-    """Creates the program that trains a block of members for one epoch and evaluates them.
-
-    Args:
-        spec: The program.
-        mesh: The devices.
-
-    Returns:
-        Function (states, hyperparameters, splits, epoch) -> (states, metrics [members]).
-    """
-
-    def train_and_evaluate(state, hyperparams, splits, shared_order, epoch):
-        order = shared_order if spec.data_order == "shared" else None
-        state, running = train_member(spec, state, hyperparams, splits.train, epoch, order)
-        measured = evaluate_member(spec, state, {"val": splits.val, "test": splits.test})
-        return state, running | measured
-
-    def train_block(state, hyperparams, splits, epoch):
-        # With one order for all members, XLA gathers each batch (and the patches of the first
-        # convolution) once.
-        count = splits.train[1].shape[0]
-        shared_order = keys.training_order(0, epoch, count, spec.train_fraction)
-        train_members = vmap_members(train_and_evaluate, mesh, (0, 0, None, None, None))
-        return train_members(state, hyperparams, splits, shared_order, epoch)
-
-    return train_block

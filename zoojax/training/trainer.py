@@ -14,7 +14,7 @@ from zoojax.storage.states import StateParts, split_state, state_like
 from zoojax.storage.stores import OPTIMIZER
 from zoojax.storage.writer import EpochWriter
 from zoojax.storage.zoo import Zoo
-from zoojax.training import programs
+from zoojax.training import task_programs
 from zoojax.training.blocks import (
     MemberBlock,
     gather_in_order,
@@ -71,21 +71,24 @@ def train(
         ZoojaxError: If writing fails, or a zoo to be resumed has no optimizer state.
     """
     zoo, mesh, rows = writer.zoo, population.make_mesh(), writer.rows
-    epochs, total = zoo.config.epochs, zoo.config.epochs * len(zoo) * len(images.train.labels)
+    task, epochs = task_programs.task_programs(zoo.config.shape.task), zoo.config.epochs
+    total = epochs * len(zoo) * task.samples(zoo.config, images)
     last, save = writer.last_epoch, None
     if last == epochs:
         if report is not None:
             report(Progress(epochs, epochs, total, total))
         return zoo
-    splits = population.replicate(programs.splits(images), mesh)
+    shared = population.replicate(task.shared(zoo.config, images), mesh)
     if last is None:
-        blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, initial(rows), None)
-        save = _prepare_save(writer, 0, blocks, evaluate_blocks(blocks, splits, mesh))
+        blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, initial(rows), None, images)
+        save = _prepare_save(writer, 0, blocks, evaluate_blocks(blocks, shared, mesh))
         last = 0
     else:
-        blocks = _load_blocks(zoo, rows, mesh, last)
+        blocks = _load_blocks(zoo, rows, mesh, last, images)
 
-    compiled = {b.spec: jax.jit(programs.epoch(b.spec, mesh), donate_argnums=0) for b in blocks}
+    compiled = {
+        b.spec: jax.jit(task_programs.epoch(b.spec, mesh), donate_argnums=0) for b in blocks
+    }
     local_members = rows.stop - rows.start
 
     def report_progress(epoch: int, trained: int) -> None:
@@ -99,7 +102,7 @@ def train(
         metrics, trained = [], 0
         for block in blocks:
             block.state, measured = compiled[block.spec](
-                block.state, block.hyperparams, splits, np.int32(epoch)
+                block.state, block.hyperparams, shared, np.int32(epoch)
             )
             if save is not None:
                 # The dispatch above is asynchronous: the devices train during this save.
@@ -115,14 +118,16 @@ def train(
     return zoo
 
 
-def _load_blocks(zoo: Zoo, rows: slice, mesh, epoch: int) -> list[MemberBlock]:
+def _load_blocks(
+    zoo: Zoo, rows: slice, mesh, epoch: int, images: specs.ImageSet
+) -> list[MemberBlock]:
     """Loads the population as saved after an epoch."""
     if not zoo.store.has(OPTIMIZER):
         raise ZoojaxError(f"{zoo.path} has no optimizer state; it cannot be trained further")
     # At epoch 0 all moments are zero.
     optimizer = zoo.optimizer_state(epoch, rows, _optimizer_state_like(zoo)) if epoch else None
     parts = split_state(zoo.config, zoo.state(epoch, rows=rows))
-    return make_blocks(zoo.config, zoo.members_table[rows], mesh, parts, optimizer)
+    return make_blocks(zoo.config, zoo.members_table[rows], mesh, parts, optimizer, images)
 
 
 def _optimizer_state_like(zoo: Zoo) -> dict[str, Any]:

@@ -128,6 +128,7 @@ def _facts(zoo: Zoo) -> dict[str, Any]:
         "batch_size": config.batch_size,
         **_hyperparameters(zoo),
         "data_order": config.data_order,
+        **({} if config.steps_per_epoch is None else {"steps_per_epoch": config.steps_per_epoch}),
         "epochs": config.epochs,
         "epochs_saved": len(epochs),
         "newest_epoch": epochs[-1] if epochs else None,

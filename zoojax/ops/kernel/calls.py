@@ -53,7 +53,7 @@ def loss(
         variances: Variances of all kernels (and of the convolutions' biases, if they are
             variational) with variational dropout; None without.
         images: All images of the set, [n, H, W, C] float32.
-        targets: Their labels, [n] int32, or with "squared_error" their outputs,
+        targets: Their labels, [n] int32, or with "squared_error" the member's own targets,
             [n, outputs] float32.
         index: Positions of the batch in the set, [B] int32.
         weights: Weight of each sample, [B] float32; 0 for padding, otherwise 1.
@@ -268,8 +268,8 @@ def _training(
         )
         return value, correct, tuple(gradients)
 
-    # Cotangents differ between members.
-    shared = (1,) if LOSSES[kind] == "cotangent" else (1, 2)
+    # Other targets may differ between members.
+    shared = (1, 2) if LOSSES[kind] == "cross_entropy" else (1,)
     return _batch_over_members(call, shared)
 
 

@@ -49,7 +49,7 @@ Call make_call(const ffi::RemainingArgs& args, int64_t members, int64_t batch, i
 }
 
 // Operands: images, targets, index, weights, key, counter, rate, leaves. Targets are labels
-// [images], rows [images][outputs] or cotangents [members][batch][outputs].
+// [images], rows [members][images][outputs] or cotangents [members][batch][outputs].
 ffi::Error train(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
                  int32_t loss, int32_t activation, bool dropout, bool variational,
                  int32_t threads) {
@@ -64,7 +64,7 @@ ffi::Error train(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
   if (loss == kCrossEntropy)
     check.operand(1, ffi::S32, {images});
   else if (loss == kSquaredError)
-    check.operand(1, ffi::F32, {images, kOutputs});
+    check.operand(1, ffi::F32, {members, images, kOutputs});
   else
     check.operand(1, ffi::F32, {members, batch, kOutputs});
   check.operand(3, ffi::F32, {members, batch});
@@ -73,7 +73,7 @@ ffi::Error train(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
   if (!check.ok()) return check.error();
   const Call call =
       make_call(args, members, batch, kIndex, kKey, kFirst, variational, activation, dropout);
-  Objective objective{Loss(loss), operand<float>(args, 3), nullptr, nullptr};
+  Objective objective{Loss(loss), operand<float>(args, 3), nullptr, nullptr, images};
   check_index(check, call, images);
   if (loss == kCrossEntropy) {
     objective.labels = operand<int32_t>(args, 1);

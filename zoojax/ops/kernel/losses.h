@@ -5,7 +5,8 @@
 
 namespace {
 
-// In the order of LOSSES in lowering.py. kCotangent: the gradient of the outputs is given.
+// In the order of LOSSES in lowering.py. kSquaredError: the targets are a member's own. kCotangent:
+// the gradient of the outputs is given.
 enum Loss { kCrossEntropy, kSquaredError, kCotangent, kLosses };
 
 // Cross entropy, predicted class and softmax of a sample.

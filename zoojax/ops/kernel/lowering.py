@@ -36,6 +36,9 @@ _CONV, _DENSE, _MAX_POOL, _AVERAGE_POOL, _ELEMENTWISE = range(5)
 # of the members that share the lanes of a vector (16) would take more than 256 KiB, a large part
 # of the second-level cache, and each sample would read all of them.
 MAX_LANE_WEIGHTS = 4096
+# Chains of fully connected layers with at most so many inputs, such as coordinates, process many
+# samples of one member at a time.
+MAX_POINT_INPUTS = 16
 # The largest supported sizes. They bound the time of the compiler and the memory of a thread.
 _MAX_SIDE, _MAX_CHANNELS, _MAX_FEATURES, _MAX_UNITS = 64, 64, 64, 1024
 _MAX_OPERATIONS, _MAX_SLOT = 64, 2**16
@@ -89,7 +92,16 @@ def macros(spec: KernelSpec) -> list[str]:
         f"-DZOOJAX_INPUT={shape}",
         f"-DZOOJAX_STAGES={','.join(stage.initializer() for stage in stages)}",
         f"-DZOOJAX_HEAD={head}",
+        f"-DZOOJAX_POINTS={int(takes_points(spec))}",
     ]
+
+
+def takes_points(spec: KernelSpec) -> bool:
+    """Whether a chain consists of small layers of points, of which a batch has many."""
+    kinds = (Dense, Activation, Dropout, Flatten)
+    return math.prod(spec.input_shape) <= MAX_POINT_INPUTS and all(
+        isinstance(operation, kinds) for operation in spec.operations
+    )
 
 
 def lower(spec: KernelSpec) -> tuple[list[Stage], int]:
@@ -175,6 +187,8 @@ def _append(
 
 def _head(stages: list[Stage], spec: KernelSpec) -> int:
     """The first fully connected stage if their weights exceed MAX_LANE_WEIGHTS, else the end."""
+    if takes_points(spec):
+        return 0
     shapes = spec.parameter_shapes()
     dense = [op.layer for op in spec.weighted if isinstance(op, Dense)]
     if sum(math.prod(shapes[layer]["kernel"]) for layer in dense) <= MAX_LANE_WEIGHTS:

@@ -5,12 +5,30 @@
 
 namespace {
 
+// Calls samples(0, b, count, outputs) with the outputs of `count` samples of a member from b.
+template <bool Train, bool Variational, class OfSamples>
+void point_outputs(int m, Points& points, const Call& call, const OfSamples& samples) {
+  const PointParameters p = point_parameters(call, m, Variational);
+  const Step step = call.member_step(m);
+  for_tiles(points, call, m, [&](int count, int start, const U* in_batch) {
+    points.forward<Train, Variational>(count, p, step, in_batch);
+    for (int k = 0; k < count; ++k) {
+      const int b = start + k * kLanes;
+      samples(0, b, std::min(kLanes, call.batch - b), points.outputs() + k * kOutputs);
+    }
+  });
+}
+
 // Calls use(member lane or sample lane, ...) with the outputs of each sample:
 //   lanes(b, outputs): without a head, the outputs of sample b with one member per lane;
-//   samples(m, at, count, outputs): with a head, those of `count` samples of member m.
+//   samples(l, b, count, outputs): otherwise, those of `count` samples from b of the member in l.
 template <bool Train, bool Variational, class OfLanes, class OfSamples>
 void for_outputs(int g, Workspace& s, const Call& call, const OfLanes& lanes,
                  const OfSamples& samples) {
+  if constexpr (kPoints) {
+    point_outputs<Train, Variational>(g, s.points, call, samples);
+    return;
+  }
   const Step step = call.lane_step(g);
   call.pack_parameters(g, Variational, s.parameters.values);
   for (int b = 0; b < call.batch; b += kSamples) {
@@ -79,7 +97,7 @@ inline void evaluate_group(int g, Workspace& s, const Call& call, const int32_t*
         for (int k = 0; k < count; ++k) answer_row(l)[n + k] = answer[k];
         if (n % (kPartial * kLanes) == 0) sums[l] += parts[l], parts[l] = F{};
       });
-  if (kHasHead) {
+  if (kHasHead || kPoints) {
     for (int l = 0; l < call.valid(g); ++l) {
       const int m = call.member(g, l);
       loss[m] = correct[m] = 0.f;

@@ -1,7 +1,8 @@
 // The chain that is compiled, given by macros of integers:
 //   ZOOJAX_INPUT = height, width, channels of an image;
 //   ZOOJAX_STAGES = {a StageSpec}, ...;
-//   ZOOJAX_HEAD = the first stage of the head.
+//   ZOOJAX_HEAD = the first stage of the head;
+//   ZOOJAX_POINTS = whether all stages process many samples of one member at a time (see points.h).
 // Stages before the head have one member per lane. The head consists of fully connected layers
 // whose weights would not fit the cache for all lanes at once: there, members run one after the
 // other, with one sample per lane.
@@ -45,7 +46,9 @@ constexpr StageSpec kStages[] = {ZOOJAX_STAGES};
 constexpr int kCount = sizeof kStages / sizeof kStages[0];
 constexpr int kHead = ZOOJAX_HEAD;
 static_assert(kHead >= 0 && kHead <= kCount);
-constexpr bool kHasHead = kHead < kCount;
+constexpr bool kPoints = ZOOJAX_POINTS;
+static_assert(!kPoints || kHead == 0);
+constexpr bool kHasHead = kHead < kCount && !kPoints;
 
 // Shape of the input of a stage, or of the outputs for kCount.
 constexpr Shape shape_before(int stage) {
@@ -107,6 +110,13 @@ constexpr int leaf_start(int leaf) {
   return start;
 }
 constexpr int kLaneParameters = leaf_start(kDenseLeaves + kVariances);
+// Start of a leaf in an array of all leaves.
+constexpr int point_start(int leaf) {
+  int start = 0;
+  for (int i = 0; i < leaf; ++i) start += leaf_size(i);
+  return start;
+}
+constexpr int kPointParameters = kPoints ? point_start(kDenseLeaves + kVariances) : 1;
 
 // Leaves of one layer; `at` gives the pointer to a leaf.
 template <class Leaves, int Layer, class At>
@@ -133,7 +143,7 @@ template <int I, bool Train>
 void activate_all(const Step& step, int size, F* y, F* slope) {
   const auto act = activator<I>(step);
   if constexpr (decltype(act)::kAny)
-    for (int o = 0; o < size; ++o) y[o] = act.template apply<Train>(y[o], slope[o]);
+    act.template apply_all<Train>(size, y, slope);
 }
 
 // Applies inverted dropout to the output and slope of a stage.

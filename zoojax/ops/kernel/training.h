@@ -6,6 +6,7 @@
 #include "losses.h"
 #include "network.h"
 #include "pack.h"
+#include "points.h"
 
 namespace {
 
@@ -19,6 +20,7 @@ struct Workspace {
   Lanes::Scratches scratches;
   Sample samples[kHead > 0 ? kSamples : 1];
   Head head;
+  std::conditional_t<kPoints, Points, NoPoints> points;
   float squares[kHasHead && kHead == 0 ? kLanes : 1][kHead == 0 ? kInputs : 1];
 };
 
@@ -138,17 +140,19 @@ struct Objective {
   Loss loss;
   const float* weights;   // [members][batch]; null with cotangents
   const int32_t* labels;  // [images]
-  const float* rows;      // [images][outputs], or cotangents [members][batch][outputs]
+  const float* rows;      // [members][images][outputs], or cotangents [members][batch][outputs]
+  int64_t images;
 
   float weight(const Call& call, int m, int b) const {
     return weights ? weights[int64_t(m) * call.batch + b] : 1.f;
   }
   void set(Targets& targets, int lane, const Call& call, int m, int b) const {
-    const int64_t row = loss == kCotangent ? int64_t(m) * call.batch + b : call.image(m, b);
+    const int64_t image = call.image(m, b);
     if (loss == kCrossEntropy)
-      targets.label[lane] = labels[row];
+      targets.label[lane] = labels[image];
     else
-      targets.row[lane] = rows + row * kOutputs;
+      targets.row[lane] = rows + kOutputs * (loss == kCotangent ? int64_t(m) * call.batch + b
+                                                                : m * images + image);
   }
 };
 
@@ -256,9 +260,82 @@ void train_head(int g, Workspace& s, const Call& call, const Objective& objectiv
   }
 }
 
+// Calls use(vectors, batch position of the first sample, in_batch) for the tiles of a batch, of
+// about equal size, whose inputs it copies. Unused lanes repeat the last sample.
+template <class Use>
+void for_tiles(Points& points, const Call& call, int m, const Use& use) {
+  const int vectors = (call.batch + kLanes - 1) / kLanes, tiles = (vectors + kTile - 1) / kTile;
+  for (int tile = 0; tile < tiles; ++tile) {
+    const int start = int(int64_t(vectors) * tile / tiles);
+    const int count = int(int64_t(vectors) * (tile + 1) / tiles) - start;
+    U in_batch[kTile];
+    for (int k = 0; k < count; ++k) {
+      const float* from[kLanes];
+      for (int l = 0; l < kLanes; ++l) {
+        const int b = std::min((start + k) * kLanes + l, call.batch - 1);
+        from[l] = call.pixels(m, b);
+        in_batch[k][l] = b;
+      }
+      pack_rows(from, kInputs, points.x + k * kInputs);
+    }
+    use(count, start * kLanes, in_batch);
+  }
+}
+
+inline PointParameters point_parameters(const Call& call, int m, bool variational) {
+  PointParameters p{};
+  for (int i = 0; i < leaves_of(variational); ++i)
+    p.values[i] = call.leaves[i] + int64_t(m) * leaf_size(i);
+  return p;
+}
+
+// Many samples of one member at a time.
+template <bool Variational>
+void train_points(int m, Points& points, const Call& call, const Objective& objective,
+                  const Results& results) {
+  const PointParameters p = point_parameters(call, m, Variational);
+  const Step step = call.member_step(m);
+  std::fill_n(points.gradients, point_start(leaves_of(Variational)), F{});
+  float total = 0.f;
+  for (int b = 0; b < call.batch; ++b) total += objective.weight(call, m, b);
+  F loss_sum = F{}, correct_sum = F{};
+  for_tiles(points, call, m, [&](int count, int start, const U* in_batch) {
+    points.forward<true, Variational>(count, p, step, in_batch);
+    for (int k = 0; k < count; ++k) {
+      F weight{}, loss;
+      I answer;
+      Targets targets;
+      for (int l = 0; l < kLanes; ++l) {
+        const int b = start + k * kLanes + l;
+        objective.set(targets, l, call, m, std::min(b, call.batch - 1));
+        if (b < call.batch) weight[l] = objective.weight(call, m, b);
+      }
+      const F share = weight / total;
+      F* gradient = points.gradient() + k * kOutputs;
+      differentiate(objective.loss, points.outputs() + k * kOutputs, targets, share, loss, answer,
+                    gradient);
+      // The cotangents of unused lanes are those of the last sample.
+      if (objective.loss == kCotangent)
+        for (int o = 0; o < kOutputs; ++o) gradient[o] = weight != 0.f ? gradient[o] : F{};
+      loss_sum += loss * share;
+      correct_sum += answer == targets.label ? weight : F{};
+    }
+    points.backward<Variational>(count, p);
+  });
+  sum_lanes(&loss_sum, 1, results.loss + m);
+  sum_lanes(&correct_sum, 1, results.correct + m);
+  for (int i = 0; i < leaves_of(Variational); ++i)
+    sum_lanes(points.gradients + point_start(i), leaf_size(i),
+              results.gradients[i] + int64_t(m) * leaf_size(i));
+}
+
 template <bool Variational>
 void train_group(int g, Workspace& s, const Call& call, const Objective& objective,
                  const Results& results) {
+  if constexpr (kPoints) {
+    train_points<Variational>(g, s.points, call, objective, results);
+    return;
+  }
   if constexpr (kHasHead)
     train_head<Variational>(g, s, call, objective, results);
   else

@@ -40,7 +40,7 @@ def initial_variables(shape: Architecture, inits: list[str], seeds: list[int]) -
     return population.take(population.concatenate(parts), np.argsort(positions))
 
 
-def initial_states(shape: Architecture, members: pl.DataFrame) -> StateParts:
+def untrained_states(shape: Architecture, members: pl.DataFrame) -> StateParts:
     """Creates the untrained states of members.
 
     Args:
