@@ -27,7 +27,7 @@ class Grid(NamedTuple):
     """
 
     coordinates: Array | np.ndarray
-    scale: Array | np.ndarray | np.generic
+    scale: Array | np.ndarray
 
 
 def coordinates(size: int) -> np.ndarray:
@@ -71,12 +71,13 @@ class OwnImages:
         """Returns the coordinates of the pixels, and the scale of their values.
 
         Raises:
-            ZoojaxError: If the channels are scaled differently, so that an error has no one scale.
+            ZoojaxError: If channels are normalized differently.
         """
         scale = 1.0 if config.data is None else config.data.std
         if isinstance(scale, tuple):
             raise ZoojaxError(
-                "members that learn an image take images with one std for all channels"
+                f"the images of {config.name} have a std per channel; the PSNR needs a single one: "
+                "set std to a number"
             )
         return Grid(coordinates(images.train.images.shape[1]), np.float32(scale))
 
