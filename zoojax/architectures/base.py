@@ -133,7 +133,7 @@ class Architecture:
         """
         raise ZoojaxError(
             f"architecture {printable(self.name, 60)} cannot be described with fewer hidden units; "
-            "define Architecture.narrowed, or describe it as a chain of layers"
+            "chains of layers can, and architectures that define narrowed"
         )
 
     @property
