@@ -1,6 +1,7 @@
 """The reference zoo, trained by the original torch code on USPS: logits, metrics and twins."""
 
 import functools
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,8 @@ from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.training import loop
-from zoojax.training.programs import ProgramSpec, Splits, evaluation
+from zoojax.training.programs import ProgramSpec, Splits
+from zoojax.training.task_programs import evaluation
 
 SMALL = small_cnn(1, 10)
 SEEDS = (1, 2, 3, 4)
@@ -99,7 +101,8 @@ def measured(reference, data_dir, kind):
     sparsifier = SPARSIFIERS[kind]
     run = evaluation(ProgramSpec(sparsifier.shared(), SMALL, "tanh", "adam", False, 10), mesh)
     states = population.shard_members(loop.TrainState(population.stack(members), {}, {}, {}), mesh)
-    metrics = jax.tree.map(np.asarray, jax.jit(run)(states, sets))
+    # Evaluation uses no hyperparameters.
+    metrics = jax.tree.map(np.asarray, jax.jit(run)(states, cast(Any, {}), sets))
     penalties = [
         kl_weight(jnp.int32(max(epoch, 1))) * kl(**trainable) if kind == "vd" else 0.0
         for (_, epoch), trainable in zip(pairs, members, strict=True)
