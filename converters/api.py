@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from zoojax.converters.arguments import Epochs, parse_epochs, require_torch
-from zoojax.converters.foreign import convert_from, opened_listing, run_conversion
+from zoojax.converters.foreign import convert_each, convert_from, opened_listing, run_conversion
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import optional_path, output_folder, user_path
 from zoojax.filesystem.reading import exists
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DifferenceError",
     "Export",
+    "convert_each",
     "convert_from",
     "from_dataset",
     "from_torch",

@@ -106,6 +106,64 @@ def convert_from(
     return replace(result, notes=(*listing.notes, *result.notes))
 
 
+def convert_each(
+    path: str | Path,
+    out: str | Path,
+    *,
+    format: str | None = None,
+    cast: bool = False,
+    drop_extra: bool = False,
+    fold_spectral_norm: bool = False,
+    state_key: str = "",
+    assume: Sequence[str] = (),
+    **options: Any,
+) -> "dict[str, Conversion]":
+    """Converts a foreign zoo whose members have several networks: one zoo per network.
+
+    Args:
+        path: As in `convert_from`.
+        out: Folder of the zoos' folders, which are named by network and sparsifier.
+        format: As in `convert_from`.
+        cast: As in `convert_from`.
+        drop_extra: As in `convert_from`.
+        fold_spectral_norm: As in `convert_from`.
+        state_key: As in `convert_from`.
+        assume: As in `convert_from`.
+        **options: The other options of `convert_from`.
+
+    Returns:
+        The conversions by the name of their folder, the one with the most members first.
+
+    Raises:
+        ZoojaxError: As in `convert_from`.
+
+    Example (with trial folders of several widths):
+        {name: len(each.zoo) for name, each in convert_each("widths", "zoos/widths").items()}
+    """
+    require_torch()
+    from zoojax.converters.common_network import group_by_network
+    from zoojax.converters.dialects.base import DialectOptions
+
+    dialects = DialectOptions(cast, drop_extra, fold_spectral_norm, state_key)
+    assumed, folder = parse_assumptions(assume), output_folder(out)
+    results = {}
+    with opened_listing(user_path(path, "path"), dialects, format) as listing:
+        for name, sources in group_by_network(listing.sources).items():
+            result = run_conversion(
+                sources, folder / name, listing.images, assumed=assumed, **_all_options(options)
+            )
+            results[name] = replace(result, notes=(*listing.notes, *result.notes))
+    return results
+
+
+def _all_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of `run_conversion`, with defaults."""
+    defaults = dict.fromkeys(
+        ("parent", "preset", "data", "data_dir", "where", "max_abs_weight", "min_accuracy", "name")
+    )
+    return {**defaults, "epochs": "all", "strict": False, "quiet": False, **options}
+
+
 @contextlib.contextmanager
 def opened_listing(
     path: Path, options: "DialectOptions", format: str | None = None

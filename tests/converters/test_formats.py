@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from tests.support import foreign_zoos
-from tests.support.torch_zoos import state, write_zoo
-from zoojax.converters.api import convert_from, to_torch
+from tests.support.torch_zoos import state, write_trial, write_zoo
+from zoojax.architectures.cnn import medium_cnn
+from zoojax.converters.api import convert_each, convert_from, to_torch
 from zoojax.converters.dialects.base import DialectOptions
 from zoojax.converters.formats.registry import FORMATS, recognize
 from zoojax.converters.state_dicts import State
@@ -272,3 +273,13 @@ def test_interrupted_conversion_of_a_format_resumes(tmp_path):
     table.write_parquet(tmp_path / "zoo" / "metrics.parquet")
     again = convert_from(root, tmp_path / "zoo", quiet=True).zoo
     assert again.epochs == whole.epochs == [0, 1]
+
+
+def test_each_network_has_a_zoo(tmp_path):
+    root = write_zoo(tmp_path / "root", members=3, epochs=[0])
+    write_trial(root, 9, {0: state(9, "dense", medium_cnn(1, 10))})
+    (next(root.glob("*seed=1")) / "checkpoint_000000" / "checkpoints").write_bytes(b"x")
+    results = convert_each(root, tmp_path / "zoos", quiet=True)
+    shapes = {name: (len(each.zoo), len(each.rejected)) for name, each in results.items()}
+    assert shapes == {"small-1x28-10": (2, 1), "medium-1x28-10": (1, 0)}
+    assert {path.name for path in (tmp_path / "zoos").iterdir()} == shapes.keys()
