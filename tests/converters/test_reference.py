@@ -1,7 +1,6 @@
 """The reference zoo, trained by the original torch code on USPS: logits, metrics and twins."""
 
 import functools
-from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -101,8 +100,9 @@ def measured(reference, data_dir, kind):
     sparsifier = SPARSIFIERS[kind]
     run = evaluation(ProgramSpec(sparsifier.shared(), SMALL, "tanh", "adam", False, 10), mesh)
     states = population.shard_members(loop.TrainState(population.stack(members), {}, {}, {}), mesh)
-    # Evaluation uses no hyperparameters.
-    metrics = jax.tree.map(np.asarray, jax.jit(run)(states, cast(Any, {}), sets))
+    seeds, zeros = np.zeros(len(members), np.uint32), np.zeros(len(members), np.float32)
+    unused = population.shard_members(loop.Hyperparams(seeds, zeros, zeros, zeros), mesh)
+    metrics = jax.tree.map(np.asarray, jax.jit(run)(states, unused, sets))
     penalties = [
         kl_weight(jnp.int32(max(epoch, 1))) * kl(**trainable) if kind == "vd" else 0.0
         for (_, epoch), trainable in zip(pairs, members, strict=True)

@@ -7,6 +7,7 @@ over populations. There are two kinds: `zoojax.architectures.chain.Chain`, a seq
 """
 
 import functools
+import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -108,6 +109,11 @@ class Architecture:
         return None
 
     @property
+    def kernel_gap(self) -> str:
+        """What the CPU kernel lacks if `kernel` is None; empty otherwise."""
+        return "" if self.kernel else "it computes chains of layers only"
+
+    @property
     def permutations(self) -> tuple[PermutationGroup, ...]:
         """Axes of the parameters that are permuted together, one group per set of hidden units.
 
@@ -157,6 +163,12 @@ class Architecture:
     def collections(self) -> tuple[str, ...]:
         """Names of the variable collections other than parameters, such as "batch_stats"."""
         return tuple(name for name in variable_shapes(self) if name != "params")
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameters of a member."""
+        layers = self.parameter_shapes().values()
+        return sum(math.prod(shape) for leaves in layers for shape in leaves.values())
 
     @property
     def noise_slots(self) -> int:
