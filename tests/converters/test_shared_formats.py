@@ -15,14 +15,12 @@ import numpy as np
 import pytest
 
 from zoojax import Zoo
-from zoojax.converters.api import convert_from, to_torch
+from zoojax.converters.api import convert_each, convert_from, to_torch
 from zoojax.converters.checkpoint_files import parse
 from zoojax.converters.dialects.base import DialectOptions
 from zoojax.converters.dialects.wrappers import find_state
-from zoojax.converters.layouts.networks import kernel_to_torch, known_network
-from zoojax.converters.zoo_to_torch import rows_with_states
+from zoojax.converters.zoo_to_torch import rows_with_states, state_dict
 from zoojax.errors import ZoojaxError
-from zoojax.sparsifiers.variational_dropout import VariationalDropout
 
 FORMATS = os.environ.get("ZOOJAX_FORMATS")
 ASKED: dict[str, Any] = {"cast": True, "drop_extra": True, "fold_spectral_norm": True}
@@ -44,7 +42,7 @@ ASKS = {
 }
 CONVERTED = (
     "damaged", "hf_repo_per_model", "malicious", "mzd_cnn2", "mzd_large_seed", "mzd_lenet5",
-    "mzd_partial_download", "mzd_preprocessed_dataset", "mzd_small_grid_dropout",
+    "mzd_partial_download", "mzd_resnet18", "mzd_preprocessed_dataset", "mzd_small_grid_dropout",
     "mzd_small_seed", "mzd_small_variational", "mzd_unpadded_rows_from_one", "ray2_class_api",
     "ray2_function_api", "rpg_cnn_small", "sd_accelerate", "sd_ao_pruning_with_sparsifier",
     "sd_averaged_model", "sd_bfloat16", "sd_channels_last", "sd_cuda_tags", "sd_data_parallel",
@@ -53,10 +51,13 @@ CONVERTED = (
     "sd_pickle_protocol_5", "sd_pruned", "sd_pruned_biases", "sd_pruned_bool_masks",
     "sd_pruned_removed", "sd_pruned_some_layers", "sd_safetensors", "sd_timm", "sd_torch_compile",
     "sd_torchvision_reference", "sd_views_of_one_storage", "sd_weight_norm_new",
-    "sd_weight_norm_old", "small_cnn_zoo", "weightclip_cnn3", "weightclip_wrapped",
+    "sd_weight_norm_old", "small_cnn_zoo", "weightclip_cnn3", "weightclip_resnet18slim",
+    "weightclip_wrapped",
 )  # fmt: skip
 # Their files report no seed, which expected.json does.
 WITHOUT_CONFIG = ("sd_accelerate", "sd_torchvision_reference")
+# Members of several networks: one zoo each.
+SEVERAL = {"phase_transitions": 2, "vit_zoo": 3}
 COLUMNS = ("seed", "learning_rate", "weight_decay", "activation", "optimizer", "dropout")
 
 pytestmark = pytest.mark.skipif(FORMATS is None, reason="needs $ZOOJAX_FORMATS")
@@ -67,7 +68,7 @@ def samples(tmp_path_factory):
     """The folder of all samples that this file converts."""
     folder = tmp_path_factory.mktemp("formats")
     script = Path(FORMATS or "", "make_samples.py")
-    names = sorted({*CONVERTED, *REFUSED, *ASKS})
+    names = sorted({*CONVERTED, *REFUSED, *ASKS, *SEVERAL})
     subprocess.run(
         [sys.executable, script, folder, "--only", *names], check=True, capture_output=True
     )
@@ -85,17 +86,19 @@ def digest(arrays) -> str:
 def states_of(zoo: Zoo) -> dict[tuple[str, int], str]:
     """The trial of each state, by the digest of its weights and its epoch."""
     found: dict[tuple[str, int], str] = {}
-    net = known_network(zoo.config.shape)
-    stored = isinstance(zoo.config.sparsifier, VariationalDropout)
+    table = zoo.members_table
     for epoch, rows in rows_with_states(zoo).items():
-        params = zoo.params(epoch) if stored else zoo.sparse_params(epoch)
         for row in rows:
-            arrays = []
-            for layer in net.layers:
-                kernel = np.asarray(params[layer]["kernel"])[row]
-                arrays += [kernel_to_torch(layer, kernel, net), params[layer]["bias"][row]]
-            found[digest(arrays), epoch] = zoo.members_table["trial"][row]
+            state = state_dict(zoo, table["id"][row], epoch)
+            weights = [tensor.numpy() for name, tensor in state.items() if is_weight(name)]
+            found[digest(weights), epoch] = table["trial"][row]
     return found
+
+
+def is_weight(name: str) -> bool:
+    """Whether a tensor of a plain state dict is a parameter of a plain network."""
+    others = ("running_mean", "running_var", "num_batches_tracked", "log_sigma2", "sigma2_bias")
+    return not name.endswith(others)
 
 
 def raw(file: Path, key: str = "") -> list[tuple[str, str, tuple[int, ...], bytes]]:
@@ -187,6 +190,23 @@ def check_restored(zoo: Zoo, root: Path, out: Path, expected: dict) -> None:
                 assert (copy.read_bytes()[:2] == b"PK") == (original.read_bytes()[:2] == b"PK")
                 restored += 1
     assert restored or expected["name"] == "rpg_cnn_small"
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_each_network_of_a_sample_has_a_zoo(samples, tmp_path, name):
+    found: set[str] = set()
+    expected: dict[str, Any] = {}
+    count = 0
+    for position, (path, told) in enumerate(given(samples / name)):
+        expected = told
+        results = convert_each(path, tmp_path / str(position), quiet=True)
+        count += len(results)
+        for result in results.values():
+            assert not result.rejected
+            found |= {key for key, _ in states_of(result.zoo)}
+    states = [state for each in expected["members"] for state in each["states"].values()]
+    assert found == {state["sha256"] for state in states}
+    assert count == SEVERAL[name]
 
 
 @pytest.mark.parametrize("name", REFUSED)
