@@ -27,7 +27,7 @@ class Grid(NamedTuple):
     """
 
     coordinates: Array | np.ndarray
-    scale: Array | np.ndarray
+    scale: Array | np.ndarray | np.generic
 
 
 def coordinates(size: int) -> np.ndarray:
