@@ -36,7 +36,7 @@ CONVOLUTIONS = KernelSpec(
         Dropout(16),
         Conv("conv2", 7, (3, 3), (2, 2), ((1, 2), (2, 1)), 1),
         Activation(),
-        Pool("average", (2, 1), (1, 1)),
+        Pool("average", (2, 3), (1, 2), ((1, 0), (1, 2))),
         GlobalAveragePool(),
         Dropout(17),
         Dense("fc", 3, 2),
@@ -122,19 +122,25 @@ def gradients(loss, spec, kind, variational, own, dtype=jnp.float32):
 
 
 def assert_gradients_agree(spec, kind="cross_entropy", variational=False, own="tanh"):
-    """To 1e-5 of each leaf's norm, or to twice XLA's own rounding errors if they are larger."""
     assert kernel.unavailable_reason(spec) is None
     case = (spec, kind, variational, own)
-    actual, expected = (gradients(loss, *case) for loss in (kernel_loss, reference_loss))
-    if max(jax.tree.leaves(jax.tree.map(distance, actual, expected))) < 1e-5:
-        return
-    with jax.enable_x64(True):
-        exact = gradients(reference_loss, *case, jnp.float64)
-    errors, own_errors = (jax.tree.map(distance, x, exact) for x in (actual, expected))
-    for (path, error), limit in zip(
-        jax.tree.leaves_with_path(errors), jax.tree.leaves(own_errors), strict=True
-    ):
-        assert error < max(1e-5, 2 * limit), jax.tree_util.keystr(path)
+    assert_within_rounding(
+        lambda dtype: gradients(reference_loss, *case, dtype), gradients(kernel_loss, *case)
+    )
+
+
+def assert_within_rounding(reference, actual):
+    """The kernel is within 1e-5 of each leaf's norm of XLA, or of double precision.
+
+    XLA itself is further from double precision for some chains: where errors of its noise (see
+    `chains.outputs`) or of the first layers are amplified.
+    """
+    errors = jax.tree.map(distance, actual, reference(jnp.float32))
+    if max(jax.tree.leaves(errors)) >= 1e-5:
+        with jax.enable_x64(True):
+            errors = jax.tree.map(distance, actual, reference(jnp.float64))
+    for path, error in jax.tree.leaves_with_path(errors):
+        assert error < 1e-5, jax.tree_util.keystr(path)
 
 
 def distance(a, b):

@@ -120,7 +120,7 @@ def test_only_digits_reach_the_compiler(seed):
         (changed(CONV, slot=-1), *END),
         (CONV, changed(POOL, kind="min"), *END),
         (CONV, changed(POOL, padding=((2, 0), (0, 0))), *END),
-        (CONV, Pool("average", (2, 2), (2, 2), ((1, 0), (0, 0))), *END),
+        (CONV, Pool("average", (2, 2), (2, 2), ((0, 0), (0, 2))), *END),
         (CONV, Activation("softmax"), *END),
         (CONV, Activation("sine", float("nan")), *END),
         (CONV, Activation("sine", 1e39), *END),

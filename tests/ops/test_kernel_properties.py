@@ -208,7 +208,10 @@ def test_kernel_with_sanitizers(tmp_path):
     result = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x"),
-            *(str(tests / f"test_kernel{name}.py") for name in ("", "_chains", "_properties")),
+            *(
+                str(tests / f"test_kernel{name}.py")
+                for name in ("", "_chains", "_penalty", "_properties")
+            ),
         ],
         env=environment,
         capture_output=True,

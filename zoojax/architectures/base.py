@@ -109,6 +109,11 @@ class Architecture:
         return None
 
     @property
+    def kernel_gap(self) -> str:
+        """What the CPU kernel lacks if `kernel` is None; empty otherwise."""
+        return "" if self.kernel else "it computes chains of layers only"
+
+    @property
     def permutations(self) -> tuple[PermutationGroup, ...]:
         """Axes of the parameters that are permuted together, one group per set of hidden units.
 
@@ -134,7 +139,7 @@ class Architecture:
         """
         raise ZoojaxError(
             f"architecture {printable(self.name, 60)} cannot be described with fewer hidden units; "
-            "define Architecture.narrowed, or describe it as a chain of layers"
+            "chains of layers can, and architectures that define narrowed"
         )
 
     @property

@@ -144,6 +144,12 @@ class Chain(Architecture):
         return chain_kernel.kernel_spec(self)
 
     @property
+    def kernel_gap(self) -> str:
+        """The layers that the CPU kernel lacks; empty if it has all."""
+        layers = chain_kernel.unknown_layers(self)
+        return f"it has no {', '.join(layers)}" if layers else ""
+
+    @property
     def layers(self) -> tuple[str, ...]:
         """Names of the layers with weights in order, such as conv1, conv2, fc1."""
         return tuple(step.name for step in self.steps if step.layer.has_weights)

@@ -25,6 +25,16 @@ def kernel_spec(chain: "Chain") -> spec.KernelSpec | None:
     return spec.KernelSpec(chain.image_shape, known)
 
 
+def unknown_layers(chain: "Chain") -> tuple[str, ...]:
+    """Lists the layers of a chain that the kernel cannot compute, each once.
+
+    Args:
+        chain: The network.
+    """
+    missing = (step.layer for step in chain.steps if _operation(step) is None)
+    return tuple(dict.fromkeys(str(layer) for layer in missing))
+
+
 def _operation(step: "Step") -> spec.Operation | None:
     layer = step.layer
     match layer:
@@ -38,12 +48,11 @@ def _operation(step: "Step") -> spec.Operation | None:
         case data.Dense(features):
             assert step.slot is not None
             return spec.Dense(step.name, features, step.slot)
-        case data.MaxPool(window):
+        case data.MaxPool() | data.AvgPool():
+            kind = "max" if isinstance(layer, data.MaxPool) else "average"
             borders = layer.borders(step.inputs[0])
-            sides = (window, window), (layer.step, layer.step)
-            return spec.Pool("max", *sides, (borders, borders))
-        case data.AvgPool(window) if not any(layer.borders(step.inputs[0])):
-            return spec.Pool("average", (window, window), (layer.step, layer.step))
+            sides = (layer.window, layer.window), (layer.step, layer.step)
+            return spec.Pool(kind, *sides, (borders, borders))
         case data.GlobalAvgPool():
             return spec.GlobalAveragePool()
         case data.Flatten():

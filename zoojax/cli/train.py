@@ -55,9 +55,9 @@ class Train:
     """Steps per epoch of members that each learn an image, as those of mnist-siren
     (default: the preset's)."""
 
-    split: Literal["train", "val", "test", "all"] | None = None
-    """Images that these members learn: seed 1 the first one, seed 2 the second, ...
-    (default: all)."""
+    split: Annotated[str | None, option("PART")] = None
+    """Images that these members learn: train, val, test or all of them (default: all). Seed 1
+    learns the first one, seed 2 the second, ..."""
 
     hyperparameters: HyperparameterOptions = field(default_factory=Hyperparameters)
 

@@ -30,8 +30,22 @@ class Batch(NamedTuple):
         return Batch(self.images[self.indices], self.labels[self.indices], self.weights)
 
 
+class Posterior(NamedTuple):
+    """Variational dropout's normal distributions of weights, and the weight of their KL divergence.
+
+    Attributes:
+        log_sigma2: log sigma squared of the variational parameters, by layer and name; see
+            `zoojax.sparsifiers.variational_dropout.variances`.
+        kl_weight: Weight of `zoojax.sparsifiers.variational_dropout.kl` in the objective, scalar.
+    """
+
+    log_sigma2: dict[str, Any]
+    kl_weight: Array
+
+
 # (params, variances=None) -> (mean cross entropy over the batch, auxiliary result). With
-# variances of the weights, pre-activations are sampled.
+# variances of the weights, pre-activations are sampled; with a Posterior in their place, they are
+# computed from it, and its weighted KL divergence is added.
 Loss = Callable[..., tuple[Array, Any]]
 
 

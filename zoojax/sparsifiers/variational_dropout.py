@@ -23,7 +23,7 @@ from zoojax.architectures.parameters import flat_layers, is_conv, nested_layers
 from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.checks import check_number
-from zoojax.sparsifiers.steps import Loss
+from zoojax.sparsifiers.steps import Loss, Posterior
 
 VARIANTS = ("released", "corrected")
 LOG_ALPHA_THRESHOLD = 3.0
@@ -251,10 +251,8 @@ class VariationalDropout(Sparsifier):
         self, loss: Loss, trainable: dict[str, Any], fixed: dict[str, Any], epoch: Array
     ) -> tuple[Array, Any]:
         """Mean cross entropy plus the weighted KL divergence."""
-        params, log_sigma2 = trainable["params"], trainable["log_sigma2"]
-        cross_entropy, auxiliary = loss(params, variances(params, log_sigma2))
         weight = kl_weight(epoch, self.kl_weight, self.warmup)
-        return cross_entropy + weight * kl(params, log_sigma2), auxiliary
+        return loss(trainable["params"], Posterior(trainable["log_sigma2"], weight))
 
     def effective(self, trainable: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
         """Sets weights with a large noise level to zero."""

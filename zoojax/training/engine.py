@@ -18,15 +18,17 @@ from zoojax.architectures import base
 from zoojax.architectures.base import Architecture, training_logits
 from zoojax.ops import Noise, kernel
 from zoojax.ops.kernel.spec import KernelSpec
-from zoojax.sparsifiers.steps import Batch
+from zoojax.sparsifiers import variational_dropout
+from zoojax.sparsifiers.steps import Batch, Posterior
 from zoojax.sparsifiers.variational_layers import VARIATIONAL
 
 ENGINES = ("xla", "kernel")
 Collections = dict[str, Any]
-# (params, variances or None, collections, batch, noise or None, dropout rate or None)
-# -> (mean loss of the task, (weighted number of correct predictions, updated collections)).
+# (params, variances, collections, batch, noise or None, dropout rate or None)
+# -> (mean loss of the task, (weighted number of correct predictions, updated collections)). The
+# variances are None without variational dropout; see also `zoojax.sparsifiers.steps.Loss`.
 MemberLoss = Callable[
-    [dict, dict | None, Collections, Batch, Noise | None, Array | np.ndarray | None],
+    [dict, dict | Posterior | None, Collections, Batch, Noise | None, Array | np.ndarray | None],
     tuple[Array, tuple[Array, Collections]],
 ]
 # `init` is used only to initialize members.
@@ -46,10 +48,25 @@ def engine(arch: Architecture, platform: str) -> str:
     Returns:
         A name of ENGINES.
     """
-    spec = arch.kernel
-    if platform != "cpu" or spec is None or kernel.unavailable_reason(spec) is not None:
-        return "xla"
-    return "kernel"
+    return "kernel" if kernel_gap(arch, platform) is None else "xla"
+
+
+def kernel_gap(arch: Architecture, platform: str) -> str | None:
+    """Returns why members of an architecture do not run on the C++ kernel.
+
+    The kernel runs dense training, training with any sparsifier, and evaluation, wherever it can:
+    it is faster than XLA for all networks that it computes.
+
+    Args:
+        arch: Architecture of the members.
+        platform: JAX platform, for example "cpu" or "gpu".
+
+    Returns:
+        One line, such as "it has no Normalization(kind='batch', groups=1)"; None if they run on it.
+    """
+    if platform != "cpu":
+        return f"it runs on CPUs, not on {platform}"
+    return kernel.unavailable_reason(arch.kernel) if arch.kernel else arch.kernel_gap
 
 
 def loss(arch: Architecture, activation: str, engine: str) -> MemberLoss:
@@ -64,20 +81,40 @@ def loss(arch: Architecture, activation: str, engine: str) -> MemberLoss:
         The loss, a pure function (see `MemberLoss`).
     """
     if engine == "xla":
-        return _xla_loss(arch, activation)
+        return _with_posterior(_xla_loss(arch, activation))
 
     def kernel_loss(params, variances, collections, batch, noise, dropout_rate):
         images, labels, weights, indices = batch
         indices = jnp.arange(len(labels), dtype=jnp.int32) if indices is None else indices
+        penalty = None
+        if isinstance(variances, Posterior):
+            variances, penalty = None, kernel.Penalty(variances.log_sigma2, variances.kl_weight)
         loss, num_correct = kernel.loss(
             *(_spec(arch), activation, params, variances, images, labels, indices),
             weights.astype(jnp.float32),
             *(noise, dropout_rate),
             kind=arch.task.loss,
+            penalty=penalty,
         )
         return loss, (num_correct, collections)
 
-    return kernel_loss
+    if kernel.computes_variances(_spec(arch)):
+        return kernel_loss
+    return _with_posterior(kernel_loss)
+
+
+def _with_posterior(loss: MemberLoss) -> MemberLoss:
+    """Computes variances and KL divergence of a Posterior on XLA."""
+
+    def member_loss(params, variances, *arguments):
+        if not isinstance(variances, Posterior):
+            return loss(params, variances, *arguments)
+        log_sigma2, weight = variances
+        of = variational_dropout.variances(params, log_sigma2)
+        cross_entropy, auxiliary = loss(params, of, *arguments)
+        return cross_entropy + weight * variational_dropout.kl(params, log_sigma2), auxiliary
+
+    return member_loss
 
 
 def _spec(arch: Architecture) -> KernelSpec:

@@ -6,7 +6,16 @@ cannot be compiled, or the kernel does not support the chain, zoojax runs on XLA
 """
 
 from zoojax.ops.kernel.build import unavailable_reason
-from zoojax.ops.kernel.calls import evaluate, loss, outputs
+from zoojax.ops.kernel.calls import Penalty, evaluate, loss, outputs
+from zoojax.ops.kernel.lowering import computes_variances
 from zoojax.ops.kernel.spec import KernelSpec
 
-__all__ = ["KernelSpec", "evaluate", "loss", "outputs", "unavailable_reason"]
+__all__ = [
+    "KernelSpec",
+    "Penalty",
+    "computes_variances",
+    "evaluate",
+    "loss",
+    "outputs",
+    "unavailable_reason",
+]

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +21,23 @@ from zoojax.ops.kernel.operands import (
     parameter_leaves,
     variance_leaves,
 )
-from zoojax.ops.kernel.spec import KernelSpec
+from zoojax.ops.kernel.spec import Conv, KernelSpec
 from zoojax.ops.noise import Noise
 from zoojax.runtime import host
 from zoojax.text import printable
+
+
+class Penalty(NamedTuple):
+    """The penalty of variational dropout; see `zoojax.sparsifiers.variational_dropout`.
+
+    Attributes:
+        log_sigma2: log sigma squared of all kernels, and of the biases of all convolutions or of
+            none, by layer and name.
+        weight: Weight of the KL divergence, scalar float32.
+    """
+
+    log_sigma2: dict[str, Any]
+    weight: Array
 
 
 def loss(
@@ -39,6 +52,7 @@ def loss(
     noise: Noise | None,
     dropout_rate: Array | None,
     kind: str = "cross_entropy",
+    penalty: Penalty | None = None,
 ) -> tuple[Array, Array]:
     """Computes the mean loss and the correct predictions of a member on a batch.
 
@@ -61,6 +75,9 @@ def loss(
         dropout_rate: Scalar float32; None without dropout.
         kind: "cross_entropy", or "squared_error" for the mean over outputs of the squared
             difference to the targets.
+        penalty: Computes the variances from log sigma squared, and adds the KL divergence to the
+            loss; without `variances`. The function is differentiable with respect to params and
+            log sigma squared.
 
     Returns:
         (loss, weighted number of correct predictions), scalars. The number is zero with
@@ -71,14 +88,17 @@ def loss(
     """
     if kind not in LOSSES[:2]:
         raise ZoojaxError(f"no loss named '{printable(kind)}'; there are: {', '.join(LOSSES[:2])}")
+    # The kernel takes log sigma squared in place of the variances.
+    spread = variances if penalty is None else penalty.log_sigma2
     operation = _loss(
         spec,
         LOSSES.index(kind),
         _activation_id(activation),
         dropout_rate is not None,
-        variances is not None,
+        spread is not None,
+        _penalized(spec, penalty),
     )
-    leaves = _leaves(spec, params, variances)
+    leaves = _leaves(spec, params, spread)
     images = image_array(spec, images)
     count, size = images.shape[:1], _batch_shape(images, index)
     if kind == "cross_entropy":
@@ -92,6 +112,7 @@ def loss(
         int_array("index", index, size),
         float_array("weights", weights, size),
         *_noise_arrays(noise, dropout_rate),
+        *([] if penalty is None else [float_array("weight of the KL", penalty.weight, ())]),
     )
 
 
@@ -196,11 +217,24 @@ def _noise_arrays(noise: Noise | None, dropout_rate: Any) -> tuple[Array, Array,
     return noise.key, noise.counter, float_array("dropout rate", rate, ())
 
 
+def _penalized(spec: KernelSpec, penalty: Penalty | None) -> int:
+    """The number of a penalty in training.h."""
+    if penalty is None:
+        return 0
+    convs = [op.layer for op in spec.weighted if isinstance(op, Conv)]
+    biases = [layer for layer in convs if "bias" in penalty.log_sigma2.get(layer, ())]
+    if 0 < len(biases) < len(convs):
+        raise ZoojaxError(
+            f"log sigma squared has the bias of {biases[0]}, but not of all convolutions"
+        )
+    return 2 if biases else 1
+
+
 @functools.cache
 def _loss(
-    spec: KernelSpec, kind: int, activation: int, dropout: bool, variational: bool
+    spec: KernelSpec, kind: int, activation: int, dropout: bool, variational: bool, penalty: int
 ) -> Callable:
-    batched = _training(spec, kind, activation, dropout, variational)
+    batched = _training(spec, kind, activation, dropout, variational, penalty)
 
     @jax.custom_vjp
     def function(*arguments):
@@ -211,7 +245,8 @@ def _loss(
         return (value, correct), gradients
 
     def backward(gradients: Leaves, cotangents: tuple[Array, Array]):
-        return (tuple(cotangents[0] * g for g in gradients), *(None,) * 7)
+        others = 7 if penalty == 0 else 8
+        return (tuple(cotangents[0] * g for g in gradients), *(None,) * others)
 
     function.defvjp(forward, backward)
     return function
@@ -251,19 +286,25 @@ def _outputs(spec: KernelSpec, activation: int, dropout: bool, variational: bool
 
 
 def _training(
-    spec: KernelSpec, kind: int, activation: int, dropout: bool, variational: bool
+    spec: KernelSpec,
+    kind: int,
+    activation: int,
+    dropout: bool,
+    variational: bool,
+    penalty: int = 0,
 ) -> Callable:
     """Creates the function of one member that returns (loss, correct predictions, gradients)."""
 
-    def call(leaves: Leaves, images, targets, index, weights, key, counter, rate):
+    def call(leaves: Leaves, images, targets, index, weights, key, counter, rate, *share):
         scalars = [jax.ShapeDtypeStruct(index.shape[:1], jnp.float32)] * 2
         results = [*scalars, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)]
         value, correct, *gradients = _ffi_call(spec, "train", results)(
-            *(images, targets, index, weights, key, counter, rate, *leaves),
+            *(images, targets, index, weights, key, counter, rate, *share, *leaves),
             loss=np.int32(kind),
             activation=np.int32(activation),
             dropout=dropout,
             variational=variational,
+            penalty=np.int32(penalty),
             threads=_threads(),
         )
         return value, correct, tuple(gradients)

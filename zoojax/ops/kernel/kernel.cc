@@ -48,18 +48,23 @@ Call make_call(const ffi::RemainingArgs& args, int64_t members, int64_t batch, i
   return call;
 }
 
-// Operands: images, targets, index, weights, key, counter, rate, leaves. Targets are labels
-// [images], rows [members][images][outputs] or cotangents [members][batch][outputs].
+// Operands: images, targets, index, weights, key, counter, rate, weight of the KL divergence, leaves.
+// Targets are labels [images], rows [members][images][outputs] or cotangents
+// [members][batch][outputs]. The weight of the KL divergence is present with a penalty only.
 ffi::Error train(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
                  int32_t loss, int32_t activation, bool dropout, bool variational,
-                 int32_t threads) {
-  constexpr int kIndex = 2, kKey = 4, kFirst = 7;
+                 int32_t penalty, int32_t threads) {
+  constexpr int kIndex = 2, kKey = 4, kShare = 7;
+  const int kFirst = kShare + (penalty != kNoPenalty);
   const int64_t images = axis_size(args, 0, 0);
   const int64_t members = axis_size(args, kIndex, 0), batch = axis_size(args, kIndex, 1);
   const int leaves = leaves_of(variational);
   Check check(args, rets);
   check.counts(kFirst + leaves, 2 + leaves);
   check.require(loss >= 0 && loss < kLosses, "loss");
+  check.require(
+      penalty == kNoPenalty || (penalty > 0 && penalty < kPenalties && variational && !kPoints),
+      "penalty");
   check_batch(check, images, members, batch, kIndex, kKey, kFirst, variational, activation);
   if (loss == kCrossEntropy)
     check.operand(1, ffi::S32, {images});
@@ -68,12 +73,15 @@ ffi::Error train(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
   else
     check.operand(1, ffi::F32, {members, batch, kOutputs});
   check.operand(3, ffi::F32, {members, batch});
+  if (penalty != kNoPenalty) check.operand(kShare, ffi::F32, {members});
   for (int i = 0; i < 2; ++i) check.result(i, ffi::F32, {members});
   for (int i = 0; i < leaves; ++i) check.result_leaf(2 + i, members, i);
   if (!check.ok()) return check.error();
   const Call call =
       make_call(args, members, batch, kIndex, kKey, kFirst, variational, activation, dropout);
-  Objective objective{Loss(loss), operand<float>(args, 3), nullptr, nullptr, images};
+  Objective objective{Loss(loss), Penalty(penalty), nullptr, operand<float>(args, 3), nullptr,
+                      nullptr, images};
+  if (penalty != kNoPenalty) objective.kl_weight = operand<float>(args, kShare);
   check_index(check, call, images);
   if (loss == kCrossEntropy) {
     objective.labels = operand<int32_t>(args, 1);
@@ -161,6 +169,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(zoojax_train, train,
                                   .Attr<int32_t>("activation")
                                   .Attr<bool>("dropout")
                                   .Attr<bool>("variational")
+                                  .Attr<int32_t>("penalty")
                                   .Attr<int32_t>("threads"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(zoojax_outputs, outputs,
                               ffi::Ffi::Bind()

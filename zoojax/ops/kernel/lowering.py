@@ -144,6 +144,22 @@ def lower(spec: KernelSpec) -> tuple[list[Stage], int]:
     return stages, head
 
 
+def computes_variances(spec: KernelSpec) -> bool:
+    """Returns whether training computes variances from log sigma squared in the kernel.
+
+    Otherwise XLA does. The kernel is faster, but rounds differently, and results of the networks
+    of the paper must not change between versions: these are chains without a head whose noise is
+    laid out by pooling windows. Chains of points have few weights per sample.
+
+    Args:
+        spec: A chain that the kernel supports.
+    """
+    stages, head = lower(spec)
+    if takes_points(spec):
+        return False
+    return head < len(stages) or not any(stage.pooled_noise for stage in stages)
+
+
 def _append(
     stages: list[Stage], operation: Operation, following: Operation | None, shape: Shape
 ) -> None:
@@ -232,8 +248,6 @@ def _validate(operation: Operation) -> None:
         for window, (low, high) in zip(operation.window, operation.padding, strict=True):
             if max(low, high) >= window:
                 raise Unsupported("it supports only pooling with less padding than the window")
-            if operation.kind == "average" and low + high > 0:
-                raise Unsupported("it supports average pooling without padding only")
     elif isinstance(operation, Activation):
         if operation.name is not None and operation.name not in ACTIVATIONS:
             raise Unsupported(f"it supports no activation named {_shown(operation.name)}")

@@ -29,9 +29,10 @@ using MaxPoolOf =
             kStages[I].kernel_w, kStages[I].stride_h, kStages[I].stride_w, kStages[I].top,
             kStages[I].left, Sizes<I>::out.h, Sizes<I>::out.w>;
 template <int I>
-using AveragePoolOf = AveragePool<Sizes<I>::in.h, Sizes<I>::in.w, Sizes<I>::in.c,
-                                  kStages[I].kernel_h, kStages[I].kernel_w, kStages[I].stride_h,
-                                  kStages[I].stride_w, Sizes<I>::out.h, Sizes<I>::out.w>;
+using AveragePoolOf =
+    AveragePool<Sizes<I>::in.h, Sizes<I>::in.w, Sizes<I>::in.c, kStages[I].kernel_h,
+                kStages[I].kernel_w, kStages[I].stride_h, kStages[I].stride_w, kStages[I].top,
+                kStages[I].left, Sizes<I>::out.h, Sizes<I>::out.w>;
 
 template <int I>
 constexpr int gradient_size() {

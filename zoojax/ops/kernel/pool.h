@@ -50,8 +50,8 @@ struct MaxPool {
   }
 };
 
-// Without padding.
-template <int H, int W, int C, int KH, int KW, int SH, int SW, int RH, int RW>
+// Padding counts as zeros.
+template <int H, int W, int C, int KH, int KW, int SH, int SW, int TOP, int LEFT, int RH, int RW>
 struct AveragePool {
   static constexpr float kScale = 1.f / (KH * KW);
 
@@ -60,8 +60,8 @@ struct AveragePool {
       for (int w = 0; w < RW; ++w)
         for (int c = 0; c < C; ++c) {
           F sum = F{};
-          for_window<H, W, C, KH, KW, SH, SW, 0, 0>(h, w, c,
-                                                    [&](int, int from) { sum += x[from]; });
+          for_window<H, W, C, KH, KW, SH, SW, TOP, LEFT>(
+              h, w, c, [&](int, int from) { sum += x[from]; });
           y[(h * RW + w) * C + c] = sum * kScale;
         }
   }
@@ -72,8 +72,8 @@ struct AveragePool {
       for (int w = 0; w < RW; ++w)
         for (int c = 0; c < C; ++c) {
           const F share = dy[(h * RW + w) * C + c] * kScale;
-          for_window<H, W, C, KH, KW, SH, SW, 0, 0>(h, w, c,
-                                                    [&](int, int from) { dx[from] += share; });
+          for_window<H, W, C, KH, KW, SH, SW, TOP, LEFT>(
+              h, w, c, [&](int, int from) { dx[from] += share; });
         }
   }
 };

@@ -53,8 +53,8 @@ class Pool:
         kind: "max" or "average".
         window: Height and width of the window.
         stride: Step along rows and columns.
-        padding: Positions added before and after the rows and the columns, which are never the
-            maximum. Average pooling has none.
+        padding: Positions added before and after the rows and the columns. They are never the
+            maximum, and count as zeros in averages.
     """
 
     kind: str

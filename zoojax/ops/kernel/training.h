@@ -1,133 +1,11 @@
 // One training step of a group of members: loss and gradients.
 #pragma once
 
-#include "check.h"
-#include "head.h"
+#include "call.h"
 #include "losses.h"
-#include "network.h"
-#include "pack.h"
-#include "points.h"
+#include "variational.h"
 
 namespace {
-
-// Members of a group, and samples that are processed together. Without a head, each sample is
-// passed forward and backward while its activations are in the cache. A head takes as many samples
-// at once as there are lanes, and without stages before it, a group is one member.
-constexpr int kGroup = kHead > 0 ? kLanes : 1, kSamples = kHasHead ? kLanes : 1;
-
-struct Workspace {
-  LaneParameters parameters;
-  Lanes::Scratches scratches;
-  Sample samples[kHead > 0 ? kSamples : 1];
-  Head head;
-  std::conditional_t<kPoints, Points, NoPoints> points;
-  float squares[kHasHead && kHead == 0 ? kLanes : 1][kHead == 0 ? kInputs : 1];
-};
-
-// Operands that training and the forward pass share.
-struct Call {
-  const float* images;
-  const int32_t* index;  // [members][batch], or null: sample b is image b
-  const uint32_t *key, *counter;
-  const float* rate;
-  int members, batch, activation;
-  bool dropout;
-  const float* leaves[kDenseLeaves + kVariances];
-
-  int64_t image(int member, int b) const { return index ? index[int64_t(member) * batch + b] : b; }
-  const float* pixels(int member, int b) const { return images + image(member, b) * kInputs; }
-
-  // The member in a lane of a group; the last group is padded with the last member.
-  int member(int group, int lane) const { return std::min(group * kGroup + lane, members - 1); }
-  int valid(int group) const { return std::min(kGroup, members - group * kGroup); }
-
-  void set(Step& step, int lane, int member) const {
-    step.noise.key0[lane] = key[2 * member];
-    step.noise.key1[lane] = key[2 * member + 1];
-    step.noise.block[lane] = counter[member];
-    step.rate[lane] = rate[member];
-  }
-  // One member per lane.
-  Step lane_step(int group) const {
-    Step step{activation, dropout, {}, {}};
-    if (key)
-      for (int l = 0; l < kLanes; ++l) set(step, l, member(group, l));
-    return step;
-  }
-  // One member in all lanes.
-  Step member_step(int member) const {
-    Step step{activation, dropout, {}, {}};
-    if (key)
-      for (int l = 0; l < kLanes; ++l) set(step, l, member);
-    return step;
-  }
-
-  void pack_parameters(int group, bool variational, F* to) const {
-    for (int i = 0; i < leaves_of(variational); ++i)
-      if (leaf_layer(i) < kLaneLayers)
-        pack(leaves[i], leaf_size(i), group, members, to + leaf_start(i));
-  }
-  HeadParameters head_parameters(int member, bool variational) const {
-    HeadParameters p{};
-    for (int i = 0; i < leaves_of(variational); ++i)
-      if (leaf_layer(i) >= kLaneLayers) p.values[i] = leaves[i] + int64_t(member) * leaf_size(i);
-    return p;
-  }
-
-  // Copies a sample of a group into lanes.
-  void pack_sample(int group, int b, F* x) const {
-    const float* from[kLanes];
-    bool same = true;
-    for (int l = 0; l < kLanes; ++l) {
-      from[l] = pixels(member(group, l), b);
-      same &= from[l] == from[0];
-    }
-    if (same)
-      for (int i = 0; i < kInputs; ++i) x[i] = splat(from[0][i]);
-    else
-      pack_rows(from, kInputs, x);
-  }
-};
-
-// Forward passes of the stages before the head, for the samples at the given positions.
-template <bool Train, bool Variational>
-void forward_samples(int g, Workspace& s, const Call& call, const Step& step, const int* at,
-                     int count) {
-  if constexpr (kHead > 0)
-    for (int k = 0; k < count; ++k) {
-      call.pack_sample(g, at[k], s.samples[k].x);
-      forward_lanes<Train, Variational>(s.samples[k], s.parameters, step, at[k]);
-      // The squares of the head's inputs are computed in place of the gradient, which comes later.
-      if constexpr (Variational && kHasHead)
-        square(lane_outputs(s.samples[k]), shape_before(kHead).size(),
-               lane_gradient(s.samples[k]));
-    }
-}
-
-// The head's inputs of the member in lane l, for the samples at the given positions.
-template <bool Variational>
-InputRows head_rows(Workspace& s, const Call& call, int member, int l, const int* at, int count) {
-  InputRows rows;
-  for (int k = 0; k < kRows; ++k) {
-    const int sample = k < count ? k : 0;
-    if constexpr (kHead > 0) {
-      rows.x[k] = reinterpret_cast<const float*>(lane_outputs(s.samples[sample])) + l;
-      rows.x2[k] = reinterpret_cast<const float*>(lane_gradient(s.samples[sample])) + l;
-    } else {
-      rows.x[k] = call.pixels(member, at[sample]);
-      rows.x2[k] = s.squares[sample];
-      if (Variational && k < count)
-        for (int i = 0; i < kInputs; ++i) s.squares[k][i] = rows.x[k][i] * rows.x[k][i];
-    }
-  }
-  return rows;
-}
-
-inline U positions(const int* at, int count) {
-  U in_batch{};
-  for (int k = 0; k < count; ++k) in_batch[k] = at[k];
-  return in_batch;
-}
 
 // Results of a training step.
 struct Results {
@@ -135,14 +13,25 @@ struct Results {
   float* gradients[kDenseLeaves + kVariances];
 };
 
+// The part of variational dropout that the kernel computes: nothing, or variances and KL divergence
+// from log sigma^2, which is passed in place of the variances. The biases of convolutions may be
+// variational as well.
+enum Penalty { kNoPenalty, kPenalizeKernels, kPenalizeBiases, kPenalties };
+
 // The targets of the loss; see losses.h.
 struct Objective {
   Loss loss;
+  Penalty penalty;
+  const float* kl_weight;   // [members]; null without a penalty
   const float* weights;   // [members][batch]; null with cotangents
   const int32_t* labels;  // [images]
   const float* rows;      // [members][images][outputs], or cotangents [members][batch][outputs]
   int64_t images;
 
+  bool penalizes(int leaf) const {
+    return leaf >= kDenseLeaves && penalty != kNoPenalty &&
+           (penalty == kPenalizeBiases || !is_bias(leaf));
+  }
   float weight(const Call& call, int m, int b) const {
     return weights ? weights[int64_t(m) * call.batch + b] : 1.f;
   }
@@ -156,12 +45,73 @@ struct Objective {
   }
 };
 
+// The leaf of the weights that a leaf of variances belongs to.
+constexpr int weights_of(int leaf) { return 2 * leaf_layer(leaf) + is_bias(leaf); }
+
+// Loads the parameters of the layers before the head, and sets their gradients to zero.
+template <bool Variational>
+void start_lanes(int g, Workspace& s, const Call& call, const Objective& objective) {
+  F* values = s.parameters.values;
+  call.pack_parameters(g, Variational, values);
+  std::fill_n(s.parameters.gradients, leaf_start(leaves_of(Variational)), F{});
+  for (int i = kDenseLeaves; i < leaves_of(Variational); ++i)
+    if (objective.penalizes(i) && leaf_layer(i) < kLaneLayers) {
+      const F* w = values + leaf_start(weights_of(i));
+      for (int k = leaf_start(i); k < leaf_start(i) + leaf_size(i); ++k, ++w) {
+        s.log_sigma2[k] = values[k];
+        values[k] = Spread(*w, s.log_sigma2[k], clip_of(i)).variance(*w, clip_of(i));
+      }
+    }
+}
+
+// Replaces the variances of the head by those that follow from log sigma^2.
+inline void head_variances(Workspace& s, const Objective& objective, HeadParameters& p) {
+  float* to = s.variances;
+  for (int i = kDenseLeaves; i < leaves_of(true); ++i)
+    if (objective.penalizes(i) && leaf_layer(i) >= kLaneLayers) {
+      leaf_variances(p.values[weights_of(i)], p.values[i], leaf_size(i), clip_of(i), to);
+      p.values[i] = to;
+      to += leaf_size(i);
+    }
+}
+
+// Adds the weighted KL divergence to the losses, and the gradients that follow from it and from log
+// sigma^2.
+inline void penalize_group(int g, Workspace& s, const Call& call, const Objective& objective,
+                           const Results& results) {
+  F share;
+  for (int l = 0; l < kLanes; ++l) share[l] = objective.kl_weight[call.member(g, l)];
+  LongSum lanes;
+  for (int i = kDenseLeaves; i < leaves_of(true); ++i) {
+    if (!objective.penalizes(i)) continue;
+    const int size = leaf_size(i), other = weights_of(i);
+    if (leaf_layer(i) < kLaneLayers) {
+      const F *w = s.parameters.values + leaf_start(other), *from = s.log_sigma2 + leaf_start(i);
+      F* by_weight = s.parameters.gradients + leaf_start(other);
+      F* by_variance = s.parameters.gradients + leaf_start(i);
+      for (int k = 0; k < size; ++k)
+        lanes.add(penalize(w[k], from[k], share, clip_of(i), by_weight[k], by_variance[k]));
+    } else {
+      for (int l = 0; l < call.valid(g); ++l) {
+        const int m = call.member(g, l);
+        const int64_t from = int64_t(m) * size;
+        const float kl = penalize_leaf(call.leaves[other] + from, call.leaves[i] + from, size,
+                                       share[l], clip_of(i), results.gradients[other] + from,
+                                       results.gradients[i] + from);
+        results.loss[m] += share[l] * kl;
+      }
+    }
+  }
+  const F kl = lanes.total();
+  if constexpr (kHead > 0)
+    for (int l = 0; l < call.valid(g); ++l) results.loss[call.member(g, l)] += share[l] * kl[l];
+}
+
 // Without a head: one member per lane, one sample at a time.
 template <bool Variational>
 void train_lanes(int g, Workspace& s, const Call& call, const Objective& objective,
                  const Results& results) {
-  call.pack_parameters(g, Variational, s.parameters.values);
-  std::fill_n(s.parameters.gradients, leaf_start(leaves_of(Variational)), F{});
+  start_lanes<Variational>(g, s, call, objective);
   const Step step = call.lane_step(g);
   F total = F{}, loss_sum = F{}, correct_sum = F{};
   int of[kLanes];
@@ -197,10 +147,7 @@ void train_head(int g, Workspace& s, const Call& call, const Objective& objectiv
                 const Results& results) {
   const int valid = call.valid(g);
   const Step lane_step = call.lane_step(g);
-  if constexpr (kHead > 0) {
-    call.pack_parameters(g, Variational, s.parameters.values);
-    std::fill_n(s.parameters.gradients, leaf_start(leaves_of(Variational)), F{});
-  }
+  if constexpr (kHead > 0) start_lanes<Variational>(g, s, call, objective);
   float total[kGroup] = {}, loss_sum[kGroup] = {}, correct_sum[kGroup] = {};
   for (int l = 0; l < valid; ++l)
     for (int b = 0; b < call.batch; ++b)
@@ -229,6 +176,7 @@ void train_head(int g, Workspace& s, const Call& call, const Objective& objectiv
       for (int i = 0; i < leaves_of(Variational); ++i)
         if (leaf_layer(i) >= kLaneLayers)
           p.gradients[i] = results.gradients[i] + int64_t(m) * leaf_size(i);
+      if constexpr (Variational) head_variances(s, objective, p);
       const InputRows rows = head_rows<Variational>(s, call, m, l, at, count);
       s.head.template forward<true, Variational>(rows, count, p, call.member_step(m),
                                                  positions(at, count));
@@ -340,6 +288,8 @@ void train_group(int g, Workspace& s, const Call& call, const Objective& objecti
     train_head<Variational>(g, s, call, objective, results);
   else
     train_lanes<Variational>(g, s, call, objective, results);
+  if (Variational && objective.penalty != kNoPenalty)
+    penalize_group(g, s, call, objective, results);
   for (int i = 0; i < leaves_of(Variational); ++i)
     if (leaf_layer(i) < kLaneLayers)
       unpack(s.parameters.gradients + leaf_start(i), leaf_size(i), g, call.members,
