@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from zoojax.converters.api import (
         DifferenceError,
         Export,
+        convert_each,
         convert_from,
         from_dataset,
         from_torch,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DifferenceError",
     "Export",
+    "convert_each",
     "convert_from",
     "from_dataset",
     "from_torch",

@@ -4,27 +4,35 @@ The functions have the options of the commands, with the same names and defaults
 which is imported when they run.
 """
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-from zoojax.converters.arguments import Epochs, parse_assumptions, parse_epochs, require_torch
+from zoojax.converters.arguments import Epochs, parse_epochs, require_torch
+from zoojax.converters.foreign import convert_each, convert_from, opened_listing, run_conversion
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import optional_path, output_folder, user_path
-from zoojax.filesystem.reading import exists, is_folder
+from zoojax.filesystem.reading import exists
 from zoojax.progress import count_progress
 from zoojax.storage.opening import as_zoo
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
 
-    from zoojax.converters.sources import Source
     from zoojax.converters.torch_to_zoo import Conversion
     from zoojax.converters.verification import Verification
+
+__all__ = [
+    "DifferenceError",
+    "Export",
+    "convert_each",
+    "convert_from",
+    "from_dataset",
+    "from_torch",
+    "to_torch",
+    "verify",
+]
 
 Format = Literal["trial", "prune", "shrunk", "safetensors"]
 Dialect = Literal["plain", "original"]
@@ -110,7 +118,7 @@ def from_torch(
 
     folder = user_path(root, "root")
     images = folder / "dataset.pt"
-    return _convert(
+    return run_conversion(
         from_trials(folder),
         output_folder(out),
         images if exists(images) else None,
@@ -174,7 +182,7 @@ def from_dataset(
     require_torch()
     from zoojax.converters import sources
 
-    return _convert(
+    return run_conversion(
         sources.from_dataset(user_path(file, "file")),
         output_folder(out),
         None,
@@ -190,153 +198,6 @@ def from_dataset(
         name=name,
         quiet=quiet,
     )
-
-
-def convert_from(
-    path: str | Path,
-    out: str | Path,
-    *,
-    format: str | None = None,
-    cast: bool = False,
-    drop_extra: bool = False,
-    fold_spectral_norm: bool = False,
-    state_key: str = "",
-    assume: "Sequence[str]" = (),
-    parent: Zoo | str | Path | None = None,
-    preset: str | None = None,
-    data: str | None = None,
-    data_dir: str | Path | None = None,
-    epochs: Epochs = "all",
-    where: str | None = None,
-    max_abs_weight: float | None = None,
-    min_accuracy: float | None = None,
-    strict: bool = False,
-    name: str | None = None,
-    quiet: bool = False,
-) -> "Conversion":
-    """Converts a foreign zoo of any known format: a folder, a file, or an archive of either.
-
-    State dicts are read in every known dialect (docs/converting.md), without running code in the
-    files; `to_torch` with `dialect="original"` restores them. Hyperparameters that nothing reports
-    are assumed, with a note.
-
-    Args:
-        path: A folder of trials or checkpoints, a file of states, a matrix of weights with its
-            tables, or a .zip or .tar archive of one of these.
-        out: Folder of the zoo: new, or of the same conversion, interrupted.
-        format: Name of the format; None recognizes it.
-        cast: Whether float64 weights that do not fit into float32 are rounded.
-        drop_extra: Whether tensors that belong to no layer are left out.
-        fold_spectral_norm: Whether weights under spectral_norm are computed.
-        state_key: Name of the state dict in files with several, such as "state_dict_ema".
-        assume: Hyperparameters for members that report none, such as "activation=relu".
-        parent: As in `from_torch`.
-        preset: As in `from_torch`.
-        data: As in `from_torch`; None takes the dataset.pt of the zoo if it exists.
-        data_dir: As in `from_torch`.
-        epochs: As in `from_torch`.
-        where: As in `from_torch`.
-        max_abs_weight: As in `from_torch`.
-        min_accuracy: As in `from_torch`.
-        strict: As in `from_torch`.
-        name: As in `from_torch`.
-        quiet: As in `from_torch`.
-
-    Returns:
-        The zoo, the number of states, the rejected states with their reasons, and notes: the
-        reader and why it was chosen come first.
-
-    Raises:
-        ZoojaxError: The format is unknown, an archive is unsafe, or as in `from_torch`.
-
-    Example (with an archive of checkpoints):
-        convert_from("zoo.zip", "zoos/mine", assume=["activation=relu"]).notes
-    """
-    require_torch()
-    import contextlib
-
-    from zoojax.converters.dialects.base import DialectOptions
-    from zoojax.converters.formats.archives import is_archive, unpacked
-    from zoojax.converters.formats.registry import recognize
-
-    options = DialectOptions(cast, drop_extra, fold_spectral_norm, state_key)
-    folder, assumed = user_path(path, "path"), parse_assumptions(assume)
-    with contextlib.ExitStack() as stack:
-        notes: list[str] = []
-        if is_archive(folder):
-            folder, notes = stack.enter_context(unpacked(folder))
-        reader, reason = recognize(folder, format)
-        listing = reader.members(folder, options)
-        result = _convert(
-            listing.sources,
-            output_folder(out),
-            listing.images,
-            assumed=assumed,
-            parent=parent,
-            preset=preset,
-            data=data,
-            data_dir=data_dir,
-            epochs=epochs,
-            where=where,
-            max_abs_weight=max_abs_weight,
-            min_accuracy=min_accuracy,
-            strict=strict,
-            name=name,
-            quiet=quiet,
-        )
-    read = f"read as {reader.label} (--format {reader.name}), because {reason}"
-    return replace(result, notes=(read, *notes, *listing.notes, *result.notes))
-
-
-def _convert(
-    sources: "list[Source]",
-    out: Path,
-    own_images: Path | None,
-    *,
-    assumed: "dict[str, Any] | None" = None,
-    parent: Zoo | str | Path | None,
-    preset: str | None,
-    data: str | None,
-    data_dir: str | Path | None,
-    epochs: Epochs,
-    where: str | None,
-    max_abs_weight: float | None,
-    min_accuracy: float | None,
-    strict: bool,
-    name: str | None,
-    quiet: bool,
-) -> "Conversion":
-    from zoojax.converters.members import Selection, preset_defaults
-    from zoojax.converters.own_images import choose_images
-    from zoojax.converters.torch_to_zoo import convert
-
-    notes: list[str] = []
-    dense = None if parent is None else as_zoo(parent, "parent")
-    selection = Selection(
-        epochs=parse_epochs(epochs),
-        where=where,
-        max_abs_weight=max_abs_weight,
-        min_accuracy=min_accuracy,
-        strict=strict,
-    )
-    folder = optional_path(data_dir, "data_dir")
-    requested = None if data is None else str(data)
-    with count_progress("convert", quiet) as report:
-        result = convert(
-            sources,
-            out,
-            name=name or printable(out.resolve().name, 200),
-            images=choose_images(
-                *(requested, preset, own_images, dense, folder), note=notes.append
-            ),
-            parent=dense,
-            preset=preset or (dense.config.preset if dense else None),
-            defaults=preset_defaults(preset),
-            assumed=assumed,
-            selection=selection,
-            report=report,
-        )
-    return replace(result, notes=(*notes, *result.notes))
 
 
 def to_torch(
@@ -416,7 +277,7 @@ def verify(
 
     Args:
         zoo: Converted zoo, or its folder.
-        source: What it was converted from: the folder of trial folders, or the pickled dataset.
+        source: What it was converted from: a folder, file or archive.
         sample: Number of states to compare, evenly spread; 0 for all.
         images: Number of images for both networks: from the zoo's test set, or noise without
             one.
@@ -437,7 +298,8 @@ def verify(
         verify("zoos/usps", "tune_zoo_usps").difference
     """
     require_torch()
-    from zoojax.converters import sources, verification
+    from zoojax.converters import verification
+    from zoojax.converters.dialects.base import DialectOptions
 
     for argument, value, least in (("sample", sample, 0), ("images", images, 1)):
         if not isinstance(value, int) or value < least:
@@ -445,10 +307,15 @@ def verify(
             raise ZoojaxError(f"{argument} is {value}; give a whole number of at least {least}")
     opened, path = as_zoo(zoo), user_path(source, "source")
     batch = _images(opened, images, optional_path(data_dir, "data_dir"))
-    is_file = exists(path) and not is_folder(path)
-    members = (sources.from_dataset if is_file else sources.from_trials)(path)
-    with count_progress("verify", quiet) as report:
-        result = verification.verify(opened, members, batch, sample=sample or None, report=report)
+    # What was left out or rounded is not compared.
+    options = DialectOptions(cast=True, drop_extra=True, fold_spectral_norm=True)
+    with (
+        opened_listing(path, options) as listing,
+        count_progress("verify", quiet) as report,
+    ):
+        result = verification.verify(
+            opened, listing.sources, batch, sample=sample or None, report=report
+        )
     # Negated, so that NaN counts as a difference.
     if result.unequal or result.missing or not result.difference <= tolerance:
         raise DifferenceError(f"{opened.path} differs from {path}", result)

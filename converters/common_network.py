@@ -10,6 +10,7 @@ from zoojax.converters.safe_load import UnreadableFileError
 from zoojax.converters.sources import Source
 from zoojax.converters.state_dicts import StateDictInfo, UnknownNetworkError, infer_network
 from zoojax.errors import ZoojaxError
+from zoojax.sparsifiers.dense import Dense
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,39 @@ def find_common_network(sources: Sequence[Source], selection: Selection) -> Comm
         raise ZoojaxError("{}: {}".format(*next(iter(rejected.items()))))
     members = [source for source, info in valid if signature(info) == majority]
     return CommonNetwork(members, common, rejected)
+
+
+def group_by_network(sources: Sequence[Source]) -> dict[str, list[Source]]:
+    """Groups members by their network and sparsifier.
+
+    Args:
+        sources: The sources of all members.
+
+    Returns:
+        Members by a name for the folder of their zoo, the largest group first; members without a
+        valid state are in that group.
+    """
+    groups: dict[Hashable, list[Source]] = {}
+    names: dict[Hashable, str] = {}
+    others = []
+    for source in sources:
+        info, _ = _inspect_newest(source)
+        if info is None:
+            others.append(source)
+            continue
+        key = signature(info)
+        groups.setdefault(key, []).append(source)
+        if key not in names:
+            net, method = info.architecture, info.sparsifier.name
+            name = f"{net.name}-{net.channels}x{net.size}-{net.classes}"
+            name += "" if method == Dense.name else f"-{method}"
+            taken = sum(each == name or each.startswith(f"{name}~") for each in names.values())
+            names[key] = f"{name}~{taken + 1}" if taken else name
+    ordered = sorted(groups, key=lambda key: -len(groups[key]))
+    if not ordered:
+        return {"": others}
+    groups[ordered[0]] += others
+    return {names[key]: groups[key] for key in ordered}
 
 
 def _inspect_newest(source: Source) -> tuple[StateDictInfo | None, dict[str, str]]:

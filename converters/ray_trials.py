@@ -15,29 +15,21 @@ Checkpoints are located here, not read. None of these files is trusted.
 """
 
 import contextlib
-import csv
-import io
-import itertools
-import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from zoojax.converters.dialects.base import listed
-from zoojax.converters.reported import (
-    EPOCH_KEYS,
-    MAX_EPOCH,
-    REPORT_NAMES,
-    Row,
-    parse_integer,
-    parse_row,
+from zoojax.converters.reported import MAX_EPOCH
+from zoojax.converters.trial_reports import (
+    Trial,
+    is_inside,
+    is_link,
+    read_config,
+    read_reports,
 )
 from zoojax.errors import ZoojaxError
-from zoojax.filesystem.reading import MIB, NotFoundError, is_folder, read_bytes
+from zoojax.filesystem.reading import is_folder
 from zoojax.text import printable
 
 _TRIAL = "_trainable_"
@@ -51,35 +43,6 @@ _OTHER_STATES = (
 )  # fmt: skip
 _RAY_2_FILES = {"tuner.pkl", ".validate_storage_marker"}
 _TRIAL_FILES = ("result.json", "params.json", "progress.csv")
-_MAX_PARAMS_BYTES, _MAX_ROWS_BYTES = 16 * MIB, 64 * MIB
-# More than any training reports; the metrics table of a zoo is bounded as well.
-_MAX_ROWS = 20_000
-
-
-@dataclass
-class Trial:
-    """One trial folder.
-
-    Attributes:
-        path: The folder.
-        name: Its name in printable characters; twins refer to their dense member by it.
-        config: The content of params.json, else the config in result.json, else empty.
-        rows: Reported metrics by epoch, the last report of each.
-        checkpoints: The files of the states by epoch.
-        skipped: Reasons by place, of entries that look like states but are not used.
-        notes: Remarks for the members table. They decide the fingerprint of the zoo: reworded,
-            the same files would convert to another zoo.
-        folders: Epochs by the name of the checkpoint folder, as rows report them.
-    """
-
-    path: Path
-    name: str
-    config: dict[str, Any] = field(default_factory=dict)
-    rows: dict[int, Row] = field(default_factory=dict)
-    checkpoints: dict[int, Path] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    folders: dict[str, int] = field(default_factory=dict)
 
 
 def scan_trials(root: Path, *, any_name: bool = False) -> list[Trial]:
@@ -169,7 +132,7 @@ def _trial_folders(root: Path, any_name: bool = False) -> tuple[list[Path], dict
                 folders.append(Path(entry.path))
         elif not is_directory:
             skipped[printable(entry.name, 200)] = "a link that does not lead to a folder"
-        elif not _is_inside(entry.path, os.path.realpath(root)):
+        elif not is_inside(entry.path, os.path.realpath(root)):
             skipped[printable(entry.name, 200)] = "a link that leads out of the zoo"
         else:
             folders.append(Path(entry.path))
@@ -194,24 +157,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_link(path: Path) -> bool:
-    try:
-        return path.is_symlink()
-    except OSError:  # In a folder that cannot be read.
-        return False
-
-
-def _is_inside(path: str | Path, home: str) -> bool:
-    return Path(os.path.realpath(path)).is_relative_to(home)
-
-
 def _read_trial(path: Path, name: str, home: str) -> Trial:
     """Reads one trial folder; `home` is the resolved root, which links must not leave."""
     trial = Trial(path, name)
     if name != path.name:
         trial.notes.append("its folder has another name, which cannot be shown or is taken")
-    reported_config = _read_reports(trial, home)
-    trial.config = _config(trial, home, reported_config)
+    reported_config = read_reports(trial, home)
+    trial.config = read_config(trial, home, reported_config)
     for entry in _entries(path):
         if entry.name.startswith(_CHECKPOINT) and not entry.name.startswith(_TEMPORARY):
             _add_checkpoint(trial, entry, home)
@@ -234,7 +186,7 @@ def _add_checkpoint(trial: Trial, entry: os.DirEntry[str], home: str) -> None:
     if problem is not None:
         pass
     # Real paths are resolved for links only: there are tens of thousands of states.
-    elif (entry.is_symlink() or is_link) and not _is_inside(file, home):
+    elif (entry.is_symlink() or is_link) and not is_inside(file, home):
         problem = "leads out of the zoo"
     elif epoch in trial.checkpoints:
         problem, note = f"epoch {epoch} twice", f"epoch {epoch} twice; {shown} is ignored"
@@ -257,11 +209,11 @@ def _state_of(folder: str) -> tuple[Path, bool]:
         for name in _OTHER_STATES:
             if name in names:
                 other = Path(folder, name)
-                return other, _is_link(other)
+                return other, is_link(other)
         found = [n for n in sorted(names) if n.endswith((".pt", ".pth", ".safetensors", ".pt2"))]
         if len(found) == 1:
             other = Path(folder, found[0])
-            return other, _is_link(other)
+            return other, is_link(other)
     return Path(file), False
 
 
@@ -281,141 +233,3 @@ def _date_checkpoints(trial: Trial) -> None:
         trial.notes.append("epochs of its checkpoints are those of its rows, in order")
     else:
         trial.notes.append("its checkpoint folders count checkpoints, their epochs are unknown")
-
-
-def _read_file(trial: Trial, name: str, home: str, limit: int) -> bytes:
-    """The bytes of a file in a trial folder.
-
-    Raises:
-        NotFoundError: If there is no such file.
-        ZoojaxError: If it is not a regular file, too large, or a link out of the zoo.
-    """
-    file = trial.path / name
-    if _is_link(file) and not _is_inside(file, home):
-        raise ZoojaxError(f"{name} leads out of the zoo")
-    return read_bytes(file, limit)
-
-
-def _config(trial: Trial, home: str, reported_config: dict[str, Any]) -> dict[str, Any]:
-    """The content of params.json, or the config in the reports if it cannot be read."""
-    try:
-        config = json.loads(_read_file(trial, "params.json", home, _MAX_PARAMS_BYTES).decode())
-        if isinstance(config, dict):
-            differing = [
-                k for k in config.keys() & reported_config if config[k] != reported_config[k]
-            ]
-            if differing:
-                trial.notes.append(
-                    f"params.json and its reports differ in {listed(differing)}, params.json counts"
-                )
-            return config
-        trial.notes.append("params.json is not an object")
-    except NotFoundError:
-        pass
-    except (ValueError, RecursionError, ZoojaxError):
-        trial.notes.append("params.json is unreadable")
-    return reported_config
-
-
-def _read_reports(trial: Trial, home: str) -> dict[str, Any]:
-    """Fills in the rows of a trial and returns the last config in its reports, else {}."""
-    try:
-        content = _read_file(trial, "result.json", home, _MAX_ROWS_BYTES).decode(errors="replace")
-    except NotFoundError:
-        return _read_csv_reports(trial, home)
-    except ZoojaxError:
-        trial.notes.append("result.json is unreadable")
-        return _read_csv_reports(trial, home)
-    config: dict[str, Any] = {}
-
-    def reports() -> Iterator[Mapping[str, Any]]:
-        nonlocal config
-        for line in content.split("\n"):
-            if not line.strip():
-                continue
-            try:
-                report = json.loads(line)
-            except (ValueError, RecursionError):
-                report = None
-            if not isinstance(report, dict):
-                report = {}
-            if isinstance(report.get("config"), dict):
-                config = report["config"]
-            if "checkpoint_dir_name" in report:
-                _note_folder(trial, report)
-            yield report
-
-    _set_rows(trial, "result.json", reports())
-    return config
-
-
-def _note_folder(trial: Trial, report: Mapping[str, Any]) -> None:
-    """Notes the checkpoint folder that a row of Ray 2 names."""
-    name, epoch = report.get("checkpoint_dir_name"), report.get(EPOCH_KEYS[0])
-    number = parse_integer(epoch, MAX_EPOCH)
-    if isinstance(name, str) and number is not None and len(trial.folders) < _MAX_ROWS:
-        trial.folders[name] = number
-
-
-def _read_csv_reports(trial: Trial, home: str) -> dict[str, Any]:
-    """Fills in the rows from progress.csv, which has no config."""
-    try:
-        content = _read_file(trial, "progress.csv", home, _MAX_ROWS_BYTES).decode(errors="replace")
-    except NotFoundError:
-        trial.notes.append("no result.json and no progress.csv")
-        return {}
-    except ZoojaxError:
-        trial.notes.append("progress.csv is unreadable")
-        return {}
-
-    def reports() -> Iterator[Mapping[str, Any]]:
-        lines = csv.reader(io.StringIO(content, newline=""))
-        try:
-            # Only known columns: there may be millions.
-            columns = {
-                name: index
-                for index, name in enumerate(next(lines, []))
-                if name in REPORT_NAMES or name in EPOCH_KEYS
-            }
-            for line in lines:
-                yield {name: line[i] for name, i in columns.items() if i < len(line)}
-        except csv.Error:
-            trial.notes.append("progress.csv is unreadable from some line on")
-
-    _set_rows(trial, "progress.csv", reports())
-    return {}
-
-
-def _set_rows(trial: Trial, name: str, reports: Iterable[Mapping[str, Any]]) -> None:
-    """Fills in the rows of a trial by epoch.
-
-    If an epoch is reported twice, as in a resumed trial, the last report counts. Lines without
-    an epoch, such as one that a crash has truncated, are skipped.
-    """
-    parsed = [
-        ([parse_integer(report.get(key), MAX_EPOCH) for key in EPOCH_KEYS], parse_row(report))
-        for report in reports
-    ]
-    # The first key under which any report has an epoch.
-    key = next((i for i in range(len(EPOCH_KEYS)) if any(e[i] is not None for e, _ in parsed)), 0)
-    if key:
-        trial.notes.append(f"{name} has no {EPOCH_KEYS[0]}: epochs are its {EPOCH_KEYS[key]}")
-    broken = sum(epochs[key] is None for epochs, _ in parsed)
-    if broken:
-        trial.notes.append(f"{broken} broken line(s) in {name}")
-    rows: dict[int, Row] = {}
-    contradictions = 0
-    for epochs, row in parsed:
-        epoch = epochs[key]
-        if epoch is not None:
-            earlier = rows.get(epoch)
-            # A resumed trial reports an epoch again; NaN differs from itself.
-            contradictions += earlier is not None and repr(earlier) != repr(row)
-            rows[epoch] = row
-    if contradictions:
-        trial.notes.append(
-            f"{contradictions} epoch(s) in {name} reported twice with other values, the last counts"
-        )
-    if len(rows) > _MAX_ROWS:
-        trial.notes.append(f"{name} has {len(rows)} epochs; {_MAX_ROWS} are kept")
-    trial.rows = dict(itertools.islice(rows.items(), _MAX_ROWS))

@@ -77,7 +77,8 @@ def from_trials(
                 for e, f in trial.checkpoints.items()
             },
             places={
-                e: f"{trial.name}/{f.parent.name}/{f.name}" for e, f in trial.checkpoints.items()
+                e: f"{trial.name}/{_shown(f.parent.name)}/{_shown(f.name)}"
+                for e, f in trial.checkpoints.items()
             },
             skipped=trial.skipped,
             notes=trial.notes,
@@ -90,6 +91,11 @@ def from_trials(
     links = skipped_links(root)
     sources += [Source(name, skipped={name: reason}) for name, reason in links.items()]
     return sources
+
+
+def _shown(name: str) -> str:
+    # Nearly all names are printable: there are tens of thousands.
+    return name if name.isprintable() and len(name) < 100 else printable(name, 100)
 
 
 def from_dataset(file: Path) -> list[Source]:

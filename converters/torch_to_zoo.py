@@ -24,7 +24,7 @@ from zoojax.converters.state_dicts import StateDictInfo
 from zoojax.datasets.specs import DataSpec, ImageSet
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import atomic_rmtree
-from zoojax.runtime import distributed
+from zoojax.runtime import distributed, population
 from zoojax.storage.parent import parent_of
 from zoojax.storage.writer import ZooWriter, create_or_resume
 from zoojax.storage.zoo import Zoo
@@ -229,7 +229,7 @@ def _network_config(info: StateDictInfo, sources: Sequence[Source]) -> ZooConfig
         epochs=0,
         batch_size=_batch_size(sources),
         data_order="member",
-        chunk=_CHUNK,
+        chunk=min(_CHUNK, population.fitting_members(net.parameter_count)),
         sparsifier=info.sparsifier,
         versions=versions(),
     )

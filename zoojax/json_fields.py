@@ -13,9 +13,13 @@ Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}\\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**8)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=10**8)]
 MemberId = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
-# The name of a registered architecture, or MODULE:OBJECT.
+# The name of a registered architecture, that of a chain of layers, or MODULE:OBJECT.
 ArchitectureName = Annotated[
-    str, msgspec.Meta(pattern="^([a-z][a-z0-9_-]{0,59}|[A-Za-z0-9_.]{1,140}:[A-Za-z0-9_]{1,59})\\Z")
+    str,
+    msgspec.Meta(
+        pattern="^([a-z][a-z0-9_-]{0,59}|chain-[a-z0-9_.-]{1,194}"
+        "|[A-Za-z0-9_.]{1,140}:[A-Za-z0-9_]{1,59})\\Z"
+    ),
 ]
 # Predictions are stored as 16-bit integers.
 Classes = Annotated[int, msgspec.Meta(ge=1, le=2**16)]

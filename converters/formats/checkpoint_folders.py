@@ -59,21 +59,19 @@ class CheckpointFolders(SourceFormat):
         runs: dict[str, Source] = {}
         for top, files in by_folder.items():
             if top.is_dir():
-                sources.append(_folder_member(path, top, files, unique_name(top.name, taken)))
+                name = unique_name(top.name, taken)
+                sources.append(_folder_member(path, top, files, name, options))
             elif (match := _COUNTED.fullmatch(top.name)) is not None:
                 run = match[4]
                 if run not in runs:
                     runs[run] = Source(unique_name(run, taken), config={"seed": match[3]})
                     runs[run].notes.append("epochs are the numbers in the names of its files")
                     sources.append(runs[run])
-                _add(runs[run], path, top, int(match[1]))
+                _add(runs[run], path, top, int(match[1]), options)
                 runs[run].rows[int(match[1])] = {"test_acc": _number(match[2])}
             else:
-                sources.append(_file_member(path, top, unique_name(_stem(top.name), taken)))
-        for source in sources:
-            for epoch, place in source.places.items():
-                read = functools.partial(read_state, path / place, options=options)
-                source.states[epoch] = read
+                name = unique_name(_stem(top.name), taken)
+                sources.append(_file_member(path, top, name, options))
         if not any(source.states for source in sources):
             raise ZoojaxError(f"{printable(path)} has no checkpoint files; give --format")
         images = path / "dataset.pt"
@@ -112,7 +110,9 @@ def _files(root: Path, notes: list[str]):
         pending += reversed(deeper)
 
 
-def _folder_member(root: Path, folder: Path, files: list[Path], name: str) -> Source:
+def _folder_member(
+    root: Path, folder: Path, files: list[Path], name: str, options: DialectOptions
+) -> Source:
     """A member with the states in a folder."""
     source = Source(name, config=config_of(folder), rows=rows_of(folder))
     for file in files:
@@ -128,20 +128,21 @@ def _folder_member(root: Path, folder: Path, files: list[Path], name: str) -> So
                 if epoch is None:
                     epoch = 0
                     source.notes.append("its file has no epoch: 0")
-            _add(source, root, file, epoch)
+            _add(source, root, file, epoch, options)
     return source
 
 
-def _file_member(root: Path, file: Path, name: str) -> Source:
+def _file_member(root: Path, file: Path, name: str, options: DialectOptions) -> Source:
     """A member with one file."""
     source = Source(name)
     source.notes.append("its file has no epoch: 0")
-    _add(source, root, file, 0)
+    _add(source, root, file, 0, options)
     return source
 
 
-def _add(source: Source, root: Path, file: Path, epoch: int) -> None:
-    place = str(file.relative_to(root))
+def _add(source: Source, root: Path, file: Path, epoch: int, options: DialectOptions) -> None:
+    """Adds a state to a member, or to what the member skips."""
+    place = printable(file.relative_to(root), 300)
     if epoch > MAX_EPOCH:
         source.skipped[place] = "is no epoch"
     elif epoch in source.places:
@@ -149,6 +150,7 @@ def _add(source: Source, root: Path, file: Path, epoch: int) -> None:
         source.notes.append(f"epoch {epoch} twice; {printable(file.name, 60)} is ignored")
     else:
         source.places[epoch] = place
+        source.states[epoch] = functools.partial(read_state, file, options=options)
 
 
 def _epoch(file: Path, folder: Path) -> int | None:

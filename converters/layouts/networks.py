@@ -190,12 +190,6 @@ def default_prefixes(chain: Chain, dropout: bool) -> tuple[str, ...]:
         dropout: Whether dropout modules take part in the numbering.
     """
     if chain.task.has_own_images:
-        return tuple(f"{module_container(chain)}.{i}" for i, _ in enumerate(chain.layers))
+        return tuple(f"seq.{i}" for i, _ in enumerate(chain.layers))
     steps = enumerate(torch_steps(chain, dropout))
-    container = module_container(chain)
-    return tuple(f"{container}.{i}" for i, step in steps if step.layer.has_weights)
-
-
-def module_container(chain: Chain) -> str:
-    """Returns torch's name of the list of a network's modules."""
-    return "seq" if chain.task.has_own_images else "module_list"
+    return tuple(f"module_list.{i}" for i, step in steps if step.layer.has_weights)

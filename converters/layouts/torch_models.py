@@ -13,7 +13,7 @@ from torch.nn import functional
 from zoojax.architectures import chain_layers as data
 from zoojax.architectures.chain import Chain, Step
 from zoojax.architectures.layers import OMEGA
-from zoojax.converters.layouts.networks import known_network, module_container, torch_steps
+from zoojax.converters.layouts.networks import known_network, torch_steps
 from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.variational_dropout import INIT_LOG_SIGMA2, LOG_ALPHA_CLIP
 
@@ -133,18 +133,20 @@ class TorchChain(nn.Module):
     ):
         super().__init__()
         steps = torch_steps(known_network(chain), dropout > 0)
-        self.container = module_container(chain)
         self.flattens_images = len(steps[0].inputs) == 1
-        if chain.task.has_own_images:
-            modules = _sine_modules(steps, activation, variational)
+        self.has_own_images = chain.task.has_own_images
+        # The names of `default_prefixes`.
+        if self.has_own_images:
+            self.seq = nn.ModuleList(_sine_modules(steps, activation, variational))
         else:
-            modules = [_module(step, activation, dropout, variational) for step in steps]
-        self.add_module(self.container, nn.ModuleList(modules))
+            self.module_list = nn.ModuleList(
+                _module(step, activation, dropout, variational) for step in steps
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [batch, classes] of images [batch, channels, height, width]."""
         x = x.flatten(1) if self.flattens_images else x
-        for layer in self.get_submodule(self.container).children():
+        for layer in self.seq if self.has_own_images else self.module_list:
             x = layer(x)
         return x
 

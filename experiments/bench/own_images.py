@@ -67,9 +67,9 @@ def population_program(
     members = members or population.default_chunk(10_000, mesh, engine)
     count, pixels = members * mesh.size, SIDE**2
     seeds = np.arange(count, dtype=np.uint32)
-    numbers = [np.full(count, value, np.float32) for value in (1e-4, 0.0, 0.0)]
+    rate, zeros = np.full(count, 1e-4, np.float32), np.zeros(count, np.float32)
     own = np.random.default_rng(0).uniform(-0.5, 0.5, (count, pixels, shape.classes))
-    hyper = loop.Hyperparams(seeds, *numbers, own=own.astype(np.float32))
+    hyper = loop.Hyperparams(seeds, rate, zeros, zeros, own=own.astype(np.float32))
     state, hyper = population.shard_members(jax.device_get((states(case, seeds), hyper)), mesh)
     grid = own_images.Grid(own_images.coordinates(SIDE), np.float32(1))
     shared = population.replicate(grid, mesh)

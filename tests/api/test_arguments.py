@@ -10,12 +10,15 @@ import zoojax
 from tests.support import zoo_fixtures
 from zoojax import DataSpec, Grid, MagnitudePruning, ZoojaxError
 from zoojax.architectures.chain import Chain
-from zoojax.architectures.chain_layers import Dense, Flatten
+from zoojax.architectures.chain_layers import Activation, Dense, Flatten
 from zoojax.datasets import loading
 from zoojax.presets import Preset
 
 IMAGES, LABELS = np.zeros((40, 8, 8), np.uint8), np.arange(40) % 10
-UNREGISTERED = Chain("unregistered", 8, 1, 10, (Flatten(), Dense(10)))
+# Too many layers for a name that describes them.
+UNREGISTERED = Chain(
+    "unregistered", 8, 1, 10, (Flatten(), *[Activation("leaky_relu")] * 30, Dense(10))
+)
 
 
 @pytest.mark.parametrize(

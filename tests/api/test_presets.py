@@ -12,6 +12,7 @@ from zoojax import DataSpec, Zoo, ZoojaxError, presets
 from zoojax.architectures.registry import architecture
 from zoojax.datasets import registry
 from zoojax.hyperparameters.grid import as_tuple
+from zoojax.hyperparameters.tables import of_twins
 from zoojax.presets import PRESETS, Preset, preset
 from zoojax.presets.small_cnn_zoo import SMALL_CNN_ZOO
 from zoojax.sparsifiers.base import Sparsifier
@@ -207,7 +208,7 @@ def twin(zoo: Zoo, sparsifier: Sparsifier, **changes) -> Zoo:
     result = Zoo(Path("twin"), config)
     rate = presets.resolve_learning_rate(None, zoo, sparsifier)
     own = pl.col("learning_rate") if rate is None else pl.lit(rate).alias("learning_rate")
-    result.members_table = zoo.members_table.with_columns(own)
+    result.members_table = of_twins(zoo.members_table).with_columns(own)
     return result
 
 

@@ -23,12 +23,14 @@ from zoojax.architectures.chain_layers import (
     Normalization,
 )
 from zoojax.architectures.parameters import flat_layers, nested_layers
+from zoojax.architectures.permutations import PermutedAxis, permute
 from zoojax.architectures.registry import architecture
 from zoojax.architectures.units import (
     parameters_by_path,
     shrink,
     unit_masks,
     unused_units,
+    weights_by_unit,
     without_units,
 )
 
@@ -136,6 +138,22 @@ def test_one_unit_remains_if_none_is_used():
     params = jax.tree.map(jnp.zeros_like, variables_of(arch)["params"])
     small = shrink(arch, params)
     assert small.architecture.permuted_units() == (1, 1)
+
+
+@pytest.mark.parametrize("positions, width", [(1, 1), (3, 1), (1, 2), (3, 2)])
+def test_axes_with_positions_and_several_values_of_a_unit(positions, width):
+    """Masks and weights of units are where `permute` moves them, such as those of heads."""
+    units = 4
+    axis = PermutedAxis("heads/kernel", -1, positions, width)
+    kernel = jnp.arange(5.0 * positions * units * width).reshape(5, -1)
+    by_unit = weights_by_unit(kernel, axis, units)
+    order = jnp.array([2, 0, 3, 1])
+    moved = permute({"heads": {"kernel": kernel}}, [order], [(axis,)])["heads"]["kernel"]
+    np.testing.assert_array_equal(weights_by_unit(moved, axis, units), by_unit[order])
+    kept = jnp.array([True, False, True, True])
+    masks = unit_masks({"heads/kernel": kernel.shape}, [kept], [(axis,)])
+    removed = np.asarray(kernel)[~np.asarray(masks["heads/kernel"])]
+    assert set(removed) == set(np.asarray(by_unit[1]))
 
 
 def test_weights_that_are_nan_are_used():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.foreign_zoos import lightning_runs
 from tests.support.pickled_datasets import BASE, LAYERS, foreign_class, image_file
 from tests.support.torch_zoos import checkpoint, state, trial_name, trials, write_trial, write_zoo
 from zoojax.cli.main import main
@@ -255,3 +256,26 @@ def test_parent_without_epochs(capsys, converted, tmp_path):
     line = refused(capsys, "from-torch", twins, "--parent", parent, "--out", tmp_path / "vd")
     assert f"{parent} has no completed epoch yet" in line
     assert not (tmp_path / "vd").exists()
+
+
+def test_from_recognizes_and_ends_with_remarks(capsys, tmp_path):
+    root = lightning_runs(tmp_path / "root")
+    (root / "version_0" / "checkpoints" / "epoch=1-step=9.ckpt").unlink()
+    arguments = ("from", root, "--assume", "dropout=0.5", "--out")
+    status, text, err = run(capsys, *arguments, tmp_path / "zoo")
+    assert status == 0, err
+    assert "note: read as folders of checkpoint files (--format checkpoints), because" in err
+    assert "members: 2, states: 3, rejected: 0" in text
+    lines = {line.strip() for line in text.splitlines()}
+    assert "2  dropout is unknown, 0.5 is assumed" in lines
+    assert "1  states missing of some member at some epoch" in lines
+    status, text, _ = run(capsys, *arguments, tmp_path / "json", "--json")
+    assert json.loads(text)["remarks"]["dropout is unknown, 0.5 is assumed"] == 2
+    status, text, err = run(capsys, "verify", tmp_path / "zoo", root, "--images", 2)
+    assert status == 0, err
+    back = tmp_path / "back"
+    assert run(capsys, "to-torch", tmp_path / "zoo", "--out", back, "--dialect", "original")[0] == 0
+    assert (back / "version_1" / "checkpoints" / "epoch=1-step=9.ckpt").is_file()
+    out = tmp_path / "other"
+    assert "does not exist" in refused(capsys, "from", tmp_path / "none", "--out", out)
+    assert "--assume" in refused(capsys, "from", root, "--assume", "x", "--out", out)

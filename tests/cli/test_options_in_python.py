@@ -12,19 +12,25 @@ import tyro
 
 from tests.cli.test_help import COMMANDS
 from zoojax.cli.sparsify import subcommand_name
+from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.registry import sparsifiers
 
 # Functions, or classes of options, that take a command's options in Python.
 FUNCTIONS: dict[str, tuple[str, ...]] = {
     "presets": ("zoojax.presets:preset_table",),
     "train": ("zoojax:train_zoo",),
-    "sparsify magnitude-pruning": ("zoojax:sparsify", "zoojax:MagnitudePruning"),
-    "sparsify variational-dropout": ("zoojax:sparsify", "zoojax:VariationalDropout"),
+    **{
+        f"sparsify {subcommand_name(kind)}": ("zoojax:sparsify", f"zoojax:{kind.__name__}")
+        for kind in sparsifiers().values()
+        if kind is not Dense
+    },
+    "sparsify list": ("zoojax.sparsifiers.registry:sparsifiers",),
     "evaluate": ("zoojax:evaluate",),
     "analyze": ("zoojax:analyze",),
     "reproduce": ("zoojax:reproduce",),
     "info": ("zoojax:info",),
     "bench": ("zoojax.experiments.bench.benchmark:bench",),
+    "convert from": ("zoojax.converters:convert_from",),
     "convert from-torch": ("zoojax.converters:from_torch",),
     "convert from-dataset": ("zoojax.converters:from_dataset",),
     "convert to-torch": ("zoojax.converters:to_torch",),

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tests.support import zoo_fixtures
-from tests.support.contracts import GRID, dense, interrupted_and_resumed, train
+from tests.support.contracts import GRID, dense, interrupted_and_resumed, train, twin
 from zoojax.architectures.base import init_variables, logits
+from zoojax.architectures.parameters import kernels
 from zoojax.architectures.registry import architecture, architectures
 from zoojax.datasets import loading
 from zoojax.hyper_representation.augmentation import draw_permutation, permute
@@ -18,9 +19,12 @@ from zoojax.runtime import population
 from zoojax.training import inference
 
 FAST = ("small", "mlp-16-12", "siren-24-16", "mlp", "residual_cnn")
+# The full ResNet-18 is too large to be trained in tests.
+OWN = [name for name in architectures() if name != "resnet18"]
+FAMILIES = "mlp-16-12", "siren-24-16", "resnet18-2-8", "vit-12-1-3-4-8"
 ARCHITECTURES = [
     pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
-    for name in (*architectures(), "mlp-16-12", "siren-24-16", "mlp", "residual_cnn")
+    for name in (*OWN, *FAMILIES, "mlp", "residual_cnn")
 ]
 by_architecture = pytest.mark.parametrize("name", ARCHITECTURES)
 
@@ -85,3 +89,20 @@ def test_permutations_do_not_change_logits(name):
         lambda a, b: not np.array_equal(a, b), permuted["params"], variables["params"]
     )
     assert any(jax.tree.leaves(changed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18-2-8", "vit-12-1-3-4-8"])
+@pytest.mark.parametrize("sparsifier", ["variational_dropout", "magnitude_pruning", "structured"])
+def test_twins_of_residual_networks_and_transformers(tmp_path_factory, name, sparsifier):
+    """Each layer inside residual blocks, attention and MLPs is trained and sparsified."""
+    zoo = twin(tmp_path_factory, name, sparsifier)
+    assert zoo.metrics["finite"].all()
+    weights, metrics = kernels(zoo.sparse_params()), zoo.metrics.filter(epoch=zoo.newest_epoch)
+    assert weights.keys() == set(zoo.config.shape.layers)
+    for layer, w in weights.items():
+        fraction = (w == 0).reshape(len(zoo), -1).mean(1)
+        np.testing.assert_allclose(metrics[f"sparsity_{layer}"], fraction, atol=1e-6)
+    part = "log_sigma2" if sparsifier == "variational_dropout" else "params"
+    before, after = (kernels(zoo.state(epoch)[part]) for epoch in (0, zoo.newest_epoch))
+    assert all((before[layer] != after[layer]).any() for layer in before)

@@ -226,7 +226,8 @@ def test_programs_lower_for_gpus(name, sparsifier):
     if arch.task.has_own_images:
         spec = dataclasses.replace(spec, steps=3)
         own = jax.ShapeDtypeStruct((members, 20, arch.classes), jnp.float32)
-        shared = own_images.Grid(images, jax.ShapeDtypeStruct((), jnp.float32))
+        scale: Any = jax.ShapeDtypeStruct((), jnp.float32)
+        shared = own_images.Grid(images, scale)
 
     def state() -> loop.TrainState:
         variables = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), variable_shapes(arch))

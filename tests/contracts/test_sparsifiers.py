@@ -73,9 +73,9 @@ def test_sparsity_is_that_of_the_weights(tmp_path_factory, arch, name):
         count = sum(w[0].size for w in weights.values())
         np.testing.assert_allclose(metrics["sparsity"], zeros / count, atol=1e-6)
     if zoo.config.sparsifier.sweep == "ratio":
-        # Whole units or whole weights of small groups are pruned.
+        # Whole units are pruned, and fewer weights of groups that are not full.
         final = zoo.metrics.filter(epoch=EPOCHS)["sparsity"].to_numpy()
-        assert (final > zoo.members_table["ratio"].to_numpy() - 0.03).all()
+        assert (final > zoo.members_table["ratio"].to_numpy() - 0.05).all()
 
 
 @pairs(all_on_mlp=False)

@@ -10,12 +10,14 @@ import torch
 from safetensors.torch import save_file
 
 from tests.support import foreign_zoos
-from tests.support.torch_zoos import state, write_zoo
-from zoojax.converters.api import convert_from, to_torch
+from tests.support.torch_zoos import state, write_trial, write_zoo
+from zoojax.architectures.cnn import medium_cnn
+from zoojax.converters.api import convert_each, convert_from, to_torch
 from zoojax.converters.dialects.base import DialectOptions
 from zoojax.converters.formats.registry import FORMATS, recognize
 from zoojax.converters.state_dicts import State
 from zoojax.errors import ZoojaxError
+from zoojax.text import is_printable
 
 NOTHING = DialectOptions()
 
@@ -112,6 +114,22 @@ def test_shards_links_and_duplicates_are_named(tmp_path):
     assert source.skipped["a/model_1.pt"] == "epoch 1 twice"
     assert source.skipped[shard].startswith("one of several files of a state")
     assert found.notes == ["b is a link and not followed", "a/link.pt is a link and not followed"]
+
+
+def test_hostile_names_are_escaped(tmp_path):
+    folder = tmp_path / "zoo" / "a\x1b[31m\n"
+    folder.mkdir(parents=True)
+    (folder / "x\x1b.pt").write_bytes(b"no state")
+    with pytest.raises(ZoojaxError) as caught:
+        convert_from(tmp_path / "zoo", tmp_path / "out", quiet=True)
+    assert is_printable(str(caught.value)) and "not a torch file" in str(caught.value)
+    root = foreign_zoos.function_trials(tmp_path / "trials")
+    for file in root.glob("*/*/model.pt"):
+        file.write_bytes(b"no state")
+        file.rename(file.with_name("m\x1b[1m.pt"))
+    with pytest.raises(ZoojaxError) as caught:
+        convert_from(root, tmp_path / "out", quiet=True)
+    assert is_printable(str(caught.value)) and "not a torch file" in str(caught.value)
 
 
 def test_hub_models(tmp_path):
@@ -255,3 +273,13 @@ def test_interrupted_conversion_of_a_format_resumes(tmp_path):
     table.write_parquet(tmp_path / "zoo" / "metrics.parquet")
     again = convert_from(root, tmp_path / "zoo", quiet=True).zoo
     assert again.epochs == whole.epochs == [0, 1]
+
+
+def test_each_network_has_a_zoo(tmp_path):
+    root = write_zoo(tmp_path / "root", members=3, epochs=[0])
+    write_trial(root, 9, {0: state(9, "dense", medium_cnn(1, 10))})
+    (next(root.glob("*seed=1")) / "checkpoint_000000" / "checkpoints").write_bytes(b"x")
+    results = convert_each(root, tmp_path / "zoos", quiet=True)
+    shapes = {name: (len(each.zoo), len(each.rejected)) for name, each in results.items()}
+    assert shapes == {"small-1x28-10": (2, 1), "medium-1x28-10": (1, 0)}
+    assert {path.name for path in (tmp_path / "zoos").iterdir()} == shapes.keys()

@@ -29,7 +29,8 @@ from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.training import loop
-from zoojax.training.programs import ProgramSpec, Splits, evaluation
+from zoojax.training.programs import ProgramSpec, Splits
+from zoojax.training.task_programs import evaluation
 
 SMALL = small_cnn(1, 10)
 SEEDS = (1, 2, 3, 4)
@@ -99,7 +100,9 @@ def measured(reference, data_dir, kind):
     sparsifier = SPARSIFIERS[kind]
     run = evaluation(ProgramSpec(sparsifier.shared(), SMALL, "tanh", "adam", False, 10), mesh)
     states = population.shard_members(loop.TrainState(population.stack(members), {}, {}, {}), mesh)
-    metrics = jax.tree.map(np.asarray, jax.jit(run)(states, sets))
+    seeds, zeros = np.zeros(len(members), np.uint32), np.zeros(len(members), np.float32)
+    unused = population.shard_members(loop.Hyperparams(seeds, zeros, zeros, zeros), mesh)
+    metrics = jax.tree.map(np.asarray, jax.jit(run)(states, unused, sets))
     penalties = [
         kl_weight(jnp.int32(max(epoch, 1))) * kl(**trainable) if kind == "vd" else 0.0
         for (_, epoch), trainable in zip(pairs, members, strict=True)

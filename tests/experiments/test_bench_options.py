@@ -77,7 +77,7 @@ def test_every_sparsifier_can_be_measured(kind):
     seeds, images = jnp.arange(2, dtype=jnp.uint32), members.images(case.shape)
     hyper = Hyperparams(seeds, jnp.ones(2), jnp.ones(2), jnp.zeros(2))
     train = jax.vmap(members._epoch(case, "xla"), (0, 0, None, None, None))
-    states = jax.eval_shape(lambda: members._states(case, seeds))
+    states = jax.eval_shape(lambda: members.states(case, seeds))
     trained, _ = jax.eval_shape(train, states, hyper, *images, jnp.int32(1))
     assert jax.tree.structure(trained) == jax.tree.structure(states)
 

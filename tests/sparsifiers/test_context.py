@@ -2,7 +2,6 @@
 
 import functools
 import operator
-import types
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,8 +13,18 @@ import pytest
 
 from tests.support import zoo_fixtures
 from tests.support.plugins.residual_cnn import ResidualCNN
-from zoojax import MagnitudePruning, Needs, Sparsifier, Wanda, ZoojaxError, functional, sparsify
-from zoojax.api.initial_states import check_needs
+from zoojax import (
+    OBS,
+    SNIP,
+    MagnitudePruning,
+    Needs,
+    Sparsifier,
+    SynFlow,
+    Wanda,
+    ZoojaxError,
+    functional,
+    sparsify,
+)
 from zoojax.architectures.base import init_variables
 from zoojax.architectures.chain import Chain
 from zoojax.architectures.chain_layers import Activation, Conv, Dense, Flatten, MaxPool
@@ -25,6 +34,7 @@ from zoojax.runtime import population
 from zoojax.sparsifiers import registry
 from zoojax.sparsifiers.base import Batch
 from zoojax.sparsifiers.context import Context, init_member
+from zoojax.storage.states import state_shapes, traced_shapes
 from zoojax.storage.zoo_images import load_images
 
 KEY = jax.random.key(1)
@@ -108,11 +118,19 @@ def test_rows_times_kernel_are_the_outputs_of_each_layer(arch):
 
 
 def test_unknown_layers_are_refused_before_training():
-    config = types.SimpleNamespace(shape=LinenArchitecture("own", 8, 1, 3, Unknown(3)))
-    parent: Any = types.SimpleNamespace(config=config)
-    check_needs(parent, MagnitudePruning())
-    with pytest.raises(ZoojaxError, match="the inputs of layer bare of own network are unknown"):
-        check_needs(parent, Wanda())
+    arch = LinenArchitecture("own", 8, 1, 3, Unknown(3))
+    MagnitudePruning().check_architecture(arch)
+    for sparsifier in (Wanda(), OBS()):
+        with pytest.raises(ZoojaxError, match="inputs of layer bare of own network are unknown"):
+            sparsifier.check_architecture(arch)
+
+
+@pytest.mark.parametrize("kind", [SNIP, SynFlow, OBS])
+def test_shapes_of_states_are_those_of_init(dense, kind):
+    """They are known without tracing `init`."""
+    arch, sparsifier = dense.config.shape, kind().shared()
+    assert sparsifier.has_mask_only
+    assert state_shapes(arch, sparsifier) == traced_shapes(arch, sparsifier)
 
 
 def test_grouped_convolutions_are_refused():

@@ -76,10 +76,8 @@ def resolve_chunk(out: Path | None, chunk: int | None, members: int, shape: Arch
         return open_zoo(out).config.chunk
     name = engine.engine(shape, jax.default_backend())
     mesh = population.make_mesh()
-    leaves = (leaf for layer in shape.parameter_shapes().values() for leaf in layer.values())
-    parameters = sum(math.prod(leaf) for leaf in leaves)
     share = math.ceil(members / distributed.process_count())
-    return population.default_chunk(share, mesh, name, parameters)
+    return population.default_chunk(share, mesh, name, shape.parameter_count)
 
 
 def check_dense(zoo: Zoo) -> None:

@@ -31,6 +31,8 @@ from zoojax.api.own_images import (
 )
 from zoojax.api.untrained import untrained_states
 from zoojax.architectures.base import Architecture
+from zoojax.architectures.chain import Chain
+from zoojax.architectures.chain_names import with_name
 from zoojax.architectures.registry import architecture as registered_architecture
 from zoojax.datasets import specs
 from zoojax.errors import UnregisteredError, ZoojaxError
@@ -99,9 +101,9 @@ def train_zoo(
             torchvision or Hugging Face dataset. Arrays and datasets are split into 70 %
             training, 15 % validation and 15 % test images, resized, and normalized like the
             preset's. Arrays and datasets are stored in the zoo.
-        architecture: Name of an architecture, or a registered `Architecture`, instead of the
-            preset's. Images are resized to its input size; their channels and classes are those
-            of the zoo.
+        architecture: Name of an architecture, a `Chain`, or another `Architecture` that is
+            registered, instead of the preset's. Images are resized to its input size; their
+            channels and classes are those of the zoo.
         grid: Hyperparameters of the members, instead of the preset's.
         members: Members per combination of hyperparameters; None for the grid's.
         epochs: Number of epochs; None for the preset's. 0 saves only the untrained members.
@@ -275,7 +277,10 @@ def _network_and_images(
 
 
 def _registered(architecture: Any, template: specs.DataSpec | None) -> Architecture:
-    """Returns an architecture, which must be registered so that the zoo can be opened again."""
+    """Returns an architecture, which must be registered so that the zoo can be opened again.
+
+    A chain that is not registered gets the name that describes it.
+    """
     channels = 1 if template is None else template.channels
     if isinstance(architecture, str):
         return registered_architecture(architecture, channels)
@@ -288,6 +293,9 @@ def _registered(architecture: Any, template: specs.DataSpec | None) -> Architect
         image_channels = architecture.classes if own else architecture.channels
         known = registered_architecture(architecture.name, image_channels, architecture.classes)
     except UnregisteredError as error:
+        named = with_name(architecture) if type(architecture) is Chain else None
+        if named is not None:
+            return named
         name = printable(architecture.name, 60)
         raise ZoojaxError(
             f"architecture '{name}' is not registered; register it with register_architecture"

@@ -14,7 +14,7 @@ from zoojax.errors import ZoojaxError
 from zoojax.runtime import population, signals
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.context import init_member
-from zoojax.storage.states import COLLECTIONS, StateParts, state_shapes
+from zoojax.storage.states import COLLECTIONS, StateParts
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
@@ -32,8 +32,7 @@ def check_needs(parent: Zoo, sparsifier: Sparsifier) -> None:
         sparsifier: The sparsifier.
 
     Raises:
-        ZoojaxError: If the parent lacks the epoch to rewind to, or the sparsifier cannot use its
-            architecture.
+        ZoojaxError: If the parent lacks the epoch to rewind to.
     """
     needs = sparsifier.needs
     if needs is None:
@@ -43,7 +42,6 @@ def check_needs(parent: Zoo, sparsifier: Sparsifier) -> None:
             f"{parent.path} has no epoch {printable(needs.rewind_epoch, 20)} to rewind to; its "
             f"last one is {parent.newest_epoch}"
         )
-    state_shapes(parent.config.shape, sparsifier.shared())
 
 
 def parent_scores(

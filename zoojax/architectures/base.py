@@ -7,6 +7,7 @@ over populations. There are two kinds: `zoojax.architectures.chain.Chain`, a seq
 """
 
 import functools
+import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -138,7 +139,7 @@ class Architecture:
         """
         raise ZoojaxError(
             f"architecture {printable(self.name, 60)} cannot be described with fewer hidden units; "
-            "define Architecture.narrowed, or describe it as a chain of layers"
+            "chains of layers can, and architectures that define narrowed"
         )
 
     @property
@@ -162,6 +163,12 @@ class Architecture:
     def collections(self) -> tuple[str, ...]:
         """Names of the variable collections other than parameters, such as "batch_stats"."""
         return tuple(name for name in variable_shapes(self) if name != "params")
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameters of a member."""
+        layers = self.parameter_shapes().values()
+        return sum(math.prod(shape) for leaves in layers for shape in leaves.values())
 
     @property
     def noise_slots(self) -> int:

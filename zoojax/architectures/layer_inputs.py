@@ -4,6 +4,7 @@ A convolution is the product of its kernel, as a matrix [fan_in, features], with
 input: rows of fan_in = height * width * channels of the kernel, in this order.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from jax import Array
 
 from zoojax import ops
 from zoojax.architectures import layers
-from zoojax.architectures.base import Architecture, Module
+from zoojax.architectures.base import Architecture, Module, variable_shapes
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
 
@@ -66,6 +67,21 @@ def layer_inputs(
                 "from flax.linen.Conv or Dense, or from the layers that the module is given"
             )
     return inputs
+
+
+@functools.cache
+def check_layer_inputs(arch: Architecture) -> None:
+    """Checks that the inputs of the layers of an architecture are known, without computing them.
+
+    Args:
+        arch: The architecture.
+
+    Raises:
+        ZoojaxError: If those of a layer are not; see `layer_inputs`.
+    """
+    images = jax.ShapeDtypeStruct((1, *arch.image_shape), jnp.float32)
+    module = arch.module("tanh", "uniform")
+    jax.eval_shape(functools.partial(layer_inputs, arch, module), variable_shapes(arch), images)
 
 
 def _by_path(tree: Any, prefix: str = "") -> dict[str, Array]:

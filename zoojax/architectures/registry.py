@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import SupportsIndex, cast
 
-from zoojax.architectures import mlp, resnet18, siren, vit
+from zoojax.architectures import chain_names, mlp, resnet18, siren, vit
 from zoojax.architectures.base import Architecture, checked_architecture
 from zoojax.architectures.chain import Chain
 from zoojax.architectures.checks import check_architecture
@@ -73,7 +73,8 @@ def register_architecture(name: str, factory: Factory) -> None:
 
 def is_name(text: str) -> bool:
     """Whether an architecture can have a name."""
-    return bool(re.fullmatch(r"[a-z][a-z0-9_-]{0,59}", text)) or is_reference(text)
+    is_plain = bool(re.fullmatch(r"[a-z][a-z0-9_-]{0,59}", text))
+    return is_plain or is_reference(text) or chain_names.is_chain_name(text)
 
 
 def is_reference(text: str) -> bool:
@@ -126,6 +127,8 @@ def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
 
 
 def _factory(name: str) -> Factory | None:
+    if chain_names.is_chain_name(name):
+        return functools.partial(chain_names.named_chain, name)
     known = _sizes(name)
     if known is not None:
         family, sizes = known
@@ -155,6 +158,7 @@ def _unknown(name: str) -> str:
             "module that only a zoo names)"
         )
     families = ", ".join(f"{each.plural} such as {each.example}" for each in _FAMILIES)
+    families += f", chains of layers such as {chain_names.EXAMPLE}"
     return (
         f"no architecture named '{printable(name, 60)}'; there are: {', '.join(_registered)}, "
         f"{families}. For another one, import the module that registers it, or name that module "

@@ -56,9 +56,9 @@ def weights_by_unit(array: Array, axis: PermutedAxis, units: int) -> Array:
         axis: The axis that holds the units.
         units: Number of units of the group.
     """
-    # Of the positions of an axis, the units vary fastest.
-    moved = jnp.moveaxis(array, axis.axis, -1).reshape(-1, axis.positions, units)
-    return moved.reshape(-1, units).T
+    moved = jnp.moveaxis(array, axis.axis, -1)
+    split = moved.reshape(-1, axis.positions, units, axis.width)
+    return jnp.moveaxis(split, 2, 0).reshape(units, -1)
 
 
 def unit_masks(
@@ -79,11 +79,11 @@ def unit_masks(
     """
     masks = {path: jnp.ones(shape, bool) for path, shape in shapes.items()}
     for group, units in zip(groups, kept, strict=True):
-        for path, axis, positions in group:
+        for path, axis, positions, width in group:
             if path in masks:
                 shape = [1] * masks[path].ndim
                 shape[axis] = -1
-                masks[path] &= jnp.tile(units, positions).reshape(shape)
+                masks[path] &= jnp.repeat(jnp.tile(units, positions), width).reshape(shape)
     return masks
 
 
@@ -115,8 +115,8 @@ def unused_units(params: dict[str, Any], groups: Sequence[PermutationGroup]) -> 
 
 
 def _size(group: PermutationGroup, paths: Mapping[str, np.ndarray]) -> int:
-    path, axis, positions = next(each for each in group if each.path in paths)
-    return paths[path].shape[axis] // positions
+    axis = next(each for each in group if each.path in paths)
+    return paths[axis.path].shape[axis.axis] // (axis.positions * axis.width)
 
 
 def _without_consumers(
@@ -178,11 +178,13 @@ def without_units(
     def take(tree: dict[str, Any]) -> dict[str, Any]:
         layers = {layer: dict(leaves) for layer, leaves in flat_layers(tree).items()}
         for group, units, mask in zip(arch.permutations, kept, removed, strict=True):
-            for path, axis, positions in group:
+            for path, axis, positions, width in group:
                 layer, _, leaf = path.rpartition("/")
                 if leaf in layers.get(layer, {}):
-                    places = (np.arange(positions)[:, None] * len(mask) + units).ravel()
-                    layers[layer][leaf] = np.take(np.asarray(layers[layer][leaf]), places, axis)
+                    at = np.arange(positions)[:, None] * len(mask) + units
+                    places = at.reshape(-1, 1) * width + np.arange(width)
+                    values = np.asarray(layers[layer][leaf])
+                    layers[layer][leaf] = np.take(values, places.ravel(), axis)
         return nested_layers(layers)
 
     shrunk = Shrunk(smaller, take(params), {name: take(tree) for name, tree in collections.items()})

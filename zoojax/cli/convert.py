@@ -115,23 +115,29 @@ class From:
     assume: Annotated[tuple[str, ...], option("NAME=VALUE")] = ()
     """Hyperparameters for members that report none, such as activation=relu."""
 
+    each_network: Flag = False
+    """Write one zoo per network, in subfolders of ZOO, instead of only the most frequent one."""
+
     def run(self) -> None:
         """Converts the zoo and prints a summary."""
         join_processes(self.conversion.processes.group)
-        from zoojax.converters.api import convert_from
+        from zoojax.converters.api import convert_each, convert_from
 
-        result = convert_from(
-            self.source,
-            self.out,
-            format=self.format,
-            cast=self.cast,
-            drop_extra=self.drop_extra,
-            fold_spectral_norm=self.fold_spectral_norm,
-            state_key=self.state_key,
-            assume=self.assume,
+        arguments = {
+            "format": self.format,
+            "cast": self.cast,
+            "drop_extra": self.drop_extra,
+            "fold_spectral_norm": self.fold_spectral_norm,
+            "state_key": self.state_key,
+            "assume": self.assume,
             **self.conversion.arguments(),
-        )
-        _print_conversion(result, self.out, self.conversion.json)
+        }
+        if not self.each_network:
+            result = convert_from(self.source, self.out, **arguments)
+            _print_conversion(result, self.out, self.conversion.json)
+            return
+        for name, result in convert_each(self.source, self.out, **arguments).items():
+            _print_conversion(result, self.out / name, self.conversion.json)
 
 
 @dataclass(frozen=True)
@@ -244,7 +250,7 @@ class Verify:
     """Folder of the converted zoo."""
 
     source: Annotated[Path, tyro.conf.Positional, option("SOURCE")]
-    """What it was converted from: the folder of trial folders, or the pickled dataset."""
+    """What it was converted from: a folder, file or archive."""
 
     sample: Annotated[int, option("N")] = 100
     """Number of states to compare, evenly spread; 0 for all."""

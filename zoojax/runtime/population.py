@@ -22,6 +22,8 @@ _LANES = 16
 # kernel's members may take. A step reads all of them, so they should stay in the last-level cache:
 # 16 members of a perceptron 784-64-64-10 train 1.5 times faster than 64.
 _STATE_BYTES, _CPU_CACHE = 16, 16 * 2**20
+# The same of the members that XLA processes at once on a CPU: activations need several times more.
+_CPU_STATE = 256 * 2**20
 # Memory for training one member of the small CNN: activations of a batch of ten, and
 # intermediate results that XLA keeps.
 _ACCELERATOR_BYTES_PER_MEMBER = 16 * 2**20
@@ -55,20 +57,30 @@ def default_chunk(members: int, mesh: Mesh, engine: str, parameters: int = 1) ->
         parameters: Number of parameters that a member trains; 1 if it is only evaluated.
     """
     device = mesh.devices.flat[0]
-    limit = _CPU_CHUNK[engine]
+    limit = min(_CPU_CHUNK[engine], fitting_members(parameters))
     if engine == "kernel":
         fitting = _CPU_CACHE // (_STATE_BYTES * parameters) // _LANES * _LANES
         limit = min(limit, max(fitting, _LANES))
     if device.platform != "cpu":
         stats = device.memory_stats() or {}
         memory = stats.get("bytes_limit", 8 * 2**30)
-        limit = max(1, int(memory * 0.5) // _ACCELERATOR_BYTES_PER_MEMBER)
+        needed = max(_ACCELERATOR_BYTES_PER_MEMBER, _STATE_BYTES * parameters)
+        limit = max(1, int(memory * 0.5) // needed)
     share = max(1, math.ceil(members / mesh.size))
     # As few blocks as the limit allows, of equal size, since the last one is padded.
     chunk = math.ceil(share / math.ceil(share / limit))
     if engine == "kernel" and chunk < share:
         chunk = math.ceil(chunk / _LANES) * _LANES
     return chunk
+
+
+def fitting_members(parameters: int) -> int:
+    """Returns how many members of a large network fit into a CPU's memory at once, at least one.
+
+    Args:
+        parameters: Number of parameters of a member.
+    """
+    return max(1, _CPU_STATE // (_STATE_BYTES * parameters))
 
 
 def blocks(members: np.ndarray, chunk: int, mesh: Mesh) -> list[np.ndarray]:

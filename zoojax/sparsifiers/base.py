@@ -57,6 +57,8 @@ class Sparsifier:
             step ("step"), or never (None).
         samples_layers: Whether `objective` samples pre-activations, which needs an architecture
             whose layers can be replaced.
+        has_mask_only: Whether `init` returns the parameters and a "mask" of all weights, nothing
+            else. Zoos are then opened without tracing it, which takes seconds for some scores.
         takes_scores: Whether `init` uses scores of the weights that the caller may provide.
         draws_noise: Whether `objective` takes the member's random key of the step as its last
             argument.
@@ -94,6 +96,7 @@ class Sparsifier:
     column_ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
     update_every: ClassVar[Literal["epoch", "step"] | None] = None
     samples_layers: ClassVar[bool] = False
+    has_mask_only: ClassVar[bool] = False
     takes_scores: ClassVar[bool] = False
     draws_noise: ClassVar[bool] = False
     needs_epochs: ClassVar[bool] = False

@@ -8,7 +8,7 @@ from jax import Array
 
 from zoojax import optimizers
 from zoojax.architectures.parameters import apply_mask
-from zoojax.sparsifiers.ranking import highest, lowest
+from zoojax.ops.select import lowest
 from zoojax.sparsifiers.static_sparse import StaticSparse
 from zoojax.sparsifiers.steps import Update
 
@@ -31,14 +31,16 @@ def drop(weights: Array, mask: Array, share: Array | float) -> Array:
         [True, False, False, True]
     """
     count = jnp.round(share * jnp.sum(mask, dtype=jnp.int32)).astype(jnp.int32)
-    return mask & ~lowest(jnp.abs(weights), count, among=mask)
+    # NaN is higher than all numbers.
+    magnitudes = jnp.where(mask, jnp.abs(weights), jnp.nan).ravel()
+    return mask & ~lowest([magnitudes], count).reshape(mask.shape)
 
 
 def grow(scores: Array, kept: Array, size: Array) -> Array:
     """Adds the weights with the highest scores to a mask.
 
     Args:
-        scores: Scores of the weights of a layer, none negative.
+        scores: Scores of the weights of a layer.
         kept: Bool array of their shape, True for weights that are in use already.
         size: Number of weights in use afterwards, scalar int32.
 
@@ -51,7 +53,8 @@ def grow(scores: Array, kept: Array, size: Array) -> Array:
         [True, False, True, False]
     """
     missing = size - jnp.sum(kept, dtype=jnp.int32)
-    return kept | highest(scores, missing, among=~kept)
+    descending = jnp.where(kept, jnp.nan, -scores).ravel()
+    return kept | lowest([descending], missing).reshape(kept.shape)
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,10 @@ from zoojax.sparsifiers.score_pruning import DataPruning, Scores
 class FisherPruning(DataPruning):
     """Prunes weights with a small second-order change of the loss: w^2 E[g^2] / 2.
 
-    LeCun et al., "Optimal Brain Damage", 1990, eq. 5: without the weight, the loss of a trained
-    network changes by h w^2 / 2, where h is the diagonal of its Hessian. h is replaced by the
-    empirical Fisher information E[g^2], the mean over images of the squared gradient of the
-    image's cross entropy (Theis et al., "Faster gaze prediction with dense networks and Fisher
-    pruning", 2018, eq. 6).
+    LeCun et al., "Optimal Brain Damage", 1990: without the weight, the loss of a trained network
+    changes by h w^2 / 2, where h is the diagonal of its Hessian. h is replaced by the empirical
+    Fisher information E[g^2], the mean over images of the squared gradient of the image's cross
+    entropy (Theis et al., "Faster gaze prediction with dense networks and Fisher pruning", 2018).
 
     Example:
         >>> twin = zoojax.sparsify(zoo, zoojax.FisherPruning((0.5,)), epochs=0, quiet=True)

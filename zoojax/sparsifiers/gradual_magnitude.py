@@ -18,8 +18,7 @@ from jax import lax
 from zoojax.architectures.parameters import apply_mask, kernels
 from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.checks import check_count, check_number
-from zoojax.sparsifiers.ranking import magnitudes, mask_of_highest
-from zoojax.sparsifiers.score_pruning import ScorePruning
+from zoojax.sparsifiers.score_pruning import ScorePruning, pruning_mask
 from zoojax.sparsifiers.steps import Update
 
 
@@ -133,6 +132,6 @@ class GradualMagnitude(ScorePruning):
             )
             # The step has also moved weights that are pruned.
             params = apply_mask(trainable["params"], fixed["mask"])
-            return mask_of_highest(magnitudes(kernels(params)), counts)
+            return pruning_mask(params, counts)
 
         return trainable, {**fixed, "mask": lax.cond(is_due, prune, lambda: fixed["mask"])}

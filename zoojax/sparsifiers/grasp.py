@@ -17,12 +17,15 @@ from zoojax.sparsifiers.score_pruning import DataPruning, Scores, check_positive
 class GraSP(DataPruning):
     """Prunes weights whose removal keeps the gradient flow: w H g (Wang et al., 2020).
 
-    Wang et al., "Picking Winning Tickets Before Training by Preserving Gradient Flow", 2020, eq. 9:
+    Wang et al., "Picking Winning Tickets Before Training by Preserving Gradient Flow", 2020:
     S(-w) = -w H g, where g is the gradient and H the Hessian of the loss with respect to the
     weights. Removing a weight with a large S(-w) raises the gradient norm, so the largest are
     pruned (algorithm 1). Here the lowest scores are pruned, so the score is w H g. As in the
-    authors' code, logits are divided by a temperature of 200, and H and g leave out biases. The
-    paper prunes untrained networks: start from epoch 0 of the dense zoo.
+    authors' code, logits are divided by a temperature of 200, and H and g leave out biases.
+
+    The paper prunes untrained networks: start from epoch 0 of the dense zoo. In a trained one,
+    removing a weight that it needs raises the gradient, too, so that its accuracy is lost until it
+    is fine-tuned.
 
     Attributes:
         temperature: What logits are divided by, above 0.

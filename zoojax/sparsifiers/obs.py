@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.linalg import cho_factor, cho_solve
 
+from zoojax.architectures.base import Architecture
+from zoojax.architectures.layer_inputs import check_layer_inputs
 from zoojax.architectures.parameters import apply_mask, kernels, with_kernels
 from zoojax.sparsifiers.base import Batch
 from zoojax.sparsifiers.context import Context
@@ -57,6 +59,10 @@ class OBS(DataPruning):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive("damping", self.damping)
+
+    def check_architecture(self, architecture: Architecture) -> None:
+        """Checks that all layers with weights are convolutions or fully connected."""
+        check_layer_inputs(architecture)
 
     def scores(self, params: dict[str, Any], context: Context | None) -> Scores:
         """w_i^2 / (2 [H^-1]_ii)."""

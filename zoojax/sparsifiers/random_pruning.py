@@ -45,6 +45,7 @@ class RandomPruning(ScorePruning):
     name: ClassVar = "random_pruning"
     label: ClassVar = "random pruning"
     short: ClassVar = "RP"
+    has_mask_only: ClassVar = True
     color: ClassVar = "#AA9966"
     source: ClassVar = "Liu et al. 2022, The Unreasonable Effectiveness of Random Pruning"
 

@@ -211,6 +211,8 @@ class DataPruning(ScorePruning):
         ZoojaxError: If there is no such scope, or `samples` is no whole number from 1.
     """
 
+    has_mask_only: ClassVar = True
+
     samples: int = 256
 
     def __post_init__(self) -> None:

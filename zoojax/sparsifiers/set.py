@@ -29,7 +29,7 @@ def evolve(weights: Array, mask: Array, share: float, scores: Array) -> Array:
         weights: Weights of the layer.
         mask: Bool array of their shape, True for weights in use.
         share: Fraction of the weights to replace.
-        scores: Scores of all weights, none negative: those with the highest ones enter.
+        scores: Scores of all weights: those with the highest ones enter.
 
     Returns:
         The new mask, of the same number of weights.

@@ -22,11 +22,11 @@ def loss_gradients(params: dict[str, Any], context: Context) -> Scores:
 class SNIP(DataPruning):
     """Prunes weights whose removal changes the loss least: |w dL/dw| (Lee et al., 2019).
 
-    Lee et al., "SNIP: Single-shot Network Pruning based on Connection Sensitivity", 2019, eq. 5:
-    s_j = |c_j dL/dc_j| / sum_k |c_k dL/dc_k| for gates c = 1 of the weights, whose gradient is
-    w dL/dw. L is the mean cross entropy on `samples` images, by default 128, one batch of the
-    paper. Batch normalization uses its running statistics. The paper prunes untrained networks:
-    start from epoch 0 of the dense zoo.
+    Lee et al., "SNIP: Single-shot Network Pruning based on Connection Sensitivity", 2019: the
+    score is |dL/dc_j| / sum_k |dL/dc_k| for gates c = 1 that multiply the weights, and dL/dc is
+    w dL/dw. L is the mean cross entropy on `samples` images, by default one batch of 128. Batch
+    normalization uses its running statistics. The paper prunes untrained networks: start from
+    epoch 0 of the dense zoo.
 
     Example:
         >>> pruning = zoojax.SNIP(ratios=(0.9,))

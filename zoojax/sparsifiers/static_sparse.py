@@ -11,8 +11,7 @@ from jax import Array
 from zoojax import keys
 from zoojax.architectures.parameters import apply_mask, kernels
 from zoojax.sparsifiers.checks import check_choice
-from zoojax.sparsifiers.ranking import magnitudes, mask_of_highest
-from zoojax.sparsifiers.score_pruning import ScorePruning
+from zoojax.sparsifiers.score_pruning import ScorePruning, pruning_mask
 
 STARTS = ("random", "magnitude")
 
@@ -81,10 +80,9 @@ class StaticSparse(ScorePruning):
 
     def init(self, params: dict[str, Any], values: dict[str, Any]) -> tuple[dict, dict]:
         """Draws the mask, or prunes by magnitude."""
-        weights = kernels(params)
+        scores = None
         if self.start == "random":
-            scores = random_scores(weights, keys.stream_key(values["seed"], "sparsifier"))
-        else:
-            scores = magnitudes(weights)
-        mask = mask_of_highest(scores, values["num_pruned"])
+            key = keys.stream_key(values["seed"], "sparsifier")
+            scores = random_scores(kernels(params), key)
+        mask = pruning_mask(params, values["num_pruned"], scores)
         return {"params": apply_mask(params, mask)}, {"mask": mask}

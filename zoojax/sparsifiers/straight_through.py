@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 
 from jax import Array, lax
 
-from zoojax.architectures.parameters import apply_mask, kernels, map_kernels
-from zoojax.sparsifiers.ranking import magnitudes, mask_of_highest
-from zoojax.sparsifiers.score_pruning import ScorePruning
+from zoojax.architectures.parameters import apply_mask, map_kernels
+from zoojax.sparsifiers.score_pruning import ScorePruning, pruning_mask
 from zoojax.sparsifiers.steps import Loss
 
 
@@ -79,7 +78,8 @@ class StraightThrough(ScorePruning):
     ) -> tuple[Array, Any]:
         """Mean cross entropy of the masked network."""
         params = trainable["params"]
-        return loss(straight_through(params, _mask(params, fixed)))
+        mask = pruning_mask(params, fixed["num_pruned"])
+        return loss(straight_through(params, mask))
 
     def project(self, trainable: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
         """Keeps all weights."""
@@ -88,8 +88,4 @@ class StraightThrough(ScorePruning):
     def effective(self, trainable: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
         """Sets the weights with the smallest magnitudes to zero."""
         params = trainable["params"]
-        return apply_mask(params, _mask(params, fixed))
-
-
-def _mask(params: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Array]:
-    return mask_of_highest(magnitudes(kernels(params)), fixed["num_pruned"])
+        return apply_mask(params, pruning_mask(params, fixed["num_pruned"]))

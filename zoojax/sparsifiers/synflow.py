@@ -24,7 +24,7 @@ class SynFlow(ScorePruning):
     """Prunes weights that carry little flow from inputs to outputs, in many small steps.
 
     Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic
-    flow", 2020, eq. 6 and algorithm 1. R = 1^T (prod_l |W_l|) 1 is the sum of the logits of the
+    flow", 2020, algorithm 1. R = 1^T (prod_l |W_l|) 1 is the sum of the logits of the
     network with absolute weights, without offsets and activations, of an image of ones. The score
     is |w| dR/d|w|. Step k of n prunes to the density (1 - ratio)^(k / n), with scores of the
     network as pruned so far.
@@ -49,6 +49,7 @@ class SynFlow(ScorePruning):
     name: ClassVar = "synflow"
     label: ClassVar = "SynFlow"
     short: ClassVar = "SYNFLOW"
+    has_mask_only: ClassVar = True
     color: ClassVar = "#DDCC00"
     source: ClassVar = "Tanaka et al. 2020, Pruning by Iteratively Conserving Synaptic Flow"
 

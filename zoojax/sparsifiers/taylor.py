@@ -17,7 +17,7 @@ from zoojax.sparsifiers.snip import loss_gradients
 class TaylorPruning(DataPruning):
     """Prunes weights with a small first-order change of the loss: |w dL/dw|.
 
-    Molchanov et al., "Importance Estimation for Neural Network Pruning", 2019, eq. 8: without the
+    Molchanov et al., "Importance Estimation for Neural Network Pruning", 2019: without the
     weight, the loss changes by w dL/dw to first order (the paper squares it, which ranks weights
     the same). L is the mean cross entropy on `samples` images, by default 1,024.
 

@@ -18,8 +18,7 @@ from jax import Array, lax
 
 from zoojax.architectures.parameters import apply_mask, kernels, map_kernels
 from zoojax.sparsifiers.checks import check_count, check_number
-from zoojax.sparsifiers.ranking import magnitudes, mask_of_highest
-from zoojax.sparsifiers.score_pruning import ScorePruning
+from zoojax.sparsifiers.score_pruning import ScorePruning, pruning_mask
 from zoojax.sparsifiers.steps import Loss, Update
 from zoojax.sparsifiers.straight_through import straight_through
 
@@ -132,8 +131,7 @@ class TopKAST(ScorePruning):
 
 
 def _sets(params: dict[str, Any], counts: dict[str, Any]) -> dict[str, dict[str, Array]]:
-    scores = magnitudes(kernels(params))
     return {
-        "forward": mask_of_highest(scores, counts["num_pruned"]),
-        "backward": mask_of_highest(scores, counts["num_frozen"]),
+        "forward": pruning_mask(params, counts["num_pruned"]),
+        "backward": pruning_mask(params, counts["num_frozen"]),
     }

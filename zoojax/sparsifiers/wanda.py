@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 
+from zoojax.architectures.base import Architecture
+from zoojax.architectures.layer_inputs import check_layer_inputs
 from zoojax.architectures.parameters import kernels
 from zoojax.sparsifiers.base import Batch
 from zoojax.sparsifiers.context import Context
@@ -37,6 +39,10 @@ class Wanda(DataPruning):
     )
 
     scope: Literal["global", "layer", "unit", "er", "erk"] = "unit"
+
+    def check_architecture(self, architecture: Architecture) -> None:
+        """Checks that all layers with weights are convolutions or fully connected."""
+        check_layer_inputs(architecture)
 
     def scores(self, params: dict[str, Any], context: Context | None) -> Scores:
         """|w| ||x||."""

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from zoojax.architectures.base import Architecture, variable_shapes
-from zoojax.architectures.parameters import pack_bits, unpack_bits
+from zoojax.architectures.parameters import kernels, pack_bits, unpack_bits
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.context import init_member
 from zoojax.storage.zoo_config import ZooConfig
@@ -27,14 +27,21 @@ def state_shapes(arch: Architecture, sparsifier: Sparsifier) -> tuple[Tree, Tree
     Args:
         arch: Architecture of the member.
         sparsifier: Its sparsifier.
-
-    Raises:
-        ZoojaxError: If the sparsifier cannot use the architecture.
     """
+    params = variable_shapes(arch)["params"]
+    if sparsifier.has_mask_only:
+        weights = kernels(params)
+        mask = {path: jax.ShapeDtypeStruct(w.shape, bool) for path, w in weights.items()}
+        return {"params": params}, {"mask": mask}
+    return traced_shapes(arch, sparsifier)
+
+
+def traced_shapes(arch: Architecture, sparsifier: Sparsifier) -> tuple[Tree, Tree]:
+    """Finds `state_shapes` by tracing `Sparsifier.init`."""
+    params = variable_shapes(arch)["params"]
     columns = sparsifier.per_member.values()
     ranges = {name: sparsifier.column_ranges.get(name, (0.0, 0.0)) for name in columns}
     table = pl.DataFrame({"seed": [0], **{name: [float(low)] for name, (low, _) in ranges.items()}})
-    params = variable_shapes(arch)["params"]
     values = jax.tree.map(lambda x: x[0], sparsifier.member_values(table, params))
     collections = {n: t for n, t in variable_shapes(arch).items() if n != "params"}
     seed, rewind, train = jax.ShapeDtypeStruct((), np.uint32), None, None

@@ -142,8 +142,7 @@ def check_image_set(arch: Architecture, images: ImageSet) -> None:
         shape, labels = np.shape(split.images), np.asarray(split.labels)
         expected = arch.image_shape
         if arch.task.has_own_images:
-            side = shape[1] if len(shape) > 1 else 0
-            expected = (side, side, arch.classes)
+            expected = (*shape[1:2], *shape[1:2], arch.classes)
         if shape[1:] != expected or 0 in shape:
             raise ZoojaxError(
                 f"{name} have shape {shape}; the members take [n, {', '.join(map(str, expected))}]"

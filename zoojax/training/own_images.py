@@ -68,8 +68,17 @@ class OwnImages:
     """See `zoojax.training.task_programs.TaskPrograms`."""
 
     def shared(self, config: ZooConfig, images: ImageSet) -> Grid:
-        """Returns the coordinates of the pixels, and the scale of their values."""
+        """Returns the coordinates of the pixels, and the scale of their values.
+
+        Raises:
+            ZoojaxError: If channels are normalized differently.
+        """
         scale = 1.0 if config.data is None else config.data.std
+        if isinstance(scale, tuple):
+            raise ZoojaxError(
+                f"the images of {config.name} have a std per channel; the PSNR needs a single one: "
+                "set std to a number"
+            )
         return Grid(coordinates(images.train.images.shape[1]), np.float32(scale))
 
     def own(self, images: ImageSet, members: pl.DataFrame) -> np.ndarray:

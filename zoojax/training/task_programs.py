@@ -91,7 +91,7 @@ class Classification:
         spec: ProgramSpec,
         state: loop.TrainState,
         hyperparams: loop.Hyperparams,
-        shared: Splits,
+        shared: Any,
         shared_order: Array,
         epoch: Array,
     ) -> tuple[loop.TrainState, dict[str, Array]]:
