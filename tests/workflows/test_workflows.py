@@ -74,7 +74,7 @@ def test_other_invalid_arguments_of_analyze(tmp_path_factory):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("usps", "out"), "no preset named 'usps'; did you mean 'usps-s-seed'"),
+        (("usps", "out"), "no preset named 'usps'; did you mean 'usps-siren'"),
         ((None, "out"), "preset is None; give the name of a preset"),
         (("digits-s-seed", None), "out is None; give the path"),
     ],
