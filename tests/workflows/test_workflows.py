@@ -109,7 +109,11 @@ def test_info_of_a_zoo(tmp_path_factory):
 
 
 def test_info_of_the_system():
-    assert info(system=True) == system_info()
+    facts = info(system=True)
+    assert facts == system_info()
+    engines = facts["networks"]
+    assert engines["resnet18"].startswith("XLA (") and facts["engine"] == engines["small"]
+    assert {engines[name] for name in ("medium", "lenet5", "siren")} == {facts["engine"]}
     for ask in (info, lambda: info("zoo", system=True), lambda: info(check=True)):
         with pytest.raises(ZoojaxError, match="give the folder of a zoo"):
             ask()

@@ -88,6 +88,11 @@ def architectures() -> Mapping[str, Factory]:
     return MappingProxyType(_registered)
 
 
+def family_examples() -> tuple[str, ...]:
+    """Returns one name of each family, such as "mlp-64-32"."""
+    return tuple(family.example for family in _FAMILIES)
+
+
 def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
     """Returns a registered architecture, such as the "small" (28x28 input) CNN of the zoos.
 

@@ -52,7 +52,9 @@ class Info:
             devices = facts["devices"]
             facts["devices"] = f"{devices['count']} x {devices['kind']} ({devices['platform']})"
             facts["versions"] = ", ".join(f"{name} {of}" for name, of in facts["versions"].items())
+            networks = facts.pop("networks")
             say(*(f"{name:>8}  {value}" for name, value in facts.items()))
+            say("engines of networks:", *(f"  {name}: {of}" for name, of in networks.items()))
         elif self.check:
             _print_check(self.zoo, facts)
         else:

@@ -27,7 +27,7 @@ class Grid(NamedTuple):
     """
 
     coordinates: Array | np.ndarray
-    scale: Array | np.ndarray
+    scale: Array | np.ndarray | np.generic
 
 
 def coordinates(size: int) -> np.ndarray:
@@ -79,7 +79,7 @@ class OwnImages:
                 f"the images of {config.name} have a std per channel; the PSNR needs a single one: "
                 "set std to a number"
             )
-        return Grid(coordinates(images.train.images.shape[1]), np.float32(scale))
+        return Grid(coordinates(images.train.images.shape[1]), np.asarray(scale, np.float32))
 
     def own(self, images: ImageSet, members: pl.DataFrame) -> np.ndarray:
         """Returns the pixels of each member's image, [members, pixels, channels]."""

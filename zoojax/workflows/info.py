@@ -10,15 +10,21 @@ import jax
 from zoojax.analysis.pairing import HYPERPARAMETERS
 from zoojax.analysis.summaries import summary
 from zoojax.api.common import versions
-from zoojax.architectures.cnn import small_cnn
+from zoojax.architectures.base import Architecture
+from zoojax.architectures.registry import (
+    architecture,
+    architectures,
+    family_examples,
+    is_reference,
+)
 from zoojax.datasets import loading
 from zoojax.errors import ZoojaxError
-from zoojax.ops import kernel
 from zoojax.progress import count_progress
 from zoojax.runtime import host
 from zoojax.storage.integrity import find_corrupt_files, find_missing_files
 from zoojax.storage.opening import as_zoo
 from zoojax.storage.zoo import Zoo
+from zoojax.training import engine
 
 
 def info(
@@ -63,7 +69,8 @@ def system_info() -> dict[str, Any]:
     """Describes what zoojax runs on.
 
     Returns:
-        Facts by name: "devices" (their "count", "kind" and "platform"), "engine", the folders
+        Facts by name: "devices" (their "count", "kind" and "platform"), "engine", "networks" (the
+        engine of each, and why it is not the C++ kernel), the folders
         "data", "kernels" and "programs" (None without a compilation cache), and "versions" of
         the libraries by name.
 
@@ -76,23 +83,31 @@ def system_info() -> dict[str, Any]:
     """
     devices = jax.devices()
     device = devices[0]
-    engine = "XLA"
-    if device.platform == "cpu":
-        spec = small_cnn(channels=1, classes=10).kernel
-        reason = kernel.unavailable_reason(spec) if spec else "no chain of operations"
-        engine = f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel"
+    names = (*architectures(), *family_examples())
+    networks = {
+        name: _engine(architecture(name, 1), device.platform)
+        for name in names
+        if not is_reference(name)
+    }
     return {
         "devices": {
             "count": len(devices),
             "kind": device.device_kind,
             "platform": device.platform,
         },
-        "engine": engine,
+        "engine": networks["small"],
+        "networks": networks,
         "data": loading.data_directory(None),
         "kernels": host.cache_dir("kernels"),
         "programs": str(jax.config.values["jax_compilation_cache_dir"]),
         "versions": versions(),
     }
+
+
+def _engine(network: Architecture, platform: str) -> str:
+    """Names the engine of a network, and why it is not the C++ kernel."""
+    gap = engine.kernel_gap(network, platform)
+    return "C++ kernel" if gap is None else f"XLA ({gap})"
 
 
 def _check(zoo: Zoo, quiet: bool) -> dict[str, Any]:

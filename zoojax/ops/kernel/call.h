@@ -24,13 +24,14 @@ constexpr int kGroup = kHead > 0 ? kLanes : 1, kSamples = kHasHead ? kLanes : 1;
 
 struct Workspace {
   LaneParameters parameters;
-  F log_sigma2[kLaneParameters ? kLaneParameters : 1];
-  float variances[kHeadVariances ? kHeadVariances : 1];  // of the head, of one member
   Lanes::Scratches scratches;
   Sample samples[kHead > 0 ? kSamples : 1];
   Head head;
   std::conditional_t<kPoints, Points, NoPoints> points;
   float squares[kHasHead && kHead == 0 ? kLanes : 1][kHead == 0 ? kInputs : 1];
+  // Of variational dropout; the head's variances are those of one member.
+  F log_sigma2[kLaneParameters ? kLaneParameters : 1];
+  float variances[kHeadVariances ? kHeadVariances : 1];
 };
 
 // Operands that training and the forward pass share.
