@@ -43,6 +43,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
 # Options that only the command line has, by the reason. `--plugin` is an option of `zoojax`
 # itself: in Python, a module is imported.
 ONLY_COMMAND_LINE = {
+    "convert from each_network": "a function of its own, convert_each",
     "json": "format of the printed results",
     "evaluate members": "format of the printed results",
     "draw": "distributions, which replace the values of hyperparameters in Python",
