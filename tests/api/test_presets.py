@@ -59,6 +59,10 @@ GRID_ZOOS = {
     "cifar10-s": ("small", CIFAR_S, ADAM_SGD, (1e-3,), None, STRONG, HALF_OUT, 1280),
 }
 
+SIREN_ZOOS = [
+    f"{images}-siren"
+    for images in ("digits", "mnist", "fmnist", "svhn", "usps", "cifar10", "stl10")
+]
 # name: mean and std of each channel, learning rate, epochs, batch size
 RESNET_ZOOS = {
     "cifar10-resnet18": (
@@ -83,7 +87,8 @@ def twin_learning_rates(preset: Preset) -> dict[str, float | None]:
 
 def test_preset_names():
     grids = {f"{name}-{seeds}" for name in GRID_ZOOS for seeds in ("fixed", "random")}
-    assert set(PRESETS) == {"digits-s-seed", *SEED_ZOOS, *grids, *SMALL_CNN_ZOO, *RESNET_ZOOS}
+    others = {*SEED_ZOOS, *grids, *SMALL_CNN_ZOO, *RESNET_ZOOS, *SIREN_ZOOS}
+    assert set(PRESETS) == {"digits-s-seed", *others}
 
 
 @pytest.mark.parametrize("name", SEED_ZOOS)
@@ -149,7 +154,8 @@ def test_preset_is_consistent(name):
     """The image size suits the architecture; the image set is known and large enough."""
     zoo = PRESETS[name]
     shape = architecture(zoo.architecture, zoo.data.channels)
-    assert zoo.data.size == shape.size
+    # SIRENs take coordinates of images of any size.
+    assert shape.task.has_own_images or zoo.data.size == shape.size
     known = registry.KNOWN[zoo.data.name]
     used = (zoo.data.train or known.default_train) + (zoo.data.val or known.default_val)
     assert used <= known.sizes[0]
