@@ -148,7 +148,12 @@ class Architecture:
         return self.size, self.size, self.channels
 
     def fits(self, size: int, channels: int) -> bool:
-        """Whether members can be trained on images of some side and number of channels."""
+        """Whether members can be trained on images of some side and number of channels.
+
+        Example:
+            >>> zoo.config.shape.fits(size=28, channels=3)
+            False
+        """
         if self.task.has_own_images:
             return channels == self.classes
         return (size, channels) == (self.size, self.channels)
