@@ -66,7 +66,7 @@ def sparsify(
 
     A twin in a folder is resumed if it was interrupted, and returned unchanged if it is complete.
     Members keep the optimizer and momentum of their parents, but not the schedule: their learning
-    rate is constant.
+    rate is constant, unless the sparsifier changes it.
 
     Args:
         zoo: Dense zoo, or its folder.
@@ -119,7 +119,7 @@ def sparsify(
     needs = sparsifier.needs
     if needs is not None and needs.images and parent.config.shape.task.has_own_images:
         raise ZoojaxError(
-            f"{sparsifier.label} scores weights on images of all members, but those of "
+            f"{sparsifier.label} scores weights on images that all members classify, but members of "
             f"{parent.path} learn an image each; use another sparsifier, such as magnitude pruning"
         )
     if sparsifier.samples_layers:
