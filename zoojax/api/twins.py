@@ -119,7 +119,7 @@ def sparsify(
     needs = sparsifier.needs
     if needs is not None and needs.images and parent.config.shape.task.has_own_images:
         raise ZoojaxError(
-            f"{sparsifier.label} scores weights on images that all members classify, but members of "
+            f"{sparsifier.label} scores weights on images that members classify, but members of "
             f"{parent.path} learn an image each; use another sparsifier, such as magnitude pruning"
         )
     if sparsifier.samples_layers:

@@ -1,8 +1,8 @@
-"""How many weights of each layer a ratio prunes, by scope.
+"""Numbers of weights that a ratio prunes in each layer, by scope.
 
-- "global": the ratio is that of the network; the scores of all layers are compared.
-- "layer": the ratio is that of each layer, also called uniform.
-- "unit": the ratio is that of each output unit, up to one weight (Sun et al., "A Simple and
+- "global": the ratio of the network; the scores of all layers are compared.
+- "layer": the ratio of each layer, also called uniform.
+- "unit": the ratio of each output unit, up to one weight (Sun et al., "A Simple and
   Effective Pruning Approach for Large Language Models", 2024).
 - "er": Erdos-Renyi: the density of a layer, the fraction of its weights that are kept, is
   proportional to (inputs + outputs) / (inputs * outputs), in channels for convolutions (Mocanu et
@@ -114,7 +114,7 @@ def stacked_counts(ratios: Iterable[float], shapes: Shapes, scope: str) -> dict[
 
 
 def _by_unit(count: int, units: int) -> np.ndarray:
-    """Divides a layer's count among its units; the first of them prune one more if need be."""
+    """Divides a layer's count among its units; the first ones get the remainder."""
     return (count // units + (np.arange(units) < count % units)).astype(np.int32)
 
 

@@ -57,9 +57,9 @@ class Sparsifier:
             step ("step"), or never (None).
         samples_layers: Whether `objective` samples pre-activations, which needs an architecture
             whose layers can be replaced.
-        has_mask_only: Whether `init` returns the parameters and a "mask" of all weights, nothing
-            else. Zoos are then opened without tracing it, which takes seconds for some scores.
-        takes_scores: Whether `init` uses scores of the weights that the caller may provide.
+        has_mask_only: Whether `init` returns only the parameters and a "mask" of all weights. Zoos
+            are then opened without tracing it, which takes seconds for some scores.
+        takes_scores: Whether `init` uses scores of the weights if the caller provides them.
         draws_noise: Whether `objective` takes the member's random key of the step as its last
             argument.
         needs_epochs: Whether `update` or `learning_rate` depends on the number of epochs.
@@ -111,7 +111,7 @@ class Sparsifier:
     def needs(self) -> Needs | None:
         """What `init` finds in `values["context"]`, a `zoojax.sparsifiers.context.Context`.
 
-        `Needs()` asks for the network and a random key alone. None, the default, asks for no
+        `Needs()` requests only the network and a random key. None, the default, requests no
         context.
         """
         return None
@@ -239,7 +239,7 @@ class Sparsifier:
         """Computes the training objective of one member on one batch.
 
         Args:
-            loss: Mean cross entropy on the batch.
+            loss: Mean loss of the task on the batch; see `zoojax.sparsifiers.steps.Loss`.
             trainable: Trainable part of the state.
             fixed: Fixed part of the state.
             epoch: Epoch being trained, counted from 1.
@@ -331,8 +331,8 @@ class Sparsifier:
         """Changes the optimizer's moments after `update`, for example those of new weights.
 
         Args:
-            moments: State of the optimizer; see `zoojax.optimizers.map_moments`. It consists of
-                zeros before the first step, so zeros restart the optimizer.
+            moments: State of the optimizer; see `zoojax.optimizers.map_moments`. Before the first
+                step, it is all zeros, so zeros restart the optimizer.
             before: Fixed part of the state before `update`.
             after: Fixed part of the state after `update`.
             update: The argument of `update`.
@@ -360,7 +360,7 @@ class Sparsifier:
             epoch: Epoch being trained, counted from 1.
             step: Step within the epoch, counted from 0.
             steps: Steps of one epoch.
-            epochs: Epochs of the whole training; only given with `needs_epochs`.
+            epochs: Epochs of the whole training; None without `needs_epochs`.
 
         Returns:
             The learning rate, scalar float32.

@@ -87,7 +87,7 @@ def checked_values(
         The values.
 
     Raises:
-        ZoojaxError: If there are none, one is repeated, is no number, or is out of range.
+        ZoojaxError: If there are none, or one is repeated, is no number, or is out of range.
 
     Example:
         >>> checked_values("magnitude pruning", "ratios", "ratio", (0.5, 0.9), 0, 1)

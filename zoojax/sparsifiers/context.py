@@ -26,18 +26,18 @@ _BATCH = 32
 class Context:
     """What `Sparsifier.init` may use of one member; its methods are pure functions.
 
-    Random draws depend only on the member's seed: members with the same seed are given the same
-    images and the same key, at every ratio.
+    Random draws depend only on the member's seed: members with the same seed get the same images
+    and the same key, at every ratio.
 
     Attributes:
         architecture: Architecture of the member, with its permutation groups.
         activation: Name of the member's activation.
         collections: Variables of the network that are not parameters, such as batch statistics.
         key: Random key of the member.
-        data: Training images that were drawn for the member without replacement, [images, H, W,
-            C], and their labels; None if the sparsifier asks for none.
-        rewind: Parameters of the parent at the epoch that the sparsifier asks for; None if it
-            asks for none.
+        data: Training images [images, H, W, C], drawn for the member without replacement, and their
+            labels; None if the sparsifier needs none.
+        rewind: Parameters of the parent at the epoch that the sparsifier needs; None if it needs
+            none.
 
     Example:
         >>> from dataclasses import dataclass
@@ -70,7 +70,7 @@ class Context:
         Args:
             params: Parameters, structured as those of the member.
             images: Normalized images, [B, H, W, C].
-            activation: Name of another activation; None for the member's.
+            activation: Name of another activation; None for the member's own.
 
         Returns:
             Logits, [B, classes].
@@ -90,7 +90,7 @@ class Context:
         Args:
             params: Parameters, structured as those of the member.
             batch: Images and labels, without indices.
-            temperature: What the logits are divided by.
+            temperature: Divisor of the logits.
 
         Returns:
             Scalar.
@@ -131,7 +131,7 @@ class Context:
         return layer_inputs(self.architecture, self._module(None), variables, images)
 
     def mean(self, function: Callable[[Batch], Any]) -> Any:
-        """Averages a function over the images that were drawn, a few images at a time.
+        """Averages a function over the drawn images, in small batches.
 
         Args:
             function: Maps a batch to a pytree of means over its images.
@@ -150,7 +150,7 @@ class Context:
         assert self.data is not None, "the sparsifier asks for no images"
         count = len(self.data.labels)
         whole = count // _BATCH * _BATCH
-        # The last batch is smaller: padding would need to be known to every function.
+        # The last batch is smaller, since functions know nothing of padding.
         rest = jax.tree.map(lambda x: x[whole:], self.data)
         if not whole:
             return function(rest)

@@ -23,7 +23,7 @@ def drop(weights: Array, mask: Array, share: Array | float) -> Array:
             even.
 
     Returns:
-        The mask without them. Of equal weights, the first are removed first.
+        The mask without them. Of equal magnitudes, the first are removed first.
 
     Example:
         >>> weights, mask = jnp.array([3.0, -1.0, 0.0, 2.0]), jnp.array([True, True, False, True])
@@ -63,7 +63,7 @@ class DynamicMask(StaticSparse):
 
     Attributes:
         ratios: Fractions of weights to prune, each in [0, 1).
-        scope: What a ratio is that of: the whole network ("global"), each layer ("layer"), or each
+        scope: What a ratio applies to: the whole network ("global"), each layer ("layer"), or each
             output unit ("unit"); or how the weights that remain are allocated to layers:
             Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
         start: Which weights the first mask keeps: "random" ones, or the largest ("magnitude").

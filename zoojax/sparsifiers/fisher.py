@@ -32,7 +32,10 @@ class FisherPruning(DataPruning):
     label: ClassVar = "Fisher pruning"
     short: ClassVar = "FISHER"
     color: ClassVar = "#552222"
-    source: ClassVar = "LeCun et al. 1990, Optimal Brain Damage"
+    source: ClassVar = (
+        "LeCun et al. 1990, Optimal Brain Damage; Theis et al. 2018, Faster gaze prediction with "
+        "dense networks and Fisher pruning"
+    )
 
     samples: int = 1024
 

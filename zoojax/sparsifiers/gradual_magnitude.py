@@ -28,8 +28,8 @@ class CubicSchedule(NamedTuple):
     Attributes:
         first: Number of steps after which the schedule starts, with sparsity zero (t_0).
         interval: Steps between prunings (dt).
-        shares: Sparsity after each interval, as a fraction of the final one, float32; the first
-            is 0 and the last is 1.
+        shares: Sparsities at the start and after each interval, as fractions of the final one,
+            float32; the first is 0 and the last is 1.
     """
 
     first: int
@@ -43,7 +43,7 @@ def cubic_schedule(begin: float, end: float, frequency: int, steps: int) -> Cubi
     Args:
         begin: Fraction of all steps after which the schedule starts.
         end: Fraction of all steps after which no weights are pruned.
-        frequency: Steps between prunings; fewer if the schedule is shorter than that.
+        frequency: Steps between prunings; the length of the schedule if that is shorter.
         steps: Steps of the whole training.
 
     Returns:
@@ -64,7 +64,7 @@ def cubic_schedule(begin: float, end: float, frequency: int, steps: int) -> Cubi
 
 @dataclass(frozen=True)
 class GradualMagnitude(ScorePruning):
-    """Prune by magnitude step by step, with a cubic schedule, while training.
+    """Prunes by magnitude step by step, with a cubic schedule, during training.
 
     Zhu and Gupta, "To prune, or not to prune: exploring the efficacy of pruning for model
     compression", 2017, eq. 1. Weights are trained with the mask, as in one-shot pruning. All
@@ -72,7 +72,7 @@ class GradualMagnitude(ScorePruning):
 
     Attributes:
         ratios: Fractions of weights to prune in the end, each in [0, 1).
-        scope: What a ratio is that of: the whole network ("global"), each layer ("layer"), or each
+        scope: What a ratio applies to: the whole network ("global"), each layer ("layer"), or each
             output unit ("unit"); or how the weights that remain are allocated to layers:
             Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
         begin: Fraction of all steps after which pruning begins.
@@ -116,7 +116,7 @@ class GradualMagnitude(ScorePruning):
     def update(
         self, trainable: dict[str, Any], fixed: dict[str, Any], update: Update
     ) -> tuple[dict, dict]:
-        """Prunes the weights with the smallest magnitudes, if the schedule says so."""
+        """Prunes the weights with the smallest magnitudes at the steps of the schedule."""
         assert update.epochs is not None
         total = update.epochs * update.steps
         schedule = cubic_schedule(self.begin, self.end, self.frequency, total)
@@ -130,7 +130,7 @@ class GradualMagnitude(ScorePruning):
             counts = jax.tree.map(
                 lambda n: jnp.round(n * share).astype(jnp.int32), fixed["num_pruned"]
             )
-            # The step has also moved weights that are pruned.
+            # The optimizer's step has changed pruned weights, too.
             params = apply_mask(trainable["params"], fixed["mask"])
             return pruning_mask(params, counts)
 

@@ -1,5 +1,5 @@
-"""GraSP preserves gradient flow (Wang et al., "Picking Winning Tickets Before Training by
-Preserving Gradient Flow", 2020).
+"""GraSP: pruning that preserves gradient flow (Wang et al., "Picking Winning Tickets Before
+Training by Preserving Gradient Flow", 2020).
 """
 
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ class GraSP(DataPruning):
     pruned (algorithm 1). Here the lowest scores are pruned, so the score is w H g. As in the
     authors' code, logits are divided by a temperature of 200, and H and g leave out biases.
 
-    The paper prunes untrained networks: start from epoch 0 of the dense zoo. In a trained one,
-    removing a weight that it needs raises the gradient, too, so that its accuracy is lost until it
-    is fine-tuned.
+    The paper prunes untrained networks: start from epoch 0 of the dense zoo. In a trained network,
+    removing important weights raises the gradient norm as well, so that accuracy is low until the
+    network is fine-tuned.
 
     Attributes:
-        temperature: What logits are divided by, above 0.
+        temperature: Divisor of the logits, above 0.
 
     Raises:
         ZoojaxError: If the temperature is not positive and finite.
@@ -44,7 +44,9 @@ class GraSP(DataPruning):
     label: ClassVar = "GraSP"
     short: ClassVar = "GRASP"
     color: ClassVar = "#FF77FF"
-    source: ClassVar = "Wang et al. 2020, Picking Winning Tickets by Preserving Gradient Flow"
+    source: ClassVar = (
+        "Wang et al. 2020, Picking Winning Tickets Before Training by Preserving Gradient Flow"
+    )
 
     temperature: float = 200.0
 

@@ -1,13 +1,13 @@
 """Iterative magnitude pruning with rewinding: rounds of pruning, rewinding and training.
 
 Round r of R sets the weights with the smallest magnitudes to zero until the fraction of `ratios[r]`
-is pruned, rewinds, and trains what is left. Two ways to rewind:
+is pruned, rewinds, and trains the remaining weights. There are two ways to rewind:
 
     weights        All parameters return to those of an earlier epoch of the parent (Frankle and
                    Carbin, "The Lottery Ticket Hypothesis", 2019, for epoch 0; Frankle et al.,
                    "Linear Mode Connectivity and the Lottery Ticket Hypothesis", 2020, for later
                    ones).
-    learning_rate  The parameters stay, the schedule of the learning rate restarts (Renda et al.,
+    learning_rate  The parameters stay; the schedule of the learning rate restarts (Renda et al.,
                    "Comparing Rewinding and Fine-tuning in Neural Network Pruning", 2020).
 
 The optimizer starts with zero moments in every round. The first round prunes the trained parent.
@@ -40,7 +40,7 @@ def round_starts(epochs: int, rounds: int) -> np.ndarray:
 
     Args:
         epochs: Epochs of the whole training.
-        rounds: Number of rounds. If there are more than epochs, some rounds have no epoch.
+        rounds: Number of rounds. With more rounds than epochs, some rounds have no epoch.
 
     Returns:
         [rounds] int32, ascending from 0.
@@ -54,7 +54,7 @@ def round_starts(epochs: int, rounds: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class IterativeMagnitude(Sparsifier):
-    """Prune by magnitude in rounds, rewind after each pruning, and train again.
+    """Prunes by magnitude in rounds, rewinds after each pruning, and trains again.
 
     Frankle and Carbin, "The Lottery Ticket Hypothesis", 2019; Renda et al., "Comparing Rewinding
     and Fine-tuning in Neural Network Pruning", 2020. One member per parent member passes through
@@ -64,7 +64,7 @@ class IterativeMagnitude(Sparsifier):
     Attributes:
         ratios: Fraction of weights that is pruned in each round, ascending; by default 20 % of
             the remaining weights in each of ten rounds.
-        scope: What a ratio is that of: the whole network ("global"), each layer ("layer"), or each
+        scope: What a ratio applies to: the whole network ("global"), each layer ("layer"), or each
             output unit ("unit"); or how the weights that remain are allocated to layers:
             Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
         rewind: What returns to an earlier state: "weights" or "learning_rate".

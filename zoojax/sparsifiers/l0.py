@@ -6,7 +6,7 @@ gates of the weights w' = w * z are random (eq. 10 and 11), with u uniform in (0
     s = sigmoid((log u - log(1 - u) + log_alpha) / beta)
     z = min(1, max(0, s * (zeta - gamma) + gamma))
 
-The objective is mean cross entropy + penalty * sum of P(z != 0) over all weights (eq. 12):
+The objective is the loss + penalty * sum of P(z != 0) over all weights (eq. 12):
 
     P(z != 0) = sigmoid(log_alpha - beta * log(-gamma / zeta))
 
@@ -79,15 +79,15 @@ def open_probability(log_alpha: Array, beta: float, gamma: float, zeta: float) -
 
 @dataclass(frozen=True)
 class L0(Sparsifier):
-    """Train with a random gate for every weight, and a penalty for each that is open.
+    """Trains with a random gate for every weight, and a penalty for each open gate.
 
     Louizos et al., "Learning Sparse Neural Networks through L0 Regularization", 2018, with one
     gate per weight. Weights whose gate is exactly zero in evaluation are pruned; sparsity rises
     with the penalty and the epochs. Weight decay acts on the gates as well.
 
     Attributes:
-        penalties: Factors of the expected number of open gates, none negative; one member per
-            parent member and penalty.
+        penalties: Factors of the expected number of open gates, 0 or more; one member per parent
+            member and penalty.
         beta: Temperature of the gates.
         gamma: Lower end of the interval to which gates are stretched, negative.
         zeta: Upper end, above 1.
@@ -139,7 +139,7 @@ class L0(Sparsifier):
             raise ZoojaxError(f"droprate is {self.droprate:g}; give a number between 0 and 1")
 
     def init(self, params: dict[str, Any], values: dict[str, Any]) -> tuple[dict, dict]:
-        """Starts from the parent's parameters and gates of the same location."""
+        """Starts from the parent's parameters, and the same location for all gates."""
         start = np.float32(math.log((1 - self.droprate) / self.droprate) / self.gate_rate)
         gates = {layer: {WEIGHT: jnp.full(w.shape, start)} for layer, w in kernels(params).items()}
         trainable = {"params": params, "gates": nested_layers(gates)}
@@ -153,7 +153,7 @@ class L0(Sparsifier):
         epoch: Array,
         key: Array | None = None,
     ) -> tuple[Array, Any]:
-        """Mean cross entropy with random gates, plus the weighted expected number of open ones."""
+        """Loss with random gates, plus the penalty times the expected number of open gates."""
         assert key is not None
         log_alpha = self._log_alpha(trainable)
         shape = self.beta, self.gamma, self.zeta
@@ -184,6 +184,6 @@ def _gated(params: dict[str, Any], gates: dict[str, Array]) -> dict[str, Any]:
 
 
 def _uniform(words: Array, layer: int, shape: tuple[int, ...]) -> Array:
-    """Draws numbers in (0, 1): centers of 2^24 equal cells of [0, 1)."""
+    """Draws numbers in (0, 1): multiples of 2^-24, and 2^-25 in place of 0."""
     drawn = ops.uniform(Noise(words, jnp.uint32(layer)), shape)
     return jnp.maximum(drawn, np.float32(2**-25))

@@ -20,7 +20,7 @@ class MagnitudePruning(ScorePruning):
 
     Attributes:
         ratios: Fractions of weights to prune, each in [0, 1); 0 only fine-tunes.
-        scope: What a ratio is that of: the whole network ("global"), each layer ("layer"), or each
+        scope: What a ratio applies to: the whole network ("global"), each layer ("layer"), or each
             output unit ("unit"); or how the weights that remain are allocated to layers:
             Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
 

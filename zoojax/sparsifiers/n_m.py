@@ -4,10 +4,10 @@ Zhou et al., "Learning N:M Fine-grained Structured Sparse Neural Networks From S
 Mishra et al., "Accelerating Sparse Deep Neural Networks", 2021, for 2:4.
 
 The inputs of a unit are its weights in Flax's order, kernel[..., unit] flattened: those of a
-convolution by row, column and channel, of which channels vary fastest. Where the number of inputs
-is not a multiple of M, the last group is filled with zeros, which are pruned first: the rest of r
-inputs keeps min(r, N) weights. A layer of f inputs and u units therefore keeps exactly
-u * (floor(f / M) * N + min(f mod M, N)) weights. Biases are neither counted nor pruned.
+convolution by row, column and channel; channels vary fastest. If the number of inputs is not a
+multiple of M, the last group is smaller: of r inputs, it keeps min(r, N) weights. A layer of f
+inputs and u units therefore keeps exactly u * (floor(f / M) * N + min(f mod M, N)) weights. Biases
+are neither counted nor pruned.
 """
 
 from dataclasses import dataclass
@@ -35,8 +35,8 @@ def n_m_mask(weights: Array, n: Array | int, m: int) -> Array:
         m: Size of a group (static).
 
     Returns:
-        Bool array of the same shape, True for the `n` largest magnitudes of each group; of equal
-        magnitudes those that come first are pruned.
+        Bool array of the same shape, True for the `n` largest magnitudes of each group. Of equal
+        magnitudes, the first are pruned first.
     """
     units = weights.shape[-1]
     magnitudes = jnp.abs(weights).reshape(-1, units)
@@ -105,8 +105,8 @@ class NMPruning(Sparsifier):
         for ratio in table["ratio"].unique():
             if abs(ratio * self.m - round(ratio * self.m)) > 1e-6:
                 raise ZoojaxError(
-                    f"{self.label} ratio {ratio:g} is not a multiple of 1/{self.m}; groups of "
-                    f"{self.m} weights keep whole weights"
+                    f"{self.label} ratio {ratio:g} is not a multiple of 1/{self.m}; a group of "
+                    f"{self.m} weights keeps a whole number of them"
                 )
         return table
 

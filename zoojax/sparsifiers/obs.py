@@ -21,13 +21,13 @@ from zoojax.sparsifiers.score_pruning import DataPruning, Scores, check_positive
 
 @dataclass(frozen=True)
 class OBS(DataPruning):
-    """Prunes weights that a layer can compensate, and changes its other weights to do so.
+    """Prunes weights that a layer can compensate, and changes its other weights accordingly.
 
     For each layer, the squared error of its outputs on `samples` images is minimized. Its Hessian
     is the same for all output units: H = X X^T over the layer's inputs X in the dense network, plus
     `damping` times the mean of its diagonal (Frantar and Alistarh, "SparseGPT", 2023). The score
-    is the error that removing a weight alone leaves, w_i^2 / (2 [H^-1]_ii) (Hassibi and Stork,
-    1993, eq. 5). The weights of a unit that remain then solve the least-squares problem exactly
+    is the error that remains if a single weight is removed, w_i^2 / (2 [H^-1]_ii) (Hassibi and
+    Stork, 1993, eq. 5). The kept weights of a unit then solve the least-squares problem exactly
     ("SparseGPT", eq. 2): w_K += [H_KK]^-1 H_KP w_P for kept weights K and pruned weights P.
 
     Unlike "Optimal Brain Compression", which removes one weight at a time, all weights are scored
@@ -115,5 +115,5 @@ def _compensated(weights: Array, mask: Array, hessian: Array) -> Array:
         removed = jnp.where(keep, hessian @ jnp.where(keep, 0.0, w), 0.0)
         return jnp.where(keep, w + cho_solve(cho_factor(system), removed), 0.0)
 
-    # One unit after another: their systems need not be in memory together.
+    # One unit after another, so that only one system is in memory.
     return jax.lax.map(change, (columns.T, kept.T)).T.reshape(weights.shape)

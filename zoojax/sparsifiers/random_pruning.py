@@ -17,8 +17,11 @@ def split_by_layer(flat: Array, weights: dict[str, Array]) -> Scores:
     """Splits one value per weight of a network by layer.
 
     Args:
-        flat: Values, [weights of the network].
-        weights: Arrays whose shapes the results have, by layer.
+        flat: Values, [number of weights].
+        weights: {layer path: weights}.
+
+    Returns:
+        {layer path: values shaped like the weights}.
     """
     ends = np.cumsum([w.size for w in weights.values()])
     return {
@@ -29,10 +32,13 @@ def split_by_layer(flat: Array, weights: dict[str, Array]) -> Scores:
 
 @dataclass(frozen=True)
 class RandomPruning(ScorePruning):
-    """Prunes random weights and fine-tunes, the baseline of every other method.
+    """Prunes random weights and fine-tunes, the baseline of every other sparsifier.
 
-    The scores of a member are a random permutation of its weights, drawn with its seed: at a
-    larger ratio, more weights are pruned, among them those of the smaller one. The scope "layer" is
+    Liu et al., "The Unreasonable Effectiveness of Random Pruning: Return of the Most Naive Baseline
+    for Sparse Training", 2022.
+
+    The scores of a member are a random permutation of its weights, drawn with its seed: the weights
+    that are pruned at a ratio are also pruned at all larger ratios. The scope "layer" is
     that of torch.nn.utils.prune.random_unstructured, "global" that of global_unstructured with
     RandomUnstructured.
 

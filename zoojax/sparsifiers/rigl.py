@@ -5,9 +5,9 @@ before step T_end, the fraction f(t) of each layer's weights is replaced:
 
     f(t) = alpha / 2 * (1 + cos(t * pi / T_end))                                    (eq. 1)
 
-The weights with the smallest magnitudes leave the mask. Those of all others with the largest
-magnitudes of the dense gradient enter it, and start from zero; one that has just left it may enter
-it again, and stays as it was.
+The weights with the smallest magnitudes leave the mask. Of all weights outside of it, those with
+the largest magnitudes of the dense gradient enter it, and start from zero. A weight that has just
+left the mask may enter it again; it then keeps its value.
 """
 
 import math
@@ -29,7 +29,7 @@ def replaced_share(step: Array | int, last: int, alpha: float) -> Array:
 
     Args:
         step: Steps before this update.
-        last: Number of steps after which the mask stays (T_end).
+        last: Number of steps after which the mask no longer moves (T_end).
         alpha: Fraction at the start.
 
     Returns:
@@ -45,25 +45,25 @@ def replaced_share(step: Array | int, last: int, alpha: float) -> Array:
 
 @dataclass(frozen=True)
 class RigL(DynamicMask):
-    """Replace the smallest weights by those with the largest gradients, while training.
+    """Replaces the smallest weights by those with the largest gradients, during training.
 
-    Evci et al., "Rigging the Lottery: Making All Tickets Winners", 2020, algorithm 1; but the
-    optimizer also takes those steps after which the mask moves. Start from epoch 0 of the dense
-    zoo to train from scratch.
+    Evci et al., "Rigging the Lottery: Making All Tickets Winners", 2020, algorithm 1. Unlike there,
+    no step of the optimizer is skipped when the mask moves. Start from epoch 0 of the dense zoo to
+    train from scratch.
 
-    The mask keeps its number of weights; weights that have just entered it are zero, and count as
-    sparse in metrics until they are trained.
+    The mask keeps its number of weights. Weights that have just entered it are zero, and metrics
+    count them as pruned until they are trained.
 
     Attributes:
         ratios: Fractions of weights to prune, each in [0, 1).
-        scope: What a ratio is that of: the whole network ("global"), each layer ("layer"), or each
+        scope: What a ratio applies to: the whole network ("global"), each layer ("layer"), or each
             output unit ("unit"); or how the weights that remain are allocated to layers:
             Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
         start: Which weights the first mask keeps: "random" ones, or the largest ("magnitude").
-        replaced: Fraction of each layer's weights that is replaced at the start (alpha); it falls
-            to zero with a cosine.
+        replaced: Fraction of each layer's weights in the mask that is replaced at the start
+            (alpha); it falls to zero with a cosine.
         frequency: Steps between moves of the mask.
-        end: Fraction of all steps after which the mask stays.
+        end: Fraction of all steps after which the mask no longer moves.
 
     Raises:
         ZoojaxError: If an option is invalid.
@@ -96,10 +96,10 @@ class RigL(DynamicMask):
     def update(
         self, trainable: dict[str, Any], fixed: dict[str, Any], update: Update
     ) -> tuple[dict, dict]:
-        """Moves the mask if it is time."""
+        """Moves the mask at the steps of the schedule."""
         assert update.epochs is not None and update.gradients is not None
         mask = fixed["mask"]
-        # The step has also moved the weights outside of the mask.
+        # The optimizer's step has changed the weights outside of the mask, too.
         params = apply_mask(trainable["params"], mask)
         weights = kernels(params)
         gradients = kernels(update.gradients["params"])

@@ -61,8 +61,8 @@ def pruning_mask(params: dict, pruned: Mapping[str, Any], scores: Scores | None 
 
     Args:
         params: Parameters of the member.
-        pruned: Number of weights to prune, as `zoojax.sparsifiers.allocation.num_pruned` returns
-            them, int32.
+        pruned: Numbers of weights to prune, int32, as returned by
+            `zoojax.sparsifiers.allocation.num_pruned`.
         scores: {layer: scores shaped like its weights}; the lowest scores are pruned first, and
             ties are broken by magnitude, then by index. None prunes by magnitude alone.
 
@@ -95,7 +95,7 @@ def init_pruned(
 
     Args:
         params: Parameters of the member.
-        pruned: Number of weights to prune; see `pruning_mask`.
+        pruned: Numbers of weights to prune; see `pruning_mask`.
         scores: Scores by layer; see `pruning_mask`.
 
     Returns:
@@ -110,15 +110,15 @@ def init_pruned(
 class ScorePruning(Sparsifier):
     """Prunes the weights with the lowest scores, and fine-tunes the others.
 
-    Base class of one-shot methods, which differ in `scores`. All members at all ratios are trained
-    as one population. Biases are neither counted nor pruned.
+    Base class of one-shot sparsifiers, which differ in `scores`. All members at all ratios are
+    trained as one population. Biases are neither counted nor pruned.
 
     Masking the weights after each step is sufficient. The optimizers work elementwise, so the
     moments of pruned weights, weight decay included, never influence other weights.
 
     Attributes:
         ratios: Fractions of weights to prune, each in [0, 1); 0 only fine-tunes.
-        scope: What a ratio is that of: the whole network ("global"), each layer ("layer"), or each
+        scope: What a ratio applies to: the whole network ("global"), each layer ("layer"), or each
             output unit ("unit"); or how the weights that remain are allocated to layers:
             Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
 
@@ -159,8 +159,7 @@ class ScorePruning(Sparsifier):
 
         Args:
             params: Parameters of the parent.
-            context: The network, images and a key, as far as `needs` asks for them; None if it
-                asks for nothing.
+            context: The network, images and a key, as requested by `needs`; None if it is None.
 
         Returns:
             {layer path: scores shaped like the weights}; None prunes by magnitude.
@@ -201,14 +200,14 @@ class ScorePruning(Sparsifier):
 
 @dataclass(frozen=True)
 class DataPruning(ScorePruning):
-    """Base class of methods that score weights on training images.
+    """Base class of sparsifiers that score weights on training images.
 
     Attributes:
         samples: Number of training images, drawn for each member with its seed; all of them if
             there are fewer.
 
     Raises:
-        ZoojaxError: If there is no such scope, or `samples` is no whole number from 1.
+        ZoojaxError: If there is no such scope, or `samples` is no whole number of 1 or more.
     """
 
     has_mask_only: ClassVar = True
@@ -223,5 +222,5 @@ class DataPruning(ScorePruning):
 
     @property
     def needs(self) -> Needs:
-        """The images."""
+        """The network and images."""
         return Needs(images=self.samples)

@@ -21,18 +21,18 @@ from zoojax.sparsifiers.steps import Update
 def evolve(weights: Array, mask: Array, share: float, scores: Array) -> Array:
     """Replaces the weights of a layer that are closest to zero.
 
-    The fraction `share` of the smallest positive weights (zeros included) and that of the largest
-    negative weights leave the mask. As many of all other weights enter it; one that has just left
-    it may enter it again.
+    The fraction `share` of the positive weights (zeros included) and the same fraction of the
+    negative weights leave the mask, those closest to zero. As many of all weights outside of the
+    mask enter it; one that has just left it may enter it again.
 
     Args:
         weights: Weights of the layer.
         mask: Bool array of their shape, True for weights in use.
-        share: Fraction of the weights to replace.
-        scores: Scores of all weights: those with the highest ones enter.
+        share: Fraction of the weights in use to replace.
+        scores: Scores of all weights; those with the highest scores enter the mask.
 
     Returns:
-        The new mask, of the same number of weights.
+        The new mask, with the same number of weights in use.
 
     Example:
         >>> weights, mask = jnp.array([0.5, 2.0, -0.1, -3.0, 0.0, 0.0]), jnp.arange(6) < 4
@@ -47,22 +47,23 @@ def evolve(weights: Array, mask: Array, share: float, scores: Array) -> Array:
 
 @dataclass(frozen=True)
 class SET(DynamicMask):
-    """Replace the smallest weights by random ones after each epoch.
+    """Replaces the smallest weights by random ones after each epoch.
 
     Mocanu et al., "Scalable training of artificial neural networks with adaptive sparse
     connectivity inspired by network science", 2018. New weights start from zero. Start from epoch
     0 of the dense zoo to train from scratch.
 
-    The mask keeps its number of weights; weights that have just entered it are zero, and count as
-    sparse in metrics until they are trained.
+    The mask keeps its number of weights. Weights that have just entered it are zero, and metrics
+    count them as pruned until they are trained.
 
     Attributes:
         ratios: Fractions of weights to prune, each in [0, 1).
-        scope: What a ratio is that of: the whole network ("global"), each layer ("layer"), or each
+        scope: What a ratio applies to: the whole network ("global"), each layer ("layer"), or each
             output unit ("unit"); or how the weights that remain are allocated to layers:
             Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
         start: Which weights the first mask keeps: "random" ones, or the largest ("magnitude").
-        replaced: Fraction of each layer's weights that is replaced after each epoch (zeta).
+        replaced: Fraction of each layer's weights in the mask that is replaced after each epoch
+            (zeta).
 
     Raises:
         ZoojaxError: If an option is invalid.
@@ -78,7 +79,10 @@ class SET(DynamicMask):
     label: ClassVar = "sparse evolutionary training"
     short: ClassVar = "SET"
     color: ClassVar = "#99DD66"
-    source: ClassVar = "Mocanu et al. 2018, Scalable Training with Adaptive Sparse Connectivity"
+    source: ClassVar = (
+        "Mocanu et al. 2018, Scalable training of artificial neural networks with adaptive sparse "
+        "connectivity inspired by network science"
+    )
     update_every: ClassVar = "epoch"
 
     replaced: float = 0.3
@@ -90,7 +94,7 @@ class SET(DynamicMask):
     def update(
         self, trainable: dict[str, Any], fixed: dict[str, Any], update: Update
     ) -> tuple[dict, dict]:
-        """Moves the mask before each epoch but the first."""
+        """Moves the mask before each epoch except the first."""
         weights, mask = kernels(trainable["params"]), fixed["mask"]
 
         def moved() -> dict[str, Array]:

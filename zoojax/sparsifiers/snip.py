@@ -14,7 +14,15 @@ from zoojax.sparsifiers.score_pruning import DataPruning, Scores
 
 
 def loss_gradients(params: dict[str, Any], context: Context) -> Scores:
-    """Gradients of the mean cross entropy over the drawn images, by layer with weights."""
+    """Computes gradients of the mean cross entropy over the drawn images.
+
+    Args:
+        params: Parameters of the member.
+        context: Its network and images.
+
+    Returns:
+        {layer path: gradients shaped like the weights}.
+    """
     return kernels(context.mean(lambda batch: jax.grad(context.loss)(params, batch)))
 
 

@@ -1,4 +1,4 @@
-"""Training with a fixed random mask, such as that of an Erdos-Renyi graph."""
+"""Training with a fixed mask, such as that of a random Erdos-Renyi graph."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -34,16 +34,17 @@ def random_scores(weights: dict[str, Array], key: Array) -> dict[str, Array]:
 
 @dataclass(frozen=True)
 class StaticSparse(ScorePruning):
-    """Train with a random mask that never changes.
+    """Trains with a random mask that never changes.
 
     Mocanu et al., "Scalable training of artificial neural networks with adaptive sparse
     connectivity inspired by network science", 2018; Evci et al., "Rigging the Lottery: Making All
     Tickets Winners", 2020, as "static". Start from epoch 0 of the dense zoo to train from scratch.
-    Members with the same seed draw the same numbers, so that their masks are nested.
+    Members with the same seed draw the same scores, so that their masks at different ratios are
+    nested.
 
     Attributes:
         ratios: Fractions of weights to prune, each in [0, 1).
-        scope: What a ratio is that of: the whole network ("global"), each layer ("layer"), or each
+        scope: What a ratio applies to: the whole network ("global"), each layer ("layer"), or each
             output unit ("unit"); or how the weights that remain are allocated to layers:
             Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
         start: Which weights the first mask keeps: "random" ones, or the largest ("magnitude").
@@ -63,7 +64,8 @@ class StaticSparse(ScorePruning):
     short: ClassVar = "STATIC"
     color: ClassVar = "#442255"
     source: ClassVar = (
-        "Mocanu et al. 2018, Scalable Training with Adaptive Sparse Connectivity; Evci et al. 2020"
+        "Mocanu et al. 2018, Scalable training of artificial neural networks with adaptive sparse "
+        "connectivity; Evci et al. 2020, Rigging the Lottery"
     )
 
     scope: Literal["global", "layer", "unit", "er", "erk"] = "erk"

@@ -1,4 +1,4 @@
-"""What sparsifiers see of training: batches, losses, when a step happens; and what they need."""
+"""What sparsifiers get from training (batches, losses, the time of a step), and what they need."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -31,10 +31,10 @@ class Batch(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """Variational dropout's normal distributions of weights, and the weight of their KL divergence.
+    """Normal distributions of weights in variational dropout, and the weight of their KL divergence.
 
     Attributes:
-        log_sigma2: log sigma squared of the variational parameters, by layer and name; see
+        log_sigma2: log sigma squared of the variational parameters, {layer: {name: array}}; see
             `zoojax.sparsifiers.variational_dropout.variances`.
         kl_weight: Weight of `zoojax.sparsifiers.variational_dropout.kl` in the objective, scalar.
     """
@@ -43,14 +43,14 @@ class Posterior(NamedTuple):
     kl_weight: Array
 
 
-# (params, variances=None) -> (mean cross entropy over the batch, auxiliary result). With
-# variances of the weights, pre-activations are sampled; with a Posterior in their place, they are
-# computed from it, and its weighted KL divergence is added.
+# (params, variances=None) -> (mean loss of the task over the batch, auxiliary result). With
+# variances of the weights, pre-activations are sampled. A Posterior instead of variances defines
+# them, and adds its weighted KL divergence.
 Loss = Callable[..., tuple[Array, Any]]
 
 
 class Update(NamedTuple):
-    """When and with what `Sparsifier.update` is called.
+    """The time of a call of `Sparsifier.update`, and its data.
 
     Attributes:
         epoch: Epoch being trained, counted from 1, scalar int32.
@@ -58,8 +58,8 @@ class Update(NamedTuple):
             epoch.
         gradients: Gradients of that step in the structure of the trainable part; None at the
             start of an epoch.
-        key: Random key of the member for this call. It depends on the member's seed, the epoch
-            and the step alone.
+        key: Random key of the member for this call. It depends only on the member's seed, the
+            epoch and the step.
         steps: Steps of one epoch.
         epochs: Epochs of the whole training; None without `Sparsifier.needs_epochs`.
         previous: Trainable part before the step that has just ended; None at the start of an
@@ -88,11 +88,11 @@ class Update(NamedTuple):
 
 
 class Needs(NamedTuple):
-    """What `Sparsifier.init` uses besides the weights of the parent; see `Sparsifier.needs`.
+    """What `Sparsifier.init` needs besides the weights of the parent; see `Sparsifier.needs`.
 
     Attributes:
         images: Number of training images that are drawn for each member; 0 for none.
-        rewind_epoch: Saved epoch of the parent whose parameters are needed, too; None for none.
+        rewind_epoch: Saved epoch of the parent whose parameters are needed; None for none.
 
     Example:
         >>> zoojax.Needs(images=128)

@@ -25,8 +25,8 @@ def straight_through(
 
     Args:
         params: Parameters of one member.
-        forward: {layer: array of 0 and 1}, or of bools: weights that the forward pass uses.
-        backward: The same for weights that have a gradient; None for all.
+        forward: {layer: array of 0 and 1, or bools}: weights that the forward pass uses.
+        backward: The same for the weights that have a gradient; None for all.
 
     Returns:
         The parameters of the forward pass.
@@ -34,7 +34,7 @@ def straight_through(
 
     def pass_through(layer: str, weights: Array) -> Array:
         moving = weights if backward is None else weights * backward[layer]
-        # In this order, the value of pruned weights is exactly zero.
+        # Computed in this order, pruned weights are exactly zero.
         return moving + lax.stop_gradient(weights * forward[layer] - moving)
 
     return map_kernels(params, pass_through)
@@ -42,14 +42,14 @@ def straight_through(
 
 @dataclass(frozen=True)
 class StraightThrough(ScorePruning):
-    """Train all weights of networks that use only the largest ones in each forward pass.
+    """Trains all weights, but uses only the largest ones in each forward pass.
 
     Lin et al., "Dynamic Model Pruning with Feedback", 2020, eq. 2, with a mask by magnitude in
     every step. The weights of the twin are dense; it is evaluated with the masked ones.
 
     Attributes:
         ratios: Fractions of weights that the forward pass sets to zero, each in [0, 1).
-        scope: What a ratio is that of: the whole network ("global"), each layer ("layer"), or each
+        scope: What a ratio applies to: the whole network ("global"), each layer ("layer"), or each
             output unit ("unit"); or how the weights that remain are allocated to layers:
             Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
 
@@ -76,7 +76,7 @@ class StraightThrough(ScorePruning):
     def objective(
         self, loss: Loss, trainable: dict[str, Any], fixed: dict[str, Any], epoch: Array
     ) -> tuple[Array, Any]:
-        """Mean cross entropy of the masked network."""
+        """Loss of the masked network."""
         params = trainable["params"]
         mask = pruning_mask(params, fixed["num_pruned"])
         return loss(straight_through(params, mask))

@@ -1,14 +1,14 @@
 """Structured pruning: whole filters and neurons are removed, not single weights.
 
 Li et al., "Pruning Filters for Efficient ConvNets", 2017. A hidden unit is a filter of a
-convolution or a neuron of a fully connected layer. What belongs to it is taken from the
-permutation groups of the architecture: the weights into it, its bias, its entries in
-normalizations, and the weights of the next layer that read it. Layers that share a residual stream
-share their units. The outputs of the network, and units that are in no group, are never removed.
+convolution or a neuron of a fully connected layer. The permutation groups of the architecture
+define what belongs to it: the weights into it, its bias, its entries in normalizations, and the
+weights of the next layer that read it. Layers of a residual stream share their units. The outputs
+of the network, and units that are in no group, are never removed.
 
-The score of a unit is the norm of all weights into it, without biases, divided by the norm of as
-many ones: with L1 the mean of |w|, with L2 the root of the mean of w^2. Within a layer this orders
-units like torch.nn.utils.prune.ln_structured; divided, it is comparable between layers.
+The score of a unit is the mean norm of all weights into it, without biases: for L1 the mean of |w|,
+for L2 the root of the mean of w^2. Within a layer, this orders units like
+torch.nn.utils.prune.ln_structured; being means, scores are comparable between layers.
 """
 
 from collections.abc import Sequence
@@ -87,9 +87,9 @@ def kept_units(scores: Sequence[Array], removed: Array, scope: str) -> list[Arra
 
     Args:
         scores: For each group, [units].
-        removed: Number of units to remove from n units, [at least all units + 1] int32 by n.
-        scope: "layer" for a fraction of each group, "global" for one of all groups together. The
-            best unit of each group remains.
+        removed: Entry n is the number of units to remove from n units, [more than all units] int32.
+        scope: "layer" removes a fraction of each group, "global" a fraction of all groups
+            together. The best unit of each group remains.
 
     Returns:
         For each group, [units] bool.
@@ -125,7 +125,7 @@ class StructuredPruning(Sparsifier):
 
     Attributes:
         ratios: Fractions of hidden units to remove, each in [0, 1); 0 only fine-tunes.
-        scope: Whether a ratio is that of each layer ("layer") or of the whole network ("global").
+        scope: What a ratio applies to: each layer ("layer") or the whole network ("global").
         norm: Units with the smallest mean L1 norm ("l1") or L2 norm ("l2") of the weights into
             them are removed, or "random" ones.
 
@@ -167,7 +167,7 @@ class StructuredPruning(Sparsifier):
         return Needs()
 
     def check_architecture(self, architecture: Architecture) -> None:
-        """Refuses architectures that do not say what belongs to a hidden unit."""
+        """Refuses architectures whose permutation groups are missing or have no weights."""
         require_units(architecture)
         paths = parameters_by_path(architecture.parameter_shapes())
         for group in architecture.permutations:
@@ -183,7 +183,7 @@ class StructuredPruning(Sparsifier):
         return f"{chosen}, {self.scope}"
 
     def member_values(self, members: pl.DataFrame, params: dict[str, Any]) -> dict[str, Any]:
-        """Computes how many of n units each member removes, for all n."""
+        """Computes how many of n units each member removes: [members, n] int32, for all n."""
         most = sum(weights.shape[-1] for weights in kernels(params).values())
         counts = np.multiply.outer(members["ratio"].to_numpy(), np.arange(most + 1))
         return {"removed": np.rint(counts).astype(np.int32)}

@@ -24,20 +24,20 @@ class SynFlow(ScorePruning):
     """Prunes weights that carry little flow from inputs to outputs, in many small steps.
 
     Tanaka et al., "Pruning neural networks without any data by iteratively conserving synaptic
-    flow", 2020, algorithm 1. R = 1^T (prod_l |W_l|) 1 is the sum of the logits of the
-    network with absolute weights, without offsets and activations, of an image of ones. The score
-    is |w| dR/d|w|. Step k of n prunes to the density (1 - ratio)^(k / n), with scores of the
-    network as pruned so far.
+    flow", 2020, algorithm 1. R = 1^T (prod_l |W_l|) 1 is the sum of the logits for an image of
+    ones, computed with absolute weights and without offsets and activations. The score is
+    |w| dR/d|w|. Step k of n prunes to the density (1 - ratio)^(k / n), with the scores of the
+    network pruned so far.
 
     Batch normalization multiplies by |scale| / sqrt(running variance + epsilon), without its
-    offsets. An activation that a layer has itself, such as that of sine layers, stays. The paper
-    prunes untrained networks: start from epoch 0 of the dense zoo.
+    offsets. Fixed activations of layers, such as sines, remain. The paper prunes untrained
+    networks: start from epoch 0 of the dense zoo.
 
     Attributes:
         iterations: Number of steps; 100 in the paper.
 
     Raises:
-        ZoojaxError: If `iterations` is no whole number from 1.
+        ZoojaxError: If `iterations` is no whole number of 1 or more.
 
     Example:
         >>> pruning = zoojax.SynFlow(ratios=(0.99,))
@@ -51,7 +51,10 @@ class SynFlow(ScorePruning):
     short: ClassVar = "SYNFLOW"
     has_mask_only: ClassVar = True
     color: ClassVar = "#DDCC00"
-    source: ClassVar = "Tanaka et al. 2020, Pruning by Iteratively Conserving Synaptic Flow"
+    source: ClassVar = (
+        "Tanaka et al. 2020, Pruning neural networks without any data by iteratively conserving "
+        "synaptic flow"
+    )
 
     iterations: int = 100
 
@@ -74,7 +77,7 @@ class SynFlow(ScorePruning):
         }
 
     def _schedule(self, ratio: float) -> list[float]:
-        """Ratio after each step; the last one is exact."""
+        """Returns the ratio after each step; the last one is exact."""
         steps = range(1, self.iterations)
         return [*(1 - (1 - ratio) ** (k / self.iterations) for k in steps), ratio]
 
@@ -100,7 +103,7 @@ class SynFlow(ScorePruning):
 
         def step(mask: Scores, pruned: dict[str, Array]) -> tuple[Scores, None]:
             scores = self.scores(apply_mask(params, mask), values["context"])
-            # What is pruned stays pruned; weights without flow are next.
+            # Pruned weights stay pruned; weights without flow are pruned next.
             ranked = {path: jnp.where(mask[path], x, -1.0) for path, x in scores.items()}
             return pruning_mask(params, pruned, ranked), None
 
@@ -110,7 +113,7 @@ class SynFlow(ScorePruning):
 
 
 def _without_offsets(tree: dict[str, Any], offset: str) -> dict[str, Any]:
-    """Absolute values of the arrays of nested dicts; zero for those with the name of an offset."""
+    """Returns absolute values of the arrays in nested dicts, and zeros for those named `offset`."""
     return {
         name: _without_offsets(x, offset)
         if isinstance(x, dict)

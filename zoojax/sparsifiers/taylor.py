@@ -22,8 +22,8 @@ class TaylorPruning(DataPruning):
     the same). L is the mean cross entropy on `samples` images, by default 1,024.
 
     On the same images, SNIP ranks weights the same: its score is this one divided by its sum over
-    the network. They differ in use. SNIP prunes untrained networks on a single batch; this method
-    prunes trained ones, whose mean gradient is close to zero, so that it takes more images.
+    the network. SNIP prunes untrained networks on a single batch; Taylor pruning prunes trained
+    networks, whose mean gradients are close to zero, so that it needs more images.
 
     Example:
         >>> twin = zoojax.sparsify(zoo, zoojax.TaylorPruning((0.5,)), epochs=0, quiet=True)

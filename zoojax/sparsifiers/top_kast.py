@@ -1,8 +1,8 @@
 """Top-KAST: sparse forward passes, and sparse gradients of a larger set of weights.
 
 Jayakumar et al., "Top-KAST: Top-K Always Sparse Training", 2020. The forward pass uses the set A
-of the weights with the largest magnitudes, the backward pass updates the set B, a larger one. All
-other weights stay as they are. The exploration regularizer is
+of the weights with the largest magnitudes; the backward pass updates a larger set B. All other
+weights keep their values. The exploration regularizer is
 
     R(w) = |w| for w in A,  |w| / D for w in B but not in A,  0 otherwise,
 
@@ -46,19 +46,19 @@ def regularizer(
 
 @dataclass(frozen=True)
 class TopKAST(ScorePruning):
-    """Train with sparse forward passes, and gradients of the largest pruned weights as well.
+    """Trains with sparse forward passes, and with gradients of the largest pruned weights, too.
 
     Jayakumar et al., "Top-KAST: Top-K Always Sparse Training", 2020. The weights of the twin are
     dense; it is evaluated with those of the forward pass.
 
     Attributes:
         ratios: Fractions of weights that the forward pass sets to zero, each in [0, 1).
-        scope: What a ratio is that of: the whole network ("global"), each layer ("layer"), or each
+        scope: What a ratio applies to: the whole network ("global"), each layer ("layer"), or each
             output unit ("unit"); or how the weights that remain are allocated to layers:
             Erdos-Renyi ("er") or Erdos-Renyi-kernel ("erk").
         explored: Fraction of the pruned weights that have gradients, the largest ones.
         penalty: Factor of the regularizer.
-        frequency: Steps between choices of both sets.
+        frequency: Steps after which both sets are chosen again.
 
     Raises:
         ZoojaxError: If there is no such scope, or an option is out of range.
@@ -99,7 +99,7 @@ class TopKAST(ScorePruning):
     def objective(
         self, loss: Loss, trainable: dict[str, Any], fixed: dict[str, Any], epoch: Array
     ) -> tuple[Array, Any]:
-        """Mean cross entropy of the forward pass, plus the weighted regularizer."""
+        """Loss of the sparse forward pass, plus the weighted regularizer."""
         params, forward, backward = trainable["params"], fixed["forward"], fixed["backward"]
         value, auxiliary = loss(straight_through(params, forward, backward))
         used = sum(jnp.sum(each, dtype=jnp.float32) for each in forward.values())
@@ -110,7 +110,7 @@ class TopKAST(ScorePruning):
     def update(
         self, trainable: dict[str, Any], fixed: dict[str, Any], update: Update
     ) -> tuple[dict, dict]:
-        """Restores the weights outside of B, which moments and decay move, and moves the sets."""
+        """Restores the weights outside of B, which moments and decay change, and moves the sets."""
         assert update.previous is not None
         backward, previous = fixed["backward"], kernels(update.previous["params"])
         params = map_kernels(

@@ -200,8 +200,8 @@ class VariationalDropout(Sparsifier):
     Attributes:
         variant: "released" (convolution biases are variational, as in the paper's results) or
             "corrected" (no bias is).
-        kl_weight: Weight of the KL divergence after the warm-up. It rises linearly from zero, and
-            at the same rate afterwards, but not above 1.
+        kl_weight: Weight of the KL divergence at the end of the warm-up. It rises linearly from
+            zero, and continues to rise at the same rate, but not above 1.
         warmup: Epochs of the warm-up; 0 for a constant weight.
         threshold: Smallest log alpha of weights that are set to zero.
 

@@ -21,8 +21,8 @@ class Wanda(DataPruning):
 
     Sun et al., "A Simple and Effective Pruning Approach for Large Language Models", 2024, eq. 1:
     |W_ij| ||X_j||_2, where X_j are all values of input j on `samples` images; an input of a
-    convolution has one value per image and position. By default, as in the paper, the weights of
-    each output unit are compared with each other (scope "unit").
+    convolution has one value per image and position. By default, as in the paper, only weights of
+    the same output unit are compared (scope "unit").
 
     Example:
         >>> twin = zoojax.sparsify(zoo, zoojax.Wanda(ratios=(0.5,)), epochs=0, quiet=True)
