@@ -49,7 +49,7 @@ class Architecture:
         name: Name under which it is registered.
         size: Side of the square input images, in pixels.
         channels: Number of channels of the input images.
-        classes: Number of classes; of a network that learns an image, its channels.
+        classes: Number of classes; for networks that learn an image, the channels of the image.
         task: What members learn.
 
     Example:
@@ -110,8 +110,8 @@ class Architecture:
 
     @property
     def kernel_gap(self) -> str:
-        """What the CPU kernel lacks if `kernel` is None; empty otherwise."""
-        return "" if self.kernel else "it computes chains of layers only"
+        """Why the CPU kernel cannot compute the network if `kernel` is None; otherwise empty."""
+        return "" if self.kernel else "it computes only chains of layers"
 
     @property
     def permutations(self) -> tuple[PermutationGroup, ...]:
@@ -129,7 +129,7 @@ class Architecture:
             units: Number of units of each permutation group.
 
         Raises:
-            ZoojaxError: If it cannot be described, which is the default; or the function of the
+            ZoojaxError: If it cannot be described, which is the default, or if the function of the
                 network depends on the number of units.
 
         Example:
@@ -148,7 +148,7 @@ class Architecture:
         return self.size, self.size, self.channels
 
     def fits(self, size: int, channels: int) -> bool:
-        """Whether members can be trained on images of some side and number of channels.
+        """Whether members can be trained on images of a side (in pixels) and number of channels.
 
         Example:
             >>> zoo.config.shape.fits(size=28, channels=3)

@@ -11,11 +11,11 @@ MOMENTUM, EPSILON = 0.1, 1e-5
 
 
 class BatchNorm(nn.Module):
-    """torch.nn.BatchNorm2d: "scale" and "bias" are parameters, and the rest is "batch_stats".
+    """torch.nn.BatchNorm2d, with the parameters "scale" and "bias"; "batch_stats" has the rest.
 
-    Images are normalized with the biased variance of the batch, and its unbiased variance enters
-    the running variance "var", as in torch (`flax.linen.BatchNorm` uses the biased one for both).
-    "count" is torch's num_batches_tracked, the number of batches that entered "mean" and "var".
+    As in torch, images are normalized with the biased variance of the batch, and the running
+    variance "var" is updated with the unbiased one (`flax.linen.BatchNorm` uses the biased one for
+    both). "count" is torch's num_batches_tracked, the number of updates of "mean" and "var".
     """
 
     @nn.compact
@@ -24,8 +24,8 @@ class BatchNorm(nn.Module):
 
         Args:
             x_BHWC: Values, [batch, height, width, channels].
-            train: Whether to normalize with the statistics of this batch and to update the
-                running ones.
+            train: Whether to normalize with the statistics of this batch, and to update the
+                running statistics.
             mask: [batch], False for padding; None without padding.
 
         Returns:

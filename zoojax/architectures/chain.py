@@ -145,9 +145,9 @@ class Chain(Architecture):
 
     @property
     def kernel_gap(self) -> str:
-        """The layers that the CPU kernel lacks; empty if it has all."""
+        """The layers that the CPU kernel does not support; empty if it supports all."""
         layers = chain_kernel.unknown_layers(self)
-        return f"it has no {', '.join(layers)}" if layers else ""
+        return f"it does not support {', '.join(layers)}" if layers else ""
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -30,6 +30,9 @@ def unknown_layers(chain: "Chain") -> tuple[str, ...]:
 
     Args:
         chain: The network.
+
+    Returns:
+        The layers as text, such as "Normalization(kind='batch', groups=1)".
     """
     missing = (step.layer for step in chain.steps if _operation(step) is None)
     return tuple(dict.fromkeys(str(layer) for layer in missing))

@@ -52,7 +52,7 @@ class Layer:
 
     @property
     def computes_across_units(self) -> bool:
-        """Whether its output for a unit depends on the other units, without weights of its own."""
+        """Whether its output for a unit depends on other units, although it has no weights."""
         return False
 
     def output(self, shape: Shape) -> Shape:

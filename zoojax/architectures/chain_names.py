@@ -63,7 +63,7 @@ def chain_name(chain: Chain) -> str | None:
         chain: The chain.
 
     Returns:
-        The name; None if it would be longer than 200 characters, or members do not classify.
+        The name; None if it would be longer than 200 characters, or if members do not classify.
 
     Example:
         >>> layers = Conv(8, 5), MaxPool(2), Activation(), Flatten(), Dense(10)
@@ -101,7 +101,9 @@ def named_chain(name: str, channels: int, classes: int) -> Chain:
     """
     _, side, *_ = [*name.split("-"), ""]
     if not re.fullmatch(_N, side):
-        raise ZoojaxError(f"{printable(name, 200)} has no side of the images, as {EXAMPLE}")
+        raise ZoojaxError(
+            f"{printable(name, 200)} has no side of the images; a valid name is {EXAMPLE}"
+        )
     return Chain(name, int(side), channels, classes, _layers(name, classes))
 
 
@@ -152,7 +154,7 @@ def _layer(part: str, name: str, classes: int) -> Layer:
         match = re.fullmatch(pattern, part)
         if match is not None:
             return create(*match.groups())
-    raise ZoojaxError(f"'{part}' in {printable(name, 200)} is no layer, as those of {EXAMPLE}")
+    raise ZoojaxError(f"'{part}' in {printable(name, 200)} is no layer; a valid name is {EXAMPLE}")
 
 
 def _padding(number: str | None, same: str | None) -> Any:

@@ -22,7 +22,7 @@ class Family:
         name: First part of the names.
         plural: The family in messages, such as "MLPs".
         example: A name, such as "mlp-64-32".
-        is_valid: Function of the sizes: whether there is such a network.
+        is_valid: Function (sizes) -> whether there is a network of these sizes.
         create: Function (sizes, channels, classes) -> architecture.
     """
 

@@ -1,7 +1,7 @@
-"""Inputs of the layers with weights, in the rows that their kernels multiply.
+"""Inputs of the layers with weights, as matrices whose product with the kernel is the output.
 
-A convolution is the product of its kernel, as a matrix [fan_in, features], with the patches of its
-input: rows of fan_in = height * width * channels of the kernel, in this order.
+A convolution is the product of the patches of its input with its kernel as a matrix [fan_in,
+features]. A patch is a row of fan_in = height * width * channels of the kernel, in this order.
 """
 
 import functools
@@ -29,7 +29,7 @@ def layer_inputs(
 
     Args:
         arch: Architecture of the member.
-        module: Its module, see `Architecture.module`.
+        module: Its module; see `Architecture.module`.
         variables: Its variables, {"params": ...} and the collections.
         images: Normalized images, [batch, size, size, channels].
 
@@ -77,7 +77,7 @@ def check_layer_inputs(arch: Architecture) -> None:
         arch: The architecture.
 
     Raises:
-        ZoojaxError: If those of a layer are not; see `layer_inputs`.
+        ZoojaxError: If those of a layer are unknown; see `layer_inputs`.
     """
     images = jax.ShapeDtypeStruct((1, *arch.image_shape), jnp.float32)
     module = arch.module("tanh", "uniform")
@@ -85,7 +85,7 @@ def check_layer_inputs(arch: Architecture) -> None:
 
 
 def _by_path(tree: Any, prefix: str = "") -> dict[str, Array]:
-    """Returns the recorded rows by layer path; those of a layer that is used twice together."""
+    """Returns the recorded rows by layer path; a layer that is used twice has the rows of both."""
     inputs: dict[str, Array] = {}
     for name, value in tree.items():
         if isinstance(value, tuple):

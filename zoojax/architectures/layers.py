@@ -27,7 +27,7 @@ class ConvSpec:
         padding: Zeros before and after each row and column.
         bias: Whether a bias is added.
         by_taps: Whether to compute one matrix product per position in the kernel
-            (`zoojax.ops.conv_by_taps`), for layers with many channels; without pooling.
+            (`zoojax.ops.conv_by_taps`), which suits layers with many channels; without pooling.
     """
 
     features: int
@@ -105,7 +105,7 @@ class SirenInit:
     [-1/sqrt(n), 1/sqrt(n)], the default of torch.nn.Linear, as in the code of the paper.
 
     Attributes:
-        is_first: Whether the layer takes the coordinates.
+        is_first: Whether the layer is the first, which takes the coordinates.
     """
 
     is_first: bool = False
@@ -118,7 +118,7 @@ class SirenInit:
         return row.reshape(shape).astype(dtype)
 
     def bias(self, inputs: int) -> KernelInit:
-        """Returns the initializer of the bias of a layer with some inputs."""
+        """Returns the initializer of the bias of a layer with this number of inputs."""
 
         def initializer(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
             bound = 1 / math.sqrt(inputs)

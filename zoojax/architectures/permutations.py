@@ -23,8 +23,8 @@ class PermutedAxis(NamedTuple):
             parameters.
         positions: Number of image positions that are flattened into the axis together with the
             units, of which the units vary fastest; 1 if the axis holds the units alone.
-        width: Number of neighboring values that belong to a unit, such as those of an attention
-            head.
+        width: Number of neighboring values that belong to a unit, such as an attention head; 1 if
+            units are single values.
     """
 
     path: str

@@ -34,7 +34,7 @@ _registered: dict[str, Factory] = {
     resnet18.NAME: resnet18.resnet18,
     siren.NAME: siren.default_siren,
 }
-# Not checked when they are first used: tests do.
+# Not checked at first use, since tests check them.
 _OWN = frozenset(_registered)
 # Networks with their sizes in their names.
 _FAMILIES: tuple[Family, ...] = (mlp.FAMILY, siren.FAMILY, resnet18.FAMILY, vit.FAMILY)
@@ -84,7 +84,7 @@ def is_reference(text: str) -> bool:
 
 
 def architectures() -> Mapping[str, Factory]:
-    """Returns all registered architectures by name; families are known by their sizes."""
+    """Returns all registered architectures by name, without families (see `family_examples`)."""
     return MappingProxyType(_registered)
 
 

@@ -2,9 +2,9 @@
 
 "resnet18" is torchvision's resnet18 with a 3x3 convolution of stride 1 and no max pooling at the
 start, as in https://github.com/ModelZoos/ModelZooDataset (code/model_definitions/def_net.py).
-"resnet18-16" starts with 16 instead of 64 channels: "resnet18-32" is ResNet18Slim of
+"resnet18-16" starts with 16 instead of 64 channels; "resnet18-32" is ResNet18Slim of
 https://github.com/HSG-AIML/WeightCLIP. Images have 32x32 pixels; a second number is another side:
-"resnet18-64-64" is the network of Tiny ImageNet.
+"resnet18-64-64" is the network for Tiny ImageNet.
 
 He et al., "Deep Residual Learning for Image Recognition", 2016.
 """
@@ -29,7 +29,7 @@ STAGES, BLOCKS = 4, 2
 
 
 def block_names() -> list[tuple[str, int, int, bool]]:
-    """Returns (name, stage, stride, whether it has a downsampling) of all blocks, in order."""
+    """Lists the blocks in order: (name, stage, stride, whether the block downsamples)."""
     return [
         (f"layer{stage + 1}.{block}", stage, 2 if first else 1, first)
         for stage in range(STAGES)
@@ -112,7 +112,7 @@ def norm_of(conv: str) -> str:
 def permutation_groups() -> tuple[PermutationGroup, ...]:
     """Channels that are permuted together: those of each stage, and those inside each block.
 
-    Residual connections tie the outputs of all blocks of a stage.
+    The blocks of a stage share their output channels because of the residual connections.
     """
 
     def outputs(conv: str) -> list[PermutedAxis]:

@@ -1,7 +1,7 @@
-"""Hidden units of a network: which weights belong to them, and networks without some of them.
+"""Hidden units of a network: the weights that belong to them, and networks without some of them.
 
 Units are those of `Architecture.permutations`: one group per hidden layer, or per residual stream,
-whose layers share their units. "layer/leaf" is the path of a parameter.
+whose layers share their units. The path of a parameter is "layer/leaf".
 """
 
 import math
@@ -88,16 +88,16 @@ def unit_masks(
 
 
 def unused_units(params: dict[str, Any], groups: Sequence[PermutationGroup]) -> list[np.ndarray]:
-    """Finds the hidden units of one member that nothing uses: all weights out of them are zero.
+    """Finds the unused hidden units of one member: all weights out of them are zero.
 
-    Units that only such units use are found, too. At least one unit of each group is kept.
+    Units that only unused units read are unused, too. At least one unit of each group is kept.
 
     Args:
-        params: Parameters of one member, as it is evaluated.
+        params: Parameters that the member is evaluated with.
         groups: The permutation groups of its architecture.
 
     Returns:
-        For each group, [units] bool.
+        For each group, [units] bool: True for unused units.
     """
     paths = {path: np.asarray(x) for path, x in parameters_by_path(params).items()}
     sizes = [_size(group, paths) for group in groups]
@@ -202,11 +202,11 @@ def without_units(
 def shrink(
     arch: Architecture, params: dict[str, Any], collections: dict[str, Any] | None = None
 ) -> Shrunk:
-    """Removes the hidden units of one member that nothing uses; its logits stay the same.
+    """Removes the unused hidden units of one member; its logits stay the same, except for rounding.
 
     Args:
         arch: Architecture of the member.
-        params: Its parameters, as it is evaluated: pruned weights are zero.
+        params: Parameters that it is evaluated with: pruned weights are zero.
         collections: Its collections, such as {"batch_stats": ...}; None if it has none.
 
     Returns:
@@ -221,13 +221,16 @@ def shrink(
 
 
 def require_units(arch: Architecture) -> None:
-    """Checks that an architecture says which weights belong to its hidden units.
+    """Checks that an architecture defines which weights belong to its hidden units.
+
+    Args:
+        arch: The architecture.
 
     Raises:
         ZoojaxError: If it has no permutation groups.
     """
     if not arch.permutations:
         raise ZoojaxError(
-            f"architecture {arch.name} has no permutation groups, which say what belongs to a "
+            f"architecture {arch.name} has no permutation groups, which define what belongs to a "
             "hidden unit; define Architecture.permutations, or prune single weights instead"
         )

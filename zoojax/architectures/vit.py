@@ -1,12 +1,12 @@
 """Vision transformers of any width, depth, number of heads and patch size.
 
 "vit-384-12-6-16-224" is timm's vit_small_patch16_224, of the published ViT zoos
-(https://github.com/ModelZoos/ViTModelZoo): width, blocks, heads, side of a patch, side of the
-images (32 without). A sixth number is the width of a hidden layer before the last one, with ReLU,
-as in fine-tuned members of those zoos.
+(https://github.com/ModelZoos/ViTModelZoo). The numbers are width, blocks, heads, side of a patch,
+and side of the images (32 if it is omitted). A sixth number is the width of a hidden layer before
+the last one, with ReLU, as in fine-tuned members of those zoos.
 
-Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021. Blocks are normalized at their start;
-the class token is classified.
+Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021. Attention and MLPs have a layer
+normalization before them; logits are those of the class token.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
 from zoojax.ops import Noise
 
 SIZE = 32
-# Of timm.
+# Epsilon of timm's layer normalizations.
 _EPSILON = 1e-6
 MLP_RATIO = 4
 # 800 MB per member.
@@ -37,9 +37,9 @@ class Sizes(NamedTuple):
     """Sizes of a vision transformer.
 
     Attributes:
-        width: Values of each token.
+        width: Number of values of each token.
         depth: Number of blocks.
-        heads: Attention heads of a block.
+        heads: Number of attention heads of a block.
         patch: Side of the patches that images are cut into, in pixels.
         side: Side of the images, in pixels.
         hidden: Width of the hidden layer before the last one; 0 without it.
@@ -144,8 +144,8 @@ def attention(qkv_BTE: Array, heads: int) -> Array:
     """Computes scaled dot-product attention.
 
     Args:
-        qkv_BTE: Queries, keys and values, one after the other, [batch, tokens, 3 * width]; the
-            values of a head are neighbors.
+        qkv_BTE: Queries, keys and values, concatenated, [batch, tokens, 3 * width]; in each of
+            them, the values of a head are neighbors.
         heads: Number of heads.
 
     Returns:
@@ -159,7 +159,7 @@ def attention(qkv_BTE: Array, heads: int) -> Array:
 
 
 def permutation_groups(sizes: Sizes) -> tuple[PermutationGroup, ...]:
-    """Units that are permuted together: the values of tokens, heads, and units of the MLPs."""
+    """Units that are permuted together: values of tokens, attention heads, and units of MLPs."""
     stream = [PermutedAxis(f"tokens/{leaf}", -1) for leaf in ("cls_token", "pos_embed")]
     stream += _outputs("patch_embed.proj")
     groups: list[list[PermutedAxis]] = []

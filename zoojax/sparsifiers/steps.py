@@ -31,7 +31,7 @@ class Batch(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """Normal distributions of weights in variational dropout, and the weight of their KL divergence.
+    """Normal distributions of weights in variational dropout, and the weight of their KL term.
 
     Attributes:
         log_sigma2: log sigma squared of the variational parameters, {layer: {name: array}}; see

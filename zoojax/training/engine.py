@@ -54,15 +54,15 @@ def engine(arch: Architecture, platform: str) -> str:
 def kernel_gap(arch: Architecture, platform: str) -> str | None:
     """Returns why members of an architecture do not run on the C++ kernel.
 
-    The kernel runs dense training, training with any sparsifier, and evaluation, wherever it can:
-    it is faster than XLA for all networks that it computes.
+    The kernel runs dense training, training with any sparsifier, and evaluation of all networks
+    that it supports.
 
     Args:
         arch: Architecture of the members.
         platform: JAX platform, for example "cpu" or "gpu".
 
     Returns:
-        One line, such as "it has no Normalization(kind='batch', groups=1)"; None if they run on it.
+        One line about the kernel, such as "it runs on CPUs, not on gpu"; None if they run on it.
     """
     if platform != "cpu":
         return f"it runs on CPUs, not on {platform}"

@@ -69,10 +69,10 @@ def system_info() -> dict[str, Any]:
     """Describes what zoojax runs on.
 
     Returns:
-        Facts by name: "devices" (their "count", "kind" and "platform"), "engine", "networks" (the
-        engine of each, and why it is not the C++ kernel), the folders
-        "data", "kernels" and "programs" (None without a compilation cache), and "versions" of
-        the libraries by name.
+        Facts by name: "devices" (their "count", "kind" and "platform"), "engine" of the small CNN,
+        "networks" (the engine of each, and why it is not the C++ kernel), the folders "data",
+        "kernels" and "programs" (None without a compilation cache), and "versions" of the
+        libraries by name.
 
     Raises:
         ZoojaxError: The home folder in a path cannot be determined.
@@ -105,9 +105,9 @@ def system_info() -> dict[str, Any]:
 
 
 def _engine(network: Architecture, platform: str) -> str:
-    """Names the engine of a network, and why it is not the C++ kernel."""
+    """Names the engine of a network; for XLA, with the reason why it is not the C++ kernel."""
     gap = engine.kernel_gap(network, platform)
-    return "C++ kernel" if gap is None else f"XLA ({gap})"
+    return "C++ kernel" if gap is None else f"XLA (no C++ kernel: {gap})"
 
 
 def _check(zoo: Zoo, quiet: bool) -> dict[str, Any]:
