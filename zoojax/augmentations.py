@@ -20,8 +20,8 @@ class Augmentation(NamedTuple):
     """An augmentation.
 
     Attributes:
-        padding: Pixels by which an image is moved at most, in each direction.
-        flips: Whether half of the images are mirrored, left to right.
+        padding: Largest shift of an image in each direction, in pixels.
+        flips: Whether each image is mirrored, left to right, with a probability of one half.
     """
 
     padding: int = 0
@@ -37,13 +37,13 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 
 
 def augment(name: str, key: Array, images_BHWC: Array, border_C: Array) -> Array:
-    """Augments a batch of images; each image has draws of its own.
+    """Augments a batch of images, with independent draws for each image.
 
     Args:
         name: A name of AUGMENTATIONS.
         key: Random key of the batch.
         images_BHWC: Images, [batch, height, width, channels].
-        border_C: Values of the pixels around the images, [channels].
+        border_C: Value of the pixels outside of the images, [channels].
 
     Returns:
         Images of the same shape.
@@ -69,7 +69,7 @@ def augment(name: str, key: Array, images_BHWC: Array, border_C: Array) -> Array
 
 
 def _shifted(images_BHWC: Array, offset_B: Array, axis: int, border_C: Array) -> Array:
-    """Moves each image along an axis; pixels from outside have the value of the border."""
+    """Shifts each image along an axis; pixels from outside of it have the value of the border."""
     size = images_BHWC.shape[axis]
     at = offset_B[:, None] + jnp.arange(size)[None]
     at = jnp.expand_dims(at, [each for each in (1, 2, 3) if each != axis])

@@ -1,6 +1,6 @@
-"""What the members of a zoo learn, as data: the loss, and the metrics that are measured.
+"""Tasks: what the members of a zoo learn, with the loss and the metrics that are measured.
 
-An architecture names its task (`Architecture.task`). Storage, analysis, figures and the report
+An architecture has a task (`Architecture.task`). Storage, analysis, figures and the report
 derive the columns of metrics tables and their units from it; `zoojax.training.task_programs` has
 the programs.
 """
@@ -29,12 +29,12 @@ class Metric:
 
     @property
     def scale(self) -> int:
-        """Factor from the value to what is shown."""
+        """Factor from the stored value to the shown value."""
         return 100 if self.unit == PERCENT else 1
 
     @property
     def axis(self) -> str:
-        """Label of an axis: with the unit, if any."""
+        """Label of an axis, with the unit if there is one."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
 
@@ -48,8 +48,8 @@ class Task:
         metrics: Columns of the metrics table besides sparsities, in order.
         score: Name of the metric by which members are compared.
         summarized: Names of the metrics in summaries.
-        has_own_images: Whether each member learns one image of its own, which the columns
-            IMAGE_COLUMNS of the members table name; otherwise all members classify the same
+        has_own_images: Whether each member learns one image of its own, which is identified by the
+            columns IMAGE_COLUMNS of the members table; otherwise all members classify the same
             images.
     """
 
@@ -61,7 +61,7 @@ class Task:
     has_own_images: bool = False
 
     def metric(self, name: str) -> Metric:
-        """Returns a metric, or sparsity, by the name of its column."""
+        """Returns the metric, or sparsity, in a column of the metrics table."""
         return next(each for each in (*self.metrics, SPARSITY) if each.name == name)
 
 

@@ -46,11 +46,11 @@ def population_program(
     """Compiles and warms up the program of one block of members.
 
     Args:
-        case: the case to measure.
-        engine: a name in `engine.ENGINES`.
-        members: members per device; None chooses the same number as training does.
-        seconds: how long each call repeats the program.
-        sines: whether the network has its sines.
+        case: The case to measure.
+        engine: A name in `engine.ENGINES`.
+        members: Members per device; None chooses the same number as training does.
+        seconds: How long each call repeats the program.
+        sines: Whether the network has its sines.
 
     Returns:
         A function that measures the program once and returns samples (pixels) per second.

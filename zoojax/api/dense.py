@@ -108,8 +108,8 @@ def train_zoo(
         members: Members per combination of hyperparameters; None for the grid's.
         epochs: Number of epochs; None for the preset's. 0 saves only the untrained members.
         batch_size: One or more numbers of images per step; None for the preset's. Every
-            combination of several values of this and the next options is trained; from a
-            distribution, such as `LogUniform(1e-4, 1e-2)`, every member draws its own; see
+            combination of several values of this and the next options is trained. From a
+            distribution, such as `LogUniform(1e-4, 1e-2)`, every member draws its own value; see
             `Grid`.
         activation: One or more activations; None for the grid's, also in the next options.
         init: Initializations, such as "kaiming_uniform".
@@ -126,16 +126,16 @@ def train_zoo(
         init_std: Standard deviations of the initial weights with inits "normal" and
             "truncated_normal".
         train_fraction: Fractions of the training images that a member is trained on; its seed
-            chooses them.
-        augmentation: Augmentations of the training images, drawn for each member: "none", "crop",
-            "flip", "crop_flip"; see `zoojax.augmentations`.
+            determines which images.
+        augmentation: Augmentations of the training images, drawn for each member, epoch and image:
+            "none", "crop", "flip", "crop_flip"; see `zoojax.augmentations`.
         data_order: "member" (each member shuffles by its own seed) or "shared" (all members
             see the images in one order, which is faster).
-        steps_per_epoch: Steps per epoch of members that each learn an image ("siren"), each on all
-            pixels; None for the preset's, or 100.
-        split: Images that these members learn: "train", "val", "test" or "all" (the default).
-            Seed 1 learns the first image, seed 2 the second, ...; seeds beyond the last image
-            start again with the first.
+        steps_per_epoch: Steps per epoch of members that learn an image each ("siren"), with all
+            pixels in each step; None for the preset's, or 100.
+        split: Part of the image set that these members learn: "train", "val", "test" or "all"
+            (None). Seed 1 learns the first image, seed 2 the second, ...; seeds beyond the last
+            image start again with the first.
         first_seed: Lowest seed of the members.
         name: Name of the zoo; None for the preset's, with the suffix "-custom" if more than the
             number of members was changed.

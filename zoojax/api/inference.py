@@ -34,7 +34,7 @@ def apply(
     Args:
         zoo: The zoo, or its folder.
         images: Images [n, height, width, channels], float, normalized like those of the zoo. For
-            members that learn an image each, coordinates (x, y) in [-1, 1], [n, 1, 1, 2].
+            members that learn an image each: coordinates (x, y) in [-1, 1], [n, 1, 1, 2].
         epoch: Saved epoch to use; None for the newest.
         members: Ids of the members to use, in this order; None for all.
 

@@ -1,4 +1,4 @@
-"""Initial states of twins: what `Sparsifier.init` makes of the members of a dense zoo."""
+"""Initial states of twins, created by `Sparsifier.init` from the members of a dense zoo."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +18,8 @@ from zoojax.storage.states import COLLECTIONS, StateParts
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
-# Members that a device initializes at once with a context. It never depends on the population, so
-# that a member is computed by the same program whatever its neighbors, with the same bits.
+# Number of members that a device initializes at once with a context. It does not depend on the
+# population, so that a member has the same bits in every population.
 _CHUNK = {"cpu": 1}
 _ACCELERATOR_CHUNK = 16
 
@@ -53,14 +53,16 @@ def parent_scores(
         parent: Dense zoo.
         epoch: Epoch of the parent.
         table: Members table of the twin.
-        scores: Maps stacked parameters to stacked scores by layer; None without any.
+        scores: Function of stacked parameters that returns stacked scores by layer; None if there
+            are no scores.
 
     Returns:
-        The scores of the parent members, in the order in which the table first names them.
+        {layer path: [parent members, ...]}, members in the order of their first rows in the table;
+        None without scores.
 
     Raises:
-        ZoojaxError: If layers are missing or unknown, an array has another shape than the layer's
-            weights, or it holds NaN.
+        ZoojaxError: If layers are missing or unknown, or an array has another shape than the
+            layer's weights, or holds NaN.
     """
     if scores is None:
         return None
@@ -73,7 +75,7 @@ def _checked_scores(scores: Any, params: dict) -> dict[str, np.ndarray]:
     """Returns scores as arrays [members, ...] by layer.
 
     Raises:
-        ZoojaxError: layers are missing or unknown, or an array has another shape than the
+        ZoojaxError: If layers are missing or unknown, or an array has another shape than the
             layer's weights, or holds NaN.
     """
     expected = {name: np.shape(kernel) for name, kernel in parameters.kernels(params).items()}
@@ -108,7 +110,7 @@ def initial_states(
         sparsifier: Sparsifier of the twin.
         table: Members table of the twin.
         rows: Rows to create.
-        scores: Scores of the parent members in the order in which the table first names them.
+        scores: Scores of the parent members; see `parent_scores`.
         train: Training images of the parent.
 
     Returns:

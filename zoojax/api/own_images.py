@@ -1,4 +1,4 @@
-"""Which image each member of a zoo learns, and the settings of such zoos."""
+"""Zoos whose members learn an image each: the image of each member, and the options."""
 
 from typing import Any
 
@@ -22,9 +22,9 @@ DEFAULT_GRID = Grid(activations=("sine",), inits=("siren",), learning_rates=(1e-
 def with_images(table: pl.DataFrame, images: ImageSet, split: str) -> pl.DataFrame:
     """Assigns an image to each member of a members table.
 
-    Seeds 1, 2, ... take the images in their order: those of one part, or the training images, then
-    the validation images, then the test images. Larger seeds than there are images start again
-    with the first image.
+    Seeds 1, 2, ... get the images in order: those of one part, or for "all" the training, then the
+    validation, then the test images. Seeds larger than the number of images start again with the
+    first image.
 
     Args:
         table: One row per member.
@@ -35,7 +35,7 @@ def with_images(table: pl.DataFrame, images: ImageSet, split: str) -> pl.DataFra
         The table with the columns `split`, `image` (position in this part) and `label`.
 
     Raises:
-        ZoojaxError: If there is no such part, or members use a fraction of it.
+        ZoojaxError: If there is no such part, or the table has the column `train_fraction`.
 
     Example:
         >>> from zoojax.datasets import loading
@@ -70,7 +70,7 @@ def check_options(
         split: Requested part of the image set; None if not given.
 
     Raises:
-        ZoojaxError: If one is given that has no effect, or is out of range.
+        ZoojaxError: If an option has no effect, or is out of range.
     """
     if not shape.task.has_own_images:
         for name, value in (("steps_per_epoch", steps_per_epoch), ("split", split)):

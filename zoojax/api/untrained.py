@@ -1,4 +1,4 @@
-"""Untrained members."""
+"""Initial states of untrained members."""
 
 import functools
 from collections.abc import Callable
@@ -20,12 +20,15 @@ INIT_STD = "init_std"
 
 
 def initial_variables(shape: Architecture, inits: list[str], seeds: list[int]) -> dict:
-    """Returns stacked untrained variables; each member's depend only on its scheme and seed.
+    """Creates stacked untrained variables; those of a member depend only on its scheme and seed.
 
     Args:
-        shape: architecture.
-        inits: initialization scheme of each member.
-        seeds: seed of each member.
+        shape: Architecture.
+        inits: Initialization scheme of each member.
+        seeds: Seed of each member.
+
+    Returns:
+        {"params": ..., ...}, arrays [members, ...].
     """
     positions, parts = [], []
     for scheme in dict.fromkeys(inits):
@@ -44,8 +47,8 @@ def untrained_states(shape: Architecture, members: pl.DataFrame) -> StateParts:
     """Creates the untrained states of members.
 
     Args:
-        shape: architecture.
-        members: rows of the members table.
+        shape: Architecture.
+        members: Rows of the members table.
 
     Returns:
         The parts of the states, stacked.

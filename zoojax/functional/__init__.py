@@ -17,7 +17,7 @@ All functions can be jitted, and `jax.vmap` maps them over populations. They com
 
 Functions of your own can use `loss` and `logits`, which `jax.grad` differentiates, and any
 optimizer, for example of optax. `magnitude_mask` prunes the parameters of any network. `shrink`
-removes hidden units that nothing uses.
+removes unused hidden units.
 """
 
 from zoojax.functional.member import Member, init, prune, sparsify

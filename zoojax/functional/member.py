@@ -110,11 +110,11 @@ def init(
             `Architecture`, such as `zoojax.architectures.registry.architecture("small", channels=3,
             classes=100)`.
         seed: Seed of the initial weights and of all random draws in training.
-        activation: "tanh", "sigmoid", "relu", "gelu", "silu" or "leaky_relu".
+        activation: "tanh", "sigmoid", "relu", "gelu", "silu", "leaky_relu" or "sine".
         init: Initialization: "uniform", "normal", "kaiming_uniform", "kaiming_normal",
             "xavier_uniform", "xavier_normal", "orthogonal" or "truncated_normal" as in
             torch.nn.init; "he_uniform", "he_normal", "glorot_uniform" or "glorot_normal" as in
-            jax.nn.initializers.
+            jax.nn.initializers; "siren" for SIRENs.
         init_std: Standard deviation of the initial weights with "normal" and "truncated_normal";
             None for 1.
         optimizer: Optimizer of `train_epoch`: "adam", "adamw", "sgd", "nesterov" or "rmsprop", as
@@ -166,8 +166,8 @@ def sparsify(
         member: The member.
         sparsifier: For example `VariationalDropout()` or `MagnitudePruning(ratios=(0.5,))`, with
             exactly one value of each per-member option.
-        images: Training images [n, height, width, channels], for sparsifiers that score weights on
-            data; see `Sparsifier.needs`.
+        images: Training images [n, height, width, channels], for sparsifiers that need them; see
+            `Sparsifier.needs`.
         labels: Their classes, [n] of any integer type.
         rewind: Earlier parameters of the member, for sparsifiers that rewind weights.
 

@@ -1,4 +1,4 @@
-"""A member without the hidden units that nothing uses."""
+"""A member without its unused hidden units."""
 
 import dataclasses
 
@@ -14,11 +14,11 @@ from zoojax.training.loop import init_state
 
 
 def shrink(member: Member) -> Member:
-    """Removes hidden units of one member that nothing uses: all weights out of them are zero.
+    """Removes the unused hidden units of one member: all weights out of them are zero.
 
     The logits stay the same, except for rounding; the network has fewer parameters. Members of
-    `StructuredPruning` have such units. The result has an architecture of its own, so that this
-    function cannot be mapped or traced.
+    `StructuredPruning` have such units. The architecture of the result depends on the weights, so
+    this function cannot be mapped or traced.
 
     Args:
         member: The member.

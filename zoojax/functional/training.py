@@ -64,7 +64,7 @@ def train_epoch(
         step_factor: Factor of the learning rate in schedule "step"; None for 0.1.
         step_interval: Epochs between changes of the rate in schedule "step"; None for 10.
         train_fraction: Fraction of the images in (0, 1] that the member is trained on (static);
-            its seed chooses them.
+            its seed determines which images.
         augmentation: Augmentation of the images (static): "none", "crop", "flip" or "crop_flip";
             see `zoojax.augmentations`.
 

@@ -16,7 +16,7 @@ from zoojax.errors import ZoojaxError
 from zoojax.text import printable
 
 _METADATA = "hyperparameter"
-# Upper bound of the range (0, 1]: ranges do not contain theirs.
+# Upper bound of the range (0, 1], since ranges exclude their upper bound.
 ABOVE_ONE = math.nextafter(1.0, 2.0)
 
 
@@ -35,7 +35,7 @@ class Hyperparameter:
         above_low: Whether new members need a number above `low`.
         optional: Whether the column is left out if all members have the default.
         static: Whether a number shapes the program, as names do.
-        initial: Whether a number matters for the initial parameters only.
+        initial: Whether a number affects only the initial parameters.
         inherited: Whether twins keep the value of their parents.
         used_with: Another hyperparameter, and the names of it with which this one is used; None
             if all members use it.

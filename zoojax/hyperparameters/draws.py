@@ -50,13 +50,13 @@ class Distribution:
         raise NotImplementedError
 
     def check(self, declared: Hyperparameter) -> None:
-        """Checks that a hyperparameter can have all values of the distribution.
+        """Checks that all values of the distribution are valid for a hyperparameter.
 
         Args:
             declared: The hyperparameter.
 
         Raises:
-            ZoojaxError: If it cannot.
+            ZoojaxError: If one is not.
 
         Example:
             >>> zoojax.Grid(dropouts=zoojax.Uniform(0.0, 2.0))
@@ -68,7 +68,7 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Uniform(Distribution):
-    """Numbers between two bounds, all equally likely.
+    """The uniform distribution between two bounds.
 
     Attributes:
         low: Lowest number.
@@ -110,7 +110,7 @@ class Uniform(Distribution):
 
 @dataclass(frozen=True)
 class LogUniform(Uniform):
-    """Numbers between two positive bounds, whose logarithms are all equally likely.
+    """The distribution between two positive bounds whose logarithm is uniform.
 
     Attributes:
         low: Lowest number, positive.
@@ -131,7 +131,7 @@ class LogUniform(Uniform):
 
     def at(self, fraction: float) -> float:
         """Returns a quantile."""
-        # Rounded, so that the last bits of the math library do not matter.
+        # Rounded, since the last bits differ between math libraries.
         value = math.exp(math.log(self.low) + fraction * math.log(self.high / self.low))
         return min(max(float(f"{value:.9g}"), self.low), self.high)
 
@@ -143,7 +143,7 @@ class LogUniform(Uniform):
 class Choice(Distribution):
     """Names or numbers, all equally likely.
 
-    Unlike a tuple, which makes a grid of all its values, each member has one of them.
+    Each member draws one of the values, unlike with a tuple, whose values make a grid.
 
     Attributes:
         values: The values.
@@ -194,7 +194,7 @@ def parse_distribution(text: str, declared: Hyperparameter) -> Distribution:
         The distribution.
 
     Raises:
-        ZoojaxError: If it is none of these, or a number is none.
+        ZoojaxError: If the text is none of these, or a number is invalid.
 
     Example:
         >>> from zoojax.hyperparameters.draws import parse_distribution

@@ -29,8 +29,8 @@ class Grid:
     """Hyperparameters of a dense zoo: every combination, each with several seeds.
 
     A `Distribution` instead of a tuple makes a random search: every member draws its own value,
-    which depends only on its seed. Both can be combined. Numbers that only some optimizers or
-    schedules use vary only in combinations with those.
+    which depends only on its seed. Tuples and distributions can be combined. Numbers that only some
+    optimizers, schedules or initializations use vary only in combinations with those.
 
     Attributes:
         activations: Names of `zoojax.architectures.layers.ACTIVATIONS`.
@@ -50,7 +50,7 @@ class Grid:
         step_intervals: Epochs between changes of the learning rate in schedule "step".
         batch_sizes: Images per step, instead of the zoo's.
         init_stds: Standard deviations of the initial weights with inits "normal" and
-            "truncated_normal" (there before truncation), positive.
+            "truncated_normal" (before truncation), positive.
         train_fractions: Fractions of the training images that a member is trained on, in (0, 1].
         augmentations: Names of `zoojax.augmentations.AUGMENTATIONS`: random changes of the training
             images, drawn for each member, epoch and image.
@@ -244,14 +244,14 @@ class Grid:
 
     @property
     def distributions(self) -> dict[str, Distribution]:
-        """Distributions by the name of the hyperparameter that members draw from them."""
+        """Distributions by the name of the hyperparameter that is drawn from them."""
         fields = {each.name: getattr(self, FIELDS[each.name]) for each in COLUMNS}
         return {name: drawn for name, drawn in fields.items() if isinstance(drawn, Distribution)}
 
     def _values(self) -> dict[str, tuple]:
         """Values by the name of the hyperparameter, in the order of the members table.
 
-        Those that members draw have their default here.
+        Drawn hyperparameters have their default here.
         """
         drawn = self.distributions
         return {
@@ -267,7 +267,7 @@ class Grid:
         return sum(1 for _ in self.listed())
 
     def listed(self) -> Iterator[dict[str, Any]]:
-        """Yields the combinations of hyperparameters; those that members draw have their default.
+        """Yields the combinations of hyperparameters; drawn ones have their default.
 
         Example:
             >>> grid = zoojax.Grid(activations=("tanh", "relu"))
@@ -289,7 +289,7 @@ class Grid:
                 yield member | dict(zip(bound, more, strict=True))
 
     def complete(self, member: dict[str, Any]) -> dict[str, Any]:
-        """Completes the hyperparameters of one member by its draws from the distributions.
+        """Completes the hyperparameters of one member with its draws from the distributions.
 
         Args:
             member: Seed and listed hyperparameters of the member.

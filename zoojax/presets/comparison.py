@@ -22,8 +22,8 @@ def recorded(name: str, settings: Preset) -> tuple[str, str | None]:
     """Returns the default name of a zoo trained from a preset, and the preset that it records.
 
     Args:
-        name: name of the preset.
-        settings: the preset, possibly with changes.
+        name: Name of the preset.
+        settings: The preset, possibly with changes.
 
     Returns:
         (name, name) if only the number of members was changed; otherwise the name with the
@@ -45,9 +45,9 @@ def resolve_learning_rate(
     """Returns the learning rate of a zoo's twins: the requested one, else that of its preset.
 
     Args:
-        requested: requested learning rate; None if not given.
-        zoo: the dense zoo.
-        sparsifier: sparsifier of the twins.
+        requested: Requested learning rate; None if not given.
+        zoo: The dense zoo.
+        sparsifier: Sparsifier of the twins.
 
     Returns:
         The learning rate; None keeps each member's own.
@@ -93,12 +93,12 @@ def difference(zoo: Zoo) -> str | None:
 def twin_difference(zoo: Zoo, twin: Zoo) -> str | None:
     """Describes the first difference between a twin and the twins of its preset in the paper.
 
-    If sparsity varies with the epoch, fewer epochs are the same training cut short, so they are no
-    difference.
+    If sparsity varies with the epoch, the number of epochs may differ: fewer epochs are the first
+    part of the same training.
 
     Args:
-        zoo: the dense parent, for which `difference` is None.
-        twin: its twin.
+        zoo: The dense parent, for which `difference` is None.
+        twin: Its twin.
 
     Returns:
         A clause such as "its number of epochs is 5, not 15"; None if there is no difference.

@@ -16,7 +16,7 @@ from zoojax.presets.small_cnn_zoo import SMALL_CNN_ZOO
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.text import printable
 
-# Not from the paper: bundled images, and trains in minutes on a laptop.
+# Not from the paper: its images need no download, and it trains in minutes on a laptop.
 _DIGITS = Preset(
     "small",
     DataSpec("digits", 28, 1, 0.5, 0.5),
@@ -32,7 +32,7 @@ def preset(name: str) -> Preset:
     """Returns the preset with a name.
 
     Raises:
-        ZoojaxError: there is no such preset; the message suggests the most similar name.
+        ZoojaxError: If there is no such preset; the message suggests the most similar name.
 
     Example:
         >>> zoojax.presets.preset("usps-s-seed").epochs
@@ -54,8 +54,8 @@ def preset_table() -> pl.DataFrame:
         One row per preset: `preset` (its name), `members`, `learning_rates`, one column
         `learning_rate_METHOD` per sparsifier, such as `learning_rate_vd` (null: each member's
         own), `weight_decays`, `architecture`, `activations`, `optimizers`, `dropouts`, `data`,
-        `inits`, and `drawn`: what every member draws, such as "learning rate: 0.001 to 0.1
-        (log)", whose lists are empty.
+        `inits`, and `drawn`: the hyperparameters that every member draws, such as "learning rate:
+        0.001 to 0.1 (log)"; their lists are empty.
 
     Example:
         >>> table = zoojax.presets.preset_table()

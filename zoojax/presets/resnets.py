@@ -1,7 +1,7 @@
-"""The ResNet-18 zoos of "Model Zoos" (Schürholt et al., 2022), as data.
+"""The ResNet-18 zoos of "Model Zoos" (Schürholt et al., 2022).
 
-https://github.com/ModelZoos/ModelZooDataset, code/zoo_generators. Their third set, Tiny ImageNet,
-is no image set of zoojax; its network is "resnet18-64-64".
+The settings are those of code/zoo_generators in https://github.com/ModelZoos/ModelZooDataset. The
+third image set, Tiny ImageNet, is not available in zoojax; its network is "resnet18-64-64".
 """
 
 from zoojax.datasets.specs import DataSpec

@@ -1,4 +1,4 @@
-"""What a preset is: the settings of a zoo and of its twins."""
+"""The classes of presets: settings of a zoo and of its twins."""
 
 from dataclasses import dataclass
 
@@ -19,9 +19,9 @@ class TwinSettings:
     """Settings of a preset's twins.
 
     Attributes:
-        sparsifier: sparsifier, without per-member options.
-        learning_rate: learning rate; None keeps each member's own.
-        alternative: another sparsifier that the paper may have used instead, if any.
+        sparsifier: Sparsifier, without per-member options.
+        learning_rate: Learning rate; None keeps each member's own.
+        alternative: Another sparsifier that the paper may have used instead, if any.
 
     Example:
         >>> settings = zoojax.presets.TwinSettings(zoojax.VariationalDropout(), 3e-4)
@@ -42,9 +42,9 @@ def twin_settings(
     """Returns the settings of twins by variational dropout and magnitude pruning.
 
     Args:
-        vd_learning_rate: learning rate of variational dropout; None keeps each member's own.
-        mp_learning_rate: learning rate of magnitude pruning.
-        alternative: another pruning that the paper may have used instead.
+        vd_learning_rate: Learning rate of variational dropout; None keeps each member's own.
+        mp_learning_rate: Learning rate of magnitude pruning.
+        alternative: Another pruning that the paper may have used instead.
     """
     return (
         TwinSettings(_DROPOUT, vd_learning_rate),
@@ -57,14 +57,14 @@ class Preset:
     """Settings of a zoo and of its twins.
 
     Attributes:
-        architecture: name of the architecture.
-        data: image set.
-        grid: hyperparameters and number of members.
-        twins: settings of its twins, at most one per sparsifier.
-        epochs: number of epochs of dense training.
-        batch_size: images per step.
+        architecture: Name of the architecture.
+        data: Image set.
+        grid: Hyperparameters and number of members.
+        twins: Settings of its twins, at most one per sparsifier.
+        epochs: Number of epochs of dense training.
+        batch_size: Images per step.
         data_order: "member" or "shared"; see `zoojax.train_zoo`.
-        steps_per_epoch: steps per epoch of members that each learn an image; None for others.
+        steps_per_epoch: Steps per epoch of members that learn an image each; None for others.
 
     Example:
         >>> data = zoojax.DataSpec("digits")

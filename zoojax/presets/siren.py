@@ -1,4 +1,4 @@
-"""Zoos of SIRENs, one member per image, as those of DWSNets: "mnist-siren", "cifar10-siren", ..."""
+"""Zoos of SIRENs, one member per image, like those of DWSNets: "mnist-siren", ..."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Any
 from zoojax.hyperparameters.grid import Grid
 from zoojax.presets.settings import Preset, twin_settings
 
-# What differs from the image sets of the CNNs: images have their own size and colors.
+# Changes to the image sets of the CNNs: images keep their size and colors (STL-10: 32x32).
 _CHANGES: dict[str, dict[str, Any]] = {
     "digits": {"size": 8},
     "usps": {"size": 16},

@@ -5,12 +5,19 @@ the fraction of the training images; 30,000 members per image set, 86 epochs wit
 The ranges are those of the metrics that the authors published with the zoo, see
 https://github.com/google-research/google-research/tree/master/dnn_predict_accuracy.
 
-What differs: every member has a seed of its own (there all have seed 42), so that its draws and
-its initial weights depend on it; optimizers are those of PyTorch, whose RMSprop averages squared
-gradients more slowly (0.99) than that of Keras (0.9); weight decay acts on biases, too; the last
-batch of an epoch is kept; 10,000 images are set apart for validation; color images become gray by
-their luma, not by the mean of their channels. Keras adds l2 * |w|^2 to the loss, whose gradient is
-that of a weight decay of 2 * l2.
+Differences from the original zoo:
+
+- Every member has its own seed, which determines its draws and initial weights. In the original,
+  all members have seed 42.
+- Optimizers are those of PyTorch. Its RMSprop averages squared gradients more slowly (0.99) than
+  that of Keras (0.9).
+- Weight decay also acts on biases.
+- The last, smaller batch of an epoch is used.
+- 10,000 images are reserved for validation.
+- Color images are converted to gray by their luma, not by the mean of their channels.
+
+Keras adds l2 * |w|^2 to the loss; its gradient is that of a weight decay of 2 * l2, so that weight
+decays are twice the original l2.
 """
 
 from dataclasses import replace

@@ -53,7 +53,7 @@ class ZooFunctions:
         return module, {"params": params, **collections}
 
     def shrunk(self, member: int, epoch: int | None = None) -> Shrunk:
-        """Returns one member as a smaller dense network, without hidden units that nothing uses.
+        """Returns one member as a smaller dense network, without its unused hidden units.
 
         Twins of `StructuredPruning` have such units. The logits stay the same, except for
         rounding.
