@@ -1,4 +1,4 @@
-"""Programs of `zoojax bench` for members that each learn an image, such as SIRENs: full batches."""
+"""Programs of `zoojax bench` for members that learn an image each, such as SIRENs: full batches."""
 
 import dataclasses
 import time
@@ -15,7 +15,7 @@ WITHOUT_SINES = "zoojax without the sines"
 
 
 def has_own_images(case: Case) -> bool:
-    """Whether the members of a case each learn an image."""
+    """Whether the members of a case learn an image each."""
     return case.shape.task.has_own_images
 
 
@@ -25,7 +25,7 @@ def full_batch(case: Case) -> Case:
 
 
 def measures_sines(case: Case) -> bool:
-    """Whether the same network without its sines is measured, too."""
+    """Whether the same network without its sines is also measured."""
     return has_own_images(case) and case.kind == DENSE
 
 
@@ -53,7 +53,7 @@ def population_program(
         sines: Whether the network has its sines.
 
     Returns:
-        A function that measures the program once and returns samples (pixels) per second.
+        A function that measures the program once and returns pixels per second.
     """
     import jax
     import numpy as np

@@ -1,11 +1,11 @@
-"""What each sparsifier costs: seconds per member on scikit-learn's digits.
+"""Costs of each sparsifier: seconds per member on scikit-learn's digits.
 
     python -m zoojax.experiments.bench.sparsifier_costs --members 64 --out costs.md
 
-Trains small CNNs on digits and creates a twin of them with each sparsifier, with its default
-options at one sparsity and its default number of epochs, in memory. Each twin is created of N
-members and of 2 N: the difference is the time of N members, without that of starting and
-compiling. Everything that a method does is included, such as scores on training images.
+Trains small CNNs on digits and creates a twin of them with each sparsifier in memory, with its
+default options at one ratio, and its default number of epochs. Each twin is created from N members
+and from 2 N members: the difference of the times is that of N members, without startup and
+compilation. Everything that a sparsifier does is included, such as scores on training images.
 """
 
 import argparse
@@ -36,7 +36,8 @@ def single(kind: type[Sparsifier]) -> Sparsifier:
         kind: The sparsifier.
 
     Returns:
-        The default ratio next to RATIO, and the middle default of other options.
+        The sparsifier, with the default ratio closest to RATIO, and the median default of other
+        per-member options.
     """
     default = kind()
     chosen = {}
@@ -50,19 +51,19 @@ def single(kind: type[Sparsifier]) -> Sparsifier:
 def measure(
     members: int, names: Sequence[str] | None = None, epochs: int | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Measures sparsifiers one after the other.
+    """Measures one sparsifier after another.
 
     Args:
-        members: Number of members N; twins of N and of 2 N members are created.
+        members: Number of members N.
         names: Names of sparsifiers; None measures all.
-        epochs: Epochs of dense training and of all twins; None takes the defaults.
+        epochs: Epochs of dense training and of all twins; None for the defaults.
 
     Yields:
         `name`, `label`, `epochs`, `seconds_per_member`, and the means of `sparsity` and `test_acc`
         after the last epoch.
 
     Raises:
-        ZoojaxError: If there is no sparsifier of a name, or no member.
+        ZoojaxError: If there is no sparsifier of a name, or `members` is below 1.
     """
     known = {name: kind for name, kind in sparsifiers().items() if kind is not Dense}
     names = list(known) if names is None else [name.replace("-", "_") for name in names]
@@ -97,7 +98,7 @@ def _measured(zoo: Zoo, sparsifier: Sparsifier, members: int, epochs: int | None
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Returns the measurements as a table in Markdown."""
     lines = [
-        "| method | epochs | seconds per member | sparsity, % | test accuracy, % |",
+        "| sparsifier | epochs | seconds per member | sparsity, % | test accuracy, % |",
         "|---|--:|--:|--:|--:|",
     ]
     lines += [
@@ -117,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--members", type=int, default=64, help="members N (default: 64)")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="sparsifiers (default: all)")
-    parser.add_argument("--epochs", type=int, help="epochs of all zoos (default: the methods')")
+    parser.add_argument("--epochs", type=int, help="epochs of all zoos (default: the sparsifiers')")
     parser.add_argument("--out", type=Path, help="Markdown file to write")
     options = parser.parse_args(arguments)
     rows = []

@@ -78,11 +78,12 @@ class ConvertOptions:
 
 @dataclass(frozen=True)
 class From:
-    """Convert a foreign zoo of any known format; reports which reader was chosen, and why.
+    """Convert a foreign zoo of any known format, and report the recognized format.
 
-    Folders of Ray Tune 1 and 2, folders of checkpoints of any training script, one file with
-    many members, a matrix of flat weights with tables, safetensors, and .zip and .tar archives of
-    these. States are read in every known dialect; `to-torch --dialect original` restores them.
+    Formats are folders of Ray Tune 1 and 2, folders of checkpoints of any training script, a file
+    with one or many members (also safetensors), a matrix of flat weights with tables, and .zip and
+    .tar archives of these. States are read in every known dialect; `to-torch --dialect original`
+    restores them.
 
     Example: zoojax convert from downloads/zoo.zip --out zoos/mine
     """
@@ -107,16 +108,17 @@ class From:
     """Leave out tensors that belong to no layer."""
 
     fold_spectral_norm: Flag = False
-    """Compute the weights of layers under spectral_norm."""
+    """Compute the weights of layers with spectral_norm."""
 
     state_key: Annotated[str, option("NAME")] = ""
-    """State dict to take from files with several, such as state_dict_ema."""
+    """State dict to read from files with several, such as state_dict_ema."""
 
     assume: Annotated[tuple[str, ...], option("NAME=VALUE")] = ()
     """Hyperparameters for members that report none, such as activation=relu."""
 
     each_network: Flag = False
-    """Write one zoo per network, in subfolders of ZOO, instead of only the most frequent one."""
+    """Write one zoo per network and sparsifier, in subfolders of ZOO, instead of only the most
+    frequent one."""
 
     def run(self) -> None:
         """Converts the zoo and prints a summary."""
@@ -206,8 +208,8 @@ class ToTorch:
 
     format: Literal["trial", "prune", "shrunk", "safetensors"] = "trial"
     """Trial folders with plain state dicts; the same with torch.nn.utils.prune's keys for
-    pruned members; the same without hidden units that nothing uses, for smaller networks after
-    structured pruning; or one stacked safetensors file per epoch and the tables."""
+    pruned members; the same without unused hidden units, for smaller networks after structured
+    pruning; or one stacked safetensors file per epoch and the tables."""
 
     dialect: Literal["plain", "original"] = "plain"
     """Names and types of the zoo, or those of the files that it was converted from."""
@@ -250,7 +252,7 @@ class Verify:
     """Folder of the converted zoo."""
 
     source: Annotated[Path, tyro.conf.Positional, option("SOURCE")]
-    """What it was converted from: a folder, file or archive."""
+    """The folder, file or archive that it was converted from."""
 
     sample: Annotated[int, option("N")] = 100
     """Number of states to compare, evenly spread; 0 for all."""

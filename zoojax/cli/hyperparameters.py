@@ -16,8 +16,8 @@ _METAVARS = {str: "NAME ...", float: "NUMBER ...", int: "N ..."}
 
 _DRAW = option(
     "NAME=DISTRIBUTION ...",
-    text="Hyperparameters of which every member draws its own value, by its seed, such as "
-    "learning_rate=log:1e-4:1e-2, dropout=uniform:0:0.5 or activation=choice:relu:tanh.",
+    text="Hyperparameters for which every member draws its own value, determined by its seed, such "
+    "as learning_rate=log:1e-4:1e-2, dropout=uniform:0:0.5 or activation=choice:relu:tanh.",
 )
 
 

@@ -44,7 +44,7 @@ class Presets:
             [list(map(_text, row)) for row in table.drop("drawn").iter_rows()],
             caption="lr: learning rates of dense training, "
             + "".join(f"of {each.label} ({each.short}), " for each in sparsifiers)
-            + "own: each member's own; drawn: every member draws its own, --json shows from what",
+            + "own: each member's own; drawn: every member draws its own (--json shows from what)",
         )
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ListSparsifiers:
-    """List all sparsifiers: what varies their sparsity, and the paper of each."""
+    """List all sparsifiers, what their sparsity varies with, and their papers."""
 
     json: Flag = False
     """Print JSON on standard output."""

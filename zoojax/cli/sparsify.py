@@ -81,7 +81,7 @@ class SparsifyWith:
 
 @dataclass(frozen=True)
 class Sparsify:
-    """Train a sparse twin of a dense zoo; `zoojax sparsify list` describes the methods."""
+    """Train a sparse twin of a dense zoo; `zoojax sparsify list` lists the sparsifiers."""
 
     action: ClassVar[SparsifyWith | ListSparsifiers]
 
@@ -102,8 +102,8 @@ def sparsify_command(examples: bool = True) -> type[Sparsify]:
     """Creates the command `sparsify`: one subcommand per registered sparsifier, and "list".
 
     Args:
-        examples: Whether descriptions of sparsifiers have an example, which the help of all
-            together leaves out.
+        examples: Whether descriptions of sparsifiers have an example; the help that lists all
+            sparsifiers has none.
 
     Raises:
         ZoojaxError: If the name or the options of a sparsifier cannot be those of a command.

@@ -37,9 +37,10 @@ class Train:
     architecture: Annotated[str | None, option("NAME")] = None
     """Another architecture than the preset's: "small", "medium", "large", "lenet5", "gap_cnn",
     "gap_cnn_32", "siren", an MLP such as "mlp-64-32", a SIREN such as "siren-64-64", "resnet18",
-    one of another width such as "resnet18-16", a vision transformer such as "vit-64-4-4-8" (width,
-    blocks, heads, side of the patches), one that a --plugin registers, or MODULE:OBJECT, a function
-    of yours. Images are resized to its input size, except for SIRENs."""
+    a ResNet-18 of another width such as "resnet18-16", a vision transformer such as "vit-64-4-4-8"
+    (width, blocks, heads, side of the patches), a chain of layers such as "chain-28-c8x5-m2-a-f-d",
+    one that a --plugin registers, or MODULE:OBJECT, a function of yours. Images are resized to its
+    input size, except for SIRENs."""
 
     data: Annotated[str | None, option("IMAGES")] = None
     """Another image set than the preset's: a name, or the path of an .npz file.
@@ -52,12 +53,12 @@ class Train:
     """Shuffle the images for each member by its own seed, or once for all members (faster)."""
 
     steps_per_epoch: Annotated[int | None, option("N")] = None
-    """Steps per epoch of members that each learn an image, as those of mnist-siren
+    """Steps per epoch of members that learn an image each, such as those of mnist-siren
     (default: the preset's)."""
 
     split: Annotated[str | None, option("PART")] = None
-    """Images that these members learn: train, val, test or all of them (default: all). Seed 1
-    learns the first one, seed 2 the second, ..."""
+    """Part of the image set that these members learn: train, val, test or all (default: all).
+    Seed 1 learns the first image, seed 2 the second, ..."""
 
     hyperparameters: HyperparameterOptions = field(default_factory=Hyperparameters)
 

@@ -116,13 +116,13 @@ def make_blocks(
         parts: Parts of the states, stacked by member.
         optimizer: Saved optimizer state by optimizer name, stacked by member; None starts
             from zero moments.
-        images: Images of the zoo; None if the members are only applied to others.
+        images: Images of the zoo; None if the members are only applied to other images.
 
     Returns:
         The blocks.
 
     Raises:
-        ZoojaxError: If the images lack that of a member.
+        ZoojaxError: If the image set lacks the image of a member.
     """
     blocks, task = [], task_programs(config.shape.task)
     for spec, positions in group_by_program(config, members_table).items():

@@ -25,8 +25,8 @@ from zoojax.sparsifiers.variational_layers import VARIATIONAL
 ENGINES = ("xla", "kernel")
 Collections = dict[str, Any]
 # (params, variances, collections, batch, noise or None, dropout rate or None)
-# -> (mean loss of the task, (weighted number of correct predictions, updated collections)). The
-# variances are None without variational dropout; see also `zoojax.sparsifiers.steps.Loss`.
+# -> (mean loss of the task, (weighted number of correct predictions, updated collections)).
+# Variances are None without variational dropout; see also `zoojax.sparsifiers.steps.Loss`.
 MemberLoss = Callable[
     [dict, dict | Posterior | None, Collections, Batch, Noise | None, Array | np.ndarray | None],
     tuple[Array, tuple[Array, Collections]],
@@ -104,7 +104,7 @@ def loss(arch: Architecture, activation: str, engine: str) -> MemberLoss:
 
 
 def _with_posterior(loss: MemberLoss) -> MemberLoss:
-    """Computes variances and KL divergence of a Posterior on XLA."""
+    """Returns a loss for which XLA computes the variances and KL divergence of a Posterior."""
 
     def member_loss(params, variances, *arguments):
         if not isinstance(variances, Posterior):

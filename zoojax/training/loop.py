@@ -33,8 +33,8 @@ class Hyperparams(NamedTuple):
         dropout: Dropout rate, float32.
         varied: Numbers that differ from their defaults, such as {"momentum": ...}, float32 or
             int32; None if there are none.
-        own: What the member alone is trained on, such as the pixels of its image; None if all
-            members are trained on the same images.
+        own: Data on which only this member is trained, such as the pixels of its image; None if
+            all members are trained on the same images.
     """
 
     seed: Array | np.ndarray
@@ -181,8 +181,8 @@ def train_epoch(
         schedule: A name of `zoojax.schedules.SCHEDULES`.
         epochs: Epochs of the whole training (static); None if neither the learning rate
             (`zoojax.schedules.needs_epochs`) nor the sparsifier depends on it.
-        augmentation: A name of `zoojax.augmentations.AUGMENTATIONS`. Images are surrounded by the
-            smallest value of each channel in the training images, which is black.
+        augmentation: A name of `zoojax.augmentations.AUGMENTATIONS`. Pixels outside of an image
+            have the smallest value of each channel in the training images: black.
 
     Returns:
         The state after the epoch, and {"train_loss", "train_acc"}: means of the objective and

@@ -1,7 +1,7 @@
-"""Programs of members that each learn an image of their own, as functions of coordinates.
+"""Programs of members that learn an image each, as a function of coordinates.
 
-All members share the coordinates; the pixels of a member's image are `Hyperparams.own`. A step
-uses all pixels, and an epoch is a number of steps (`ZooConfig.steps_per_epoch`).
+All members share the coordinates; the pixels of a member's image are in `Hyperparams.own`. A step
+uses all pixels, and an epoch has `ZooConfig.steps_per_epoch` steps.
 """
 
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class Grid(NamedTuple):
 
     Attributes:
         coordinates: (x, y) of each pixel, [pixels, 1, 1, 2] float32.
-        scale: Standard deviation by which pixels in [0, 1] were divided, float32.
+        scale: Standard deviation by which pixels in [0, 1] were divided, scalar float32.
     """
 
     coordinates: Array | np.ndarray
@@ -52,14 +52,14 @@ def coordinates(size: int) -> np.ndarray:
 
 
 def psnr(loss: Array, scale: Array) -> Array:
-    """Computes the peak signal-to-noise ratio of an image, for a peak of 1.
+    """Computes the peak signal-to-noise ratio (PSNR) of an image, for a peak of 1.
 
     Args:
-        loss: Mean squared error of normalized pixels.
+        loss: Mean squared error of normalized pixels, scalar.
         scale: Standard deviation by which pixels in [0, 1] were divided.
 
     Returns:
-        PSNR in dB.
+        PSNR in dB, scalar.
     """
     return -10 * jnp.log10(loss * jnp.square(scale))
 
@@ -71,12 +71,12 @@ class OwnImages:
         """Returns the coordinates of the pixels, and the scale of their values.
 
         Raises:
-            ZoojaxError: If channels are normalized differently.
+            ZoojaxError: If the images have a std per channel.
         """
         scale = 1.0 if config.data is None else config.data.std
         if isinstance(scale, tuple):
             raise ZoojaxError(
-                f"the images of {config.name} have a std per channel; the PSNR needs a single one: "
+                f"the images of {config.name} have a std per channel, but PSNR needs a single one; "
                 "set std to a number"
             )
         return Grid(coordinates(images.train.images.shape[1]), np.asarray(scale, np.float32))
@@ -117,7 +117,7 @@ class OwnImages:
         shared_order: Array,
         epoch: Array,
     ) -> tuple[loop.TrainState, dict[str, Array]]:
-        """Trains for the steps of an epoch, each on all pixels, and evaluates."""
+        """Trains for the steps of an epoch, with all pixels in each step, and evaluates."""
         assert spec.steps is not None
         pixels = shared.coordinates.shape[0]
         order = jnp.tile(jnp.arange(pixels, dtype=jnp.int32), spec.steps)
@@ -133,7 +133,7 @@ class OwnImages:
         return 1
 
     def samples(self, config: ZooConfig, images: ImageSet) -> int:
-        """Returns the number of pixels of all steps of an epoch."""
+        """Returns the number of pixels in all steps of an epoch."""
         assert config.steps_per_epoch is not None
         return config.steps_per_epoch * images.train.images[0, ..., 0].size
 

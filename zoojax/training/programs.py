@@ -1,7 +1,7 @@
 """Training and evaluation of one member that classifies; programs of predictions and logits.
 
-The functions that are returned are not jitted: `zoojax.training.inference` compiles them and calls
-them block by block. `zoojax.training.task_programs` has the programs of training and evaluation.
+The returned functions are not jitted: `zoojax.training.inference` compiles them and calls them
+block by block. `zoojax.training.task_programs` has the programs of training and evaluation.
 """
 
 from collections.abc import Callable
@@ -61,7 +61,7 @@ class ProgramSpec:
             sparsifier depends on it.
         train_fraction: Fraction of the training images that a member is trained on.
         augmentation: A name of `zoojax.augmentations.AUGMENTATIONS`.
-        steps: Steps per epoch, each on all samples; None if an epoch uses each sample once.
+        steps: Steps per epoch, each with all samples; None if an epoch uses each sample once.
     """
 
     sparsifier: Sparsifier

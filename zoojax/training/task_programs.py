@@ -1,6 +1,6 @@
-"""How members of each task are trained and evaluated, and the programs of a block of members.
+"""Training and evaluation of members by task, and the programs of a block of members.
 
-The functions that are returned are not jitted: `zoojax.training.trainer` and
+The returned functions are not jitted: `zoojax.training.trainer` and
 `zoojax.training.inference` compile them and call them block by block.
 """
 
@@ -23,22 +23,22 @@ from zoojax.training.programs import ProgramSpec, Splits
 
 
 class TaskPrograms(Protocol):
-    """What training and evaluation need to know of a task."""
+    """The programs of a task, and the data that they need."""
 
     def shared(self, config: ZooConfig, images: ImageSet) -> Any:
         """Returns the arrays that all members share, on the host."""
         ...
 
     def own(self, images: ImageSet, members: pl.DataFrame) -> np.ndarray | None:
-        """Returns what each member alone is trained on, stacked; see `Hyperparams.own`.
+        """Returns the data that differ between members, stacked; see `Hyperparams.own`.
 
         Raises:
-            ZoojaxError: If the images lack that of a member.
+            ZoojaxError: If the image set lacks the image of a member.
         """
         ...
 
     def count(self, shared: Any) -> int:
-        """Returns the number of samples that are shuffled, of the shared arrays."""
+        """Returns the number of samples in the shared arrays that are shuffled."""
         ...
 
     def samples(self, config: ZooConfig, images: ImageSet) -> int:
@@ -64,12 +64,12 @@ class TaskPrograms(Protocol):
         ...
 
     def completed(self, measured: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Adds metrics that follow from the others to those of a population."""
+        """Adds the metrics of a population that follow from other ones."""
         ...
 
 
 class Classification:
-    """Members classify the same images; see `TaskPrograms`."""
+    """Programs of members that classify the same images; see `TaskPrograms`."""
 
     def shared(self, config: ZooConfig, images: ImageSet) -> Splits:
         """Returns the images with their labels."""
