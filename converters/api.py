@@ -215,11 +215,11 @@ def to_torch(
         zoo: Zoo, or its folder.
         out: Folder to write to: new, or of the same export, interrupted, which resumes.
         format: "trial" (trial folders with plain state dicts), "prune" (the same with
-            torch.nn.utils.prune's keys for pruned members), "shrunk" (the same without hidden
-            units that nothing uses: smaller networks, of twins of structured pruning) or
-            "safetensors" (one stacked file per epoch, and the tables).
-        dialect: "plain", or "original": trial folders with the states of a converted zoo as they
-            were, in files of their names.
+            torch.nn.utils.prune's keys for pruned members), "shrunk" (the same without unused
+            hidden units: smaller networks, of twins of structured pruning) or "safetensors" (one
+            stacked file per epoch, and the tables).
+        dialect: "plain", or "original": trial folders with the states and file names of a
+            converted zoo as they were.
         epochs: Epochs to write: "all", numbers and ranges such as "0,25,40-50", or numbers.
         quiet: Whether to show no progress.
 
@@ -277,7 +277,7 @@ def verify(
 
     Args:
         zoo: Converted zoo, or its folder.
-        source: What it was converted from: a folder, file or archive.
+        source: The folder, file or archive that it was converted from.
         sample: Number of states to compare, evenly spread; 0 for all.
         images: Number of images for both networks: from the zoo's test set, or noise without
             one.

@@ -1,4 +1,4 @@
-"""Reads one state dict from a file, in whatever format and dialect it is."""
+"""Reads one state dict from a file of any known format and dialect."""
 
 from pathlib import Path
 
@@ -20,12 +20,12 @@ from zoojax.errors import ZoojaxError
 MAX_STATE_BYTES = 256 * MIB
 _ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pth.tar", ".pt.tar", ".th", ".pt2")
 _NAMES = ("checkpoints", "checkpoint", "model", "state_dict")
-# Files of training scripts that are no states of networks.
+# First parts of the names of files that training scripts write, but that are no states of networks.
 _OTHERS = ("optimizer", "scheduler", "random_states", "training_args", "dataset", "scaler", "rng")
 
 
 def is_checkpoint_name(name: str) -> bool:
-    """Whether a file has a name of checkpoints; files of optimizers and others have none."""
+    """Whether a file has the name of a checkpoint, and not that of an optimizer or the like."""
     lower = name.lower()
     return (lower.endswith(_ENDINGS) or lower in _NAMES) and not lower.startswith((".", *_OTHERS))
 
@@ -33,7 +33,7 @@ def is_checkpoint_name(name: str) -> bool:
 def read_state(
     path: Path, *, limit: int = MAX_STATE_BYTES, options: DialectOptions | None = None
 ) -> ReadState:
-    """Reads a state dict: of torch.save or safetensors, bare or wrapped, in any dialect.
+    """Reads a state dict of torch.save or safetensors, bare or wrapped, in any known dialect.
 
     Args:
         path: The file; a symbolic link is followed.
@@ -46,7 +46,6 @@ def read_state(
     Raises:
         UnreadableFileError: If it is unsafe, damaged, no state dict, or in an unknown dialect.
     """
-
     options = options or DialectOptions()
 
     def read() -> ReadState:
@@ -76,11 +75,14 @@ def parse(data: bytes, limit: int) -> tuple[TorchFile, str]:
 
 
 def without_extra(state: ReadState, options: DialectOptions) -> ReadState:
-    """Leaves out tensors that belong to no layer, if that is asked for.
+    """Leaves out tensors that belong to no layer, if `options.drop_extra` is set.
 
     Args:
         state: A plain state dict; its extra tensors are moved to `kept`.
-        options: Whether it is asked for.
+        options: What may be left out.
+
+    Returns:
+        The same state dict.
     """
     if not options.drop_extra:
         return state
@@ -91,5 +93,5 @@ def without_extra(state: ReadState, options: DialectOptions) -> ReadState:
         state.records += (extra_record(error.names),)
         state.notes += (f"tensors of no layer are left out: {listed(error.names)}",)
     except ZoojaxError:
-        pass  # The caller finds it out, and rejects the state.
+        pass  # The caller infers the network again, and rejects the state.
     return state

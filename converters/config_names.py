@@ -1,11 +1,11 @@
-"""One table of how configs of other makers spell hyperparameters and their values."""
+"""Names of hyperparameters and of their values in configs of other training scripts."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-# Keys of the zoos' original code, and other spellings of them, without separators and case. A
-# nested key counts by its last name, or by its last two.
+# Keys of the zoos' original code, and other spellings of them, in lower case without separators. Of
+# a nested key, the last name is compared, or the one before it.
 KEYS: dict[str, tuple[str, ...]] = {
     "model::nlin": ("nlin", "nonlinearity", "activation", "activationfn", "act", "actlayer"),
     "model::init_type": ("inittype", "init", "initialization", "initializer", "winit", "initname"),
@@ -19,7 +19,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "training::epochs_train": ("epochstrain", "epochs", "numepochs", "maxepochs", "numtrainepochs"),
     "seed": ("seed", "randomseed", "manualseed", "rngseed"),
 }
-# Names of values, without separators and case.
+# Other spellings of values, in lower case without separators.
 VALUES: dict[str, str] = {
     "leakyrelu": "leaky_relu",
     "swish": "silu",
@@ -54,18 +54,18 @@ _BY_SPELLING = {spelling: key for key, spellings in KEYS.items() for spelling in
 
 
 def normalized_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds the zoos' own keys to a config that spells or nests them differently.
+    """Adds the keys of the zoos' original code to a config that spells or nests them differently.
 
     Args:
         config: The config, as read.
 
     Returns:
-        The config, nested keys joined by "::", with the keys of `KEYS` where it has them under
+        The config, with nested keys joined by "::", and the keys of `KEYS` that it has under
         another name.
     """
     flat = _flatten(config)
     found: dict[str, Any] = {}
-    # Short names win over long ones: "lr" over "pretraining::lr".
+    # Less nested keys take precedence: "lr" over "model::lr".
     for key in sorted(flat, key=lambda key: key.count("::")):
         names = [_squash(part) for part in re.split(r"::|[./]", key)]
         # "scheduler::name" is the scheduler, "model::act::type" the activation.
@@ -84,6 +84,9 @@ def spelled(value: str, choices: tuple[str, ...]) -> str | None:
     Args:
         value: The name, such as "AdamW" or "rms_prop".
         choices: The known names.
+
+    Returns:
+        The known name; None if there is none.
     """
     if value in choices:
         return value
@@ -94,12 +97,12 @@ def spelled(value: str, choices: tuple[str, ...]) -> str | None:
 
 
 def _squash(name: str) -> str:
-    """A name without separators and case."""
+    """Returns a name in lower case, without separators."""
     return re.sub(r"[^a-z0-9]", "", name[:200].lower())
 
 
 def _fits(ours: str, context: list[str]) -> bool:
-    """Whether the mappings around a name are not those of something else."""
+    """Whether the mappings around a name do not belong to something else, such as a teacher."""
     foreign = {"pretraining", "teacher", "scheduler", "head", "data", "dataset", "augmentation"}
     if ours in ("optim::scheduler",):
         foreign.discard("scheduler")

@@ -1,8 +1,8 @@
-"""What torch files hold of a zoo's states, whatever its sparsifier.
+"""The parts of a zoo's states that torch files hold, for any sparsifier.
 
-A sparsifier with a torch layout of its own (`layouts.registry.LAYOUTS`) is written with everything
-that the layout has. Of all others, torch files hold the parameters that members are evaluated with,
-and the mask if the state has one.
+Twins of a sparsifier with a torch layout of its own (`layouts.registry.LAYOUTS`) are written in
+that layout. For all others, torch files hold the parameters that members are evaluated with, and
+the mask if the state has one.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ MASK = "mask"
 
 
 def exported_as(config: ZooConfig) -> Sparsifier:
-    """Returns the sparsifier whose torch layout the members of a zoo are written in.
+    """Returns the sparsifier in whose torch layout the members of a zoo are written.
 
     Args:
         config: Config of the zoo.
@@ -42,7 +42,7 @@ def _has_layout(sparsifier: Sparsifier) -> bool:
 
 
 def exported_state(zoo: Zoo, epoch: int | None = None) -> dict[str, Any]:
-    """Reads what torch files hold of an epoch, stacked, in the state of `exported_as`.
+    """Reads the part of an epoch's state that torch files hold, stacked, as of `exported_as`.
 
     Args:
         zoo: The zoo.

@@ -45,7 +45,7 @@ def convert_from(
     """Converts a foreign zoo of any known format: a folder, a file, or an archive of either.
 
     State dicts are read in every known dialect (docs/converting.md), without running code in the
-    files; `to_torch` with `dialect="original"` restores them. Hyperparameters that nothing reports
+    files; `to_torch` with `dialect="original"` restores them. Hyperparameters that are not reported
     are assumed, with a note.
 
     Args:
@@ -55,12 +55,12 @@ def convert_from(
         format: Name of the format; None recognizes it.
         cast: Whether float64 weights that do not fit into float32 are rounded.
         drop_extra: Whether tensors that belong to no layer are left out.
-        fold_spectral_norm: Whether weights under spectral_norm are computed.
+        fold_spectral_norm: Whether weights of layers with spectral_norm are computed.
         state_key: Name of the state dict in files with several, such as "state_dict_ema".
         assume: Hyperparameters for members that report none, such as "activation=relu".
         parent: As in `from_torch`.
         preset: As in `from_torch`.
-        data: As in `from_torch`; None takes the dataset.pt of the zoo if it exists.
+        data: As in `from_torch`; None for the dataset.pt of the zoo, if it exists.
         data_dir: As in `from_torch`.
         epochs: As in `from_torch`.
         where: As in `from_torch`.
@@ -71,8 +71,8 @@ def convert_from(
         quiet: As in `from_torch`.
 
     Returns:
-        The zoo, the number of states, the rejected states with their reasons, and notes: the
-        reader and why it was chosen come first.
+        The zoo, the number of states, the rejected states with their reasons, and notes. The first
+        note is the format and why it was chosen.
 
     Raises:
         ZoojaxError: The format is unknown, an archive is unsafe, or as in `from_torch`.
@@ -168,7 +168,7 @@ def _all_options(options: dict[str, Any]) -> dict[str, Any]:
 def opened_listing(
     path: Path, options: "DialectOptions", format: str | None = None
 ) -> Iterator["Listing"]:
-    """Lists the members of a foreign zoo of any format; an archive is unpacked meanwhile.
+    """Lists the members of a foreign zoo of any format; archives are unpacked while it is open.
 
     Args:
         path: A folder, file or archive.
@@ -219,7 +219,7 @@ def run_conversion(
         sources: The members.
         out: The folder of the zoo.
         own_images: The file with the zoo's own images; None if there is none.
-        assumed: Values of hyperparameters that nothing reports; None if there must be none.
+        assumed: Values of hyperparameters that are not reported; None if all must be reported.
         parent: As in `convert_from`.
         preset: As in `convert_from`.
         data: As in `convert_from`.

@@ -1,13 +1,13 @@
-"""Which classes in a pickle become inert stubs: they stand next to the weights.
+"""Classes in a pickle that become inert stubs: those of objects stored next to the weights.
 
-Nothing is imported for a stub; the list only decides which files are refused as unsafe.
+Nothing is imported for a stub; these rules only decide which files are refused as unsafe.
 """
 
 import _compat_pickle
 import re
 import sys
 
-# Classes of Python and torch that training scripts save, by module.
+# Classes of Python's library that training scripts save, by module.
 _KNOWN = {
     "argparse": ("Namespace",),
     "types": ("SimpleNamespace",),
@@ -22,7 +22,7 @@ _NEVER = {*sys.stdlib_module_names, *_PYTHON_2, "torch", "numpy"} - {"__main__"}
 
 
 def is_foreign_class(module: str, name: str) -> bool:
-    """Whether a global is a class whose instances may stand next to weights.
+    """Whether a global is a class whose instances may be stored next to weights.
 
     Args:
         module: The module of the global.

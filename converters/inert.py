@@ -1,4 +1,4 @@
-"""Inert stand-ins for what a pickle describes: nothing here runs code of a file."""
+"""Inert objects for what a pickle describes: nothing here runs code of a file."""
 
 import math
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Global:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A storage of numbers: where the values of tensors are.
+    """A storage of numbers, which holds the values of tensors.
 
     Attributes:
         kind: A key of `STORAGES`.

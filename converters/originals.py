@@ -1,7 +1,7 @@
 """The original dialects of a converted zoo's states, in the folder `dialects` of the zoo.
 
-There is one safetensors file per epoch and process, only if a state was not in the plain form: its
-metadata has the records that undo the dialects, its tensors are those that a zoo does not hold.
+If a state was not in the plain form, there is one safetensors file per epoch and process. Its
+metadata has the records that undo the dialects; its tensors are those that the zoo does not hold.
 """
 
 import json

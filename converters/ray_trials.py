@@ -7,9 +7,9 @@
         progress.csv                  the same rows, flat
         checkpoint_<epoch>/checkpoints
 
-Ray 2 counts checkpoints instead: rows of its function interface name the folder of their
-checkpoint, and folders of its class interface belong to the rows in their order. Its trials have
-any name.
+In Ray 2, the numbers of checkpoint folders count checkpoints. Rows of its function interface name
+the folder of their checkpoint; folders of its class interface belong to the rows in order. Its
+trials have any name.
 
 Checkpoints are located here, not read. None of these files is trusted.
 """
@@ -36,7 +36,7 @@ _TRIAL = "_trainable_"
 _CHECKPOINT, _TEMPORARY = "checkpoint_", "checkpoint_tmp"
 _EPOCH = re.compile("[0-9]{1,9}")
 _STATE = "checkpoints"
-# Names of states in checkpoint folders of other makers, the preferred ones first.
+# Names of states in checkpoint folders of other training scripts, preferred ones first.
 _OTHER_STATES = (
     "checkpoint.pt", "checkpoint.pth", "model.pt", "model.pth", "state.pt", "state.pth",
     "model.safetensors", "pytorch_model.bin", "model.ckpt", "model_final.pth", "weights.pt",

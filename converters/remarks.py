@@ -1,4 +1,4 @@
-"""What a conversion leaves out, fills in or cannot tell, counted: the table that ends it."""
+"""Counts of what a conversion left out, filled in or does not know: the table at its end."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ _SEPARATOR = "; "
 
 
 def count_remarks(zoo: Zoo) -> dict[str, int]:
-    """Counts what the tables of a converted zoo lack, and the notes of its members.
+    """Counts the notes of a converted zoo's members, and the values that its tables lack.
 
     Args:
         zoo: The zoo.

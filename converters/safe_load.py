@@ -131,7 +131,7 @@ def guarded(path: Path, read: Callable[[], T]) -> T:
     """Calls a function that reads a file; its reasons become errors that name the file.
 
     Raises:
-        UnreadableFileError: If the function rejects the file, or takes too much memory.
+        UnreadableFileError: If the function rejects the file, or needs too much memory.
     """
     try:
         return read()
@@ -170,7 +170,7 @@ def to_arrays(file: TorchFile, state: object, limit: int) -> State:
 def charge(tensor: object, limit: int) -> int:
     """Subtracts the bytes of a tensor's copy from a limit.
 
-    One tensor under many names is small in a file, but each copy takes memory.
+    A tensor with many names is small in a file, but each copy takes memory.
 
     Raises:
         UnsafePickleError: If the limit does not allow it.
@@ -265,7 +265,7 @@ def _parse_zip(data: bytes, limits: Limits, is_stub: StubFilter) -> TorchFile:
     if "data.pkl" not in records:
         raise UnsafePickleError("a zip without data.pkl: not a torch file")
     if bytes(records.get("byteorder", b"little")) != b"little":
-        raise UnsafePickleError("its numbers are big-endian; save it again on another machine")
+        raise UnsafePickleError("its numbers are big-endian; save it on a little-endian machine")
     if len(records["data.pkl"]) > limits.pickle:
         raise UnsafePickleError(f"its pickle has more than the {limits.pickle} bytes allowed")
     sizes = tuple((name, len(record)) for name, record in records.items())

@@ -86,8 +86,8 @@ def convert(
         parent: The dense zoo, if the members are twins.
         preset: The preset of the zoo, which sets the learning rates of its twins.
         defaults: Hyperparameters for members that report none.
-        assumed: Values for those that not even `defaults` have, which are noted; None if there
-            must be none.
+        assumed: Values of hyperparameters that `defaults` lack, too, used with a note; None if
+            nothing may be assumed.
         selection: The members and states to convert; None for all.
         report: Progress callback, called with the number of states processed and their total.
 

@@ -35,11 +35,11 @@ class Trial:
         path: The folder.
         name: Its name in printable characters; twins refer to their dense member by it.
         config: The content of params.json, else the config in result.json, else empty.
-        rows: Reported metrics by epoch, the last report of each.
+        rows: Reported metrics by epoch: the last report of each.
         checkpoints: The files of the states by epoch.
         skipped: Reasons by place, of entries that look like states but are not used.
-        notes: Remarks for the members table. They decide the fingerprint of the zoo: reworded,
-            the same files would convert to another zoo.
+        notes: Notes for the members table. They are part of the zoo's fingerprint: with other
+            words, the same files would convert to another zoo.
         folders: Epochs by the name of the checkpoint folder, as rows report them.
     """
 

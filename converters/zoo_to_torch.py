@@ -57,7 +57,7 @@ def state_dict(zoo: Zoo, member: int, epoch: int | None = None) -> dict[str, tor
 
 
 def shrunk_module(zoo: Zoo, member: int, epoch: int | None = None) -> TorchChain:
-    """Returns one member as a smaller torch network, without hidden units that nothing uses.
+    """Returns one member as a smaller torch network, without its unused hidden units.
 
     Twins of structured pruning have such units. The logits are those of the member, except for
     rounding; `state_dict()` has the names of the original code.
@@ -105,8 +105,8 @@ def write_trials(
             (weight_orig, weight_mask) instead of masked weights.
         original: Whether states of converted zoos are written in their original dialect and to
             files of their original names.
-        shrunk: Whether hidden units that nothing uses are left out: the shapes of the weights are
-            those of a smaller network.
+        shrunk: Whether unused hidden units are left out: the shapes of the weights are those of a
+            smaller network.
         report: Progress callback, called with the number of states written and their total.
         note: Called with each remark for the user, one sentence at a time.
 
@@ -152,7 +152,7 @@ def write_trials(
 
 
 def _shrunk_state(params: dict[str, Any], info: StateDictInfo) -> State:
-    """The state dict of a member without hidden units that nothing uses."""
+    """Returns the state dict of a member without its unused hidden units."""
     small = shrink(info.architecture, params)
     info = StateDictInfo(known_network(small.architecture), Dense(), info.prefixes)
     return to_torch({"params": small.params}, info)

@@ -1,1 +1,1 @@
-"""Dialects of torch state dicts: small transforms to the plain form, which can be undone."""
+"""Dialects of torch state dicts: invertible transforms to the plain form."""

@@ -13,7 +13,7 @@ import numpy as np
 from zoojax.text import printable
 
 Arrays = dict[str, np.ndarray]
-# What undoes one dialect: its name, and JSON values that it needs.
+# What is needed to undo one dialect: its name, and JSON values.
 Record = tuple[str, dict[str, Any]]
 
 
@@ -24,7 +24,7 @@ class DialectOptions:
     Attributes:
         cast: Whether float64 values are rounded to float32.
         drop_extra: Whether tensors that belong to no layer are left out.
-        fold_spectral_norm: Whether weights under spectral_norm are computed.
+        fold_spectral_norm: Whether weights of layers with spectral_norm are computed.
         state_key: Name of the state dict in files with several; empty for the usual one.
     """
 
@@ -35,10 +35,10 @@ class DialectOptions:
 
 
 class ReadState(dict[str, np.ndarray]):
-    """A state dict in the plain form, which remembers how it was written.
+    """A state dict in the plain form, with records of its original form.
 
     Attributes:
-        records: What undoes its dialects, in the order in which they were read.
+        records: What is needed to undo its dialects, in the order in which they were read.
         kept: Arrays that only the original dialect needs.
         notes: Remarks for the user.
         rounded: Number of values that were rounded.
@@ -61,13 +61,13 @@ class ReadState(dict[str, np.ndarray]):
 
 @dataclass
 class Draft:
-    """A state dict on its way to the plain form.
+    """A state dict while it is converted to the plain form.
 
     Attributes:
         arrays: Arrays by name.
         options: What may be changed.
-        masks: Masks that are stored elsewhere in the file, by the name of their tensor.
-        records: What undoes the dialects so far.
+        masks: Masks that are stored elsewhere in the file, by the name of the masked tensor.
+        records: What is needed to undo the dialects read so far.
         kept: Arrays that only the original dialect needs.
         notes: Remarks for the user.
         rounded: Number of values that were rounded.
@@ -116,8 +116,8 @@ class Dialect(ABC):
         """Undoes `read`.
 
         Args:
-            arrays: The state dict in the plain form, as far as later dialects are undone.
-            facts: What `read` has recorded.
+            arrays: The state dict after later dialects were undone.
+            facts: The values that `read` recorded.
             kept: The arrays that were kept.
 
         Returns:

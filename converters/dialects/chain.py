@@ -1,4 +1,4 @@
-"""All dialects in the order in which they are read, and their inversion."""
+"""All dialects in the order in which they are read, and how they are undone."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ _CHAIN: tuple[Dialect, ...] = (
     SomeMasks(),
 )
 _BY_NAME = {dialect.name: dialect for dialect in _CHAIN}
-# Records of what is no dialect: how the file contains the state dict, and where the file is.
+# Names of other records: how the file contains the state dict, and the path of the file.
 _WRAPPER, _ORDER, _CONTAINER, _FILE = "wrapper", "order", "container", "file"
 _EXTRA = "extra"
 
@@ -94,7 +94,7 @@ def plain_state(
 
 
 def extra_record(names: Iterable[str]) -> Record:
-    """The record of tensors that were kept because they belong to no layer."""
+    """Returns the record of tensors that were left out because they belong to no layer."""
     return _EXTRA, {"names": sorted(names)}
 
 
@@ -104,12 +104,12 @@ def with_file(records: Sequence[Record], file: str) -> tuple[Record, ...]:
 
 
 def file_of(records: Sequence[Record]) -> str:
-    """The path of a state's file within the folder of its member; empty for the usual one."""
+    """Returns the path of a state's file in the folder of its member; empty for the usual one."""
     return next((str(facts.get("path")) for name, facts in records if name == _FILE), "")
 
 
 def is_plain(records: Sequence[Record], order: Iterable[str]) -> bool:
-    """Whether a state dict was in the plain form already, with its names in this order."""
+    """Whether a state dict was in the plain form, with its names in this order."""
     return len(records) == 1 and records[0][1].get("names") == list(order)
 
 
@@ -122,6 +122,9 @@ def original_state(
         arrays: The state dict in the plain form.
         records: Its records.
         kept: The arrays that were kept.
+
+    Returns:
+        The state dict in its original dialect.
 
     Raises:
         ZoojaxError: If the records do not fit the state dict.
@@ -159,7 +162,7 @@ def records_from_json(content: Any) -> tuple[Record, ...]:
     """Checks records that were read from a file.
 
     Raises:
-        ValueError: If they are none.
+        ValueError: If they are invalid.
     """
     if not isinstance(content, list) or not all(
         isinstance(each, list)

@@ -12,9 +12,9 @@ _MAX_NESTING = 8
 
 
 class Prefix(Dialect):
-    """A prefix that all names have: "module.", "_orig_mod.", "model.", also nested.
+    """A prefix of all names: "module.", "_orig_mod.", "model.", also nested.
 
-    Names without a dot, such as "n_averaged", are of the wrapping module. A network whose
+    Names without a dot, such as "n_averaged", belong to the wrapping module. A network whose
     layers are named "module.0" and "head.0" has no prefix.
     """
 
@@ -27,7 +27,7 @@ class Prefix(Dialect):
             dotted = [name for name in draft.arrays if "." in name[len(prefix) :]]
             first = next((name[len(prefix) :] for name in dotted), "")
             found = next((each for each in _PREFIXES if first.startswith(each)), None)
-            # Something must be left that names a layer: "module.0.weight" may be a layer's name.
+            # The rest must name a layer: in "module.0.weight", "module.0" may be a layer.
             if found is None or not all(
                 name.startswith(prefix + found) and "." in name[len(prefix + found) :]
                 for name in dotted
@@ -50,7 +50,7 @@ class AverageCounter(Dialect):
     name: ClassVar = "n_averaged"
 
     def read(self, draft: Draft) -> None:
-        """Takes the counter out."""
+        """Removes the counter and keeps it."""
         counter = draft.arrays.get(self.name)
         if counter is not None and counter.shape == () and counter.dtype.kind == "i":
             draft.keep(self.name)

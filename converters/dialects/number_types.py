@@ -19,7 +19,7 @@ _FLOATS = {
 class NumberTypes(Dialect):
     """Half precision, which float32 holds exactly, and double precision.
 
-    Integers and bools are left to other dialects and to the layouts.
+    Other dialects and the layouts read integers and bools.
     """
 
     name: ClassVar = "types"

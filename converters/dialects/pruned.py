@@ -15,7 +15,7 @@ _ADAPTERS = (".lora_A", ".lora_B", ".lora_embedding_A", ".lora_embedding_B")
 class AoPruning(Dialect):
     """Parametrizations of torch.ao.pruning, whose masks are in the sparsifier's state.
 
-    Other parametrizations than those of known dialects are refused by name.
+    Unknown parametrizations are refused, and the error names them.
     """
 
     name: ClassVar = "ao_pruning"
@@ -50,7 +50,7 @@ class AoPruning(Dialect):
                 )
 
     def undo(self, arrays: Arrays, facts: dict[str, Any], kept: Arrays) -> Arrays:
-        """Restores the names; the masks are in no state dict."""
+        """Restores the names; the masks are not part of the state dict."""
         arrays = dict(arrays)
         for layer in facts["layers"]:
             arrays[layer + _ORIGINAL] = arrays.pop(f"{layer}.weight_orig")
@@ -84,7 +84,7 @@ class MaskTypes(Dialect):
 
 
 class BiasMasks(Dialect):
-    """Masks on biases: a zoo stores what the network computes with."""
+    """Masks on biases, which are applied: a zoo stores the biases that the network uses."""
 
     name: ClassVar = "bias_masks"
 
@@ -117,7 +117,7 @@ class BiasMasks(Dialect):
 
 
 class SomeMasks(Dialect):
-    """Masks on some layers only: the others get masks that keep every weight."""
+    """Masks on some layers only; the other layers get masks that keep all weights."""
 
     name: ClassVar = "some_masks"
 

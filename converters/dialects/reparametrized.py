@@ -1,7 +1,7 @@
 """Weights that a network computes from other tensors: weight_norm and spectral_norm.
 
-The weight is computed as torch does, up to rounding; the tensors are kept, so that the original
-dialect has their bits.
+The weight is computed as in torch, up to rounding. The tensors are kept, so that the original
+dialect can be restored bit for bit.
 """
 
 from typing import Any, ClassVar
@@ -77,7 +77,7 @@ class SpectralNorm(_Computed):
     name: ClassVar = "spectral_norm"
 
     def read(self, draft: Draft) -> None:
-        """Computes the weights if that is asked for."""
+        """Computes the weights if `fold_spectral_norm` is set."""
         for name in list(draft.arrays):
             for ends in (
                 (".weight_orig", ".weight_u", ".weight_v"),

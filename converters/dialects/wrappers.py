@@ -12,7 +12,7 @@ STATE_KEYS = (
     "state_dict", "model_state_dict", "model_state", "model", "net", "network", "module",
     "params", "parameters", "weights", "checkpoint", "ckpt",
 )  # fmt: skip
-# Other mappings of tensors next to it, which are no network.
+# First parts of the names of mappings that hold tensors but no network.
 _NO_NETWORK = ("optim", "sched", "scaler", "callbacks", "loops", "rng", "random", "sparsifier")
 _MAX_DEPTH = 3
 
@@ -38,10 +38,13 @@ def find_state(content: object, options: DialectOptions) -> FoundState:
 
     Args:
         content: What a file contains.
-        options: Which of several is taken.
+        options: Which of several state dicts to read.
+
+    Returns:
+        The state dict and its path in the content.
 
     Raises:
-        UnsafePickleError: If there is none, or it is not clear which of several is meant.
+        UnsafePickleError: If there is none, or if there are several and none is chosen.
     """
     if not isinstance(content, dict):
         raise UnsafePickleError(f"a {type_name(content)}, not a state dict")
@@ -97,7 +100,7 @@ def _candidates(
 
 
 def _preferred(paths: list[tuple[str, ...]]) -> tuple[str, ...]:
-    """Chooses by the names in `STATE_KEYS`: averages (ema) have none of them."""
+    """Chooses by the names in `STATE_KEYS`, which averages (ema) do not have."""
     if len(paths) == 1:
         return paths[0]
     for key in STATE_KEYS:
@@ -144,7 +147,7 @@ def masks_of(content: object) -> dict[str, TensorRef]:
         content: What the file contains.
 
     Returns:
-        Masks by the name of the tensor that they are for; empty if there are none.
+        Masks by the name of the masked tensor; empty if there are none.
     """
     masks: dict[str, TensorRef] = {}
     for key, value in content.items() if isinstance(content, dict) else ():

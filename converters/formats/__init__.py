@@ -1,1 +1,1 @@
-"""Formats of foreign zoos, one file each: what recognizes a path, and lists its members."""
+"""Formats of foreign zoos, one file each: they recognize a path, and list its members."""

@@ -1,8 +1,7 @@
 """Unpacks .zip and .tar archives of zoos into a temporary folder, within limits.
 
-Only regular files and folders are unpacked, and only into the target folder. The sizes that an
-archive claims are checked before anything is written, and the bytes that it really has while they
-are written.
+Only regular files and folders are unpacked, and only into the target folder. The claimed sizes are
+checked before anything is written, and the actual bytes while they are written.
 """
 
 import bz2
@@ -25,7 +24,7 @@ from zoojax.text import printable
 
 _MAX_ENTRIES = 2_000_000
 _MAX_BYTES = 512 * 2**30
-_MAX_RATIO = 200  # Weights compress little; tables of text by less than 100.
+_MAX_RATIO = 200  # Weights compress little; tables of text by a factor below 100.
 _FREE_BYTES = 64 * 2**20  # Small archives may compress more.
 _MAX_DEPTH = 64
 _BLOCK = 2**20
@@ -37,9 +36,9 @@ class ArchiveLimits(NamedTuple):
     """Limits of an archive.
 
     Attributes:
-        entries: Entries in it.
-        size: Bytes of all its files.
-        ratio: Bytes of all its files per byte of the archive; not applied to small ones.
+        entries: Number of entries.
+        size: Bytes of all unpacked files.
+        ratio: Bytes of all unpacked files per byte of the archive; not applied to small ones.
     """
 
     entries: int = _MAX_ENTRIES
@@ -63,11 +62,11 @@ def unpacked(path: Path, limits: ArchiveLimits | None = None) -> Iterator[tuple[
 
     Args:
         path: The archive.
-        limits: Its limits.
+        limits: Its limits; None for the defaults.
 
     Yields:
-        The folder with its content (the only folder in it, if there is just one), and remarks
-        about what was left out.
+        The folder with its content (the innermost one, if folders have only one entry), and notes
+        on what was left out.
 
     Raises:
         ZoojaxError: If the archive is damaged, exceeds the limits, or has names or links that
@@ -100,7 +99,7 @@ def unpacked(path: Path, limits: ArchiveLimits | None = None) -> Iterator[tuple[
 
 
 def _content(folder: Path) -> Path:
-    """The folder of an archive's content: down to where there is more than one entry."""
+    """Returns the first folder of an archive that has more than one entry."""
     for _ in range(_MAX_DEPTH):
         entries = [e for e in folder.iterdir() if not e.name.startswith((".", "__MACOSX"))]
         if len(entries) != 1 or not entries[0].is_dir():
@@ -110,7 +109,7 @@ def _content(folder: Path) -> Path:
 
 
 class _Budget:
-    """What may still be written."""
+    """Counts what is unpacked, within limits."""
 
     def __init__(self, path: Path, limits: ArchiveLimits):
         self._path = path
@@ -230,7 +229,7 @@ def _note(notes: list[str], note: str) -> None:
 
 
 def _inside(path: Path, target: Path, name: str) -> Path:
-    """The path of an entry; it must be within the target."""
+    """Returns the path of an entry, which must be within the target."""
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
     if name.startswith(("/", "\\")) or ".." in parts or "\0" in name or ":" in name[:3]:
         raise ZoojaxError(
@@ -242,7 +241,7 @@ def _inside(path: Path, target: Path, name: str) -> Path:
 
 
 def _write(stream: IO[bytes], file: Path, budget: _Budget) -> None:
-    """Writes one file; a name that is taken is an error."""
+    """Writes one file; an existing file is an error."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("xb") as out:
         while block := stream.read(_BLOCK):

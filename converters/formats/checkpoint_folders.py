@@ -1,7 +1,7 @@
-"""Folders of checkpoint files of any training script: Lightning, timm, accelerate, the hub, ...
+"""Folders of checkpoint files of any training script: Lightning, timm, Hugging Face, ...
 
-A folder of a folder is a member with one state per file, by epoch. Files directly in the folder are
-one member each, unless their names count epochs: then they are states of one member.
+Each subfolder is a member, with one state per file, by epoch. Each file directly in the folder is a
+member, unless its name is EPOCH_accACCURACY_seedSEED_RUN: then it is a state of the member RUN.
 """
 
 import functools
@@ -22,7 +22,7 @@ from zoojax.filesystem.reading import exists
 from zoojax.text import printable
 
 _MAX_DEPTH, _MAX_FILES = 5, 2_000_000
-# How names of files or their folders count epochs, the clearer ones first.
+# Epochs in names of files or their folders; patterns are tried in this order.
 _EPOCHS = (
     re.compile(r"epoch[=_-]?([0-9]{1,9})(?![0-9])", re.I),
     re.compile(r"(?:checkpoint|ckpt|iter|step)[=_-]?([0-9]{1,9})(?![0-9])", re.I),
@@ -79,7 +79,7 @@ class CheckpointFolders(SourceFormat):
 
 
 def _files(root: Path, notes: list[str]):
-    """Yields checkpoint files below a folder in a fixed order; links are noted, not followed."""
+    """Yields checkpoint files below a folder in a fixed order; notes links instead of following."""
     pending, count = [(root, 0)], 0
     while pending:
         folder, depth = pending.pop()
@@ -141,7 +141,7 @@ def _file_member(root: Path, file: Path, name: str, options: DialectOptions) -> 
 
 
 def _add(source: Source, root: Path, file: Path, epoch: int, options: DialectOptions) -> None:
-    """Adds a state to a member, or to what the member skips."""
+    """Adds a state to a member, or to its skipped entries."""
     place = printable(file.relative_to(root), 300)
     if epoch > MAX_EPOCH:
         source.skipped[place] = "is no epoch"
@@ -154,7 +154,7 @@ def _add(source: Source, root: Path, file: Path, epoch: int, options: DialectOpt
 
 
 def _epoch(file: Path, folder: Path) -> int | None:
-    """The epoch that the name of a file, or of a folder around it, counts."""
+    """Returns the epoch in the name of a file, or of a folder around it; None if there is none."""
     names = [file.name, *reversed(file.relative_to(folder).parts[:-1])]
     for pattern in _EPOCHS:
         for name in names:
@@ -169,7 +169,7 @@ def _epoch(file: Path, folder: Path) -> int | None:
 
 
 def _stem(name: str) -> str:
-    """A name without the ending of a checkpoint."""
+    """Returns a name without the ending of a checkpoint."""
     return re.sub(r"(\.(pt|pth|ckpt|bin|safetensors|th|pt2|tar)){1,2}$", "", name)
 
 

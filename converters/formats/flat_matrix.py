@@ -1,10 +1,11 @@
 """A matrix of flattened weights with its tables: the layout of the Small CNN Zoo.
 
     weights.npy        one state per row
-    layout.csv         varname, start_idx, end_idx, shape: what the columns are
+    layout.csv         varname, start_idx, end_idx, shape: the tensors in the columns
     metrics.csv.gz     one row per state: config.*, modeldir, step and metrics
 
-A run is its modeldir. Kernels are Keras': [height, width, in, out], and [in, out].
+Rows with the same modeldir are a run. Kernels have the axes of Keras: [height, width, in, out], and
+[in, out].
 """
 
 import ast
@@ -37,10 +38,10 @@ class _Variable(NamedTuple):
     """Columns of the matrix.
 
     Attributes:
-        name: Torch's name of the tensor.
+        name: Name of the tensor in torch.
         begin: The first column.
         end: The column after the last.
-        shape: Keras' shape.
+        shape: Shape of the tensor in Keras.
     """
 
     name: str
@@ -133,7 +134,7 @@ def _open(file: Path) -> np.ndarray:
 
 
 def _layout(file: Path, columns: int) -> list[_Variable]:
-    """Reads which columns are which tensor; they cover the matrix without overlap."""
+    """Reads the columns of each tensor, which cover the matrix without overlap."""
     variables = []
     for row in read_rows(file):
         try:
@@ -158,7 +159,7 @@ def _layout(file: Path, columns: int) -> list[_Variable]:
 
 
 def _torch_name(name: str) -> str:
-    """Torch's name of a Keras variable: "sequential/conv2d/kernel:0" is "conv2d.weight"."""
+    """Returns the torch name of a Keras variable: of "net/conv2d/kernel:0", "conv2d.weight"."""
     parts = printable(name, 200).partition(":")[0].split("/")
     leaf = {"kernel": "weight"}.get(parts[-1], parts[-1])
     return ".".join([*(parts[1:-1] or parts[:-1]), leaf])
@@ -171,7 +172,7 @@ def _row(
     layout: list[_Variable],
     options: DialectOptions,
 ) -> ReadState:
-    """Reads one state, weights before biases as torch has them."""
+    """Reads one state, with weights before biases as in torch."""
 
     def read() -> ReadState:
         values = np.array(matrix[index])

@@ -28,7 +28,7 @@ _MAX_MEMBERS = 1_000_000
 
 
 class MemberFile(SourceFormat):
-    """A file of torch.save or safetensors; the members have one state each, of epoch 0."""
+    """A file of torch.save or safetensors; each member has one state, at epoch 0."""
 
     name: ClassVar = "file"
     label: ClassVar = "one file with its members"
@@ -70,7 +70,7 @@ def _source(path: Path, name: str, read) -> Source:
 
 
 def _states(content: object) -> list[tuple[str, object]] | None:
-    """The state dicts of several members with their names; None for a single state dict."""
+    """Returns the state dicts of several members with their names; None for a single state dict."""
     if isinstance(content, list) and content:
         items = [(f"member_{i:06d}", value) for i, value in enumerate(content)]
     elif isinstance(content, dict) and not any(key in content for key in STATE_KEYS):
@@ -102,7 +102,7 @@ def _checked(state: ReadState, options: DialectOptions) -> ReadState:
 
 
 def _stacked(state: ReadState) -> int | None:
-    """The number of members if all tensors share a first axis, without which they fit."""
+    """Returns the number of members if they are stacked along the first axes; None if not."""
     lengths = {array.shape[0] if array.ndim else 0 for array in state.values()}
     if len(lengths) != 1 or not (count := lengths.pop()):
         return None

@@ -1,4 +1,4 @@
-"""Configs and metrics that training scripts leave in the folder of a member."""
+"""Configs and metrics that training scripts write to the folder of a member."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ _MAX_ROWS = 20_000
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """The config of a member: its first file of a known name that can be read, else empty."""
+    """Reads the config of a member: the first readable file of a known name; empty if none is."""
     for name in _CONFIGS:
         file = find_file(folder, (name,))
         if file is not None:
@@ -30,7 +30,7 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 
 def rows_of(folder: Path) -> dict[int, Row]:
-    """The metrics of a member by epoch; empty if it has no table that can be read."""
+    """Reads the metrics of a member by epoch; empty if it has no readable table."""
     rows: dict[int, Row] = {}
     try:
         reports = _reports(folder)
@@ -42,13 +42,13 @@ def rows_of(folder: Path) -> dict[int, Row]:
     for report in reports[:_MAX_ROWS]:
         epoch = _epoch(report, key)
         if epoch is not None:
-            # Lightning writes a line per kind of metric, with empty cells.
+            # Lightning writes a separate line for each kind of metric, with empty cells.
             rows[epoch] = rows.get(epoch, {}) | parse_row(report)
     return rows
 
 
 def last_epoch(folder: Path) -> int | None:
-    """The epoch of a Hugging Face model, from trainer_state.json; None if it is not there."""
+    """Reads the epoch of a Hugging Face model from trainer_state.json; None if there is none."""
     file = find_file(folder, (_TRAINER,))
     if file is None:
         return None

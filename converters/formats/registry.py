@@ -14,7 +14,7 @@ from zoojax.filesystem.reading import exists
 from zoojax.hyperparameters.declaration import check_name
 from zoojax.text import printable
 
-# In the order in which they are tried: the more specific ones first.
+# In the order in which they are tried: more specific ones first.
 FORMATS: dict[str, SourceFormat] = {
     each.name: each
     for each in (FlatMatrix(), Trials(), ModelDataset(), CheckpointFolders(), MemberFile())
@@ -26,7 +26,7 @@ class Recognized(NamedTuple):
 
     Attributes:
         format: The format.
-        reason: Why, to complete "because ...".
+        reason: The reason, to complete "because ...".
     """
 
     format: SourceFormat
@@ -38,7 +38,10 @@ def recognize(path: Path, name: str | None = None) -> Recognized:
 
     Args:
         path: A file or folder.
-        name: The name of the format, if the user says it.
+        name: Name of the format, if the user gives it.
+
+    Returns:
+        The format and the reason for it.
 
     Raises:
         ZoojaxError: If the path does not exist, or its format is unknown.

@@ -16,12 +16,12 @@ from zoojax.text import printable
 _MAX_TABLE_BYTES, _MAX_CONFIG_BYTES = 1024 * MIB, 16 * MIB
 _MAX_COLUMNS = 10_000
 _MAX_NUMBER_LENGTH = 64
-# Text of this kind compresses by less than 100; a bomb by more than 1000.
+# Tables compress by a factor below 100, a zip bomb by more than 1000.
 _MAX_RATIO = 400
 
 
 def find_file(folder: Path, names: Sequence[str]) -> Path | None:
-    """The first of several files that exists in a folder and is no link; None without one."""
+    """Returns the first of several files that exists in a folder and is no link; None without."""
     for name in names:
         file = folder / name
         if exists(file) and not file.is_symlink() and file.is_file():
@@ -91,7 +91,7 @@ def read_config(file: Path) -> dict[str, Any]:
 
 
 def to_value(text: str) -> str | float | int:
-    """A number if a text is one, else the text."""
+    """Returns the number that a text is, otherwise the text."""
     if len(text) > _MAX_NUMBER_LENGTH:
         return text
     for kind in (int, float):

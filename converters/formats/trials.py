@@ -41,7 +41,7 @@ class Trials(SourceFormat):
         listed = sources.from_trials(root, options, any_name=True)
         notes = [] if root == path else [f"the trials are in {printable(root.relative_to(path))}"]
         present = {source.name for source in listed}
-        # Read again only by name: what has no checkpoint is no member.
+        # Trials without a checkpoint are no members; they are only named.
         without = [t for t in scan_trials(root, any_name=True) if t.name not in present]
         for trial in without[:20]:
             failed = "; it failed (error.txt)" if exists(trial.path / "error.txt") else ""
@@ -53,7 +53,7 @@ class Trials(SourceFormat):
 
 
 def _roots(path: Path) -> list[Path]:
-    """The outermost folders that contain trial folders, sorted; links are not followed."""
+    """Finds the outermost folders that contain trial folders, sorted; links are not followed."""
     found, level = [], [path] if path.is_dir() else []
     visited = 0
     for _ in range(_MAX_DEPTH):

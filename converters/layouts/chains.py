@@ -12,7 +12,7 @@ from zoojax.converters.layouts.torch_models import TorchChain
 
 
 class ChainLayout(NetworkLayout):
-    """Weights and biases, in the order of the layers; names may be any."""
+    """Weights and biases in the order of the layers, under any names."""
 
     def takes(self, architecture: Architecture) -> bool:
         """Chains without normalization."""
@@ -21,7 +21,7 @@ class ChainLayout(NetworkLayout):
     def infer(
         self, weights: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
     ) -> tuple[Architecture, tuple[str, ...]] | None:
-        """Shapes alone identify a chain."""
+        """A chain is identified by the shapes alone."""
         # Modules such as `module` and `head` in the order of the file, their layers by number.
         groups = {name.partition(".")[0]: i for i, name in reversed(list(enumerate(weights)))}
         prefixes = tuple(

@@ -30,7 +30,7 @@ class ResNet18Layout(NetworkLayout):
     def infer(
         self, weights: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
     ) -> tuple[Architecture, tuple[str, ...]] | None:
-        """The side of the images is not in the file: it is that of CIFAR's."""
+        """Images are assumed to have 32x32 pixels, as those of CIFAR, since files do not tell."""
         kernels = {name for name, shape in weights.items() if len(shape) > 1}
         for name in _DOWNSAMPLINGS:
             prefixes = _prefixes(name)
@@ -54,7 +54,7 @@ class ResNet18Layout(NetworkLayout):
         return _prefixes(_DOWNSAMPLINGS[0])
 
     def layers(self, architecture: Architecture, prefixes: Sequence[str]) -> tuple[Layer, ...]:
-        """Each convolution is followed by its normalization, except that downsamplings are last."""
+        """Convolutions, each followed by its normalization, in torchvision's order; then `fc`."""
         shapes, layers = architecture.parameter_shapes(), []
         for name, prefix in zip(resnet18.layer_names(), prefixes, strict=True):
             kernel = shapes[name]["kernel"]

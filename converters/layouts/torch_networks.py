@@ -120,7 +120,7 @@ class _Block(nn.Module):
 
 
 class Under(nn.Module):
-    """Holds a network under a name, which precedes the names of its tensors.
+    """A module that holds a network under a name, which prefixes the names of its tensors.
 
     Args:
         name: The name.

@@ -16,7 +16,7 @@ from zoojax.converters.layouts.torch_networks import TorchViT, Under
 _NAMES = ("vit.", "")
 _PATCHES = "patch_embed.proj"
 _MAX_CLASSES = 10_000
-# Values of a head in timm's networks; files do not show the number of heads.
+# Values of a head in timm's networks, and heads of other widths: files do not have their number.
 _HEAD_WIDTH, _SMALL_HEADS = 64, 6
 
 
@@ -34,7 +34,7 @@ class ViTLayout(NetworkLayout):
     def infer(
         self, weights: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
     ) -> tuple[Architecture, tuple[str, ...]] | None:
-        """Heads have 64 values as in timm's networks; other widths have the six of vit_small."""
+        """Heads have 64 values as in timm's networks; other widths have six heads, as vit_small."""
         for start in _NAMES:
             if f"{start}{_PATCHES}" in weights:
                 break
