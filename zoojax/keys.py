@@ -75,10 +75,10 @@ def training_order(
         seed: Seed of the member, a scalar integer; 0 for an order that all members share.
         epoch: Epoch, counted from 1.
         count: Number of training images.
-        fraction: Fraction of them that the member is trained on, the same ones in every epoch.
+        fraction: Fraction of them that the member is trained on; the same images in every epoch.
 
     Returns:
-        Positions of the images, at least one, [round down(fraction * count)] int32.
+        Positions of the images, [max(1, floor(fraction * count))] int32.
     """
     used = max(int(count * fraction), 1)
     order = permutation(stream_key(seed, "order", epoch), used)

@@ -30,7 +30,7 @@ class ResNet18Layout(NetworkLayout):
     def infer(
         self, weights: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
     ) -> tuple[Architecture, tuple[str, ...]] | None:
-        """Images are assumed to have 32x32 pixels, as those of CIFAR, since files do not tell."""
+        """Files do not have the side of the images: it is assumed to be 32, as for CIFAR."""
         kernels = {name for name, shape in weights.items() if len(shape) > 1}
         for name in _DOWNSAMPLINGS:
             prefixes = _prefixes(name)

@@ -144,7 +144,7 @@ def test_analysis_of_a_zoo_without_accuracies(zoo, tmp_path):
     ]
     result = zoojax.analyze(zoo, *twins, out=tmp_path, quiet=True)
     assert {"members", "trajectories", "layer_sparsity", "pruning_frequency"} == set(result.tables)
-    assert any("no accuracies and predictions" in note for note in result.notes)
+    assert any("no accuracies and no predictions" in note for note in result.notes)
     trajectories = result.tables["trajectories"]
     assert "psnr_mean" in trajectories.columns and "test_acc_mean" not in trajectories.columns
     drawn = {path.stem for path in (tmp_path / "figures").glob("*.svg")}

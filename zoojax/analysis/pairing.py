@@ -7,7 +7,7 @@ from zoojax.errors import ZoojaxError
 from zoojax.hyperparameters import grid
 from zoojax.storage.zoo import Zoo, with_states
 
-# Values of a number that are compared one by one.
+# Largest number of distinct values of a number that are compared one by one.
 MAX_VALUES = 12
 # Columns of the members table that are hyperparameters; converted zoos have more columns.
 HYPERPARAMETERS = tuple(each.name for each in grid.HYPERPARAMETERS)
@@ -26,8 +26,9 @@ def value_groups(values: pl.Series) -> pl.Series:
         values: its values, one per member and row.
 
     Returns:
-        The values as text; of numbers with more than MAX_VALUES values, such as those of a random
-        search, ranges that hold a quarter of these each, such as "0.001 to 0.004".
+        The values as text. Numbers with more than MAX_VALUES distinct values, such as those of a
+        random search, are named by four ranges with a quarter of these values each, such as "0.001
+        to 0.004".
     """
     known = values.drop_nulls().drop_nans() if values.dtype.is_float() else values.drop_nulls()
     known = known.unique().sort()

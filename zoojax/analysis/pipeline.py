@@ -39,7 +39,7 @@ from zoojax.text import printable
 # Epochs at which the pruning frequency of single weights is drawn (Figure 3 of the paper).
 _FREQUENCY_EPOCHS = (5, 10, 15, 20, 25)
 NO_ACCURACY = (
-    "Each member learns an image of its own, so there are no accuracies and predictions: "
+    "Each member learns an image of its own, so there are no accuracies and no predictions: "
     "agreement, the correlation before and after sparsification, prunability of members, and the "
     "comparison of methods at equal sparsity were left out."
 )

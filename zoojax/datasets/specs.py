@@ -59,7 +59,10 @@ class DataSpec:
             object.__setattr__(self, field, value)
             values = _per_channel(value)
             if not all(isinstance(x, numbers.Real) and math.isfinite(x) for x in values):
-                raise ZoojaxError(f"{field} of images is {printable(value, 60)}; give a number")
+                raise ZoojaxError(
+                    f"{field} of images is {printable(value, 60)}; give a number, or one for each "
+                    "channel"
+                )
             if not isinstance(value, numbers.Real) and len(values) != self.channels:
                 raise ZoojaxError(
                     f"{field} of images has {len(values)} numbers; give one, or one for each of "

@@ -51,7 +51,7 @@ class Samples:
 
 
 def has_log_alphas(config: ZooConfig) -> bool:
-    """Whether the states of a zoo have log alphas, with the threshold that networks learn."""
+    """Whether the states of a zoo have log alphas, with the default threshold."""
     threshold = getattr(config.sparsifier, "threshold", LOG_ALPHA_THRESHOLD)
     return _LOG_SIGMA2 in state_like(config, 1) and threshold == LOG_ALPHA_THRESHOLD
 

@@ -33,7 +33,7 @@ def lowest(keys: Sequence[Array], count: Array | int) -> Array:
 
 
 def _threshold(bits: Array, tied: Array, remaining: Array) -> Array:
-    """The largest value that at most `remaining` of the tied entries are below."""
+    """Returns the largest value below which there are at most `remaining` of the tied entries."""
 
     def set_bit(step: Array, threshold: Array) -> Array:
         higher = threshold | (jnp.uint32(1) << (31 - step).astype(jnp.uint32))

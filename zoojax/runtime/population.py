@@ -22,7 +22,8 @@ _LANES = 16
 # kernel's members may take. A step reads all of them, so they should stay in the last-level cache:
 # 16 members of a perceptron 784-64-64-10 train 1.5 times faster than 64.
 _STATE_BYTES, _CPU_CACHE = 16, 16 * 2**20
-# The same of the members that XLA processes at once on a CPU: activations need several times more.
+# The same for the members that XLA processes at once on a CPU; activations need several times as
+# much.
 _CPU_STATE = 256 * 2**20
 # Memory for training one member of the small CNN: activations of a batch of ten, and
 # intermediate results that XLA keeps.

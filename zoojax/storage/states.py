@@ -22,7 +22,7 @@ COLLECTIONS = "collections"
 
 @functools.cache
 def state_shapes(arch: Architecture, sparsifier: Sparsifier) -> tuple[Tree, Tree]:
-    """Shapes and dtypes of one member's (trainable, fixed) parts, found without computing them.
+    """Returns shapes and dtypes of one member's (trainable, fixed) parts, without computing them.
 
     Args:
         arch: Architecture of the member.

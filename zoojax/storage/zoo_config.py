@@ -79,8 +79,8 @@ class ZooConfig:
         versions: Versions of the libraries that the zoo was created with.
         origin: Description of any other source of the initial members, such as a
             hyper-representation; None if there is none.
-        steps_per_epoch: Steps of an epoch of members that learn an image of their own, each on all
-            pixels; None for members that classify.
+        steps_per_epoch: Steps per epoch of members that learn an image each, with all pixels in
+            each step; None for members that classify.
     """
 
     name: Name

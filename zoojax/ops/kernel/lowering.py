@@ -36,8 +36,8 @@ _CONV, _DENSE, _MAX_POOL, _AVERAGE_POOL, _ELEMENTWISE = range(5)
 # of the members that share the lanes of a vector (16) would take more than 256 KiB, a large part
 # of the second-level cache, and each sample would read all of them.
 MAX_LANE_WEIGHTS = 4096
-# Chains of fully connected layers with at most so many inputs, such as coordinates, process many
-# samples of one member at a time.
+# Chains of fully connected layers with at most this number of inputs, such as coordinates, process
+# many samples of one member at a time.
 MAX_POINT_INPUTS = 16
 # The largest supported sizes. They bound the time of the compiler and the memory of a thread.
 _MAX_SIDE, _MAX_CHANNELS, _MAX_FEATURES, _MAX_UNITS = 64, 64, 64, 1024
@@ -97,7 +97,7 @@ def macros(spec: KernelSpec) -> list[str]:
 
 
 def takes_points(spec: KernelSpec) -> bool:
-    """Whether a chain consists of small layers of points, of which a batch has many."""
+    """Whether a chain has only fully connected layers and few inputs, such as coordinates."""
     kinds = (Dense, Activation, Dropout, Flatten)
     return math.prod(spec.input_shape) <= MAX_POINT_INPUTS and all(
         isinstance(operation, kinds) for operation in spec.operations
