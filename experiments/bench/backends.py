@@ -23,6 +23,10 @@ ZOOJAX = "zoojax"
 TORCH = "one torch process per core"
 
 
+# Measured if none are named.
+DEFAULT_KINDS = ("dense", "mp", "vd", EVALUATE, representation.KIND)
+
+
 def kinds() -> tuple[str, ...]:
     """Lists all kinds of cases: one per registered sparsifier, evaluation, hyper-representation."""
     from zoojax.sparsifiers.registry import sparsifiers

@@ -48,7 +48,7 @@ def bench(
         kinds: What to measure: training of members without sparsification ("dense") or with a
             sparsifier (its abbreviation in lower case, such as "mp"), evaluation of members
             ("evaluate"), and training of a hyper-representation ("representation"). None
-            measures everything.
+            measures dense, mp, vd, evaluate and representation.
         batch_sizes: Images per step.
         members: Members to train at once with torch.func.vmap and jax.vmap.
         repetitions: Number of measurements.
@@ -86,7 +86,7 @@ def bench(
         measures = {
             (case, name): measure
             for case in backends.cases(
-                known if kinds is None else kinds, architectures, batch_sizes
+                backends.DEFAULT_KINDS if kinds is None else kinds, architectures, batch_sizes
             )
             for name, measure in backends.backends(case, members, chunk, seconds)
         }

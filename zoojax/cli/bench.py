@@ -28,9 +28,10 @@ class Bench:
     28x28 pixels, with all pixels in each step."""
 
     kinds: Annotated[tuple[str, ...] | None, option("KIND ...")] = None
-    """What to measure (default: everything): training of members without sparsification (dense)
-    or with a sparsifier (its abbreviation in lower case, such as mp), evaluation of members
-    (evaluate), and training of a hyper-representation (representation)."""
+    """What to measure (default: dense, mp, vd, evaluate and representation): training of members
+    without sparsification (dense) or with a sparsifier (its abbreviation in lower case, such as
+    mp), evaluation of members (evaluate), and training of a hyper-representation
+    (representation)."""
 
     batch_sizes: Annotated[tuple[int, ...], option("N ...")] = (10,)
     """Images per step."""
