@@ -33,9 +33,8 @@ class ResidualModule(nn.Module):
 
         x = conv(images, 0, "stem", pool=4)
         x = x + conv(x, 1, "block")
-        return self.layers.dense(self.arch.classes, init, name="head")(
-            x.mean((1, 2)), layer_noise(2)
-        )
+        head = self.layers.dense(self.arch.classes, init, name="head")
+        return head(x.mean((1, 2)), layer_noise(2))
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,7 @@ class ResidualCNN(Architecture):
         outputs = [f"{n}/{leaf}" for n in ("stem", "block") for leaf in ("kernel", "bias")]
         leaves = ("scale", "bias", "mean", "var")
         outputs += [f"{n}_norm/{leaf}" for n in ("stem", "block") for leaf in leaves]
-        inputs = ("block/kernel", "head/kernel")
-        axes = [(path, -1) for path in outputs] + [(path, -2) for path in inputs]
+        axes = [(p, -1) for p in outputs] + [(p, -2) for p in ("block/kernel", "head/kernel")]
         return (tuple(PermutedAxis(*axis) for axis in axes),)
 
 
