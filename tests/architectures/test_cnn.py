@@ -266,3 +266,12 @@ def test_zero_rate_and_evaluation_have_no_dropout():
         (None, jnp.float32(0.5)),
     ]:
         np.testing.assert_array_equal(logits(model, {"params": params}, images, key, rate), plain)
+
+
+def test_initialization_of_sirens():
+    """Uniform in the bounds of the paper, which the first layer has of its own."""
+    for shape, is_first, bound in [((2, 400), True, 1 / 2), ((96, 300), False, 0.25 / 30)]:
+        init = layers.layer_init("siren", is_first)
+        kernel = np.asarray(init(jax.random.key(0), shape))
+        assert stats.kstest(kernel.ravel() / bound, stats.uniform(-1, 2).cdf).pvalue > 1e-3
+        assert 0.99 < np.abs(kernel).max() / bound <= 1
