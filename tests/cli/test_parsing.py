@@ -13,7 +13,7 @@ HOSTILE = "[/b][red]\x1b[2J\u202e\n" + "x" * 10_000
         ("trian", "no command trian; did you mean train? (see `zoojax --help`)"),
         ("", "needs one of presets, train, sparsify"),
         ("--verison", "no option --verison; did you mean --version?"),
-        ("sparsify", "sparsify needs one of magnitude-pruning, variational-dropout"),
+        ("sparsify", "sparsify needs one of list, magnitude-pruning, random-pruning"),
         ("sparsify magntude", "no command magntude; did you mean magnitude-pruning?"),
         ("train", "train needs PRESET and --out ZOO (see `zoojax train --help`)"),
         ("train p", "train needs --out ZOO"),
