@@ -166,7 +166,8 @@ def test_old_name_of_magnitude_pruning(run_cli):
     assert run_cli("sparsify", "magnitude", "--help").stdout == (
         run_cli("sparsify", "magnitude-pruning", "--help").stdout
     )
-    assert "magnitude," not in run_cli("sparsify", "--help").stdout
+    listed = run_cli("sparsify", "--help").stdout.replace("-magnitude,", "")
+    assert "magnitude," not in listed
 
 
 def test_other_commands_do_not_load_sparsifiers(monkeypatch, capsys):

@@ -16,6 +16,7 @@ from tests.support.torch_models import made_up_params
 from zoojax import ZoojaxError
 from zoojax.ops import Noise, kernel
 from zoojax.ops.kernel import build
+from zoojax.ops.kernel.operands import variance_leaves
 from zoojax.runtime import population
 
 pytestmark = needs_kernel
@@ -109,6 +110,7 @@ def leaves(members: int) -> list[np.ndarray]:
 
 
 def call(target: str, arguments: list, results: list, **attributes) -> None:
+    target = "train" if target == "penalized" else target
     name = f"{build.register_targets(SMALL_SPEC)}_{target}"
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in results]
     attributes = {"activation": np.int32(0), "threads": np.int32(2), **attributes}
@@ -126,6 +128,26 @@ def training_call(members: int = 3, batch: int = 4) -> tuple[list, list]:
     return arguments, results
 
 
+def penalized_call(members: int = 3, batch: int = 4) -> tuple[list, list]:
+    """With the weight of the KL divergence, and log sigma squared after the parameters."""
+    arguments, results = training_call(members, batch)
+    *others, parameters = *arguments[:7], leaves(members)
+    log_sigma2 = [np.full_like(x, -10) for x in variance_leaves_like(parameters)]
+    arguments = [*others, np.ones(members, np.float32), *parameters, *log_sigma2]
+    return arguments, results + [(x.shape, np.float32) for x in log_sigma2]
+
+
+def variance_leaves_like(parameters: list[np.ndarray]) -> list[np.ndarray]:
+    """Arrays of the variances of all kernels, and of the biases of convolutions."""
+    pairs = zip(parameters[::2], parameters[1::2], strict=True)
+    params = {
+        layer: {"kernel": kernel[0], "bias": bias[0]}
+        for layer, (kernel, bias) in zip(SMALL.layers, pairs, strict=True)
+    }
+    one = variance_leaves(SMALL_SPEC, params)
+    return [np.stack([np.asarray(leaf)] * len(parameters[0])) for leaf in one]
+
+
 def evaluation_call(members: int = 3) -> tuple[list, list]:
     arguments = [images(), np.zeros(5, np.int32), *leaves(members)]
     results = [((members,), np.float32)] * 2 + [((members, 5), np.int32)]
@@ -140,8 +162,13 @@ def outputs_call(members: int = 3, batch: int = 4) -> tuple[list, list]:
     return arguments, [((members, batch, 10), np.float32)]
 
 
+TRAINING = {
+    **{"loss": np.int32(0), "penalty": np.int32(0)},
+    **{"dropout": False, "variational": False},
+}
 CALLS = {
-    "train": (training_call, {"loss": np.int32(0), "dropout": False, "variational": False}),
+    "train": (training_call, TRAINING),
+    "penalized": (penalized_call, {**TRAINING, "variational": True, "penalty": np.int32(2)}),
     "outputs": (outputs_call, {"dropout": False, "variational": False}),
     "evaluate": (evaluation_call, {}),
 }
@@ -197,8 +224,24 @@ def test_kernel_rejects_a_wrong_number_of_operands_or_results(target):
 def test_kernel_rejects_missing_variational_operands():
     arguments, results = training_call()
     with pytest.raises(jax.errors.JaxRuntimeError, match="operands or results is wrong"):
-        attributes = {"loss": np.int32(0), "dropout": False, "variational": True}
-        call("train", arguments, results, **attributes)
+        call("train", arguments, results, **{**TRAINING, "variational": True})
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"variational": True, "penalty": np.int32(3)},
+        {"variational": True, "penalty": np.int32(-1)},
+        {"variational": False, "penalty": np.int32(1)},
+    ],
+)
+def test_kernel_rejects_invalid_penalties(attributes):
+    arguments, results = penalized_call()
+    if not attributes["variational"]:
+        arguments, results = training_call()
+        arguments.insert(7, np.ones(3, np.float32))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="penalty is wrong"):
+        call("train", arguments, results, **{**TRAINING, **attributes})
 
 
 WITHOUT_MEMORY = """
