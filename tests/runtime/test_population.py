@@ -316,7 +316,10 @@ def test_default_chunk_needs_little_padding(members, engine):
 def test_default_chunk_of_large_members_fits_the_cache(parameters, limit):
     mesh = population.make_mesh(jax.local_devices()[:1])
     assert population.default_chunk(640, mesh, "kernel", parameters) == limit
-    assert population.default_chunk(640, mesh, "xla", parameters) == 8
+    # On XLA, members of more than a million parameters are fewer: memory is the limit.
+    assert population.default_chunk(640, mesh, "xla", parameters) == (
+        1 if parameters > 10**8 else 8
+    )
 
 
 def test_stack_take_concatenate_round_trip():

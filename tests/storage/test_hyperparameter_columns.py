@@ -34,6 +34,7 @@ OTHERS = {
     "batch_size": {"batch_sizes": (64,)},
     "init_std": {"inits": ("normal",), "init_stds": (0.05,)},
     "train_fraction": {"train_fractions": (0.5,)},
+    "augmentation": {"augmentations": ("flip",)},
 }
 
 
