@@ -34,7 +34,15 @@ def options_of(name: str) -> dict[str, int]:
     return {key: x for key, x in OPTIONS.items() if hasattr(METHODS[name], key)}
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            n, marks=() if n in ("random_pruning", "synflow", "wanda") else pytest.mark.slow
+        )
+        for n in METHODS
+    ],
+)
 def test_members_are_their_own_whatever_their_neighbors(tmp_path_factory, tmp_path, dense, name):
     """A command for all members, and a call for one of them at one ratio, with equal bits."""
     words = [w for key, x in options_of(name).items() for w in (f"--{key}", x)]

@@ -63,8 +63,9 @@ def test_documented_commands_are_valid():
     commands = [row.rpartition("`zoojax ")[2].partition("`")[0].split() for row in rows]
     names = [each.name.replace("_", "-") for each in sparsifiers().values()]
     assert sorted(words[1] for words in commands) == sorted(set(names) - {"dense"})
+    known = main._commands(sparsify_module.sparsify_command())
     for words in commands:
-        parsed = parse(main._commands(sparsify_module.sparsify_command()), words, "zoojax", "")
+        parsed = parse(known, words, "zoojax", "")
         assert parsed.action.sparsifier.name == words[1].replace("-", "_")
 
 

@@ -85,7 +85,7 @@ def test_killed_and_resumed_in_several_chunks(tmp_path_factory, tmp_path, arch, 
     zoo_fixtures.assert_same_zoo(resumed, twin(tmp_path_factory, arch, name))
 
 
-@pairs()
+@pairs(all_on_mlp=False)
 def test_members_do_not_depend_on_their_neighbors(tmp_path_factory, tmp_path, arch, name):
     """The first parent alone, killed and resumed in one chunk, gives the same bits."""
     whole = twin(tmp_path_factory, arch, name)

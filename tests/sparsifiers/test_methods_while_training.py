@@ -21,7 +21,7 @@ COMMANDS = {
 }
 
 
-SLOW = ("static-sparse", "straight-through", "top-kast", "variational-dropout")
+SLOW = ("static-sparse", "set", "straight-through", "top-kast", "variational-dropout")
 
 
 @pytest.mark.parametrize(
