@@ -197,8 +197,8 @@ def test_each_network_of_a_sample_has_a_zoo(samples, tmp_path, name):
     found: set[str] = set()
     expected: dict[str, Any] = {}
     count = 0
-    for position, (path, told) in enumerate(given(samples / name)):
-        expected = told
+    for position, (path, described) in enumerate(given(samples / name)):
+        expected = described
         results = convert_each(path, tmp_path / str(position), quiet=True)
         count += len(results)
         for result in results.values():

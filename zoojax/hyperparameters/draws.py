@@ -1,5 +1,6 @@
 """Distributions of hyperparameters, for random search."""
 
+import abc
 import hashlib
 import math
 import numbers
@@ -12,7 +13,7 @@ from zoojax.text import printable
 
 
 @dataclass(frozen=True)
-class Distribution:
+class Distribution(abc.ABC):
     """Base class of distributions, from which every member draws its own value.
 
     A draw depends only on the member's seed and the name of the hyperparameter.
@@ -37,6 +38,7 @@ class Distribution:
         digest = hashlib.sha256(f"{name} {seed}".encode()).digest()
         return self.at(int.from_bytes(digest[:8], "big") / 2**64)
 
+    @abc.abstractmethod
     def at(self, fraction: float) -> Any:
         """Returns a quantile.
 
@@ -47,8 +49,8 @@ class Distribution:
             >>> zoojax.Uniform(0.0, 0.5).at(0.5)
             0.25
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def check(self, declared: Hyperparameter) -> None:
         """Checks that all values of the distribution are valid for a hyperparameter.
 
@@ -63,7 +65,6 @@ class Distribution:
             Traceback (most recent call last):
             zoojax.errors.ZoojaxError: dropout rate 2 is not in [0, 1)
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

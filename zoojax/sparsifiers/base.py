@@ -57,8 +57,8 @@ class Sparsifier:
             step ("step"), or never (None).
         samples_layers: Whether `objective` samples pre-activations, which needs an architecture
             whose layers can be replaced.
-        has_mask_only: Whether `init` returns only the parameters and a "mask" of all weights. Zoos
-            are then opened without tracing it, which takes seconds for some scores.
+        has_mask_only: Whether `init` returns only the parameters and a "mask" of all weights.
+            Opening a zoo then does not trace `init`, which takes seconds for some scores.
         takes_scores: Whether `init` uses scores of the weights if the caller provides them.
         draws_noise: Whether `objective` takes the member's random key of the step as its last
             argument.
