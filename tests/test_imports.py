@@ -29,7 +29,7 @@ LAYERS = (
     ("analysis",),
     ("figures",),
     ("report",),
-    ("hyper_representation", "converters"),
+    ("hyper_representation", "converters", "publishing"),
     ("workflows",),
     ("experiments",),
     ("cli",),

@@ -30,6 +30,7 @@ from zoojax.cli.info import Info
 from zoojax.cli.list_presets import Presets
 from zoojax.cli.parsing import command_positions, parse, without_aliases
 from zoojax.cli.plugins import import_plugins, load_sparsifier, split_plugins
+from zoojax.cli.publish import Publish
 from zoojax.cli.represent import Represent
 from zoojax.cli.represent.sample import Sample
 from zoojax.cli.represent.sparsify import ZeroShot
@@ -50,6 +51,7 @@ _COMMANDS = {
     "analyze": Analyze,
     "reproduce": Reproduce,
     "represent": Represent,
+    "publish": Publish,
     "evaluate": Evaluate,
     "info": Info,
     "bench": Bench,

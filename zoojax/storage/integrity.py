@@ -7,6 +7,7 @@ from zoojax.datasets import loading
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.reading import exists, numbered, resolved
 from zoojax.storage import checkpoints
+from zoojax.storage.published import PublishedStore, damaged_files
 from zoojax.storage.stores import IMAGES, OPTIMIZER, STATES
 from zoojax.storage.zoo import Zoo, with_states
 
@@ -24,6 +25,10 @@ def find_corrupt_files(zoo: Zoo, report: Callable[[int, int], None] | None = Non
     Returns:
         One message per damaged file or step folder, which it names; empty for a valid zoo.
     """
+    if isinstance(zoo.store, PublishedStore):
+        damaged = damaged_files(zoo.store)
+        if damaged:
+            return damaged
     errors = [*_find_image_errors(zoo)]
     try:
         states = zoo.epochs
