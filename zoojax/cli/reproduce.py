@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from zoojax.cli.options import RunningOptions, RunOptions, option
+from zoojax.cli.options import LogOption, RunningOptions, RunOptions, callbacks, option
 from zoojax.runtime.startup import configure_jax
 from zoojax.workflows.defaults import RATIOS
 
@@ -42,6 +42,9 @@ class Reproduce:
     ratios: Annotated[tuple[float, ...], option("RATIO ...")] = RATIOS
     """Fractions of weights to prune, each in [0, 1); 0 means fine-tuning only."""
 
+    log: LogOption = ()
+    """Also write event files for TensorBoard, into logs/tensorboard in the folder of the zoo."""
+
     running: RunningOptions = field(default_factory=RunOptions)
 
     def run(self) -> None:
@@ -62,5 +65,6 @@ class Reproduce:
             chunk=running.chunk,
             data_dir=running.data_dir,
             quiet=running.quiet,
+            callbacks=callbacks(self.log),
         )
         print_analysis(analysis, running.json)

@@ -1,6 +1,6 @@
 """Trains zoos block by block and epoch by epoch, with checkpointing and resume."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import flax.serialization
@@ -22,6 +22,7 @@ from zoojax.training.blocks import (
     make_blocks,
     num_members,
 )
+from zoojax.training.callbacks import EpochCallback, reporter
 from zoojax.training.inference import evaluate_blocks, metrics_table
 from zoojax.training.loop import TrainState
 
@@ -51,6 +52,7 @@ def train(
     initial: InitialState,
     images: specs.ImageSet,
     report: ProgressCallback | None = None,
+    callbacks: Iterable[EpochCallback] = (),
 ) -> Zoo:
     """Trains a zoo to its last epoch, from the last one that is saved.
 
@@ -63,6 +65,7 @@ def train(
         images: Image set of the zoo.
         report: Progress callback, called at the start and after each block of each epoch; called
             once for a zoo that is already complete.
+        callbacks: Called with the metrics of each epoch, those that are saved already first.
 
     Returns:
         The complete zoo.
@@ -74,6 +77,9 @@ def train(
     task, epochs = task_programs.task_programs(zoo.config.shape.task), zoo.config.epochs
     total = epochs * len(zoo) * task.samples(zoo.config, images)
     last, save = writer.last_epoch, None
+    tell = reporter(zoo, callbacks)
+    for epoch in () if last is None else zoo.epochs:
+        tell(epoch, False)
     if last == epochs:
         if report is not None:
             report(Progress(epochs, epochs, total, total))
@@ -81,7 +87,7 @@ def train(
     shared = population.replicate(task.shared(zoo.config, images), mesh)
     if last is None:
         blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, initial(rows), None, images)
-        save = _prepare_save(writer, 0, blocks, evaluate_blocks(blocks, shared, mesh))
+        save = _prepare_save(writer, 0, blocks, evaluate_blocks(blocks, shared, mesh), tell)
         last = 0
     else:
         blocks = _load_blocks(zoo, rows, mesh, last, images)
@@ -112,7 +118,7 @@ def train(
             trained += block.count
             signals.check()
             report_progress(epoch, trained)
-        save = _prepare_save(writer, epoch, blocks, metrics)
+        save = _prepare_save(writer, epoch, blocks, metrics, tell)
     if save is not None:
         save()
     return zoo
@@ -140,7 +146,11 @@ def _optimizer_state_like(zoo: Zoo) -> dict[str, Any]:
 
 
 def _prepare_save(
-    writer: EpochWriter, epoch: int, blocks: list[MemberBlock], metrics: list[dict]
+    writer: EpochWriter,
+    epoch: int,
+    blocks: list[MemberBlock],
+    metrics: list[dict],
+    tell: Callable[[int, bool], None],
 ) -> Callable[[], None]:
     """Copies the states to the host and returns a function that saves them as an epoch.
 
@@ -154,6 +164,7 @@ def _prepare_save(
     def save() -> None:
         table = metrics_table(writer.zoo.members_table[writer.rows], epoch, blocks, metrics)
         writer.append(epoch, state, optimizer_state, table)
+        tell(epoch, True)
 
     return save
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from zoojax import presets
 from zoojax.analysis import Analysis
@@ -15,6 +16,7 @@ from zoojax.sparsifiers.allocation import check_ratio
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import VariationalDropout
 from zoojax.text import printable
+from zoojax.training.callbacks import EpochCallback
 from zoojax.workflows.analyze import analyze
 from zoojax.workflows.defaults import RATIOS
 
@@ -31,6 +33,7 @@ def reproduce(
     chunk: int | None = None,
     data_dir: str | Path | None = None,
     quiet: bool = False,
+    callbacks: Sequence[EpochCallback] = (),
 ) -> Analysis:
     """Trains a zoo, creates both sparse twins, and analyzes all three.
 
@@ -49,6 +52,7 @@ def reproduce(
         chunk: Members that a device trains at once; None chooses for this machine.
         data_dir: Folder of image sets; None takes $ZOOJAX_DATA, or else a cache folder.
         quiet: Whether to show no progress.
+        callbacks: Functions that get the metrics of each epoch of each zoo.
 
     Returns:
         The analysis, see `zoojax.workflows.analyze.analyze`. If several processes train one
@@ -73,7 +77,8 @@ def reproduce(
     for ratio in ratios:
         check_ratio(ratio)
     sparsifiers = MagnitudePruning(tuple(ratios)), VariationalDropout()
-    shared = {"chunk": chunk, "data_dir": data_dir, "quiet": quiet}
+    shared: dict[str, Any] = {"chunk": chunk, "data_dir": data_dir, "quiet": quiet}
+    shared["callbacks"] = callbacks
     zoo = train_zoo(preset, folder / "dense", members=members, epochs=epochs, **shared)
     twins = []
     for sparsifier, count in zip(sparsifiers, (mp_epochs, vd_epochs), strict=True):
