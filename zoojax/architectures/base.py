@@ -86,10 +86,10 @@ class Architecture:
                 replace them; a network that does not use them can be trained densely and pruned.
 
         Returns:
-            A module that is called with (images [B, H, W, C], noise=None, dropout_rate=None, *,
-            train=False, mask=None) and returns logits [B, classes]. `noise` is None in
-            evaluation; layer i draws from `noise.at(i)`. `mask` [B] is True for images that are
-            not padding, for batch statistics; None in evaluation.
+            A module that is called with (images [B, H, W, C], noise=None, dropout_rate=None) and
+            the keyword arguments train=False and mask=None, and returns logits [B, classes].
+            `noise` is None in evaluation; layer i draws from `noise.at(i)`. `mask` [B] is True
+            for images that are not padding, for batch statistics; None in evaluation.
 
         Example:
             >>> module = zoo.config.shape.module("tanh", "uniform")
