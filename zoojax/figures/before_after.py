@@ -112,9 +112,12 @@ def _panel_title(analysis: Analysis, method: Method, table: pl.DataFrame) -> str
     row = method_rows(analysis, "correlation", method).filter(
         pl.col("ratio").eq_missing(ratio), pl.col("epoch") == epoch
     )
-    which = f"{format_percent(ratio or 0)} pruned"
+    sparsity = format_percent(round(row["sparsity"][0], 3))
+    which = f"{format_percent(ratio or 0)}{method.of} pruned"
+    if method.of:
+        which = f"{format_percent(ratio or 0)}{method.of} ({sparsity})"
     if ratio is None:
-        which = f"epoch {epoch} ({format_percent(round(row['sparsity'][0], 3))})"
+        which = f"epoch {epoch} ({sparsity})"
     lines = [f"{for_matplotlib(method.short)}, {which}, n = {len(table)}"]
     if row["pearson"][0] is None:
         return "\n".join([*lines, f"r and τ: {row['remark'][0]}"])

@@ -103,7 +103,7 @@ def _over_epochs(analysis: Analysis, axes: Axes, method: Method, quantity: Metri
     colors = color_sequence(len(ratios))
     for (ratio, rows), color in zip(ratios, colors, strict=True):
         _lines(axes, members.filter(pl.col("ratio") == ratio), quantity, color, raster)
-        _mean(axes, rows, quantity, color, f"{format_percent(ratio)} pruned")
+        _mean(axes, rows, quantity, color, f"{format_percent(ratio)}{method.of} pruned")
     legend_below(axes, columns=3)
 
 

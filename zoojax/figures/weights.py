@@ -258,4 +258,4 @@ def _layer_series(analysis: Analysis, method: Method) -> Iterator[tuple[str, pl.
     table = at_last_epoch(table)
     ratios = table.filter(pl.col("ratio") > 0)["ratio"].unique().sort().to_list()
     for ratio in evenly_spaced(ratios, _MAX_ROWS):
-        yield f"{format_percent(ratio)} pruned", table.filter(pl.col("ratio") == ratio)
+        yield f"{format_percent(ratio)}{method.of} pruned", table.filter(pl.col("ratio") == ratio)
