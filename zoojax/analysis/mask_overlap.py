@@ -20,7 +20,6 @@ from zoojax.analysis.results import Analysis
 from zoojax.analysis.signed_rank import mean_interval
 from zoojax.analysis.summaries import kernel_shapes
 from zoojax.architectures.parameters import kernels
-from zoojax.storage.zoo import Zoo
 
 # Members whose masks are compared at once.
 _BATCH = 64
@@ -111,13 +110,13 @@ def mask_overlap(analysis: Analysis) -> pl.DataFrame:
     """
     if not analysis.twins or analysis.zoo.config.shape.task.has_own_images:
         return pl.DataFrame()
-    rows = []
-    points = measured_points(analysis)
+    points, targets = measured_points(analysis), accuracies_at(analysis).targets.tolist()
     weights = sum(math.prod(shape) for shape in kernel_shapes(analysis.zoo).values())
-    most = max(_MAX_BYTES // (weights * max(len(points), 1)), MIN_MEMBERS)
-    for target in accuracies_at(analysis).targets.tolist():
-        masks = [_masks_near(each, target, most) for each in points]
-        known = [each for each in masks if each is not None]
+    most = max(_MAX_BYTES // (weights * max(len(points) * len(targets), 1)), MIN_MEMBERS)
+    masks = [_masks_near(each, targets, most) for each in points]
+    rows = []
+    for target in targets:
+        known = [each[target] for each in masks if target in each]
         for one, other in itertools.combinations(known, 2):
             row = _compared(one, other)
             if row is not None:
@@ -143,50 +142,29 @@ class Masks(NamedTuple):
     sizes: np.ndarray
 
 
-def masks_of(key: str, zoo: Zoo, epoch: int, members: list[int], parents: list[int]) -> Masks:
-    """Reads the masks of some members.
-
-    Args:
-        key: Key of the method.
-        zoo: The twin.
-        epoch: A saved epoch.
-        members: Ids of the members.
-        parents: Ids of their parents.
-    """
-    layers = [
-        (np.asarray(w) != 0).reshape(len(members), -1)
-        for w in kernels(zoo.sparse_params(epoch, members)).values()
-    ]
-    counts = np.stack([layer.sum(1) for layer in layers], 1)
-    sizes = np.array([layer.shape[1] for layer in layers])
-    return Masks(key, parents, np.concatenate(layers, 1), counts, sizes)
-
-
-def _masks_near(points: MethodPoints, target: float, most: int) -> Masks | None:
-    """Masks of the first members at the setting that is nearest to a sparsity, if it is near."""
-    settings = setting_means(points).filter(pl.col("epoch").is_in(points.method.zoo.epochs))
-    if settings.is_empty():
-        return None
-    distance = (settings["mean"] - target).abs()
-    best = int(distance.arg_min() or 0)
-    if distance[best] > TOLERANCE:
-        return None
-    setting, zoo = settings.row(best, named=True), points.method.zoo
-    chosen = points.rows.filter(setting=setting["setting"])["parent_id"].to_list()
-    table = zoo.members_table
-    if setting["ratio"] is not None:
-        table = table.filter(pl.col("ratio") == setting["ratio"])
-    for column in zoo.config.sparsifier.per_member.values():
-        text = pl.format(f"{column} {{}}", pl.col(column).round(6))
-        parts = setting["setting"].split(", ")
-        table = table.filter(text.is_in(parts))
-    # Of several twins of one parent, the first.
-    table = table.filter(pl.col("parent_id").is_in(chosen)).unique(
-        "parent_id", keep="first", maintain_order=True
-    )
-    table = table.sort("parent_id").head(most)
-    members, parents = table["id"].to_list(), table["parent_id"].to_list()
-    return masks_of(points.method.key, zoo, setting["epoch"], members, parents)
+def _masks_near(points: MethodPoints, targets: list[float], most: int) -> dict[float, Masks]:
+    """Masks of the first members at the settings that are near sparsities, by sparsity."""
+    zoo, result = points.method.zoo, {}
+    settings = setting_means(points).filter(pl.col("epoch").is_in(zoo.epochs))
+    wanted: dict[int, list[tuple[float, str]]] = {}
+    for target in targets if len(settings) else []:
+        distance = (settings["mean"] - target).abs()
+        best = int(distance.arg_min() or 0)
+        if distance[best] <= TOLERANCE:
+            at = target, settings["setting"][best]
+            wanted.setdefault(settings["epoch"][best], []).append(at)
+    for epoch, here in wanted.items():
+        weights = kernels(zoo.sparse_params(epoch))
+        layers = [(np.asarray(w) != 0).reshape(len(zoo), -1) for w in weights.values()]
+        sizes = np.array([layer.shape[1] for layer in layers])
+        for target, setting in here:
+            chosen = points.rows.filter(setting=setting).sort("parent_id").head(most)
+            rows = zoo.row_indices(chosen["member"])
+            counts = np.stack([layer[rows].sum(1) for layer in layers], 1)
+            kept = np.concatenate([layer[rows] for layer in layers], 1)
+            parents = chosen["parent_id"].to_list()
+            result[target] = Masks(points.method.key, parents, kept, counts, sizes)
+    return result
 
 
 def _compared(one: Masks, other: Masks) -> dict[str, str | int | float] | None:

@@ -30,10 +30,10 @@ class MethodPoints:
 
     Attributes:
         method: The method.
-        rows: One row per finite member and setting: `parent_id`, `setting` (text), `ratio`,
-            `epoch`, `budget` (epochs of training in all, those of the parent included),
-            `sparsity`, `test_acc`, `dense_acc` (of the parent's last epoch) and the sparsities of
-            layers.
+        rows: One row per parent and setting with a finite twin: `parent_id`, `member` (the first
+            of several), `setting` (text), `ratio`, `epoch`, `budget` (epochs of training in all,
+            those of the parent included), `sparsity`, `test_acc`, `dense_acc` (of the parent's
+            last epoch) and the sparsities of layers.
     """
 
     method: Method
@@ -96,7 +96,7 @@ def _rows(analysis: Analysis, method: Method) -> pl.DataFrame:
         )
         # Several twins of one parent count as one.
         .group_by("parent_id", "setting", "ratio", "epoch", "budget", maintain_order=True)
-        .agg(pl.col(values).cast(pl.Float64).mean())
+        .agg(pl.col("member").first(), pl.col(values).cast(pl.Float64).mean())
     )
 
 
