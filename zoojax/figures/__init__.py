@@ -21,6 +21,12 @@ from zoojax.analysis import Analysis
 from zoojax.analysis.export import write_captions
 from zoojax.figures.agreement import agreement_matrix
 from zoojax.figures.before_after import correlation, correlation_over_sparsity, predictability
+from zoojax.figures.comparison import (
+    mask_overlap,
+    method_accuracy,
+    method_layers,
+    method_ranking,
+)
 from zoojax.figures.representation import (
     representation_losses,
     representation_map,
@@ -50,6 +56,10 @@ FIGURES: dict[str, Drawing] = {
     "correlation": correlation,
     "correlation_over_sparsity": correlation_over_sparsity,
     "methods": methods,
+    "method_accuracy": method_accuracy,
+    "method_ranking": method_ranking,
+    "mask_overlap": mask_overlap,
+    "method_layers": method_layers,
     "predictability": predictability,
     "representation_map": representation_map,
     "representation_reconstruction": representation_reconstruction,

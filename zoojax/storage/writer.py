@@ -29,10 +29,11 @@ from zoojax.filesystem.atomic import (
 from zoojax.filesystem.locks import locked
 from zoojax.filesystem.reading import entries, exists, is_folder, number, numbered
 from zoojax.runtime import distributed, signals
-from zoojax.storage import checkpoints, states
+from zoojax.storage import checkpoints, states, timing
 from zoojax.storage.integrity import find_corruption
 from zoojax.storage.schema import members_problem
 from zoojax.storage.stores import CONFIG, IMAGES, MEMBERS, METRICS, OPTIMIZER, STATES
+from zoojax.storage.timing import Duration
 from zoojax.storage.zoo import Zoo, open_zoo
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.text import printable
@@ -55,6 +56,7 @@ class EpochWriter(Protocol):
         state: dict[str, Any],
         optimizer: dict[str, Any] | None,
         metrics: pl.DataFrame,
+        duration: Duration | None = None,
     ) -> None:
         """Appends one epoch."""
         ...
@@ -83,6 +85,7 @@ class ZooWriter:
         state: dict[str, Any],
         optimizer: dict[str, Any] | None,
         metrics: pl.DataFrame,
+        duration: Duration | None = None,
     ) -> None:
         """Appends one epoch. Readers see it only once it is completely on disk.
 
@@ -93,6 +96,7 @@ class ZooWriter:
             optimizer: Optimizer state of the members of `rows`, stacked; None to save none.
             metrics: One row per member of `rows`, without members that have no state at this
                 epoch.
+            duration: How long the epoch took, if it is to be recorded.
 
         Raises:
             ZoojaxError: If writing fails, in this process or another. Earlier epochs are
@@ -109,6 +113,8 @@ class ZooWriter:
             with distributed.main_process_first() as is_first:
                 if is_first:
                     self._publish_epoch(epoch, table)
+                    if duration is not None:
+                        timing.record(path, epoch, duration)
         self.last_epoch = epoch
 
     def _publish_epoch(self, epoch: int, metrics: pl.DataFrame) -> None:

@@ -5,7 +5,7 @@
     metrics.parquet    one row per member and epoch
     states/<epoch>/    Orbax: params, and what the sparsifier adds (a mask as bits, log_sigma2)
     optimizer/<epoch>/ Orbax: optimizer state of the two newest epochs
-    images.npz         images of a zoo that stores them
+    images.npz         images of a zoo that stores them; timing.parquet: see `timing`
 
 An epoch exists once its state is complete and metrics.parquet contains it. Arrays are
 stacked: the leading axis is the member, in the order of members.parquet.
