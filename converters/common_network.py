@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from zoojax.converters.batches import BatchState
 from zoojax.converters.dialects.base import ReadState
 from zoojax.converters.members import Selection, reported_ratio
 from zoojax.converters.safe_load import UnreadableFileError
@@ -113,7 +114,11 @@ def _inspect(source: Source, epoch: int) -> StateDictInfo:
         UnreadableFileError: If the file cannot be read safely.
         UnknownNetworkError: If the network or the pruning ratio is unknown.
     """
-    state = source.states[epoch]()
+    read = source.states[epoch]
+    if isinstance(read, BatchState) and read.batch.layout is not None:
+        source.layers = read.batch.layout.info.prefixes
+        return read.batch.layout.info
+    state = read()
     info = infer_network(state)
     masks = [state[name] for name in info.mask_names()]
     if masks:

@@ -1,5 +1,6 @@
 """Names of hyperparameters and of their values in configs of other training scripts."""
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -67,17 +68,25 @@ def normalized_config(config: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     # Less nested keys take precedence: "lr" over "model::lr".
     for key in sorted(flat, key=lambda key: key.count("::")):
-        names = [_squash(part) for part in re.split(r"::|[./]", key)]
-        # "scheduler::name" is the scheduler, "model::act::type" the activation.
-        if len(names) > 1 and names[-1] in ("name", "type", "target"):
-            names.pop()
-        ours = _BY_SPELLING.get(names[-1])
-        is_value = not isinstance(flat[key], dict)
-        if ours is not None and is_value and _fits(ours, names[:-1]):
+        ours = _our_key(key)
+        if ours is not None and not isinstance(flat[key], dict):
             found.setdefault(ours, flat[key])
     return flat | {key: value for key, value in found.items() if key not in flat}
 
 
+# Cached, because hundreds of thousands of members have the same keys and values.
+@functools.lru_cache(4096)
+def _our_key(key: str) -> str | None:
+    """The key of the zoos' original code for a key of a config; None if it is of something else."""
+    names = [_squash(part) for part in re.split(r"::|[./]", key)]
+    # "scheduler::name" is the scheduler, "model::act::type" the activation.
+    if len(names) > 1 and names[-1] in ("name", "type", "target"):
+        names.pop()
+    ours = _BY_SPELLING.get(names[-1])
+    return ours if ours is not None and _fits(ours, names[:-1]) else None
+
+
+@functools.lru_cache(4096)
 def spelled(value: str, choices: tuple[str, ...]) -> str | None:
     """Finds a name among the known ones, in any spelling.
 
