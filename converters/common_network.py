@@ -98,6 +98,12 @@ def group_by_network(sources: Sequence[Source]) -> dict[str, list[Source]]:
 
 def _inspect_newest(source: Source) -> tuple[StateDictInfo | None, dict[str, str]]:
     """Inspects the newest valid state of a member; returns reasons for the newer ones."""
+    reads = [*source.states.values()]
+    if reads and isinstance(reads[-1], BatchState) and reads[-1].batch.layout is not None:
+        # The states of a batch have the same network; they are read later, many at a time.
+        info = reads[-1].batch.layout.info
+        source.layers = info.prefixes
+        return info, {}
     reasons = {}
     for epoch in sorted(source.states, reverse=True):
         try:
@@ -114,11 +120,7 @@ def _inspect(source: Source, epoch: int) -> StateDictInfo:
         UnreadableFileError: If the file cannot be read safely.
         UnknownNetworkError: If the network or the pruning ratio is unknown.
     """
-    read = source.states[epoch]
-    if isinstance(read, BatchState) and read.batch.layout is not None:
-        source.layers = read.batch.layout.info.prefixes
-        return read.batch.layout.info
-    state = read()
+    state = source.states[epoch]()
     info = infer_network(state)
     masks = [state[name] for name in info.mask_names()]
     if masks:

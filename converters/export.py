@@ -61,7 +61,8 @@ def folder_names(zoo: Zoo) -> tuple[list[str], list[str]]:
         Names in the order of the members table, distinct on any file system; and notes for
         the user if some are not the names of the trials.
     """
-    rows = zoo.members_table.to_dicts()
+    used = [n for n in ("id", "seed", "ratio", "trial") if n in zoo.members_table.columns]
+    rows = zoo.members_table.select(used).to_dicts()
     stored = [row.get("trial", _default_name(row)) for row in rows]
     names: dict[int, str] = {}
     taken: set[str] = set()
@@ -87,6 +88,15 @@ def folder_names(zoo: Zoo) -> tuple[list[str], list[str]]:
             f"{names[first]}"
         )
     return [names[i] for i in range(len(rows))], notes
+
+
+def member_names(zoo: Zoo) -> list[str]:
+    """Returns the names of the members' trials if they are distinct, otherwise `folder_names`."""
+    if "trial" in zoo.members_table.columns:
+        trials = zoo.members_table["trial"]
+        if not trials.has_nulls() and not trials.is_duplicated().any() and (trials != "").all():
+            return trials.to_list()
+    return folder_names(zoo)[0]
 
 
 def _default_name(row: dict[str, Any]) -> str:

@@ -30,6 +30,8 @@ from zoojax.storage.zoo_config import ZooConfig
 
 # Prefixes of the reasons that filters give. A resumed conversion reads them from rejects.csv.
 TOO_LARGE, INACCURATE = "its largest weight is", "its test accuracy is"
+# States of a batch that are converted at once.
+_READ_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -149,16 +151,18 @@ def _fill_batches(
     for batch, members in batches.items():
         if batch.layout is None or signature(batch.layout.info) != signature(share.info):
             continue
-        states = [sources[i].states[epoch] for i in members]
-        indices = np.array([each.index for each in states if isinstance(each, BatchState)])
-        arrays = batch.layout.members(batch.rows(indices))
-        problems = _problems(arrays, [sources[i] for i in members], epoch, share)
-        for position, reason in problems.items():
-            _reject(share, sources[members[position]], epoch, rejected, reason)
-        good = np.array([i for i in range(len(members)) if i not in problems], int)
-        rows = np.array(members)[good]
-        _set_row(stacked, rows, population.take(arrays, good))
-        valid[rows] = True
+        step = max(1, _READ_BYTES // (4 * batch.columns))
+        for start in range(0, len(members), step):
+            some = np.array(members[start : start + step])
+            reads = [sources[i].states[epoch] for i in some]
+            indices = np.array([each.index for each in reads if isinstance(each, BatchState)])
+            arrays = batch.layout.members(batch.rows(indices))
+            problems = _problems(arrays, [sources[i] for i in some], epoch, share)
+            for position, reason in problems.items():
+                _reject(share, sources[some[position]], epoch, rejected, reason)
+            good = np.setdiff1d(np.arange(len(some)), list(problems))
+            _set_row(stacked, some[good], population.take(arrays, good) if problems else arrays)
+            valid[some[good]] = True
         done.update(members)
     return done
 

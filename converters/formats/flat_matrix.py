@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from zoojax.converters.batches import BatchState, StateBatch
+from zoojax.converters.config_names import our_key
 from zoojax.converters.dialects.base import DialectOptions, Draft, ReadState
 from zoojax.converters.dialects.number_types import NumberTypes
 from zoojax.converters.formats.base import Listing, SourceFormat
@@ -25,9 +26,9 @@ from zoojax.converters.ray_trials import unique_name
 from zoojax.converters.reported import (
     EPOCH_KEYS,
     MAX_EPOCH,
-    REPORT_NAMES,
+    metric_columns,
     parse_integer,
-    parse_row,
+    row_at,
 )
 from zoojax.converters.safe_load import guarded
 from zoojax.converters.sources import Source
@@ -36,6 +37,7 @@ from zoojax.text import printable
 
 _MATRIX, _LAYOUT = "weights.npy", "layout.csv"
 _METRICS = ("metrics.csv.gz", "metrics.csv")
+_SPLITS = ("train", "val", "test")
 _IDS = ("modeldir", "model", "run", "trial", "member")
 
 
@@ -90,15 +92,15 @@ def _sources(table: dict[str, list[str]], epoch_key: str | None, batch: StateBat
     """One source per run, in the order of their first rows."""
     key = next((name for name in _IDS if name in table), None)
     runs = table[key] if key else map(str, range(len(next(iter(table.values())))))
-    metrics = {name: column for name, column in table.items() if name in REPORT_NAMES}
-    others = {name for name in table if name not in REPORT_NAMES} - {key, epoch_key}
-    configs = [(n.removeprefix("config."), c) for n, c in table.items() if n in others]
+    metrics, configs = metric_columns(table), _config_columns(table)
+    splits = table.get("split")
     sources: dict[str, Source] = {}
     taken: set[str] = set()
     for index, run in enumerate(runs):
         if run not in sources:
-            config = {name: to_value(column[index]) for name, column in configs if column[index]}
-            sources[run] = Source(unique_name(run, taken), config=config)
+            config = {n: to_value(c[index]) for n, c in configs.items() if c[index]}
+            split = splits[index] if splits and splits[index] in _SPLITS else None
+            sources[run] = Source(unique_name(run, taken), config=config, split=split)
         source, place = sources[run], f"{_MATRIX}[{index}]"
         epoch = parse_integer(table[epoch_key][index], MAX_EPOCH) if epoch_key else 0
         if epoch is None:
@@ -108,9 +110,20 @@ def _sources(table: dict[str, list[str]], epoch_key: str | None, batch: StateBat
             source.notes.append(f"epoch {epoch} twice; the later is ignored")
         else:
             source.places[epoch] = place
-            source.rows[epoch] = parse_row({name: each[index] for name, each in metrics.items()})
+            source.rows[epoch] = row_at(metrics, index)
             source.states[epoch] = BatchState(batch, index)
     return list(sources.values())
+
+
+def _config_columns(table: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The columns of hyperparameters, by their keys in the zoos' original code."""
+    columns = {name.removeprefix("config."): column for name, column in table.items()}
+    known = {name: column for name, column in columns.items() if "::" in name}
+    for name, column in columns.items():
+        key = our_key(name)
+        if key is not None:
+            known.setdefault(key, column)
+    return known
 
 
 class _Matrix(StateBatch):

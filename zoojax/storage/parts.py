@@ -1,8 +1,8 @@
 """Steps in parts: the members of a large epoch, split over several checkpoints.
 
     states/<epoch>/
-      parts.json             {"members": 270000, "rows": 6752}
-      part_000000/           an Orbax step with the rows 0 to 6751
+      parts.json             {"members": 270000, "rows": 1683}
+      part_000000/           an Orbax step with the rows 0 to 1682
       part_000001/ ...
 
 A part is written and read by itself, so memory is bounded by one part, and an interrupted epoch
@@ -26,7 +26,7 @@ from zoojax.storage import checkpoints
 
 _FILE = "parts.json"
 # A part and its copies fit into a small computer's memory; smaller parts cost time.
-_PART_BYTES = 96 * 2**20
+_PART_BYTES = 32 * 2**20
 _PART = re.compile("part_[0-9]{6}")
 
 
