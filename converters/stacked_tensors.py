@@ -75,13 +75,14 @@ def blocks_of(zoo: Zoo, info: StateDictInfo, epoch: int, *, plain: bool = False)
         if plain and info.mask_names():
             weights = masked(state["params"], state["mask"])
             others = {n: part for n, part in state.items() if n not in ("params", "mask")}
-            yield Block(rows, stacked_to_torch({"params": weights, **others}, _dense(info)))
+            yield Block(rows, stacked_to_torch({"params": weights, **others}, plain_info(info)))
         else:
             yield Block(rows, stacked_to_torch(state, info))
 
 
-def _dense(info: StateDictInfo) -> StateDictInfo:
-    return replace(info, sparsifier=Dense())
+def plain_info(info: StateDictInfo) -> StateDictInfo:
+    """Returns the network as which pruned members without masks are written."""
+    return replace(info, sparsifier=Dense()) if info.mask_names() else info
 
 
 def stacked_to_torch(state: dict[str, Any], info: StateDictInfo) -> dict[str, np.ndarray]:

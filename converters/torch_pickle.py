@@ -219,6 +219,9 @@ class TorchZip:
         # Without the time, so that the same zoo gives the same file.
         self.archive.writestr(zipfile.ZipInfo(f"{_FOLDER}/{name}"), data)
 
-    def close(self) -> None:
-        """Writes the directory of the zip."""
+    def __enter__(self) -> "TorchZip":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Writes the directory of the zip.
         self.archive.close()

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
+from zoojax.converters import export
 from zoojax.converters.batches import BatchState, StateBatch
 from zoojax.converters.dialects.base import DialectOptions, ReadState
 from zoojax.converters.formats.base import Listing, SourceFormat
@@ -96,7 +97,7 @@ def _sources(members: pl.DataFrame, batches: Mapping[int, "_StackedFile"]) -> li
         config = {key: row[name] for name, key in _KEYS.items() if row.get(name) is not None}
         config.setdefault("training::batchsize", shared)
         trial, split = row.get("trial"), row.get("split")
-        name = trial if isinstance(trial, str) else f"member_{row['id']:06d}"
+        name = trial if isinstance(trial, str) else export.default_name(row)
         sources.append(
             Source(
                 unique_name(name, taken),

@@ -16,7 +16,13 @@ import numpy as np
 import polars as pl
 
 from zoojax.converters import export
-from zoojax.converters.stacked_tensors import Block, TensorType, blocks_of, tensor_types
+from zoojax.converters.stacked_tensors import (
+    Block,
+    TensorType,
+    blocks_of,
+    plain_info,
+    tensor_types,
+)
 from zoojax.converters.state_dicts import StateDictInfo
 from zoojax.converters.targets.base import Request, TargetFormat
 from zoojax.converters.torch_pickle import Call, Instance, Tensor, TorchZip, ordered_dict
@@ -80,19 +86,18 @@ def _write(
     request: Request,
 ) -> None:
     """Writes the objects, then the storages block by block."""
-    archive = TorchZip(stream, content)
     done = 0
-    for (epoch,), own in states.partition_by("epoch", as_dict=True).items():
-        rows, numbers = own["row"].to_numpy(), own["number"].to_numpy()
-        for block in blocks_of(zoo, info, epoch, plain=True):
-            inside = np.flatnonzero((rows >= block.rows.start) & (rows < block.rows.stop))
-            for kind, values in _by_kind(block, types):
-                for i in inside:
-                    key = _key(int(numbers[i]), kind)
-                    archive.storage(key, values[rows[i] - block.rows.start].tobytes())
-            done += len(inside)
-            request.report(done, len(states))
-    archive.close()
+    with TorchZip(stream, content) as archive:
+        for (epoch,), own in states.partition_by("epoch", as_dict=True).items():
+            rows, numbers = own["row"].to_numpy(), own["number"].to_numpy()
+            for block in blocks_of(zoo, info, epoch, plain=True):
+                inside = np.flatnonzero((rows >= block.rows.start) & (rows < block.rows.stop))
+                for kind, values in _by_kind(block, types):
+                    for i in inside:
+                        key = _key(int(numbers[i]), kind)
+                        archive.storage(key, values[rows[i] - block.rows.start].tobytes())
+                done += len(inside)
+                request.report(done, len(states))
 
 
 def _by_kind(block: Block, types: dict[str, TensorType]) -> Iterator[tuple[str, np.ndarray]]:
@@ -229,17 +234,12 @@ def _state(number: int, info: StateDictInfo, types: dict[str, TensorType]) -> Ca
         sizes[dtype.name] += math.prod(shape)
     offsets = dict.fromkeys(sizes, 0)
     tensors = {}
-    for name, (shape, dtype) in zip(_names(info, types), types.values(), strict=True):
+    names = [layer.key(each) for layer, own in plain_info(info).tensors for each in own]
+    for name, (shape, dtype) in zip(names, types.values(), strict=True):
         kind = dtype.name
         tensors[name] = Tensor(_key(number, kind), kind, sizes[kind], offsets[kind], shape)
         offsets[kind] += math.prod(shape)
     return ordered_dict(tensors)
-
-
-def _names(info: StateDictInfo, types: dict[str, TensorType]) -> list[str]:
-    """Names of the tensors in a member with other names of layers."""
-    plain = [layer.key(t) for layer, tensors in info.tensors for t in tensors if not t.is_mask]
-    return [name.removesuffix("_orig") for name in plain] if len(plain) == len(types) else [*types]
 
 
 def _layers(info: StateDictInfo, types: dict[str, TensorType]) -> list[tuple[int, str]]:
