@@ -1,12 +1,26 @@
 """Geometry of a zoo: what lies between its members, and how similar they are.
 
->>> matched = zoojax.geometry.match_weights(zoo.config.shape, zoo.params(), zoo.member(0))
->>> bool((matched.after <= matched.before).all())
-True
+>>> aligned = zoojax.geometry.align(zoo, to=0)
+>>> aligned.zoo.epochs
+[0, 1, 2]
 """
 
+from zoojax.geometry.activation_matching import match_activations
+from zoojax.geometry.align import align, align_twin
+from zoojax.geometry.canonical import canonical_transform
 from zoojax.geometry.matching import Matching, match_weights
+from zoojax.geometry.stored import Alignment, open_alignment
 from zoojax.geometry.transforms import SYMMETRIES as SYMMETRIES
 from zoojax.geometry.transforms import Transform
 
-__all__ = ["Matching", "Transform", "match_weights"]
+__all__ = [
+    "Alignment",
+    "Matching",
+    "Transform",
+    "align",
+    "align_twin",
+    "canonical_transform",
+    "match_activations",
+    "match_weights",
+    "open_alignment",
+]
