@@ -8,6 +8,8 @@
 from zoojax.geometry.activation_matching import match_activations
 from zoojax.geometry.align import align, align_twin
 from zoojax.geometry.canonical import canonical_transform
+from zoojax.geometry.curves import Curves, curves
+from zoojax.geometry.lines import barriers, lines
 from zoojax.geometry.matching import Matching, match_weights
 from zoojax.geometry.stored import Alignment, open_alignment
 from zoojax.geometry.transforms import SYMMETRIES as SYMMETRIES
@@ -15,11 +17,15 @@ from zoojax.geometry.transforms import Transform
 
 __all__ = [
     "Alignment",
+    "Curves",
     "Matching",
     "Transform",
     "align",
     "align_twin",
+    "barriers",
     "canonical_transform",
+    "curves",
+    "lines",
     "match_activations",
     "match_weights",
     "open_alignment",
