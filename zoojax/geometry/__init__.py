@@ -11,6 +11,7 @@ from zoojax.geometry.canonical import canonical_transform
 from zoojax.geometry.curves import Curves, curves
 from zoojax.geometry.lines import barriers, lines
 from zoojax.geometry.matching import Matching, match_weights
+from zoojax.geometry.merging import Soup, average_epochs, soup
 from zoojax.geometry.stored import Alignment, open_alignment
 from zoojax.geometry.transforms import SYMMETRIES as SYMMETRIES
 from zoojax.geometry.transforms import Transform
@@ -19,9 +20,11 @@ __all__ = [
     "Alignment",
     "Curves",
     "Matching",
+    "Soup",
     "Transform",
     "align",
     "align_twin",
+    "average_epochs",
     "barriers",
     "canonical_transform",
     "curves",
@@ -29,4 +32,5 @@ __all__ = [
     "match_activations",
     "match_weights",
     "open_alignment",
+    "soup",
 ]
