@@ -24,6 +24,7 @@ STREAMS = {
     "objective": 6,
     "subset": 7,
     "augmentation": 8,
+    "curvature": 9,
 }
 
 
