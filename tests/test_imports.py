@@ -26,6 +26,7 @@ LAYERS = (
     ("functional", "progress"),
     ("presets",),
     ("api",),
+    ("geometry",),
     ("analysis",),
     ("figures",),
     ("report",),

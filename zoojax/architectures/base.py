@@ -21,6 +21,7 @@ from zoojax import keys
 from zoojax.architectures.layers import INITS, PLAIN, Layers
 from zoojax.architectures.parameters import flat_layers
 from zoojax.architectures.permutations import PermutationGroup, group_units
+from zoojax.architectures.rescalings import Rescaling
 from zoojax.errors import ZoojaxError
 from zoojax.ops import Noise
 from zoojax.ops.noise import SLOTS
@@ -119,6 +120,24 @@ class Architecture:
 
         Statistics of the units in collections belong to the groups, too. By default there are no
         groups: nothing is permuted.
+        """
+        return ()
+
+    def rescalings(self, activation: str) -> tuple[Rescaling, ...]:
+        """Returns the factors of hidden units that do not change the function of a member.
+
+        Args:
+            activation: Activation of the member.
+
+        Returns:
+            At most one entry per permutation group; by default there are none.
+
+        Example:
+            >>> mlp = zoojax.train_zoo(
+            ...     data=(images, labels), architecture="mlp-8", members=1, epochs=0, quiet=True
+            ... ).config.shape
+            >>> [(each.group, each.kind) for each in mlp.rescalings("relu")]
+            [(0, 'scale')]
         """
         return ()
 
