@@ -6,7 +6,7 @@ everything follows from its products with vectors (Pearlmutter, "Fast exact mult
 Hessian", 1994).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -94,8 +94,9 @@ def hessian_trace(
         return member_trace
 
     own = _free(members), members.seeds
-    return _table(members, map_members(make, members, own, batches, memory=_memory(members),
-                                       show=show))
+    return _table(
+        members, map_members(make, members, own, batches, memory=_memory(members), show=show)
+    )
 
 
 def top_eigenvalues(

@@ -66,9 +66,7 @@ class Members:
         return {path: np.asarray(w) != 0 for path, w in weights.items()}
 
 
-def members_at(
-    zoo: Zoo, epoch: int | None = None, members: Sequence[int] | None = None
-) -> Members:
+def members_at(zoo: Zoo, epoch: int | None = None, members: Sequence[int] | None = None) -> Members:
     """Reads the members of a zoo that are finite at an epoch.
 
     Args:
