@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import polars as pl
@@ -19,7 +20,7 @@ from tests.support.torch_models import (
 from zoojax import MagnitudePruning, ZoojaxError, geometry, sparsify, train_zoo
 from zoojax.architectures.base import logits
 from zoojax.architectures.cnn import small_cnn
-from zoojax.geometry.members import Members, members_at
+from zoojax.geometry.members import Members, map_members, members_at
 from zoojax.runtime.population import stack, take
 from zoojax.storage.zoo_images import load_images
 
@@ -29,12 +30,12 @@ COUNT = 37
 
 @functools.cache
 def dense_zoo():
-    """Two activations, so that there are two programs, and batch statistics."""
+    """Two members with batch statistics."""
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (80, 8, 8), np.uint8)
     return train_zoo(
         architecture="chain-8-c2x3-b-a-m2-f-d4-a-d",
-        activation=("tanh", "sigmoid"),
+        activation="tanh",
         init="kaiming_uniform",
         data=(pixels, np.arange(80) % 3),
         members=2,
@@ -46,7 +47,7 @@ def dense_zoo():
 
 def arrays():
     train = load_images(dense_zoo(), None).train
-    return train.images[:COUNT], train.labels[:COUNT]
+    return jnp.asarray(train.images[:COUNT]), jnp.asarray(train.labels[:COUNT])
 
 
 @functools.cache
@@ -54,10 +55,10 @@ def dense_hessians(zoo):
     """The Hessian of each member over the parameters that are not zero, by `jax.hessian`."""
     images, labels = arrays()
     members, found = members_at(zoo), []
-    for row, activation in enumerate(members.table["activation"]):
+    for row in range(len(members)):
         flat, unflatten = ravel_pytree(take(members.params, row))
         collections = take(members.collections, row)
-        module = zoo.config.shape.module(activation, "uniform")
+        module = zoo.config.shape.module("tanh", "uniform")
 
         def loss(x, module=module, unflatten=unflatten, collections=collections):
             outputs = logits(module, {"params": unflatten(x), **collections}, images)
@@ -112,8 +113,34 @@ def test_hutchinson_is_within_three_standard_errors():
 
 def test_result_of_a_member_does_not_depend_on_the_others():
     both = geometry.hessian_trace(members_at(dense_zoo()), *arrays(), samples=4)
-    alone = geometry.hessian_trace(members_at(dense_zoo(), members=[2]), *arrays(), samples=4)
-    assert alone.equals(both.filter(pl.col("member") == 2))
+    alone = geometry.hessian_trace(members_at(dense_zoo(), members=[1]), *arrays(), samples=4)
+    assert alone.equals(both.filter(pl.col("member") == 1))
+
+
+def test_members_of_all_activations_are_mapped_in_their_order():
+    members = members_at(dense_zoo())
+    table = pl.DataFrame({"id": range(9), "activation": ["tanh", "relu", "relu"] * 3})
+    params = {"layer": {"kernel": np.arange(9, dtype=np.float32)[:, None]}}
+    mixed = Members(members.architecture, 0, table, params, {}, is_dense=True)
+    done = []
+
+    def make(activation):
+        factor = {"tanh": 1.0, "relu": 10.0}[activation]
+        return lambda params, collections, own, shared: (
+            factor * params["layer"]["kernel"][0] + own + shared
+        )
+
+    found = map_members(
+        make,
+        mixed,
+        np.full(9, 100, np.float32),
+        np.float32(1000),
+        memory=1,
+        show=lambda count, total: done.append((count, total)),
+    )
+    expected = [1100 + (i if i % 3 == 0 else 10 * i) for i in range(9)]
+    assert found.tolist() == expected
+    assert done[-1] == (9, 9)
 
 
 def test_all_eigenvalues_of_a_small_network():
@@ -121,7 +148,6 @@ def test_all_eigenvalues_of_a_small_network():
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (20, 2, 2), np.uint8)
     zoo = train_zoo(
-        *(None, None),
         architecture="chain-2-f-d",
         data=(pixels, np.arange(20) % 2),
         members=1,

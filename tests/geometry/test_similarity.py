@@ -2,6 +2,7 @@
 
 import functools
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -104,7 +105,7 @@ def conv_zoo():
 
 
 def images(count=20):
-    return load_images(conv_zoo(), None).train.images[:count]
+    return jnp.asarray(load_images(conv_zoo(), None).train.images[:count])
 
 
 def direct_cka(x, y):
@@ -140,7 +141,7 @@ def test_cka_equals_the_direct_formula():
 def test_cka_does_not_depend_on_the_order_of_units():
     members = members_at(conv_zoo())
     arch, generator = conv_zoo().config.shape, np.random.default_rng(1)
-    orders = [generator.permutation(units) for units in arch.permuted_units()]
+    orders = [jnp.asarray(generator.permutation(units)) for units in arch.permuted_units()]
     moved = Members(
         arch,
         0,
@@ -161,17 +162,19 @@ def test_means_over_pairs_of_layers():
     first = table.row(1, named=True)
     pairs = [similarity[i, 0, j, 1] for i in range(3) for j in range(3) if i != j]
     assert first["cka"] == pytest.approx(np.mean(pairs), abs=1e-6)
-    without = [
-        np.mean(
-            [
-                similarity[i, 0, j, 1]
-                for i in range(3)
-                for j in range(3)
-                if i != j and k not in (i, j)
-            ]
-        )
-        for k in range(3)
-    ]
+    without = np.array(
+        [
+            np.mean(
+                [
+                    similarity[i, 0, j, 1]
+                    for i in range(3)
+                    for j in range(3)
+                    if i != j and k not in (i, j)
+                ]
+            )
+            for k in range(3)
+        ]
+    )
     error = 1.96 * np.sqrt(2 / 3 * np.square(without - np.mean(without)).sum())
     assert first["high"] - first["cka"] == pytest.approx(error, abs=1e-6)
     with pytest.raises(ZoojaxError, match="three or more members"):

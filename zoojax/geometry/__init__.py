@@ -5,6 +5,7 @@
 True
 """
 
+from zoojax.geometry.arguments import check_count as check_count
 from zoojax.geometry.cka import cka, layer_similarity
 from zoojax.geometry.curvature import hessian_trace, top_eigenvalues
 from zoojax.geometry.masks import chance_iou, mask_iou, mask_overlap

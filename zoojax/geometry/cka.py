@@ -123,7 +123,7 @@ def layer_outputs(
 
 def _normalized_kernel(outputs: Array) -> Array:
     """Inner products of the outputs for all pairs of images, centered, with norm 1."""
-    centered = outputs - outputs.mean(axis=0)
+    centered = outputs - outputs.mean(axis=0, keepdims=True)
     kernel = centered @ centered.T
     return kernel / jnp.linalg.norm(kernel)
 

@@ -80,7 +80,7 @@ def hessian_trace(
             if samples is None:
                 trace, error = jnp.sum(_diagonal(loss, flat, batches) * allowed), jnp.float32(0)
             else:
-                vectors = _signs(seed, samples, flat.size) * allowed
+                vectors = _signs(seed, samples, flat.size) * allowed[None]
                 products = _quadratic_forms(loss, flat, batches, vectors)
                 trace, error = jnp.mean(products), jnp.std(products, ddof=1) / samples**0.5
             total = jax.lax.map(lambda batch: loss(flat, batch), batches)
@@ -283,7 +283,7 @@ def _batches(members: Members, images: Any, labels: Any) -> Batch:
     padding = -len(pixels) % size
     weights = np.full(len(pixels), 1 / len(pixels), np.float32)
 
-    def split(array: np.ndarray) -> np.ndarray:
+    def split(array: np.ndarray) -> Any:
         padded = np.concatenate([array, np.zeros((padding, *array.shape[1:]), array.dtype)])
         return padded.reshape(-1, size, *array.shape[1:])
 
@@ -299,7 +299,7 @@ def _free(members: Members) -> dict[str, Any]:
 
 def _parameter_counts(members: Members) -> np.ndarray:
     leaves = jax.tree.leaves(_free(members))
-    return sum(x.reshape(len(x), -1).sum(axis=1) for x in leaves)
+    return np.sum([x.reshape(len(x), -1).sum(axis=1) for x in leaves], axis=0)
 
 
 def _memory(members: Members) -> int:

@@ -10,7 +10,7 @@ reference never increases. Descent finds local minima, so it starts from several
 - random orders, if requested.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from zoojax.geometry.blocks import (
     make_blocks,
     squared_distance,
 )
-from zoojax.geometry.transforms import Arrays, Symmetry, Transform
+from zoojax.geometry.transforms import SYMMETRIES, Arrays, Symmetry, Transform
 
 _MAX_SWEEPS = 100
 # Relative decrease of the distance that counts as an improvement; smaller ones are rounding errors.

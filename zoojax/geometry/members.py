@@ -12,6 +12,7 @@ from zoojax.architectures.base import Architecture
 from zoojax.architectures.parameters import kernels
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population, signals
+from zoojax.storage.opening import as_zoo
 from zoojax.storage.states import COLLECTIONS, effective_params
 from zoojax.storage.zoo import Zoo
 
@@ -70,7 +71,7 @@ def members_at(zoo: Zoo, epoch: int | None = None, members: Sequence[int] | None
     """Reads the members of a zoo that are finite at an epoch.
 
     Args:
-        zoo: The zoo.
+        zoo: The zoo, or its folder.
         epoch: Epoch to read; None for the newest.
         members: Ids of the members, in this order; None for all.
 
@@ -85,6 +86,7 @@ def members_at(zoo: Zoo, epoch: int | None = None, members: Sequence[int] | None
         >>> members_at(zoo, epoch=1, members=[2]).ids
         [2]
     """
+    zoo = as_zoo(zoo)
     rows = np.arange(len(zoo)) if members is None else zoo.row_indices(members)
     state = zoo.state(epoch)
     epoch = zoo.newest_epoch if epoch is None else epoch

@@ -39,7 +39,7 @@ def member_pairs(table: pl.DataFrame) -> pl.DataFrame:
     for _, group in ordered.group_by("activation", maintain_order=True):
         ids = group["id"].to_list()
         if len(ids) >= 2:
-            repeats = int(group["seed"].value_counts()["count"].max())
+            repeats = max(group["seed"].value_counts()["count"].to_list())
             shift = repeats if repeats < len(ids) else 1
             sources |= {ids[i]: ids[(i + shift) % len(ids)] for i in range(len(ids))}
     if not sources:

@@ -222,7 +222,7 @@ _CARRIED: dict[Way, Callable[[Members, pl.DataFrame, Any], Any]] = {
 
 
 def _checked_ways(ways: Any) -> list[Way]:
-    given = [ways] if isinstance(ways, str) else list(ways)
+    given: list[Any] = [ways] if isinstance(ways, str) else list(ways)
     for way in given:
         if way not in WAYS:
             listed = ", ".join(WAYS)
