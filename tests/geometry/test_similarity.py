@@ -176,7 +176,7 @@ def test_means_over_pairs_of_layers():
         ]
     )
     error = 1.96 * np.sqrt(2 / 3 * np.square(without - np.mean(without)).sum())
-    assert first["high"] - first["cka"] == pytest.approx(error, abs=1e-6)
+    assert first["cka_high"] - first["cka"] == pytest.approx(error, abs=1e-6)
     with pytest.raises(ZoojaxError, match="three or more members"):
         geometry.layer_similarity(members_at(conv_zoo(), members=[0]), similarity[:1, :, :1])
 

@@ -138,7 +138,8 @@ def layer_similarity(members: Members, similarity: np.ndarray) -> pl.DataFrame:
         similarity: The result of `cka`.
 
     Returns:
-        One row per pair of layers: `layer`, `other`, `cka`, `low` and `high`.
+        One row per pair of layers: `layer`, `other`, `cka`, and its interval `cka_low`
+        and `cka_high`.
 
     Raises:
         ZoojaxError: If there are fewer than three members.
@@ -148,7 +149,7 @@ def layer_similarity(members: Members, similarity: np.ndarray) -> pl.DataFrame:
         >>> members = geometry.members_at(zoo)
         >>> table = geometry.layer_similarity(members, geometry.cka(members, images[:16]))
         >>> table.columns, len(table)
-        (['layer', 'other', 'cka', 'low', 'high'], 25)
+        (['layer', 'other', 'cka', 'cka_low', 'cka_high'], 25)
     """
     count, layers = len(members), members.architecture.layers
     if count < 3:
@@ -167,5 +168,5 @@ def layer_similarity(members: Members, similarity: np.ndarray) -> pl.DataFrame:
         for j, other in enumerate(layers)
     ]
     names = {"layer": pl.String, "other": pl.String}
-    schema = names | dict.fromkeys(("cka", "low", "high"), pl.Float64)
+    schema = names | dict.fromkeys(("cka", "cka_low", "cka_high"), pl.Float64)
     return pl.DataFrame(rows, schema=schema, orient="row")

@@ -38,26 +38,19 @@ def print_means(title: str, table: pl.DataFrame) -> None:
         title: Title.
         table: The table; columns that are all null are left out.
     """
-    ends = ("low", "high")
     names = [
         name
         for name in table.columns
-        if name not in ends
-        and not name.endswith(tuple(f"_{end}" for end in ends))
-        and table[name].null_count() < len(table)
+        if not name.endswith(("_low", "_high")) and table[name].null_count() < len(table)
     ]
-    rows = [[_cell(row, name, names) for name in names] for row in table.iter_rows(named=True)]
+    rows = [[_cell(row, name) for name in names] for row in table.iter_rows(named=True)]
     columns = [Column(name.replace("_", " "), table.schema[name].is_numeric()) for name in names]
     print_table(columns, rows, title=title, caption=_CAPTION)
 
 
-def _cell(row: dict, name: str, names: list[str]) -> str:
-    value = row[name]
+def _cell(row: dict, name: str) -> str:
+    value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
     if not isinstance(value, float):
         return "-" if value is None else str(value)
-    prefix = f"{name}_" if f"{name}_low" in row else "" if name == names[-1] else None
-    low, high = (
-        (None, None) if prefix is None else (row.get(f"{prefix}{e}") for e in ("low", "high"))
-    )
     text = f"{value:.4g}"
     return text if low is None or high is None else f"{text} [{low:.4g}, {high:.4g}]"
