@@ -183,7 +183,7 @@ def test_means_over_pairs_of_layers():
 
 def test_cka_refuses_what_does_not_fit():
     members = members_at(conv_zoo())
-    with pytest.raises(ZoojaxError, match="give at most 7724 images"):
+    with pytest.raises(ZoojaxError, match="give at most 7723 images"):
         geometry.cka(members, np.zeros((8000, 8, 8, 1), np.float32))
     with pytest.raises(ZoojaxError, match="two or more images"):
         geometry.cka(members, images(1))

@@ -1,10 +1,13 @@
 """Mask transfer: the masks of the twins, their counts, resumption, and refusals."""
 
+from dataclasses import replace
+
+import jax
 import numpy as np
 import pytest
 
 from tests.support import zoo_fixtures
-from zoojax import SET, MagnitudePruning, ZoojaxError, geometry, sparsify
+from zoojax import MagnitudePruning, ZoojaxError, geometry, sparsify
 from zoojax.geometry import transfer
 
 RATIOS = (0.5, 0.9)
@@ -48,7 +51,12 @@ def test_masks_are_those_of_the_sources(zoo, twin, transferred, ratio):
             # Alignment and shuffling keep the counts of the layers.
             for way in ("aligned", "random"):
                 assert found[way][target][path].sum() == mask.sum()
-            assert not np.array_equal(found["random"][target][path], mask)
+        moved = [
+            not np.array_equal(found["random"][target][path], mask)
+            for path, mask in own[source].items()
+            if 0 < mask.sum() < mask.size
+        ]
+        assert moved and all(moved)
     overlap = geometry.mask_overlap(zoo, twin).filter(ratio=ratio)
     for target, iou in overlap.select("target", "aligned").iter_rows():
         one, other = (
@@ -129,16 +137,28 @@ def test_scope_layer(zoo):
     assert found["aligned"].config.sparsifier == MagnitudePruning((), "layer")
 
 
-def test_refusals(tmp_path_factory, zoo, twin):
+def test_refusals(zoo, twin):
     with pytest.raises(ZoojaxError, match="no way named 'upside'"):
         geometry.transfer_masks(zoo, twin, ways=("upside",))  # pyright: ignore[reportArgumentType]
     with pytest.raises(ZoojaxError, match="ways is empty"):
         geometry.transfer_masks(zoo, twin, ways=())
     with pytest.raises(ZoojaxError, match="no member 9"):
         geometry.transfer_masks(zoo, twin, members=[9])
-    with pytest.raises(ZoojaxError, match="no pruning ratios"):
-        variational = zoo_fixtures.variational_dropout(tmp_path_factory)
-        geometry.transfer_masks(zoo, variational)
-    with pytest.raises(ZoojaxError, match="are not nested"):
-        moving = sparsify(zoo, SET(ratios=(0.5, 0.6), scope="layer"), epochs=1, quiet=True)
-        geometry.transfer_masks(zoo, moving)
+
+
+def test_masks_that_cannot_be_carried_over(twin):
+    pruned = geometry.members_at(twin)
+    without = replace(pruned, table=pruned.table.drop("ratio"))
+    with pytest.raises(ZoojaxError, match="have no pruning ratios"):
+        transfer.mask_levels(twin, without)
+    ones = jax.tree.map(np.ones_like, pruned.params)
+    with pytest.raises(ZoojaxError, match=r"member 0 .* does not have the number of weights"):
+        transfer.mask_levels(twin, replace(pruned, params=ones))
+    # The last member in another order: as many weights, but others than at the smaller ratio.
+    moved = jax.tree.map(np.copy, pruned.params)
+    for leaves in moved.values():
+        leaves["kernel"][-1] = (
+            leaves["kernel"][-1].ravel()[::-1].reshape(leaves["kernel"][-1].shape)
+        )
+    with pytest.raises(ZoojaxError, match=r"masks of member 2 .* are not nested"):
+        transfer.mask_levels(twin, replace(pruned, params=moved))
