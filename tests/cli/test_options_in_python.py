@@ -38,6 +38,8 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
     "represent train": ("zoojax:train_representation",),
     "represent evaluate": ("zoojax.hyper_representation:evaluate_representation",),
     "represent sparsify": ("zoojax.hyper_representation:sparsify_zero_shot",),
+    "geometry align": ("zoojax.geometry:align",),
+    "geometry align-twin": ("zoojax.geometry:align_twin",),
     "represent sample": ("zoojax.hyper_representation:sample_zoo",),
 }
 # Options that only the command line has, by the reason. `--plugin` is an option of `zoojax`

@@ -10,6 +10,7 @@ from zoojax import geometry
 from zoojax.analysis.pairing import last_epoch
 from zoojax.analysis.results import Analysis, Method
 from zoojax.errors import ZoojaxError
+from zoojax.geometry.arguments import check_count
 from zoojax.geometry.members import Members, Show
 from zoojax.intervals import mean_interval
 from zoojax.storage.zoo import Zoo
@@ -101,7 +102,7 @@ def training_images(
     Raises:
         ZoojaxError: If the count is no whole number of 1 or more, or the images are missing.
     """
-    geometry.check_count("images", count)
+    check_count("images", count)
     train = load_images(zoo, data_dir).train
     return train.images[:count], train.labels[:count]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from zoojax.architectures.layers import LAYER_ACTIVATIONS, OMEGA
-from zoojax.architectures.rescalings import KINDS, Kind
+from zoojax.architectures.rescalings import Kind
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
 

@@ -44,13 +44,12 @@ def _kind(steps: "list[Step]", activation: str) -> Kind | None:
     kind = KINDS.get(activations[0].name or activation)
     before = layers.index(activations[0])
     for position, layer in enumerate(layers):
+        normalized = any(isinstance(each, Normalization) for each in layers[:position])
+        # Before a normalization that takes the factors, there are none.
+        has_factors = not any(isinstance(each, Normalization) for each in layers[position:before])
         if isinstance(layer, Normalization):
-            is_writer = layer.kind == "batch" and position < before
-            earlier = any(isinstance(each, Normalization) for each in layers[:position])
-            if not is_writer or earlier:
+            if layer.kind != "batch" or normalized or position > before:
                 return None
-        elif layer is not activations[0] and kind not in layer.commutes_with:
-            # Before a normalization, the factors do not apply yet.
-            if not any(isinstance(each, Normalization) for each in layers[position:before]):
-                return None
+        elif layer is not activations[0] and has_factors and kind not in layer.commutes_with:
+            return None
     return kind

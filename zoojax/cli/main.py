@@ -26,6 +26,7 @@ from zoojax.cli.analyze import Analyze
 from zoojax.cli.bench import Bench
 from zoojax.cli.convert import Convert
 from zoojax.cli.evaluate import Evaluate
+from zoojax.cli.geometry import Geometry
 from zoojax.cli.info import Info
 from zoojax.cli.list_presets import Presets
 from zoojax.cli.parsing import command_positions, parse, without_aliases
@@ -50,6 +51,7 @@ _COMMANDS = {
     "analyze": Analyze,
     "reproduce": Reproduce,
     "represent": Represent,
+    "geometry": Geometry,
     "evaluate": Evaluate,
     "info": Info,
     "bench": Bench,

@@ -1,11 +1,13 @@
 """Geometry of a zoo: what lies between its members, and how similar they are.
 
->>> matched = zoojax.geometry.match_weights(zoo.config.shape, zoo.params(), zoo.member(0))
->>> bool((matched.after <= matched.before).all())
-True
+>>> aligned = zoojax.geometry.align(zoo, to=0)
+>>> aligned.zoo.epochs
+[0, 1, 2]
 """
 
-from zoojax.geometry.arguments import check_count as check_count
+from zoojax.geometry.activation_matching import match_activations
+from zoojax.geometry.align import align, align_twin
+from zoojax.geometry.canonical import canonical_transform
 from zoojax.geometry.cka import cka, layer_similarity
 from zoojax.geometry.curvature import hessian_trace, top_eigenvalues
 from zoojax.geometry.masks import chance_iou, mask_iou, mask_overlap
@@ -18,15 +20,20 @@ from zoojax.geometry.similarity import (
     similarity_by_epoch,
     weight_similarity,
 )
+from zoojax.geometry.stored import Alignment, open_alignment
 from zoojax.geometry.transfer import transfer_masks, transfer_table
 from zoojax.geometry.transforms import SYMMETRIES as SYMMETRIES
 from zoojax.geometry.transforms import Transform
 
 __all__ = [
+    "Alignment",
     "Matching",
     "Members",
     "Transform",
     "WeightSimilarity",
+    "align",
+    "align_twin",
+    "canonical_transform",
     "chance_iou",
     "cka",
     "effective_dimension",
@@ -34,9 +41,11 @@ __all__ = [
     "layer_similarity",
     "mask_iou",
     "mask_overlap",
+    "match_activations",
     "match_weights",
     "member_pairs",
     "members_at",
+    "open_alignment",
     "similarity_by_epoch",
     "top_eigenvalues",
     "transfer_masks",

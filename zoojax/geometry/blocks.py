@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 
 from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
 from zoojax.architectures.rescalings import Kind, Rescaling
-from zoojax.geometry.transforms import Arrays, by_unit, reordered
+from zoojax.geometry.transforms import Arrays, along_axis, by_unit, reordered
 
 # Range of the factor that one step may choose.
 _MAX_FACTOR = 100.0
@@ -81,7 +81,8 @@ class Pairs:
 
     Attributes:
         products: {power: inner products, [members, units of the reference, units]}.
-        squares: {power: squared norms of the units, [members, units]}.
+        squares: {power: squared norms of the units, [members, units]}, for factors of kind
+            "scale" and powers other than 0.
     """
 
     products: dict[int, np.ndarray]
@@ -101,17 +102,27 @@ def compare_units(
     """
     count = len(next(iter(params.values())))
     products = {0: np.zeros((count, block.units, block.units), np.float32)}
-    squares = {0: np.zeros((count, block.units), np.float32)}
+    squares: dict[int, np.ndarray] = {}
     for axis, power in block.axes:
         if paths is not None and (axis.path, axis.axis) not in paths:
             continue
-        theirs = by_unit(params[axis.path], axis, block.units)
-        ours = by_unit(reference[axis.path], axis, block.units)
-        product = np.matmul(ours, np.swapaxes(theirs, 1, 2))
-        square = np.einsum("nue,nue->nu", theirs, theirs)
+        ours, theirs = reference[axis.path], params[axis.path]
+        product = _products(ours, theirs, axis, block.units)
         products[power] = products[power] + product if power in products else product
-        squares[power] = squares[power] + square if power in squares else square
+        if power and block.kind == "scale":
+            units = by_unit(theirs, axis, block.units)
+            square = np.einsum("nue,nue->nu", units, units)
+            squares[power] = squares[power] + square if power in squares else square
     return Pairs(products, squares)
+
+
+def _products(ours: np.ndarray, theirs: np.ndarray, axis: PermutedAxis, units: int) -> np.ndarray:
+    if axis.axis == -1 and axis.positions == axis.width == 1:
+        # Without copies.
+        ours, theirs = (x.reshape(len(x), -1, units) for x in (ours, theirs))
+        return np.matmul(np.swapaxes(ours, 1, 2), theirs)
+    ours, theirs = by_unit(ours, axis, units), by_unit(theirs, axis, units)
+    return np.matmul(ours, np.swapaxes(theirs, 1, 2))
 
 
 def costs(kind: Kind | None, pairs: Pairs) -> tuple[np.ndarray, np.ndarray | None]:
@@ -135,7 +146,7 @@ def costs(kind: Kind | None, pairs: Pairs) -> tuple[np.ndarray, np.ndarray | Non
         both = written + read
         factor = np.where(both < 0, np.float32(-1), np.float32(1))
         return fixed - np.abs(both), factor
-    none = np.zeros_like(pairs.squares[0])
+    none = np.zeros_like(fixed[:, 0])
     p, q = (pairs.squares.get(power, none)[:, None, :] for power in (1, -1))
     factor = _best_scale(p, q, written, read)
     return fixed + _scale_cost(factor, p, q, written, read), factor
@@ -198,10 +209,7 @@ def apply_step(
         leaf = reordered(changed.get(axis.path, params[axis.path]), order, axis)
         if factor is not None and power:
             values = factor if power > 0 else 1 / factor
-            repeated = np.repeat(np.tile(values, (1, axis.positions)), axis.width, axis=1)
-            shape = [1] * leaf.ndim
-            shape[0], shape[axis.axis] = len(order), -1
-            leaf = leaf * repeated.reshape(shape)
+            leaf = leaf * along_axis(values, axis, leaf.ndim)
         changed[axis.path] = leaf
     return changed
 

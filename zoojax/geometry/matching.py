@@ -10,10 +10,13 @@ reference never increases. Descent finds local minima, so it starts from several
 - random orders, if requested.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.units import parameters_by_path, require_units
@@ -26,7 +29,8 @@ from zoojax.geometry.blocks import (
     make_blocks,
     squared_distance,
 )
-from zoojax.geometry.transforms import SYMMETRIES, Arrays, Symmetry, Transform
+from zoojax.geometry.transforms import Arrays, Symmetry, Transform, concatenated, replaced
+from zoojax.runtime import host
 
 _MAX_SWEEPS = 100
 # Relative decrease of the distance that counts as an improvement; smaller ones are rounding errors.
@@ -46,6 +50,11 @@ class Matching(NamedTuple):
         before: Distance of each member to its reference before matching, [members] float64: the
             root of the sum of squared differences of all parameters.
         after: The same after matching; never larger.
+
+    Example:
+        >>> matched = zoojax.geometry.match_weights(zoo.config.shape, zoo.params(), zoo.member(0))
+        >>> matched.before.shape
+        (3,)
     """
 
     transform: Transform
@@ -97,17 +106,20 @@ def match_weights(
     search = _Search(arch, allowed, "permutation" in symmetries, restarts, seed)
     count = len(next(iter(theirs.values())))
     size = max(1, _CHUNK_BYTES // sum(x[0].nbytes for x in theirs.values()))
-    parts = []
-    for start in range(0, count, size):
+    size = min(size, math.ceil(count / host.cpu_count()))
+
+    def match(start: int) -> Matching:
         rows = slice(start, start + size)
-        block = {path: x[rows] for path, x in theirs.items()}
-        parts.append(search.run({p: x if len(x) == 1 else x[rows] for p, x in ours.items()}, block))
+        own = {path: x if len(x) == 1 else x[rows] for path, x in ours.items()}
+        return search.run(own, {path: x[rows] for path, x in theirs.items()})
+
+    starts = range(0, count, size)
+    # Products of members are small: threads of BLAS would wait for each other.
+    limit = threadpool_limits(1 if len(starts) > 1 else None)
+    with limit, ThreadPoolExecutor(host.cpu_count()) as pool:
+        parts = list(pool.map(match, starts))
     transforms, before, after = zip(*parts, strict=True)
-    joined = Transform(
-        tuple(np.concatenate(each) for each in zip(*(t.orders for t in transforms), strict=True)),
-        tuple(np.concatenate(each) for each in zip(*(t.factors for t in transforms), strict=True)),
-    )
-    return Matching(joined, np.concatenate(before), np.concatenate(after))
+    return Matching(concatenated(transforms), np.concatenate(before), np.concatenate(after))
 
 
 class _State(NamedTuple):
@@ -152,7 +164,7 @@ class _Search:
             found = squared_distance(ours, state.params)
             better = found < after[rows]
             after[rows[better]] = found[better]
-            best = _replaced(best, rows[better], state.transform.take(np.flatnonzero(better)))
+            best = replaced(best, rows[better], state.transform.take(np.flatnonzero(better)))
         return Matching(best, np.sqrt(before), np.sqrt(after))
 
     def _starts(self, reference: Arrays) -> Iterator[Any]:
@@ -237,11 +249,11 @@ class _Search:
         if always:
             return _stepped(block, state, order, factor), np.ones(len(order), bool)
         present = sum(
-            (s / 2 for p, s in pairs.squares.items() if p and block.kind == "scale"),
+            (square / 2 for square in pairs.squares.values()),
             start=-sum(np.diagonal(x, 0, 1, 2) for x in pairs.products.values()),
         )
         gain = (present - chosen).sum(axis=1, dtype=np.float64)
-        scale = sum(s.sum(axis=1, dtype=np.float64) for s in pairs.squares.values())
+        scale = (np.abs(present) + np.abs(chosen)).sum(axis=1, dtype=np.float64)
         better = gain > _TOLERANCE * scale
         rows = np.flatnonzero(better)
         if not len(rows):
@@ -277,14 +289,7 @@ def _merged(state: _State, rows: np.ndarray, part: _State) -> _State:
     if len(rows) == len(state.transform):
         return _State({**state.params, **part.params}, part.transform)
     changed = {path: _put(state.params[path], rows, x) for path, x in part.params.items()}
-    return _State({**state.params, **changed}, _replaced(state.transform, rows, part.transform))
-
-
-def _replaced(transform: Transform, rows: np.ndarray, part: Transform) -> Transform:
-    return Transform(
-        tuple(_put(x, rows, y) for x, y in zip(transform.orders, part.orders, strict=True)),
-        tuple(_put(x, rows, y) for x, y in zip(transform.factors, part.factors, strict=True)),
-    )
+    return _State({**state.params, **changed}, replaced(state.transform, rows, part.transform))
 
 
 def _put(array: np.ndarray, rows: np.ndarray, values: np.ndarray) -> np.ndarray:

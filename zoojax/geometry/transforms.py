@@ -8,7 +8,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from zoojax.architectures.base import Architecture
-from zoojax.architectures.parameters import WEIGHT
+from zoojax.architectures.parameters import WEIGHT, nested_layers
 from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
 from zoojax.architectures.rescalings import Rescaling
 from zoojax.errors import ZoojaxError
@@ -131,7 +131,7 @@ class Transform:
             True
         """
         axes = _axes_by_path(arch.permutations)
-        shapes = _shapes(arch)
+        shapes = shapes_by_path(arch)
 
         def change(path: str, leaf: np.ndarray) -> np.ndarray:
             for group, axis in _axes_of(path, leaf, axes, shapes):
@@ -140,38 +140,61 @@ class Transform:
 
         return _map(tree, change)
 
-    def factors_of(
-        self, arch: Architecture, rescalings: Sequence[Rescaling]
-    ) -> dict[str, np.ndarray]:
-        """Returns the factors of the parameters, without those that are 1.
+    def factors_of(self, arch: Architecture, rescalings: Sequence[Rescaling]) -> dict[str, Any]:
+        """Returns the factors of all parameters.
 
         Args:
             arch: Architecture of the members.
             rescalings: Factors that the activation of the members allows.
 
         Returns:
-            {path of the parameter: array that is broadcast to [members, ...]}.
+            Tree in the structure of the parameters; arrays broadcast to [members, ...].
 
         Example:
             >>> transform = zoojax.geometry.Transform.identity((8, 6, 4, 20), members=3)
-            >>> transform.factors_of(zoo.config.shape, zoo.config.shape.rescalings("tanh"))
-            {}
+            >>> shape = zoo.config.shape
+            >>> factors = transform.factors_of(shape, shape.rescalings("relu"))
+            >>> bool((factors["conv1"]["kernel"] == 1).all())
+            True
         """
-        shapes, found = _shapes(arch), {}
+        shapes = shapes_by_path(arch)
+        found = {path: np.ones((1,) * (len(x) + 1), np.float32) for path, x in shapes.items()}
         for each in rescalings:
             factor = self.factors[each.group]
-            if (factor == 1).all():
-                continue
             for axes, values in ((each.written, factor), (each.read, 1 / factor)):
                 for axis in axes:
-                    along = _along(values, axis, len(shapes[axis.path]))
-                    found[axis.path] = found.get(axis.path, np.float32(1)) * along
-        return found
+                    along = along_axis(values, axis, len(shapes[axis.path]) + 1)
+                    found[axis.path] = found[axis.path] * along
+        layers: dict[str, dict[str, np.ndarray]] = {}
+        for path, values in found.items():
+            layer, _, leaf = path.rpartition("/")
+            layers.setdefault(layer, {})[leaf] = values
+        return nested_layers(layers)
+
+    @property
+    def is_permutation(self) -> bool:
+        """Whether all factors are 1."""
+        return all((factor == 1).all() for factor in self.factors)
 
 
-def multiplied(tree: Any, factors: Arrays) -> Any:
-    """Multiplies stacked parameters by the factors of `Transform.factors_of`."""
-    return _map(tree, lambda path, leaf: leaf * factors[path] if path in factors else leaf)
+def replaced(transform: Transform, rows: np.ndarray, part: Transform) -> Transform:
+    """Replaces the transforms of the members at some positions."""
+
+    def put(array: np.ndarray, values: np.ndarray) -> np.ndarray:
+        changed = array.copy()
+        changed[rows] = values
+        return changed
+
+    orders = zip(transform.orders, part.orders, strict=True)
+    factors = zip(transform.factors, part.factors, strict=True)
+    return Transform(tuple(put(*pair) for pair in orders), tuple(put(*pair) for pair in factors))
+
+
+def concatenated(transforms: Sequence[Transform]) -> Transform:
+    """Joins the transforms of consecutive members."""
+    orders = zip(*(each.orders for each in transforms), strict=True)
+    factors = zip(*(each.factors for each in transforms), strict=True)
+    return Transform(tuple(map(np.concatenate, orders)), tuple(map(np.concatenate, factors)))
 
 
 def reordered(leaf: np.ndarray, order: np.ndarray, axis: PermutedAxis) -> np.ndarray:
@@ -200,10 +223,19 @@ def by_unit(leaf: np.ndarray, axis: PermutedAxis, units: int) -> np.ndarray:
     return np.moveaxis(split, side + 1, 1).reshape(count, units, -1)
 
 
-def _along(factor: np.ndarray, axis: PermutedAxis, ndim: int) -> np.ndarray:
-    """Repeats the factors of units along an axis, for stacked parameters with `ndim` axes."""
+def along_axis(factor: np.ndarray, axis: PermutedAxis, ndim: int) -> np.ndarray:
+    """Repeats factors of units [members, units] along an axis of a stacked array.
+
+    Args:
+        factor: The factors.
+        axis: The axis that holds the units.
+        ndim: Number of axes of the stacked array.
+
+    Returns:
+        Array that broadcasts to the stacked array.
+    """
     values = np.repeat(np.tile(factor, (1, axis.positions)), axis.width, axis=1)
-    shape = [1] * (ndim + 1)
+    shape = [1] * ndim
     shape[0], shape[axis.axis] = len(factor), -1
     return values.reshape(shape)
 
@@ -218,7 +250,8 @@ def _axes_by_path(
     return axes
 
 
-def _shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
+def shapes_by_path(arch: Architecture) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of one member's parameters by path."""
     layers = arch.parameter_shapes().items()
     return {f"{layer}/{leaf}": shape for layer, leaves in layers for leaf, shape in leaves.items()}
 
