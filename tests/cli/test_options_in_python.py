@@ -40,6 +40,9 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
     "represent sparsify": ("zoojax.hyper_representation:sparsify_zero_shot",),
     "geometry align": ("zoojax.geometry:align",),
     "geometry align-twin": ("zoojax.geometry:align_twin",),
+    "geometry curvature": ("zoojax.workflows.geometry:curvature",),
+    "geometry similarity": ("zoojax.workflows.geometry:similarity",),
+    "geometry transfer": ("zoojax.workflows.geometry:mask_transfer",),
     "represent sample": ("zoojax.hyper_representation:sample_zoo",),
 }
 # Options that only the command line has, by the reason. `--plugin` is an option of `zoojax`

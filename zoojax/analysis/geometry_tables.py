@@ -52,7 +52,7 @@ def summarize(table: pl.DataFrame, keys: Sequence[str], names: Sequence[str]) ->
     return pl.DataFrame(rows, schema=known | dict.fromkeys(numbers, pl.Float64))
 
 
-def curvature(
+def curvature_tables(
     zoo: Zoo,
     *,
     epoch: int | None = None,
@@ -195,7 +195,7 @@ def _curvature(analysis: Analysis, data_dir: Path | None) -> dict[str, pl.DataFr
     parents, traces, values = _first_members(analysis.zoo), [], []
     for method in analysis.methods:
         chosen = _compared_members(method, parents)
-        trace, eigenvalues = curvature(
+        trace, eigenvalues = curvature_tables(
             method.zoo, epoch=_compared_epoch(method), members=chosen, data_dir=data_dir
         )
         key = pl.lit(method.key).alias("method")

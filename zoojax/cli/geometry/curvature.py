@@ -58,33 +58,28 @@ class Curvature:
     def run(self) -> None:
         """Computes the curvature and prints its means over members."""
         configure_jax()
-        from zoojax.analysis.geometry_tables import curvature, summarize
-        from zoojax.cli.geometry.tables import print_means, write
+        from zoojax.analysis.geometry_tables import summarize
+        from zoojax.cli.geometry.tables import print_means
         from zoojax.cli.terminal import show_json
-        from zoojax.progress import count_progress
-        from zoojax.storage.zoo import open_zoo
+        from zoojax.workflows.geometry import curvature
 
-        zoo = open_zoo(self.zoo)
-        with count_progress("curvature", self.quiet) as show:
-            traces, eigenvalues = curvature(
-                zoo,
-                epoch=self.epoch,
-                members=self.members,
-                images=self.images,
-                samples=None if self.exact else self.samples,
-                steps=self.steps,
-                count=self.eigenvalues,
-                data_dir=self.data_dir,
-                show=show,
-            )
-        tables = {"curvature": traces, "eigenvalues": eigenvalues}
-        write(self.out, tables)
+        tables = curvature(
+            self.zoo,
+            out=self.out,
+            epoch=self.epoch,
+            members=self.members,
+            images=self.images,
+            samples=self.samples,
+            exact=self.exact,
+            eigenvalues=self.eigenvalues,
+            steps=self.steps,
+            data_dir=self.data_dir,
+            quiet=self.quiet,
+        )
         if self.json:
             show_json({"zoo": str(self.zoo), **{n: t.to_dicts() for n, t in tables.items()}})
             return
-        print_means(
-            f"curvature of {self.zoo}", summarize(traces, ["ratio", "epoch"], ["loss", "trace"])
-        )
-        print_means(
-            "largest eigenvalues", summarize(eigenvalues, ["ratio", "rank"], ["eigenvalue"])
-        )
+        means = summarize(tables["curvature"], ["ratio", "epoch"], ["loss", "trace"])
+        print_means(f"curvature of {self.zoo}", means)
+        ranks = summarize(tables["eigenvalues"], ["ratio", "rank"], ["eigenvalue"])
+        print_means("largest eigenvalues", ranks)

@@ -46,25 +46,21 @@ class Similarity:
     def run(self) -> None:
         """Computes the similarities and prints them."""
         configure_jax()
-        from zoojax import geometry
-        from zoojax.analysis.geometry_tables import MEMBERS, training_images
-        from zoojax.cli.geometry.tables import print_means, write
+        from zoojax.cli.geometry.tables import print_means
         from zoojax.cli.terminal import show_json
-        from zoojax.progress import count_progress
-        from zoojax.storage.zoo import open_zoo
+        from zoojax.workflows.geometry import similarity
 
-        zoo = open_zoo(self.zoo)
-        chosen = self.members or zoo.members_table["id"].head(MEMBERS).to_list()
-        members = geometry.members_at(zoo, self.epoch, chosen)
-        pixels, _ = training_images(zoo, self.images, self.data_dir)
-        with count_progress("weight space", self.quiet) as show:
-            by_epoch = geometry.similarity_by_epoch(zoo, show=show)
-        with count_progress("layers", self.quiet) as show:
-            layers = geometry.layer_similarity(members, geometry.cka(members, pixels, show=show))
-        tables = {"similarity": by_epoch, "layers": layers}
-        write(self.out, tables)
+        tables = similarity(
+            self.zoo,
+            out=self.out,
+            epoch=self.epoch,
+            members=self.members,
+            images=self.images,
+            data_dir=self.data_dir,
+            quiet=self.quiet,
+        )
         if self.json:
             show_json({"zoo": str(self.zoo), **{n: t.to_dicts() for n, t in tables.items()}})
             return
-        print_means(f"weight space of {self.zoo}", by_epoch)
-        print_means(f"CKA of layers of {len(members)} members", layers)
+        print_means(f"weight space of {self.zoo}", tables["similarity"])
+        print_means("CKA of layers, pairs of different members", tables["layers"])

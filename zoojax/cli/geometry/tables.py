@@ -1,34 +1,10 @@
-"""Prints and writes the tables of the geometry commands."""
-
-from collections.abc import Mapping
-from pathlib import Path
+"""Prints the tables of the geometry commands."""
 
 import polars as pl
 
 from zoojax.cli.terminal import Column, print_table
-from zoojax.filesystem.atomic import make_folder
-from zoojax.filesystem.paths import output_folder
-from zoojax.filesystem.tables import write_both
 
 _CAPTION = "means over members or pairs, with 95 % intervals in brackets"
-
-
-def write(out: Path | None, tables: Mapping[str, pl.DataFrame]) -> None:
-    """Writes tables as Parquet and CSV.
-
-    Args:
-        out: The folder; None writes nothing.
-        tables: The tables by name.
-
-    Raises:
-        ZoojaxError: If the folder cannot be written.
-    """
-    if out is None:
-        return
-    folder = output_folder(out)
-    make_folder(folder)
-    for name, table in tables.items():
-        write_both(folder, name, table)
 
 
 def print_means(title: str, table: pl.DataFrame) -> None:

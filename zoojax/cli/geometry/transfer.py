@@ -51,9 +51,9 @@ class Transfer:
         configure_jax(self.running.processes.group)
         from zoojax.cli.geometry.tables import print_means
         from zoojax.cli.terminal import say, show_json
-        from zoojax.workflows.mask_transfer import mask_transfer
+        from zoojax.workflows.geometry import mask_transfer
 
-        table = mask_transfer(
+        tables = mask_transfer(
             self.zoo,
             self.twin,
             self.out,
@@ -64,10 +64,10 @@ class Transfer:
             data_dir=self.running.data_dir,
             quiet=self.running.quiet,
         )
-        if table is None:
+        if not tables:
             return
         if self.running.json:
-            show_json({"out": str(self.out), "rows": table.to_dicts()})
+            show_json({"out": str(self.out), "rows": tables["transfer"].to_dicts()})
             return
-        print_means(f"mask transfer in {self.zoo}", table)
+        print_means(f"mask transfer in {self.zoo}", tables["transfer"])
         say(f"figure: {self.out / 'transfer.png'}")
