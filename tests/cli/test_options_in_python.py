@@ -42,6 +42,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
     "geometry align-twin": ("zoojax.geometry:align_twin",),
     "geometry curvature": ("zoojax.workflows.geometry:curvature",),
     "geometry similarity": ("zoojax.workflows.geometry:similarity",),
+    "geometry basins": ("zoojax.workflows.geometry:basins",),
     "geometry transfer": ("zoojax.workflows.geometry:mask_transfer",),
     "represent sample": ("zoojax.hyper_representation:sample_zoo",),
 }

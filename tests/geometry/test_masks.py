@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.support import zoo_fixtures
 from zoojax import ZoojaxError, geometry
-from zoojax.geometry.pairs import aligned_tree
+from zoojax.geometry.matched_pairs import aligned_tree
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.1, 0.9))

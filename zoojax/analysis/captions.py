@@ -80,6 +80,11 @@ _CAPTIONS = {
     "twins, with 95 % intervals.",
     "geometry_eigenvalues": f"Largest eigenvalues of the Hessian of the loss on {GEOMETRY_IMAGES} "
     "training images at the last epoch, by rank: means over members, with 95 % intervals.",
+    "geometry_barriers": "Barriers on straight lines in weight space, on test images: largest "
+    "increase of the loss over its linear interpolation between the ends, and largest decrease of "
+    "the accuracy below its. Lines between a parent and its twin, between two dense members, and "
+    "between the twins of two members, before and after one end is aligned to the other (target). "
+    "Means over lines, with 95 % intervals.",
     "geometry_masks": "Overlap of the masks of pairs of members (intersection over union of the "
     "kept weights): as they are (iou), after the parent of one is aligned to that of the other "
     "(aligned), expected for independent masks with the same counts in each layer (chance), and "

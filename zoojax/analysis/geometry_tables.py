@@ -20,6 +20,8 @@ from zoojax.text import printable
 PREFIX = "geometry_"
 # Members, training images, random vectors and Lanczos steps of an analysis.
 MEMBERS, IMAGES, SAMPLES, STEPS, EIGENVALUES = 64, 256, 30, 20, 5
+# Columns of the table of masks that are averaged.
+OVERLAPS = ("sparsity", "iou", "aligned", "chance", "shuffled")
 # Intervals of fewer values are not reported.
 _MIN_VALUES = 3
 
@@ -152,6 +154,7 @@ def add_geometry(
         ("weight space", _similarity),
         ("similarity of layers", _layers),
         ("curvature", _curvature),
+        ("barriers", _barriers),
         ("overlap of masks", _masks),
     )
     for name, compute in parts:
@@ -225,6 +228,29 @@ def _compared_epoch(method: Method) -> int:
     return last_epoch(method.zoo.metrics)
 
 
+def barrier_summary(table: pl.DataFrame) -> pl.DataFrame:
+    """Averages the table of `geometry.basins` over lines.
+
+    Args:
+        table: The table; columns in front of `line`, such as `method`, are kept.
+
+    Returns:
+        One row per kind of line, ratio and whether the ends were aligned: `members` (lines), and
+        means of `loss_barrier`, `acc_barrier`, `target_acc` and `source_acc` with their 95 %
+        intervals.
+    """
+    keys = [*table.columns[: table.columns.index("line")], "line", "ratio", "aligned"]
+    return summarize(table, keys, ["loss_barrier", "acc_barrier", "target_acc", "source_acc"])
+
+
+def _barriers(analysis: Analysis, data_dir: Path | None) -> dict[str, pl.DataFrame]:
+    parts = []
+    for method in analysis.twin_methods():
+        table = geometry.basins(analysis.zoo, method.zoo, data_dir=data_dir)
+        parts.append(table.select(pl.lit(method.key).alias("method"), pl.all()))
+    return {"barriers": barrier_summary(pl.concat(parts))} if parts else {}
+
+
 def _masks(analysis: Analysis, data_dir: Path | None) -> dict[str, pl.DataFrame]:
     parts = []
     for method in analysis.twin_methods():
@@ -232,5 +258,4 @@ def _masks(analysis: Analysis, data_dir: Path | None) -> dict[str, pl.DataFrame]
         parts.append(table.select(pl.lit(method.key).alias("method"), pl.all()))
     if not parts:
         return {}
-    names = ["sparsity", "iou", "aligned", "chance", "shuffled"]
-    return {"masks": summarize(pl.concat(parts), ["method", "ratio"], names)}
+    return {"masks": summarize(pl.concat(parts), ["method", "ratio"], list(OVERLAPS))}

@@ -22,6 +22,7 @@ from zoojax.analysis.export import write_captions
 from zoojax.figures.agreement import agreement_matrix
 from zoojax.figures.before_after import correlation, correlation_over_sparsity, predictability
 from zoojax.figures.geometry import (
+    geometry_barriers,
     geometry_curvature,
     geometry_layers,
     geometry_masks,
@@ -63,6 +64,7 @@ FIGURES: dict[str, Drawing] = {
     "geometry_similarity": geometry_similarity,
     "geometry_layers": geometry_layers,
     "geometry_curvature": geometry_curvature,
+    "geometry_barriers": geometry_barriers,
     "geometry_masks": geometry_masks,
     "geometry_transfer": geometry_transfer,
     "representation_map": representation_map,

@@ -34,6 +34,18 @@ TRANSFER_CAPTION = (
     "member, carried through the alignment of the two or as it is; and with that mask shuffled "
     f"within each layer. Means over members. {_BARS}"
 )
+# Kind of line, whether its ends are aligned, label and color.
+_LINES = (
+    ("two twins", False, "two twins", "#0072B2"),
+    ("two twins", True, "two twins, aligned", "#56B4E9"),
+    ("parent and twin", False, "parent and twin", "#D55E00"),
+)
+BARRIER_CAPTION = (
+    "Barriers on straight lines in weight space, on test images: largest increase of the loss over "
+    "its linear interpolation between the ends, and largest decrease of the accuracy. At ratio 0, "
+    "lines of two twins are those of fine-tuned members that were not pruned. Horizontal lines: "
+    f"barriers of two dense members. Means over lines. {_BARS}"
+)
 # Column of the table of masks, label and color.
 _OVERLAPS = (
     ("aligned", "aligned", "#D55E00"),
@@ -231,6 +243,54 @@ def _by_ratio(analysis: Analysis, axes: Axes, table: pl.DataFrame, name: str) ->
             axes.axhline(_numbers(rows, name)[0], linestyle="--", linewidth=1, **style)
     axes.set_xlabel("pruning ratio (%)")
     legend_below(axes, columns=2)
+
+
+def barrier_figure(table: pl.DataFrame) -> Figure:
+    """Plots barriers over the pruning ratio.
+
+    Args:
+        table: The table of `zoojax.analysis.geometry_tables.barrier_summary`, of one twin.
+
+    Returns:
+        One panel with barriers of the loss and one with barriers of the accuracy.
+    """
+    figure = new_figure(WIDTH, 3.5)
+    for axes, name, scale, label in zip(
+        figure.subplots(1, 2),
+        ("loss_barrier", "acc_barrier"),
+        (1, 100),
+        ("barrier of the loss", "barrier of the accuracy (points)"),
+        strict=True,
+    ):
+        for aligned, style in ((False, "--"), (True, ":")):
+            dense = table.filter(line="two dense members", aligned=aligned)
+            if len(dense):
+                height = scale * _numbers(dense, name)[0]
+                text = f"two dense members{', aligned' if aligned else ''}"
+                axes.axhline(height, color=INK, linestyle=style, linewidth=1, label=text)
+        for line, aligned, text, color in _LINES:
+            rows = table.filter(line=line, aligned=aligned).drop_nulls("ratio")
+            if len(rows):
+                style = {**UNMEASURED, "color": color, "label": text}
+                _errorbars(axes, 100 * rows["ratio"].to_numpy(), rows, name, scale, **style)
+        axes.set(xlabel="pruning ratio (%)", ylabel=label, ylim=(0, None))
+        legend_below(axes)
+    return figure
+
+
+@drawing(BARRIER_CAPTION)
+def geometry_barriers(analysis: Analysis) -> Figure | None:
+    """Plots barriers of the first twin with ratios; see `barrier_figure`.
+
+    Args:
+        analysis: The analysis.
+
+    Returns:
+        The figure. None without the table.
+    """
+    table = _table(analysis, "barriers")
+    methods = [m for m in analysis.twin_methods("ratio") if _has(table, m)]
+    return barrier_figure(table.filter(method=methods[0].key)) if methods else None
 
 
 @drawing(

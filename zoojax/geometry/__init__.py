@@ -7,13 +7,14 @@
 
 from zoojax.geometry.activation_matching import match_activations
 from zoojax.geometry.align import align, align_twin
+from zoojax.geometry.basins import basins
 from zoojax.geometry.canonical import canonical_transform
 from zoojax.geometry.cka import cka, layer_similarity
 from zoojax.geometry.curvature import hessian_trace, top_eigenvalues
 from zoojax.geometry.masks import chance_iou, mask_iou, mask_overlap
+from zoojax.geometry.matched_pairs import member_pairs
 from zoojax.geometry.matching import Matching, match_weights
 from zoojax.geometry.members import Members, members_at
-from zoojax.geometry.pairs import member_pairs
 from zoojax.geometry.similarity import (
     WeightSimilarity,
     effective_dimension,
@@ -33,6 +34,7 @@ __all__ = [
     "WeightSimilarity",
     "align",
     "align_twin",
+    "basins",
     "canonical_transform",
     "chance_iou",
     "cka",

@@ -8,8 +8,8 @@ import polars as pl
 
 from zoojax.architectures.parameters import flat_layers, nested_layers
 from zoojax.errors import ZoojaxError
+from zoojax.geometry.matched_pairs import aligned_tree, member_pairs, positions
 from zoojax.geometry.members import Members, members_at
-from zoojax.geometry.pairs import aligned_tree, member_pairs, positions
 from zoojax.runtime import signals
 from zoojax.runtime.population import take
 from zoojax.storage.zoo import Zoo

@@ -20,8 +20,8 @@ from zoojax.api.twins import sparsify
 from zoojax.architectures.parameters import kernels, nested_layers
 from zoojax.errors import ZoojaxError
 from zoojax.geometry.masks import parents_of, rows_by_ratio, shuffled
+from zoojax.geometry.matched_pairs import aligned_tree, member_pairs, positions
 from zoojax.geometry.members import Members, members_at
-from zoojax.geometry.pairs import aligned_tree, member_pairs, positions
 from zoojax.runtime.population import take
 from zoojax.sparsifiers.allocation import num_pruned
 from zoojax.sparsifiers.magnitude import MagnitudePruning
@@ -62,7 +62,8 @@ def transfer_masks(
         quiet: Whether to show no progress.
 
     Returns:
-        The twins by way: one member per target and ratio.
+        The twins by way: one member per target and ratio; ratio 0, which prunes nothing, is left
+        out.
 
     Raises:
         ZoojaxError: If it is not a twin of the zoo, its masks are not nested or do not have the
@@ -126,6 +127,10 @@ def mask_levels(
         raise ZoojaxError(
             f"members of {twin.path} have no pruning ratios; give a twin that was pruned by ratio"
         )
+    # Masks at ratio 0 keep everything.
+    groups = [(ratio, rows) for ratio, rows in groups if ratio]
+    if not groups:
+        raise ZoojaxError(f"members of {twin.path} are not pruned; give a twin with larger ratios")
     ratios = tuple(ratio for ratio, _ in groups if ratio is not None)
     scope, masks = _scope(twin), pruned.masks
     shapes = {path: mask.shape[1:] for path, mask in masks.items()}
@@ -157,9 +162,9 @@ def transfer_table(zoo: Zoo, twin: Zoo, transferred: dict[Way, Zoo]) -> pl.DataF
         transferred: The result of `transfer_masks`.
 
     Returns:
-        One row per target, ratio, epoch (0: one-shot, and the last one that all twins have) and
-        mask ("own" or a way): `target`, `ratio`, `epoch`, `mask`, `test_acc` and `dense_acc`.
-        Members that are not finite are left out.
+        One row per target, ratio (without 0), epoch (0: one-shot, and the last one that all twins
+        have) and mask ("own" or a way): `target`, `ratio`, `epoch`, `mask`, `test_acc` and
+        `dense_acc`. Members that are not finite are left out.
 
     Raises:
         ZoojaxError: If there are no transferred twins.
@@ -185,7 +190,7 @@ def transfer_table(zoo: Zoo, twin: Zoo, transferred: dict[Way, Zoo]) -> pl.DataF
     for mask, each in zoos.items():
         owners = each.members_table.select(
             pl.col("id").alias("member"), pl.col("parent_id").alias("target"), "ratio"
-        )
+        ).filter(pl.col("ratio") > 0)
         measured = each.metrics.filter(pl.col("epoch").is_in({0, max(shared)} & shared), "finite")
         rows = measured.join(owners, on="member").join(dense, on="target")
         parts.append(

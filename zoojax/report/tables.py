@@ -33,6 +33,7 @@ _TITLES = {
     "geometry_layers": "Geometry: similarity of layers",
     "geometry_curvature": "Geometry: curvature",
     "geometry_eigenvalues": "Geometry: largest Hessian eigenvalues",
+    "geometry_barriers": "Geometry: barriers",
     "geometry_masks": "Geometry: overlap of masks",
     "geometry_transfer": "Geometry: mask transfer",
     "representation_summary": "Hyper-representation",
@@ -63,7 +64,7 @@ _LABELS = {
 _KINDS = {
     **dict.fromkeys(("pearson", "kendall", "tau", "r2"), "coefficient"),
     **dict.fromkeys(("difference", "above_difference", "below_difference"), "points"),
-    **dict.fromkeys(("change", "to_own", "to_random"), "points"),
+    **dict.fromkeys(("change", "to_own", "to_random", "acc_barrier"), "points"),
     **dict.fromkeys(("ratio", "other_ratio", "above", "below"), "ratio"),
 }
 # Columns whose values are names of methods, or of quantities.

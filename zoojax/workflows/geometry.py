@@ -5,6 +5,7 @@ Each function has the options of its command, with the same names and defaults.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
@@ -13,15 +14,25 @@ from zoojax.analysis.geometry_tables import (
     EIGENVALUES,
     IMAGES,
     MEMBERS,
+    OVERLAPS,
     SAMPLES,
     STEPS,
+    barrier_summary,
     curvature_tables,
+    summarize,
     training_images,
     transfer_summary,
 )
-from zoojax.figures.geometry import TRANSFER_CAPTION, transfer_figure
+from zoojax.errors import ZoojaxError
+from zoojax.figures.geometry import (
+    BARRIER_CAPTION,
+    TRANSFER_CAPTION,
+    barrier_figure,
+    transfer_figure,
+)
 from zoojax.filesystem.atomic import make_folder
 from zoojax.filesystem.paths import optional_path, output_folder
+from zoojax.filesystem.reading import exists, is_folder
 from zoojax.filesystem.tables import write_both
 from zoojax.geometry.transfer import WAYS, Way
 from zoojax.progress import count_progress
@@ -67,7 +78,7 @@ def curvature(
         ZoojaxError: An argument is invalid, or images or states are missing.
     """
     opened = as_zoo(zoo)
-    folder = None if out is None else output_folder(out)
+    folder = _output(out)
     with count_progress("curvature", quiet) as show:
         traces, values = curvature_tables(
             opened,
@@ -112,7 +123,7 @@ def similarity(
         ZoojaxError: An argument is invalid, or images or states are missing.
     """
     opened = as_zoo(zoo)
-    folder = None if out is None else output_folder(out)
+    folder = _output(out)
     if members is None:
         members = opened.members_table["id"].head(MEMBERS).to_list()
     chosen = geometry.members_at(opened, epoch, members)
@@ -122,6 +133,61 @@ def similarity(
     with count_progress("weight space", quiet) as show:
         by_epoch = geometry.similarity_by_epoch(opened, show=show)
     return _written(folder, {"similarity": by_epoch, "layers": layers})
+
+
+def basins(
+    zoo: Zoo | str | Path,
+    twin: Zoo | str | Path,
+    *,
+    out: str | Path | None = None,
+    epoch: int | None = None,
+    points: int = 11,
+    split: Literal["train", "val", "test"] = "test",
+    data_dir: str | Path | None = None,
+    quiet: bool = False,
+) -> dict[str, pl.DataFrame]:
+    """Measures whether twins leave the basins of their parents, and how masks overlap.
+
+    Args:
+        zoo: The dense zoo, or its folder.
+        twin: Its twin, or its folder.
+        out: Folder for the tables and a figure of barriers; None writes none.
+        epoch: Epoch of the twin; None for the newest.
+        points: Number of evenly spaced points on each line, with its ends.
+        split: Images to evaluate on: "train", "val" or "test".
+        data_dir: Folder of image sets; None takes $ZOOJAX_DATA, or else a cache folder.
+        quiet: Whether to show no progress.
+
+    Returns:
+        Tables: "barriers_lines" (`zoojax.geometry.basins`), "masks_pairs"
+        (`zoojax.geometry.mask_overlap`), and their means, "barriers" and "masks".
+
+    Raises:
+        ZoojaxError: An argument is invalid, or images or states are missing.
+    """
+    dense, pruned = as_zoo(zoo), as_zoo(twin, "a twin")
+    folder = _output(out)
+    with count_progress("barriers", quiet) as show:
+        by_line = geometry.basins(
+            dense,
+            pruned,
+            epoch=epoch,
+            points=points,
+            split=split,
+            data_dir=optional_path(data_dir, "data_dir"),
+            show=show,
+        )
+    overlap = geometry.mask_overlap(dense, pruned, epoch=epoch)
+    tables = {
+        "barriers_lines": by_line,
+        "barriers": barrier_summary(by_line),
+        "masks_pairs": overlap,
+        "masks": summarize(overlap, ["ratio"], list(OVERLAPS)),
+    }
+    if folder is not None:
+        make_folder(folder)
+        figures.save(barrier_figure(tables["barriers"]), folder, "barriers", BARRIER_CAPTION)
+    return _written(folder, tables)
 
 
 def mask_transfer(
@@ -178,6 +244,16 @@ def mask_transfer(
         caption = f"{TRANSFER_CAPTION} n = {by_member['target'].n_unique():,} members."
         figures.save(transfer_figure(tables["transfer"]), folder, "transfer", caption)
     return tables
+
+
+def _output(out: str | Path | None) -> Path | None:
+    """Checks an output folder before the computation, which can take minutes."""
+    if out is None:
+        return None
+    folder = output_folder(out)
+    if exists(folder) and not is_folder(folder):
+        raise ZoojaxError(f"{folder} is a file; give --out a new folder")
+    return folder
 
 
 def _written(folder: Path | None, tables: Mapping[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:

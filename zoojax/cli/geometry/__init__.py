@@ -7,6 +7,7 @@ import tyro
 
 from zoojax.cli.geometry.align import Align
 from zoojax.cli.geometry.align_twin import AlignTwin
+from zoojax.cli.geometry.basins import Basins
 from zoojax.cli.geometry.curvature import Curvature
 from zoojax.cli.geometry.similarity import Similarity
 from zoojax.cli.geometry.transfer import Transfer
@@ -21,6 +22,7 @@ class Geometry:
         | Annotated[AlignTwin, tyro.conf.subcommand("align-twin")]
         | Annotated[Curvature, tyro.conf.subcommand("curvature")]
         | Annotated[Similarity, tyro.conf.subcommand("similarity")]
+        | Annotated[Basins, tyro.conf.subcommand("basins")]
         | Annotated[Transfer, tyro.conf.subcommand("transfer")]
     )
 
