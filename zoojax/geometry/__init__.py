@@ -11,6 +11,8 @@ from zoojax.geometry.basins import basins
 from zoojax.geometry.canonical import canonical_transform
 from zoojax.geometry.cka import cka, layer_similarity
 from zoojax.geometry.curvature import hessian_trace, top_eigenvalues
+from zoojax.geometry.curves import Curves, curves
+from zoojax.geometry.lines import barriers, lines
 from zoojax.geometry.masks import chance_iou, mask_iou, mask_overlap
 from zoojax.geometry.matched_pairs import member_pairs
 from zoojax.geometry.matching import Matching, match_weights
@@ -28,19 +30,23 @@ from zoojax.geometry.transforms import Transform
 
 __all__ = [
     "Alignment",
+    "Curves",
     "Matching",
     "Members",
     "Transform",
     "WeightSimilarity",
     "align",
     "align_twin",
+    "barriers",
     "basins",
     "canonical_transform",
     "chance_iou",
     "cka",
+    "curves",
     "effective_dimension",
     "hessian_trace",
     "layer_similarity",
+    "lines",
     "mask_iou",
     "mask_overlap",
     "match_activations",

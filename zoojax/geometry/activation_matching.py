@@ -88,7 +88,7 @@ def match_activations(
         result = jax.device_get(compare(own, take(variables, rows), pixels))
         parts.append(take(result, slice(min(_CHUNK, count - start))))
     allowed = (each for each in arch.rescalings(activation) if each.kind in symmetries)
-    kinds = {each.group: each.kind for each in allowed}
+    kinds: dict[int, Kind] = {each.group: each.kind for each in allowed}
     chosen = [
         _assigned(moments, kinds.get(group), "permutation" in symmetries)
         for group, moments in enumerate(concatenate(parts))
