@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as arrays
 from tests.support import zoo_fixtures
 from zoojax import ZoojaxError, geometry, train_zoo
 from zoojax.architectures.permutations import permute
+from zoojax.geometry import similarity
 from zoojax.geometry.cka import layer_outputs
 from zoojax.geometry.members import Members, members_at
 from zoojax.runtime.population import take
@@ -53,6 +54,19 @@ def test_effective_dimension_is_the_participation_ratio(vectors):
         return
     assert dimension == pytest.approx(values.sum() ** 2 / np.square(values).sum(), rel=1e-6)
     assert 1 - 1e-9 <= dimension <= len(vectors) - 1 + 1e-9
+
+
+@given(VECTORS)
+def test_jackknife_leaves_out_each_member(vectors):
+    if len(vectors) < 4:
+        return
+    vectors = vectors.astype(np.float64) + 5.0
+    found = similarity._participation_without_each(vectors @ vectors.T)
+    for i, value in enumerate(found):
+        rest = np.delete(vectors, i, axis=0)
+        values = np.linalg.eigvalsh(np.cov(rest, rowvar=False))
+        if np.square(values).sum() > 1e-9:
+            assert value == pytest.approx(values.sum() ** 2 / np.square(values).sum(), rel=1e-6)
 
 
 def test_effective_dimension_of_equal_or_too_few_members():
@@ -157,16 +171,16 @@ def test_cka_does_not_depend_on_the_order_of_units():
 
 def test_means_over_pairs_of_layers():
     members = members_at(conv_zoo())
-    similarity = geometry.cka(members, images())
-    table = geometry.layer_similarity(members, similarity)
+    found = geometry.cka(members, images())
+    table = geometry.layer_similarity(members, found)
     first = table.row(1, named=True)
-    pairs = [similarity[i, 0, j, 1] for i in range(3) for j in range(3) if i != j]
+    pairs = [found[i, 0, j, 1] for i in range(3) for j in range(3) if i != j]
     assert first["cka"] == pytest.approx(np.mean(pairs), abs=1e-6)
     without = np.array(
         [
             np.mean(
                 [
-                    similarity[i, 0, j, 1]
+                    found[i, 0, j, 1]
                     for i in range(3)
                     for j in range(3)
                     if i != j and k not in (i, j)
@@ -178,7 +192,7 @@ def test_means_over_pairs_of_layers():
     error = 1.96 * np.sqrt(2 / 3 * np.square(without - np.mean(without)).sum())
     assert first["cka_high"] - first["cka"] == pytest.approx(error, abs=1e-6)
     with pytest.raises(ZoojaxError, match="three or more members"):
-        geometry.layer_similarity(members_at(conv_zoo(), members=[0]), similarity[:1, :, :1])
+        geometry.layer_similarity(members_at(conv_zoo(), members=[0]), found[:1, :, :1])
 
 
 def test_cka_refuses_what_does_not_fit():

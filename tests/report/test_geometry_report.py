@@ -21,7 +21,13 @@ def analysis(tmp_path_factory):
     """Three members and a twin; few images, since the zoo is small anyway."""
     zoo, twin = zoo_fixtures.dense(tmp_path_factory), zoo_fixtures.pruned(tmp_path_factory)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"IMAGES": 16, "SAMPLES": 2, "STEPS": 3, "EIGENVALUES": 2}.items():
+        for name, value in {
+            "IMAGES": 16,
+            "CURVED_IMAGES": 16,
+            "SAMPLES": 2,
+            "STEPS": 3,
+            "EIGENVALUES": 2,
+        }.items():
             patch.setattr(geometry_tables, name, value)
         done = analyze(
             zoo, twin, out=tmp_path_factory.mktemp("geometry") / "out", geometry=True, quiet=True

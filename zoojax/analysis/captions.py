@@ -4,7 +4,7 @@ import polars as pl
 
 from zoojax.analysis.added_tables import added_tables
 from zoojax.analysis.agreement_tables import REFERENCE_SPARSITY
-from zoojax.analysis.geometry_tables import IMAGES as GEOMETRY_IMAGES
+from zoojax.analysis.geometry_tables import CURVED_IMAGES, CURVED_MEMBERS
 from zoojax.analysis.geometry_tables import MEMBERS as GEOMETRY_MEMBERS
 from zoojax.analysis.method_comparison import MAX_BRACKET
 from zoojax.analysis.prunability import MIN_PREDICTED
@@ -74,11 +74,11 @@ _CAPTIONS = {
     "geometry_layers": "Linear CKA of the outputs of layers before the activation, on training "
     f"images: mean over pairs of different members (of the first {GEOMETRY_MEMBERS}), with 95 % "
     "intervals (jackknife over members).",
-    "geometry_curvature": f"Curvature of the loss on {GEOMETRY_IMAGES} training images at the last "
+    "geometry_curvature": f"Curvature of the loss on {CURVED_IMAGES} training images at the last "
     "epoch, over all parameters that are not pruned: loss, trace of the Hessian (Hutchinson's "
-    f"estimate) and largest eigenvalue; means over the first {GEOMETRY_MEMBERS} members and their "
+    f"estimate) and largest eigenvalue; means over the first {CURVED_MEMBERS} members and their "
     "twins, with 95 % intervals.",
-    "geometry_eigenvalues": f"Largest eigenvalues of the Hessian of the loss on {GEOMETRY_IMAGES} "
+    "geometry_eigenvalues": f"Largest eigenvalues of the Hessian of the loss on {CURVED_IMAGES} "
     "training images at the last epoch, by rank: means over members, with 95 % intervals.",
     "geometry_barriers": "Barriers on straight lines in weight space, on test images: largest "
     "increase of the loss over its linear interpolation between the ends, and largest decrease of "

@@ -18,8 +18,11 @@ from zoojax.storage.zoo_images import load_images
 from zoojax.text import printable
 
 PREFIX = "geometry_"
-# Members, training images, random vectors and Lanczos steps of an analysis.
-MEMBERS, IMAGES, SAMPLES, STEPS, EIGENVALUES = 64, 256, 30, 20, 5
+# Members and training images of an analysis, and those of its curvature.
+MEMBERS, IMAGES = 64, 256
+CURVED_MEMBERS, CURVED_IMAGES = 32, 128
+# Random vectors, Lanczos steps and eigenvalues.
+SAMPLES, STEPS, EIGENVALUES = 20, 20, 5
 # Columns of the table of masks that are averaged.
 OVERLAPS = ("sparsity", "iou", "aligned", "chance", "shuffled")
 # Intervals of fewer values are not reported.
@@ -59,10 +62,10 @@ def curvature_tables(
     *,
     epoch: int | None = None,
     members: Sequence[int] | None = None,
-    images: int = IMAGES,
-    samples: int | None = SAMPLES,
-    steps: int = STEPS,
-    count: int = EIGENVALUES,
+    images: int,
+    samples: int | None,
+    steps: int,
+    count: int,
     data_dir: Path | None = None,
     show: Show = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -143,7 +146,8 @@ def add_geometry(
 ) -> None:
     """Adds the tables of the geometry to an analysis; what cannot be computed adds a note.
 
-    Curvature, and similarities of pairs, are those of the first `MEMBERS` members.
+    Similarities of pairs are those of the first `MEMBERS` members, curvature is that of the first
+    `CURVED_MEMBERS`.
 
     Args:
         analysis: The analysis, which is changed.
@@ -167,8 +171,8 @@ def add_geometry(
         analysis.tables |= {PREFIX + key: table for key, table in tables.items() if len(table)}
 
 
-def _first_members(zoo: Zoo) -> list[int]:
-    return zoo.members_table["id"].head(MEMBERS).to_list()
+def _first_members(zoo: Zoo, count: int | None = None) -> list[int]:
+    return zoo.members_table["id"].head(MEMBERS if count is None else count).to_list()
 
 
 def _similarity(analysis: Analysis, data_dir: Path | None) -> dict[str, pl.DataFrame]:
@@ -195,11 +199,18 @@ def _layers(analysis: Analysis, data_dir: Path | None) -> dict[str, pl.DataFrame
 
 
 def _curvature(analysis: Analysis, data_dir: Path | None) -> dict[str, pl.DataFrame]:
-    parents, traces, values = _first_members(analysis.zoo), [], []
+    parents, traces, values = _first_members(analysis.zoo, CURVED_MEMBERS), [], []
     for method in analysis.methods:
         chosen = _compared_members(method, parents)
         trace, eigenvalues = curvature_tables(
-            method.zoo, epoch=_compared_epoch(method), members=chosen, data_dir=data_dir
+            method.zoo,
+            epoch=last_epoch(method.zoo.metrics),
+            members=chosen,
+            images=CURVED_IMAGES,
+            samples=SAMPLES,
+            steps=STEPS,
+            count=EIGENVALUES,
+            data_dir=data_dir,
         )
         key = pl.lit(method.key).alias("method")
         traces.append(trace.select(key, pl.all()))
@@ -222,10 +233,6 @@ def _compared_members(method: Method, parents: list[int]) -> list[int]:
     table = method.zoo.members_table
     column = "id" if method.zoo.config.is_dense else "parent_id"
     return table.filter(pl.col(column).is_in(parents))["id"].to_list()
-
-
-def _compared_epoch(method: Method) -> int:
-    return last_epoch(method.zoo.metrics)
 
 
 def barrier_summary(table: pl.DataFrame) -> pl.DataFrame:

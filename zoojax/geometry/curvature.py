@@ -80,8 +80,7 @@ def hessian_trace(
             if samples is None:
                 trace, error = jnp.sum(_diagonal(loss, flat, batches) * allowed), jnp.float32(0)
             else:
-                vectors = _signs(seed, samples, flat.size) * allowed[None]
-                products = _quadratic_forms(loss, flat, batches, vectors)
+                products = _quadratic_forms(loss, flat, batches, allowed, seed, samples)
                 trace, error = jnp.mean(products), jnp.std(products, ddof=1) / samples**0.5
             total = jax.lax.map(lambda batch: loss(flat, batch), batches)
             return {
@@ -251,22 +250,23 @@ def _diagonal(loss: _Loss, flat: Array, batches: Batch) -> Array:
     return _sum_over(batches, of_batch, jnp.zeros_like(flat))
 
 
-def _quadratic_forms(loss: _Loss, flat: Array, batches: Batch, vectors: Array) -> Array:
-    """v^T H v of each vector, [vectors]."""
+def _quadratic_forms(
+    loss: _Loss, flat: Array, batches: Batch, allowed: Array, seed: Array, samples: int
+) -> Array:
+    """v^T H v of random vectors v of signs, [samples]."""
+    key = jax.random.fold_in(keys.stream_key(seed, "curvature"), 0)
 
     def of_batch(batch: Batch) -> Array:
         _, product = jax.linearize(lambda x: jax.grad(loss)(x, batch), flat)
-        return jax.lax.map(lambda v: jnp.dot(v, product(v)), vectors, batch_size=_VECTORS)
 
-    return _sum_over(batches, of_batch, jnp.zeros(len(vectors)))
+        def form(index: Array) -> Array:
+            # One key per vector, so that more samples include those of fewer.
+            signs = jax.random.rademacher(jax.random.fold_in(key, index), flat.shape, flat.dtype)
+            return jnp.dot(signs * allowed, product(signs * allowed))
 
+        return jax.lax.map(form, jnp.arange(samples), batch_size=_VECTORS)
 
-def _signs(seed: Array, samples: int, size: int) -> Array:
-    """Random signs, [samples, size]."""
-    key = jax.random.fold_in(keys.stream_key(seed, "curvature"), 0)
-    # One key per vector, so that more samples include those of fewer.
-    each = jax.vmap(lambda i: jax.random.rademacher(jax.random.fold_in(key, i), (size,)))
-    return each(jnp.arange(samples)).astype(jnp.float32)
+    return _sum_over(batches, of_batch, jnp.zeros(samples))
 
 
 def _batches(members: Members, images: Any, labels: Any) -> Batch:

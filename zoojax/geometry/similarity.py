@@ -129,28 +129,51 @@ def similarity_by_epoch(
 _STATISTICS = ("dimension", "distance", "cosine")
 
 
-def _statistics(gram: np.ndarray) -> np.ndarray:
-    """Effective dimension, mean distance and mean cosine, from inner products of members."""
-    norms = np.diag(gram)
+def _statistics(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Effective dimension, mean distance and mean cosine, from inner products of members.
+
+    Returns:
+        (values [3], values without each member [3, members]).
+    """
+    norms, count = np.diag(gram), len(gram)
     squared = norms[:, None] + norms[None, :] - 2 * gram
+    np.fill_diagonal(squared, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine = gram / np.sqrt(norms[:, None] * norms[None, :])
-    pairs = np.triu_indices(len(gram), 1)
-    distance = np.sqrt(np.maximum(squared[pairs], 0))
-    return np.array([_participation(_center(gram)), distance.mean(), cosine[pairs].mean()])
+    np.fill_diagonal(cosine, 0)
+    values, without = [_participation(_center(gram))], [_participation_without_each(gram)]
+    for matrix in (np.sqrt(np.maximum(squared, 0)), cosine):
+        total, own = matrix.sum(), matrix.sum(axis=0)
+        values.append(total / (count * (count - 1)))
+        without.append((total - 2 * own) / ((count - 1) * (count - 2)))
+    return np.array(values), np.stack(without)
 
 
 def _jackknife(gram: np.ndarray) -> dict[str, float]:
     """The statistics with their intervals."""
-    count, values = len(gram), _statistics(gram)
-    kept = [np.delete(np.arange(count), i) for i in range(count)]
-    without = np.stack([_statistics(gram[np.ix_(rows, rows)]) for rows in kept])
-    deviations = without - without.mean(axis=0)
-    errors = np.sqrt((count - 1) / count * np.square(deviations).sum(axis=0))
+    values, without = _statistics(gram)
+    count = len(gram)
+    deviations = without - without.mean(axis=1, keepdims=True)
+    errors = np.sqrt((count - 1) / count * np.square(deviations).sum(axis=1))
     result: dict[str, float] = {}
     for name, value, error in zip(_STATISTICS, values, 1.96 * errors, strict=True):
         result |= {name: value, f"{name}_low": value - error, f"{name}_high": value + error}
     return result
+
+
+def _participation_without_each(gram: np.ndarray) -> np.ndarray:
+    """Participation ratios of the populations without each member, [members]."""
+    # Centered first: the origin does not matter, and large means would cancel.
+    gram = _center(gram)
+    count, own = len(gram) - 1, np.diag(gram)
+    rows, squares = gram.sum(axis=0), np.square(gram).sum(axis=0)
+    total = rows.sum() - 2 * rows + own
+    row_squares = np.square(rows).sum() - 2 * gram @ rows + squares - np.square(rows - own)
+    trace = own.sum() - own - total / count
+    norm = squares.sum() - 2 * squares + np.square(own)
+    norm = norm - 2 / count * row_squares + np.square(total / count)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(norm > 0, np.square(trace) / norm, np.nan)
 
 
 def _participation(gram: np.ndarray) -> float:

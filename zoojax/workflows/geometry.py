@@ -11,6 +11,7 @@ import polars as pl
 
 from zoojax import figures, geometry
 from zoojax.analysis.geometry_tables import (
+    CURVED_IMAGES,
     EIGENVALUES,
     IMAGES,
     MEMBERS,
@@ -47,7 +48,7 @@ def curvature(
     out: str | Path | None = None,
     epoch: int | None = None,
     members: Sequence[int] | None = None,
-    images: int = IMAGES,
+    images: int = CURVED_IMAGES,
     samples: int = SAMPLES,
     exact: bool = False,
     eigenvalues: int = EIGENVALUES,

@@ -31,10 +31,10 @@ class Curvature:
     members: Annotated[tuple[int, ...] | None, option("ID ...")] = None
     """Ids of the members (default: all)."""
 
-    images: Annotated[int, option("N")] = 256
+    images: Annotated[int, option("N")] = 128
     """Number of training images, the first ones."""
 
-    samples: Annotated[int, option("N")] = 30
+    samples: Annotated[int, option("N")] = 20
     """Random vectors of Hutchinson's estimate of the trace."""
 
     exact: Flag = False
