@@ -70,7 +70,7 @@ def test_transfer(tmp_path_factory, tmp_path):
     keys = [(row["ratio"], row["epoch"], row["mask"]) for row in found["rows"]]
     assert keys[:4] == [(0.5, 0, mask) for mask in ("own", "aligned", "unaligned", "random")]
     assert len(keys) == 2 * 2 * 4
-    assert open_zoo(out / "random").config.origin.endswith("random")
+    assert str(open_zoo(out / "random").config.origin).endswith(", random")
     assert (out / "transfer.svg").exists()
     states = contents(out / "aligned" / "states")
     assert cli(tmp_path_factory, *command).returncode == 0

@@ -4,6 +4,8 @@ They show the tables of `zoojax.analysis.geometry_tables`, which have the prefix
 analysis.
 """
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
@@ -236,7 +238,7 @@ def _by_ratio(analysis: Analysis, axes: Axes, table: pl.DataFrame, name: str) ->
         rows = table.filter(method=method.key)
         if rows.is_empty():
             continue
-        style = {"color": color_of(method), "label": for_matplotlib(method.short)}
+        style: dict[str, Any] = {"color": color_of(method), "label": for_matplotlib(method.short)}
         if method.sweep == "ratio":
             _errorbars(axes, 100 * rows["ratio"].to_numpy(), rows, name, **UNMEASURED, **style)
         else:
@@ -262,17 +264,18 @@ def barrier_figure(table: pl.DataFrame) -> Figure:
         ("barrier of the loss", "barrier of the accuracy (points)"),
         strict=True,
     ):
-        for aligned, style in ((False, "--"), (True, ":")):
+        for aligned, dashes in ((False, "--"), (True, ":")):
             dense = table.filter(line="two dense members", aligned=aligned)
             if len(dense):
                 height = scale * _numbers(dense, name)[0]
                 text = f"two dense members{', aligned' if aligned else ''}"
-                axes.axhline(height, color=INK, linestyle=style, linewidth=1, label=text)
+                axes.axhline(height, color=INK, linestyle=dashes, linewidth=1, label=text)
         for line, aligned, text, color in _LINES:
             rows = table.filter(line=line, aligned=aligned).drop_nulls("ratio")
             if len(rows):
+                x = 100 * rows["ratio"].to_numpy()
                 style = {**UNMEASURED, "color": color, "label": text}
-                _errorbars(axes, 100 * rows["ratio"].to_numpy(), rows, name, scale, **style)
+                _errorbars(axes, x, rows, name, scale, **style)
         axes.set(xlabel="pruning ratio (%)", ylabel=label, ylim=(0, None))
         legend_below(axes)
     return figure
