@@ -26,7 +26,7 @@ _PAPER_TABLES = ("table1_agreement", "table2_correlation")
 _CAPTIONS = "captions"
 _PREFIXES = (
     *("table5_", "table6_", "table7_layers_", "table8_layers_"),
-    *("agreement_", "representation_"),
+    *("agreement_", "geometry_", "representation_"),
     PREFIX,
 )
 _NAMES = {

@@ -29,6 +29,7 @@ from zoojax.cli.evaluate import Evaluate
 from zoojax.cli.geometry import Geometry
 from zoojax.cli.geometry.align import Align
 from zoojax.cli.geometry.align_twin import AlignTwin
+from zoojax.cli.geometry.transfer import Transfer
 from zoojax.cli.info import Info
 from zoojax.cli.list_presets import Presets
 from zoojax.cli.parsing import command_positions, parse, without_aliases
@@ -64,6 +65,7 @@ _ALIASES = {"analyse": "analyze", "sparsify magnitude": "sparsify magnitude-prun
 _RESUMABLE = (
     *(Train, SparsifyWith, Convert, Reproduce, TrainRepresentation, ZeroShot, Sample),
     *(Align, AlignTwin),
+    Transfer,
 )
 _INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 _MEMORY_ADVICE = "use a smaller --chunk or fewer members, or close other programs"

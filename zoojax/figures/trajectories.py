@@ -46,8 +46,8 @@ def _trajectories_caption(analysis: Analysis) -> str:
     return (
         f"{label[:1].upper()}{label[1:]} over the epochs of the dense zoo and of each twin, and "
         "sparsity of the twins whose sparsity varies with the epoch. Thick: mean over members. "
-        "Band: standard deviation. Thin: single members. Colors: pruning ratios, from dark (low) to "
-        "light (high). As Figure 2 of the paper (arXiv 2304.13718)."
+        "Band: standard deviation. Thin: single members. Colors: pruning ratios, from dark (low) "
+        "to light (high). As Figure 2 of the paper (arXiv 2304.13718)."
     )
 
 
