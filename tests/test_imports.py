@@ -30,7 +30,7 @@ LAYERS = (
     ("analysis",),
     ("figures",),
     ("report",),
-    ("hyper_representation", "converters"),
+    ("hyper_representation", "converters", "publishing"),
     ("workflows",),
     ("experiments",),
     ("cli",),

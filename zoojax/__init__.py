@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from zoojax.hyper_representation.representation import open_representation
     from zoojax.hyperparameters.draws import Choice, LogUniform, Uniform
     from zoojax.hyperparameters.grid import Grid
+    from zoojax.publishing.publish import publish
     from zoojax.runtime.startup import initialize
     from zoojax.sparsifiers.base import Sparsifier
     from zoojax.sparsifiers.fisher import FisherPruning
@@ -101,6 +102,7 @@ _PUBLIC = {
     "open_representation": "hyper_representation.representation",
     "open_zoo": "storage.zoo",
     "predict": "api.inference",
+    "publish": "publishing.publish",
     "register_architecture": "architectures.registry",
     "register_sparsifier": "sparsifiers.registry",
     "reproduce": "workflows.reproduce",
@@ -156,6 +158,7 @@ __all__ = [
     "open_zoo",
     "predict",
     "presets",
+    "publish",
     "register_architecture",
     "register_sparsifier",
     "reproduce",

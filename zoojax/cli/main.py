@@ -34,6 +34,7 @@ from zoojax.cli.info import Info
 from zoojax.cli.list_presets import Presets
 from zoojax.cli.parsing import command_positions, parse, without_aliases
 from zoojax.cli.plugins import import_plugins, load_sparsifier, split_plugins
+from zoojax.cli.publish import Publish
 from zoojax.cli.represent import Represent
 from zoojax.cli.represent.sample import Sample
 from zoojax.cli.represent.sparsify import ZeroShot
@@ -55,6 +56,7 @@ _COMMANDS = {
     "reproduce": Reproduce,
     "represent": Represent,
     "geometry": Geometry,
+    "publish": Publish,
     "evaluate": Evaluate,
     "info": Info,
     "bench": Bench,
