@@ -14,7 +14,7 @@ from zoojax.errors import ZoojaxError
 from zoojax.storage import zoo_images
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
-from zoojax.training import inference
+from zoojax.training import inference, sampling
 
 # Sparsity at which members are compared if the paper names none: a pruning ratio, or the
 # nearest epoch if sparsity varies with the epoch, as accuracy has often collapsed by the last.
@@ -59,7 +59,15 @@ def add_agreement(
         for epoch in _agreement_epochs(analysis, method):
             report_step(f"agreement, {method.key} epoch {epoch}")
             predicted = inference.predict(twin, images, epoch)
-            table = agreement(zoo, twin, epoch, of_zoo=dense[start], of_twin=predicted)
+            sampled = None
+            if sampling.has_noise(method.sparsifier):
+                sampled = sampling.sampled_predictions(twin, images, epoch)
+            table = agreement(
+                *(zoo, twin, epoch),
+                of_zoo=dense[start],
+                of_twin=predicted,
+                of_samples=sampled,
+            )
             parts.append(table.select(pl.lit(method.key).alias("method"), pl.all()))
             members, name = _matrix_members(method, epoch)
             if members is not None:
@@ -139,7 +147,7 @@ def _align_to_parents(
 
 def _agreement_summary(table: pl.DataFrame) -> pl.DataFrame:
     """Means and standard deviations over members (Tables 1 and 9 of the paper)."""
-    quantities = ("test_acc", "sparsity", "agreement")
+    quantities = ("test_acc", "sparsity", "agreement", "sampled_agreement")
     statistics = [
         expression
         for name in quantities

@@ -4,18 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 import polars as pl
-import scipy.stats
 
 from zoojax.analysis.pairing import finite_rows, last_epoch, paired_metrics, ratio_sparsities
 from zoojax.analysis.results import Analysis
 from zoojax.errors import ZoojaxError
+from zoojax.intervals import mean_interval
 from zoojax.storage.zoo import Zoo
 
-_RESAMPLES = 1000
 # Differences between fewer members are not reported.
 MIN_MEMBERS = 3
-# The intervals of fewer members are Student's: a bootstrap of them would be too narrow.
-_MIN_BOOTSTRAP = 20
 # A crossover needs as many members at both ratios as a correlation does.
 MIN_CROSSOVER = 20
 # Largest distance of two ratios between which the crossing is interpolated.
@@ -126,7 +123,7 @@ def compare_methods(zoo: Zoo, by_ratio: Zoo, by_epoch: Zoo, seed: int = 0) -> pl
         a, b = first[both, i], other[both, i]
         row = [float(ratio), len(a)] + [None] * 5
         if len(a) >= MIN_MEMBERS:
-            low, high = _interval(a - b, seed)
+            low, high = mean_interval(a - b, seed)
             row = [float(ratio), len(a), a.mean(), b.mean(), (a - b).mean(), low, high]
         rows.append(row)
     accuracies = (f"{twin.config.sparsifier.method}_acc" for twin in (by_ratio, by_epoch))
@@ -157,19 +154,6 @@ def compare_pairs(
             table = table.rename(columns, strict=False).select(*names, pl.all())
         parts.append(table)
     return pl.concat(parts, how="diagonal") if parts else pl.DataFrame()
-
-
-def _interval(values: np.ndarray, seed: int) -> tuple[float, float]:
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    if len(values) < _MIN_BOOTSTRAP:
-        error = scipy.stats.sem(values)
-        low, high = scipy.stats.t.interval(0.95, len(values) - 1, values.mean(), error)
-        return float(low), float(high)
-    interval = scipy.stats.bootstrap(
-        (values,), np.mean, n_resamples=_RESAMPLES, rng=np.random.default_rng(seed)
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
 
 
 def crossover(zoo: Zoo, by_ratio: Zoo, by_epoch: Zoo) -> pl.DataFrame:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from zoojax.analysis.accuracy_pairings import correlation_pairings
 from zoojax.analysis.added_tables import added_tables
 from zoojax.analysis.agreement_tables import REFERENCE_SPARSITY, add_agreement, parent_epochs
 from zoojax.analysis.method_comparison import compare_methods, compare_pairs, crossover
@@ -83,6 +84,8 @@ def analyze(
     elif analysis.twins:
         report_step("correlation")
         analysis.tables["correlation"] = _stacked(compared, lambda m: correlation(zoo, m.zoo))
+        pairings = _stacked(compared, lambda m: correlation_pairings(zoo, m.zoo))
+        analysis.tables["pairings"] = pairings
         report_step("prunability of members")
         _add_prunability(analysis)
     if analysis.twins:

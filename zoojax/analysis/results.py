@@ -18,6 +18,7 @@ from zoojax.text import printable
 # Names of all possible tables.
 TABLES = (
     *("members", "trajectories", "layer_sparsity", "hyperparameters", "correlation"),
+    "pairings",
     "change_by_hyperparameters",
     *("friendliness", "consistency", "predictability", "pruning_frequency", "methods"),
     *("crossing", "agreement", "agreement_summary", "paper"),

@@ -47,6 +47,10 @@ class Analyze:
     """Folder of an evaluated hyper-representation of the zoo or of a twin, to include in the
     report."""
 
+    geometry: Flag = False
+    """Add the geometry of the zoo: weight space, similarity of layers, curvature of the loss, and
+    overlap of masks. Takes minutes."""
+
     json: Flag = False
     """Print JSON on standard output."""
 
@@ -65,6 +69,7 @@ class Analyze:
             data=self.data,
             data_dir=self.data_dir,
             representation=self.representation,
+            geometry=self.geometry,
             quiet=self.quiet,
         )
         print_analysis(analysis, self.json)

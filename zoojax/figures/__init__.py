@@ -27,6 +27,15 @@ from zoojax.figures.comparison import (
     method_layers,
     method_ranking,
 )
+from zoojax.figures.geometry import (
+    geometry_barriers,
+    geometry_curvature,
+    geometry_layers,
+    geometry_masks,
+    geometry_pairs,
+    geometry_similarity,
+    geometry_transfer,
+)
 from zoojax.figures.representation import (
     representation_losses,
     representation_map,
@@ -61,6 +70,13 @@ FIGURES: dict[str, Drawing] = {
     "mask_overlap": mask_overlap,
     "method_layers": method_layers,
     "predictability": predictability,
+    "geometry_pairs": geometry_pairs,
+    "geometry_similarity": geometry_similarity,
+    "geometry_layers": geometry_layers,
+    "geometry_curvature": geometry_curvature,
+    "geometry_barriers": geometry_barriers,
+    "geometry_masks": geometry_masks,
+    "geometry_transfer": geometry_transfer,
     "representation_map": representation_map,
     "representation_reconstruction": representation_reconstruction,
     "representation_losses": representation_losses,
