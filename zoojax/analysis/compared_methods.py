@@ -26,9 +26,9 @@ from zoojax.storage.timing import read_timing
 # Corrected p-values below this are significant.
 SIGNIFICANT = 0.05
 _AT = (
-    f"Accuracy at a sparsity is that of a member measured within {100 * TOLERANCE:.0f} percentage "
-    f"points, or interpolated linearly between two sparsities at most {100 * MAX_GAP:.0f} points "
-    "apart"
+    f"Accuracy at a sparsity is that of a member measured with at most {TOLERANCE:.0%} more or "
+    "fewer weights kept, or interpolated linearly between two sparsities at most "
+    f"{100 * MAX_GAP:.0f} percentage points apart"
 )
 _BUDGET = "Budget: epochs of training in all, those of the dense parent included."
 
@@ -301,12 +301,12 @@ def method_cost(analysis: Analysis) -> pl.DataFrame:
         analysis: The analysis.
 
     Returns:
-        One row per zoo, the dense one first: `method`, `parent_epochs`, `epochs`, `budget`,
-        `members`, `seconds`, `seconds_per_member`, `cpu_seconds_per_member`; times are null if
-        they are unknown.
+        One row per zoo if there are twins, the dense one first: `method`, `parent_epochs`,
+        `epochs`, `budget`, `members`, `seconds`, `seconds_per_member`, `cpu_seconds_per_member`;
+        times are null if they are unknown.
     """
     rows = []
-    for method in (analysis.methods[0], *analysis.whole_methods):
+    for method in (analysis.methods[0], *analysis.whole_methods) if analysis.twins else ():
         zoo, parent = method.zoo, method.zoo.config.parent
         timing = read_timing(zoo.path)
         complete = set(zoo.epochs) <= set(timing["epoch"].to_list())

@@ -12,6 +12,7 @@ from zoojax.analysis.measured import (
     TOLERANCE,
     MethodPoints,
     accuracies_at,
+    is_near,
     measured_points,
     setting_means,
 )
@@ -92,8 +93,8 @@ def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     about="Intersection over union of the weights that two methods keep in members of the same "
     "parent, at the same sparsity: mean over members with 95 % interval (Student's t). Chance: "
     "that of independent masks with as many weights in each layer, with its 95 % interval. "
-    "Members are taken at the setting with the nearest mean sparsity, if it is within "
-    f"{100 * TOLERANCE:.0f} percentage points.",
+    "Members are taken at the setting with the nearest mean sparsity, if they keep at most "
+    f"{TOLERANCE:.0%} more or fewer weights.",
     fractions=("sparsity", "overlap", "chance", "excess"),
 )
 def mask_overlap(analysis: Analysis) -> pl.DataFrame:
@@ -150,7 +151,7 @@ def _masks_near(points: MethodPoints, targets: list[float], most: int) -> dict[f
     for target in targets if len(settings) else []:
         distance = (settings["mean"] - target).abs()
         best = int(distance.arg_min() or 0)
-        if distance[best] <= TOLERANCE:
+        if is_near(settings["mean"][best], target):
             at = target, settings["setting"][best]
             wanted.setdefault(settings["epoch"][best], []).append(at)
     for epoch, here in wanted.items():
@@ -200,8 +201,8 @@ def _compared(one: Masks, other: Masks) -> dict[str, str | int | float] | None:
     "method_layers",
     title="Allocation to layers",
     about="Share of the weights of each layer that a method keeps at a sparsity: mean and standard "
-    "deviation over members, at the setting with the nearest mean sparsity, if it is within "
-    f"{100 * TOLERANCE:.0f} percentage points.",
+    "deviation over members, at the setting with the nearest mean sparsity, if they keep at most "
+    f"{TOLERANCE:.0%} more or fewer weights.",
     fractions=("sparsity", "kept"),
 )
 def method_layers(analysis: Analysis) -> pl.DataFrame:
@@ -222,7 +223,7 @@ def method_layers(analysis: Analysis) -> pl.DataFrame:
             settings = setting_means(points)
             distance = (settings["mean"] - target).abs()
             best = int(distance.arg_min() or 0)
-            if distance[best] > TOLERANCE:
+            if not is_near(settings["mean"][best], target):
                 continue
             group = points.rows.filter(setting=settings["setting"][best])
             for name in (n for n in group.columns if n.startswith("sparsity_")):
