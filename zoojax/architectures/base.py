@@ -20,7 +20,7 @@ from jax import Array
 from zoojax import keys
 from zoojax.architectures.layers import INITS, PLAIN, Layers
 from zoojax.architectures.parameters import flat_layers
-from zoojax.architectures.permutations import PermutationGroup, group_units
+from zoojax.architectures.permuted_axes import PermutationGroup, group_units
 from zoojax.errors import ZoojaxError
 from zoojax.ops import Noise
 from zoojax.ops.noise import SLOTS
@@ -121,6 +121,14 @@ class Architecture:
         groups: nothing is permuted.
         """
         return ()
+
+    @property
+    def unit_groups(self) -> tuple[PermutationGroup, ...]:
+        """Axes of the parameters that hold the same hidden units, one group per set of units.
+
+        By default those of `permutations`. Chains also list units that cannot be permuted.
+        """
+        return self.permutations
 
     def narrowed(self, units: tuple[int, ...]) -> "Architecture":
         """Returns the same network with fewer hidden units.

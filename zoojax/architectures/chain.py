@@ -25,7 +25,7 @@ from zoojax.architectures.chain_layers import (
 )
 from zoojax.architectures.chain_module import ChainModule
 from zoojax.architectures.layers import PLAIN, Layers
-from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
+from zoojax.architectures.permuted_axes import PermutationGroup, PermutedAxis
 from zoojax.errors import ZoojaxError
 
 if TYPE_CHECKING:
@@ -163,8 +163,19 @@ class Chain(Architecture):
     @property
     def permutations(self) -> tuple[PermutationGroup, ...]:
         """Axes of the parameters that are permuted together, one group per hidden layer."""
+        layer, mixed = -1, set[int]()
+        for step in self.steps:
+            layer += step.layer.has_weights
+            if step.layer.mixes_units:
+                mixed.add(layer)
+        groups = enumerate(self.unit_groups)
+        return tuple(group for index, group in groups if index not in mixed)
+
+    @property
+    def unit_groups(self) -> tuple[PermutationGroup, ...]:
+        """Axes of the parameters that hold the same units, one group per hidden layer."""
         groups: list[list[PermutedAxis]] = []
-        units, mixed = 0, set[int]()
+        units = 0
         for step in self.steps:
             if step.layer.has_weights:
                 if groups:
@@ -179,11 +190,8 @@ class Chain(Architecture):
                 groups[-1] += [
                     PermutedAxis(f"{step.name}/{leaf}", -1, positions) for leaf in leaves
                 ]
-            if step.layer.mixes_units:
-                mixed.add(len(groups) - 1)
         # The units of the last layer are the classes.
-        hidden = enumerate(groups[:-1])
-        return tuple(tuple(group) for index, group in hidden if index not in mixed)
+        return tuple(map(tuple, groups[:-1]))
 
     def narrowed(self, units: tuple[int, ...]) -> "Chain":
         """Returns the chain with fewer hidden units, under the same name."""
