@@ -21,6 +21,7 @@ from zoojax import keys
 from zoojax.architectures.layers import INITS, PLAIN, Layers
 from zoojax.architectures.parameters import flat_layers
 from zoojax.architectures.permuted_axes import PermutationGroup, group_units
+from zoojax.architectures.vectors import VectorLayout
 from zoojax.errors import ZoojaxError
 from zoojax.ops import Noise
 from zoojax.ops.noise import SLOTS
@@ -224,6 +225,17 @@ class Architecture:
         """
         flat = flat_layers(variable_shapes(self)["params"])
         return {path: {n: x.shape for n, x in leaves.items()} for path, leaves in flat.items()}
+
+
+@functools.cache
+def vector_layout(arch: Architecture) -> VectorLayout:
+    """Describes the variables of one member as a vector: parameters first, in the order of
+    `Architecture.parameter_shapes`, then the other collections.
+    """
+    shapes = {name: flat_layers(tree) for name, tree in variable_shapes(arch).items()}
+    params = shapes.pop("params")
+    ordered = {path: {n: params[path][n] for n in x} for path, x in arch.parameter_shapes().items()}
+    return VectorLayout.of_arrays({"params": ordered, **shapes}, arch.permutations)
 
 
 @functools.cache

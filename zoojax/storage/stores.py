@@ -38,6 +38,10 @@ class Store(Protocol):
         """Returns the members table."""
         ...
 
+    def identity(self) -> pl.DataFrame:
+        """Returns the members table that identifies the zoo: for a view, that of the whole zoo."""
+        ...
+
     def metrics_version(self) -> Hashable:
         """Returns a value that changes with the metrics table; None if there is no table."""
         ...
@@ -65,6 +69,10 @@ class Store(Protocol):
         """Reads a checkpoint; see `zoojax.storage.checkpoints.read`."""
         ...
 
+    def digest(self, kind: str, epoch: int) -> str:
+        """Returns a text that identifies the content of a checkpoint."""
+        ...
+
     def images(self) -> ImageSet | None:
         """Returns the stored images; None if there are none."""
         ...
@@ -90,6 +98,10 @@ class FolderStore:
     def members(self) -> pl.DataFrame:
         """Reads the members table."""
         return read_table(self.path / MEMBERS)
+
+    def identity(self) -> pl.DataFrame:
+        """Reads the members table."""
+        return self.members()
 
     def metrics_version(self) -> Hashable:
         """Returns time, size and inode of the metrics table, which is always replaced."""
@@ -125,6 +137,10 @@ class FolderStore:
         """Reads a checkpoint."""
         step = self.path / kind / str(epoch)
         return checkpoints.read(step, rows, like=like, optional=optional)
+
+    def digest(self, kind: str, epoch: int) -> str:
+        """Returns the digest of the checkpoint's checksums."""
+        return checkpoints.file_digest(self.path / kind / str(epoch) / checkpoints.CHECKSUMS)
 
     def images(self) -> ImageSet | None:
         """Reads the stored images."""
