@@ -56,7 +56,9 @@ if TYPE_CHECKING:
     from zoojax.sparsifiers.top_kast import TopKAST
     from zoojax.sparsifiers.variational_dropout import VariationalDropout
     from zoojax.sparsifiers.wanda import Wanda
+    from zoojax.storage.concatenation import concat
     from zoojax.storage.zoo import Zoo, open_zoo
+    from zoojax.weight_datasets.dataset import WeightDataset
     from zoojax.workflows.analyze import analyze
     from zoojax.workflows.info import info
     from zoojax.workflows.reproduce import reproduce
@@ -93,9 +95,11 @@ _PUBLIC = {
     "TopKAST": "sparsifiers.top_kast",
     "VariationalDropout": "sparsifiers.variational_dropout",
     "Wanda": "sparsifiers.wanda",
+    "WeightDataset": "weight_datasets.dataset",
     "Zoo": "storage.zoo",
     "analyze": "workflows.analyze",
     "apply": "api.inference",
+    "concat": "storage.concatenation",
     "evaluate": "api.inference",
     "info": "workflows.info",
     "initialize": "runtime.startup",
@@ -145,10 +149,12 @@ __all__ = [
     "Uniform",
     "VariationalDropout",
     "Wanda",
+    "WeightDataset",
     "Zoo",
     "ZoojaxError",
     "analyze",
     "apply",
+    "concat",
     "evaluate",
     "functional",
     "geometry",

@@ -34,13 +34,27 @@ def read_rows(
     Raises:
         ZoojaxError: If there is no such epoch, or its files are damaged.
     """
-    blocks = zoo.row_blocks(epoch)
+    return gather_rows(
+        zoo.row_blocks(epoch), rows, lambda block: part(zoo.state(epoch, rows=block))
+    )
+
+
+def gather_rows(blocks: list[slice], rows: np.ndarray, read: Callable[[slice], Tree]) -> Tree:
+    """Reads rows from those blocks that hold them.
+
+    Args:
+        blocks: Consecutive blocks of all rows.
+        rows: The rows, in any order.
+        read: Reads a block as a stacked tree.
+
+    Returns:
+        The stacked tree, in the order of `rows`.
+    """
     holding = [b for b in blocks if ((rows >= b.start) & (rows < b.stop)).any()] or blocks[:1]
     pieces, positions = [], []
     for block in holding:
         inside = np.flatnonzero((rows >= block.start) & (rows < block.stop))
-        state = part(zoo.state(epoch, rows=block))
-        pieces.append(take(state, rows[inside] - block.start))
+        pieces.append(take(read(block), rows[inside] - block.start))
         positions.append(inside)
     if len(pieces) == 1:
         return pieces[0]

@@ -9,6 +9,7 @@ A part is written and read by itself, so memory is bounded by one part, and an i
 resumes from its last part. Steps without parts.json are whole: one checkpoint of all members.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -196,6 +197,22 @@ def find_damage(step: Path) -> str | None:
         if damage is not None:
             return f"{part_folder(step, index).name}: {damage}"
     return None
+
+
+def digest(step: Path) -> str:
+    """Returns the digest of a step's checksums, those of all parts if it is split.
+
+    Args:
+        step: Folder of the step.
+
+    Raises:
+        ZoojaxError: If checksums are missing or the split is damaged.
+    """
+    if not is_split(step):
+        return checkpoints.file_digest(step / checkpoints.CHECKSUMS)
+    folders = [part_folder(step, i) for i, _ in enumerate(_parts_of(step, None).slices)]
+    listed = [checkpoints.file_digest(folder / checkpoints.CHECKSUMS) for folder in folders]
+    return hashlib.sha256("\n".join(listed).encode()).hexdigest()
 
 
 def find_part_damage(step: Path, index: int) -> str | None:

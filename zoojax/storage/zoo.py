@@ -25,7 +25,6 @@ from zoojax.deprecation import RenamedAttribute
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import user_path
 from zoojax.filesystem.reading import NotFoundError, is_folder
-from zoojax.hyperparameters.declaration import check_whole
 from zoojax.runtime.population import take
 from zoojax.storage import blocks, display, hub
 from zoojax.storage.published import FolderFiles, PublishedStore, is_published
@@ -100,8 +99,11 @@ class Zoo(ZooFunctions):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash that identifies this zoo; twins store that of their parent."""
-        return fingerprint(self.config, self.members_table)
+        """Hash that identifies this zoo; twins store that of their parent.
+
+        A view of some members has that of the whole zoo.
+        """
+        return fingerprint(self.config, self.store.identity())
 
     @property
     def epochs(self) -> list[int]:
@@ -200,7 +202,7 @@ class Zoo(ZooFunctions):
         """
         count = len(self)
         like, optional = state_like(self.config, count), optional_like(self.config, count)
-        state = self.store.read(STATES, self._known_epoch(epoch), rows, like, optional)
+        state = self.store.read(STATES, self.known_epoch(epoch), rows, like, optional)
         state = unpack(self.config, state)
         if "mask" in state and not raw:
             state["params"] = masked(state["params"], state["mask"])
@@ -330,16 +332,7 @@ class Zoo(ZooFunctions):
             >>> list(zoo.optimizer_state())
             ['adam']
         """
-        return self.store.read(OPTIMIZER, self._known_epoch(epoch), rows, like, None)
-
-    def _known_epoch(self, epoch: int | None) -> int:
-        newest = self.newest_epoch
-        epoch = newest if epoch is None else epoch
-        check_whole("epoch", epoch)
-        if epoch not in self.epochs:
-            known = display.epoch_range(self.epochs)
-            raise ZoojaxError(f"{self.path} has no epoch {epoch}; it has {known}")
-        return epoch
+        return self.store.read(OPTIMIZER, self.known_epoch(epoch), rows, like, None)
 
     # The names of version 0.1.
     roster = RenamedAttribute("members_table")
