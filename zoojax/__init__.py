@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from zoojax.errors import ZoojaxError
 
 if TYPE_CHECKING:
-    from zoojax import functional, presets
+    from zoojax import functional, geometry, presets
     from zoojax.api.dense import train_zoo
     from zoojax.api.inference import apply, evaluate, predict
     from zoojax.api.twins import sparsify
@@ -58,7 +58,9 @@ if TYPE_CHECKING:
     from zoojax.sparsifiers.top_kast import TopKAST
     from zoojax.sparsifiers.variational_dropout import VariationalDropout
     from zoojax.sparsifiers.wanda import Wanda
+    from zoojax.storage.concatenation import concat
     from zoojax.storage.zoo import Zoo, open_zoo
+    from zoojax.weight_datasets.dataset import WeightDataset
     from zoojax.workflows.analyze import analyze
     from zoojax.workflows.info import info
     from zoojax.workflows.reproduce import reproduce
@@ -97,9 +99,11 @@ _PUBLIC = {
     "TopKAST": "sparsifiers.top_kast",
     "VariationalDropout": "sparsifiers.variational_dropout",
     "Wanda": "sparsifiers.wanda",
+    "WeightDataset": "weight_datasets.dataset",
     "Zoo": "storage.zoo",
     "analyze": "workflows.analyze",
     "apply": "api.inference",
+    "concat": "storage.concatenation",
     "evaluate": "api.inference",
     "info": "workflows.info",
     "initialize": "runtime.startup",
@@ -114,7 +118,7 @@ _PUBLIC = {
     "train_representation": "hyper_representation.api",
     "train_zoo": "api.dense",
 }
-_MODULES = ("functional", "presets")
+_MODULES = ("functional", "geometry", "presets")
 # Functions of version 0.1, which warn.
 _DEPRECATED = ("make_dense", "make_dropped_out", "make_pruned")
 
@@ -151,12 +155,15 @@ __all__ = [
     "Uniform",
     "VariationalDropout",
     "Wanda",
+    "WeightDataset",
     "Zoo",
     "ZoojaxError",
     "analyze",
     "apply",
+    "concat",
     "evaluate",
     "functional",
+    "geometry",
     "info",
     "initialize",
     "open_representation",

@@ -151,6 +151,10 @@ class PublishedStore:
         """Reads the members table."""
         return read_table(self.file(MEMBERS))
 
+    def identity(self) -> pl.DataFrame:
+        """Returns the members table, which identifies the zoo."""
+        return self.members()
+
     def metrics_version(self) -> Hashable:
         """Returns the checksum of the metrics table; None if there is none."""
         found = self._checksums.get(METRICS)
@@ -185,6 +189,16 @@ class PublishedStore:
         if kind != STATES:
             raise ZoojaxError(f"{self.files.place} has no {kind} states: they are not published")
         return read_arrays(self.file(weights_file(epoch)), rows, like, optional or {})
+
+    def blocks(self, kind: str, epoch: int, members: int) -> list[slice]:
+        """Returns all rows: an epoch is one file."""
+        del kind, epoch
+        return [slice(0, members)]
+
+    def digest(self, kind: str, epoch: int) -> str:
+        """Returns the checksum of an epoch's file; empty if there is none."""
+        found = self._checksums.get(weights_file(epoch)) if kind == STATES else None
+        return "" if found is None else found.sha256
 
     def images(self) -> ImageSet | None:
         """Reads the published images."""

@@ -10,7 +10,7 @@ from zoojax.datasets.loading import load_saved
 from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.reading import exists, is_folder, numbered, read_json, read_table
-from zoojax.storage import checkpoints
+from zoojax.storage import parts
 
 CONFIG, MEMBERS, METRICS = "zoo.json", "members.parquet", "metrics.parquet"
 # The kinds of checkpoints of an epoch, which are also the names of their folders.
@@ -38,6 +38,10 @@ class Store(Protocol):
         """Returns the members table."""
         ...
 
+    def identity(self) -> pl.DataFrame:
+        """Returns the members table that identifies the zoo: for a view, that of the whole zoo."""
+        ...
+
     def metrics_version(self) -> Hashable:
         """Returns a value that changes with the metrics table; None if there is no table."""
         ...
@@ -63,6 +67,14 @@ class Store(Protocol):
         optional: dict[str, Any] | None,
     ) -> dict[str, Any]:
         """Reads a checkpoint; see `zoojax.storage.checkpoints.read`."""
+        ...
+
+    def blocks(self, kind: str, epoch: int, members: int) -> list[slice]:
+        """Lists the rows of a checkpoint that are stored together."""
+        ...
+
+    def digest(self, kind: str, epoch: int) -> str:
+        """Returns a text that identifies the content of a checkpoint."""
         ...
 
     def images(self) -> ImageSet | None:
@@ -94,6 +106,10 @@ class FolderStore:
     def members(self) -> pl.DataFrame:
         """Reads the members table."""
         return read_table(self.path / MEMBERS)
+
+    def identity(self) -> pl.DataFrame:
+        """Reads the members table."""
+        return self.members()
 
     def metrics_version(self) -> Hashable:
         """Returns time, size and inode of the metrics table, which is always replaced."""
@@ -128,7 +144,15 @@ class FolderStore:
     ) -> dict[str, Any]:
         """Reads a checkpoint."""
         step = self.path / kind / str(epoch)
-        return checkpoints.read(step, rows, like=like, optional=optional)
+        return parts.read(step, rows, like, optional)
+
+    def blocks(self, kind: str, epoch: int, members: int) -> list[slice]:
+        """Lists the rows that are stored together."""
+        return parts.slices_of(self.path / kind / str(epoch), members)
+
+    def digest(self, kind: str, epoch: int) -> str:
+        """Returns the digest of the checkpoint's checksums."""
+        return parts.digest(self.path / kind / str(epoch))
 
     def images(self) -> ImageSet | None:
         """Reads the stored images."""

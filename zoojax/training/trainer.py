@@ -12,6 +12,7 @@ from zoojax.errors import ZoojaxError
 from zoojax.runtime import population, signals
 from zoojax.storage.states import StateParts, split_state, state_like
 from zoojax.storage.stores import OPTIMIZER
+from zoojax.storage.timing import Stopwatch
 from zoojax.storage.writer import EpochWriter
 from zoojax.storage.zoo import Zoo
 from zoojax.training import task_programs
@@ -76,6 +77,7 @@ def train(
     zoo, mesh, rows = writer.zoo, population.make_mesh(), writer.rows
     task, epochs = task_programs.task_programs(zoo.config.shape.task), zoo.config.epochs
     total = epochs * len(zoo) * task.samples(zoo.config, images)
+    stopwatch = Stopwatch()
     last, save = writer.last_epoch, None
     tell = reporter(zoo, callbacks)
     for epoch in () if last is None else zoo.epochs:
@@ -87,7 +89,8 @@ def train(
     shared = population.replicate(task.shared(zoo.config, images), mesh)
     if last is None:
         blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, initial(rows), None, images)
-        save = _prepare_save(writer, 0, blocks, evaluate_blocks(blocks, shared, mesh), tell)
+        measured = evaluate_blocks(blocks, shared, mesh)
+        save = _prepare_save(writer, stopwatch, 0, blocks, measured, tell)
         last = 0
     else:
         blocks = _load_blocks(zoo, rows, mesh, last, images)
@@ -118,7 +121,7 @@ def train(
             trained += block.count
             signals.check()
             report_progress(epoch, trained)
-        save = _prepare_save(writer, epoch, blocks, metrics, tell)
+        save = _prepare_save(writer, stopwatch, epoch, blocks, metrics, tell)
     if save is not None:
         save()
     return zoo
@@ -147,6 +150,7 @@ def _optimizer_state_like(zoo: Zoo) -> dict[str, Any]:
 
 def _prepare_save(
     writer: EpochWriter,
+    stopwatch: Stopwatch,
     epoch: int,
     blocks: list[MemberBlock],
     metrics: list[dict],
@@ -160,10 +164,11 @@ def _prepare_save(
     optimizers = sorted(writer.zoo.members_table["optimizer"].unique())
     state = gather_in_order(blocks, [_parts(b.state).joined() for b in blocks])
     optimizer_state = _gather_optimizer_state(blocks, optimizers)
+    duration = stopwatch.lap()
 
     def save() -> None:
         table = metrics_table(writer.zoo.members_table[writer.rows], epoch, blocks, metrics)
-        writer.append(epoch, state, optimizer_state, table)
+        writer.append(epoch, state, optimizer_state, table, duration)
         tell(epoch, True)
 
     return save
