@@ -270,7 +270,7 @@ class Zoo(ZooFunctions):
             >>> zoo.row_blocks()
             [slice(0, 3, None)]
         """
-        return self.store.blocks(STATES, self._known_epoch(epoch), len(self))
+        return self.store.blocks(STATES, self.known_epoch(epoch), len(self))
 
     def row_indices(self, members: Sequence[int] | pl.Series) -> np.ndarray:
         """Looks up the positions of members in stacked arrays.
