@@ -14,7 +14,7 @@ from tests.support import ROOT
 
 # From lower to higher layers. A package imports only from itself and from lower layers.
 LAYERS = (
-    ("errors", "text", "deprecation"),
+    ("errors", "text", "deprecation", "intervals"),
     ("json_fields", "filesystem", "hyperparameters"),
     ("runtime",),
     ("ops", "optimizers", "schedules", "augmentations", "tasks"),
@@ -26,10 +26,11 @@ LAYERS = (
     ("functional", "progress"),
     ("presets",),
     ("api",),
+    ("geometry",),
     ("analysis",),
     ("figures",),
     ("report",),
-    ("hyper_representation", "converters"),
+    ("hyper_representation", "converters", "publishing"),
     ("workflows",),
     ("experiments",),
     ("cli",),

@@ -16,6 +16,7 @@ from zoojax.runtime import distributed
 from zoojax.runtime.population import take
 from zoojax.storage import states
 from zoojax.storage.stores import OPTIMIZER, STATES
+from zoojax.storage.timing import Duration
 from zoojax.storage.writer import check_valid
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
@@ -126,8 +127,10 @@ class MemoryWriter:
         state: dict[str, Any],
         optimizer: dict[str, Any] | None,
         metrics: pl.DataFrame,
+        duration: Duration | None = None,
     ) -> None:
         """Appends one epoch; see `ZooWriter.append`."""
+        del duration  # Times are stored in folders only.
         self._store.add(epoch, states.pack(self.zoo.config, state), optimizer, metrics)
         self.last_epoch = epoch
 

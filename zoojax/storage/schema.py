@@ -68,6 +68,11 @@ def members_problem(config: ZooConfig, table: pl.DataFrame) -> str | None:
         )
         if len(wrong):
             return f"member {wrong['id'][0]}: its split, image or label is invalid"
+    known_ids = set(table["id"].to_list())
+    for each in config.earlier or ():
+        missing = {new for _, new in each.ids or ()} - known_ids
+        if missing:
+            return f"it has no member {min(missing)}, which the config names as an earlier member"
     present = [each for each in HYPERPARAMETERS if each.name in table.columns]
     for name, known in ((each.name, each.choices) for each in present if each.choices):
         unknown = table.filter(pl.col(name).is_null() | ~pl.col(name).is_in(list(known)))

@@ -9,7 +9,7 @@ import polars as pl
 from zoojax.datasets.loading import load_saved
 from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
-from zoojax.filesystem.reading import exists, is_folder, numbered, read_table
+from zoojax.filesystem.reading import exists, is_folder, numbered, read_json, read_table
 from zoojax.storage import parts
 
 CONFIG, MEMBERS, METRICS = "zoo.json", "members.parquet", "metrics.parquet"
@@ -90,6 +90,10 @@ class FolderStore:
     def has_images(self) -> bool:
         """Whether the folder contains the images."""
         return exists(self.path / IMAGES)
+
+    def config(self) -> Any:
+        """Reads the content of zoo.json."""
+        return read_json(self.path / CONFIG)
 
     def members(self) -> pl.DataFrame:
         """Reads the members table."""

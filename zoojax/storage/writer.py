@@ -29,10 +29,12 @@ from zoojax.filesystem.atomic import (
 from zoojax.filesystem.locks import locked
 from zoojax.filesystem.reading import entries, exists, is_folder, number, numbered
 from zoojax.runtime import distributed, signals
-from zoojax.storage import checkpoints, parts, states
+from zoojax.storage import checkpoints, parts, states, timing
 from zoojax.storage.integrity import find_corruption
+from zoojax.storage.published import is_published
 from zoojax.storage.schema import members_problem
 from zoojax.storage.stores import CONFIG, IMAGES, MEMBERS, METRICS, OPTIMIZER, STATES
+from zoojax.storage.timing import Duration
 from zoojax.storage.zoo import Zoo, open_zoo
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.text import printable
@@ -55,6 +57,7 @@ class EpochWriter(Protocol):
         state: dict[str, Any],
         optimizer: dict[str, Any] | None,
         metrics: pl.DataFrame,
+        duration: Duration | None = None,
     ) -> None:
         """Appends one epoch."""
         ...
@@ -83,6 +86,7 @@ class ZooWriter:
         state: dict[str, Any],
         optimizer: dict[str, Any] | None,
         metrics: pl.DataFrame,
+        duration: Duration | None = None,
     ) -> None:
         """Appends one epoch. Readers see it only once it is completely on disk.
 
@@ -93,6 +97,7 @@ class ZooWriter:
             optimizer: Optimizer state of the members of `rows`, stacked; None to save none.
             metrics: One row per member of `rows`, without members that have no state at this
                 epoch.
+            duration: How long the epoch took, if it is to be recorded.
 
         Raises:
             ZoojaxError: If writing fails, in this process or another. Earlier epochs are
@@ -109,6 +114,8 @@ class ZooWriter:
             with distributed.main_process_first() as is_first:
                 if is_first:
                     self._publish_epoch(epoch, table)
+                    if duration is not None:
+                        timing.record(path, epoch, duration)
         self.last_epoch = epoch
 
     def append_parts(
@@ -212,6 +219,7 @@ def create_or_resume(
             the folder is changed.
     """
     check_new(path)
+    check_not_published(path)
     distributed.local_rows(len(members))
     check_valid(path, config, members)
     with contextlib.ExitStack() as stack:
@@ -229,6 +237,14 @@ def create_or_resume(
         last = distributed.broadcast_from_first(-1 if last is None else last)
         _wait_until_visible(path)
         yield ZooWriter(open_zoo(path), None if last < 0 else last)
+
+
+def check_not_published(path: Path) -> None:
+    """Raises a ZoojaxError if a folder is that of a published zoo, which does not change."""
+    if is_published(path):
+        raise ZoojaxError(
+            f"{path} is a published zoo, which is not changed; give --out another folder"
+        )
 
 
 def save(zoo: Zoo, out: Path) -> Zoo:
@@ -367,8 +383,8 @@ def _describe_difference(old: pl.DataFrame, new: pl.DataFrame) -> str:
 
 def _differences(old: ZooConfig, new: ZooConfig) -> list[tuple[str, Any, Any]]:
     """Lists the config fields that differ as (name, old value, new value)."""
-    # Libraries may have been upgraded, and the parent's folder may have been moved.
-    ignored = {"versions"}
+    # Libraries may have been upgraded, the zoo extended, and the parent's folder moved.
+    ignored = {"versions", "earlier"}
     if old.parent is not None and new.parent is not None:
         new = replace(new, parent=replace(new.parent, path=old.parent.path))
     before, after = asdict(old), asdict(new)

@@ -5,7 +5,7 @@
     metrics.parquet    one row per member and epoch
     states/<epoch>/    Orbax: params, and what the sparsifier adds (a mask as bits, log_sigma2)
     optimizer/<epoch>/ Orbax: optimizer state of the two newest epochs
-    images.npz         images of a zoo that stores them
+    images.npz         images of a zoo that stores them; timing.parquet: see `timing`
 
 An epoch exists once its state is complete and metrics.parquet contains it. Arrays are
 stacked: the leading axis is the member, in the order of members.parquet.
@@ -22,12 +22,13 @@ import polars as pl
 
 from zoojax.architectures.parameters import masked
 from zoojax.deprecation import RenamedAttribute
-from zoojax.errors import UnregisteredError, ZoojaxError
+from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import user_path
-from zoojax.filesystem.reading import NotFoundError, is_folder, read_json
+from zoojax.filesystem.reading import NotFoundError, is_folder
 from zoojax.hyperparameters.declaration import check_whole
 from zoojax.runtime.population import take
-from zoojax.storage import blocks, display
+from zoojax.storage import blocks, display, hub
+from zoojax.storage.published import FolderFiles, PublishedStore, is_published
 from zoojax.storage.schema import members_problem, metrics_problem, with_states
 from zoojax.storage.states import effective_params, optional_like, state_like, unpack
 from zoojax.storage.stores import (
@@ -39,9 +40,8 @@ from zoojax.storage.stores import (
     FolderStore,
     Store,
 )
-from zoojax.storage.zoo_config import FORMAT, SCHEMA, ZooConfig, fingerprint
+from zoojax.storage.zoo_config import ZooConfig, config_of, fingerprint
 from zoojax.storage.zoo_functions import ZooFunctions
-from zoojax.text import printable
 
 
 class Zoo(ZooFunctions):
@@ -353,42 +353,38 @@ def open_zoo(path: str | Path) -> Zoo:
     """Opens a zoo for reading.
 
     Args:
-        path: Folder of the zoo.
+        path: Folder of the zoo, of a zoo that `zoojax publish` wrote, or the address of one on the
+            Hugging Face Hub, such as "hf://OWNER/NAME" (needs the extra `hub`).
 
     Returns:
-        The zoo. Its arrays are read only when they are requested.
+        The zoo. Its arrays are read, and downloaded, only when they are requested.
 
     Raises:
-        ZoojaxError: If the folder is not a zoo, has a newer schema, or is damaged.
+        ZoojaxError: If the folder is not a zoo, has a newer schema, or is damaged; if the address
+            has no zoo or cannot be reached.
 
     Example:
         >>> zoo = zoojax.open_zoo(zoo.path)
         >>> zoo.metrics.filter(epoch=2).select("member", "test_acc").shape
         (3, 2)
     """
+    if hub.is_address(path):
+        files = hub.HubFiles(path)
+        return _opened(PublishedStore(files), f"{files.place}/{CONFIG}")
     path = user_path(path, "path")
-    file = path / CONFIG
     if not is_folder(path):
         raise ZoojaxError(f"{path} is not a folder; give the folder of a zoo")
+    store = PublishedStore(FolderFiles(path), path) if is_published(path) else FolderStore(path)
+    return _opened(store, str(path / CONFIG))
+
+
+def _opened(store: FolderStore | PublishedStore, file: str) -> Zoo:
+    """Opens a stored zoo whose zoo.json has the given name in messages."""
     try:
-        content = read_json(file)
+        content = store.config()
     except NotFoundError as error:
-        raise ZoojaxError(f"{path} is not a zoo: it has no {CONFIG}") from error
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if not isinstance(content, dict) or content.get("format") != FORMAT or type(schema) is not int:
-        raise ZoojaxError(f"{file} is damaged or is not the config of a zoo")
-    if not 1 <= schema <= SCHEMA:
-        raise ZoojaxError(
-            f"{file} has schema {schema}, but this version of zoojax reads 1 to {SCHEMA}; "
-            "upgrade with: pip install -U zoojax"
-        )
-    try:
-        config = ZooConfig.from_json(content)
-    except UnregisteredError as error:
-        raise UnregisteredError(f"{file}: {error}") from error
-    except (ValueError, ZoojaxError) as error:
-        raise ZoojaxError(f"{file} is damaged: {printable(error)}") from error
-    zoo = Zoo(path, config)
+        raise ZoojaxError(f"{store.path} is not a zoo: it has no {CONFIG}") from error
+    zoo = Zoo(store, config_of(content, file))
     _ = zoo.members_table
     return zoo
 
