@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from zoojax import presets
 from zoojax.analysis import Analysis
@@ -16,6 +17,7 @@ from zoojax.sparsifiers.allocation import check_ratio
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.text import printable
+from zoojax.training.callbacks import EpochCallback
 from zoojax.workflows.analyze import analyze
 from zoojax.workflows.defaults import RATIOS, SPARSIFIERS
 from zoojax.workflows.method_plan import check_budget, chosen_sparsifiers, plan
@@ -35,6 +37,7 @@ def reproduce(
     chunk: int | None = None,
     data_dir: str | Path | None = None,
     quiet: bool = False,
+    callbacks: Sequence[EpochCallback] = (),
 ) -> Analysis:
     """Trains a zoo, creates its sparse twins, and analyzes them: by default those of the paper.
 
@@ -62,6 +65,7 @@ def reproduce(
         chunk: Members that a device trains at once; None chooses for this machine.
         data_dir: Folder of image sets; None takes $ZOOJAX_DATA, or else a cache folder.
         quiet: Whether to show no progress.
+        callbacks: Functions that get the metrics of each epoch of each zoo.
 
     Returns:
         The analysis, see `zoojax.workflows.analyze.analyze`. If several processes train one
@@ -92,7 +96,8 @@ def reproduce(
     parent_epochs = base.epochs if epochs is None else epochs
     own: dict[str, int] = dict(zip(SPARSIFIERS, (mp_epochs, vd_epochs), strict=True))
     planned = plan(chosen, ratios, parent_epochs, budget=budget, epochs=own)
-    shared = {"chunk": chunk, "data_dir": data_dir, "quiet": quiet}
+    shared: dict[str, Any] = {"chunk": chunk, "data_dir": data_dir, "quiet": quiet}
+    shared["callbacks"] = callbacks
     zoo = train_zoo(preset, folder / "dense", members=members, epochs=epochs, **shared)
     twins = [
         sparsify(
