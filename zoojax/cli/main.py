@@ -27,6 +27,8 @@ from zoojax.cli.bench import Bench
 from zoojax.cli.convert import Convert
 from zoojax.cli.evaluate import Evaluate
 from zoojax.cli.geometry import Geometry
+from zoojax.cli.geometry.align import Align
+from zoojax.cli.geometry.align_twin import AlignTwin
 from zoojax.cli.geometry.transfer import Transfer
 from zoojax.cli.info import Info
 from zoojax.cli.list_presets import Presets
@@ -62,7 +64,7 @@ _ALIASES = {"analyse": "analyze", "sparsify magnitude": "sparsify magnitude-prun
 # Commands that resume after an interruption; the others start over.
 _RESUMABLE = (
     *(Train, SparsifyWith, Convert, Reproduce, TrainRepresentation, ZeroShot, Sample),
-    Transfer,
+    *(Align, AlignTwin, Transfer),
 )
 _INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 _MEMORY_ADVICE = "use a smaller --chunk or fewer members, or close other programs"

@@ -25,6 +25,7 @@ from zoojax.figures.style import (
     grid,
     legend_below,
     new_figure,
+    styled,
 )
 from zoojax.text import for_matplotlib
 
@@ -256,6 +257,11 @@ def barrier_figure(table: pl.DataFrame) -> Figure:
     Returns:
         One panel with barriers of the loss and one with barriers of the accuracy.
     """
+    with styled():
+        return _draw_barriers(table)
+
+
+def _draw_barriers(table: pl.DataFrame) -> Figure:
     figure = new_figure(WIDTH, 3.5)
     for axes, name, scale, label in zip(
         figure.subplots(1, 2),
@@ -353,6 +359,11 @@ def transfer_figure(table: pl.DataFrame) -> Figure:
         >>> len(transfer_figure(table).axes)
         1
     """
+    with styled():
+        return _draw_transfer(table)
+
+
+def _draw_transfer(table: pl.DataFrame) -> Figure:
     epochs = table["epoch"].unique().sort().to_list()
     figure = new_figure(WIDTH, 3.4)
     panels = figure.subplots(1, len(epochs), squeeze=False, sharey=True).ravel()

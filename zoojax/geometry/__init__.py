@@ -17,6 +17,7 @@ from zoojax.geometry.masks import chance_iou, mask_iou, mask_overlap
 from zoojax.geometry.matched_pairs import member_pairs
 from zoojax.geometry.matching import Matching, match_weights
 from zoojax.geometry.members import Members, members_at
+from zoojax.geometry.merging import Soup, average_epochs, soup
 from zoojax.geometry.similarity import (
     WeightSimilarity,
     effective_dimension,
@@ -33,10 +34,12 @@ __all__ = [
     "Curves",
     "Matching",
     "Members",
+    "Soup",
     "Transform",
     "WeightSimilarity",
     "align",
     "align_twin",
+    "average_epochs",
     "barriers",
     "basins",
     "canonical_transform",
@@ -55,6 +58,7 @@ __all__ = [
     "members_at",
     "open_alignment",
     "similarity_by_epoch",
+    "soup",
     "top_eigenvalues",
     "transfer_masks",
     "transfer_table",

@@ -1,5 +1,6 @@
 """Zoos whose members are computed from those of another zoo, epoch by epoch."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,10 +45,18 @@ def derived_config(
         base,
         name=f"{base.name}-{name}"[:200],
         epochs=epochs,
-        origin=text[:_MAX_ORIGIN],
+        origin=_shortened(text),
         versions=versions(),
         parent=base.parent if parent is None else parent,
     )
+
+
+def _shortened(origin: str) -> str:
+    """Replaces the end of a long origin by a hash, so that origins still differ."""
+    if len(origin) <= _MAX_ORIGIN:
+        return origin
+    digest = hashlib.sha256(origin.encode()).hexdigest()
+    return f"{origin[: _MAX_ORIGIN - 100]}... (sha256 {digest})"
 
 
 def write_derived(

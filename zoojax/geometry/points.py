@@ -31,12 +31,12 @@ def evaluate_sums(
     rows: np.ndarray,
     coefficients: np.ndarray,
     images: Images,
-    statistics_images: np.ndarray,
+    statistics_images: np.ndarray | None,
     report: Report | None = None,
 ) -> dict[str, np.ndarray]:
     """Evaluates weighted sums of stacked variables.
 
-    Batch statistics of the sums are estimated again; other collections are summed.
+    Collections are summed, too, except for batch statistics that are estimated again.
 
     Args:
         arch: Architecture of the members.
@@ -45,7 +45,8 @@ def evaluate_sums(
         rows: Positions of the summands, [sums, summands].
         coefficients: Their weights, [sums, summands].
         images: Images and labels to evaluate on.
-        statistics_images: Training images for batch statistics, [n, H, W, C].
+        statistics_images: Training images for batch statistics, [n, H, W, C]; None to sum the
+            statistics of the members.
         report: Progress callback.
 
     Returns:
@@ -58,8 +59,9 @@ def evaluate_sums(
     chunk = population.default_chunk(count, mesh, name, arch.parameter_count)
     stacked = population.replicate(variables, mesh)
     pixels, labels = population.replicate((images.images, images.labels), mesh)
-    batches = statistics_batches(statistics_images) if has_statistics(arch) else None
-    batches = None if batches is None else population.replicate(batches, mesh)
+    batches = None
+    if statistics_images is not None and has_statistics(arch):
+        batches = population.replicate(statistics_batches(statistics_images), mesh)
     results: list[Any] = []
     for block in population.blocks(np.arange(count), chunk, mesh):
         sums = rows[block].astype(np.int32), coefficients[block].astype(np.float32)
