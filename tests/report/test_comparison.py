@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -15,6 +14,7 @@ from tests.support.masked_twins import random_twin
 from tests.support.report_page import Reader
 from zoojax import MagnitudePruning, RandomPruning, report
 from zoojax.analysis import Analysis, analyze
+from zoojax.storage.subset import subset
 
 RATIOS = (0.5, 0.9)
 SECONDS = 3.0
@@ -66,12 +66,10 @@ def test_comparison_of_two(browser, compared, tmp_path):
     assert reader.complaints == []
 
 
-def twenty(analysis: Analysis, folder: Path) -> Analysis:
+def twenty(analysis: Analysis) -> Analysis:
     """Twenty twins with the members of one, and made-up comparisons."""
     (method, *_) = analysis.whole_methods
-    twins = [type(method.zoo)(folder / f"twin-{i:02}", method.zoo.config) for i in range(20)]
-    for twin in twins:
-        twin.__dict__["members_table"] = method.zoo.members_table
+    twins = [subset(method.zoo, range(len(method.zoo))) for _ in range(20)]
     result = replace(analysis, twins=twins, tables=dict(analysis.tables), matrices={})
     keys = [each.key for each in result.twin_methods()]
     for name, table in analysis.tables.items():
@@ -93,7 +91,7 @@ def twenty(analysis: Analysis, folder: Path) -> Analysis:
 
 def test_twenty_methods_open_fast_and_fit(browser, compared, tmp_path):
     """Within three seconds; nothing is wider than the window."""
-    report.write(twenty(compared, tmp_path), tmp_path / "page.html")
+    report.write(twenty(compared), tmp_path / "page.html")
     for width in (400, 1400):
         reader = Reader(browser, tmp_path / "page.html", width)
         assert sum(map(len, reader.drawn("k", "each.y"))) == 20

@@ -67,8 +67,7 @@ _ALIASES = {"analyse": "analyze", "sparsify magnitude": "sparsify magnitude-prun
 # Commands that resume after an interruption; the others start over.
 _RESUMABLE = (
     *(Train, SparsifyWith, Convert, Reproduce, TrainRepresentation, ZeroShot, Sample),
-    *(Align, AlignTwin),
-    Transfer,
+    *(Align, AlignTwin, Transfer),
 )
 _INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 _MEMORY_ADVICE = "use a smaller --chunk or fewer members, or close other programs"

@@ -79,9 +79,9 @@ def train(
     total = epochs * len(zoo) * task.samples(zoo.config, images)
     stopwatch = Stopwatch()
     last, save = writer.last_epoch, None
-    tell = reporter(zoo, callbacks)
+    notify = reporter(zoo, callbacks)
     for epoch in () if last is None else zoo.epochs:
-        tell(epoch, False)
+        notify(epoch, False)
     if last == epochs:
         if report is not None:
             report(Progress(epochs, epochs, total, total))
@@ -90,7 +90,7 @@ def train(
     if last is None:
         blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, initial(rows), None, images)
         measured = evaluate_blocks(blocks, shared, mesh)
-        save = _prepare_save(writer, stopwatch, 0, blocks, measured, tell)
+        save = _prepare_save(writer, stopwatch, 0, blocks, measured, notify)
         last = 0
     else:
         blocks = _load_blocks(zoo, rows, mesh, last, images)
@@ -121,7 +121,7 @@ def train(
             trained += block.count
             signals.check()
             report_progress(epoch, trained)
-        save = _prepare_save(writer, stopwatch, epoch, blocks, metrics, tell)
+        save = _prepare_save(writer, stopwatch, epoch, blocks, metrics, notify)
     if save is not None:
         save()
     return zoo
@@ -154,7 +154,7 @@ def _prepare_save(
     epoch: int,
     blocks: list[MemberBlock],
     metrics: list[dict],
-    tell: Callable[[int, bool], None],
+    notify: Callable[[int, bool], None],
 ) -> Callable[[], None]:
     """Copies the states to the host and returns a function that saves them as an epoch.
 
@@ -169,7 +169,7 @@ def _prepare_save(
     def save() -> None:
         table = metrics_table(writer.zoo.members_table[writer.rows], epoch, blocks, metrics)
         writer.append(epoch, state, optimizer_state, table, duration)
-        tell(epoch, True)
+        notify(epoch, True)
 
     return save
 
