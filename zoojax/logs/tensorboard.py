@@ -88,7 +88,7 @@ def _groups(zoo: Zoo, metrics: pl.DataFrame) -> list[tuple[str, pl.Series]]:
         ratios = zoo.members_table.select(pl.col("id").alias("member"), "ratio")
         joined = metrics.join(ratios, on="member", maintain_order="left")
         parts = [
-            (f" at ratio {ratio:g}", joined.filter(pl.col("ratio") == ratio).drop("ratio"))
+            (f"_at_ratio_{ratio:g}", joined.filter(pl.col("ratio") == ratio).drop("ratio"))
             for ratio in joined["ratio"].unique().sort()
         ]
     groups = []
