@@ -35,7 +35,7 @@ NETWORKS = {
     "siren": (architecture("siren-8-6", 1), {"tanh": [0, 1]}),
     "resnet": (
         architecture("resnet18-2-8", 1),
-        {"relu": list(range(12)), "tanh": list(range(12)), "silu": []},
+        {"relu": list(range(12)), "silu": []},
     ),
     "normalized": (chain(NORM, AvgPool(2), Activation()), {"tanh": [0], "relu": [0]}),
     # The factors begin after the normalization.

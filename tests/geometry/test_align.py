@@ -211,7 +211,7 @@ def test_members_that_are_not_finite_stay(dense, tmp_path):
     aligned = align(zoo, to=0)
     assert aligned.distances["after"].is_null().to_list() == [False, True, False]
     assert all((o[1] == np.arange(o.shape[1])).all() for o in aligned.transform.orders)
-    with pytest.raises(ZoojaxError, match="member 1 .*not finite"):
+    with pytest.raises(ZoojaxError, match=r"member 1 .*not finite"):
         align(zoo, to=1)
     assert align(zoo, to="center").distances["after"].is_null().to_list() == [False, True, False]
 

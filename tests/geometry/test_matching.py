@@ -52,7 +52,7 @@ def test_planted_permutations_are_recovered(name, noise):
         assert found.after.max() == 0
 
 
-@by_network
+@pytest.mark.parametrize("name", ["small", "mlp", "residual", "normalized"])
 def test_functions_stay_the_same(name):
     arch = NETWORKS[name]
     variables = made_up_variables(arch)
@@ -164,17 +164,3 @@ def test_transforms_compose_and_invert():
     for a, b, c, d in zip(*map(jax.tree.leaves, (both, joined, back, params)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
         np.testing.assert_allclose(c, d, rtol=1e-4, atol=1e-7)
-
-
-@pytest.mark.slow
-def test_planted_permutations_of_resnet18():
-    """Random weights of the full network, 100 permutations with noise."""
-    arch = architecture("resnet18", 3)
-    params = made_up_params(arch)
-    recovered = 0
-    for seed in range(100):
-        planted = random_transform(arch, 1, seed)
-        permuted = planted.moved(arch, copies(params, 1, 0.01, seed))
-        found = match_weights(arch, permuted, params, activation="relu")
-        recovered += int(is_undone(planted, found.transform)[0])
-    assert recovered == 100
