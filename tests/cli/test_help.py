@@ -11,7 +11,7 @@ import tyro
 import zoojax
 from tests.support import zoo_fixtures
 from zoojax.cli import main
-from zoojax.cli.parsing import _join_lines, _subcommands, command_options
+from zoojax.cli.parsing import _join_lines, command_options, subcommands
 from zoojax.cli.sparsify import sparsify_command
 from zoojax.hyperparameters.grid import HYPERPARAMETERS
 from zoojax.sparsifiers.registry import sparsifiers
@@ -20,7 +20,7 @@ from zoojax.sparsifiers.registry import sparsifiers
 def command_types(group: object, prefix: str = "") -> dict[str, type]:
     """The types of all commands of a group or a union, by their names."""
     commands = {}
-    for name, kind in _subcommands(group).items():
+    for name, kind in subcommands(group).items():
         commands |= command_types(kind, f"{prefix}{name} ") or {f"{prefix}{name}": kind}
     return commands
 
