@@ -40,14 +40,14 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
     "represent sparsify": ("zoojax.hyper_representation:sparsify_zero_shot",),
     "geometry align": ("zoojax.geometry:align",),
     "geometry align-twin": ("zoojax.geometry:align_twin",),
-    "geometry curvature": ("zoojax.workflows.geometry:curvature",),
-    "geometry similarity": ("zoojax.workflows.geometry:similarity",),
-    "geometry basins": ("zoojax.workflows.geometry:basins",),
-    "geometry transfer": ("zoojax.workflows.geometry:mask_transfer",),
     "geometry lines": ("zoojax.geometry:lines",),
     "geometry curves": ("zoojax.geometry:curves",),
     "geometry soup": ("zoojax.geometry:soup",),
     "geometry average": ("zoojax.geometry:average_epochs",),
+    "geometry curvature": ("zoojax.workflows.geometry:curvature",),
+    "geometry similarity": ("zoojax.workflows.geometry:similarity",),
+    "geometry basins": ("zoojax.workflows.geometry:basins",),
+    "geometry transfer": ("zoojax.workflows.geometry:mask_transfer",),
     "represent sample": ("zoojax.hyper_representation:sample_zoo",),
 }
 # Options that only the command line has, by the reason. `--plugin` is an option of `zoojax`

@@ -21,6 +21,9 @@ SMOOTHED = (
     f"the epoch whose mean sparsity is nearest to {REFERENCE_SPARSITY:.0%}, on the curve of mean "
     "sparsity averaged over neighboring epochs"
 )
+_SAMPLED = (
+    "Sampled agreement is that of twins with the noise of their training and without threshold."
+)
 _COMPARED = (
     "Twins with pruning ratios are taken at their last epoch, twins whose sparsity varies with the "
     f"epoch at {SMOOTHED}."
@@ -36,12 +39,15 @@ _CAPTIONS = {
     "standard deviation over the members that share the value of a hyperparameter.",
     "pruning_frequency": "Fraction of members in which each single weight is zero.",
     "agreement": "Agreement of each twin with its parent: fraction of test images for which both "
-    "predict the same class.",
+    f"predict the same class. {_SAMPLED}",
     "agreement_summary": "Agreement of twins with their parents (fraction of test images for which "
     "both predict the same class), accuracy and sparsity: mean and standard deviation over "
-    "members.",
+    f"members. {_SAMPLED}",
     "correlation": "Correlation over members of test accuracy before and after sparsification: "
     f"Pearson's r and Kendall's tau-b, {_INTERVALS}.",
+    "pairings": "Correlation of a twin's test accuracy with that of its parent, and with its own "
+    f"running train accuracy: Pearson's r and Kendall's tau-b, {_INTERVALS}; also pooled over "
+    "epochs, and over pruning ratios.",
     "friendliness": "Test accuracy of each member before and after sparsification, its change, the "
     "rank of the change (1 lost least) within method and pruning ratio, and its group: friendly "
     f"(the tenth that lost least) or hard (the tenth that lost most). {_COMPARED}",

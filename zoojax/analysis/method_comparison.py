@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from zoojax.analysis.pairing import finite_rows, last_epoch, paired_metrics
+from zoojax.analysis.pairing import finite_rows, last_epoch, paired_metrics, ratio_sparsities
 from zoojax.analysis.results import Analysis
 from zoojax.errors import ZoojaxError
 from zoojax.intervals import mean_interval
@@ -37,9 +37,10 @@ def _accuracies(
     If a parent has several twins in one population, their mean is used.
 
     Returns:
-        The pruning ratios [R]; test accuracy of the first twin at its last epoch, [parents, R];
-        test accuracy of the other at the same sparsities, interpolated between epochs,
-        [parents, R]. NaN if a twin is missing, has diverged, or does not reach the sparsity.
+        The sparsities measured at the pruning ratios, [R], see `ratio_sparsities`; test accuracy
+        of the first twin at its last epoch, [parents, R]; test accuracy of the other at the same
+        sparsities, interpolated between epochs, [parents, R]. NaN if a twin is missing, has
+        diverged, or does not reach the sparsity.
     """
     _check(by_ratio, by_epoch)
     first_rows = paired_metrics(zoo, by_ratio)
@@ -48,7 +49,8 @@ def _accuracies(
     other_rows = finite_rows(paired_metrics(zoo, by_epoch)).drop_nulls("sparsity")
     other_rows = _means(other_rows, "parent_id", "epoch").sort("epoch")
     other_by_parent = other_rows.partition_by("parent_id", as_dict=True)
-    ratios = by_ratio.members_table["ratio"].unique().sort().to_list()
+    sparsities = ratio_sparsities(by_ratio)
+    ratios = list(sparsities)
     parents = sorted({key[0] for key in other_by_parent} & set(first_rows["parent_id"].to_list()))
     first = np.full((len(parents), len(ratios)), np.nan)
     for parent, ratio, accuracy in first_rows.select("parent_id", "ratio", "test_acc").iter_rows():
@@ -58,8 +60,8 @@ def _accuracies(
     for i, parent in enumerate(parents):
         rows = other_by_parent[(parent,)]
         sparsity, accuracy = rows["sparsity"].to_numpy(), rows["test_acc"].to_numpy()
-        other[i] = at_sparsity(sparsity, accuracy, ratios)
-    return np.array(ratios), first, other
+        other[i] = at_sparsity(sparsity, accuracy, list(sparsities.values()))
+    return np.array(list(sparsities.values())), first, other
 
 
 def _means(table: pl.DataFrame, *keys: str) -> pl.DataFrame:

@@ -34,6 +34,7 @@ from zoojax.cli.info import Info
 from zoojax.cli.list_presets import Presets
 from zoojax.cli.parsing import command_positions, parse, without_aliases
 from zoojax.cli.plugins import import_plugins, load_sparsifier, split_plugins
+from zoojax.cli.publish import Publish
 from zoojax.cli.represent import Represent
 from zoojax.cli.represent.sample import Sample
 from zoojax.cli.represent.sparsify import ZeroShot
@@ -55,6 +56,7 @@ _COMMANDS = {
     "reproduce": Reproduce,
     "represent": Represent,
     "geometry": Geometry,
+    "publish": Publish,
     "evaluate": Evaluate,
     "info": Info,
     "bench": Bench,
@@ -64,7 +66,8 @@ _ALIASES = {"analyse": "analyze", "sparsify magnitude": "sparsify magnitude-prun
 # Commands that resume after an interruption; the others start over.
 _RESUMABLE = (
     *(Train, SparsifyWith, Convert, Reproduce, TrainRepresentation, ZeroShot, Sample),
-    *(Align, AlignTwin, Transfer),
+    *(Align, AlignTwin),
+    Transfer,
 )
 _INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 _MEMORY_ADVICE = "use a smaller --chunk or fewer members, or close other programs"

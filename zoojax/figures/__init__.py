@@ -22,6 +22,12 @@ from zoojax.analysis.export import write_captions
 from zoojax.figures.agreement import agreement_matrix
 from zoojax.figures.basins import geometry_barriers, geometry_masks, geometry_transfer
 from zoojax.figures.before_after import correlation, correlation_over_sparsity, predictability
+from zoojax.figures.comparison import (
+    mask_overlap,
+    method_accuracy,
+    method_layers,
+    method_ranking,
+)
 from zoojax.figures.geometry import (
     geometry_curvature,
     geometry_layers,
@@ -57,6 +63,10 @@ FIGURES: dict[str, Drawing] = {
     "correlation": correlation,
     "correlation_over_sparsity": correlation_over_sparsity,
     "methods": methods,
+    "method_accuracy": method_accuracy,
+    "method_ranking": method_ranking,
+    "mask_overlap": mask_overlap,
+    "method_layers": method_layers,
     "predictability": predictability,
     "geometry_pairs": geometry_pairs,
     "geometry_similarity": geometry_similarity,

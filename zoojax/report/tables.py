@@ -22,6 +22,7 @@ _TITLES = {
     "layer_sparsity": "Sparsity of layers",
     "agreement_summary": "Agreement of twins with their parents",
     "correlation": "Correlation of accuracy before and after",
+    "pairings": "Which accuracies correlate",
     "methods": "Methods at equal sparsity",
     "crossing": "Crossover of the methods",
     "friendliness": "Prunability of members",

@@ -24,14 +24,14 @@ class Geometry:
     action: (
         Annotated[Align, tyro.conf.subcommand("align")]
         | Annotated[AlignTwin, tyro.conf.subcommand("align-twin")]
-        | Annotated[Curvature, tyro.conf.subcommand("curvature")]
-        | Annotated[Similarity, tyro.conf.subcommand("similarity")]
-        | Annotated[Basins, tyro.conf.subcommand("basins")]
-        | Annotated[Transfer, tyro.conf.subcommand("transfer")]
         | Annotated[Lines, tyro.conf.subcommand("lines")]
         | Annotated[TrainCurves, tyro.conf.subcommand("curves")]
         | Annotated[MakeSoup, tyro.conf.subcommand("soup")]
         | Annotated[Average, tyro.conf.subcommand("average")]
+        | Annotated[Curvature, tyro.conf.subcommand("curvature")]
+        | Annotated[Similarity, tyro.conf.subcommand("similarity")]
+        | Annotated[Basins, tyro.conf.subcommand("basins")]
+        | Annotated[Transfer, tyro.conf.subcommand("transfer")]
     )
 
     def run(self) -> None:
