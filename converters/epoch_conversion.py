@@ -121,7 +121,10 @@ def remaining_metrics(
         filtered = reason.startswith((_TOO_LARGE, _INACCURATE))
         return not filtered and (epochs is None or epoch in epochs)
 
-    return measurements.reported_metrics(share.sources, share.ids, share.units, is_selected, schema)
+    task = share.config.shape.task
+    return measurements.reported_metrics(
+        share.sources, share.ids, share.units, is_selected, schema, task
+    )
 
 
 class _Epoch(NamedTuple):
@@ -179,7 +182,8 @@ def _original(
     """What restores the original dialect of a state; None if it was plain."""
     order = (f"{layer.prefix}.{each.name}" for layer, tensors in info.tensors for each in tensors)
     records = state.records
-    start, place = f"{source.name}/", source.places[epoch]
+    start, place = source.folder, source.places[epoch]
+    start = f"{source.name}/" if start is None else start
     usual = place.endswith(f"/checkpoint_{epoch:06d}/checkpoints")
     if usual and is_plain(records, order):
         return None
@@ -199,6 +203,8 @@ def _read_state(source: Source, epoch: int, share: LocalShare) -> tuple[State, S
     info = infer_network(state)
     if signature(info) != signature(share.info):
         raise UnknownNetworkError(f"{describe(info)}, not {describe(share.info)}")
+    if isinstance(state, ReadState):
+        source.learn(epoch, state.stored)
     return state, info
 
 

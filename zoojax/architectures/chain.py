@@ -22,6 +22,7 @@ from zoojax.architectures.chain_layers import (
     MisfitError,
     Parameters,
     Shape,
+    Skip,
 )
 from zoojax.architectures.chain_module import ChainModule
 from zoojax.architectures.layers import PLAIN, Layers
@@ -109,6 +110,9 @@ class Chain(Architecture):
         for position, layer in enumerate(self.sequence, start=1):
             name, slot = "", None
             try:
+                if isinstance(layer, Skip):
+                    blocks = [step.inputs for step in steps if step.layer.has_weights]
+                    layer.check_blocks(shape, blocks[1:])
                 outputs = layer.output(shape)
             except MisfitError as error:
                 raise ZoojaxError(
@@ -164,7 +168,7 @@ class Chain(Architecture):
     def permutations(self) -> tuple[PermutationGroup, ...]:
         """Axes of the parameters that are permuted together, one group per hidden layer."""
         groups: list[list[PermutedAxis]] = []
-        units, mixed = 0, set[int]()
+        units = 0
         for step in self.steps:
             if step.layer.has_weights:
                 if groups:
@@ -179,11 +183,21 @@ class Chain(Architecture):
                 groups[-1] += [
                     PermutedAxis(f"{step.name}/{leaf}", -1, positions) for leaf in leaves
                 ]
-            if step.layer.mixes_units:
-                mixed.add(len(groups) - 1)
         # The units of the last layer are the classes.
-        hidden = enumerate(groups[:-1])
+        hidden, mixed = enumerate(groups[:-1]), self._mixed_blocks
         return tuple(tuple(group) for index, group in hidden if index not in mixed)
+
+    @property
+    def _mixed_blocks(self) -> set[int]:
+        """Positions of the layers with weights whose units cannot be permuted alone."""
+        mixed, block = set[int](), -1
+        for layer in self.sequence:
+            block += layer.has_weights
+            if isinstance(layer, Skip):
+                mixed |= {layer.block - 1, block}
+            elif layer.mixes_units:
+                mixed.add(block)
+        return mixed
 
     def narrowed(self, units: tuple[int, ...]) -> "Chain":
         """Returns the chain with fewer hidden units, under the same name."""
@@ -194,7 +208,8 @@ class Chain(Architecture):
             if layer.has_weights:
                 spans.append([])
             spans[-1].append(position)
-        hidden = [s for s in spans[1:-1] if not any(sequence[i].mixes_units for i in s)]
+        mixed = self._mixed_blocks
+        hidden = [span for block, span in enumerate(spans[1:-1]) if block not in mixed]
         for (first, *others), count in zip(hidden, units, strict=True):
             layer = sequence[first]
             assert isinstance(layer, Conv | Dense)
