@@ -5,6 +5,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from zoojax.architectures.base import Architecture
+from zoojax.converters.batches import BatchState
 from zoojax.converters.dialects.base import ReadState, listed
 from zoojax.converters.members import Selection, reported_ratio
 from zoojax.converters.reported import MAX_EPOCH, parse_integer
@@ -122,6 +123,12 @@ def inspect_newest(source: Source) -> tuple[StateDictInfo | None, dict[str, str]
         The network and sparsifier, None without a valid state; and reasons by place, of the newer
         states that are not valid.
     """
+    reads = [*source.states.values()]
+    if reads and isinstance(reads[-1], BatchState) and reads[-1].batch.layout is not None:
+        # The states of a batch have the same network; they are read later, many at a time.
+        info = reads[-1].batch.layout.info
+        source.layers = info.prefixes
+        return info, {}
     reasons = {}
     for epoch in sorted(source.states, reverse=True):
         try:

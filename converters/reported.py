@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,6 +113,11 @@ def is_metric(key: str) -> tuple[str, int] | None:
     return _BY_OTHER_NAME.get(_OUTER.sub("", name, count=1) if _OUTER.match(name) else name)
 
 
+def is_reported(name: str) -> bool:
+    """Whether a name in a report is that of a metric or of the epoch, not of a hyperparameter."""
+    return name in METRIC_NAMES or name in EPOCH_KEYS or is_metric(name) is not None
+
+
 def _flat(report: Mapping[str, Any], start: str = "", depth: int = 1) -> Iterator[tuple[str, Any]]:
     """Yields the entries of a report; names of nested ones are joined by "/"."""
     for key, value in itertools.islice(report.items(), _MAX_NAMES):
@@ -121,6 +126,37 @@ def _flat(report: Mapping[str, Any], start: str = "", depth: int = 1) -> Iterato
                 yield from _flat(value, f"{start}{key}/", depth + 1)
         elif isinstance(key, str):
             yield start + key, value
+
+
+def metric_columns(table: Mapping[str, Sequence[object]]) -> dict[str, list[list[float | None]]]:
+    """Parses the columns of a table of reports that have metrics.
+
+    Args:
+        table: Columns by name.
+
+    Returns:
+        By metric, its columns in the order in which `parse_row` prefers them.
+    """
+    columns = {}
+    for metric in METRIC_NAMES:
+        ranked = [(known[1], name) for name in table if (known := is_metric(name)) is not None
+                  and known[0] == metric and name != metric]  # fmt: skip
+        names = [metric] if metric in table else []
+        names += [name for _, name in sorted(ranked)]
+        if names:
+            columns[metric] = [[parse_number(value) for value in table[name]] for name in names]
+    return columns
+
+
+def row_at(columns: Mapping[str, list[list[float | None]]], index: int) -> Row:
+    """Returns a row of `metric_columns`, as `parse_row` does."""
+    row = {}
+    for metric, candidates in columns.items():
+        for column in candidates:
+            if column[index] is not None:
+                row[metric] = column[index]
+                break
+    return row
 
 
 def is_finite(row: Row) -> bool:

@@ -12,7 +12,7 @@ from zoojax.converters.dialects.base import DialectOptions
 from zoojax.converters.layouts.networks import unflatten
 from zoojax.converters.pickled_datasets import ModelSplit, read_model_dataset
 from zoojax.converters.ray_trials import scan_trials, skipped_links, unique_name
-from zoojax.converters.reported import MAX_EPOCH, Row, parse_integer, parse_row
+from zoojax.converters.reported import MAX_EPOCH, Row, is_reported, parse_integer, parse_row
 from zoojax.converters.safe_load import UnreadableFileError
 from zoojax.converters.state_dicts import State
 from zoojax.converters.stored_facts import stored_config, stored_row
@@ -23,7 +23,7 @@ from zoojax.text import printable
 MAX_LABEL = 10**6
 
 
-@dataclass
+@dataclass(slots=True)
 class Source:
     """One member to convert.
 
@@ -155,7 +155,11 @@ def from_dataset(file: Path) -> list[Source]:
         for i, (path, epoch) in enumerate(zip(split.paths, split.epochs, strict=True)):
             trial = PurePosixPath(path).name
             if trial not in members:
-                members[trial] = Source(unique_name(trial, names), split=split.name)
+                config = {
+                    n: values[i] for n, values in split.properties.items() if not is_reported(n)
+                }
+                known = {name: value for name, value in config.items() if value is not None}
+                members[trial] = Source(unique_name(trial, names), known, split=split.name)
             source = members[trial]
             place = f"{printable(file.name, 100)}: {split.name}[{i}]"
             if not 0 <= epoch <= MAX_EPOCH:

@@ -14,9 +14,8 @@ from zoojax.converters.dialects.base import listed
 from zoojax.converters.reported import (
     EPOCH_KEYS,
     MAX_EPOCH,
-    METRIC_NAMES,
     Row,
-    is_metric,
+    is_reported,
     parse_integer,
     parse_row,
 )
@@ -159,9 +158,7 @@ def _read_csv_reports(trial: Trial, home: str) -> dict[str, Any]:
         try:
             # Only known columns: there may be millions.
             columns = {
-                name: index
-                for index, name in enumerate(next(lines, []))
-                if name in METRIC_NAMES or name in EPOCH_KEYS or is_metric(name) is not None
+                name: index for index, name in enumerate(next(lines, [])) if is_reported(name)
             }
             for line in lines:
                 yield {name: line[i] for name, i in columns.items() if i < len(line)}

@@ -14,7 +14,7 @@ from tests.support import ROOT
 
 # From lower to higher layers. A package imports only from itself and from lower layers.
 LAYERS = (
-    ("errors", "text", "deprecation"),
+    ("errors", "text", "deprecation", "intervals"),
     ("json_fields", "filesystem", "hyperparameters"),
     ("runtime",),
     ("ops", "optimizers", "schedules", "augmentations", "tasks"),
@@ -26,6 +26,7 @@ LAYERS = (
     ("functional", "progress"),
     ("presets",),
     ("api",),
+    ("geometry",),
     ("analysis",),
     ("figures",),
     ("report",),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from zoojax.errors import ZoojaxError
 
 if TYPE_CHECKING:
-    from zoojax import functional, presets
+    from zoojax import functional, geometry, presets
     from zoojax.api.dense import train_zoo
     from zoojax.api.inference import apply, evaluate, predict
     from zoojax.api.twins import sparsify
@@ -108,7 +108,7 @@ _PUBLIC = {
     "train_representation": "hyper_representation.api",
     "train_zoo": "api.dense",
 }
-_MODULES = ("functional", "presets")
+_MODULES = ("functional", "geometry", "presets")
 # Functions of version 0.1, which warn.
 _DEPRECATED = ("make_dense", "make_dropped_out", "make_pruned")
 
@@ -149,6 +149,7 @@ __all__ = [
     "apply",
     "evaluate",
     "functional",
+    "geometry",
     "info",
     "initialize",
     "open_representation",

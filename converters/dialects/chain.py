@@ -95,6 +95,9 @@ def plain_state(
     draft.stored = plain_values(file.content)
     others = plain_values(found.others)
     draft.stored |= others
+    label = arrays.get("label")
+    if label is not None and label.size == 1 and label.dtype.kind in "iu":
+        draft.stored["label"] = int(label.item())
     names = list(arrays)
     for dialect in _CHAIN:
         dialect.read(draft)

@@ -1,8 +1,9 @@
 """Folders of checkpoint files of any training script: Lightning, timm, Hugging Face, ...
 
 Files of one folder are the states of a member, by epoch; folders such as "checkpoints" and
-"epoch_3" belong to the folder around them. Each file directly in the given folder is a member.
-Files named EPOCH_accACCURACY_seedSEED_RUN (p-diff, RPG) are states of the member RUN.
+"epoch_3" belong to the folder around them. Each file directly in the given folder is a member,
+unless its name begins with an epoch: then the folder is the member. Files named
+EPOCH_accACCURACY_seedSEED_RUN (p-diff, RPG) are states of the member RUN.
 """
 
 import functools
@@ -39,6 +40,8 @@ _INNER = re.compile(
     r"(checkpoints?|ckpts?|weights|states?|models?|best|last|latest|final)"
     r"|(epoch|checkpoint|ckpt|iter|iteration|step)[=_-]?-?[0-9]{1,9}", re.I
 )  # fmt: skip
+# Files of one run, directly in the given folder.
+_ONE_RUN = re.compile(r"(epoch|checkpoint|ckpt|iter|iteration|step)[=_-]?[0-9]{1,9}(?![0-9])", re.I)
 _NUMBER = re.compile(r"(?:^|[_-])([0-9]{1,9})(?=\.|$)")
 # Copies of other states, and parts of states in several files.
 _COPY = re.compile(r"(last|latest|best|model_best|final_copy)[._-]?.*", re.I)
@@ -95,7 +98,8 @@ def _member_of(root: Path, file: Path) -> tuple[Path, str | None]:
     if match is not None:
         task = match["task"] or match["task_"]
         return folder, match["run"] + ("" if task is None else f"_class{task}")
-    return (folder if file.parent != root else file), None
+    is_member = file.parent == root and _ONE_RUN.match(file.name) is None
+    return (file if is_member else folder), None
 
 
 def _folder_names(root: Path, folders: set[Path]) -> dict[Path, str]:

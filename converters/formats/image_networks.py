@@ -35,7 +35,7 @@ _PATTERNS = tuple(
     for pattern in (
         r"(?:^|.*/)(?P<name>\w*?_png_(?P<split>train|test)\w*_(?P<label>\d+)_(?P<image>\d+))/.*",
         rf"(?:^|.*/)(?P<name>\w*_(?P<label>\d+)s/net(?P<nfn>\d+)){_END}",
-        rf"(?:^|.*/)(?P<name>(?P<label>\d\d)/(?P<image>\d{{6}})_(?P<seed>\d{{7}})){_END}",
+        rf"(?:^|.*/)(?P<name>(?P<label>\d{{2,4}})/(?P<image>\d{{6}})_(?P<seed>\d{{7}})){_END}",
         rf"(?:^|.*/)(?P<name>(?P<split>train|val|test)\w*/model_(?P<image>\d+)){_END}",
         rf"(?:^|.*/)(?P<name>model_(?P<seed>\d+)){_END}",
     )

@@ -10,6 +10,7 @@ from zoojax.converters.formats.haiku import Haiku
 from zoojax.converters.formats.image_networks import ImageNetworks
 from zoojax.converters.formats.member_file import MemberFile
 from zoojax.converters.formats.model_dataset import ModelDataset
+from zoojax.converters.formats.stacked import StackedTensors
 from zoojax.converters.formats.trials import Trials
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.reading import exists
@@ -22,6 +23,7 @@ FORMATS: dict[str, SourceFormat] = {
     for each in (
         FlatMatrix(),
         Haiku(),
+        StackedTensors(),
         Trials(),
         ModelDataset(),
         ImageNetworks(),

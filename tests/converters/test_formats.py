@@ -223,7 +223,7 @@ def test_unknown_paths_are_refused(tmp_path):
     with pytest.raises(ZoojaxError, match="no source format named 'x'"):
         recognize(tmp_path, "x")
     assert {*FORMATS} == {
-        *("matrix", "trials", "dataset", "checkpoints", "file", "inrs", "haiku"),
+        *("matrix", "trials", "dataset", "checkpoints", "file", "inrs", "haiku", "safetensors"),
     }
 
 

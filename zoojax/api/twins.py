@@ -24,6 +24,7 @@ from zoojax.api.common import (
     zoo_writer,
 )
 from zoojax.api.initial_states import check_needs, initial_states, parent_scores
+from zoojax.architectures.base import Architecture
 from zoojax.architectures.checks import check_replaceable
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
@@ -115,15 +116,7 @@ def sparsify(
         raise ZoojaxError("scores need a name that identifies them in the twin: give origin")
     out = optional_path(out, "out")
     table = sparsifier.members(_parent_rows(parent, learning_rate, sparsifier, members))
-    sparsifier.check_architecture(parent.config.shape)
-    needs = sparsifier.needs
-    if needs is not None and needs.images and parent.config.shape.task.has_own_images:
-        raise ZoojaxError(
-            f"{sparsifier.label} scores weights on images that members classify, but members of "
-            f"{parent.path} learn an image each; use another sparsifier, such as magnitude pruning"
-        )
-    if sparsifier.samples_layers:
-        check_replaceable(parent.config.shape)
+    check_applicable(sparsifier, parent.config.shape, str(parent.path))
     check_needs(parent, sparsifier)
     config, images, epoch = _twin_config(
         out, parent, sparsifier, len(table), epochs, epoch, chunk, data or data_dir
@@ -141,6 +134,54 @@ def sparsify(
         return trainer.train(writer, initial, images, shown)
 
 
+def check_applicable(sparsifier: Sparsifier, architecture: Architecture, name: str) -> None:
+    """Checks that members with an architecture can be sparsified.
+
+    Args:
+        sparsifier: The sparsifier.
+        architecture: Architecture of the members.
+        name: Name of their zoo in messages.
+
+    Raises:
+        ZoojaxError: If they cannot.
+    """
+    sparsifier.check_architecture(architecture)
+    needs = sparsifier.needs
+    if needs is not None and needs.images and architecture.task.has_own_images:
+        raise ZoojaxError(
+            f"{sparsifier.label} scores weights on images that members classify, but members of "
+            f"{name} learn an image each; use another sparsifier, such as magnitude pruning"
+        )
+    if sparsifier.samples_layers:
+        check_replaceable(architecture)
+
+
+def named_sparsifiers(names: Sequence[str]) -> list[type[Sparsifier]]:
+    """Looks up sparsifiers by name.
+
+    Args:
+        names: Names, with underscores or hyphens.
+
+    Returns:
+        The sparsifiers, in this order.
+
+    Raises:
+        ZoojaxError: If there is none of a name; the message lists those that there are.
+    """
+    known = {name: kind for name, kind in sparsifiers().items() if kind is not Dense}
+    found = []
+    for each in names:
+        name = str(each).replace("-", "_")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise ZoojaxError(
+                f"no sparsifier named '{printable(each, 60)}'; {hint}there are: {', '.join(known)}"
+            )
+        found.append(known[name])
+    return found
+
+
 def _checked_sparsifier(sparsifier: Any) -> Sparsifier:
     """Returns a sparsifier, looked up if it is given by name.
 
@@ -148,16 +189,7 @@ def _checked_sparsifier(sparsifier: Any) -> Sparsifier:
         ZoojaxError: It is no sparsifier, or there is none of that name.
     """
     if isinstance(sparsifier, str):
-        names = [name for name, kind in sparsifiers().items() if kind is not Dense]
-        name = sparsifier.replace("-", "_")
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            listed = ", ".join(names)
-            raise ZoojaxError(
-                f"no sparsifier named '{printable(sparsifier, 60)}'; {hint}there are: {listed}"
-            )
-        return sparsifiers()[name]()
+        return named_sparsifiers([sparsifier])[0]()
     if not isinstance(sparsifier, Sparsifier) or isinstance(sparsifier, Dense):
         raise ZoojaxError(
             f"{printable(sparsifier, 100)} is not a sparsifier; give one such as "

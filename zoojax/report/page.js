@@ -177,6 +177,13 @@ function makeFilters() {
     $("methods").append(label);
   }
   $("methods-section").hidden = twinMethods.length < 2;
+  for (const [id, checked] of [["show-all", true], ["show-none", false]]) {
+    $(id).addEventListener("click", () => {
+      for (const box of $("methods").querySelectorAll("input")) {
+        if (box.checked !== checked) box.click();
+      }
+    });
+  }
   $("color").append(option("", twinMethods.length ? "twin" : "nothing"),
     ...colorings().map(([name, text]) => option(name, text)));
   $("filters").addEventListener("submit", (event) => event.preventDefault());

@@ -149,7 +149,7 @@ function populationControl(id, methods, changed) {
     return all[Math.min(Number(slider.value), all.length - 1)];
   };
   const show = () => {
-    label.textContent = `pruning ratio ${ratioText(chosen().ratio)}`;
+    label.textContent = `pruning ratio ${ratioText(chosen().ratio)}${methodOf(select.value).of}`;
     changed();
   };
   const reset = () => {

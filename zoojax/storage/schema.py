@@ -134,6 +134,19 @@ def metrics_problem(config: ZooConfig, members: pl.Series, table: pl.DataFrame) 
     return None
 
 
+def with_states(metrics: pl.DataFrame) -> pl.DataFrame:
+    """Selects the rows that were measured on saved states.
+
+    Args:
+        metrics: Metrics table; rows without a state have null sparsities by layer.
+
+    Returns:
+        The rows with sparsities by layer.
+    """
+    per_layer = [name for name in metrics.columns if name.startswith("sparsity_")]
+    return metrics.drop_nulls(per_layer[:1]) if per_layer else metrics
+
+
 def _columns_problem(
     table: pl.DataFrame, required: dict[str, Any], optional: dict[str, Any]
 ) -> str | None:

@@ -10,7 +10,7 @@ from zoojax.datasets.loading import load_saved
 from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.reading import exists, is_folder, numbered, read_table
-from zoojax.storage import checkpoints
+from zoojax.storage import parts
 
 CONFIG, MEMBERS, METRICS = "zoo.json", "members.parquet", "metrics.parquet"
 # The kinds of checkpoints of an epoch, which are also the names of their folders.
@@ -63,6 +63,10 @@ class Store(Protocol):
         optional: dict[str, Any] | None,
     ) -> dict[str, Any]:
         """Reads a checkpoint; see `zoojax.storage.checkpoints.read`."""
+        ...
+
+    def blocks(self, kind: str, epoch: int, members: int) -> list[slice]:
+        """Lists the rows of a checkpoint that are stored together."""
         ...
 
     def images(self) -> ImageSet | None:
@@ -124,7 +128,11 @@ class FolderStore:
     ) -> dict[str, Any]:
         """Reads a checkpoint."""
         step = self.path / kind / str(epoch)
-        return checkpoints.read(step, rows, like=like, optional=optional)
+        return parts.read(step, rows, like, optional)
+
+    def blocks(self, kind: str, epoch: int, members: int) -> list[slice]:
+        """Lists the rows that are stored together."""
+        return parts.slices_of(self.path / kind / str(epoch), members)
 
     def images(self) -> ImageSet | None:
         """Reads the stored images."""

@@ -5,12 +5,13 @@
     metrics.parquet    one row per member and epoch
     states/<epoch>/    Orbax: params, and what the sparsifier adds (a mask as bits, log_sigma2)
     optimizer/<epoch>/ Orbax: optimizer state of the two newest epochs
-    images.npz         images of a zoo that stores them
+    images.npz         images of a zoo that stores them; timing.parquet: see `timing`
 
 An epoch exists once its state is complete and metrics.parquet contains it. Arrays are
 stacked: the leading axis is the member, in the order of members.parquet.
 """
 
+import functools
 from collections.abc import Hashable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,8 +27,8 @@ from zoojax.filesystem.paths import user_path
 from zoojax.filesystem.reading import NotFoundError, is_folder, read_json
 from zoojax.hyperparameters.declaration import check_whole
 from zoojax.runtime.population import take
-from zoojax.storage import display
-from zoojax.storage.schema import members_problem, metrics_problem
+from zoojax.storage import blocks, display
+from zoojax.storage.schema import members_problem, metrics_problem, with_states
 from zoojax.storage.states import effective_params, optional_like, state_like, unpack
 from zoojax.storage.stores import (
     CONFIG,
@@ -226,7 +227,7 @@ class Zoo(ZooFunctions):
             >>> {layer: leaves["bias"].shape for layer, leaves in zoo.params(2, [0, 2]).items()}
             {'conv1': (2, 8), 'conv2': (2, 6), 'conv3': (2, 4), 'fc1': (2, 20), 'fc2': (2, 10)}
         """
-        return self._of_members(self.state(epoch)["params"], members)
+        return blocks.read_members(self, epoch, members, lambda state: state["params"])
 
     def sparse_params(
         self, epoch: int | None = None, members: Sequence[int] | None = None
@@ -247,10 +248,27 @@ class Zoo(ZooFunctions):
             >>> float((zoo.sparse_params(2)["conv1"]["kernel"] == 0).mean())
             0.0
         """
-        return self._of_members(effective_params(self.config, self.state(epoch)), members)
+        evaluated = functools.partial(effective_params, self.config)
+        return blocks.read_members(self, epoch, members, evaluated)
 
-    def _of_members(self, stacked: dict[str, Any], members: Sequence[int] | None) -> dict[str, Any]:
-        return stacked if members is None else take(stacked, self.row_indices(members))
+    def row_blocks(self, epoch: int | None = None) -> list[slice]:
+        """Lists the rows of an epoch that are stored together, for reading in bounded memory.
+
+        Args:
+            epoch: The epoch; None for the newest.
+
+        Returns:
+            Rows of the members table that `state` reads at once: all of them, or those of each
+            part of a large converted zoo.
+
+        Raises:
+            ZoojaxError: If there is no such epoch, or its files are damaged.
+
+        Example:
+            >>> zoo.row_blocks()
+            [slice(0, 3, None)]
+        """
+        return self.store.blocks(STATES, self._known_epoch(epoch), len(self))
 
     def row_indices(self, members: Sequence[int] | pl.Series) -> np.ndarray:
         """Looks up the positions of members in stacked arrays.
@@ -268,14 +286,7 @@ class Zoo(ZooFunctions):
             >>> zoo.row_indices([2, 0])
             array([2, 0])
         """
-        rows = {member: row for row, member in enumerate(self.members_table["id"].to_list())}
-        if isinstance(members, str | bytes) or not hasattr(members, "__iter__"):
-            raise ZoojaxError(f"members is {printable(members, 60)}; give a list of ids")
-        for member in members:
-            check_whole("the id of a member", member)
-            if member not in rows:
-                raise ZoojaxError(f"{self.path} has no member {member}; it has {len(self)} members")
-        return np.array([rows[member] for member in members], int)
+        return blocks.positions(self, members)
 
     def member(self, member: int, epoch: int | None = None) -> dict[str, Any]:
         """Reads the parameters of one member.
@@ -294,7 +305,7 @@ class Zoo(ZooFunctions):
             >>> zoo.member(2, epoch=1)["fc2"]["kernel"].shape
             (20, 10)
         """
-        return take(self.params(epoch), int(self.row_indices([member])[0]))
+        return take(self.params(epoch, [member]), 0)
 
     def optimizer_state(
         self,
@@ -380,19 +391,6 @@ def open_zoo(path: str | Path) -> Zoo:
     zoo = Zoo(path, config)
     _ = zoo.members_table
     return zoo
-
-
-def with_states(metrics: pl.DataFrame) -> pl.DataFrame:
-    """Selects the rows that were measured on saved states.
-
-    Args:
-        metrics: Metrics table; rows without a state have null sparsities by layer.
-
-    Returns:
-        The rows with sparsities by layer.
-    """
-    per_layer = [name for name in metrics.columns if name.startswith("sparsity_")]
-    return metrics.drop_nulls(per_layer[:1]) if per_layer else metrics
 
 
 def _raise_if_invalid(path: Path, problem: str | None) -> None:

@@ -172,8 +172,13 @@ def fingerprint(config: ZooConfig, members: pl.DataFrame) -> str:
         del content[irrelevant]
     if content["parent"] is not None:
         content["parent"] = content["parent"]["fingerprint"]
-    text = json.dumps([content, members.to_dicts()], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    # The text of json.dumps([content, members.to_dicts()], sort_keys=True), row by row: there may
+    # be hundreds of thousands.
+    digest = hashlib.sha256(f"[{json.dumps(content, sort_keys=True)}, [".encode())
+    for index, row in enumerate(members.iter_rows(named=True)):
+        digest.update(f"{', ' if index else ''}{json.dumps(row, sort_keys=True)}".encode())
+    digest.update(b"]]")
+    return digest.hexdigest()
 
 
 def _field_names(kind: type) -> list[str]:
