@@ -36,7 +36,7 @@ def test_normal_approximation_joins_the_exact_distribution():
     rng = np.random.default_rng(0)
     values = rng.standard_normal(51) + 0.25
     expected = scipy.stats.wilcoxon(values, method="exact").pvalue  # pyright: ignore
-    assert signed_rank_test(values) == pytest.approx(expected, rel=0.1)
+    assert signed_rank_test(values) == pytest.approx(expected, rel=0.2)
     rejected = [signed_rank_test(rng.standard_normal(60)) < 0.4 for _ in range(100)]
     assert 0.2 < np.mean(rejected) < 0.6
 

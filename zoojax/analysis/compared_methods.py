@@ -26,9 +26,9 @@ from zoojax.storage.timing import read_timing
 # Corrected p-values below this are significant.
 SIGNIFICANT = 0.05
 _AT = (
-    f"Accuracy at a sparsity is that of a member measured within {100 * TOLERANCE:.0f} percentage "
-    f"points, or interpolated linearly between two sparsities at most {100 * MAX_GAP:.0f} points "
-    "apart"
+    f"Accuracy at a sparsity is that of a member measured with at most {TOLERANCE:.0%} more or "
+    "fewer weights kept, or interpolated linearly between two sparsities at most "
+    f"{100 * MAX_GAP:.0f} percentage points apart"
 )
 _BUDGET = "Budget: epochs of training in all, those of the dense parent included."
 
@@ -256,10 +256,10 @@ def method_crossings(analysis: Analysis) -> pl.DataFrame:
 
     Returns:
         One row per change: `method`, the better one at lower sparsity; `other_method`, the better
-        one at higher sparsity; `above`, the last compared sparsity at which the first is
-        significantly better; `below`, the first at which the other is; `above_difference` and
-        `below_difference`: accuracy of the first minus that of the other there; `members`, the
-        smaller number of the two.
+        one at higher sparsity; `budget` and `other_budget`, their epochs in all at `below`;
+        `above`, the last compared sparsity at which the first is significantly better; `below`,
+        the first at which the other is; `above_difference` and `below_difference`: accuracy of the
+        first minus that of the other there; `members`, the smaller number of the two.
     """
     differences, rows = method_differences(analysis), []
     if differences.is_empty():
@@ -277,6 +277,8 @@ def method_crossings(analysis: Analysis) -> pl.DataFrame:
                 {
                     "method": one if sign > 0 else other,
                     "other_method": other if sign > 0 else one,
+                    "budget": after["budget" if sign > 0 else "other_budget"],
+                    "other_budget": after["other_budget" if sign > 0 else "budget"],
                     "above": before["sparsity"],
                     "below": after["sparsity"],
                     "above_difference": sign * before["difference"],
@@ -301,12 +303,12 @@ def method_cost(analysis: Analysis) -> pl.DataFrame:
         analysis: The analysis.
 
     Returns:
-        One row per zoo, the dense one first: `method`, `parent_epochs`, `epochs`, `budget`,
-        `members`, `seconds`, `seconds_per_member`, `cpu_seconds_per_member`; times are null if
-        they are unknown.
+        One row per zoo if there are twins, the dense one first: `method`, `parent_epochs`,
+        `epochs`, `budget`, `members`, `seconds`, `seconds_per_member`, `cpu_seconds_per_member`;
+        times are null if they are unknown.
     """
     rows = []
-    for method in (analysis.methods[0], *analysis.whole_methods):
+    for method in (analysis.methods[0], *analysis.whole_methods) if analysis.twins else ():
         zoo, parent = method.zoo, method.zoo.config.parent
         timing = read_timing(zoo.path)
         complete = set(zoo.epochs) <= set(timing["epoch"].to_list())

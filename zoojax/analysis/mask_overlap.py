@@ -12,6 +12,7 @@ from zoojax.analysis.measured import (
     TOLERANCE,
     MethodPoints,
     accuracies_at,
+    is_near,
     measured_points,
     setting_means,
 )
@@ -92,8 +93,8 @@ def overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     about="Intersection over union of the weights that two methods keep in members of the same "
     "parent, at the same sparsity: mean over members with 95 % interval (Student's t). Chance: "
     "that of independent masks with as many weights in each layer, with its 95 % interval. "
-    "Members are taken at the setting with the nearest mean sparsity, if it is within "
-    f"{100 * TOLERANCE:.0f} percentage points.",
+    "Members are taken at the setting with the nearest mean sparsity, if they keep at most "
+    f"{TOLERANCE:.0%} more or fewer weights.",
     fractions=("sparsity", "overlap", "chance", "excess"),
 )
 def mask_overlap(analysis: Analysis) -> pl.DataFrame:
@@ -104,9 +105,9 @@ def mask_overlap(analysis: Analysis) -> pl.DataFrame:
 
     Returns:
         One row per sparsity and pair of methods with three members in common: `sparsity`,
-        `method`, `other_method`, `members`, `overlap` (mean IoU), `overlap_low`, `overlap_high`,
-        `chance` (mean expected IoU), `chance_low`, `chance_high`, and `excess` = overlap - chance
-        with `excess_low` and `excess_high`.
+        `method`, `other_method`, `budget`, `other_budget`, `members`, `overlap` (mean IoU),
+        `overlap_low`, `overlap_high`, `chance` (mean expected IoU), `chance_low`, `chance_high`,
+        and `excess` = overlap - chance with `excess_low` and `excess_high`.
     """
     if not analysis.twins or analysis.zoo.config.shape.task.has_own_images:
         return pl.DataFrame()
@@ -129,6 +130,7 @@ class Masks(NamedTuple):
 
     Attributes:
         key: Key of the method.
+        budget: Epochs of training in all.
         parents: Ids of the parents, [members].
         kept: Which weights are kept, [members, weights] bool, layer after layer.
         counts: Number of kept weights, [members, layers].
@@ -136,6 +138,7 @@ class Masks(NamedTuple):
     """
 
     key: str
+    budget: int
     parents: list[int]
     kept: np.ndarray
     counts: np.ndarray
@@ -150,7 +153,7 @@ def _masks_near(points: MethodPoints, targets: list[float], most: int) -> dict[f
     for target in targets if len(settings) else []:
         distance = (settings["mean"] - target).abs()
         best = int(distance.arg_min() or 0)
-        if distance[best] <= TOLERANCE:
+        if is_near(settings["mean"][best], target):
             at = target, settings["setting"][best]
             wanted.setdefault(settings["epoch"][best], []).append(at)
     for epoch, here in wanted.items():
@@ -163,7 +166,9 @@ def _masks_near(points: MethodPoints, targets: list[float], most: int) -> dict[f
             counts = np.stack([layer[rows].sum(1) for layer in layers], 1)
             kept = np.concatenate([layer[rows] for layer in layers], 1)
             parents = chosen["parent_id"].to_list()
-            result[target] = Masks(points.method.key, parents, kept, counts, sizes)
+            result[target] = Masks(
+                points.method.key, chosen["budget"][0], parents, kept, counts, sizes
+            )
     return result
 
 
@@ -185,6 +190,8 @@ def _compared(one: Masks, other: Masks) -> dict[str, str | int | float] | None:
     return {
         "method": one.key,
         "other_method": other.key,
+        "budget": one.budget,
+        "other_budget": other.budget,
         "members": len(shared),
         "overlap": float(found.mean()),
         **dict(zip(("overlap_low", "overlap_high"), mean_interval(found), strict=True)),
@@ -200,8 +207,8 @@ def _compared(one: Masks, other: Masks) -> dict[str, str | int | float] | None:
     "method_layers",
     title="Allocation to layers",
     about="Share of the weights of each layer that a method keeps at a sparsity: mean and standard "
-    "deviation over members, at the setting with the nearest mean sparsity, if it is within "
-    f"{100 * TOLERANCE:.0f} percentage points.",
+    "deviation over members, at the setting with the nearest mean sparsity, if they keep at most "
+    f"{TOLERANCE:.0%} more or fewer weights.",
     fractions=("sparsity", "kept"),
 )
 def method_layers(analysis: Analysis) -> pl.DataFrame:
@@ -211,8 +218,8 @@ def method_layers(analysis: Analysis) -> pl.DataFrame:
         analysis: The analysis.
 
     Returns:
-        One row per sparsity, method and layer: `sparsity`, `method`, `layer`, `members`, `kept`
-        and `kept_std`.
+        One row per sparsity, method and layer: `sparsity`, `method`, `budget`, `layer`, `members`,
+        `kept` and `kept_std`.
     """
     if not analysis.twins or analysis.zoo.config.shape.task.has_own_images:
         return pl.DataFrame()
@@ -222,7 +229,7 @@ def method_layers(analysis: Analysis) -> pl.DataFrame:
             settings = setting_means(points)
             distance = (settings["mean"] - target).abs()
             best = int(distance.arg_min() or 0)
-            if distance[best] > TOLERANCE:
+            if not is_near(settings["mean"][best], target):
                 continue
             group = points.rows.filter(setting=settings["setting"][best])
             for name in (n for n in group.columns if n.startswith("sparsity_")):
@@ -232,6 +239,7 @@ def method_layers(analysis: Analysis) -> pl.DataFrame:
                         {
                             "sparsity": target,
                             "method": points.method.key,
+                            "budget": settings["budget"][best],
                             "layer": name.removeprefix("sparsity_"),
                             "members": len(kept),
                             "kept": float(kept.mean()),

@@ -11,13 +11,15 @@ import numpy as np
 import polars as pl
 
 from zoojax.analysis.method_comparison import MIN_MEMBERS, at_sparsity
-from zoojax.analysis.pairing import ROUNDING, finite_rows, last_epoch, paired_metrics
+from zoojax.analysis.pairing import ROUNDING, finite_rows, paired_metrics
 from zoojax.analysis.results import Analysis, Method
 
-# A setting stands for a sparsity if it differs from it by no more than this.
-TOLERANCE = 0.02
+# A setting stands for a sparsity if it keeps at most this fraction more or fewer weights.
+TOLERANCE = 0.05
 # Between two settings of a member, accuracy is interpolated if they are no further apart.
 MAX_GAP = 0.1
+# Sparsities at which only one method was measured are left out this close to others.
+_CROWDED = 0.05
 # Less is not sparse.
 _MIN_SPARSITY = 0.05
 # Sparsities of a comparison of methods that all become sparser with the epochs.
@@ -57,6 +59,21 @@ class AccuraciesAt:
     interpolated: np.ndarray
 
 
+def is_near(sparsity: np.ndarray | float, target: np.ndarray | float) -> np.ndarray:
+    """Whether sparsities stand for others: their kept weights differ by 5 % or less.
+
+    Args:
+        sparsity: Measured sparsities.
+        target: Requested sparsities, which are broadcast against them.
+
+    Example:
+        >>> is_near(np.array([0.476, 0.49, 0.47]), 0.5).tolist()
+        [True, True, False]
+    """
+    difference = np.abs(np.subtract(sparsity, target))
+    return difference <= TOLERANCE * (1 - np.asarray(target)) + 1e-9
+
+
 def measured_points(analysis: Analysis) -> list[MethodPoints]:
     """Returns the measurements of all twins that have any.
 
@@ -75,11 +92,6 @@ def _rows(analysis: Analysis, method: Method) -> pl.DataFrame:
     table = finite_rows(paired_metrics(zoo, method.zoo)).drop_nulls("sparsity")
     if table.is_empty():
         return table
-    measured = config.sparsifier.measured_epochs(config.epochs)
-    at_measured = table.filter(pl.col("epoch").is_in(measured))
-    if at_measured.is_empty():
-        # Of a twin that ends before its last epoch.
-        at_measured = table.filter(pl.col("epoch") == last_epoch(table))
     last = zoo.metrics_history.filter(pl.col("epoch") == pl.col("epoch").max())
     dense = last.select(pl.col("member").alias("parent_id"), pl.col("test_acc").alias("dense_acc"))
     options = list(config.sparsifier.per_member.values())
@@ -88,7 +100,8 @@ def _rows(analysis: Analysis, method: Method) -> pl.DataFrame:
     layers = [name for name in table.columns if name.startswith("sparsity_")]
     values = ["sparsity", "test_acc", "dense_acc", *layers]
     return (
-        at_measured.drop("dense_acc")
+        method.measured(table)
+        .drop("dense_acc")
         .join(dense, on="parent_id", how="inner", maintain_order="left")
         .filter(pl.col("dense_acc").is_finite())
         .with_columns(
@@ -124,7 +137,7 @@ def common_sparsities(points: list[MethodPoints]) -> np.ndarray:
 
     These are the mean sparsities of all settings of which members have the same sparsity; those
     within half a percentage point are one. A ratio stands for the sparsities that differ from it
-    by no more.
+    by no more. Those of a single method are left out near those of several.
 
     Args:
         points: Measurements of all methods.
@@ -132,24 +145,30 @@ def common_sparsities(points: list[MethodPoints]) -> np.ndarray:
     Returns:
         Ascending fractions, [T].
     """
-    found: list[tuple[float, float]] = []
+    found: list[tuple[float, float, str]] = []
     for each in points:
         if each.method.is_trajectory:
             continue
         for mean, std, ratio in setting_means(each).select("mean", "std", "ratio").iter_rows():
             near = mean if ratio is None or abs(ratio - mean) > ROUNDING else ratio
-            if std <= TOLERANCE and mean >= _MIN_SPARSITY:
-                found.append((mean, near))
-    if not found:
-        return np.array(_DEFAULT_TARGETS)
-    groups: list[list[tuple[float, float]]] = []
-    for mean, target in sorted(found):
+            if std <= TOLERANCE * (1 - mean) and mean >= _MIN_SPARSITY:
+                found.append((mean, near, each.method.key))
+    groups: list[list[tuple[float, float, str]]] = []
+    for mean, target, key in sorted(found):
         if groups and mean - groups[-1][0][0] <= ROUNDING:
-            groups[-1].append((mean, target))
+            groups[-1].append((mean, target, key))
         else:
-            groups.append([(mean, target)])
-    # Ratios have the fewest digits.
-    return np.array([min((t for _, t in group), key=lambda t: len(repr(t))) for group in groups])
+            groups.append([(mean, target, key)])
+    # Of the sparsities of a group, ratios have the fewest digits.
+    targets = [min((t for _, t, _ in group), key=lambda t: len(repr(t))) for group in groups]
+    is_shared = [len({key for *_, key in group}) > 1 for group in groups]
+    shared = [target for target, several in zip(targets, is_shared, strict=True) if several]
+    kept = [
+        target
+        for target, several in zip(targets, is_shared, strict=True)
+        if several or all(abs(target - other) > _CROWDED for other in shared)
+    ]
+    return np.array(kept or _DEFAULT_TARGETS)
 
 
 def accuracies_at(analysis: Analysis) -> AccuraciesAt:
@@ -205,8 +224,8 @@ def interpolate(
         targets: Sparsities, [T].
 
     Returns:
-        Accuracies [T]: at the nearest measured sparsity if it is within two percentage points,
-        else interpolated linearly between two that are at most ten points apart, else NaN; and
+        Accuracies [T]: at the nearest measured sparsity if it is near (see `is_near`), else
+        interpolated linearly between two that are at most ten points apart, else NaN; and
         which ones are measured, [T] bool.
 
     Example:
@@ -218,7 +237,7 @@ def interpolate(
     """
     distance = np.abs(sparsity[None, :] - targets[:, None])
     nearest = distance.argmin(1)
-    measured = distance.min(1) <= TOLERANCE + 1e-9
+    measured = is_near(sparsity[nearest], targets)
     after = np.searchsorted(sparsity, targets).clip(1, max(len(sparsity) - 1, 1))
     result = np.full(len(targets), np.nan)
     if len(sparsity) > 1:

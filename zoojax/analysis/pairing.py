@@ -5,6 +5,7 @@ import polars as pl
 
 from zoojax.errors import ZoojaxError
 from zoojax.hyperparameters import grid
+from zoojax.storage.parent import is_version, paired
 from zoojax.storage.zoo import Zoo, with_states
 
 # Largest number of distinct values of a number that are compared one by one.
@@ -62,13 +63,13 @@ def check(zoo: Zoo, twin: Zoo) -> None:
         raise ZoojaxError(
             f"{twin.path} does not name its parent zoo; convert it again with --parent {zoo.path}"
         )
-    if parent.fingerprint != zoo.fingerprint:
+    if not is_version(zoo, parent.fingerprint):
         raise ZoojaxError(
             f"{twin.path} is a twin of another zoo ({parent.name}, {parent.path}) than {zoo.path}"
         )
     if twin.config.data_hash != zoo.config.data_hash:
         raise ZoojaxError(f"{twin.path} was evaluated on other images than {zoo.path}")
-    unknown = set(twin.members_table["parent_id"].to_list()) - set(
+    unknown = set(paired(zoo, twin).members_table["parent_id"].to_list()) - set(
         zoo.members_table["id"].to_list()
     )
     if unknown:
@@ -115,6 +116,7 @@ def paired_metrics(zoo: Zoo, twin: Zoo) -> pl.DataFrame:
         ZoojaxError: it is not a twin of this zoo, or the zoo has no metrics of that epoch.
     """
     check(zoo, twin)
+    twin = paired(zoo, twin)
     assert twin.config.parent is not None
     epoch = twin.config.parent.epoch
     parents = with_states(zoo.metrics_history.filter(pl.col("epoch") == epoch))

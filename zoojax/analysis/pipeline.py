@@ -34,6 +34,7 @@ from zoojax.analysis.summaries import (
     summary,
 )
 from zoojax.errors import ZoojaxError
+from zoojax.storage.parent import paired
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
@@ -70,6 +71,7 @@ def analyze(
             completed epoch or is damaged.
     """
     _check(zoo, twins)
+    twins = [paired(zoo, twin) for twin in twins]
     report_step = step or (lambda name: None)
     analysis = Analysis(zoo, [m.twin for m in methods_of(zoo, twins, split=False)[1:]])
     report_step("trajectories")

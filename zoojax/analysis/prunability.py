@@ -123,8 +123,8 @@ def rank_consistency(
     Args:
         zoo: the dense zoo.
         twins: any of its twins.
-        epochs: one per method of the twins, in the order of `methods_of`; the last one for each
-            None.
+        epochs: one per twin, or per method of each if there are several (see `methods_of`); the
+            last one for each None.
 
     Returns:
         One row per pair of populations: `method`, `ratio`, `other_method`, `other_ratio`,
@@ -137,7 +137,8 @@ def rank_consistency(
         ZoojaxError: one is not a twin of this zoo.
     """
     populations = []
-    methods = methods_of(zoo, twins)[1:]
+    named = methods_of(zoo, twins)[1:]
+    methods = [method for twin in twins for method in named if method.twin is twin]
     for method, epoch in zip(methods, epochs or [None] * len(methods), strict=True):
         for ratio, _, table in group_by_population(member_prunability(zoo, method.zoo, epoch)):
             changes = table.select("parent_id", "change", "group")

@@ -21,8 +21,8 @@ from zoojax.api.common import (
     check_training,
     resolve_chunk,
     versions,
-    zoo_writer,
 )
+from zoojax.api.extension import train_or_extend
 from zoojax.api.initial_states import check_needs, initial_states, parent_scores
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.checks import check_replaceable
@@ -44,6 +44,7 @@ from zoojax.storage.zoo_config import ZooConfig
 from zoojax.storage.zoo_images import load_images
 from zoojax.text import printable
 from zoojax.training import trainer
+from zoojax.training.callbacks import EpochCallback, checked_callbacks
 
 
 def sparsify(
@@ -62,10 +63,12 @@ def sparsify(
     data_dir: str | Path | None = None,
     quiet: bool = False,
     report: trainer.ProgressCallback | None = None,
+    callbacks: Sequence[EpochCallback] = (),
 ) -> Zoo:
     """Sparsifies all members of a dense zoo as one population.
 
     A twin in a folder is resumed if it was interrupted, and returned unchanged if it is complete.
+    With more epochs or members it is extended, as a zoo is by `train_zoo`.
     Members keep the optimizer and momentum of their parents, but not the schedule: their learning
     rate is constant, unless the sparsifier changes it.
 
@@ -91,6 +94,8 @@ def sparsify(
         quiet: Whether to show no progress.
         report: Progress callback, called at the start and after each block of members; replaces
             the progress display.
+        callbacks: Functions that get the metrics of each epoch, such as `TensorBoard()`; see
+            `zoojax.training.callbacks`.
 
     Returns:
         The twin, with all epochs complete: one member per parent member and combination of the
@@ -122,16 +127,17 @@ def sparsify(
         out, parent, sparsifier, len(table), epochs, epoch, chunk, data or data_dir
     )
     config = replace(config, origin=origin)
-    checked_scores = parent_scores(parent, epoch, table, scores)
 
-    def initial(rows: slice) -> StateParts:
-        return initial_states(parent, epoch, sparsifier, table, rows, checked_scores, images.train)
+    def starting(twins: pl.DataFrame) -> Callable[[slice], StateParts]:
+        checked_scores = parent_scores(parent, epoch, twins, scores)
+        return lambda rows: initial_states(
+            parent, epoch, sparsifier, twins, rows, checked_scores, images.train
+        )
 
-    with (
-        progress_callback(report, sparsifier.label, quiet) as shown,
-        zoo_writer(out, config, table, images, parent.store.has_images) as writer,
-    ):
-        return trainer.train(writer, initial, images, shown)
+    told = checked_callbacks(callbacks)
+    with progress_callback(report, sparsifier.label, quiet) as shown:
+        own = parent.store.has_images
+        return train_or_extend(out, config, table, images, own, starting, shown, told, parent)
 
 
 def check_applicable(sparsifier: Sparsifier, architecture: Architecture, name: str) -> None:
@@ -270,5 +276,6 @@ def _twin_config(
         chunk=resolve_chunk(out, chunk, members, base.shape),
         parent=parent_of(parent, int(epoch), out),
         versions=versions(),
+        earlier=None,
     )
     return config, images, epoch

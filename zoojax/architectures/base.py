@@ -20,8 +20,9 @@ from jax import Array
 from zoojax import keys
 from zoojax.architectures.layers import INITS, PLAIN, Layers
 from zoojax.architectures.parameters import flat_layers
-from zoojax.architectures.permutations import PermutationGroup, group_units
+from zoojax.architectures.permuted_axes import PermutationGroup, group_units
 from zoojax.architectures.rescalings import Rescaling
+from zoojax.architectures.vectors import VectorLayout
 from zoojax.errors import ZoojaxError
 from zoojax.ops import Noise
 from zoojax.ops.noise import SLOTS
@@ -141,6 +142,14 @@ class Architecture:
         """
         return ()
 
+    @property
+    def unit_groups(self) -> tuple[PermutationGroup, ...]:
+        """Axes of the parameters that hold the same hidden units, one group per set of units.
+
+        By default those of `permutations`. Chains also list units that cannot be permuted.
+        """
+        return self.permutations
+
     def narrowed(self, units: tuple[int, ...]) -> "Architecture":
         """Returns the same network with fewer hidden units.
 
@@ -235,6 +244,17 @@ class Architecture:
         """
         flat = flat_layers(variable_shapes(self)["params"])
         return {path: {n: x.shape for n, x in leaves.items()} for path, leaves in flat.items()}
+
+
+@functools.cache
+def vector_layout(arch: Architecture) -> VectorLayout:
+    """Describes the variables of one member as a vector: parameters first, in the order of
+    `Architecture.parameter_shapes`, then the other collections.
+    """
+    shapes = {name: flat_layers(tree) for name, tree in variable_shapes(arch).items()}
+    params = shapes.pop("params")
+    ordered = {path: {n: params[path][n] for n in x} for path, x in arch.parameter_shapes().items()}
+    return VectorLayout.of_arrays({"params": ordered, **shapes}, arch.permutations)
 
 
 @functools.cache

@@ -26,7 +26,7 @@ from zoojax.architectures.chain_layers import (
 )
 from zoojax.architectures.chain_module import ChainModule
 from zoojax.architectures.layers import PLAIN, Layers
-from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
+from zoojax.architectures.permuted_axes import PermutationGroup, PermutedAxis
 from zoojax.architectures.rescalings import Rescaling
 from zoojax.errors import ZoojaxError
 
@@ -168,6 +168,12 @@ class Chain(Architecture):
     @property
     def permutations(self) -> tuple[PermutationGroup, ...]:
         """Axes of the parameters that are permuted together, one group per hidden layer."""
+        groups, mixed = enumerate(self.unit_groups), self._mixed_blocks
+        return tuple(group for index, group in groups if index not in mixed)
+
+    @property
+    def unit_groups(self) -> tuple[PermutationGroup, ...]:
+        """Axes of the parameters that hold the same units, one group per hidden layer."""
         groups: list[list[PermutedAxis]] = []
         units = 0
         for step in self.steps:
@@ -185,8 +191,7 @@ class Chain(Architecture):
                     PermutedAxis(f"{step.name}/{leaf}", -1, positions) for leaf in leaves
                 ]
         # The units of the last layer are the classes.
-        hidden, mixed = enumerate(groups[:-1]), self._mixed_blocks
-        return tuple(tuple(group) for index, group in hidden if index not in mixed)
+        return tuple(map(tuple, groups[:-1]))
 
     @property
     def _mixed_blocks(self) -> set[int]:

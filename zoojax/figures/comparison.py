@@ -177,9 +177,9 @@ def _name_rows(axes: Axes, methods: list[Method]) -> None:
 
 
 def _reference(table: pl.DataFrame) -> float:
-    """The sparsity with the most rows; of several, the one nearest to the reference."""
+    """Of the sparsities with at least half of the most rows, the one nearest to the reference."""
     counts = table.group_by("sparsity").len()
-    best = counts.filter(pl.col("len") == pl.col("len").max())["sparsity"].to_list()
+    best = counts.filter(2 * pl.col("len") >= pl.col("len").max())["sparsity"].to_list()
     return min(best, key=lambda each: abs(each - REFERENCE_SPARSITY))
 
 

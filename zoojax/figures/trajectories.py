@@ -46,8 +46,8 @@ def _trajectories_caption(analysis: Analysis) -> str:
     return (
         f"{label[:1].upper()}{label[1:]} over the epochs of the dense zoo and of each twin, and "
         "sparsity of the twins whose sparsity varies with the epoch. Thick: mean over members. "
-        "Band: standard deviation. Thin: single members. Colors: pruning ratios, from dark (low) "
-        "to light (high). As Figure 2 of the paper (arXiv 2304.13718)."
+        "Band: standard deviation. Thin: single members. Colors: pruning ratios, from low (dark) "
+        "to high (light). As Figure 2 of the paper (arXiv 2304.13718)."
     )
 
 
@@ -70,12 +70,10 @@ def trajectories(analysis: Analysis) -> Figure:
     panels += [(method, SPARSITY) for method in analysis.twin_methods("epoch")]
     crowded = is_crowded(analysis)
     rows, columns = grid(len(panels), 3 if crowded else 2)
-    figure = new_figure(
-        4.2 if columns == 1 else WIDTH, (1.9 if crowded else 2.7) * rows, free=crowded
-    )
+    height = (1.9 if crowded else 2.7) * rows
+    figure = new_figure(4.2 if columns == 1 else WIDTH, height, free=crowded)
     if crowded:
         # Laid out by hand: a layout engine takes minutes for that many panels.
-        height = 1.9 * rows
         margins = {"left": 0.09, "right": 0.99, "bottom": 0.45 / height, "top": 1 - 0.3 / height}
         figure.subplots_adjust(**margins, hspace=0.75, wspace=0.42)
     first = None
@@ -198,6 +196,8 @@ def _over_sparsity(analysis: Analysis, axes: Axes, method: Method) -> None:
     if method.sweep == "ratio":
         means, members = at_last_epoch(means).sort("ratio"), at_last_epoch(members)
         label = f"{for_matplotlib(method.label)}, by ratio, epoch {means['epoch'][0]}"
+    else:
+        means, members = method.measured(means), method.measured(members)
     members, color = members.filter(pl.col("finite")), color_of(method)
     axes.scatter(
         percent(members["sparsity"]),
@@ -211,7 +211,7 @@ def _over_sparsity(analysis: Analysis, axes: Axes, method: Method) -> None:
     )
     x, mean = percent(means["sparsity_mean"]), scaled(means[f"{score.name}_mean"], score)
     std = scaled(means[f"{score.name}_std"], score)
-    if method.sweep == "ratio":
+    if not method.is_trajectory:
         axes.errorbar(x, mean, std, color=color, label=label, zorder=LINES, **UNMEASURED)
     else:
         axes.fill_between(x, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)

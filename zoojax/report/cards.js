@@ -14,7 +14,7 @@ function candidates(method) {
   const own = populationsOf(method.key);
   const steps = method.sweep === "ratio"
     ? own.filter(({ ratio }) => ratio > 0).map((p) => [p, p.epochs.length - 1])
-    : own.flatMap((p) => p.epochs.map((_, step) => [p, step]));
+    : own.flatMap((p) => measuredSteps(p).map((step) => [p, step]));
   return steps.map(([population, step]) => {
     const list = shown(population);
     const of = (metric) => summarize(list.map((member) => at(population, metric, member, step)));

@@ -38,7 +38,7 @@ function drawRanking() {
     name, mode: "markers", x: list.map((row) => row.test_acc), y: list.map((row) => row.method),
     marker: { size: 10, symbol, color: list.map(color) },
     error_x: {
-      symmetric: false, thickness: 2, width: 4, color: lineColor(),
+      symmetric: false, thickness: 1.5, width: 4, color: muted(),
       array: list.map((row) => (row.test_acc_high ?? row.test_acc) - row.test_acc),
       arrayminus: list.map((row) => row.test_acc - (row.test_acc_low ?? row.test_acc)),
     },
@@ -101,11 +101,14 @@ function makeComparison() {
   const reach = (each) => columnOf(ranking, "sparsity").values.filter((s) => s === each).length;
   const most = Math.max(...sparsities.map(reach));
   const start = sparsities.findLastIndex((each) => reach(each) === most);
-  $("k-sparsity").options[start].defaultSelected = true;
-  $("k-sparsity").selectedIndex = start;
+  $("k-sparsity").dataset.start = ratioText(sparsities[start]);
   const names = [...new Set(columnOf(ranking, "method").values)].sort();
   $("k-reference").append(...names.map((name) => option(name, name)));
-  $("k-reference").selectedIndex = Math.max(0, names.indexOf("MP"));
+  // The best one, from which all others differ.
+  const best = rowsAt(ranking, sparsities[start], ["method"])[0].method;
+  $("k-reference").dataset.start = best;
+  $("k-sparsity").value = ratioText(sparsities[start]);
+  $("k-reference").value = best;
   const both = () => [drawRanking, drawDifferences].forEach(scheduleDraw);
   $("k-sparsity").addEventListener("change", both);
   $("k-reference").addEventListener("change", both);

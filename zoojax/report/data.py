@@ -131,6 +131,9 @@ def _method(analysis: Analysis, method: Method) -> dict[str, Any]:
         "label": printable(method.label),
         "short": method.short,
         "of": method.of,
+        "measured": None
+        if method.sweep == "ratio" or method.is_trajectory
+        else method.sparsifier.measured_epochs(method.zoo.config.epochs),
         "color": method.color,
         "sweep": method.sweep,
         "epoch": epoch,

@@ -19,12 +19,14 @@ function drawSparsity() {
     const own = populationsOf(key), symbol = SYMBOLS[i % SYMBOLS.length];
     // A sweep by ratio has a point per ratio, one by epoch a point per epoch so far.
     const steps = sweep === "ratio" ? own.map((p) => [p, epoch(p)])
-      : own.flatMap((p) => p.epochs.slice(0, epoch(p) + 1).map((_, step) => [p, step]));
+      : own.flatMap((p) => measuredSteps(p).filter((step) => step <= epoch(p))
+        .map((step) => [p, step]));
     const values = (metric) =>
       steps.map(([p, step]) => mean(shown(p).map((member) => at(p, metric, member, step))));
-    const color = groups ? foreground() : colorOf(key), byRatio = sweep === "ratio";
+    const color = groups ? foreground() : colorOf(key);
+    const byRatio = sweep === "ratio" || methodOf(key).measured !== null;
     lines.push({
-      name: `${short} mean`, legendgroup: key, showlegend: groups !== null,
+      name: `${short} mean`, legendgroup: key, showlegend: groups !== null || crowded,
       // Bars at the ratios: a dot would look like a member, a solid line like measurements.
       mode: byRatio || steps.length === 1 ? "lines+markers" : "lines",
       x: values("sparsity"), y: values(SCORE),
@@ -37,7 +39,7 @@ function drawSparsity() {
     if (!groups) {
       const marker = { size: crowded ? 5 : 7, opacity: crowded ? 0.15 : 0.6, color, symbol };
       const cloud = dots(short, own.map((p) => [p, shown(p)]), x, y, template, marker);
-      clouds.push({ ...cloud, legendgroup: key });
+      clouds.push({ ...cloud, legendgroup: key, showlegend: !crowded });
       continue;
     }
     for (const [p, parts] of chosen) {

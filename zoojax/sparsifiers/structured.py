@@ -29,7 +29,7 @@ from zoojax.architectures.parameters import (
     kernels,
     nested_layers,
 )
-from zoojax.architectures.permutations import PermutationGroup
+from zoojax.architectures.permuted_axes import PermutationGroup
 from zoojax.architectures.units import (
     parameters_by_path,
     require_units,

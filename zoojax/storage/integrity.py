@@ -7,6 +7,7 @@ from zoojax.datasets import loading
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.reading import exists, numbered, resolved
 from zoojax.storage import parts
+from zoojax.storage.published import PublishedStore, damaged_files
 from zoojax.storage.schema import with_states
 from zoojax.storage.stores import IMAGES, OPTIMIZER, STATES
 from zoojax.storage.zoo import Zoo
@@ -25,6 +26,10 @@ def find_corrupt_files(zoo: Zoo, report: Callable[[int, int], None] | None = Non
     Returns:
         One message per damaged file or step folder, which it names; empty for a valid zoo.
     """
+    if isinstance(zoo.store, PublishedStore):
+        damaged = damaged_files(zoo.store)
+        if damaged:
+            return damaged
     errors = [*_find_image_errors(zoo)]
     try:
         states = zoo.epochs

@@ -1,6 +1,7 @@
 """Zoos in memory: nothing is written until `save`."""
 
 import contextlib
+import hashlib
 import itertools
 from collections.abc import Hashable, Iterator
 from pathlib import Path
@@ -46,6 +47,10 @@ class MemoryStore:
         """Returns the members table."""
         return self._members
 
+    def identity(self) -> pl.DataFrame:
+        """Returns the members table."""
+        return self._members
+
     def metrics_version(self) -> Hashable:
         """Returns the number of tables added so far."""
         return len(self._metrics) or None
@@ -85,6 +90,13 @@ class MemoryStore:
         """Returns all rows."""
         del kind, epoch
         return [slice(0, members)]
+
+    def digest(self, kind: str, epoch: int) -> str:
+        """Returns the digest of the checkpoint's arrays."""
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves(self._checkpoints[kind].get(epoch, {})):
+            digest.update(np.ascontiguousarray(leaf).tobytes())
+        return digest.hexdigest()
 
     def images(self) -> ImageSet | None:
         """Returns the images that the zoo was trained on."""

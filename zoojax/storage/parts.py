@@ -9,6 +9,7 @@ A part is written and read by itself, so memory is bounded by one part, and an i
 resumes from its last part. Steps without parts.json are whole: one checkpoint of all members.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -19,7 +20,13 @@ import jax
 import numpy as np
 
 from zoojax.errors import ZoojaxError
-from zoojax.filesystem.atomic import atomic_rmtree, atomic_write, is_temporary, make_folder
+from zoojax.filesystem.atomic import (
+    atomic_rmtree,
+    atomic_write,
+    is_temporary,
+    make_folder,
+    os_errors,
+)
 from zoojax.filesystem.reading import entries, exists, read_json
 from zoojax.runtime import population
 from zoojax.storage import checkpoints
@@ -83,7 +90,8 @@ def claim_step(step: Path, parts: Parts) -> None:
     make_folder(step)
     for name in entries(step):
         if is_temporary(name):
-            (step / name).unlink(missing_ok=True)
+            with os_errors(step / name):
+                (step / name).unlink(missing_ok=True)
         elif name.startswith("part_") and not _PART.fullmatch(name):
             atomic_rmtree(step / name)
     if not exists(step / _FILE):
@@ -196,6 +204,22 @@ def find_damage(step: Path) -> str | None:
         if damage is not None:
             return f"{part_folder(step, index).name}: {damage}"
     return None
+
+
+def digest(step: Path) -> str:
+    """Returns the digest of a step's checksums, those of all parts if it is split.
+
+    Args:
+        step: Folder of the step.
+
+    Raises:
+        ZoojaxError: If checksums are missing or the split is damaged.
+    """
+    if not is_split(step):
+        return checkpoints.file_digest(step / checkpoints.CHECKSUMS)
+    folders = [part_folder(step, i) for i, _ in enumerate(_parts_of(step, None).slices)]
+    listed = [checkpoints.file_digest(folder / checkpoints.CHECKSUMS) for folder in folders]
+    return hashlib.sha256("\n".join(listed).encode()).hexdigest()
 
 
 def find_part_damage(step: Path, index: int) -> str | None:

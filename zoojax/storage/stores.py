@@ -9,7 +9,7 @@ import polars as pl
 from zoojax.datasets.loading import load_saved
 from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
-from zoojax.filesystem.reading import exists, is_folder, numbered, read_table
+from zoojax.filesystem.reading import exists, is_folder, numbered, read_json, read_table
 from zoojax.storage import parts
 
 CONFIG, MEMBERS, METRICS = "zoo.json", "members.parquet", "metrics.parquet"
@@ -36,6 +36,10 @@ class Store(Protocol):
 
     def members(self) -> pl.DataFrame:
         """Returns the members table."""
+        ...
+
+    def identity(self) -> pl.DataFrame:
+        """Returns the members table that identifies the zoo: for a view, that of the whole zoo."""
         ...
 
     def metrics_version(self) -> Hashable:
@@ -69,6 +73,10 @@ class Store(Protocol):
         """Lists the rows of a checkpoint that are stored together."""
         ...
 
+    def digest(self, kind: str, epoch: int) -> str:
+        """Returns a text that identifies the content of a checkpoint."""
+        ...
+
     def images(self) -> ImageSet | None:
         """Returns the stored images; None if there are none."""
         ...
@@ -91,9 +99,17 @@ class FolderStore:
         """Whether the folder contains the images."""
         return exists(self.path / IMAGES)
 
+    def config(self) -> Any:
+        """Reads the content of zoo.json."""
+        return read_json(self.path / CONFIG)
+
     def members(self) -> pl.DataFrame:
         """Reads the members table."""
         return read_table(self.path / MEMBERS)
+
+    def identity(self) -> pl.DataFrame:
+        """Reads the members table."""
+        return self.members()
 
     def metrics_version(self) -> Hashable:
         """Returns time, size and inode of the metrics table, which is always replaced."""
@@ -133,6 +149,10 @@ class FolderStore:
     def blocks(self, kind: str, epoch: int, members: int) -> list[slice]:
         """Lists the rows that are stored together."""
         return parts.slices_of(self.path / kind / str(epoch), members)
+
+    def digest(self, kind: str, epoch: int) -> str:
+        """Returns the digest of the checkpoint's checksums."""
+        return parts.digest(self.path / kind / str(epoch))
 
     def images(self) -> ImageSet | None:
         """Reads the stored images."""

@@ -31,7 +31,8 @@ from zoojax.filesystem.reading import entries, exists, is_folder, number, number
 from zoojax.runtime import distributed, signals
 from zoojax.storage import checkpoints, parts, states, timing
 from zoojax.storage.integrity import find_corruption
-from zoojax.storage.schema import members_problem
+from zoojax.storage.published import is_published
+from zoojax.storage.schema import earlier_problem, members_problem
 from zoojax.storage.stores import CONFIG, IMAGES, MEMBERS, METRICS, OPTIMIZER, STATES
 from zoojax.storage.timing import Duration
 from zoojax.storage.zoo import Zoo, open_zoo
@@ -218,6 +219,7 @@ def create_or_resume(
             the folder is changed.
     """
     check_new(path)
+    check_not_published(path)
     distributed.local_rows(len(members))
     check_valid(path, config, members)
     with contextlib.ExitStack() as stack:
@@ -237,10 +239,22 @@ def create_or_resume(
         yield ZooWriter(open_zoo(path), None if last < 0 else last)
 
 
+def check_not_published(path: Path) -> None:
+    """Raises a ZoojaxError if a folder is that of a published zoo, which does not change."""
+    if is_published(path):
+        raise ZoojaxError(
+            f"{path} is a published zoo, which is not changed; give --out another folder"
+        )
+
+
 def save(zoo: Zoo, out: Path) -> Zoo:
     """Writes a zoo to a folder; see `Zoo.save`."""
     images = zoo.store.images() if zoo.store.has_images else None
-    with create_or_resume(out, zoo.config, zoo.members_table, images) as writer:
+    config = zoo.config
+    if not zoo.store.identity().equals(zoo.members_table):
+        # A view is no zoo that was extended.
+        config = replace(config, earlier=None)
+    with create_or_resume(out, config, zoo.members_table, images) as writer:
         last = -1 if writer.last_epoch is None else writer.last_epoch
         moments = set(zoo.store.epochs(OPTIMIZER))
         for epoch in (epoch for epoch in zoo.epochs if epoch > last):
@@ -265,7 +279,7 @@ def check_valid(name: Path | str, config: ZooConfig, members: pl.DataFrame) -> N
         ZooConfig.from_json(config.to_json())
     except ValueError as error:
         raise ZoojaxError(f"{name} cannot be created: {printable(error)}") from error
-    problem = members_problem(config, members)
+    problem = members_problem(config, members) or earlier_problem(config, members)
     if problem is not None:
         raise ZoojaxError(f"{name} cannot be created: {problem}")
 
@@ -373,8 +387,8 @@ def _describe_difference(old: pl.DataFrame, new: pl.DataFrame) -> str:
 
 def _differences(old: ZooConfig, new: ZooConfig) -> list[tuple[str, Any, Any]]:
     """Lists the config fields that differ as (name, old value, new value)."""
-    # Libraries may have been upgraded, and the parent's folder may have been moved.
-    ignored = {"versions"}
+    # Libraries may have been upgraded, the zoo extended, and the parent's folder moved.
+    ignored = {"versions", "earlier"}
     if old.parent is not None and new.parent is not None:
         new = replace(new, parent=replace(new.parent, path=old.parent.path))
     before, after = asdict(old), asdict(new)

@@ -22,13 +22,13 @@ import polars as pl
 
 from zoojax.architectures.parameters import masked
 from zoojax.deprecation import RenamedAttribute
-from zoojax.errors import UnregisteredError, ZoojaxError
+from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import user_path
-from zoojax.filesystem.reading import NotFoundError, is_folder, read_json
-from zoojax.hyperparameters.declaration import check_whole
+from zoojax.filesystem.reading import NotFoundError, is_folder
 from zoojax.runtime.population import take
-from zoojax.storage import blocks, display
-from zoojax.storage.schema import members_problem, metrics_problem, with_states
+from zoojax.storage import blocks, display, hub
+from zoojax.storage.published import FolderFiles, PublishedStore, is_published
+from zoojax.storage.schema import earlier_problem, members_problem, metrics_problem, with_states
 from zoojax.storage.states import effective_params, optional_like, state_like, unpack
 from zoojax.storage.stores import (
     CONFIG,
@@ -39,9 +39,8 @@ from zoojax.storage.stores import (
     FolderStore,
     Store,
 )
-from zoojax.storage.zoo_config import FORMAT, SCHEMA, ZooConfig, fingerprint
+from zoojax.storage.zoo_config import ZooConfig, config_of, fingerprint
 from zoojax.storage.zoo_functions import ZooFunctions
-from zoojax.text import printable
 
 
 class Zoo(ZooFunctions):
@@ -100,8 +99,11 @@ class Zoo(ZooFunctions):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash that identifies this zoo; twins store that of their parent."""
-        return fingerprint(self.config, self.members_table)
+        """Hash that identifies this zoo; twins store that of their parent.
+
+        A view of some members has that of the whole zoo.
+        """
+        return fingerprint(self.config, self.store.identity())
 
     @property
     def epochs(self) -> list[int]:
@@ -200,7 +202,7 @@ class Zoo(ZooFunctions):
         """
         count = len(self)
         like, optional = state_like(self.config, count), optional_like(self.config, count)
-        state = self.store.read(STATES, self._known_epoch(epoch), rows, like, optional)
+        state = self.store.read(STATES, self.known_epoch(epoch), rows, like, optional)
         state = unpack(self.config, state)
         if "mask" in state and not raw:
             state["params"] = masked(state["params"], state["mask"])
@@ -268,7 +270,7 @@ class Zoo(ZooFunctions):
             >>> zoo.row_blocks()
             [slice(0, 3, None)]
         """
-        return self.store.blocks(STATES, self._known_epoch(epoch), len(self))
+        return self.store.blocks(STATES, self.known_epoch(epoch), len(self))
 
     def row_indices(self, members: Sequence[int] | pl.Series) -> np.ndarray:
         """Looks up the positions of members in stacked arrays.
@@ -330,16 +332,7 @@ class Zoo(ZooFunctions):
             >>> list(zoo.optimizer_state())
             ['adam']
         """
-        return self.store.read(OPTIMIZER, self._known_epoch(epoch), rows, like, None)
-
-    def _known_epoch(self, epoch: int | None) -> int:
-        newest = self.newest_epoch
-        epoch = newest if epoch is None else epoch
-        check_whole("epoch", epoch)
-        if epoch not in self.epochs:
-            known = display.epoch_range(self.epochs)
-            raise ZoojaxError(f"{self.path} has no epoch {epoch}; it has {known}")
-        return epoch
+        return self.store.read(OPTIMIZER, self.known_epoch(epoch), rows, like, None)
 
     # The names of version 0.1.
     roster = RenamedAttribute("members_table")
@@ -353,43 +346,39 @@ def open_zoo(path: str | Path) -> Zoo:
     """Opens a zoo for reading.
 
     Args:
-        path: Folder of the zoo.
+        path: Folder of the zoo, of a zoo that `zoojax publish` wrote, or the address of one on the
+            Hugging Face Hub, such as "hf://OWNER/NAME" (needs the extra `hub`).
 
     Returns:
-        The zoo. Its arrays are read only when they are requested.
+        The zoo. Its arrays are read, and downloaded, only when they are requested.
 
     Raises:
-        ZoojaxError: If the folder is not a zoo, has a newer schema, or is damaged.
+        ZoojaxError: If the folder is not a zoo, has a newer schema, or is damaged; if the address
+            has no zoo or cannot be reached.
 
     Example:
         >>> zoo = zoojax.open_zoo(zoo.path)
         >>> zoo.metrics.filter(epoch=2).select("member", "test_acc").shape
         (3, 2)
     """
+    if hub.is_address(path):
+        files = hub.HubFiles(path)
+        return _opened(PublishedStore(files), f"{files.place}/{CONFIG}")
     path = user_path(path, "path")
-    file = path / CONFIG
     if not is_folder(path):
         raise ZoojaxError(f"{path} is not a folder; give the folder of a zoo")
+    store = PublishedStore(FolderFiles(path), path) if is_published(path) else FolderStore(path)
+    return _opened(store, str(path / CONFIG))
+
+
+def _opened(store: FolderStore | PublishedStore, file: str) -> Zoo:
+    """Opens a stored zoo whose zoo.json has the given name in messages."""
     try:
-        content = read_json(file)
+        content = store.config()
     except NotFoundError as error:
-        raise ZoojaxError(f"{path} is not a zoo: it has no {CONFIG}") from error
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if not isinstance(content, dict) or content.get("format") != FORMAT or type(schema) is not int:
-        raise ZoojaxError(f"{file} is damaged or is not the config of a zoo")
-    if not 1 <= schema <= SCHEMA:
-        raise ZoojaxError(
-            f"{file} has schema {schema}, but this version of zoojax reads 1 to {SCHEMA}; "
-            "upgrade with: pip install -U zoojax"
-        )
-    try:
-        config = ZooConfig.from_json(content)
-    except UnregisteredError as error:
-        raise UnregisteredError(f"{file}: {error}") from error
-    except (ValueError, ZoojaxError) as error:
-        raise ZoojaxError(f"{file} is damaged: {printable(error)}") from error
-    zoo = Zoo(path, config)
-    _ = zoo.members_table
+        raise ZoojaxError(f"{store.path} is not a zoo: it has no {CONFIG}") from error
+    zoo = Zoo(store, config_of(content, file))
+    _raise_if_invalid(store.path / MEMBERS, earlier_problem(zoo.config, zoo.members_table))
     return zoo
 
 

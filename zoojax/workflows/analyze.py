@@ -16,6 +16,7 @@ from zoojax.hyper_representation.evaluation_tables import read_evaluation
 from zoojax.hyper_representation.representation import Representation, as_representation
 from zoojax.progress import stage_progress
 from zoojax.storage.opening import as_zoo
+from zoojax.storage.parent import has_same_ids
 from zoojax.storage.zoo import Zoo
 
 # A zoo, or the path of its folder.
@@ -113,7 +114,7 @@ def representation_tables(
         ZoojaxError: It was trained on another zoo, or has not been evaluated.
     """
     opened = as_representation(representation)
-    if opened.config.fingerprint not in {zoo.fingerprint for zoo in zoos}:
+    if not any(has_same_ids(zoo, opened.config.fingerprint) for zoo in zoos):
         names = ", ".join(str(zoo.path) for zoo in zoos)
         raise ZoojaxError(f"{opened.path} was trained on none of {names}")
     tables = read_evaluation(opened).tables
