@@ -56,6 +56,8 @@ def test_command_names():
         *("represent evaluate", "represent sparsify", "represent sample"),
         *("geometry align", "geometry align-twin", "geometry lines", "geometry curves"),
         *("geometry soup", "geometry average"),
+        "geometry curvature",
+        *("geometry similarity", "geometry basins", "geometry transfer"),
     }
 
 

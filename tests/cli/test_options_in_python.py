@@ -44,6 +44,10 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
     "geometry curves": ("zoojax.geometry:curves",),
     "geometry soup": ("zoojax.geometry:soup",),
     "geometry average": ("zoojax.geometry:average_epochs",),
+    "geometry curvature": ("zoojax.workflows.geometry:curvature",),
+    "geometry similarity": ("zoojax.workflows.geometry:similarity",),
+    "geometry basins": ("zoojax.workflows.geometry:basins",),
+    "geometry transfer": ("zoojax.workflows.geometry:mask_transfer",),
     "represent sample": ("zoojax.hyper_representation:sample_zoo",),
 }
 # Options that only the command line has, by the reason. `--plugin` is an option of `zoojax`

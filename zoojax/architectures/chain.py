@@ -25,7 +25,7 @@ from zoojax.architectures.chain_layers import (
 )
 from zoojax.architectures.chain_module import ChainModule
 from zoojax.architectures.layers import PLAIN, Layers
-from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
+from zoojax.architectures.permuted_axes import PermutationGroup, PermutedAxis
 from zoojax.architectures.rescalings import Rescaling
 from zoojax.errors import ZoojaxError
 
@@ -164,8 +164,19 @@ class Chain(Architecture):
     @property
     def permutations(self) -> tuple[PermutationGroup, ...]:
         """Axes of the parameters that are permuted together, one group per hidden layer."""
+        layer, mixed = -1, set[int]()
+        for step in self.steps:
+            layer += step.layer.has_weights
+            if step.layer.mixes_units:
+                mixed.add(layer)
+        groups = enumerate(self.unit_groups)
+        return tuple(group for index, group in groups if index not in mixed)
+
+    @property
+    def unit_groups(self) -> tuple[PermutationGroup, ...]:
+        """Axes of the parameters that hold the same units, one group per hidden layer."""
         groups: list[list[PermutedAxis]] = []
-        units, mixed = 0, set[int]()
+        units = 0
         for step in self.steps:
             if step.layer.has_weights:
                 if groups:
@@ -180,11 +191,8 @@ class Chain(Architecture):
                 groups[-1] += [
                     PermutedAxis(f"{step.name}/{leaf}", -1, positions) for leaf in leaves
                 ]
-            if step.layer.mixes_units:
-                mixed.add(len(groups) - 1)
         # The units of the last layer are the classes.
-        hidden = enumerate(groups[:-1])
-        return tuple(tuple(group) for index, group in hidden if index not in mixed)
+        return tuple(map(tuple, groups[:-1]))
 
     def rescalings(self, activation: str) -> tuple[Rescaling, ...]:
         """Returns the factors of hidden units that do not change the function of a member."""

@@ -27,7 +27,7 @@ from jax import Array
 from zoojax import keys
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.layers import ACTIVATIONS, INITS, PLAIN, Layers
-from zoojax.architectures.permutations import PermutationGroup
+from zoojax.architectures.permuted_axes import PermutationGroup
 from zoojax.architectures.rescalings import Rescaling
 from zoojax.errors import ZoojaxError
 from zoojax.ops import Noise

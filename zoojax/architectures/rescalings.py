@@ -8,7 +8,7 @@ al., "Path-SGD", 2015; Chen et al., "On the Geometry of Feedforward Neural Netwo
 
 from typing import Literal, NamedTuple
 
-from zoojax.architectures.permutations import PermutedAxis
+from zoojax.architectures.permuted_axes import PermutedAxis
 
 Kind = Literal["sign", "scale"]
 # The factors that activations allow, by the name of the activation.

@@ -19,7 +19,7 @@ from zoojax.architectures.batch_norm import BatchNorm
 from zoojax.architectures.family import Family
 from zoojax.architectures.layers import ACTIVATIONS, INITS, PLAIN, ConvSpec, KernelInit, Layers
 from zoojax.architectures.linen import LinenArchitecture
-from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
+from zoojax.architectures.permuted_axes import PermutationGroup, PermutedAxis
 from zoojax.architectures.rescalings import KINDS, Rescaling
 from zoojax.ops import Noise
 

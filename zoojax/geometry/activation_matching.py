@@ -17,7 +17,7 @@ from jax import Array
 
 from zoojax.architectures.base import Architecture, Module
 from zoojax.architectures.layer_inputs import check_layer_inputs, layer_inputs
-from zoojax.architectures.permutations import PermutedAxis
+from zoojax.architectures.permuted_axes import PermutedAxis
 from zoojax.architectures.rescalings import Kind
 from zoojax.architectures.units import parameters_by_path, require_units, weights_out_of
 from zoojax.errors import ZoojaxError

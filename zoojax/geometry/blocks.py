@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
+from zoojax.architectures.permuted_axes import PermutationGroup, PermutedAxis
 from zoojax.architectures.rescalings import Kind, Rescaling
 from zoojax.geometry.transforms import Arrays, along_axis, by_unit, reordered
 

@@ -9,7 +9,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.parameters import WEIGHT, nested_layers
-from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
+from zoojax.architectures.permuted_axes import PermutationGroup, PermutedAxis
 from zoojax.architectures.rescalings import Rescaling
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
