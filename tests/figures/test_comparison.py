@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 
 from tests.figures.conftest import random_weights
@@ -51,7 +52,7 @@ def test_ranking_has_accuracies_the_best_in_bold(compared):
 def test_heat_maps_name_their_sparsity(compared):
     for name in ("mask_overlap", "method_layers"):
         assert "80 % sparsity" in texts(drawn(name, compared))
-    image = drawn("mask_overlap", compared).axes[0].images[0].get_array()
+    image = np.asarray(drawn("mask_overlap", compared).axes[0].images[0].get_array())
     # The overlap is below the diagonal, that by chance above; both masks are random.
     assert image[1, 0] == pytest.approx(image[0, 1], abs=1)
     assert image[0, 1] == pytest.approx(100 * 0.2 / 1.8, abs=1)
