@@ -14,7 +14,7 @@ from tests.support import ROOT
 
 # From lower to higher layers. A package imports only from itself and from lower layers.
 LAYERS = (
-    ("errors", "text", "deprecation"),
+    ("errors", "text", "deprecation", "intervals"),
     ("json_fields", "filesystem", "hyperparameters"),
     ("runtime",),
     ("ops", "optimizers", "schedules", "augmentations", "tasks"),
@@ -23,13 +23,15 @@ LAYERS = (
     ("sparsifiers",),
     ("storage",),
     ("training",),
+    ("logs",),
     ("functional", "progress"),
     ("presets",),
     ("api",),
+    ("geometry",),
     ("analysis",),
     ("figures",),
     ("report",),
-    ("hyper_representation", "converters"),
+    ("hyper_representation", "converters", "publishing"),
     ("weight_datasets",),
     ("workflows",),
     ("experiments",),

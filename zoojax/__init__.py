@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from zoojax.errors import ZoojaxError
 
 if TYPE_CHECKING:
-    from zoojax import functional, presets
+    from zoojax import functional, geometry, presets
     from zoojax.api.dense import train_zoo
     from zoojax.api.inference import apply, evaluate, predict
     from zoojax.api.twins import sparsify
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from zoojax.hyper_representation.representation import open_representation
     from zoojax.hyperparameters.draws import Choice, LogUniform, Uniform
     from zoojax.hyperparameters.grid import Grid
+    from zoojax.logs.run_log import RunLog
+    from zoojax.logs.tensorboard import TensorBoard
+    from zoojax.publishing.publish import publish
     from zoojax.runtime.startup import initialize
     from zoojax.sparsifiers.base import Sparsifier
     from zoojax.sparsifiers.fisher import FisherPruning
@@ -81,6 +84,7 @@ _PUBLIC = {
     "OBS": "sparsifiers.obs",
     "RandomPruning": "sparsifiers.random_pruning",
     "RigL": "sparsifiers.rigl",
+    "RunLog": "logs.run_log",
     "SET": "sparsifiers.set",
     "SNIP": "sparsifiers.snip",
     "ScorePruning": "sparsifiers.score_pruning",
@@ -91,6 +95,7 @@ _PUBLIC = {
     "StructuredPruning": "sparsifiers.structured",
     "SynFlow": "sparsifiers.synflow",
     "TaylorPruning": "sparsifiers.taylor",
+    "TensorBoard": "logs.tensorboard",
     "TopKAST": "sparsifiers.top_kast",
     "VariationalDropout": "sparsifiers.variational_dropout",
     "Wanda": "sparsifiers.wanda",
@@ -105,6 +110,7 @@ _PUBLIC = {
     "open_representation": "hyper_representation.representation",
     "open_zoo": "storage.zoo",
     "predict": "api.inference",
+    "publish": "publishing.publish",
     "register_architecture": "architectures.registry",
     "register_sparsifier": "sparsifiers.registry",
     "reproduce": "workflows.reproduce",
@@ -112,7 +118,7 @@ _PUBLIC = {
     "train_representation": "hyper_representation.api",
     "train_zoo": "api.dense",
 }
-_MODULES = ("functional", "presets")
+_MODULES = ("functional", "geometry", "presets")
 # Functions of version 0.1, which warn.
 _DEPRECATED = ("make_dense", "make_dropped_out", "make_pruned")
 
@@ -136,6 +142,7 @@ __all__ = [
     "Needs",
     "RandomPruning",
     "RigL",
+    "RunLog",
     "ScorePruning",
     "Sparsifier",
     "StaticSparse",
@@ -143,6 +150,7 @@ __all__ = [
     "StructuredPruning",
     "SynFlow",
     "TaylorPruning",
+    "TensorBoard",
     "TopKAST",
     "Uniform",
     "VariationalDropout",
@@ -155,12 +163,14 @@ __all__ = [
     "concat",
     "evaluate",
     "functional",
+    "geometry",
     "info",
     "initialize",
     "open_representation",
     "open_zoo",
     "predict",
     "presets",
+    "publish",
     "register_architecture",
     "register_sparsifier",
     "reproduce",

@@ -21,6 +21,7 @@ from zoojax import keys
 from zoojax.architectures.layers import INITS, PLAIN, Layers
 from zoojax.architectures.parameters import flat_layers
 from zoojax.architectures.permuted_axes import PermutationGroup, group_units
+from zoojax.architectures.rescalings import Rescaling
 from zoojax.architectures.vectors import VectorLayout
 from zoojax.errors import ZoojaxError
 from zoojax.ops import Noise
@@ -87,10 +88,10 @@ class Architecture:
                 replace them; a network that does not use them can be trained densely and pruned.
 
         Returns:
-            A module that is called with (images [B, H, W, C], noise=None, dropout_rate=None, *,
-            train=False, mask=None) and returns logits [B, classes]. `noise` is None in
-            evaluation; layer i draws from `noise.at(i)`. `mask` [B] is True for images that are
-            not padding, for batch statistics; None in evaluation.
+            A module that is called with (images [B, H, W, C], noise=None, dropout_rate=None) and
+            the keyword arguments train=False and mask=None, and returns logits [B, classes].
+            `noise` is None in evaluation; layer i draws from `noise.at(i)`. `mask` [B] is True
+            for images that are not padding, for batch statistics; None in evaluation.
 
         Example:
             >>> module = zoo.config.shape.module("tanh", "uniform")
@@ -120,6 +121,24 @@ class Architecture:
 
         Statistics of the units in collections belong to the groups, too. By default there are no
         groups: nothing is permuted.
+        """
+        return ()
+
+    def rescalings(self, activation: str) -> tuple[Rescaling, ...]:
+        """Returns the factors of hidden units that do not change the function of a member.
+
+        Args:
+            activation: Activation of the member.
+
+        Returns:
+            At most one entry per permutation group; by default there are none.
+
+        Example:
+            >>> mlp = zoojax.train_zoo(
+            ...     data=(images, labels), architecture="mlp-8", members=1, epochs=0, quiet=True
+            ... ).config.shape
+            >>> [(each.group, each.kind) for each in mlp.rescalings("relu")]
+            [(0, 'scale')]
         """
         return ()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from zoojax.architectures import chain_kernel
+from zoojax.architectures import chain_kernel, chain_rescalings
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.chain_layers import (
     Conv,
@@ -26,6 +26,7 @@ from zoojax.architectures.chain_layers import (
 from zoojax.architectures.chain_module import ChainModule
 from zoojax.architectures.layers import PLAIN, Layers
 from zoojax.architectures.permuted_axes import PermutationGroup, PermutedAxis
+from zoojax.architectures.rescalings import Rescaling
 from zoojax.errors import ZoojaxError
 
 if TYPE_CHECKING:
@@ -193,17 +194,14 @@ class Chain(Architecture):
         # The units of the last layer are the classes.
         return tuple(map(tuple, groups[:-1]))
 
+    def rescalings(self, activation: str) -> tuple[Rescaling, ...]:
+        """Returns the factors of hidden units that do not change the function of a member."""
+        return chain_rescalings.rescalings(self, activation)
+
     def narrowed(self, units: tuple[int, ...]) -> "Chain":
         """Returns the chain with fewer hidden units, under the same name."""
         sequence = list(self.sequence)
-        # From each layer with weights to the next one; the last layer returns the logits.
-        spans: list[list[int]] = [[]]
-        for position, layer in enumerate(self.sequence):
-            if layer.has_weights:
-                spans.append([])
-            spans[-1].append(position)
-        hidden = [s for s in spans[1:-1] if not any(sequence[i].mixes_units for i in s)]
-        for (first, *others), count in zip(hidden, units, strict=True):
+        for (first, *others), count in zip(self.hidden_spans(), units, strict=True):
             layer = sequence[first]
             assert isinstance(layer, Conv | Dense)
             across = [sequence[i] for i in others if sequence[i].computes_across_units]
@@ -215,6 +213,19 @@ class Chain(Architecture):
                 )
             sequence[first] = replace(layer, features=count)
         return replace(self, sequence=tuple(sequence))
+
+    def hidden_spans(self) -> list[list[int]]:
+        """Returns the positions of the layers that compute the units of each permutation group.
+
+        A span starts with a layer with weights and ends before the next one.
+        """
+        # The last layer with weights returns the logits.
+        spans: list[list[int]] = [[]]
+        for position, layer in enumerate(self.sequence):
+            if layer.has_weights:
+                spans.append([])
+            spans[-1].append(position)
+        return [s for s in spans[1:-1] if not any(self.sequence[i].mixes_units for i in s)]
 
     def parameter_shapes(self) -> dict[str, dict[str, Shape]]:
         """Returns the shapes of one member's parameters, without tracing the module."""

@@ -146,6 +146,7 @@ class StructuredPruning(Sparsifier):
     color: ClassVar = "#330077"
     source: ClassVar = "Li et al. 2017, Pruning Filters for Efficient ConvNets"
     sweep: ClassVar = "ratio"
+    ratio_of: ClassVar = "units"
     per_member: ClassVar = {"ratios": "ratio"}
     column_ranges: ClassVar = {"ratio": (0, 1)}
 

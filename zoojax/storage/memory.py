@@ -17,6 +17,7 @@ from zoojax.runtime import distributed
 from zoojax.runtime.population import take
 from zoojax.storage import states
 from zoojax.storage.stores import OPTIMIZER, STATES
+from zoojax.storage.timing import Duration
 from zoojax.storage.writer import check_valid
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
@@ -85,6 +86,11 @@ class MemoryStore:
             raise ZoojaxError(f"{self.path} has no {kind} of epoch {epoch}")
         return jax.tree.map(np.copy, saved if rows is None else take(saved, rows))
 
+    def blocks(self, kind: str, epoch: int, members: int) -> list[slice]:
+        """Returns all rows."""
+        del kind, epoch
+        return [slice(0, members)]
+
     def digest(self, kind: str, epoch: int) -> str:
         """Returns the digest of the checkpoint's arrays."""
         digest = hashlib.sha256()
@@ -133,8 +139,10 @@ class MemoryWriter:
         state: dict[str, Any],
         optimizer: dict[str, Any] | None,
         metrics: pl.DataFrame,
+        duration: Duration | None = None,
     ) -> None:
         """Appends one epoch; see `ZooWriter.append`."""
+        del duration  # Times are stored in folders only.
         self._store.add(epoch, states.pack(self.zoo.config, state), optimizer, metrics)
         self.last_epoch = epoch
 

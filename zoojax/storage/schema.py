@@ -87,6 +87,24 @@ def members_problem(config: ZooConfig, table: pl.DataFrame) -> str | None:
     return None
 
 
+def earlier_problem(config: ZooConfig, table: pl.DataFrame) -> str | None:
+    """Checks that a zoo has all members that it had before it was extended.
+
+    Args:
+        config: Config of the zoo.
+        table: Its members table.
+
+    Returns:
+        A description of the first problem; None if there is none.
+    """
+    known_ids = set(table["id"].to_list())
+    for each in config.earlier or ():
+        missing = {new for _, new in each.ids or ()} - known_ids
+        if missing:
+            return f"it has no member {min(missing)}, which the config names as an earlier member"
+    return None
+
+
 def metrics_problem(config: ZooConfig, members: pl.Series, table: pl.DataFrame) -> str | None:
     """Validates a metrics table.
 
@@ -128,6 +146,19 @@ def metrics_problem(config: ZooConfig, members: pl.Series, table: pl.DataFrame) 
                 f"[{low}, {high}]"
             )
     return None
+
+
+def with_states(metrics: pl.DataFrame) -> pl.DataFrame:
+    """Selects the rows that were measured on saved states.
+
+    Args:
+        metrics: Metrics table; rows without a state have null sparsities by layer.
+
+    Returns:
+        The rows with sparsities by layer.
+    """
+    per_layer = [name for name in metrics.columns if name.startswith("sparsity_")]
+    return metrics.drop_nulls(per_layer[:1]) if per_layer else metrics
 
 
 def _columns_problem(

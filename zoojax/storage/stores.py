@@ -9,8 +9,8 @@ import polars as pl
 from zoojax.datasets.loading import load_saved
 from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
-from zoojax.filesystem.reading import exists, is_folder, numbered, read_table
-from zoojax.storage import checkpoints
+from zoojax.filesystem.reading import exists, is_folder, numbered, read_json, read_table
+from zoojax.storage import parts
 
 CONFIG, MEMBERS, METRICS = "zoo.json", "members.parquet", "metrics.parquet"
 # The kinds of checkpoints of an epoch, which are also the names of their folders.
@@ -69,6 +69,10 @@ class Store(Protocol):
         """Reads a checkpoint; see `zoojax.storage.checkpoints.read`."""
         ...
 
+    def blocks(self, kind: str, epoch: int, members: int) -> list[slice]:
+        """Lists the rows of a checkpoint that are stored together."""
+        ...
+
     def digest(self, kind: str, epoch: int) -> str:
         """Returns a text that identifies the content of a checkpoint."""
         ...
@@ -94,6 +98,10 @@ class FolderStore:
     def has_images(self) -> bool:
         """Whether the folder contains the images."""
         return exists(self.path / IMAGES)
+
+    def config(self) -> Any:
+        """Reads the content of zoo.json."""
+        return read_json(self.path / CONFIG)
 
     def members(self) -> pl.DataFrame:
         """Reads the members table."""
@@ -136,11 +144,15 @@ class FolderStore:
     ) -> dict[str, Any]:
         """Reads a checkpoint."""
         step = self.path / kind / str(epoch)
-        return checkpoints.read(step, rows, like=like, optional=optional)
+        return parts.read(step, rows, like, optional)
+
+    def blocks(self, kind: str, epoch: int, members: int) -> list[slice]:
+        """Lists the rows that are stored together."""
+        return parts.slices_of(self.path / kind / str(epoch), members)
 
     def digest(self, kind: str, epoch: int) -> str:
         """Returns the digest of the checkpoint's checksums."""
-        return checkpoints.file_digest(self.path / kind / str(epoch) / checkpoints.CHECKSUMS)
+        return parts.digest(self.path / kind / str(epoch))
 
     def images(self) -> ImageSet | None:
         """Reads the stored images."""

@@ -5,7 +5,7 @@ zoo takes a view.
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
 from zoojax.hyperparameters.declaration import check_whole
 from zoojax.runtime.population import concatenate, take
+from zoojax.storage.blocks import gather_rows
 from zoojax.storage.stores import Store
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.text import printable
 
 # Fields of a config in which zoos of one view may differ.
-_FREE_FIELDS = {"name", "chunk", "preset", "versions", "origin", "data", "parent"}
+_FREE_FIELDS = {"name", "chunk", "preset", "versions", "origin", "data", "parent", "earlier"}
 
 
 class RowsStore:
@@ -83,10 +84,19 @@ class RowsStore:
         like: dict[str, Any] | None,
         optional: dict[str, Any] | None,
     ) -> dict[str, Any]:
-        """Reads the members' rows of a checkpoint."""
+        """Reads the members' rows of a checkpoint, and only the blocks that hold them."""
         like, optional = _of_members(like, self._count), _of_members(optional, self._count)
-        tree = self._base.read(kind, epoch, None, like, optional)
-        return take(tree, self._rows if rows is None else self._rows[rows])
+        return gather_rows(
+            self._base.blocks(kind, epoch, self._count),
+            self._rows if rows is None else self._rows[rows],
+            lambda block: self._base.read(kind, epoch, block, like, optional),
+        )
+
+    def blocks(self, kind: str, epoch: int, members: int) -> list[slice]:
+        """Returns blocks as large as those of the zoo."""
+        size = max(each.stop - each.start for each in self._base.blocks(kind, epoch, self._count))
+        starts = range(0, max(members, 1), size)
+        return [slice(start, min(start + size, members)) for start in starts]
 
     def images(self) -> ImageSet | None:
         """Reads the stored images of the zoo."""
@@ -171,6 +181,11 @@ class ConcatStore:
         tree = concatenate([{name: part[name] for name in sorted(common)} for part in parts])
         return tree if rows is None else take(tree, rows)
 
+    def blocks(self, kind: str, epoch: int, members: int) -> list[slice]:
+        """Returns all rows: reading a part reads all zoos."""
+        del kind, epoch
+        return [slice(0, members)]
+
     def images(self) -> ImageSet | None:
         """Reads the stored images of the first zoo."""
         return self._stores[0].images()
@@ -199,8 +214,7 @@ def concat_store(
                 )
     parents = [config.parent for config in configs]
     known = {None if each is None else (each.fingerprint, each.epoch) for each in parents}
-    shared = dict(vars(first)) | {"parent": parents[0] if len(known) == 1 else None}
-    config = ZooConfig(**shared)
+    config = replace(first, parent=parents[0] if len(known) == 1 else None, earlier=None)
     return ConcatStore(stores, config.parent is not None), config
 
 
