@@ -8,7 +8,6 @@ from zoojax.analysis.pairing import member_metrics
 from zoojax.analysis.results import Analysis
 from zoojax.analysis.summaries import summary
 from zoojax.cli.terminal import comparison
-from zoojax.storage.subset import subset
 
 ARCHITECTURE, PENALTIES = "mlp-16-12", (3e-4, 3e-2)
 
@@ -54,7 +53,7 @@ def test_sparsities_of_the_twin_are_those_of_its_penalties(result, twin):
 
 def test_subset_reads_the_same_members(twin):
     rows = [3, 0]
-    part, ids = subset(twin, rows), twin.members_table["id"][rows].to_list()
+    part, ids = twin[rows], twin.members_table["id"][rows].to_list()
     assert (len(part), part.members_table["id"].to_list()) == (2, ids)
     assert part.epochs == twin.epochs and part.path == twin.path
     assert zoo_fixtures.same_bits(part.params(1), twin.params(1, ids))

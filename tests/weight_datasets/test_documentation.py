@@ -26,7 +26,9 @@ def run(library: str, path, capsys) -> float:
     code = EXAMPLES[library].replace("zoos/usps", str(path))
     exec(compile(code, f"{library} example", "exec"), {"__name__": "example"})
     printed = capsys.readouterr().out
-    return float(re.fullmatch(r"R2 on test members: (-?\d\.\d{3})\n", printed)[1])
+    score = re.fullmatch(r"R2 on test members: (-?\d\.\d{3})\n", printed)
+    assert score is not None, printed
+    return float(score[1])
 
 
 def test_examples_are_short():
