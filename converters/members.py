@@ -8,6 +8,10 @@ from typing import Any
 
 import polars as pl
 
+from zoojax.architectures.base import Architecture
+from zoojax.architectures.chain import Chain
+from zoojax.architectures.chain_layers import Activation
+from zoojax.architectures.layers import ACTIVATIONS
 from zoojax.converters.config_names import spelled
 from zoojax.converters.reported import MetricUnits, parse_integer, parse_number
 from zoojax.converters.sources import Source
@@ -18,6 +22,7 @@ from zoojax.hyperparameters.grid import BY_NAME, COLUMNS, FIELDS, HYPERPARAMETER
 from zoojax.hyperparameters.tables import column_types, without_defaults
 from zoojax.presets import preset
 from zoojax.storage.zoo import Zoo
+from zoojax.tasks import IMAGE_COLUMNS
 from zoojax.text import printable
 
 _REPORTED = tuple(each for each in COLUMNS if each.torch)
@@ -29,6 +34,7 @@ _SCHEMA = {
     **column_types(_REPORTED),
     "ratio": pl.Float64,
     **dict.fromkeys(("trial", "split", "dense_trial"), pl.String),
+    **dict.fromkeys(("image", "label"), pl.Int64),
     "missing_epochs": pl.List(pl.Int64),
     "layers": pl.List(pl.String),
     "notes": pl.String,
@@ -93,12 +99,14 @@ def members_table(
         ZoojaxError: If a hyperparameter is unknown, the expression selects no member, or a
             twin has no parent.
     """
-    rows = _rows(sources, defaults, selected_epochs(sources, selection), units)
-    table = without_defaults(_flag_duplicates(pl.DataFrame(rows, schema=_SCHEMA)))
+    own = own_activation(info.architecture)
+    if own is not None:
+        defaults = Defaults({**defaults.known, "activation": own}, defaults.assumed)
+    columns = _columns(sources, defaults, selected_epochs(sources, selection), units)
+    table = without_defaults(_flag_duplicates(pl.DataFrame(columns, schema=_SCHEMA)))
     if "ratio" not in info.sparsifier.per_member.values():
         table = table.drop("ratio")
-    if table["split"].is_null().all():
-        table = table.drop("split")
+    table = table.drop(name for name in IMAGE_COLUMNS if table[name].is_null().all())
     if selection.where is not None:
         table = _filter(table, selection.where)
     table = table.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"), pl.all())
@@ -107,48 +115,57 @@ def members_table(
     return table.drop("dense_trial")
 
 
-def _rows(
+def own_activation(architecture: Architecture) -> str | None:
+    """Returns the first activation of a network whose layers all name theirs; otherwise None."""
+    layers = architecture.sequence if isinstance(architecture, Chain) else ()
+    names = [layer.name for layer in layers if isinstance(layer, Activation)]
+    if not names or None in names:
+        return None
+    return next((name for name in names if name in ACTIVATIONS), None)
+
+
+def _columns(
     sources: list[Source], defaults: Defaults, epochs: set[int], units: MetricUnits
-) -> list[dict[str, Any]]:
-    """One row of the members table per source.
+) -> dict[str, list[Any]]:
+    """The columns of the members table: one value per source.
 
     The notes decide the fingerprint of the zoo: reworded, the same files would convert to
     another zoo.
     """
-    reported = [{each.name: _reported(source, each) for each in _REPORTED} for source in sources]
-    all_values = {
-        each.name: {values[each.name] for values in reported} - {None} for each in _REPORTED
-    }
-    rows = []
-    for position, (source, own) in enumerate(zip(sources, reported, strict=True)):
+    reported = {each.name: [_reported(source, each) for source in sources] for each in _REPORTED}
+    all_values = {name: {*values} - {None} for name, values in reported.items()}
+    columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA}
+    for position, source in enumerate(sources):
         notes = [*source.notes]
         hyperparams = {
-            name: _resolve(source, name, own[name], all_values[name], defaults, notes)
-            for name in own
+            name: _resolve(source, name, values[position], all_values[name], defaults, notes)
+            for name, values in reported.items()
         }
         for each in (each for each in _REPORTED if each.optional):
             value = source.config.get(each.torch)
             if not each.used(hyperparams):
                 hyperparams[each.name] = each.default
-            elif own[each.name] is None and value is not None:
+            elif reported[each.name][position] is None and value is not None:
                 notes.append(f"{each.label} {printable(value, 40)} is unknown")
         seed, ratio = _seed(source, notes), _ratio(source, notes)
         notes += units.notes(source.rows.values())
-        rows.append(
-            {
-                "source": position,
-                "seed": seed,
-                **hyperparams,
-                "ratio": ratio,
-                "trial": source.name,
-                "split": source.split,
-                "layers": list(source.layers),
-                "dense_trial": _basename(source.config.get("training::init_checkpoint_path")),
-                "missing_epochs": sorted(epochs - source.states.keys()),
-                "notes": printable("; ".join(notes), _MAX_NOTES_LENGTH),
-            }
-        )
-    return rows
+        row = {
+            "source": position,
+            "seed": seed,
+            **hyperparams,
+            "ratio": ratio,
+            "trial": source.name,
+            "split": source.split,
+            "image": source.image,
+            "label": source.label,
+            "layers": source.layers,
+            "dense_trial": _basename(source.config.get("training::init_checkpoint_path")),
+            "missing_epochs": sorted(epochs - source.states.keys()),
+            "notes": printable("; ".join(notes), _MAX_NOTES_LENGTH),
+        }
+        for name, column in columns.items():
+            column.append(row[name])
+    return columns
 
 
 def _filter(table: pl.DataFrame, where: str) -> pl.DataFrame:
@@ -251,13 +268,13 @@ def _basename(path: object) -> str | None:
 
 def _flag_duplicates(table: pl.DataFrame) -> pl.DataFrame:
     """Notes which members have the same seed and hyperparameters as an earlier one."""
-    identities = table.select(["seed", *(each.name for each in _REPORTED), "ratio"]).to_dicts()
-    seen: dict[str, str] = {}
+    identities = table.select(["seed", *(each.name for each in _REPORTED), "ratio"]).iter_rows()
+    seen: dict[tuple, str] = {}
     notes = []
     for identity, trial, note in zip(identities, table["trial"], table["notes"], strict=True):
         # Two unknown seeds may be different ones.
-        known = identity["seed"] is not None
-        earlier = seen.setdefault(str(identity), trial) if known else trial
+        known = identity[0] is not None
+        earlier = seen.setdefault(identity, trial) if known else trial
         more = [] if earlier == trial else [f"same seed and hyper-parameters as {earlier}"]
         notes.append("; ".join([*([note] if note else []), *more]))
     return table.with_columns(pl.Series("notes", notes, dtype=pl.String))

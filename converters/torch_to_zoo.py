@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from zoojax.api.common import versions
+from zoojax.api.own_images import DEFAULT_STEPS
 from zoojax.architectures.base import Architecture
 from zoojax.converters import rejects
-from zoojax.converters.common_network import find_common_network
-from zoojax.converters.epoch_conversion import LocalShare, append_epoch, remaining_metrics
+from zoojax.converters.common_network import find_common_network, image_channels
+from zoojax.converters.epoch_conversion import append_epoch, remaining_metrics
 from zoojax.converters.members import Defaults, Selection, members_table, selected_epochs
 from zoojax.converters.remarks import count_remarks
 from zoojax.converters.reported import MetricUnits, parse_integer
 from zoojax.converters.sources import Source
 from zoojax.converters.state_dicts import StateDictInfo
+from zoojax.converters.state_reading import LocalShare
 from zoojax.datasets.specs import DataSpec, ImageSet
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import atomic_rmtree
@@ -104,8 +106,11 @@ def convert(
     selected = [network.sources[i] for i in members["source"]]
     members = members.drop("source")
     epochs = _epochs(selected, selection)
-    notes = units.summary()
+    notes = [*network.notes, *units.summary()]
     spec, image_set = images if images is not None else (None, None)
+    if image_set is not None and network.info.architecture.task.has_own_images:
+        notes.append(f"{image_set.name} is left out: files do not say which image a member learned")
+        spec = image_set = None
     if spec is None and image_set is not None and not _fit(image_set, network.info.architecture):
         net = network.info.architecture.label
         notes.append(f"{image_set.name} does not fit the {net} and is left out")
@@ -149,15 +154,17 @@ def _write_epochs(
     stored = rejects.read(out / REJECTS)
     rejected = (stored or {}) | rejected
     total_rounded = 0
+
+    def record(reasons: dict[str, str]) -> None:
+        nonlocal stored
+        stored = _write_rejects(out / REJECTS, reasons, stored)
+
     # The first process decides which epochs exist: all processes must skip the same ones.
     message = json.dumps(writer.zoo.epochs).encode()
     existing = json.loads(distributed.all_gather_bytes(message)[0])
     for done, epoch in enumerate(epochs, 1):
         if epoch not in existing:
-            reasons, rounded = append_epoch(writer, share, epoch)
-            rejected |= reasons
-            total_rounded += rounded
-            stored = _write_rejects(out / REJECTS, rejected, stored)
+            total_rounded += append_epoch(writer, share, epoch, rejected, record)
         if report is not None:
             report(done * members, len(epochs) * members)
     if not writer.zoo.epochs:
@@ -213,21 +220,20 @@ def _fit(images: ImageSet, net: Architecture) -> bool:
 
 def _network_config(info: StateDictInfo, sources: Sequence[Source]) -> ZooConfig:
     """The config of a zoo as far as its network and its members' training define it."""
-    net = info.architecture
+    net, classes = info.architecture, info.architecture.classes
     if net.task.has_own_images:
-        raise ZoojaxError(
-            f"the members are SIRENs ({net.name}), which learn an image each; they cannot be "
-            "converted to a zoo"
-        )
+        classes = 1 + max((s.label for s in sources if s.label is not None), default=0)
     return ZooConfig(
         name="",
         architecture=net.name,
-        channels=net.channels,
-        classes=net.classes,
+        channels=image_channels(net),
+        classes=classes,
         data=None,
         data_hash=None,
         epochs=0,
         batch_size=_batch_size(sources),
+        # Files do not have the number of steps; twins are trained with the default.
+        steps_per_epoch=DEFAULT_STEPS if net.task.has_own_images else None,
         data_order="member",
         chunk=min(_CHUNK, population.fitting_members(net.parameter_count)),
         sparsifier=info.sparsifier,

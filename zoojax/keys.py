@@ -24,6 +24,8 @@ STREAMS = {
     "objective": 6,
     "subset": 7,
     "augmentation": 8,
+    "sampling": 9,
+    "curvature": 10,
 }
 
 

@@ -6,8 +6,11 @@ from typing import NamedTuple
 from zoojax.converters.formats.base import SourceFormat
 from zoojax.converters.formats.checkpoint_folders import CheckpointFolders
 from zoojax.converters.formats.flat_matrix import FlatMatrix
+from zoojax.converters.formats.haiku import Haiku
+from zoojax.converters.formats.image_networks import ImageNetworks
 from zoojax.converters.formats.member_file import MemberFile
 from zoojax.converters.formats.model_dataset import ModelDataset
+from zoojax.converters.formats.stacked import StackedTensors
 from zoojax.converters.formats.trials import Trials
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.reading import exists
@@ -17,7 +20,16 @@ from zoojax.text import printable
 # In the order in which they are tried: more specific ones first.
 FORMATS: dict[str, SourceFormat] = {
     each.name: each
-    for each in (FlatMatrix(), Trials(), ModelDataset(), CheckpointFolders(), MemberFile())
+    for each in (
+        FlatMatrix(),
+        Haiku(),
+        StackedTensors(),
+        Trials(),
+        ModelDataset(),
+        ImageNetworks(),
+        CheckpointFolders(),
+        MemberFile(),
+    )
 }
 
 

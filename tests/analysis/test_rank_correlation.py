@@ -84,7 +84,7 @@ def test_too_few_or_constant_values_have_no_correlation(members, constant, remar
     x = np.zeros(members) if constant else np.arange(members) % 7
     found = rank_correlation.coefficients(x, np.arange(members), resamples=20)
     assert found.pop("remark") == remark
-    assert set(found) == set(rank_correlation._COLUMNS)
+    assert set(found) == set(rank_correlation.COEFFICIENTS)
     assert all((value is None) == (remark is not None) for value in found.values())
 
 

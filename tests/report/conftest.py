@@ -17,7 +17,7 @@ from zoojax import presets, report
 from zoojax.analysis import Analysis, analyze, write_tables
 from zoojax.architectures.base import variable_shapes
 from zoojax.hyperparameters.grid import Grid
-from zoojax.training import inference
+from zoojax.training import inference, sampling
 
 _FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking"),
@@ -54,6 +54,7 @@ def random_weights_and_predictions() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(synthetic_zoos, "_params", params)
         monkeypatch.setattr(inference, "predict", predict)
+        monkeypatch.setattr(sampling, "sampled_predictions", predict)
         yield
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from zoojax.deprecation import current_name
 
 if TYPE_CHECKING:
+    from zoojax.analysis.accuracy_pairings import correlation_pairings
     from zoojax.analysis.export import paper_tables, write_tables
     from zoojax.analysis.method_comparison import compare_methods, crossover
     from zoojax.analysis.pairing import member_metrics, nearest_sparsity_epoch, paired_metrics
@@ -56,6 +57,7 @@ _PUBLIC = {
     "compare_methods": "method_comparison",
     "rank_consistency": "prunability",
     "correlation": "rank_correlation",
+    "correlation_pairings": "accuracy_pairings",
     "crossover": "method_comparison",
     "member_prunability": "prunability",
     "layer_sparsity": "summaries",
@@ -95,6 +97,7 @@ __all__ = [
     "compare_methods",
     "compare_with_paper",
     "correlation",
+    "correlation_pairings",
     "crossover",
     "layer_sparsity",
     "member_metrics",

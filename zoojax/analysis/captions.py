@@ -4,6 +4,8 @@ import polars as pl
 
 from zoojax.analysis.added_tables import added_tables
 from zoojax.analysis.agreement_tables import REFERENCE_SPARSITY
+from zoojax.analysis.geometry_tables import CURVED_IMAGES, CURVED_MEMBERS
+from zoojax.analysis.geometry_tables import MEMBERS as GEOMETRY_MEMBERS
 from zoojax.analysis.method_comparison import MAX_BRACKET
 from zoojax.analysis.prunability import MIN_PREDICTED
 from zoojax.analysis.rank_correlation import MIN_MEMBERS, TOO_FEW
@@ -18,6 +20,9 @@ _INTERVALS = (
 SMOOTHED = (
     f"the epoch whose mean sparsity is nearest to {REFERENCE_SPARSITY:.0%}, on the curve of mean "
     "sparsity averaged over neighboring epochs"
+)
+_SAMPLED = (
+    "Sampled agreement is that of twins with the noise of their training and without threshold."
 )
 _COMPARED = (
     "Twins with pruning ratios are taken at their last epoch, twins whose sparsity varies with the "
@@ -34,12 +39,15 @@ _CAPTIONS = {
     "standard deviation over the members that share the value of a hyperparameter.",
     "pruning_frequency": "Fraction of members in which each single weight is zero.",
     "agreement": "Agreement of each twin with its parent: fraction of test images for which both "
-    "predict the same class.",
+    f"predict the same class. {_SAMPLED}",
     "agreement_summary": "Agreement of twins with their parents (fraction of test images for which "
     "both predict the same class), accuracy and sparsity: mean and standard deviation over "
-    "members.",
+    f"members. {_SAMPLED}",
     "correlation": "Correlation over members of test accuracy before and after sparsification: "
     f"Pearson's r and Kendall's tau-b, {_INTERVALS}.",
+    "pairings": "Correlation of a twin's test accuracy with that of its parent, and with its own "
+    f"running train accuracy: Pearson's r and Kendall's tau-b, {_INTERVALS}; also pooled over "
+    "epochs, and over pruning ratios.",
     "friendliness": "Test accuracy of each member before and after sparsification, its change, the "
     "rank of the change (1 lost least) within method and pruning ratio, and its group: friendly "
     f"(the tenth that lost least) or hard (the tenth that lost most). {_COMPARED}",
@@ -63,6 +71,35 @@ _CAPTIONS = {
     f"{100 * MAX_BRACKET:.0f} points apart.",
     "paper": "Values of the paper (arXiv 2304.13718) for this zoo and those of this analysis: mean "
     "and standard deviation over members.",
+    "geometry_similarity": "Weight space by epoch: effective dimension (participation ratio of the "
+    "covariance of the parameters over members), mean distance and mean cosine of two members, "
+    "with 95 % intervals (jackknife over members), and mean distance of members from their state "
+    "at the first epoch.",
+    "geometry_pairs": "Euclidean distance and cosine of all parameters of every pair of members at "
+    f"the last epoch (the first {GEOMETRY_MEMBERS} members).",
+    "geometry_layers": "Linear CKA of the outputs of layers before the activation, on training "
+    f"images: mean over pairs of different members (of the first {GEOMETRY_MEMBERS}), with 95 % "
+    "intervals (jackknife over members).",
+    "geometry_curvature": f"Curvature of the loss on {CURVED_IMAGES} training images at the last "
+    "epoch, over all parameters that are not pruned: loss, trace of the Hessian (Hutchinson's "
+    f"estimate) and largest eigenvalue; means over the first {CURVED_MEMBERS} members and their "
+    "twins, with 95 % intervals.",
+    "geometry_eigenvalues": f"Largest eigenvalues of the Hessian of the loss on {CURVED_IMAGES} "
+    "training images at the last epoch, by rank: means over members, with 95 % intervals.",
+    "geometry_barriers": "Barriers on straight lines in weight space, on test images: largest "
+    "increase of the loss over its linear interpolation between the ends, and largest decrease of "
+    "the accuracy below its. Lines between a parent and its twin, between two dense members, and "
+    "between the twins of two members, before and after one end is aligned to the other (target). "
+    "Means over lines, with 95 % intervals.",
+    "geometry_masks": "Overlap of the masks of pairs of members (intersection over union of the "
+    "kept weights): as they are (iou), after the parent of one is aligned to that of the other "
+    "(aligned), expected for independent masks with the same counts in each layer (chance), and "
+    "for parents whose weights are shuffled within each layer before they are aligned (shuffled). "
+    "Means over pairs, with 95 % intervals.",
+    "geometry_transfer": "Mask transfer: test accuracy of members pruned with their own mask, with "
+    "that of another member, aligned or not, and with that mask shuffled within each layer; "
+    "without fine-tuning (epoch 0) and after it. Differences are to the own and to the random mask "
+    "of the same member. Means over members, with 95 % intervals.",
     "representation_summary": "R² on held-out members of the weights and alphas that the "
     "hyper-representation reconstructs, and of ridge regression of model properties on its "
     "embeddings, on raw weights and on statistics of each layer.",

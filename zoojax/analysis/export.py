@@ -26,10 +26,16 @@ _PAPER_TABLES = ("table1_agreement", "table2_correlation")
 _CAPTIONS = "captions"
 _PREFIXES = (
     *("table5_", "table6_", "table7_layers_", "table8_layers_"),
-    *("agreement_", "representation_"),
+    *("agreement_", "geometry_", "representation_"),
     PREFIX,
 )
-_NAMES = {"test_acc": "Accuracy", "ggap": "GGap", "sparsity": "Sparsity", "agreement": "Agreement"}
+_NAMES = {
+    "test_acc": "Accuracy",
+    "ggap": "GGap",
+    "sparsity": "Sparsity",
+    "agreement": "Agreement",
+    "sampled_agreement": "Agreement, sampled",
+}
 # Last columns of Tables 7 and 8.
 _LAYER_HEADINGS = ("Accuracy", "GGap")
 
@@ -276,7 +282,11 @@ def _agreement_table(analysis: Analysis, values: str) -> Iterator[PaperTable]:
     table = analysis.tables.get("agreement_summary")
     if table is None:
         return
-    quantities = ("test_acc", "sparsity", "agreement")
+    quantities = ["test_acc", "sparsity", "agreement"]
+    sampled = ""
+    if table["sampled_agreement_mean"].is_not_null().any():
+        quantities.append("sampled_agreement")
+        sampled = " Sampled: with the noise of training, without threshold."
     cells = zip(*(_cells(table, name) for name in quantities), strict=True)
     rows = [
         [_population(analysis, row), str(row["epoch"]), *cell]
@@ -284,7 +294,7 @@ def _agreement_table(analysis: Analysis, values: str) -> Iterator[PaperTable]:
     ]
     caption = (
         "Agreement of twins with their parents: test images for which both predict the same class. "
-        f"{values}{_counterpart(analysis, analysis.twin_methods(), 'Tables 1 and 9')}"
+        f"{values}{sampled}{_counterpart(analysis, analysis.twin_methods(), 'Tables 1 and 9')}"
     )
     columns = ["Twin", "Epoch", *(_NAMES[name] for name in quantities)]
     yield PaperTable("table1_agreement", caption, columns, rows)
@@ -324,8 +334,9 @@ def _coefficient(row: dict, name: str) -> str:
 
 
 def _population(analysis: Analysis, row: dict) -> str:
-    label = next(each.label for each in analysis.methods if each.key == row["method"])
-    return label if row["ratio"] is None else f"{label} {row['ratio']:.0%}"
+    method = next(each for each in analysis.methods if each.key == row["method"])
+    ratio = row["ratio"]
+    return method.label if ratio is None else f"{method.label} {ratio:.0%}{method.of}"
 
 
 def _cells(table: pl.DataFrame, name: str) -> list[str]:

@@ -3,6 +3,7 @@
 import polars as pl
 
 from zoojax import presets
+from zoojax.analysis.accuracy_pairings import TRAIN_AND_TEST
 from zoojax.analysis.pairing import last_epoch, nearest_sparsity
 from zoojax.analysis.paper import SPARSIFIERS, paper_results
 from zoojax.analysis.results import Analysis, Method
@@ -10,6 +11,13 @@ from zoojax.storage.zoo import Zoo
 
 # Largest distance of a mean sparsity from the paper's at which the two are compared.
 SPARSITY_TOLERANCE = 0.03
+_AGREEMENTS = ("agreement", "sampled_agreement")
+# Further quantities that a printed one is compared with, since it may be one of them instead.
+_ALTERNATIVES = {
+    "agreement": ("sampled_agreement",),
+    "pearson": ("train_test_pearson",),
+    "kendall": ("train_test_kendall",),
+}
 
 
 def paper_results_of(zoo: Zoo) -> pl.DataFrame:
@@ -33,7 +41,9 @@ def comparison_notes(analysis: Analysis) -> list[str]:
     reason = presets.difference(zoo)
     if reason is not None:
         return [f"{zoo.path} is not compared with the paper's {preset}: {reason}."]
-    reasons = {twin.path: presets.twin_difference(zoo, twin) for twin in analysis.twins}
+    # The paper has no values for other sparsifiers, so that there is nothing to compare.
+    known = [t for t in analysis.twins if t.config.sparsifier.name in SPARSIFIERS.values()]
+    reasons = {twin.path: presets.twin_difference(zoo, twin) for twin in known}
     return [
         f"{path} is not compared with the twins of the paper's {preset}: {reason}."
         for path, reason in reasons.items()
@@ -47,7 +57,10 @@ def compare_with_paper(analysis: Analysis) -> pl.DataFrame:
     If the paper gives a sparsity of variational dropout instead of an epoch, the epoch that
     `nearest_sparsity_epoch` chooses is compared, provided its sparsity is within three
     percentage points.
-    Magnitude-pruned twins are compared at their last epoch.
+    Magnitude-pruned twins are compared at their last epoch. Values of Tables 1, 2 and 9 are also
+    compared with what they may be instead: `sampled_agreement` (see
+    `zoojax.analysis.prediction_agreement.agreement`), and `train_test_pearson` and
+    `train_test_kendall` (see `zoojax.analysis.accuracy_pairings`).
 
     Args:
         analysis: the analysis.
@@ -70,9 +83,10 @@ def compare_with_paper(analysis: Analysis) -> pl.DataFrame:
                 and not presets.twin_difference(analysis.zoo, each.zoo)
             ]
     rows = [
-        {**row, "method": method.key, "epoch": _compared_epoch(method, row)}
+        {**row, "method": method.key, "epoch": _compared_epoch(method, row), "quantity": quantity}
         for row in printed.iter_rows(named=True)
         for method in matching[row["method"]]
+        for quantity in (row["quantity"], *_ALTERNATIVES.get(row["quantity"], ()))
     ]
     printed = pl.DataFrame(rows, schema=printed.schema)
     keys = ["method", "ratio", "epoch", "quantity"]
@@ -111,7 +125,7 @@ def _means(analysis: Analysis) -> pl.DataFrame:
         table = analysis.tables.get(name, pl.DataFrame())
         for column in table.columns:
             quantity = column.removesuffix("_mean")
-            if quantity == column or (name == "agreement_summary" and quantity != "agreement"):
+            if quantity == column or (name == "agreement_summary" and quantity not in _AGREEMENTS):
                 continue
             parts.append(_quantity(table, quantity, column, pl.col(f"{quantity}_std")))
     table = analysis.tables.get("correlation", pl.DataFrame())
@@ -120,6 +134,13 @@ def _means(analysis: Analysis) -> pl.DataFrame:
         for quantity in ("pearson", "kendall")
         if quantity in table.columns
     ]
+    pairings = analysis.tables.get("pairings", pl.DataFrame())
+    if len(pairings):
+        own = pairings.filter(pl.col("pooled").is_null(), pl.col("pairing") == TRAIN_AND_TEST)
+        parts += [
+            _quantity(own, f"train_test_{name}", name, pl.lit(None))
+            for name in ("pearson", "kendall")
+        ]
     return pl.concat(parts)
 
 

@@ -16,7 +16,7 @@ from zoojax.analysis.pairing import finite, paired_metrics
 from zoojax.errors import ZoojaxError
 from zoojax.storage import zoo_images
 from zoojax.storage.zoo import Zoo, with_states
-from zoojax.training import inference
+from zoojax.training import inference, sampling
 
 # One-hot predictions are held for this many images at once: 40 MB for 1,000 members and ten
 # classes.
@@ -45,6 +45,7 @@ def agreement(
     data_dir: Path | None = None,
     of_zoo: np.ndarray | None = None,
     of_twin: np.ndarray | None = None,
+    of_samples: np.ndarray | None = None,
 ) -> pl.DataFrame:
     """Agreement of each member of a twin with its parent (Tables 1 and 9 of the paper).
 
@@ -56,10 +57,15 @@ def agreement(
         of_zoo: predictions of the zoo at the epoch from which the twin was created, [members,
             n]; computed if None.
         of_twin: predictions of the twin, [members, n]; computed if None.
+        of_samples: predictions of the twin with the noise of its training, [members, n]; computed
+            if None and its sparsifier has noise (see
+            `zoojax.training.sampling.sampled_predictions`).
 
     Returns:
         One row per member of the twin: `member`, `parent_id`, `ratio`, `epoch`, `agreement`,
-        `test_acc`, `sparsity`. Agreement is null if either is not finite.
+        `test_acc`, `sparsity`, and `sampled_agreement`: agreement of the twin with the noise of
+        its training, null if its sparsifier has none. Both are null if either member is not
+        finite.
 
     Raises:
         ZoojaxError: it is not a twin of this zoo, or states or images are missing.
@@ -74,11 +80,19 @@ def agreement(
         of_twin = predictions(twin, epoch, data_dir)
     members = _rows(twin.members_table["id"], table["member"])
     parents = _rows(zoo.members_table["id"], table["parent_id"])
-    share = (of_twin[members] == of_zoo[parents]).mean(axis=1)
+    if of_samples is None and sampling.has_noise(twin.config.sparsifier):
+        images = zoo_images.load_images(twin, data_dir).test.images
+        of_samples = sampling.sampled_predictions(twin, images, epoch)
+    shares = {
+        name: pl.lit(None, pl.Float64)
+        if predicted is None
+        else pl.Series((predicted[members] == of_zoo[parents]).mean(axis=1))
+        for name, predicted in (("agreement", of_twin), ("sampled_agreement", of_samples))
+    }
     columns = ("member", "parent_id", "ratio", "epoch", "agreement", "test_acc", "sparsity")
     return table.with_columns(
-        pl.when("finite").then(pl.Series(share)).otherwise(None).alias("agreement")
-    ).select(columns)
+        pl.when("finite").then(share).otherwise(None).alias(name) for name, share in shares.items()
+    ).select(*columns, "sampled_agreement")
 
 
 def _rows(ids: pl.Series, selected: pl.Series) -> np.ndarray:

@@ -16,7 +16,7 @@ MIN_MEMBERS = 20
 # Values of column `remark`, which explains values that are missing.
 TOO_FEW = "too few members"
 ALL_EQUAL = "all values are equal"
-_COLUMNS = [f"{name}{end}" for name in ("pearson", "kendall") for end in ("", "_low", "_high")]
+COEFFICIENTS = [f"{name}{end}" for name in ("pearson", "kendall") for end in ("", "_low", "_high")]
 
 
 def correlation(zoo: Zoo, twin: Zoo, *, resamples: int = RESAMPLES, seed: int = 0) -> pl.DataFrame:
@@ -53,12 +53,16 @@ def correlation(zoo: Zoo, twin: Zoo, *, resamples: int = RESAMPLES, seed: int = 
             }
         )
     schema = {"ratio": pl.Float64, "epoch": pl.Int64, "sparsity": pl.Float64}
-    schema |= {"members": pl.Int64, "diverged": pl.Int64} | dict.fromkeys(_COLUMNS, pl.Float64)
+    schema |= {"members": pl.Int64, "diverged": pl.Int64} | dict.fromkeys(COEFFICIENTS, pl.Float64)
     return pl.DataFrame(rows, schema=schema | {"remark": pl.String})
 
 
 def coefficients(
-    x: np.ndarray, y: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
+    x: np.ndarray,
+    y: np.ndarray,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    members: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Pearson's r and Kendall's tau-b of paired samples, with bootstrap intervals.
 
@@ -67,15 +71,22 @@ def coefficients(
         y: [n].
         resamples: number of bootstrap resamples.
         seed: seed of the bootstrap.
+        members: which member each sample is of, [n]; members are drawn with all their samples. If
+            None, each sample is of a member of its own.
 
     Returns:
         The coefficients, the ends of their intervals, and `remark`, by column name, as in
         `correlation`.
     """
-    remark = missing_value(len(x), MIN_MEMBERS, x, y)
+    count, member = len(x), np.arange(len(x))
+    if members is not None:
+        distinct, member = np.unique(members, return_inverse=True)
+        count = len(distinct)
+    remark = missing_value(count, MIN_MEMBERS, x, y)
     if remark:
-        return {**dict.fromkeys(_COLUMNS), "remark": remark}
-    counts = np.random.default_rng(seed).multinomial(len(x), np.full(len(x), 1 / len(x)), resamples)
+        return {**dict.fromkeys(COEFFICIENTS), "remark": remark}
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
+    counts = draws[:, member]
     result: dict[str, Any] = {}
     for name, value, samples in (
         ("pearson", _pearson(x, y), resampled_pearson(x, y, counts)),

@@ -17,11 +17,13 @@ from zoojax import presets
 from zoojax.api.common import (
     check_dense,
     check_training,
+    output_folder_of,
     resolve_chunk,
     versions,
     zoo_writer,
 )
 from zoojax.api.data import LoadedData, load_data
+from zoojax.api.extension import train_or_extend
 from zoojax.api.own_images import (
     ALL,
     DEFAULT_GRID,
@@ -48,12 +50,13 @@ from zoojax.storage.zoo_config import ZooConfig
 from zoojax.storage.zoo_images import load_images
 from zoojax.text import printable
 from zoojax.training import trainer
+from zoojax.training.callbacks import EpochCallback, checked_callbacks
 from zoojax.training.inputs import check_image_set
 
 
 def train_zoo(
     preset: str | Preset | None = None,
-    out: str | Path | None = None,
+    out: str | Path | Zoo | None = None,
     *,
     data: Any = None,
     architecture: str | Architecture | None = None,
@@ -85,16 +88,19 @@ def train_zoo(
     data_dir: str | Path | None = None,
     quiet: bool = False,
     report: trainer.ProgressCallback | None = None,
+    callbacks: Sequence[EpochCallback] = (),
 ) -> Zoo:
     """Trains a dense zoo: a population of networks that differ in seed or hyperparameters.
 
     A zoo in a folder is resumed if it was interrupted, and returned unchanged if it is complete.
+    With more epochs or members it is extended: existing members and epochs stay as they are, and
+    the result is that of training all at once with the same chunk. Twins still belong to it.
 
     Args:
         preset: Name of a preset, such as "usps-s-seed" (see `zoojax.presets`), or a `Preset`.
             None starts from the defaults of `Preset` and `Grid`, and requires `data`.
-        out: Folder of the zoo: new, empty, or of the same zoo if it was interrupted. None
-            trains in memory; `Zoo.save` writes such a zoo to a folder.
+        out: Folder of the zoo: new, empty, or of the same zoo to resume or extend (or the opened
+            zoo). None trains in memory; `Zoo.save` writes such a zoo to a folder.
         data: Images to train on, instead of the preset's: name of an image set; path of an
             .npz file; `DataSpec`; `ImageSet`; arrays (images [n, height, width] or
             [n, height, width, channels], uint8 or floats in [0, 1]; labels [n] integers); or a
@@ -106,7 +112,8 @@ def train_zoo(
             channels and classes are those of the zoo.
         grid: Hyperparameters of the members, instead of the preset's.
         members: Members per combination of hyperparameters; None for the grid's.
-        epochs: Number of epochs; None for the preset's. 0 saves only the untrained members.
+        epochs: Number of epochs; None for the preset's. 0 saves only the untrained members. A zoo
+            whose learning rates depend on this number cannot be extended by epochs.
         batch_size: One or more numbers of images per step; None for the preset's. Every
             combination of several values of this and the next options is trained. From a
             distribution, such as `LogUniform(1e-4, 1e-2)`, every member draws its own value; see
@@ -145,6 +152,8 @@ def train_zoo(
         quiet: Whether to show no progress.
         report: Progress callback, called at the start and after each block of members; replaces
             the progress display.
+        callbacks: Functions that get the metrics of each epoch, such as `TensorBoard()`; see
+            `zoojax.training.callbacks`.
 
     Returns:
         The zoo, with all epochs complete.
@@ -179,7 +188,7 @@ def train_zoo(
     sizes: Any = () if batch_size is None else as_tuple(batch_size)
     one_size = isinstance(sizes, tuple) and len(sizes) == 1
     given["batch_size"] = None if batch_size is None or one_size else sizes
-    base, out = _chosen_preset(preset), optional_path(out, "out")
+    base, out = _chosen_preset(preset), output_folder_of(out)
     if base is None and data is None:
         raise ZoojaxError("there is nothing to train on: give a preset or data")
     shape, loaded = _network_and_images(base, architecture, data, data_dir)
@@ -225,14 +234,14 @@ def train_zoo(
     )
     check_image_set(config.shape, images)
 
-    def initial(rows: slice) -> StateParts:
-        return untrained_states(config.shape, table[rows])
+    def starting(members: pl.DataFrame) -> Callable[[slice], StateParts]:
+        return lambda rows: untrained_states(config.shape, members[rows])
 
     label = preset if isinstance(preset, str) else config.name
+    told = checked_callbacks(callbacks)
     with progress_callback(report, f"train {label}", quiet) as shown:
         store_images = keep_data or not loaded.has_source
-        with zoo_writer(out, config, table, images, store_images) as writer:
-            return trainer.train(writer, initial, images, shown)
+        return train_or_extend(out, config, table, images, store_images, starting, shown, told)
 
 
 def _chosen_preset(preset: Any) -> Preset | None:
@@ -365,6 +374,7 @@ def train_like(
         chunk=resolve_chunk(out, chunk, len(members), base.shape),
         versions=versions(),
         origin=origin,
+        earlier=None,
     )
 
     def first(rows: slice) -> StateParts:

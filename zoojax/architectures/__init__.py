@@ -22,9 +22,10 @@ if TYPE_CHECKING:
         GlobalAvgPool,
         MaxPool,
         Normalization,
+        Skip,
     )
     from zoojax.architectures.linen import LinenArchitecture
-    from zoojax.architectures.permutations import PermutedAxis
+    from zoojax.architectures.permuted_axes import PermutedAxis
     from zoojax.architectures.registry import architecture, register_architecture
 
 # Imported on first use: the command line imports this package without JAX.
@@ -32,14 +33,14 @@ _PUBLIC = {
     **dict.fromkeys(
         (
             *("Activation", "AvgPool", "Conv", "Dense", "Dropout", "Flatten", "GlobalAvgPool"),
-            *("MaxPool", "Normalization"),
+            *("MaxPool", "Normalization", "Skip"),
         ),
         "chain_layers",
     ),
     "Architecture": "base",
     "Chain": "chain",
     "LinenArchitecture": "linen",
-    "PermutedAxis": "permutations",
+    "PermutedAxis": "permuted_axes",
     "architecture": "registry",
     "register_architecture": "registry",
 }
@@ -58,6 +59,7 @@ __all__ = [
     "MaxPool",
     "Normalization",
     "PermutedAxis",
+    "Skip",
     "architecture",
     "register_architecture",
 ]

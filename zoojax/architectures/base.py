@@ -20,7 +20,9 @@ from jax import Array
 from zoojax import keys
 from zoojax.architectures.layers import INITS, PLAIN, Layers
 from zoojax.architectures.parameters import flat_layers
-from zoojax.architectures.permutations import PermutationGroup, group_units
+from zoojax.architectures.permuted_axes import PermutationGroup, group_units
+from zoojax.architectures.rescalings import Rescaling
+from zoojax.architectures.vectors import VectorLayout
 from zoojax.errors import ZoojaxError
 from zoojax.ops import Noise
 from zoojax.ops.noise import SLOTS
@@ -86,10 +88,10 @@ class Architecture:
                 replace them; a network that does not use them can be trained densely and pruned.
 
         Returns:
-            A module that is called with (images [B, H, W, C], noise=None, dropout_rate=None, *,
-            train=False, mask=None) and returns logits [B, classes]. `noise` is None in
-            evaluation; layer i draws from `noise.at(i)`. `mask` [B] is True for images that are
-            not padding, for batch statistics; None in evaluation.
+            A module that is called with (images [B, H, W, C], noise=None, dropout_rate=None) and
+            the keyword arguments train=False and mask=None, and returns logits [B, classes].
+            `noise` is None in evaluation; layer i draws from `noise.at(i)`. `mask` [B] is True
+            for images that are not padding, for batch statistics; None in evaluation.
 
         Example:
             >>> module = zoo.config.shape.module("tanh", "uniform")
@@ -121,6 +123,32 @@ class Architecture:
         groups: nothing is permuted.
         """
         return ()
+
+    def rescalings(self, activation: str) -> tuple[Rescaling, ...]:
+        """Returns the factors of hidden units that do not change the function of a member.
+
+        Args:
+            activation: Activation of the member.
+
+        Returns:
+            At most one entry per permutation group; by default there are none.
+
+        Example:
+            >>> mlp = zoojax.train_zoo(
+            ...     data=(images, labels), architecture="mlp-8", members=1, epochs=0, quiet=True
+            ... ).config.shape
+            >>> [(each.group, each.kind) for each in mlp.rescalings("relu")]
+            [(0, 'scale')]
+        """
+        return ()
+
+    @property
+    def unit_groups(self) -> tuple[PermutationGroup, ...]:
+        """Axes of the parameters that hold the same hidden units, one group per set of units.
+
+        By default those of `permutations`. Chains also list units that cannot be permuted.
+        """
+        return self.permutations
 
     def narrowed(self, units: tuple[int, ...]) -> "Architecture":
         """Returns the same network with fewer hidden units.
@@ -216,6 +244,17 @@ class Architecture:
         """
         flat = flat_layers(variable_shapes(self)["params"])
         return {path: {n: x.shape for n, x in leaves.items()} for path, leaves in flat.items()}
+
+
+@functools.cache
+def vector_layout(arch: Architecture) -> VectorLayout:
+    """Describes the variables of one member as a vector: parameters first, in the order of
+    `Architecture.parameter_shapes`, then the other collections.
+    """
+    shapes = {name: flat_layers(tree) for name, tree in variable_shapes(arch).items()}
+    params = shapes.pop("params")
+    ordered = {path: {n: params[path][n] for n in x} for path, x in arch.parameter_shapes().items()}
+    return VectorLayout.of_arrays({"params": ordered, **shapes}, arch.permutations)
 
 
 @functools.cache

@@ -5,10 +5,12 @@
 A shape is (height, width, channels) of an image, or (values,) of a vector. Images are square.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from zoojax.architectures.layers import LAYER_ACTIVATIONS, OMEGA
+from zoojax.architectures.rescalings import Kind
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
 
@@ -54,6 +56,11 @@ class Layer:
     def computes_across_units(self) -> bool:
         """Whether its output for a unit depends on other units, although it has no weights."""
         return False
+
+    @property
+    def commutes_with(self) -> tuple[Kind, ...]:
+        """Factors of units that its output is multiplied by if its input is."""
+        return ()
 
     def output(self, shape: Shape) -> Shape:
         """Returns the shape of the output for an input shape; the same shape by default.
@@ -156,15 +163,62 @@ class Pool(Layer):
 class MaxPool(Pool):
     """The maximum of each window."""
 
+    @property
+    def commutes_with(self) -> tuple[Kind, ...]:
+        """Positive factors: the maximum depends on the sign."""
+        return ("scale",)
+
 
 @dataclass(frozen=True)
 class AvgPool(Pool):
     """The average of each window."""
 
+    @property
+    def commutes_with(self) -> tuple[Kind, ...]:
+        """Both kinds: it is linear."""
+        return ("sign", "scale")
+
+
+@dataclass(frozen=True)
+class Skip(Layer):
+    """Adds the output of an earlier block, as far as both have the same channels.
+
+    A block is a layer with weights and the layers after it, up to the next layer with weights. If
+    the blocks have different numbers of channels, the first ones that both have are added.
+
+    Attributes:
+        block: Number of the earlier block, from 1.
+    """
+
+    block: int
+
+    def __post_init__(self) -> None:
+        _check(self, block=MAX_WIDTH)
+
+    def check_blocks(self, shape: Shape, blocks: Sequence[Shape]) -> None:
+        """Checks that the output of the earlier block can be added.
+
+        Args:
+            shape: Shape of the input of this layer.
+            blocks: Shapes of the outputs of the complete blocks.
+
+        Raises:
+            MisfitError: If there is no such block, or its output has another side.
+        """
+        if self.block > len(blocks):
+            raise MisfitError(f"there are {len(blocks)} complete blocks before it")
+        if blocks[self.block - 1][:-1] != shape[:-1]:
+            raise MisfitError("the output of the earlier block has another side")
+
 
 @dataclass(frozen=True)
 class GlobalAvgPool(Layer):
     """The average over all positions of an image, per channel."""
+
+    @property
+    def commutes_with(self) -> tuple[Kind, ...]:
+        """Both kinds: it is linear."""
+        return ("sign", "scale")
 
     def output(self, shape: Shape) -> Shape:
         """(channels,)."""
@@ -174,6 +228,11 @@ class GlobalAvgPool(Layer):
 @dataclass(frozen=True)
 class Flatten(Layer):
     """Flattens an image into a vector, in which the channels vary fastest."""
+
+    @property
+    def commutes_with(self) -> tuple[Kind, ...]:
+        """Both kinds: it is linear."""
+        return ("sign", "scale")
 
     def output(self, shape: Shape) -> Shape:
         """(height * width * channels,)."""
@@ -237,6 +296,11 @@ class Activation(Layer):
 @dataclass(frozen=True)
 class Dropout(Layer):
     """Dropout in training, with each member's own rate."""
+
+    @property
+    def commutes_with(self) -> tuple[Kind, ...]:
+        """Both kinds: it is linear."""
+        return ("sign", "scale")
 
 
 @dataclass(frozen=True)

@@ -240,6 +240,44 @@ def outputs(
     return kernel.outputs(_spec(arch), activation, variables["params"], None, inputs, index)
 
 
+def sampled_outputs(
+    arch: Architecture,
+    activation: str,
+    engine: str,
+    variables: dict[str, Any],
+    variances: dict | Posterior | None,
+    inputs: Array,
+    index: Array,
+    noise: Noise,
+) -> Array:
+    """Computes the outputs of one member with the sampled pre-activations of training.
+
+    Dropout is off, and normalization layers use their running statistics.
+
+    Args:
+        arch: Architecture of the member.
+        activation: A name of `zoojax.architectures.layers.ACTIVATIONS`.
+        engine: A name of ENGINES.
+        variables: Variables of the member; see `evaluate`.
+        variances: Variances of its weights; None if only the parameters are random.
+        inputs: All inputs, [n, H, W, C].
+        index: Positions of the batch among them, [B] int32.
+        noise: Noise source of the batch.
+
+    Returns:
+        [B, outputs].
+    """
+    params = variables["params"]
+    if isinstance(variances, Posterior):
+        variances = variational_dropout.variances(params, variances.log_sigma2)
+    if engine == "kernel":
+        return kernel.outputs(_spec(arch), activation, params, variances, inputs, index, noise)
+    if variances is None:
+        return base.logits(arch.module(activation, _INIT), variables, inputs[index], noise)
+    module = arch.module(activation, _INIT, VARIATIONAL)
+    return base.logits(module, {**variables, "variance": variances}, inputs[index], noise)
+
+
 def logits(arch: Architecture, activation: str, variables: dict[str, Any], images: Array) -> Array:
     """Computes the logits of one member on any number of images, on XLA.
 

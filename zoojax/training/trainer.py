@@ -1,6 +1,6 @@
 """Trains zoos block by block and epoch by epoch, with checkpointing and resume."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import flax.serialization
@@ -12,6 +12,7 @@ from zoojax.errors import ZoojaxError
 from zoojax.runtime import population, signals
 from zoojax.storage.states import StateParts, split_state, state_like
 from zoojax.storage.stores import OPTIMIZER
+from zoojax.storage.timing import Stopwatch
 from zoojax.storage.writer import EpochWriter
 from zoojax.storage.zoo import Zoo
 from zoojax.training import task_programs
@@ -22,6 +23,7 @@ from zoojax.training.blocks import (
     make_blocks,
     num_members,
 )
+from zoojax.training.callbacks import EpochCallback, reporter
 from zoojax.training.inference import evaluate_blocks, metrics_table
 from zoojax.training.loop import TrainState
 
@@ -51,6 +53,7 @@ def train(
     initial: InitialState,
     images: specs.ImageSet,
     report: ProgressCallback | None = None,
+    callbacks: Iterable[EpochCallback] = (),
 ) -> Zoo:
     """Trains a zoo to its last epoch, from the last one that is saved.
 
@@ -63,6 +66,7 @@ def train(
         images: Image set of the zoo.
         report: Progress callback, called at the start and after each block of each epoch; called
             once for a zoo that is already complete.
+        callbacks: Called with the metrics of each epoch, those that are saved already first.
 
     Returns:
         The complete zoo.
@@ -73,7 +77,11 @@ def train(
     zoo, mesh, rows = writer.zoo, population.make_mesh(), writer.rows
     task, epochs = task_programs.task_programs(zoo.config.shape.task), zoo.config.epochs
     total = epochs * len(zoo) * task.samples(zoo.config, images)
+    stopwatch = Stopwatch()
     last, save = writer.last_epoch, None
+    notify = reporter(zoo, callbacks)
+    for epoch in () if last is None else zoo.epochs:
+        notify(epoch, False)
     if last == epochs:
         if report is not None:
             report(Progress(epochs, epochs, total, total))
@@ -81,7 +89,8 @@ def train(
     shared = population.replicate(task.shared(zoo.config, images), mesh)
     if last is None:
         blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, initial(rows), None, images)
-        save = _prepare_save(writer, 0, blocks, evaluate_blocks(blocks, shared, mesh))
+        measured = evaluate_blocks(blocks, shared, mesh)
+        save = _prepare_save(writer, stopwatch, 0, blocks, measured, notify)
         last = 0
     else:
         blocks = _load_blocks(zoo, rows, mesh, last, images)
@@ -112,7 +121,7 @@ def train(
             trained += block.count
             signals.check()
             report_progress(epoch, trained)
-        save = _prepare_save(writer, epoch, blocks, metrics)
+        save = _prepare_save(writer, stopwatch, epoch, blocks, metrics, notify)
     if save is not None:
         save()
     return zoo
@@ -140,7 +149,12 @@ def _optimizer_state_like(zoo: Zoo) -> dict[str, Any]:
 
 
 def _prepare_save(
-    writer: EpochWriter, epoch: int, blocks: list[MemberBlock], metrics: list[dict]
+    writer: EpochWriter,
+    stopwatch: Stopwatch,
+    epoch: int,
+    blocks: list[MemberBlock],
+    metrics: list[dict],
+    notify: Callable[[int, bool], None],
 ) -> Callable[[], None]:
     """Copies the states to the host and returns a function that saves them as an epoch.
 
@@ -150,10 +164,12 @@ def _prepare_save(
     optimizers = sorted(writer.zoo.members_table["optimizer"].unique())
     state = gather_in_order(blocks, [_parts(b.state).joined() for b in blocks])
     optimizer_state = _gather_optimizer_state(blocks, optimizers)
+    duration = stopwatch.lap()
 
     def save() -> None:
         table = metrics_table(writer.zoo.members_table[writer.rows], epoch, blocks, metrics)
-        writer.append(epoch, state, optimizer_state, table)
+        writer.append(epoch, state, optimizer_state, table, duration)
+        notify(epoch, True)
 
     return save
 
