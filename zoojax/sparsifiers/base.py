@@ -27,6 +27,7 @@ import polars as pl
 from jax import Array
 
 from zoojax.architectures.base import Architecture
+from zoojax.hyperparameters.tables import seeds_of
 from zoojax.sparsifiers.checks import checked_values
 from zoojax.sparsifiers.compared import Compared
 from zoojax.sparsifiers.steps import Batch as Batch  # Users import it from here.
@@ -209,7 +210,7 @@ class Sparsifier(Compared):
         """
         columns = {name: np.float32 for name in self.per_member.values()}
         values = {name: members[name].to_numpy().astype(t) for name, t in columns.items()}
-        return {"seed": members["seed"].to_numpy().astype(np.uint32), **values}
+        return {"seed": seeds_of(members), **values}
 
     def init(self, params: dict[str, Any], values: dict[str, Any]) -> tuple[dict, dict]:
         """Creates the initial state of one member from its parent's parameters.
