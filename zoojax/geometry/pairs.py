@@ -106,7 +106,7 @@ def find_ends(
             the newest.
 
     Raises:
-        ZoojaxError: If the zoos have different networks or images, there is no such epoch or
+        ZoojaxError: If the zoos have different networks, there is no such epoch or
             member, or the members of a pair have different activations.
     """
     if zoo.config.shape.task.has_own_images:
