@@ -127,9 +127,8 @@ def read_arrays(file: Path) -> dict[str, np.ndarray]:
         ZoojaxError: If the file is missing or damaged.
     """
     # NumPy does not close a damaged file that it has opened itself.
-    with _readable(file), file.open("rb") as stream:
-        with np.load(stream, allow_pickle=False) as arrays:
-            return dict(arrays)
+    with _readable(file), file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 @contextlib.contextmanager

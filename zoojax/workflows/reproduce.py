@@ -12,6 +12,7 @@ from zoojax.api.twins import sparsify
 from zoojax.architectures.registry import architecture
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import output_folder
+from zoojax.hyperparameters.declaration import check_whole
 from zoojax.runtime import distributed
 from zoojax.sparsifiers.allocation import check_ratio
 from zoojax.sparsifiers.base import Sparsifier
@@ -94,6 +95,7 @@ def reproduce(
     shape = architecture(base.architecture, base.data.channels)
     chosen, notes = chosen_sparsifiers(sparsifiers, shape, preset)
     parent_epochs = base.epochs if epochs is None else epochs
+    check_whole("epochs", parent_epochs)
     own: dict[str, int] = dict(zip(SPARSIFIERS, (mp_epochs, vd_epochs), strict=True))
     planned = plan(chosen, ratios, parent_epochs, budget=budget, epochs=own)
     shared: dict[str, Any] = {"chunk": chunk, "data_dir": data_dir, "quiet": quiet}
