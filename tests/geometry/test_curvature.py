@@ -218,7 +218,7 @@ def test_wrong_arguments():
     members, (images, labels) = members_at(dense_zoo()), arrays()
     with pytest.raises(ZoojaxError, match="steps is 2; give at least 3"):
         geometry.top_eigenvalues(members, images, labels, count=3, steps=2)
-    with pytest.raises(ZoojaxError, match="has 67 parameters"):
+    with pytest.raises(ZoojaxError, match="has 115 parameters"):
         geometry.top_eigenvalues(members, images, labels, count=1000, steps=2000)
     with pytest.raises(ZoojaxError, match="images have shape"):
         geometry.hessian_trace(members, images[:, :4], labels)
