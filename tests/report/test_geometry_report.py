@@ -118,7 +118,7 @@ def test_page_shows_the_tables(analysis):
 
 
 def test_what_cannot_be_computed_is_noted(analysis, monkeypatch):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZoojaxError("the images are missing")
 
     monkeypatch.setattr(geometry_tables, "load_images", fail)
