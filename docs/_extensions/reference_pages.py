@@ -30,6 +30,7 @@ PAGES = (
         "Train zoos, create their twins, and read them.",
         (
             *("train_zoo", "sparsify", "open_zoo", "apply", "predict", "evaluate", "info"),
+            *("publish", "TensorBoard", "RunLog"),
             *("Zoo", "initialize", "ZoojaxError"),
         ),
     ),
