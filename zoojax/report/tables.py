@@ -78,6 +78,7 @@ _FRACTIONS = (
     "epoch",
     "ggap",
     "agreement",
+    "sampled_agreement",
     "mean",
     "paper",
     "ours",
