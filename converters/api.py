@@ -12,6 +12,7 @@ from zoojax.converters.foreign import convert_each, convert_from, opened_listing
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import optional_path, output_folder, user_path
 from zoojax.filesystem.reading import exists
+from zoojax.hyperparameters.declaration import check_name
 from zoojax.progress import count_progress
 from zoojax.storage.opening import as_zoo
 from zoojax.storage.zoo import Zoo
@@ -28,6 +29,7 @@ __all__ = [
     "Export",
     "convert_each",
     "convert_from",
+    "convert_to",
     "from_dataset",
     "from_torch",
     "to_torch",
@@ -36,6 +38,13 @@ __all__ = [
 
 Format = Literal["trial", "prune", "shrunk", "safetensors"]
 Dialect = Literal["plain", "original"]
+# The names of `convert_to`.
+_TARGETS = {
+    "trial": "trials",
+    "prune": "trials-prune",
+    "shrunk": "trials-shrunk",
+    "safetensors": "safetensors",
+}
 
 
 class DifferenceError(ZoojaxError):
@@ -51,7 +60,7 @@ class DifferenceError(ZoojaxError):
 
 
 class Export(NamedTuple):
-    """The result of `to_torch`.
+    """The result of `convert_to` and `to_torch`.
 
     Attributes:
         written: Number of states, or of files with the format "safetensors".
@@ -209,7 +218,7 @@ def to_torch(
     epochs: Epochs = "all",
     quiet: bool = False,
 ) -> Export:
-    """Writes a zoo as torch files.
+    """Writes a zoo as torch files: `convert_to` with the formats of version 0.1.
 
     Args:
         zoo: Zoo, or its folder.
@@ -234,9 +243,6 @@ def to_torch(
     Example (with a trained zoo):
         to_torch("zoos/usps-vd", "exported/usps-vd", epochs=[25]).written
     """
-    require_torch()
-    from zoojax.converters.zoo_to_torch import write_safetensors, write_trials
-
     if format not in get_args(Format):
         known = ", ".join(get_args(Format))
         raise ZoojaxError(f"format is '{printable(format, 80)}'; give one of {known}")
@@ -244,20 +250,48 @@ def to_torch(
         raise ZoojaxError(f"dialect is '{printable(dialect, 80)}'; give plain or original")
     if dialect == "original" and format != "trial":
         raise ZoojaxError(f"dialect 'original' has no format {format}; omit the format")
+    target = "trials-original" if dialect == "original" else _TARGETS[format]
+    return convert_to(zoo, out, format=target, epochs=epochs, quiet=quiet)
+
+
+def convert_to(
+    zoo: Zoo | str | Path,
+    out: str | Path,
+    *,
+    format: str = "trials",
+    epochs: Epochs = "all",
+    quiet: bool = False,
+) -> Export:
+    """Writes a zoo in a format of other tools, which `convert_from` reads again.
+
+    Args:
+        zoo: Zoo, or its folder.
+        out: Folder to write to: new, or of the same export, interrupted.
+        format: "trials", "trials-prune", "trials-shrunk", "trials-original", "safetensors",
+            "matrix" or "dataset"; docs/converting.md describes them.
+        epochs: Epochs to write: "all", numbers and ranges such as "0,25,40-50", or numbers.
+        quiet: Whether to show no progress.
+
+    Returns:
+        The number of written states or files, and notes.
+
+    Raises:
+        ZoojaxError: torch is not installed, an argument is invalid, the format cannot hold the
+            zoo, an epoch is missing, the folder contains something else, or writing failed.
+
+    Example (with a trained zoo):
+        convert_to("zoos/usps", "exported/usps", format="matrix").written
+    """
+    require_torch()
+    from zoojax.converters.targets.base import Request
+    from zoojax.converters.targets.registry import TARGETS
+
+    check_name("target format", format, TARGETS)
     opened, folder, selected = as_zoo(zoo), output_folder(out), parse_epochs(epochs)
     notes: list[str] = []
     with count_progress("to torch", quiet) as report:
-        if format == "safetensors":
-            return Export(write_safetensors(opened, folder, epochs=selected, report=report))
-        written = write_trials(
-            *(opened, folder),
-            epochs=selected,
-            keep_masks=format == "prune",
-            original=dialect == "original",
-            shrunk=format == "shrunk",
-            report=report,
-            note=notes.append,
-        )
+        request = Request(selected, report or (lambda done, total: None), notes.append)
+        written = TARGETS[format].write(opened, folder, request)
     return Export(written, tuple(notes))
 
 

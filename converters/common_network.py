@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from zoojax.converters.batches import BatchState
 from zoojax.converters.dialects.base import ReadState
 from zoojax.converters.members import Selection, reported_ratio
 from zoojax.converters.safe_load import UnreadableFileError
@@ -97,6 +98,12 @@ def group_by_network(sources: Sequence[Source]) -> dict[str, list[Source]]:
 
 def _inspect_newest(source: Source) -> tuple[StateDictInfo | None, dict[str, str]]:
     """Inspects the newest valid state of a member; returns reasons for the newer ones."""
+    reads = [*source.states.values()]
+    if reads and isinstance(reads[-1], BatchState) and reads[-1].batch.layout is not None:
+        # The states of a batch have the same network; they are read later, many at a time.
+        info = reads[-1].batch.layout.info
+        source.layers = info.prefixes
+        return info, {}
     reasons = {}
     for epoch in sorted(source.states, reverse=True):
         try:

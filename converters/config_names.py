@@ -1,5 +1,6 @@
 """Names of hyperparameters and of their values in configs of other training scripts."""
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 KEYS: dict[str, tuple[str, ...]] = {
     "model::nlin": ("nlin", "nonlinearity", "activation", "activationfn", "act", "actlayer"),
     "model::init_type": ("inittype", "init", "initialization", "initializer", "winit", "initname"),
+    "model::init_std": ("initstd",),
     "model::dropout": ("dropout", "dropoutrate", "droprate", "pdrop"),
     "optim::optimizer": ("optimizer", "optim", "opt", "optimizername", "optimizertype"),
     "optim::lr": ("lr", "learningrate", "baselr", "initiallr", "maxlr"),
@@ -17,6 +19,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "optim::scheduler": ("scheduler", "lrscheduler", "schedule", "sched"),
     "training::batchsize": ("batchsize", "trainbatchsize", "perdevicetrainbatchsize"),
     "training::epochs_train": ("epochstrain", "epochs", "numepochs", "maxepochs", "numtrainepochs"),
+    "training::fraction": ("trainfraction",),
     "seed": ("seed", "randomseed", "manualseed", "rngseed"),
 }
 # Other spellings of values, in lower case without separators.
@@ -67,17 +70,32 @@ def normalized_config(config: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     # Less nested keys take precedence: "lr" over "model::lr".
     for key in sorted(flat, key=lambda key: key.count("::")):
-        names = [_squash(part) for part in re.split(r"::|[./]", key)]
-        # "scheduler::name" is the scheduler, "model::act::type" the activation.
-        if len(names) > 1 and names[-1] in ("name", "type", "target"):
-            names.pop()
-        ours = _BY_SPELLING.get(names[-1])
-        is_value = not isinstance(flat[key], dict)
-        if ours is not None and is_value and _fits(ours, names[:-1]):
+        ours = our_key(key)
+        if ours is not None and not isinstance(flat[key], dict):
             found.setdefault(ours, flat[key])
     return flat | {key: value for key, value in found.items() if key not in flat}
 
 
+# Cached, because hundreds of thousands of members have the same keys and values.
+@functools.lru_cache(4096)
+def our_key(key: str) -> str | None:
+    """Returns the key of the zoos' original code for a key of a config.
+
+    Args:
+        key: The key; nested ones joined by "::".
+
+    Returns:
+        A key of `KEYS`; None if it is of something else.
+    """
+    names = [_squash(part) for part in re.split(r"::|[./]", key)]
+    # "scheduler::name" is the scheduler, "model::act::type" the activation.
+    if len(names) > 1 and names[-1] in ("name", "type", "target"):
+        names.pop()
+    ours = _BY_SPELLING.get(names[-1])
+    return ours if ours is not None and _fits(ours, names[:-1]) else None
+
+
+@functools.lru_cache(4096)
 def spelled(value: str, choices: tuple[str, ...]) -> str | None:
     """Finds a name among the known ones, in any spelling.
 

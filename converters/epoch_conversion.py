@@ -2,83 +2,111 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from zoojax.converters import measurements, originals
-from zoojax.converters.common_network import describe, rejection_reason, signature
-from zoojax.converters.dialects.base import ReadState
-from zoojax.converters.dialects.chain import is_plain, with_file
-from zoojax.converters.members import Selection
-from zoojax.converters.reported import MetricUnits
-from zoojax.converters.safe_load import UnreadableFileError
 from zoojax.converters.sources import Source
-from zoojax.converters.state_dicts import (
-    State,
-    StateDictInfo,
-    UnknownNetworkError,
-    infer_network,
-    missing_state,
-    to_member,
+from zoojax.converters.state_dicts import missing_state
+from zoojax.converters.state_reading import (
+    INACCURATE,
+    TOO_LARGE,
+    LocalShare,
+    convert_states,
+    leaves_of,
 )
 from zoojax.errors import ZoojaxError
-from zoojax.runtime import distributed, population
+from zoojax.runtime import distributed
+from zoojax.storage.parts import Parts, choose_parts
 from zoojax.storage.writer import ZooWriter
-from zoojax.storage.zoo_config import ZooConfig
-
-# Prefixes of the reasons that filters give. A resumed conversion reads them from rejects.csv.
-_TOO_LARGE, _INACCURATE = "its largest weight is", "its test accuracy is"
 
 
-@dataclass(frozen=True)
-class LocalShare:
-    """The members that this process converts.
-
-    Attributes:
-        sources: Their sources.
-        ids: Their ids.
-        info: The network and sparsifier of the members.
-        config: The config of the zoo.
-        selection: The filters for states.
-        units: The units of the reported metrics.
-    """
-
-    sources: list[Source]
-    ids: pl.Series
-    info: StateDictInfo
-    config: ZooConfig
-    selection: Selection
-    units: MetricUnits
-
-
-def append_epoch(writer: ZooWriter, share: LocalShare, epoch: int) -> tuple[dict[str, str], int]:
+def append_epoch(
+    writer: ZooWriter,
+    share: LocalShare,
+    epoch: int,
+    rejected: dict[str, str],
+    record: Callable[[dict[str, str]], None],
+) -> int:
     """Converts one epoch and appends it to the zoo, if any member has a valid state.
 
-    All processes call this together.
+    All processes call this together. A single process converts a large epoch in parts.
 
     Args:
         writer: The zoo.
         share: The members of this process.
         epoch: The epoch.
+        rejected: Reasons by place, of rejected states. Those of this epoch are added, of all
+            processes.
+        record: Called after states were rejected, before a part or the epoch is complete.
 
     Returns:
-        Reasons by place, of the states that any process has rejected; and the number of values
-        that were rounded.
+        The number of values that were rounded.
 
     Raises:
         ZoojaxError: In every process, if one of them fails or rejects a state in strict mode.
     """
-    failure, converted = None, None
+    if not distributed.is_distributed():
+        size = sum(leaf.nbytes for leaf in leaves_of(missing_state(share.info)))
+        split = choose_parts(len(share.sources), size)
+        if len(split.slices) > 1:
+            return _append_parts(writer, share, epoch, split, rejected, record)
+    return _append_whole(writer, share, epoch, rejected, record)
+
+
+def _append_parts(
+    writer: ZooWriter,
+    share: LocalShare,
+    epoch: int,
+    split: Parts,
+    rejected: dict[str, str],
+    record: Callable[[dict[str, str]], None],
+) -> int:
+    """Converts the epoch part by part; see `append_epoch`."""
+    rounded = 0
+
+    def make(rows: slice) -> dict[str, Any]:
+        nonlocal rounded
+        converted = convert_states(share, epoch, rows)
+        # Written first: a complete part has them.
+        part = rows.start // split.rows
+        originals.write(writer.zoo.path, epoch, part, converted.originals)
+        if converted.rejected:
+            rejected.update(converted.rejected)
+            record(rejected)
+        rounded += converted.rounded
+        return converted.state
+
+    def measure(rows: slice, state: dict[str, Any]) -> pl.DataFrame:
+        sources = share.sources[rows]
+        valid = [
+            epoch in source.states and source.places[epoch] not in rejected for source in sources
+        ]
+        return _measure(share, epoch, rows, state, np.array(valid))
+
+    writer.append_parts(epoch, split, make, measure)
+    return rounded
+
+
+def _append_whole(
+    writer: ZooWriter,
+    share: LocalShare,
+    epoch: int,
+    rejected: dict[str, str],
+    record: Callable[[dict[str, str]], None],
+) -> int:
+    """Converts the epoch at once, in all processes; see `append_epoch`."""
+    failure, converted, every = None, None, slice(0, len(share.sources))
     try:
-        converted = _convert(share, epoch)
+        converted = convert_states(share, epoch, every)
     except ZoojaxError as error:
         failure = error
     distributed.raise_if_any_failed(failure)
     assert converted is not None
-    message = json.dumps([len(converted.metrics), converted.rejected, converted.rounded]).encode()
+    count = int(converted.valid.sum())
+    message = json.dumps([count, converted.rejected, converted.rounded]).encode()
     counts, reasons, rounded = zip(
         *map(json.loads, distributed.all_gather_bytes(message)), strict=True
     )
@@ -89,8 +117,12 @@ def append_epoch(writer: ZooWriter, share: LocalShare, epoch: int) -> tuple[dict
             lambda: originals.write(writer.zoo.path, epoch, process, converted.originals)
         )
         distributed.raise_if_any_failed(failure)
-        writer.append(epoch, converted.state, None, converted.metrics)
-    return {p: reason for part in reasons for p, reason in part.items()}, sum(rounded)
+        metrics = _measure(share, epoch, every, converted.state, converted.valid)
+        writer.append(epoch, converted.state, None, metrics)
+    for part in reasons:
+        rejected.update(part)
+    record(rejected)
+    return sum(rounded)
 
 
 def _failure_of(write: Callable[[], None]) -> ZoojaxError | None:
@@ -118,113 +150,17 @@ def remaining_metrics(
 
     def is_selected(source: Source, epoch: int) -> bool:
         reason = rejected.get(source.places.get(epoch, ""), "")
-        filtered = reason.startswith((_TOO_LARGE, _INACCURATE))
+        filtered = reason.startswith((TOO_LARGE, INACCURATE))
         return not filtered and (epochs is None or epoch in epochs)
 
     return measurements.reported_metrics(share.sources, share.ids, share.units, is_selected, schema)
 
 
-class _Epoch(NamedTuple):
-    """One epoch of all members that this process holds.
-
-    Attributes:
-        state: Stacked arrays, NaN for members without a valid state.
-        metrics: Metrics of the members with one.
-        rejected: Reasons by place, of the states that are rejected.
-        originals: Records and kept arrays by member, of states in another dialect.
-        rounded: Number of values that were rounded.
-    """
-
-    state: dict[str, Any]
-    metrics: pl.DataFrame
-    rejected: dict[str, str]
-    originals: dict[int, originals.Kept]
-    rounded: int
-
-
-def _convert(share: LocalShare, epoch: int) -> _Epoch:
-    """Reads one epoch of all members."""
-    missing = missing_state(share.info)
-    states: list[dict[str, Any]] = []
-    rejected, kept, rounded = {}, {}, 0
-    for source, member in zip(share.sources, share.ids.to_list(), strict=True):
-        states.append(missing)
-        if epoch not in source.states:
-            continue
-        try:
-            state, info = _read_state(source, epoch, share)
-            states[-1] = _check_member(state, info, source, epoch, share)
-        except (UnreadableFileError, UnknownNetworkError) as error:
-            reason = rejection_reason(error)
-            if share.selection.strict:
-                raise ZoojaxError(f"{source.places[epoch]}: {reason}") from error
-            rejected[source.places[epoch]] = reason
-            continue
-        if isinstance(state, ReadState):
-            rounded += state.rounded
-            original = _original(state, info, source, epoch)
-            if original is not None:
-                kept[member] = original
-    stacked = population.stack(states)
-    valid = np.array([state is not missing for state in states])
+def _measure(
+    share: LocalShare, epoch: int, rows: slice, state: dict[str, Any], valid: np.ndarray
+) -> pl.DataFrame:
+    """Metrics of the members of some rows that have a valid state."""
     metrics = measurements.state_metrics(
-        share.sources, share.ids, share.units, epoch, share.config, stacked
+        share.sources[rows], share.ids[rows], share.units, epoch, share.config, state
     )
-    return _Epoch(stacked, metrics.filter(pl.Series(valid)), rejected, kept, rounded)
-
-
-def _original(
-    state: ReadState, info: StateDictInfo, source: Source, epoch: int
-) -> originals.Kept | None:
-    """What restores the original dialect of a state; None if it was plain."""
-    order = (f"{layer.prefix}.{each.name}" for layer, tensors in info.tensors for each in tensors)
-    records = state.records
-    start, place = f"{source.name}/", source.places[epoch]
-    usual = place.endswith(f"/checkpoint_{epoch:06d}/checkpoints")
-    if usual and is_plain(records, order):
-        return None
-    if not usual and place.startswith(start):
-        records = with_file(records, place.removeprefix(start))
-    return records, state.kept
-
-
-def _read_state(source: Source, epoch: int, share: LocalShare) -> tuple[State, StateDictInfo]:
-    """Reads one state of a member.
-
-    Raises:
-        UnreadableFileError: If the file cannot be read safely.
-        UnknownNetworkError: If the state is not of the zoo's network.
-    """
-    state = source.states[epoch]()
-    info = infer_network(state)
-    if signature(info) != signature(share.info):
-        raise UnknownNetworkError(f"{describe(info)}, not {describe(share.info)}")
-    return state, info
-
-
-def _check_member(
-    state: State, info: StateDictInfo, source: Source, epoch: int, share: LocalShare
-) -> dict[str, Any]:
-    """Converts a state to a member and applies the filters.
-
-    Raises:
-        UnknownNetworkError: If the state is not finite, or does not pass a filter.
-    """
-    member = to_member(state, info)
-    used = {name: part for name, part in member.items() if name != "unused"}
-    if not all(np.isfinite(leaf).all() for leaf in _leaves(used)):
-        raise UnknownNetworkError("one of its values is not finite")
-    maximum = max(float(np.abs(leaf).max()) for leaf in _leaves(member["params"]))
-    limit = share.selection.max_abs_weight
-    if limit is not None and maximum > limit:
-        raise UnknownNetworkError(f"{_TOO_LARGE} {maximum:g}")
-    accuracy = share.units.value(source.rows.get(epoch, {}), "test_acc")
-    minimum = share.selection.min_accuracy
-    # Also rejects NaN, an unknown accuracy.
-    if minimum is not None and not accuracy >= minimum:
-        raise UnknownNetworkError(f"{_INACCURATE} {accuracy:g}")
-    return member
-
-
-def _leaves(tree: dict[str, Any]) -> list[np.ndarray]:
-    return [v for x in tree.values() for v in (_leaves(x) if isinstance(x, dict) else [x])]
+    return metrics.filter(pl.Series(valid))

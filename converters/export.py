@@ -61,8 +61,9 @@ def folder_names(zoo: Zoo) -> tuple[list[str], list[str]]:
         Names in the order of the members table, distinct on any file system; and notes for
         the user if some are not the names of the trials.
     """
-    rows = zoo.members_table.to_dicts()
-    stored = [row.get("trial", _default_name(row)) for row in rows]
+    used = [n for n in ("id", "seed", "ratio", "trial") if n in zoo.members_table.columns]
+    rows = zoo.members_table.select(used).to_dicts()
+    stored = [row.get("trial", default_name(row)) for row in rows]
     names: dict[int, str] = {}
     taken: set[str] = set()
     for i, name in enumerate(stored):
@@ -71,7 +72,7 @@ def folder_names(zoo: Zoo) -> tuple[list[str], list[str]]:
             taken.add(_normalize(name))
     renamed = [i for i in range(len(rows)) if i not in names]
     for i in renamed:
-        base = name = _default_name(rows[i])
+        base = name = default_name(rows[i])
         count = 1
         while _normalize(name) in taken:
             count += 1
@@ -89,8 +90,17 @@ def folder_names(zoo: Zoo) -> tuple[list[str], list[str]]:
     return [names[i] for i in range(len(rows))], notes
 
 
-def _default_name(row: dict[str, Any]) -> str:
-    """A name in the style of the original zoos."""
+def member_names(zoo: Zoo) -> list[str]:
+    """Returns the names of the members' trials if they are distinct, otherwise `folder_names`."""
+    if "trial" in zoo.members_table.columns:
+        trials = zoo.members_table["trial"]
+        if not trials.has_nulls() and not trials.is_duplicated().any() and (trials != "").all():
+            return trials.to_list()
+    return folder_names(zoo)[0]
+
+
+def default_name(row: dict[str, Any]) -> str:
+    """Returns a name in the style of the original zoos for a row of the members table."""
     name = f"NN_tune_trainable_{row['id']:05d}_seed={row['seed']}"
     return name + (f"_amount={100 * row['ratio']:g}" if "ratio" in row else "")
 

@@ -14,7 +14,7 @@ from zoojax.converters.layouts.registry import LAYOUTS
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.dense import Dense
 from zoojax.sparsifiers.magnitude import MagnitudePruning
-from zoojax.storage.states import COLLECTIONS, state_like
+from zoojax.storage.states import COLLECTIONS, effective_params, state_like
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
 
@@ -41,12 +41,13 @@ def _has_layout(sparsifier: Sparsifier) -> bool:
     return layout is not None and layout.holds(sparsifier)
 
 
-def exported_state(zoo: Zoo, epoch: int | None = None) -> dict[str, Any]:
+def exported_state(zoo: Zoo, epoch: int | None = None, rows: slice | None = None) -> dict[str, Any]:
     """Reads the part of an epoch's state that torch files hold, stacked, as of `exported_as`.
 
     Args:
         zoo: The zoo.
         epoch: The epoch; None for the newest.
+        rows: Rows of the members table to read; None for all.
 
     Returns:
         {"params", "mask", ...}. The weights where the mask is True are those that members are
@@ -55,10 +56,10 @@ def exported_state(zoo: Zoo, epoch: int | None = None) -> dict[str, Any]:
     Raises:
         ZoojaxError: If there is no such epoch, or its files are damaged.
     """
-    stored = zoo.state(epoch, raw=True)
+    stored = zoo.state(epoch, raw=True, rows=rows)
     if _has_layout(zoo.config.sparsifier):
         return stored
-    evaluated = zoo.sparse_params(epoch)
+    evaluated = effective_params(zoo.config, zoo.state(epoch, rows=rows))
     collections = {COLLECTIONS: stored[COLLECTIONS]} if COLLECTIONS in stored else {}
     if MASK not in stored:
         return {"params": evaluated, **collections}

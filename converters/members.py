@@ -93,8 +93,8 @@ def members_table(
         ZoojaxError: If a hyperparameter is unknown, the expression selects no member, or a
             twin has no parent.
     """
-    rows = _rows(sources, defaults, selected_epochs(sources, selection), units)
-    table = without_defaults(_flag_duplicates(pl.DataFrame(rows, schema=_SCHEMA)))
+    columns = _columns(sources, defaults, selected_epochs(sources, selection), units)
+    table = without_defaults(_flag_duplicates(pl.DataFrame(columns, schema=_SCHEMA)))
     if "ratio" not in info.sparsifier.per_member.values():
         table = table.drop("ratio")
     if table["split"].is_null().all():
@@ -107,48 +107,46 @@ def members_table(
     return table.drop("dense_trial")
 
 
-def _rows(
+def _columns(
     sources: list[Source], defaults: Defaults, epochs: set[int], units: MetricUnits
-) -> list[dict[str, Any]]:
-    """One row of the members table per source.
+) -> dict[str, list[Any]]:
+    """The columns of the members table: one value per source.
 
     The notes decide the fingerprint of the zoo: reworded, the same files would convert to
     another zoo.
     """
-    reported = [{each.name: _reported(source, each) for each in _REPORTED} for source in sources]
-    all_values = {
-        each.name: {values[each.name] for values in reported} - {None} for each in _REPORTED
-    }
-    rows = []
-    for position, (source, own) in enumerate(zip(sources, reported, strict=True)):
+    reported = {each.name: [_reported(source, each) for source in sources] for each in _REPORTED}
+    all_values = {name: {*values} - {None} for name, values in reported.items()}
+    columns: dict[str, list[Any]] = {name: [] for name in _SCHEMA}
+    for position, source in enumerate(sources):
         notes = [*source.notes]
         hyperparams = {
-            name: _resolve(source, name, own[name], all_values[name], defaults, notes)
-            for name in own
+            name: _resolve(source, name, values[position], all_values[name], defaults, notes)
+            for name, values in reported.items()
         }
         for each in (each for each in _REPORTED if each.optional):
             value = source.config.get(each.torch)
             if not each.used(hyperparams):
                 hyperparams[each.name] = each.default
-            elif own[each.name] is None and value is not None:
+            elif reported[each.name][position] is None and value is not None:
                 notes.append(f"{each.label} {printable(value, 40)} is unknown")
         seed, ratio = _seed(source, notes), _ratio(source, notes)
         notes += units.notes(source.rows.values())
-        rows.append(
-            {
-                "source": position,
-                "seed": seed,
-                **hyperparams,
-                "ratio": ratio,
-                "trial": source.name,
-                "split": source.split,
-                "layers": list(source.layers),
-                "dense_trial": _basename(source.config.get("training::init_checkpoint_path")),
-                "missing_epochs": sorted(epochs - source.states.keys()),
-                "notes": printable("; ".join(notes), _MAX_NOTES_LENGTH),
-            }
-        )
-    return rows
+        row = {
+            "source": position,
+            "seed": seed,
+            **hyperparams,
+            "ratio": ratio,
+            "trial": source.name,
+            "split": source.split,
+            "layers": source.layers,
+            "dense_trial": _basename(source.config.get("training::init_checkpoint_path")),
+            "missing_epochs": sorted(epochs - source.states.keys()),
+            "notes": printable("; ".join(notes), _MAX_NOTES_LENGTH),
+        }
+        for name, column in columns.items():
+            column.append(row[name])
+    return columns
 
 
 def _filter(table: pl.DataFrame, where: str) -> pl.DataFrame:
@@ -251,13 +249,13 @@ def _basename(path: object) -> str | None:
 
 def _flag_duplicates(table: pl.DataFrame) -> pl.DataFrame:
     """Notes which members have the same seed and hyperparameters as an earlier one."""
-    identities = table.select(["seed", *(each.name for each in _REPORTED), "ratio"]).to_dicts()
-    seen: dict[str, str] = {}
+    identities = table.select(["seed", *(each.name for each in _REPORTED), "ratio"]).iter_rows()
+    seen: dict[tuple, str] = {}
     notes = []
     for identity, trial, note in zip(identities, table["trial"], table["notes"], strict=True):
         # Two unknown seeds may be different ones.
-        known = identity["seed"] is not None
-        earlier = seen.setdefault(str(identity), trial) if known else trial
+        known = identity[0] is not None
+        earlier = seen.setdefault(identity, trial) if known else trial
         more = [] if earlier == trial else [f"same seed and hyper-parameters as {earlier}"]
         notes.append("; ".join([*([note] if note else []), *more]))
     return table.with_columns(pl.Series("notes", notes, dtype=pl.String))

@@ -5,7 +5,7 @@ decides which of them enter a zoo's metrics.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,34 @@ def parse_row(report: Mapping[str, Any]) -> Row:
                 others = (parse_number(report.get(other)) for other in _OTHER_NAMES[name])
                 numbers[name] = next((other for other in others if other is not None), None)
     return {name: number for name, number in numbers.items() if number is not None}
+
+
+def metric_columns(table: Mapping[str, Sequence[object]]) -> dict[str, list[list[float | None]]]:
+    """Parses the columns of a table of reports that have metrics.
+
+    Args:
+        table: Columns by name.
+
+    Returns:
+        By metric, its columns in the order in which `parse_row` prefers them.
+    """
+    columns = {}
+    for metric in METRIC_NAMES:
+        names = [name for name in (metric, *_OTHER_NAMES.get(metric, ())) if name in table]
+        if names:
+            columns[metric] = [[parse_number(value) for value in table[name]] for name in names]
+    return columns
+
+
+def row_at(columns: Mapping[str, list[list[float | None]]], index: int) -> Row:
+    """Returns a row of `metric_columns`, as `parse_row` does."""
+    row = {}
+    for metric, candidates in columns.items():
+        for column in candidates:
+            if column[index] is not None:
+                row[metric] = column[index]
+                break
+    return row
 
 
 def is_finite(row: Row) -> bool:

@@ -40,6 +40,20 @@ def is_safetensors(data: bytes) -> bool:
     return len(data) > 9 and int.from_bytes(data[:8], "little") < len(data) and data[8:9] == b"{"
 
 
+class Header(NamedTuple):
+    """The header of a safetensors file.
+
+    Attributes:
+        places: References to the tensors, and their first and last bytes, by name, in order.
+        about: The metadata.
+        start: Position of the first tensor in the file.
+    """
+
+    places: dict[str, tuple[TensorRef, int, int]]
+    about: dict[str, str]
+    start: int
+
+
 def parse_safetensors(data: bytes) -> SafetensorsFile:
     """Parses a safetensors file.
 
@@ -49,11 +63,42 @@ def parse_safetensors(data: bytes) -> SafetensorsFile:
     Raises:
         UnsafePickleError: If the file is damaged.
     """
+    header = parse_header(data, len(data))
+    values = memoryview(data)[header.start :]
+    content = {name: tensor for name, (tensor, _, _) in header.places.items()}
+    storages = {name: values[begin:end] for name, (_, begin, end) in header.places.items()}
+    return SafetensorsFile(TorchFile(content, storages), header.about)
+
+
+def header_size(data: bytes, size: int) -> int:
+    """Returns the position of the first tensor of a safetensors file.
+
+    Args:
+        data: The first bytes of the file, at least 8.
+        size: The size of the file.
+
+    Raises:
+        UnsafePickleError: If the file is damaged.
+    """
     length = int.from_bytes(data[:8], "little")
-    if not 0 < length <= min(_MAX_HEADER_BYTES, len(data) - 8):
+    if not 0 < length <= min(_MAX_HEADER_BYTES, size - 8):
         raise UnsafePickleError(f"not safetensors, or damaged: a header of {length} bytes")
+    return 8 + length
+
+
+def parse_header(data: bytes, size: int) -> Header:
+    """Parses the header of a safetensors file.
+
+    Args:
+        data: The first bytes of the file, at least its header.
+        size: The size of the file.
+
+    Raises:
+        UnsafePickleError: If the file is damaged.
+    """
+    start = header_size(data, size)
     try:
-        header = parse_json(data[8 : 8 + length])
+        header = parse_json(data[8:start])
     except ValueError as error:
         raise UnsafePickleError(
             f"not safetensors, or damaged: its header is no JSON: {printable(error, 100)}"
@@ -63,20 +108,17 @@ def parse_safetensors(data: bytes) -> SafetensorsFile:
     about = header.pop("__metadata__", {})
     if not isinstance(about, dict) or not all(isinstance(v, str) for v in about.values()):
         raise UnsafePickleError("damaged: its metadata is not text")
-    values = memoryview(data)[8 + length :]
-    content, storages = {}, {}
+    places = {}
     end = 0
     for name, begin, stop, tensor in sorted(_tensors(header), key=lambda each: each[1:3]):
-        if begin != end or stop > len(values):
+        if begin != end or stop > size - start:
             raise UnsafePickleError(f"damaged: {shorten(name)} is not where it should be")
         end = stop
-        storages[name] = values[begin:stop]
-        content[name] = tensor
-    if end != len(values):
-        raise UnsafePickleError(f"damaged: {len(values) - end} bytes belong to no tensor")
+        places[name] = tensor, begin, stop
+    if end != size - start:
+        raise UnsafePickleError(f"damaged: {size - start - end} bytes belong to no tensor")
     # In the order of the header.
-    content = {name: content[name] for name in header}
-    return SafetensorsFile(TorchFile(content, storages), about)
+    return Header({name: places[name] for name in header}, about, start)
 
 
 def _tensors(header: Mapping[str, object]):

@@ -12,14 +12,17 @@ from zoojax.converters.dialects.base import DialectOptions
 from zoojax.converters.layouts.networks import unflatten
 from zoojax.converters.pickled_datasets import ModelSplit, read_model_dataset
 from zoojax.converters.ray_trials import scan_trials, skipped_links, unique_name
-from zoojax.converters.reported import MAX_EPOCH, Row, parse_row
+from zoojax.converters.reported import EPOCH_KEYS, MAX_EPOCH, REPORT_NAMES, Row, parse_row
 from zoojax.converters.safe_load import UnreadableFileError
 from zoojax.converters.state_dicts import State
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
 
+# Properties of a dataset that are no hyperparameters.
+METRICS = {*REPORT_NAMES, *EPOCH_KEYS}
 
-@dataclass
+
+@dataclass(slots=True)
 class Source:
     """One member to convert.
 
@@ -113,7 +116,11 @@ def from_dataset(file: Path) -> list[Source]:
         for i, (path, epoch) in enumerate(zip(split.paths, split.epochs, strict=True)):
             trial = PurePosixPath(path).name
             if trial not in members:
-                members[trial] = Source(unique_name(trial, names), split=split.name)
+                config = {
+                    n: values[i] for n, values in split.properties.items() if n not in METRICS
+                }
+                known = {name: value for name, value in config.items() if value is not None}
+                members[trial] = Source(unique_name(trial, names), known, split=split.name)
             source = members[trial]
             place = f"{printable(file.name, 100)}: {split.name}[{i}]"
             if not 0 <= epoch <= MAX_EPOCH:

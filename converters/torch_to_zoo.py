@@ -15,12 +15,13 @@ from zoojax.api.common import versions
 from zoojax.architectures.base import Architecture
 from zoojax.converters import rejects
 from zoojax.converters.common_network import find_common_network
-from zoojax.converters.epoch_conversion import LocalShare, append_epoch, remaining_metrics
+from zoojax.converters.epoch_conversion import append_epoch, remaining_metrics
 from zoojax.converters.members import Defaults, Selection, members_table, selected_epochs
 from zoojax.converters.remarks import count_remarks
 from zoojax.converters.reported import MetricUnits, parse_integer
 from zoojax.converters.sources import Source
 from zoojax.converters.state_dicts import StateDictInfo
+from zoojax.converters.state_reading import LocalShare
 from zoojax.datasets.specs import DataSpec, ImageSet
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import atomic_rmtree
@@ -149,15 +150,17 @@ def _write_epochs(
     stored = rejects.read(out / REJECTS)
     rejected = (stored or {}) | rejected
     total_rounded = 0
+
+    def record(reasons: dict[str, str]) -> None:
+        nonlocal stored
+        stored = _write_rejects(out / REJECTS, reasons, stored)
+
     # The first process decides which epochs exist: all processes must skip the same ones.
     message = json.dumps(writer.zoo.epochs).encode()
     existing = json.loads(distributed.all_gather_bytes(message)[0])
     for done, epoch in enumerate(epochs, 1):
         if epoch not in existing:
-            reasons, rounded = append_epoch(writer, share, epoch)
-            rejected |= reasons
-            total_rounded += rounded
-            stored = _write_rejects(out / REJECTS, rejected, stored)
+            total_rounded += append_epoch(writer, share, epoch, rejected, record)
         if report is not None:
             report(done * members, len(epochs) * members)
     if not writer.zoo.epochs:

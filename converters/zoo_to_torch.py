@@ -1,4 +1,4 @@
-"""Converts a zoo to torch files: trial folders in the original layout, or stacked safetensors."""
+"""Converts a zoo to trial folders in the original layout, and members to torch objects."""
 
 import io
 import json
@@ -22,11 +22,12 @@ from zoojax.converters.layouts.registry import layout_of
 from zoojax.converters.layouts.torch_models import TorchChain
 from zoojax.converters.state_dicts import State, StateDictInfo, is_layer_name, to_torch
 from zoojax.errors import ZoojaxError
-from zoojax.filesystem.atomic import atomic_write, write_table
+from zoojax.filesystem.atomic import atomic_write
 from zoojax.hyperparameters.grid import COLUMNS
 from zoojax.runtime import population
 from zoojax.sparsifiers.dense import Dense
-from zoojax.storage.zoo import MEMBERS, METRICS, Zoo
+from zoojax.storage.states import effective_params
+from zoojax.storage.zoo import MEMBERS, Zoo
 
 _STATE = "checkpoints"
 Report = Callable[[int, int], None]
@@ -117,13 +118,13 @@ def write_trials(
         ZoojaxError: If no torch format is known for the zoo's architecture, an epoch is missing or
             damaged, the folder contains something else, or writing fails.
     """
-    epochs = _select_epochs(zoo, epochs)
+    epochs = select_epochs(zoo, epochs)
     names, notes = export.folder_names(zoo)
     if note is not None:
         for sentence in notes:
             note(sentence)
-    rows_by_epoch = rows_with_states(zoo)
-    infos = [_member_info(zoo, row) for row in range(len(zoo))]
+    rows_by_epoch, ids = rows_with_states(zoo), zoo.members_table["id"].to_list()
+    infos = member_infos(zoo)
     form = "trial"
     for chosen, name in ((original, "original"), (shrunk, "shrunk"), (keep_masks, "prune")):
         form = name if chosen else form
@@ -132,23 +133,40 @@ def write_trials(
         _write_tables(zoo, folders)
         done, total = 0, sum(len(rows_by_epoch.get(epoch, ())) for epoch in epochs)
         for epoch in epochs:
-            tree = {"params": zoo.sparse_params(epoch)} if shrunk else exported_state(zoo, epoch)
             dialects = originals.read(zoo.path, epoch) if original else {}
-            for row in rows_by_epoch.get(epoch, ()):
-                records, kept = dialects.get(int(zoo.members_table["id"][row]), ((), {}))
-                plain = not keep_masks and not original
-                file = _state_file(folders[row], epoch, file_of(records))
-                if not export.is_written(file):
-                    member = population.take(tree, row)
+            existing = np.array(rows_by_epoch.get(epoch, ()), int)
+            for block in zoo.row_blocks(epoch):
+                rows = existing[(existing >= block.start) & (existing < block.stop)].tolist()
+                files = [
+                    _state_file(folders[row], epoch, file_of(dialects.get(ids[row], ((), {}))[0]))
+                    for row in rows
+                ]
+                unwritten = [
+                    (row, file)
+                    for row, file in zip(rows, files, strict=True)
+                    if not export.is_written(file)
+                ]
+                tree = _block_state(zoo, epoch, block, shrunk) if unwritten else {}
+                for row, file in unwritten:
+                    records, kept = dialects.get(ids[row], ((), {}))
+                    member = population.take(tree, row - block.start)
                     if shrunk:
                         state = _shrunk_state(member["params"], infos[row])
                     else:
+                        plain = not keep_masks and not original
                         state = to_torch(member, infos[row], without_masks=plain)
                     _save(file, original_state(state, records, kept))
-                done += 1
-            if report is not None:
-                report(done, total)
+                done += len(rows)
+                if report is not None:
+                    report(done, total)
     return done
+
+
+def _block_state(zoo: Zoo, epoch: int, rows: slice, shrunk: bool) -> dict[str, Any]:
+    """Reads some rows of an epoch."""
+    if not shrunk:
+        return exported_state(zoo, epoch, rows)
+    return {"params": effective_params(zoo.config, zoo.state(epoch, rows=rows))}
 
 
 def _shrunk_state(params: dict[str, Any], info: StateDictInfo) -> State:
@@ -160,14 +178,22 @@ def _shrunk_state(params: dict[str, Any], info: StateDictInfo) -> State:
 
 def _write_tables(zoo: Zoo, folders: list[Path]) -> None:
     """Writes params.json and result.json, with all metrics, of every member."""
-    metrics = zoo.metrics_history.partition_by("member", as_dict=True)
-    for folder, member in zip(folders, zoo.members_table.iter_rows(named=True), strict=True):
-        config = _config(zoo, member)
-        text = json.dumps(config, indent=2) + "\n"
-        atomic_write(folder / "params.json", lambda file, text=text: file.write_text(text))
-        rows = metrics.get((member["id"],))
-        lines = "" if rows is None else "".join(_results(rows, config))
-        atomic_write(folder / "result.json", lambda file, text=lines: file.write_text(text))
+    metrics = zoo.metrics_history.sort("member", "epoch")
+    starts, stops = (
+        metrics["member"].search_sorted(zoo.members_table["id"], side) for side in ("left", "right")
+    )
+    for folder, member, start, stop in zip(
+        folders, zoo.members_table.iter_rows(named=True), starts, stops, strict=True
+    ):
+        config = trial_config(zoo, member)
+        lines = "".join(_results(metrics[start:stop], config))
+        for name, text in (
+            ("params.json", json.dumps(config, indent=2) + "\n"),
+            ("result.json", lines),
+        ):
+            atomic_write(
+                folder / name, lambda file, text=text: file.write_text(text), durable=False
+            )
 
 
 def _state_file(folder: Path, epoch: int, original: str) -> Path:
@@ -197,49 +223,33 @@ def _contiguous(arrays: State) -> dict[str, np.ndarray]:
     return {name: np.array(array, order="C") for name, array in arrays.items()}
 
 
-def write_safetensors(
-    zoo: Zoo,
-    out: Path,
-    *,
-    epochs: Sequence[int] | None = None,
-    report: Report | None = None,
-) -> int:
-    """Writes one file per epoch, members stacked in torch's names and axes, and the tables.
-
-    Args:
-        zoo: The zoo.
-        out: The folder to write to.
-        epochs: The epochs; None for all.
-        report: Progress callback, called with the number of files written and their total.
-
-    Returns:
-        The number of files written.
-
-    Raises:
-        ZoojaxError: If no torch format is known for the zoo's architecture, an epoch is missing or
-            damaged, the folder contains something else, or writing fails.
-    """
-    epochs = _select_epochs(zoo, epochs)
-    info = _member_info(zoo, 0)
-    method = zoo.config.sparsifier.method
-    about = {"zoo": zoo.config.name, "kind": method, "fingerprint": zoo.fingerprint}
-    files = {epoch: f"epoch_{epoch:06d}.safetensors" for epoch in epochs}
-    with export.claim_folder(zoo, out, "safetensors", (MEMBERS, METRICS, *files.values())):
-        write_table(out / MEMBERS, zoo.members_table)
-        write_table(out / METRICS, zoo.metrics_history)
-        for done, epoch in enumerate(epochs, start=1):
-            tree = exported_state(zoo, epoch)
-            members = [to_torch(population.take(tree, row), info) for row in range(len(zoo))]
-            stacked = {name: np.stack([m[name] for m in members]) for name in members[0]}
-            export.write_safetensors(out / files[epoch], stacked, {**about, "epoch": str(epoch)})
-            if report is not None:
-                report(done, len(epochs))
-    return len(epochs)
-
-
 def trial_names(zoo: Zoo) -> list[str]:
     """Folder names of all members: their trials' names if safe, else in the original style."""
     return export.folder_names(zoo)[0]
+
+
+def member_infos(zoo: Zoo) -> list[StateDictInfo]:
+    """Returns for each member its network, the sparsifier it is written as, and its layers' names.
+
+    Members with the same names share an object.
+
+    Args:
+        zoo: The zoo.
+
+    Raises:
+        ZoojaxError: If no torch format is known for the architecture, or the stored names are
+            damaged.
+    """
+    table = zoo.members_table
+    named = table["layers"].to_list() if "layers" in table.columns else [None] * len(table)
+    known: dict[tuple, StateDictInfo] = {}
+    infos = []
+    for row, (names, dropout) in enumerate(zip(named, table["dropout"] > 0, strict=True)):
+        key = (tuple(names or ()), dropout)
+        if key not in known:
+            known[key] = _member_info(zoo, row)
+        infos.append(known[key])
+    return infos
 
 
 def _member_info(zoo: Zoo, row: int) -> StateDictInfo:
@@ -267,14 +277,31 @@ def _member_info(zoo: Zoo, row: int) -> StateDictInfo:
 
 def rows_with_states(zoo: Zoo) -> dict[int, list[int]]:
     """Rows of the members that have a state, by epoch."""
-    row_of = {member: row for row, member in enumerate(zoo.members_table["id"])}
+    row_of = {member: row for row, member in enumerate(zoo.members_table["id"].to_list())}
     rows: dict[int, list[int]] = {}
     for member, epoch in zoo.metrics.select("member", "epoch").iter_rows():
         rows.setdefault(epoch, []).append(row_of[member])
     return rows
 
 
-def _select_epochs(zoo: Zoo, epochs: Sequence[int] | None) -> list[int]:
+def states_in_order(zoo: Zoo, epochs: Sequence[int]) -> pl.DataFrame:
+    """Lists the states of a zoo by member and epoch.
+
+    Args:
+        zoo: The zoo.
+        epochs: The epochs.
+
+    Returns:
+        The metrics of each state, and the columns `number` (its position in this table) and `row`
+        (that of its member in the members table).
+    """
+    order = pl.DataFrame({"member": zoo.members_table["id"]}).with_row_index("row")
+    metrics = zoo.metrics.filter(pl.col("epoch").is_in(epochs))
+    return metrics.join(order, on="member").sort("row", "epoch").with_row_index("number")
+
+
+def select_epochs(zoo: Zoo, epochs: Sequence[int] | None) -> list[int]:
+    """Returns the epochs to write, ascending; raises ZoojaxError if one does not exist."""
     existing = zoo.epochs
     for epoch in epochs or ():
         if epoch not in existing:
@@ -282,8 +309,8 @@ def _select_epochs(zoo: Zoo, epochs: Sequence[int] | None) -> list[int]:
     return existing if epochs is None else sorted(set(epochs))
 
 
-def _config(zoo: Zoo, member: dict[str, Any]) -> dict[str, Any]:
-    """The content of params.json under the original code's keys."""
+def trial_config(zoo: Zoo, member: dict[str, Any]) -> dict[str, Any]:
+    """Returns the content of params.json of a member under the original code's keys."""
     config, reported = zoo.config, [each for each in COLUMNS if each.torch]
     content = {
         "model::type": network_layout(config.shape).model_type
@@ -305,10 +332,15 @@ def _config(zoo: Zoo, member: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
+def result_names(metrics: pl.DataFrame) -> list[str]:
+    """Returns the columns of a metrics table that trials report."""
+    return [n for n in metrics.columns if n.endswith(("_loss", "_acc"))]
+
+
 def _results(rows: pl.DataFrame, config: dict[str, Any]) -> Iterator[str]:
     """The lines of result.json, one per epoch."""
-    names = [n for n in rows.columns if n.endswith(("_loss", "_acc"))]
-    for row in rows.sort("epoch").iter_rows(named=True):
+    names = result_names(rows)
+    for row in rows.iter_rows(named=True):
         content = {name: row[name] for name in names if _is_number(row[name])}
         if _is_number(row["sparsity"]):
             content["sparsity_ratio"] = row["sparsity"]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from zoojax.errors import ZoojaxError
 
 if TYPE_CHECKING:
-    from zoojax import functional, presets
+    from zoojax import functional, geometry, presets
     from zoojax.api.dense import train_zoo
     from zoojax.api.inference import apply, evaluate, predict
     from zoojax.api.twins import sparsify
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from zoojax.hyper_representation.representation import open_representation
     from zoojax.hyperparameters.draws import Choice, LogUniform, Uniform
     from zoojax.hyperparameters.grid import Grid
+    from zoojax.publishing.publish import publish
     from zoojax.runtime.startup import initialize
     from zoojax.sparsifiers.base import Sparsifier
     from zoojax.sparsifiers.fisher import FisherPruning
@@ -55,7 +56,9 @@ if TYPE_CHECKING:
     from zoojax.sparsifiers.top_kast import TopKAST
     from zoojax.sparsifiers.variational_dropout import VariationalDropout
     from zoojax.sparsifiers.wanda import Wanda
+    from zoojax.storage.concatenation import concat
     from zoojax.storage.zoo import Zoo, open_zoo
+    from zoojax.weight_datasets.dataset import WeightDataset
     from zoojax.workflows.analyze import analyze
     from zoojax.workflows.info import info
     from zoojax.workflows.reproduce import reproduce
@@ -92,15 +95,18 @@ _PUBLIC = {
     "TopKAST": "sparsifiers.top_kast",
     "VariationalDropout": "sparsifiers.variational_dropout",
     "Wanda": "sparsifiers.wanda",
+    "WeightDataset": "weight_datasets.dataset",
     "Zoo": "storage.zoo",
     "analyze": "workflows.analyze",
     "apply": "api.inference",
+    "concat": "storage.concatenation",
     "evaluate": "api.inference",
     "info": "workflows.info",
     "initialize": "runtime.startup",
     "open_representation": "hyper_representation.representation",
     "open_zoo": "storage.zoo",
     "predict": "api.inference",
+    "publish": "publishing.publish",
     "register_architecture": "architectures.registry",
     "register_sparsifier": "sparsifiers.registry",
     "reproduce": "workflows.reproduce",
@@ -108,7 +114,7 @@ _PUBLIC = {
     "train_representation": "hyper_representation.api",
     "train_zoo": "api.dense",
 }
-_MODULES = ("functional", "presets")
+_MODULES = ("functional", "geometry", "presets")
 # Functions of version 0.1, which warn.
 _DEPRECATED = ("make_dense", "make_dropped_out", "make_pruned")
 
@@ -143,18 +149,22 @@ __all__ = [
     "Uniform",
     "VariationalDropout",
     "Wanda",
+    "WeightDataset",
     "Zoo",
     "ZoojaxError",
     "analyze",
     "apply",
+    "concat",
     "evaluate",
     "functional",
+    "geometry",
     "info",
     "initialize",
     "open_representation",
     "open_zoo",
     "predict",
     "presets",
+    "publish",
     "register_architecture",
     "register_sparsifier",
     "reproduce",

@@ -25,6 +25,7 @@ STREAMS = {
     "subset": 7,
     "augmentation": 8,
     "sampling": 9,
+    "curvature": 10,
 }
 
 

@@ -9,20 +9,27 @@ Rows with the same modeldir are a run. Kernels have the axes of Keras: [height, 
 """
 
 import ast
-import functools
 import math
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from zoojax.converters.batches import BatchState, StateBatch
+from zoojax.converters.config_names import our_key
 from zoojax.converters.dialects.base import DialectOptions, Draft, ReadState
 from zoojax.converters.dialects.number_types import NumberTypes
 from zoojax.converters.formats.base import Listing, SourceFormat
-from zoojax.converters.formats.tables import find_file, read_rows, to_value
-from zoojax.converters.inert import UnsafePickleError
+from zoojax.converters.formats.tables import find_file, read_columns, read_rows, to_value
+from zoojax.converters.matrix_file import MatrixFile
 from zoojax.converters.ray_trials import unique_name
-from zoojax.converters.reported import EPOCH_KEYS, MAX_EPOCH, parse_integer, parse_row
+from zoojax.converters.reported import (
+    EPOCH_KEYS,
+    MAX_EPOCH,
+    metric_columns,
+    parse_integer,
+    row_at,
+)
 from zoojax.converters.safe_load import guarded
 from zoojax.converters.sources import Source
 from zoojax.errors import ZoojaxError
@@ -30,7 +37,7 @@ from zoojax.text import printable
 
 _MATRIX, _LAYOUT = "weights.npy", "layout.csv"
 _METRICS = ("metrics.csv.gz", "metrics.csv")
-_MAX_COLUMNS, _MAX_HEADER = 10_000_000, 10_000
+_SPLITS = ("train", "val", "test")
 _IDS = ("modeldir", "model", "run", "trial", "member")
 
 
@@ -63,38 +70,39 @@ class FlatMatrix(SourceFormat):
         return None
 
     def members(self, path: Path, options: DialectOptions) -> Listing:
-        """One member per run; rows are read one by one."""
-        matrix = guarded(path / _MATRIX, lambda: _open(path / _MATRIX))
-        layout = _layout(path / _LAYOUT, matrix.shape[1])
-        file = find_file(path, _METRICS)
-        if file is None:
+        """One member per run; rows of the matrix are read when they are needed."""
+        file = path / _MATRIX
+        matrix = guarded(file, lambda: MatrixFile(file))
+        batch = _Matrix(matrix, _layout(path / _LAYOUT, matrix.shape[1]), options)
+        tables = find_file(path, _METRICS)
+        if tables is None:
             raise ZoojaxError(f"{printable(path)} has no metrics.csv or metrics.csv.gz")
-        rows = read_rows(file)
-        if len(rows) != len(matrix):
+        table = read_columns(tables)
+        lines = len(next(iter(table.values())))
+        if lines != len(matrix):
             raise ZoojaxError(
-                f"{printable(file)} has {len(rows)} rows for {len(matrix)} rows of {_MATRIX}"
+                f"{printable(tables)} has {lines} rows for {len(matrix)} rows of {_MATRIX}"
             )
-        key = next((name for name in _IDS if rows and name in rows[0]), None)
-        epoch_key = next((name for name in EPOCH_KEYS if rows and name in rows[0]), None)
-        sources: dict[str, Source] = {}
-        taken: set[str] = set()
-        for index, row in enumerate(rows):
-            run = row[key] if key else str(index)
-            if run not in sources:
-                config = {n.removeprefix("config."): to_value(v) for n, v in row.items()}
-                sources[run] = Source(unique_name(run, taken), config=config)
-            place = f"{_MATRIX}[{index}]"
-            epoch = parse_integer(row.get(epoch_key or ""), MAX_EPOCH) if epoch_key else 0
-            self._add(sources[run], epoch, place, row)
-            if sources[run].places.get(epoch if epoch is not None else -1) == place:
-                sources[run].states[epoch or 0] = functools.partial(
-                    _row, path / _MATRIX, matrix, index, layout, options
-                )
+        epoch_key = next((name for name in EPOCH_KEYS if name in table), None)
         notes = [f"epochs are the column {epoch_key}" if epoch_key else "it has no epochs: 0"]
-        return Listing(list(sources.values()), notes)
+        return Listing(_sources(table, epoch_key, batch), notes)
 
-    def _add(self, source: Source, epoch: int | None, place: str, row: dict[str, str]) -> None:
-        """Adds the place and metrics of a row to its run."""
+
+def _sources(table: dict[str, list[str]], epoch_key: str | None, batch: StateBatch) -> list[Source]:
+    """One source per run, in the order of their first rows."""
+    key = next((name for name in _IDS if name in table), None)
+    runs = table[key] if key else map(str, range(len(next(iter(table.values())))))
+    metrics, configs = metric_columns(table), _config_columns(table)
+    splits = table.get("split")
+    sources: dict[str, Source] = {}
+    taken: set[str] = set()
+    for index, run in enumerate(runs):
+        if run not in sources:
+            config = {n: to_value(c[index]) for n, c in configs.items() if c[index]}
+            split = splits[index] if splits and splits[index] in _SPLITS else None
+            sources[run] = Source(unique_name(run, taken), config=config, split=split)
+        source, place = sources[run], f"{_MATRIX}[{index}]"
+        epoch = parse_integer(table[epoch_key][index], MAX_EPOCH) if epoch_key else 0
         if epoch is None:
             source.skipped[place] = f"its epoch is not from 0 to {MAX_EPOCH}"
         elif epoch in source.places:
@@ -102,35 +110,51 @@ class FlatMatrix(SourceFormat):
             source.notes.append(f"epoch {epoch} twice; the later is ignored")
         else:
             source.places[epoch] = place
-            source.rows[epoch] = parse_row(row)
+            source.rows[epoch] = row_at(metrics, index)
+            source.states[epoch] = BatchState(batch, index)
+    return list(sources.values())
 
 
-def _open(file: Path) -> np.ndarray:
-    """Maps the matrix into memory after checking its header and size."""
-    try:
-        with file.open("rb") as stream:
-            version = np.lib.format.read_magic(stream)
-            if version not in ((1, 0), (2, 0)):
-                raise UnsafePickleError(f"a NumPy file of version {version}")
-            read = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, fortran, dtype = read(stream, max_header_size=_MAX_HEADER)
-            offset = stream.tell()
-            size = file.stat().st_size
-    except UnsafePickleError:
-        raise
-    except Exception as error:
-        raise UnsafePickleError(f"no NumPy file, or damaged: {printable(error, 100)}") from error
-    if dtype.kind != "f" or dtype.hasobject or len(shape) != 2 or dtype.itemsize > 8:
-        raise UnsafePickleError(f"{len(shape)} axes of {printable(dtype, 40)}, not rows of numbers")
-    if not 0 < shape[1] <= _MAX_COLUMNS or offset + math.prod(shape) * dtype.itemsize != size:
-        raise UnsafePickleError(f"{size} bytes do not fit its shape {printable(shape, 60)}")
-    if not shape[0]:
-        raise UnsafePickleError("no rows")
-    return np.memmap(file, dtype, "r", offset, shape, order="F" if fortran else "C")
+def _config_columns(table: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The columns of hyperparameters, by their keys in the zoos' original code."""
+    columns = {name.removeprefix("config."): column for name, column in table.items()}
+    known = {name: column for name, column in columns.items() if "::" in name}
+    for name, column in columns.items():
+        key = our_key(name)
+        if key is not None:
+            known.setdefault(key, column)
+    return known
+
+
+class _Matrix(StateBatch):
+    """The rows of the matrix."""
+
+    def __init__(self, matrix: MatrixFile, variables: list[_Variable], options: DialectOptions):
+        self._matrix, self._options = matrix, options
+        # Weights before biases, as in torch.
+        self._variables = sorted(variables, key=lambda each: not each.name.endswith(".weight"))
+        self.columns = matrix.shape[1]
+        self.is_float32 = matrix.dtype.newbyteorder("=") == np.float32
+
+    def rows(self, indices: np.ndarray) -> np.ndarray:
+        """Reads rows."""
+        return self._matrix.rows(indices)
+
+    def state(self, values: np.ndarray) -> ReadState:
+        """Splits a row into its tensors."""
+        arrays: dict[str, Any] = {}
+        for each in self._variables:
+            array = values[each.begin : each.end].reshape(each.shape)
+            axes = (3, 2, 0, 1) if array.ndim == 4 else tuple(reversed(range(array.ndim)))
+            arrays[each.name] = np.ascontiguousarray(array.transpose(axes))
+        draft = Draft(arrays, self._options)
+        NumberTypes().read(draft)
+        return draft.finish()
+
+    def read(self, index: int) -> ReadState:
+        """Reads one row."""
+        row = self._matrix.rows(np.array([index]))[0]
+        return guarded(self._matrix.path, lambda: self.state(row))
 
 
 def _layout(file: Path, columns: int) -> list[_Variable]:
@@ -163,27 +187,3 @@ def _torch_name(name: str) -> str:
     parts = printable(name, 200).partition(":")[0].split("/")
     leaf = {"kernel": "weight"}.get(parts[-1], parts[-1])
     return ".".join([*(parts[1:-1] or parts[:-1]), leaf])
-
-
-def _row(
-    file: Path,
-    matrix: np.ndarray,
-    index: int,
-    layout: list[_Variable],
-    options: DialectOptions,
-) -> ReadState:
-    """Reads one state, with weights before biases as in torch."""
-
-    def read() -> ReadState:
-        values = np.array(matrix[index])
-        values = values.astype(values.dtype.newbyteorder("="))
-        arrays: dict[str, Any] = {}
-        for each in sorted(layout, key=lambda v: not v.name.endswith(".weight")):
-            array = values[each.begin : each.end].reshape(each.shape)
-            axes = (3, 2, 0, 1) if array.ndim == 4 else tuple(reversed(range(array.ndim)))
-            arrays[each.name] = np.ascontiguousarray(array.transpose(axes))
-        draft = Draft(arrays, options)
-        NumberTypes().read(draft)
-        return draft.finish()
-
-    return guarded(file, read)

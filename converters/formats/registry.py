@@ -8,6 +8,7 @@ from zoojax.converters.formats.checkpoint_folders import CheckpointFolders
 from zoojax.converters.formats.flat_matrix import FlatMatrix
 from zoojax.converters.formats.member_file import MemberFile
 from zoojax.converters.formats.model_dataset import ModelDataset
+from zoojax.converters.formats.stacked import StackedTensors
 from zoojax.converters.formats.trials import Trials
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.reading import exists
@@ -17,7 +18,14 @@ from zoojax.text import printable
 # In the order in which they are tried: more specific ones first.
 FORMATS: dict[str, SourceFormat] = {
     each.name: each
-    for each in (FlatMatrix(), Trials(), ModelDataset(), CheckpointFolders(), MemberFile())
+    for each in (
+        FlatMatrix(),
+        StackedTensors(),
+        Trials(),
+        ModelDataset(),
+        CheckpointFolders(),
+        MemberFile(),
+    )
 }
 
 

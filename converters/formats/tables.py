@@ -5,7 +5,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from zoojax.filesystem.reading import MIB, exists, opened, read_bytes
 from zoojax.text import printable
 
 _MAX_TABLE_BYTES, _MAX_CONFIG_BYTES = 1024 * MIB, 16 * MIB
-_MAX_COLUMNS = 10_000
+_MAX_COLUMNS, _MAX_CELLS = 10_000, 100_000_000
 _MAX_NUMBER_LENGTH = 64
 # Tables compress by a factor below 100, a zip bomb by more than 1000.
 _MAX_RATIO = 400
@@ -41,15 +41,54 @@ def read_rows(file: Path) -> list[dict[str, str]]:
     Raises:
         ZoojaxError: If it cannot be read, is too large, or its first line has no distinct names.
     """
-    text = _content(file).decode(errors="replace")
-    lines = csv.reader(io.StringIO(text, newline=""))
+    names, lines = _lines(file)
+    return [dict(zip(names, line, strict=False)) for line in lines]
+
+
+def read_columns(file: Path) -> dict[str, list[str]]:
+    """Reads a CSV file with many lines, compressed with gzip or not.
+
+    Args:
+        file: The file.
+
+    Returns:
+        The texts of each column, by the names in the first line; "" where a line is too short.
+        Equal texts of a column are one object.
+
+    Raises:
+        ZoojaxError: If it cannot be read, is too large, has too many cells, or its first line has
+            no distinct names.
+    """
+    names, lines = _lines(file)
+    columns: list[list[str]] = [[] for _ in names]
+    known: list[dict[str, str]] = [{} for _ in names]
+    for number, line in enumerate(lines, start=1):
+        if number * len(names) > _MAX_CELLS:
+            raise ZoojaxError(f"{printable(file)} has more than {_MAX_CELLS} cells")
+        line += [""] * (len(names) - len(line))
+        for column, texts, text in zip(columns, known, line, strict=False):
+            column.append(texts.setdefault(text, text))
+    return dict(zip(names, columns, strict=True))
+
+
+def _lines(file: Path) -> tuple[list[str], Iterator[list[str]]]:
+    """The names in the first line, and the cells of the others; empty lines are left out."""
+    content = io.BytesIO(_content(file))
+    lines = csv.reader(io.TextIOWrapper(content, "utf-8", errors="replace", newline=""))
     try:
         names = next(lines, [])
-        if not names or len(set(names)) < len(names) or len(names) > _MAX_COLUMNS:
-            raise ZoojaxError(f"{printable(file)} has no first line of distinct names")
-        return [dict(zip(names, line, strict=False)) for line in lines if line]
     except csv.Error as error:
         raise ZoojaxError(f"{printable(file)} is damaged: {printable(error, 100)}") from error
+    if not names or len(set(names)) < len(names) or len(names) > _MAX_COLUMNS:
+        raise ZoojaxError(f"{printable(file)} has no first line of distinct names")
+
+    def others() -> Iterator[list[str]]:
+        try:
+            yield from (line for line in lines if line)
+        except csv.Error as error:
+            raise ZoojaxError(f"{printable(file)} is damaged: {printable(error, 100)}") from error
+
+    return names, others()
 
 
 def _content(file: Path) -> bytes:

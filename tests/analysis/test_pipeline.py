@@ -32,6 +32,8 @@ def test_tables_of_a_zoo_with_both_twins(result):
         *("friendliness", "consistency", "predictability", "pruning_frequency"),
         *("pairings", "methods", "crossing", "agreement", "agreement_summary"),
         "change_by_hyperparameters",
+        *(f"added_method_{name}" for name in ("accuracy", "differences", "ranking")),
+        *("added_method_layers", "added_method_cost"),
     }
     # The variational-dropout twin has only five epochs.
     few, sparsity = result.notes

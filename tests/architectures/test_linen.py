@@ -15,7 +15,7 @@ from zoojax.architectures.base import init_variables, logits, training_logits
 from zoojax.architectures.checks import check_architecture, check_replaceable
 from zoojax.architectures.layers import INITS, PLAIN, ConvSpec, Layers
 from zoojax.architectures.linen import LinenArchitecture
-from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
+from zoojax.architectures.permuted_axes import PermutationGroup, PermutedAxis
 from zoojax.architectures.registry import architecture, register_architecture
 from zoojax.ops import max_pool
 from zoojax.sparsifiers.variational_dropout import init_log_sigma2, variances

@@ -23,7 +23,8 @@ from zoojax.architectures.chain_layers import (
     Normalization,
 )
 from zoojax.architectures.parameters import flat_layers, nested_layers
-from zoojax.architectures.permutations import PermutedAxis, permute
+from zoojax.architectures.permutations import permute
+from zoojax.architectures.permuted_axes import PermutedAxis
 from zoojax.architectures.registry import architecture
 from zoojax.architectures.units import (
     parameters_by_path,

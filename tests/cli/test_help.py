@@ -54,6 +54,10 @@ def test_command_names():
         "convert from-torch",
         *("convert from-dataset", "convert to-torch", "convert verify", "represent train"),
         *("represent evaluate", "represent sparsify", "represent sample"),
+        *("geometry align", "geometry align-twin", "geometry lines", "geometry curves"),
+        *("geometry soup", "geometry average"),
+        "geometry curvature",
+        *("geometry similarity", "geometry basins", "geometry transfer"),
     }
 
 
@@ -104,7 +108,7 @@ def test_lines_of_docstrings_are_joined(run_cli):
 def test_options_of_all_commands():
     """Those that --help lists; suggestions are chosen among them."""
     options = {name: set(dict(command_options(kind))) for name, kind in COMMANDS.items()}
-    assert len(options) == 16 + len(sparsifiers())
+    assert len(options) == 22 + len(sparsifiers())
     assert {"--out", "--members", "--chunk", "--json", "--process-id"} <= options["train"]
     assert {"--where", "--parent", "--coordinator"} <= options["convert from-torch"]
     assert "--zoo" not in options["info"] and "--zoo" in options["represent evaluate"]

@@ -38,6 +38,16 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
     "represent train": ("zoojax:train_representation",),
     "represent evaluate": ("zoojax.hyper_representation:evaluate_representation",),
     "represent sparsify": ("zoojax.hyper_representation:sparsify_zero_shot",),
+    "geometry align": ("zoojax.geometry:align",),
+    "geometry align-twin": ("zoojax.geometry:align_twin",),
+    "geometry lines": ("zoojax.geometry:lines",),
+    "geometry curves": ("zoojax.geometry:curves",),
+    "geometry soup": ("zoojax.geometry:soup",),
+    "geometry average": ("zoojax.geometry:average_epochs",),
+    "geometry curvature": ("zoojax.workflows.geometry:curvature",),
+    "geometry similarity": ("zoojax.workflows.geometry:similarity",),
+    "geometry basins": ("zoojax.workflows.geometry:basins",),
+    "geometry transfer": ("zoojax.workflows.geometry:mask_transfer",),
     "represent sample": ("zoojax.hyper_representation:sample_zoo",),
 }
 # Options that only the command line has, by the reason. `--plugin` is an option of `zoojax`
@@ -45,6 +55,8 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
 ONLY_COMMAND_LINE = {
     "convert from each_network": "a function of its own, convert_each",
     "json": "format of the printed results",
+    "geometry lines out": "in Python, barriers and the tables' own methods",
+    "geometry curves out": "in Python, barriers and the tables' own methods",
     "evaluate members": "format of the printed results",
     "draw": "distributions, which replace the values of hyperparameters in Python",
     "coordinator": "parameter of zoojax.initialize",

@@ -92,3 +92,37 @@ def test_json_of_reproduce_and_analyze(tmp_path_factory, tmp_path):
         assert isinstance(printed["agreement_summary"][0]["agreement_mean"], float)
         assert all(isinstance(note, str) for note in printed["notes"])
         assert "paper" not in printed
+
+
+COMPARE = (
+    *("reproduce", "digits-s-seed", "--members", 3, "--ratios", 0.5, 0.9, "--epochs", 2),
+    *("--sparsifiers", "magnitude-pruning", "n-m", "--budget", 1),
+)
+
+
+def test_chosen_sparsifiers_with_an_equal_budget(tmp_path_factory, tmp_path):
+    """Prints what each zoo took; repeated, trains nothing."""
+    out = tmp_path / "run"
+    done = zoo_fixtures.cli(tmp_path_factory, *COMPARE, "--out", out)
+    assert done.returncode == 0, done.stderr
+    zoos = {path.parent.name for path in out.glob("*/zoo.json")}
+    assert zoos == {"dense", "mp", "nm", "nm-2"}
+    assert "What each zoo took to train" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"report: {out / 'analysis/report.html'}"
+    before = {name: zoo_fixtures.contents(out / name) for name in zoos}
+    printed = zoo_fixtures.cli_json(tmp_path_factory, *COMPARE, "--out", out)
+    assert {name: zoo_fixtures.contents(out / name) for name in zoos} == before
+    assert [row["method"] for row in printed["method_cost"]] == ["dense", "mp", "nm", "nm-2"]
+    assert [row["budget"] for row in printed["method_cost"]] == [2, 3, 3, 3]
+    assert all(row["seconds"] > 0 for row in printed["method_cost"])
+    ranked = {(row["method"], row["sparsity"]) for row in printed["method_ranking"]}
+    assert {("mp", 0.5), ("nm", 0.5), ("nm-2", 0.5)} <= ranked
+
+
+def test_unknown_sparsifiers_are_refused_before_training(tmp_path_factory, tmp_path):
+    for names, message in ((("snipp",), "did you mean 'snip'"), (("snip", "snip"), "once")):
+        arguments = [*REPRODUCE, "--sparsifiers", *names, "--out", tmp_path / "run"]
+        zoo_fixtures.assert_refused(zoo_fixtures.cli(tmp_path_factory, *arguments), message)
+    arguments = [*REPRODUCE, "--budget", 0, "--out", tmp_path / "run"]
+    zoo_fixtures.assert_refused(zoo_fixtures.cli(tmp_path_factory, *arguments), "at least 1")
+    assert list(tmp_path.iterdir()) == []

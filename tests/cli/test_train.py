@@ -129,11 +129,11 @@ def _stop_before_training(monkeypatch) -> list[ZooConfig]:
     """Makes training fail before it writes; returns the list of the configs it would have."""
     configs = []
 
-    def zoo_writer(out, config, *rest):
+    def train_or_extend(out, config, *rest):
         configs.append(config)
         raise ZoojaxError("enough")
 
-    monkeypatch.setattr("zoojax.api.dense.zoo_writer", zoo_writer)
+    monkeypatch.setattr("zoojax.api.dense.train_or_extend", train_or_extend)
     return configs
 
 

@@ -10,9 +10,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.support import zoo_fixtures
+from tests.support.conversions import write_safetensors
 from zoojax import open_zoo
 from zoojax.converters import export
-from zoojax.converters.zoo_to_torch import trial_names, write_safetensors, write_trials
+from zoojax.converters.zoo_to_torch import trial_names, write_trials
 from zoojax.errors import ZoojaxError
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from tests.support import zoo_fixtures
-from tests.support.conversions import load_tensors
+from tests.support.conversions import load_tensors, write_safetensors
 from tests.support.torch_models import params_to_torch
 from tests.support.torch_zoos import network, state
 from zoojax import VariationalDropout, sparsify
@@ -32,7 +32,6 @@ from zoojax.converters.verification import verify
 from zoojax.converters.zoo_to_torch import (
     state_dict,
     trial_names,
-    write_safetensors,
     write_trials,
 )
 from zoojax.errors import ZoojaxError

@@ -10,8 +10,9 @@ from tests.support.figure_readers import drawn, texts
 from zoojax import figures
 from zoojax.analysis import Analysis
 
-# Figures of hyper-representations are tested in tests/report.
-NAMES = [name for name in figures.FIGURES if not name.startswith("representation_")]
+# Figures of hyper-representations and of the geometry are tested in tests/report.
+_OTHERS = ("representation_", "geometry_")
+NAMES = [name for name in figures.FIGURES if not name.startswith(_OTHERS)]
 NAMES.insert(NAMES.index("pruning_frequency") + 1, "pruning_frequency_mp")
 
 

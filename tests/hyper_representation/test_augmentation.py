@@ -14,7 +14,7 @@ from zoojax import ZoojaxError
 from zoojax.architectures.base import Architecture, logits
 from zoojax.architectures.cnn import large_cnn, small_cnn
 from zoojax.architectures.layers import PLAIN
-from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
+from zoojax.architectures.permuted_axes import PermutationGroup, PermutedAxis
 from zoojax.hyper_representation.augmentation import add_noise, draw_permutation, erase, permute
 from zoojax.hyper_representation.tokens import Tokenizer
 from zoojax.sparsifiers import variational_dropout

@@ -87,7 +87,8 @@ def test_partial_epochs_are_invisible_and_removed(tmp_path_factory, zoo):
     assert sorted(p.name for p in (zoo.path / "states").iterdir()) == ["0", "1", "2", "3"]
     assert sorted(p.name for p in (zoo.path / "optimizer").iterdir()) == ["2", "3"]
     assert sorted(p.name for p in zoo.path.iterdir()) == [
-        *("members.parquet", "metrics.parquet", "optimizer", "states", "zoo.json")
+        *("members.parquet", "metrics.parquet", "optimizer", "states", "timing.parquet"),
+        "zoo.json",
     ]
 
 

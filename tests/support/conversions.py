@@ -12,6 +12,8 @@ from tests.support.torch_zoos import trial_name
 from tests.support.zoo_fixtures import bits, same_bits
 from zoojax.converters.members import Selection
 from zoojax.converters.sources import from_trials
+from zoojax.converters.targets.base import Request
+from zoojax.converters.targets.registry import TARGETS
 from zoojax.converters.torch_to_zoo import REJECTS, Conversion, convert
 from zoojax.converters.verification import verify
 from zoojax.converters.zoo_to_torch import write_trials
@@ -84,3 +86,8 @@ def same_zoo(a: Zoo, b: Zoo) -> bool:
         and a.fingerprint == b.fingerprint
         and read_rejects(a) == read_rejects(b)
     )
+
+
+def write_safetensors(zoo: Zoo, out: Path, **options) -> int:
+    """Writes stacked safetensors files."""
+    return TARGETS["safetensors"].write(zoo, out, Request(**options))

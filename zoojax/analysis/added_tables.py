@@ -20,10 +20,10 @@ from zoojax.errors import ZoojaxError
 from zoojax.text import is_printable, printable
 
 # Modules of this package that add tables.
-_MODULES: tuple[str, ...] = ()
+_MODULES: tuple[str, ...] = ("compared_methods", "mask_overlap")
 # Files and keys of added tables begin with this.
 PREFIX = "added_"
-_MAX_TEXT_LENGTH = 500
+_MAX_TEXT_LENGTH = 800
 
 Compute = Callable[[Analysis], pl.DataFrame]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from zoojax.analysis.pairing import finite, nearest_sparsity_epoch
+from zoojax.analysis.pairing import finite, nearest_ratio, nearest_sparsity_epoch, ratio_sparsities
 from zoojax.analysis.paper_comparison import paper_results_of
 from zoojax.analysis.prediction_agreement import agreement, mask_diverged, pairwise
 from zoojax.analysis.results import Analysis, Method
@@ -93,7 +93,7 @@ def _agreement_epochs(analysis: Analysis, method: Method) -> list[int]:
     if method.sweep == "ratio":
         return [last]
     by_ratio = analysis.twin_methods("ratio")
-    sparsities = {r for each in by_ratio for r in each.zoo.members_table["ratio"].to_list()}
+    sparsities = {s for each in by_ratio for s in ratio_sparsities(each.zoo).values()}
     sparsities |= {REFERENCE_SPARSITY, *_paper_sparsities(analysis.zoo)}
     nearest = {nearest_sparsity_epoch(twin, sparsity) for sparsity in sparsities}
     return sorted({last, *nearest} & set(twin.epochs))
@@ -116,8 +116,8 @@ def _matrix_members(method: Method, epoch: int) -> tuple[np.ndarray | None, str]
             return None, ""
         return np.arange(len(twin)), f"{method.key} epoch {epoch}"
     ratios = twin.members_table["ratio"]
-    ratio = min(ratios.unique().sort().to_list(), key=lambda r: abs(r - REFERENCE_SPARSITY))
-    return np.flatnonzero(ratios.to_numpy() == ratio), f"{method.key} {ratio:.0%}"
+    ratio = nearest_ratio(twin, REFERENCE_SPARSITY)
+    return np.flatnonzero(ratios.to_numpy() == ratio), f"{method.key} {ratio:.0%}{method.of}"
 
 
 def _align_to_parents(

@@ -4,6 +4,8 @@ import polars as pl
 
 from zoojax.analysis.added_tables import added_tables
 from zoojax.analysis.agreement_tables import REFERENCE_SPARSITY
+from zoojax.analysis.geometry_tables import CURVED_IMAGES, CURVED_MEMBERS
+from zoojax.analysis.geometry_tables import MEMBERS as GEOMETRY_MEMBERS
 from zoojax.analysis.method_comparison import MAX_BRACKET
 from zoojax.analysis.prunability import MIN_PREDICTED
 from zoojax.analysis.rank_correlation import MIN_MEMBERS, TOO_FEW
@@ -69,6 +71,35 @@ _CAPTIONS = {
     f"{100 * MAX_BRACKET:.0f} points apart.",
     "paper": "Values of the paper (arXiv 2304.13718) for this zoo and those of this analysis: mean "
     "and standard deviation over members.",
+    "geometry_similarity": "Weight space by epoch: effective dimension (participation ratio of the "
+    "covariance of the parameters over members), mean distance and mean cosine of two members, "
+    "with 95 % intervals (jackknife over members), and mean distance of members from their state "
+    "at the first epoch.",
+    "geometry_pairs": "Euclidean distance and cosine of all parameters of every pair of members at "
+    f"the last epoch (the first {GEOMETRY_MEMBERS} members).",
+    "geometry_layers": "Linear CKA of the outputs of layers before the activation, on training "
+    f"images: mean over pairs of different members (of the first {GEOMETRY_MEMBERS}), with 95 % "
+    "intervals (jackknife over members).",
+    "geometry_curvature": f"Curvature of the loss on {CURVED_IMAGES} training images at the last "
+    "epoch, over all parameters that are not pruned: loss, trace of the Hessian (Hutchinson's "
+    f"estimate) and largest eigenvalue; means over the first {CURVED_MEMBERS} members and their "
+    "twins, with 95 % intervals.",
+    "geometry_eigenvalues": f"Largest eigenvalues of the Hessian of the loss on {CURVED_IMAGES} "
+    "training images at the last epoch, by rank: means over members, with 95 % intervals.",
+    "geometry_barriers": "Barriers on straight lines in weight space, on test images: largest "
+    "increase of the loss over its linear interpolation between the ends, and largest decrease of "
+    "the accuracy below its. Lines between a parent and its twin, between two dense members, and "
+    "between the twins of two members, before and after one end is aligned to the other (target). "
+    "Means over lines, with 95 % intervals.",
+    "geometry_masks": "Overlap of the masks of pairs of members (intersection over union of the "
+    "kept weights): as they are (iou), after the parent of one is aligned to that of the other "
+    "(aligned), expected for independent masks with the same counts in each layer (chance), and "
+    "for parents whose weights are shuffled within each layer before they are aligned (shuffled). "
+    "Means over pairs, with 95 % intervals.",
+    "geometry_transfer": "Mask transfer: test accuracy of members pruned with their own mask, with "
+    "that of another member, aligned or not, and with that mask shuffled within each layer; "
+    "without fine-tuning (epoch 0) and after it. Differences are to the own and to the random mask "
+    "of the same member. Means over members, with 95 % intervals.",
     "representation_summary": "R² on held-out members of the weights and alphas that the "
     "hyper-representation reconstructs, and of ridge regression of model properties on its "
     "embeddings, on raw weights and on statistics of each layer.",

@@ -26,7 +26,7 @@ _PAPER_TABLES = ("table1_agreement", "table2_correlation")
 _CAPTIONS = "captions"
 _PREFIXES = (
     *("table5_", "table6_", "table7_layers_", "table8_layers_"),
-    *("agreement_", "representation_"),
+    *("agreement_", "geometry_", "representation_"),
     PREFIX,
 )
 _NAMES = {
@@ -334,8 +334,9 @@ def _coefficient(row: dict, name: str) -> str:
 
 
 def _population(analysis: Analysis, row: dict) -> str:
-    label = next(each.label for each in analysis.methods if each.key == row["method"])
-    return label if row["ratio"] is None else f"{label} {row['ratio']:.0%}"
+    method = next(each for each in analysis.methods if each.key == row["method"])
+    ratio = row["ratio"]
+    return method.label if ratio is None else f"{method.label} {ratio:.0%}{method.of}"
 
 
 def _cells(table: pl.DataFrame, name: str) -> list[str]:

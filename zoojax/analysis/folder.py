@@ -11,6 +11,7 @@ from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import atomic_write, is_temporary, make_folder, os_errors
 from zoojax.filesystem.reading import NotFoundError, entries, exists, is_folder, read_json
 from zoojax.json_fields import Sha256, check_names
+from zoojax.storage.parent import is_version
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
@@ -53,7 +54,7 @@ def check_folder(folder: Path, zoo: Zoo | None = None, twins: Sequence[Zoo] = ()
                     f"give --out another folder, or move {name} away"
                 )
         return
-    if zoo is not None and owner.zoo != zoo.fingerprint:
+    if zoo is not None and not is_version(zoo, owner.zoo):
         raise ZoojaxError(
             f"{folder} holds the analysis of another zoo than {zoo.path}; give --out another folder"
         )

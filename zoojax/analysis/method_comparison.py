@@ -4,18 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 import polars as pl
-import scipy.stats
 
-from zoojax.analysis.pairing import finite_rows, last_epoch, paired_metrics
+from zoojax.analysis.pairing import finite_rows, last_epoch, paired_metrics, ratio_sparsities
 from zoojax.analysis.results import Analysis
 from zoojax.errors import ZoojaxError
+from zoojax.intervals import mean_interval
 from zoojax.storage.zoo import Zoo
 
-_RESAMPLES = 1000
 # Differences between fewer members are not reported.
 MIN_MEMBERS = 3
-# The intervals of fewer members are Student's: a bootstrap of them would be too narrow.
-_MIN_BOOTSTRAP = 20
 # A crossover needs as many members at both ratios as a correlation does.
 MIN_CROSSOVER = 20
 # Largest distance of two ratios between which the crossing is interpolated.
@@ -40,9 +37,10 @@ def _accuracies(
     If a parent has several twins in one population, their mean is used.
 
     Returns:
-        The pruning ratios [R]; test accuracy of the first twin at its last epoch, [parents, R];
-        test accuracy of the other at the same sparsities, interpolated between epochs,
-        [parents, R]. NaN if a twin is missing, has diverged, or does not reach the sparsity.
+        The sparsities measured at the pruning ratios, [R], see `ratio_sparsities`; test accuracy
+        of the first twin at its last epoch, [parents, R]; test accuracy of the other at the same
+        sparsities, interpolated between epochs, [parents, R]. NaN if a twin is missing, has
+        diverged, or does not reach the sparsity.
     """
     _check(by_ratio, by_epoch)
     first_rows = paired_metrics(zoo, by_ratio)
@@ -51,7 +49,8 @@ def _accuracies(
     other_rows = finite_rows(paired_metrics(zoo, by_epoch)).drop_nulls("sparsity")
     other_rows = _means(other_rows, "parent_id", "epoch").sort("epoch")
     other_by_parent = other_rows.partition_by("parent_id", as_dict=True)
-    ratios = by_ratio.members_table["ratio"].unique().sort().to_list()
+    sparsities = ratio_sparsities(by_ratio)
+    ratios = list(sparsities)
     parents = sorted({key[0] for key in other_by_parent} & set(first_rows["parent_id"].to_list()))
     first = np.full((len(parents), len(ratios)), np.nan)
     for parent, ratio, accuracy in first_rows.select("parent_id", "ratio", "test_acc").iter_rows():
@@ -61,8 +60,8 @@ def _accuracies(
     for i, parent in enumerate(parents):
         rows = other_by_parent[(parent,)]
         sparsity, accuracy = rows["sparsity"].to_numpy(), rows["test_acc"].to_numpy()
-        other[i] = at_sparsity(sparsity, accuracy, ratios)
-    return np.array(ratios), first, other
+        other[i] = at_sparsity(sparsity, accuracy, list(sparsities.values()))
+    return np.array(list(sparsities.values())), first, other
 
 
 def _means(table: pl.DataFrame, *keys: str) -> pl.DataFrame:
@@ -124,7 +123,7 @@ def compare_methods(zoo: Zoo, by_ratio: Zoo, by_epoch: Zoo, seed: int = 0) -> pl
         a, b = first[both, i], other[both, i]
         row = [float(ratio), len(a)] + [None] * 5
         if len(a) >= MIN_MEMBERS:
-            low, high = _interval(a - b, seed)
+            low, high = mean_interval(a - b, seed)
             row = [float(ratio), len(a), a.mean(), b.mean(), (a - b).mean(), low, high]
         rows.append(row)
     accuracies = (f"{twin.config.sparsifier.method}_acc" for twin in (by_ratio, by_epoch))
@@ -155,19 +154,6 @@ def compare_pairs(
             table = table.rename(columns, strict=False).select(*names, pl.all())
         parts.append(table)
     return pl.concat(parts, how="diagonal") if parts else pl.DataFrame()
-
-
-def _interval(values: np.ndarray, seed: int) -> tuple[float, float]:
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    if len(values) < _MIN_BOOTSTRAP:
-        error = scipy.stats.sem(values)
-        low, high = scipy.stats.t.interval(0.95, len(values) - 1, values.mean(), error)
-        return float(low), float(high)
-    interval = scipy.stats.bootstrap(
-        (values,), np.mean, n_resamples=_RESAMPLES, rng=np.random.default_rng(seed)
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
 
 
 def crossover(zoo: Zoo, by_ratio: Zoo, by_epoch: Zoo) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from zoojax.analysis.paper import paper_results
 from zoojax.analysis.paper_comparison import SPARSITY_TOLERANCE, comparison_notes
 from zoojax.analysis.prunability import MIN_PREDICTED
 from zoojax.analysis.rank_correlation import MIN_MEMBERS, TOO_FEW
-from zoojax.analysis.results import Analysis
+from zoojax.analysis.results import Analysis, Method
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
@@ -40,7 +40,7 @@ def add_notes(analysis: Analysis) -> None:
         epoch, distance = nearest_sparsity(method.zoo, REFERENCE_SPARSITY)
         if distance > SPARSITY_TOLERANCE:
             notes.append(
-                f"{_path(method.zoo)} has no epoch within {100 * SPARSITY_TOLERANCE:.0f} points of "
+                f"{_named(method)} has no epoch within {100 * SPARSITY_TOLERANCE:.0f} points of "
                 f"{REFERENCE_SPARSITY:.0%} mean sparsity: its members are compared at epoch "
                 f"{epoch}, {100 * distance:.0f} points away."
             )
@@ -67,6 +67,12 @@ def _missing_twins(analysis: Analysis) -> list[str]:
     given = {twin.config.sparsifier.name for twin in analysis.twins}
     missing = [t.sparsifier for t in preset.twins if t.sparsifier.name not in given]
     return [f"No twin by {each.label} was given." for each in missing]
+
+
+def _named(method: Method) -> str:
+    """Path of a twin, with the members if the method is only a part of it."""
+    part = "" if method.zoo is method.twin else f" ({printable(method.short)})"
+    return _path(method.zoo) + part
 
 
 def _path(zoo: Zoo) -> str:

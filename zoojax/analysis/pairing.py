@@ -5,10 +5,13 @@ import polars as pl
 
 from zoojax.errors import ZoojaxError
 from zoojax.hyperparameters import grid
+from zoojax.storage.parent import is_version, paired
 from zoojax.storage.zoo import Zoo, with_states
 
 # Largest number of distinct values of a number that are compared one by one.
 MAX_VALUES = 12
+# A ratio of weights differs from the sparsity that it leads to by no more than this.
+ROUNDING = 0.005
 # Columns of the members table that are hyperparameters; converted zoos have more columns.
 HYPERPARAMETERS = tuple(each.name for each in grid.HYPERPARAMETERS)
 
@@ -60,13 +63,13 @@ def check(zoo: Zoo, twin: Zoo) -> None:
         raise ZoojaxError(
             f"{twin.path} does not name its parent zoo; convert it again with --parent {zoo.path}"
         )
-    if parent.fingerprint != zoo.fingerprint:
+    if not is_version(zoo, parent.fingerprint):
         raise ZoojaxError(
             f"{twin.path} is a twin of another zoo ({parent.name}, {parent.path}) than {zoo.path}"
         )
     if twin.config.data_hash != zoo.config.data_hash:
         raise ZoojaxError(f"{twin.path} was evaluated on other images than {zoo.path}")
-    unknown = set(twin.members_table["parent_id"].to_list()) - set(
+    unknown = set(paired(zoo, twin).members_table["parent_id"].to_list()) - set(
         zoo.members_table["id"].to_list()
     )
     if unknown:
@@ -81,13 +84,15 @@ def member_metrics(zoo: Zoo) -> pl.DataFrame:
 
     Returns:
         One row per member and epoch: `member`, `epoch`, the metrics, `parent_id` and `ratio`
-        (null if the zoo has none), `seed` and the hyperparameters that vary.
+        (null if the zoo has none), other options of the sparsifier that vary, such as `penalty`,
+        `seed` and the hyperparameters that vary.
     """
     members = zoo.members_table.rename({"id": "member"})
     for name, dtype in (("parent_id", pl.Int64), ("ratio", pl.Float64)):
         if name not in members.columns:
             members = members.with_columns(pl.lit(None, dtype).alias(name))
-    columns = ["member", "parent_id", "ratio", "seed", *hyperparameters(zoo)]
+    options = zoo.config.sparsifier.per_member.values()
+    columns = ["member", "parent_id", "ratio", *options, "seed", *hyperparameters(zoo)]
     # Not `zoo.metrics`: trajectories include epochs without a stored state.
     table = members.select(*dict.fromkeys(columns)).join(
         zoo.metrics_history, on="member", how="inner", maintain_order="left"
@@ -111,6 +116,7 @@ def paired_metrics(zoo: Zoo, twin: Zoo) -> pl.DataFrame:
         ZoojaxError: it is not a twin of this zoo, or the zoo has no metrics of that epoch.
     """
     check(zoo, twin)
+    twin = paired(zoo, twin)
     assert twin.config.parent is not None
     epoch = twin.config.parent.epoch
     parents = with_states(zoo.metrics_history.filter(pl.col("epoch") == epoch))
@@ -159,7 +165,8 @@ def nearest_sparsity(twin: Zoo, sparsity: float) -> tuple[int, float]:
     """The epoch that stands for a sparsity, and the distance of its mean sparsity from it.
 
     It is the epoch at which the smoothed mean sparsity (see `smoothed`) is nearest to the
-    requested one. Epochs without stored states are skipped, since comparisons need states.
+    requested one. Epochs without stored states are skipped, since comparisons need states, and
+    so are epochs at which members are no finished networks (`Sparsifier.measured_epochs`).
 
     Args:
         twin: the twin.
@@ -180,9 +187,47 @@ def nearest_sparsity(twin: Zoo, sparsity: float) -> tuple[int, float]:
     )
     if means.is_empty():
         raise ZoojaxError(f"{twin.path} has no member with finite values")
+    measured = twin.config.sparsifier.measured_epochs(twin.config.epochs)
+    finished = means.filter(pl.col("epoch").is_in(measured))
+    # A twin may end before its last epoch.
+    means = means.tail(1) if finished.is_empty() else finished
     curve = means["sparsity"].to_numpy()
-    nearest = int(np.argmin(np.abs(smoothed(curve) - sparsity)))
+    is_curve = len(measured) == twin.config.epochs + 1
+    nearest = int(np.argmin(np.abs((smoothed(curve) if is_curve else curve) - sparsity)))
     return int(means["epoch"][nearest]), float(abs(curve[nearest] - sparsity))
+
+
+def ratio_sparsities(twin: Zoo) -> dict[float, float]:
+    """Mean sparsity that was measured at each pruning ratio, at the last epoch.
+
+    Args:
+        twin: A twin whose sparsity varies with the ratio.
+
+    Returns:
+        Sparsities by ratio, ascending by ratio: the ratio itself if it differs from the mean by
+        rounding only, and for ratios without finite members.
+    """
+    table = finite_rows(member_metrics(twin))
+    table = table.filter(pl.col("epoch") == pl.col("epoch").max())
+    grouped = table.group_by("ratio").agg(pl.col("sparsity").cast(pl.Float64).mean())
+    means: dict[float, float] = dict(grouped.iter_rows())
+    ratios = twin.members_table["ratio"].unique().sort().to_list()
+    result = {}
+    for ratio in ratios:
+        mean = means.get(ratio, ratio)
+        result[ratio] = ratio if abs(mean - ratio) <= ROUNDING else mean
+    return result
+
+
+def nearest_ratio(twin: Zoo, sparsity: float) -> float:
+    """The pruning ratio whose measured sparsity is nearest to the requested one.
+
+    Args:
+        twin: A twin whose sparsity varies with the ratio.
+        sparsity: Requested sparsity in [0, 1].
+    """
+    known = ratio_sparsities(twin)
+    return min(known, key=lambda ratio: abs(known[ratio] - sparsity))
 
 
 def smoothed(curve: np.ndarray) -> np.ndarray:

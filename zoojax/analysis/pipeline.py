@@ -34,6 +34,7 @@ from zoojax.analysis.summaries import (
     summary,
 )
 from zoojax.errors import ZoojaxError
+from zoojax.storage.parent import paired
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
@@ -70,21 +71,23 @@ def analyze(
             completed epoch or is damaged.
     """
     _check(zoo, twins)
+    twins = [paired(zoo, twin) for twin in twins]
     report_step = step or (lambda name: None)
-    analysis = Analysis(zoo, [method.zoo for method in methods_of(zoo, twins)[1:]])
+    analysis = Analysis(zoo, [m.twin for m in methods_of(zoo, twins, split=False)[1:]])
     report_step("trajectories")
     methods, compared = analysis.methods, analysis.twin_methods()
-    analysis.tables["members"] = _stacked(methods, member_metrics)
-    analysis.tables["trajectories"] = _stacked(methods, summary)
-    analysis.tables["layer_sparsity"] = _stacked(compared, layer_sparsity)
+    analysis.tables["members"] = _stacked(methods, lambda m: member_metrics(m.zoo))
+    analysis.tables["trajectories"] = _stacked(methods, lambda m: summary(m.zoo))
+    analysis.tables["layer_sparsity"] = _stacked(compared, lambda m: layer_sparsity(m.zoo))
     if any(hyperparameters(each) for each in (zoo, *twins)):
-        analysis.tables["hyperparameters"] = _stacked(methods, by_hyperparameters)
+        analysis.tables["hyperparameters"] = _stacked(methods, lambda m: by_hyperparameters(m.zoo))
     if zoo.config.shape.task.has_own_images:
         analysis.notes.append(NO_ACCURACY)
     elif analysis.twins:
         report_step("correlation")
-        analysis.tables["correlation"] = _stacked(compared, lambda t: correlation(zoo, t))
-        analysis.tables["pairings"] = _stacked(compared, lambda t: correlation_pairings(zoo, t))
+        analysis.tables["correlation"] = _stacked(compared, lambda m: correlation(zoo, m.zoo))
+        pairings = _stacked(compared, lambda m: correlation_pairings(zoo, m.zoo))
+        analysis.tables["pairings"] = pairings
         report_step("prunability of members")
         _add_prunability(analysis)
     if analysis.twins:
@@ -115,11 +118,11 @@ def _check(zoo: Zoo, twins: list[Zoo]) -> None:
             raise ZoojaxError(f"{one.path} and {other.path} are the same twin; give it once")
 
 
-def _stacked(methods: list[Method], table: Callable[[Zoo], pl.DataFrame]) -> pl.DataFrame:
-    """Concatenates a table of several zoos, with columns `method` and `ratio` first."""
+def _stacked(methods: list[Method], table: Callable[[Method], pl.DataFrame]) -> pl.DataFrame:
+    """Concatenates a table of several methods, with columns `method` and `ratio` first."""
     parts = []
     for each in methods:
-        part = table(each.zoo)
+        part = table(each)
         if "ratio" not in part.columns:
             part = part.with_columns(pl.lit(None, pl.Float64).alias("ratio"))
         method = pl.lit(each.key).alias("method")
@@ -129,18 +132,18 @@ def _stacked(methods: list[Method], table: Callable[[Zoo], pl.DataFrame]) -> pl.
 
 def _add_prunability(analysis: Analysis) -> None:
     """Adds accuracy changes, their consistency, and their predictability."""
-    zoo, twins, tables = analysis.zoo, analysis.twins, analysis.tables
-    methods, epochs = analysis.twin_methods(), {t.path: _comparison_epoch(t) for t in twins}
+    zoo, methods, tables = analysis.zoo, analysis.twin_methods(), analysis.tables
+    epochs = {method.key: _comparison_epoch(method.zoo) for method in methods}
     tables["friendliness"] = _stacked(
-        methods, lambda twin: member_prunability(zoo, twin, epochs[twin.path])
+        methods, lambda m: member_prunability(zoo, m.zoo, epochs[m.key])
     )
     tables["change_by_hyperparameters"] = _stacked(
-        methods, lambda twin: change_by_hyperparameters(zoo, twin, epochs[twin.path])
+        methods, lambda m: change_by_hyperparameters(zoo, m.zoo, epochs[m.key])
     )
-    tables["consistency"] = rank_consistency(zoo, twins, [epochs[twin.path] for twin in twins])
+    tables["consistency"] = rank_consistency(zoo, analysis.twins, [epochs[m.key] for m in methods])
     if parent_epochs(analysis) <= set(zoo.epochs):
         tables["predictability"] = _stacked(
-            methods, lambda twin: outcome_predictability(zoo, twin, epochs[twin.path])
+            methods, lambda m: outcome_predictability(zoo, m.zoo, epochs[m.key])
         )
     else:
         analysis.notes.append(

@@ -16,7 +16,7 @@ from zoojax.analysis.pairing import (
     value_groups,
 )
 from zoojax.analysis.rank_correlation import coefficients, missing_value
-from zoojax.analysis.results import keys_of
+from zoojax.analysis.results import methods_of
 from zoojax.storage.zoo import Zoo
 
 # Fraction of the members of each ratio in group "friendly", and in group "hard".
@@ -123,7 +123,8 @@ def rank_consistency(
     Args:
         zoo: the dense zoo.
         twins: any of its twins.
-        epochs: one per twin; the last one for each None.
+        epochs: one per twin, or per method of each if there are several (see `methods_of`); the
+            last one for each None.
 
     Returns:
         One row per pair of populations: `method`, `ratio`, `other_method`, `other_ratio`,
@@ -136,11 +137,12 @@ def rank_consistency(
         ZoojaxError: one is not a twin of this zoo.
     """
     populations = []
-    keys = keys_of(zoo, twins)
-    for key, twin, epoch in zip(keys, twins, epochs or [None] * len(twins), strict=True):
-        for ratio, _, table in group_by_population(member_prunability(zoo, twin, epoch)):
+    named = methods_of(zoo, twins)[1:]
+    methods = [method for twin in twins for method in named if method.twin is twin]
+    for method, epoch in zip(methods, epochs or [None] * len(methods), strict=True):
+        for ratio, _, table in group_by_population(member_prunability(zoo, method.zoo, epoch)):
             changes = table.select("parent_id", "change", "group")
-            populations.append((key, ratio, changes))
+            populations.append((method.key, ratio, changes))
     rows = []
     for one, other in itertools.combinations(populations, 2):
         (method, ratio, changes), (other_method, other_ratio, other_changes) = one, other

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
 from zoojax.analysis.folder import REPORT
 from zoojax.sparsifiers.base import Sparsifier
+from zoojax.storage.subset import subset
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
@@ -33,13 +35,15 @@ class Method:
 
     Attributes:
         key: Value of the column `method` in tables: that of the sparsifier, such as
-            `mp`; `mp-2`, `mp-3`, ... for further twins of the same sparsifier.
-        zoo: The zoo.
+            `mp`; `mp-2`, `mp-3`, ... for further twins of the same sparsifier; `l0_0.001` for the
+            members with one value of an option such as the penalty.
+        zoo: The zoo, or the members of a twin with one value of such an option.
         label: Name in figures and texts, such as "magnitude pruning". If several twins have
             the same sparsifier, it is followed by the options, or else by the zoo's name.
         short: Abbreviation in legends, such as "MP"; "MP-2", ... for further twins.
         color: Color in figures, "#RRGGBB"; different for each of the first few methods.
         sweep: What sparsity varies with, "ratio" or "epoch".
+        twin: The whole zoo, of which `zoo` may be a part.
     """
 
     key: str
@@ -48,6 +52,7 @@ class Method:
     short: str
     color: str
     sweep: Literal["ratio", "epoch"]
+    twin: Zoo
 
     @property
     def sparsifier(self) -> Sparsifier:
@@ -58,6 +63,19 @@ class Method:
     def fine_tunes(self) -> bool:
         """Whether members are pruned once and then trained with what is left."""
         return self.sweep == "ratio" and self.sparsifier.update_every is None
+
+    @property
+    def is_trajectory(self) -> bool:
+        """Whether sparsity rises with the epochs, and members are finished networks at each."""
+        sparsifier, epochs = self.sparsifier, self.zoo.config.epochs
+        all_epochs = sparsifier.measured_epochs(epochs) == list(range(epochs + 1))
+        return self.sweep == "epoch" and not sparsifier.per_member and all_epochs
+
+    @property
+    def of(self) -> str:
+        """What a ratio is a fraction of, after a number: empty for weights, else " of units"."""
+        of = self.sparsifier.ratio_of
+        return "" if of == "weights" else f" of {of}"
 
     @property
     def capitalized(self) -> str:
@@ -85,6 +103,7 @@ class Analysis:
             dense zoo, and twins in the order of their parents; NaN where it is undefined.
         notes: Sentences about what was left out, and why.
         path: Folder with the written tables, figures and report; None if none were written.
+        cache: Intermediate results that several tables share.
     """
 
     zoo: Zoo
@@ -93,24 +112,34 @@ class Analysis:
     matrices: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     path: Path | None = None
+    cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def page(self) -> Path | None:
         """The report page; None if none was written."""
         return None if self.path is None else self.path / REPORT
 
-    @property
+    @cached_property
     def methods(self) -> list[Method]:
-        """The dense zoo and its twins, ordered by sparsifier, path and name."""
+        """The dense zoo and its twins, ordered by sparsifier, path and name.
+
+        Members of a twin with different values of an option other than the ratio, such as the
+        penalty of L0 regularization, are separate methods.
+        """
         return methods_of(self.zoo, self.twins)
+
+    @cached_property
+    def whole_methods(self) -> list[Method]:
+        """The twins, one method per twin: what a comparison of sparsifiers compares."""
+        return methods_of(self.zoo, self.twins, split=False)[1:]
 
     def twin_methods(self, sweep: Literal["ratio", "epoch"] | None = None) -> list[Method]:
         """The twins, or only those whose sparsity varies with the ratio or with the epoch."""
         return [each for each in self.methods[1:] if sweep in (None, each.sweep)]
 
     def pairs(self) -> list[tuple[Method, Method]]:
-        """Every method compared by ratio with every method compared by epoch."""
-        by_epoch = self.twin_methods("epoch")
+        """Every method compared by ratio with every method that becomes sparser by epoch."""
+        by_epoch = [each for each in self.twin_methods("epoch") if each.is_trajectory]
         return [(one, other) for one in self.twin_methods("ratio") for other in by_epoch]
 
     def by_pair(self, name: str) -> Iterator[tuple[Method, Method, pl.DataFrame]]:
@@ -128,12 +157,14 @@ class Analysis:
                 yield one, other, rows
 
 
-def methods_of(zoo: Zoo, twins: Sequence[Zoo]) -> list[Method]:
+def methods_of(zoo: Zoo, twins: Sequence[Zoo], *, split: bool = True) -> list[Method]:
     """Returns the methods of a zoo and its twins: the dense zoo first.
 
     Args:
         zoo: The dense zoo.
         twins: Its twins; their order does not matter.
+        split: Whether members of a twin with different values of an option other than the ratio
+            are separate methods.
     """
     ordered = sorted(twins, key=lambda t: (t.config.sparsifier.method, str(t.path), t.config.name))
     zoos = [zoo, *ordered]
@@ -148,23 +179,34 @@ def methods_of(zoo: Zoo, twins: Sequence[Zoo]) -> list[Method]:
         color = sparsifier.color
         if color.upper() in (method.color.upper() for method in result):
             color = next(unused, color)
-        result.append(
-            Method(
-                sparsifier.method + suffix,
-                each,
-                _label(each, same),
-                sparsifier.short + suffix,
-                color,
-                sparsifier.sweep,
+        key, label = sparsifier.method + suffix, _label(each, same)
+        for value, part in _parts(each) if split else [("", each)]:
+            full = f"{label}, {' and '.join(_options(each))}{value}" if value else label
+            named = Method(
+                *(key + value.replace(" ", "_"), part, full, sparsifier.short + suffix + value),
+                *(color, sparsifier.sweep, each),
             )
-        )
+            result.append(named)
     return result
 
 
-def keys_of(zoo: Zoo, twins: Sequence[Zoo]) -> list[str]:
-    """Returns the keys of twins in `methods_of`, in the given order."""
-    methods = methods_of(zoo, twins)
-    return [next(m.key for m in methods if m.zoo is twin) for twin in twins]
+def _options(zoo: Zoo) -> list[str]:
+    """Columns of the options, other than the ratio, of which members have different values."""
+    columns = [c for c in zoo.config.sparsifier.per_member.values() if c != "ratio"]
+    return [column for column in columns if zoo.members_table[column].n_unique() > 1]
+
+
+def _parts(zoo: Zoo) -> list[tuple[str, Zoo]]:
+    """Splits a twin by the values of these options: the values, such as " 0.001", and members."""
+    options = _options(zoo)
+    if not options:
+        return [("", zoo)]
+    table = zoo.members_table.with_row_index("row")
+    parts = sorted(table.partition_by(options, as_dict=True).items())
+    return [
+        ("".join(f" {value:.12g}" for value in values), subset(zoo, rows["row"].to_numpy()))
+        for values, rows in parts
+    ]
 
 
 def _label(zoo: Zoo, same: list[Zoo]) -> str:

@@ -19,7 +19,7 @@ def summarized_metrics(zoo: Zoo) -> tuple[str, ...]:
 
 
 def summary(zoo: Zoo, metrics: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Mean and standard deviation over members, one row per pruning ratio and epoch.
+    """Mean and standard deviation over members, one row per pruning ratio or penalty, and epoch.
 
     Tables 5 and 6 of "Sparsified Model Zoo Twins" (arXiv 2304.13718).
 
@@ -28,18 +28,19 @@ def summary(zoo: Zoo, metrics: pl.DataFrame | None = None) -> pl.DataFrame:
         metrics: subset of the rows of its metrics; all if None.
 
     Returns:
-        Columns `ratio` (only if the zoo has pruning ratios), `epoch`, `members`, `diverged`, and
+        Columns `ratio` (only if the zoo has pruning ratios; likewise other options of which
+        members have different values, such as `penalty`), `epoch`, `members`, `diverged`, and
         for each metric `<metric>_mean` and `<metric>_std` (over members, divisor n): fractions
         in [0, 1], or PSNR in dB. Members with non-finite values are counted in `diverged` and
         excluded from the means.
     """
     metrics = zoo.metrics_history if metrics is None else metrics
     layers = [f"sparsity_{layer}" for layer in zoo.config.shape.layers]
-    keys = ["epoch"]
-    if "ratio" in zoo.config.sparsifier.per_member.values():
-        ratios = zoo.members_table.select(pl.col("id").alias("member"), "ratio")
-        metrics, keys = metrics.join(ratios, on="member", maintain_order="left"), ["ratio", "epoch"]
-    return _statistics(metrics, keys, (*summarized_metrics(zoo), *layers))
+    options = [*zoo.config.sparsifier.per_member.values()]
+    if options:
+        values = zoo.members_table.select(pl.col("id").alias("member"), *options)
+        metrics = metrics.join(values, on="member", maintain_order="left")
+    return _statistics(metrics, [*options, "epoch"], (*summarized_metrics(zoo), *layers))
 
 
 def _statistics(table: pl.DataFrame, keys: list[str], columns: tuple[str, ...]) -> pl.DataFrame:

@@ -22,6 +22,7 @@ from zoojax.api.common import (
     zoo_writer,
 )
 from zoojax.api.data import LoadedData, load_data
+from zoojax.api.extension import train_or_extend
 from zoojax.api.own_images import (
     ALL,
     DEFAULT_GRID,
@@ -89,6 +90,8 @@ def train_zoo(
     """Trains a dense zoo: a population of networks that differ in seed or hyperparameters.
 
     A zoo in a folder is resumed if it was interrupted, and returned unchanged if it is complete.
+    With more epochs or members it is extended: existing members and epochs stay as they are, and
+    the result is that of training all at once with the same chunk. Twins still belong to it.
 
     Args:
         preset: Name of a preset, such as "usps-s-seed" (see `zoojax.presets`), or a `Preset`.
@@ -106,7 +109,8 @@ def train_zoo(
             channels and classes are those of the zoo.
         grid: Hyperparameters of the members, instead of the preset's.
         members: Members per combination of hyperparameters; None for the grid's.
-        epochs: Number of epochs; None for the preset's. 0 saves only the untrained members.
+        epochs: Number of epochs; None for the preset's. 0 saves only the untrained members. A zoo
+            whose learning rates depend on this number cannot be extended by epochs.
         batch_size: One or more numbers of images per step; None for the preset's. Every
             combination of several values of this and the next options is trained. From a
             distribution, such as `LogUniform(1e-4, 1e-2)`, every member draws its own value; see
@@ -225,14 +229,13 @@ def train_zoo(
     )
     check_image_set(config.shape, images)
 
-    def initial(rows: slice) -> StateParts:
-        return untrained_states(config.shape, table[rows])
+    def starting(members: pl.DataFrame) -> Callable[[slice], StateParts]:
+        return lambda rows: untrained_states(config.shape, members[rows])
 
     label = preset if isinstance(preset, str) else config.name
     with progress_callback(report, f"train {label}", quiet) as shown:
         store_images = keep_data or not loaded.has_source
-        with zoo_writer(out, config, table, images, store_images) as writer:
-            return trainer.train(writer, initial, images, shown)
+        return train_or_extend(out, config, table, images, store_images, starting, shown)
 
 
 def _chosen_preset(preset: Any) -> Preset | None:
@@ -365,6 +368,7 @@ def train_like(
         chunk=resolve_chunk(out, chunk, len(members), base.shape),
         versions=versions(),
         origin=origin,
+        earlier=None,
     )
 
     def first(rows: slice) -> StateParts:

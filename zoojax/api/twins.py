@@ -21,9 +21,10 @@ from zoojax.api.common import (
     check_training,
     resolve_chunk,
     versions,
-    zoo_writer,
 )
+from zoojax.api.extension import train_or_extend
 from zoojax.api.initial_states import check_needs, initial_states, parent_scores
+from zoojax.architectures.base import Architecture
 from zoojax.architectures.checks import check_replaceable
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
@@ -65,6 +66,7 @@ def sparsify(
     """Sparsifies all members of a dense zoo as one population.
 
     A twin in a folder is resumed if it was interrupted, and returned unchanged if it is complete.
+    With more epochs or members it is extended, as a zoo is by `train_zoo`.
     Members keep the optimizer and momentum of their parents, but not the schedule: their learning
     rate is constant, unless the sparsifier changes it.
 
@@ -115,30 +117,70 @@ def sparsify(
         raise ZoojaxError("scores need a name that identifies them in the twin: give origin")
     out = optional_path(out, "out")
     table = sparsifier.members(_parent_rows(parent, learning_rate, sparsifier, members))
-    sparsifier.check_architecture(parent.config.shape)
-    needs = sparsifier.needs
-    if needs is not None and needs.images and parent.config.shape.task.has_own_images:
-        raise ZoojaxError(
-            f"{sparsifier.label} scores weights on images that members classify, but members of "
-            f"{parent.path} learn an image each; use another sparsifier, such as magnitude pruning"
-        )
-    if sparsifier.samples_layers:
-        check_replaceable(parent.config.shape)
+    check_applicable(sparsifier, parent.config.shape, str(parent.path))
     check_needs(parent, sparsifier)
     config, images, epoch = _twin_config(
         out, parent, sparsifier, len(table), epochs, epoch, chunk, data or data_dir
     )
     config = replace(config, origin=origin)
-    checked_scores = parent_scores(parent, epoch, table, scores)
 
-    def initial(rows: slice) -> StateParts:
-        return initial_states(parent, epoch, sparsifier, table, rows, checked_scores, images.train)
+    def starting(twins: pl.DataFrame) -> Callable[[slice], StateParts]:
+        checked_scores = parent_scores(parent, epoch, twins, scores)
+        return lambda rows: initial_states(
+            parent, epoch, sparsifier, twins, rows, checked_scores, images.train
+        )
 
-    with (
-        progress_callback(report, sparsifier.label, quiet) as shown,
-        zoo_writer(out, config, table, images, parent.store.has_images) as writer,
-    ):
-        return trainer.train(writer, initial, images, shown)
+    with progress_callback(report, sparsifier.label, quiet) as shown:
+        has_images = parent.store.has_images
+        return train_or_extend(out, config, table, images, has_images, starting, shown, parent)
+
+
+def check_applicable(sparsifier: Sparsifier, architecture: Architecture, name: str) -> None:
+    """Checks that members with an architecture can be sparsified.
+
+    Args:
+        sparsifier: The sparsifier.
+        architecture: Architecture of the members.
+        name: Name of their zoo in messages.
+
+    Raises:
+        ZoojaxError: If they cannot.
+    """
+    sparsifier.check_architecture(architecture)
+    needs = sparsifier.needs
+    if needs is not None and needs.images and architecture.task.has_own_images:
+        raise ZoojaxError(
+            f"{sparsifier.label} scores weights on images that members classify, but members of "
+            f"{name} learn an image each; use another sparsifier, such as magnitude pruning"
+        )
+    if sparsifier.samples_layers:
+        check_replaceable(architecture)
+
+
+def named_sparsifiers(names: Sequence[str]) -> list[type[Sparsifier]]:
+    """Looks up sparsifiers by name.
+
+    Args:
+        names: Names, with underscores or hyphens.
+
+    Returns:
+        The sparsifiers, in this order.
+
+    Raises:
+        ZoojaxError: If there is none of a name; the message lists those that there are.
+    """
+    known = {name: kind for name, kind in sparsifiers().items() if kind is not Dense}
+    found = []
+    for each in names:
+        name = str(each).replace("-", "_")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"did you mean '{near[0]}'? " if near else ""
+            raise ZoojaxError(
+                f"no sparsifier named '{printable(each, 60)}'; {hint}there are: {', '.join(known)}"
+            )
+        found.append(known[name])
+    return found
 
 
 def _checked_sparsifier(sparsifier: Any) -> Sparsifier:
@@ -148,16 +190,7 @@ def _checked_sparsifier(sparsifier: Any) -> Sparsifier:
         ZoojaxError: It is no sparsifier, or there is none of that name.
     """
     if isinstance(sparsifier, str):
-        names = [name for name, kind in sparsifiers().items() if kind is not Dense]
-        name = sparsifier.replace("-", "_")
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-            hint = f"did you mean '{near[0]}'? " if near else ""
-            listed = ", ".join(names)
-            raise ZoojaxError(
-                f"no sparsifier named '{printable(sparsifier, 60)}'; {hint}there are: {listed}"
-            )
-        return sparsifiers()[name]()
+        return named_sparsifiers([sparsifier])[0]()
     if not isinstance(sparsifier, Sparsifier) or isinstance(sparsifier, Dense):
         raise ZoojaxError(
             f"{printable(sparsifier, 100)} is not a sparsifier; give one such as "
@@ -238,5 +271,6 @@ def _twin_config(
         chunk=resolve_chunk(out, chunk, members, base.shape),
         parent=parent_of(parent, int(epoch), out),
         versions=versions(),
+        earlier=None,
     )
     return config, images, epoch

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         Normalization,
     )
     from zoojax.architectures.linen import LinenArchitecture
-    from zoojax.architectures.permutations import PermutedAxis
+    from zoojax.architectures.permuted_axes import PermutedAxis
     from zoojax.architectures.registry import architecture, register_architecture
 
 # Imported on first use: the command line imports this package without JAX.
@@ -39,7 +39,7 @@ _PUBLIC = {
     "Architecture": "base",
     "Chain": "chain",
     "LinenArchitecture": "linen",
-    "PermutedAxis": "permutations",
+    "PermutedAxis": "permuted_axes",
     "architecture": "registry",
     "register_architecture": "registry",
 }

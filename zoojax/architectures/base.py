@@ -20,7 +20,9 @@ from jax import Array
 from zoojax import keys
 from zoojax.architectures.layers import INITS, PLAIN, Layers
 from zoojax.architectures.parameters import flat_layers
-from zoojax.architectures.permutations import PermutationGroup, group_units
+from zoojax.architectures.permuted_axes import PermutationGroup, group_units
+from zoojax.architectures.rescalings import Rescaling
+from zoojax.architectures.vectors import VectorLayout
 from zoojax.errors import ZoojaxError
 from zoojax.ops import Noise
 from zoojax.ops.noise import SLOTS
@@ -122,6 +124,32 @@ class Architecture:
         """
         return ()
 
+    def rescalings(self, activation: str) -> tuple[Rescaling, ...]:
+        """Returns the factors of hidden units that do not change the function of a member.
+
+        Args:
+            activation: Activation of the member.
+
+        Returns:
+            At most one entry per permutation group; by default there are none.
+
+        Example:
+            >>> mlp = zoojax.train_zoo(
+            ...     data=(images, labels), architecture="mlp-8", members=1, epochs=0, quiet=True
+            ... ).config.shape
+            >>> [(each.group, each.kind) for each in mlp.rescalings("relu")]
+            [(0, 'scale')]
+        """
+        return ()
+
+    @property
+    def unit_groups(self) -> tuple[PermutationGroup, ...]:
+        """Axes of the parameters that hold the same hidden units, one group per set of units.
+
+        By default those of `permutations`. Chains also list units that cannot be permuted.
+        """
+        return self.permutations
+
     def narrowed(self, units: tuple[int, ...]) -> "Architecture":
         """Returns the same network with fewer hidden units.
 
@@ -216,6 +244,17 @@ class Architecture:
         """
         flat = flat_layers(variable_shapes(self)["params"])
         return {path: {n: x.shape for n, x in leaves.items()} for path, leaves in flat.items()}
+
+
+@functools.cache
+def vector_layout(arch: Architecture) -> VectorLayout:
+    """Describes the variables of one member as a vector: parameters first, in the order of
+    `Architecture.parameter_shapes`, then the other collections.
+    """
+    shapes = {name: flat_layers(tree) for name, tree in variable_shapes(arch).items()}
+    params = shapes.pop("params")
+    ordered = {path: {n: params[path][n] for n in x} for path, x in arch.parameter_shapes().items()}
+    return VectorLayout.of_arrays({"params": ordered, **shapes}, arch.permutations)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from zoojax.architectures import chain_kernel
+from zoojax.architectures import chain_kernel, chain_rescalings
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.chain_layers import (
     Conv,
@@ -25,7 +25,8 @@ from zoojax.architectures.chain_layers import (
 )
 from zoojax.architectures.chain_module import ChainModule
 from zoojax.architectures.layers import PLAIN, Layers
-from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
+from zoojax.architectures.permuted_axes import PermutationGroup, PermutedAxis
+from zoojax.architectures.rescalings import Rescaling
 from zoojax.errors import ZoojaxError
 
 if TYPE_CHECKING:
@@ -163,8 +164,19 @@ class Chain(Architecture):
     @property
     def permutations(self) -> tuple[PermutationGroup, ...]:
         """Axes of the parameters that are permuted together, one group per hidden layer."""
+        layer, mixed = -1, set[int]()
+        for step in self.steps:
+            layer += step.layer.has_weights
+            if step.layer.mixes_units:
+                mixed.add(layer)
+        groups = enumerate(self.unit_groups)
+        return tuple(group for index, group in groups if index not in mixed)
+
+    @property
+    def unit_groups(self) -> tuple[PermutationGroup, ...]:
+        """Axes of the parameters that hold the same units, one group per hidden layer."""
         groups: list[list[PermutedAxis]] = []
-        units, mixed = 0, set[int]()
+        units = 0
         for step in self.steps:
             if step.layer.has_weights:
                 if groups:
@@ -179,23 +191,17 @@ class Chain(Architecture):
                 groups[-1] += [
                     PermutedAxis(f"{step.name}/{leaf}", -1, positions) for leaf in leaves
                 ]
-            if step.layer.mixes_units:
-                mixed.add(len(groups) - 1)
         # The units of the last layer are the classes.
-        hidden = enumerate(groups[:-1])
-        return tuple(tuple(group) for index, group in hidden if index not in mixed)
+        return tuple(map(tuple, groups[:-1]))
+
+    def rescalings(self, activation: str) -> tuple[Rescaling, ...]:
+        """Returns the factors of hidden units that do not change the function of a member."""
+        return chain_rescalings.rescalings(self, activation)
 
     def narrowed(self, units: tuple[int, ...]) -> "Chain":
         """Returns the chain with fewer hidden units, under the same name."""
         sequence = list(self.sequence)
-        # From each layer with weights to the next one; the last layer returns the logits.
-        spans: list[list[int]] = [[]]
-        for position, layer in enumerate(self.sequence):
-            if layer.has_weights:
-                spans.append([])
-            spans[-1].append(position)
-        hidden = [s for s in spans[1:-1] if not any(sequence[i].mixes_units for i in s)]
-        for (first, *others), count in zip(hidden, units, strict=True):
+        for (first, *others), count in zip(self.hidden_spans(), units, strict=True):
             layer = sequence[first]
             assert isinstance(layer, Conv | Dense)
             across = [sequence[i] for i in others if sequence[i].computes_across_units]
@@ -207,6 +213,19 @@ class Chain(Architecture):
                 )
             sequence[first] = replace(layer, features=count)
         return replace(self, sequence=tuple(sequence))
+
+    def hidden_spans(self) -> list[list[int]]:
+        """Returns the positions of the layers that compute the units of each permutation group.
+
+        A span starts with a layer with weights and ends before the next one.
+        """
+        # The last layer with weights returns the logits.
+        spans: list[list[int]] = [[]]
+        for position, layer in enumerate(self.sequence):
+            if layer.has_weights:
+                spans.append([])
+            spans[-1].append(position)
+        return [s for s in spans[1:-1] if not any(self.sequence[i].mixes_units for i in s)]
 
     def parameter_shapes(self) -> dict[str, dict[str, Shape]]:
         """Returns the shapes of one member's parameters, without tracing the module."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from zoojax.architectures.layers import LAYER_ACTIVATIONS, OMEGA
+from zoojax.architectures.rescalings import Kind
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
 
@@ -54,6 +55,11 @@ class Layer:
     def computes_across_units(self) -> bool:
         """Whether its output for a unit depends on other units, although it has no weights."""
         return False
+
+    @property
+    def commutes_with(self) -> tuple[Kind, ...]:
+        """Factors of units that its output is multiplied by if its input is."""
+        return ()
 
     def output(self, shape: Shape) -> Shape:
         """Returns the shape of the output for an input shape; the same shape by default.
@@ -156,15 +162,30 @@ class Pool(Layer):
 class MaxPool(Pool):
     """The maximum of each window."""
 
+    @property
+    def commutes_with(self) -> tuple[Kind, ...]:
+        """Positive factors: the maximum depends on the sign."""
+        return ("scale",)
+
 
 @dataclass(frozen=True)
 class AvgPool(Pool):
     """The average of each window."""
 
+    @property
+    def commutes_with(self) -> tuple[Kind, ...]:
+        """Both kinds: it is linear."""
+        return ("sign", "scale")
+
 
 @dataclass(frozen=True)
 class GlobalAvgPool(Layer):
     """The average over all positions of an image, per channel."""
+
+    @property
+    def commutes_with(self) -> tuple[Kind, ...]:
+        """Both kinds: it is linear."""
+        return ("sign", "scale")
 
     def output(self, shape: Shape) -> Shape:
         """(channels,)."""
@@ -174,6 +195,11 @@ class GlobalAvgPool(Layer):
 @dataclass(frozen=True)
 class Flatten(Layer):
     """Flattens an image into a vector, in which the channels vary fastest."""
+
+    @property
+    def commutes_with(self) -> tuple[Kind, ...]:
+        """Both kinds: it is linear."""
+        return ("sign", "scale")
 
     def output(self, shape: Shape) -> Shape:
         """(height * width * channels,)."""
@@ -237,6 +263,11 @@ class Activation(Layer):
 @dataclass(frozen=True)
 class Dropout(Layer):
     """Dropout in training, with each member's own rate."""
+
+    @property
+    def commutes_with(self) -> tuple[Kind, ...]:
+        """Both kinds: it is linear."""
+        return ("sign", "scale")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@
 
 import dataclasses
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,8 @@ from jax import Array
 from zoojax import keys
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.layers import ACTIVATIONS, INITS, PLAIN, Layers
-from zoojax.architectures.permutations import PermutationGroup
+from zoojax.architectures.permuted_axes import PermutationGroup
+from zoojax.architectures.rescalings import Rescaling
 from zoojax.errors import ZoojaxError
 from zoojax.ops import Noise
 from zoojax.text import first_line, printable
@@ -51,6 +53,8 @@ class LinenArchitecture(Architecture):
     Attributes:
         network: The module; its fields must be hashable.
         groups: The permutation groups; see `Architecture.permutations`.
+        unit_factors: Function (activation) -> factors of hidden units; see
+            `Architecture.rescalings`. None if there are none.
 
     Raises:
         ZoojaxError: If `network` is not a Linen module, or its fields are not hashable.
@@ -58,6 +62,7 @@ class LinenArchitecture(Architecture):
 
     network: nn.Module
     groups: tuple[PermutationGroup, ...] = ()
+    unit_factors: Callable[[str], tuple[Rescaling, ...]] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.network, nn.Module):
@@ -87,6 +92,10 @@ class LinenArchitecture(Architecture):
     def permutations(self) -> tuple[PermutationGroup, ...]:
         """The permutation groups."""
         return self.groups
+
+    def rescalings(self, activation: str) -> tuple[Rescaling, ...]:
+        """Returns the factors of hidden units that do not change the function of a member."""
+        return () if self.unit_factors is None else self.unit_factors(activation)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from zoojax.architectures.batch_norm import BatchNorm
 from zoojax.architectures.family import Family
 from zoojax.architectures.layers import ACTIVATIONS, INITS, PLAIN, ConvSpec, KernelInit, Layers
 from zoojax.architectures.linen import LinenArchitecture
-from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
+from zoojax.architectures.permuted_axes import PermutationGroup, PermutedAxis
+from zoojax.architectures.rescalings import KINDS, Rescaling
 from zoojax.ops import Noise
 
 NAME = "resnet18"
@@ -133,6 +134,29 @@ def permutation_groups() -> tuple[PermutationGroup, ...]:
     return tuple(map(tuple, (*streams, *inner)))
 
 
+def rescalings(activation: str) -> tuple[Rescaling, ...]:
+    """Factors of channels: scales and offsets of normalizations write them, kernels read them.
+
+    The sum of a residual connection is multiplied by a factor if both of its parts are.
+    """
+    kind = KINDS.get(activation)
+    if kind is None:
+        return ()
+
+    def writes(axis: PermutedAxis) -> bool:
+        return axis.path.endswith(("/scale", "/bias"))
+
+    return tuple(
+        Rescaling(
+            index,
+            kind,
+            tuple(axis for axis in group if writes(axis)),
+            tuple(axis for axis in group if axis.axis == -2),
+        )
+        for index, group in enumerate(permutation_groups())
+    )
+
+
 def is_valid(sizes: Sequence[int]) -> bool:
     """Whether there is a ResNet-18 of these sizes: (width,) or (width, side of the images)."""
     return len(sizes) in (1, 2) and sizes[0] <= MAX_WIDTH and max(sizes[1:], default=1) <= MAX_SIZE
@@ -141,14 +165,16 @@ def is_valid(sizes: Sequence[int]) -> bool:
 def resnet18(channels: int, classes: int) -> LinenArchitecture:
     """Returns the ResNet-18 of the published CIFAR zoos."""
     network = ResNet18(classes, WIDTH)
-    return LinenArchitecture(NAME, SIZE, channels, classes, network, permutation_groups())
+    groups = permutation_groups()
+    return LinenArchitecture(NAME, SIZE, channels, classes, network, groups, rescalings)
 
 
 def _create(sizes: Sequence[int], channels: int, classes: int) -> LinenArchitecture:
     width, *sides = sizes
     network, side = ResNet18(classes, width), sides[0] if sides else SIZE
     name = FAMILY.name_of(sizes)
-    return LinenArchitecture(name, side, channels, classes, network, permutation_groups())
+    groups = permutation_groups()
+    return LinenArchitecture(name, side, channels, classes, network, groups, rescalings)
 
 
 FAMILY = Family(NAME, "ResNets", "resnet18-16", is_valid, _create)

@@ -14,7 +14,7 @@ from jax import Array
 
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.parameters import WEIGHT, flat_layers, nested_layers
-from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
+from zoojax.architectures.permuted_axes import PermutationGroup, PermutedAxis
 from zoojax.errors import ZoojaxError
 
 

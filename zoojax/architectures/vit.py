@@ -21,7 +21,7 @@ from zoojax import ops
 from zoojax.architectures.family import Family
 from zoojax.architectures.layers import ACTIVATIONS, INITS, PLAIN, ConvSpec, KernelInit, Layers
 from zoojax.architectures.linen import LinenArchitecture
-from zoojax.architectures.permutations import PermutationGroup, PermutedAxis
+from zoojax.architectures.permuted_axes import PermutationGroup, PermutedAxis
 from zoojax.ops import Noise
 
 SIZE = 32

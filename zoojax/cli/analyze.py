@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Tables printed with --json.
 _JSON_TABLES = ("crossing", "agreement_summary", "paper")
+_COST, _RANKING = "added_method_cost", "added_method_ranking"
+_EACH = "cpu_seconds_per_member"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class Analyze:
     """Folder of an evaluated hyper-representation of the zoo or of a twin, to include in the
     report."""
 
+    geometry: Flag = False
+    """Add the geometry of the zoo: weight space, similarity of layers, curvature of the loss, and
+    overlap of masks. Takes minutes."""
+
     json: Flag = False
     """Print JSON on standard output."""
 
@@ -63,29 +69,62 @@ class Analyze:
             data=self.data,
             data_dir=self.data_dir,
             representation=self.representation,
+            geometry=self.geometry,
             quiet=self.quiet,
         )
         print_analysis(analysis, self.json)
 
 
-def print_analysis(analysis: "Analysis", as_json: bool) -> None:
+def print_analysis(analysis: "Analysis", as_json: bool, *, costs: bool = False) -> None:
     """Prints a summary of a written analysis, and the path of its page.
 
     Args:
         analysis: the analysis.
         as_json: print JSON instead of a table.
+        costs: whether to print what each zoo took to train.
     """
     from zoojax.cli.terminal import comparison, say, show_comparison, show_json
 
     zoo, twins = analysis.zoo, analysis.twins
     if as_json:
-        tables = {n: analysis.tables[n].to_dicts() for n in _JSON_TABLES if n in analysis.tables}
+        printed = (*_JSON_TABLES, _COST, _RANKING)
+        tables = {
+            n.removeprefix("added_"): analysis.tables[n].to_dicts()
+            for n in printed
+            if n in analysis.tables
+        }
         rows = comparison(zoo, *twins)
         show_json({"report": analysis.page, "rows": rows, **tables, "notes": analysis.notes})
         return
     show_comparison(zoo, *twins)
     print_findings(analysis)
+    if costs and _COST in analysis.tables:
+        print_costs(analysis)
     say(f"report: {analysis.page}")
+
+
+def print_costs(analysis: "Analysis") -> None:
+    """Prints what each zoo of an analysis took to train, as far as it is known.
+
+    Args:
+        analysis: the analysis.
+    """
+    from zoojax.cli.terminal import Column, print_table
+    from zoojax.text import printable
+
+    labels = {method.key: method.label for method in (analysis.methods[0], *analysis.whole_methods)}
+    rows = [
+        [printable(labels[row["method"]]), *(str(row[n]) for n in ("epochs", "budget", "members"))]
+        + ["-" if row[n] is None else f"{row[n]:.{d}f}" for n, d in (("seconds", 0), (_EACH, 2))]
+        for row in analysis.tables[_COST].iter_rows(named=True)
+    ]
+    names = ("epochs", "epochs in all", "members", "seconds", "CPU s per member")
+    print_table(
+        [Column("zoo", numeric=False), *map(Column, names)],
+        rows,
+        title="What each zoo took to train",
+        caption="epochs in all include those of the dense parents",
+    )
 
 
 def print_findings(analysis: "Analysis") -> None:

@@ -16,6 +16,7 @@ from zoojax.text import printable
 _MAX_REMARKS = 40
 
 if TYPE_CHECKING:
+    from zoojax.converters.api import Export
     from zoojax.converters.torch_to_zoo import Conversion
     from zoojax.converters.verification import Verification
 
@@ -97,7 +98,8 @@ class From:
     conversion: tyro.conf.OmitArgPrefixes[ConvertOptions]
 
     format: Annotated[
-        Literal["trials", "checkpoints", "dataset", "file", "matrix"] | None, option(None)
+        Literal["trials", "checkpoints", "dataset", "file", "matrix", "safetensors"] | None,
+        option(None),
     ] = None
     """Format of SOURCE, instead of the recognized one."""
 
@@ -194,8 +196,53 @@ class FromDataset:
 
 
 @dataclass(frozen=True)
+class To:
+    """Write a zoo in a format of other tools; `convert from` reads all of them.
+
+    Formats are trial folders with plain state dicts (trials), with torch.nn.utils.prune's keys
+    (trials-prune), without unused hidden units (trials-shrunk) or as a converted zoo was
+    (trials-original); one stacked safetensors file per epoch; a matrix of flat weights with tables,
+    as the Small CNN Zoo; and a pickled dataset.pt with splits, as ModelZooDataset and SANE.
+
+    Example: zoojax convert to zoos/usps --format matrix --out exported/usps
+    """
+
+    zoo: Annotated[Path, tyro.conf.Positional, option("ZOO")]
+    """Folder of the zoo."""
+
+    out: Annotated[Path, option("FOLDER")]
+    """Folder of the files: new, or of an interrupted run of the same command."""
+
+    format: Literal[
+        "trials",
+        "trials-prune",
+        "trials-shrunk",
+        "trials-original",
+        "safetensors",
+        "matrix",
+        "dataset",
+    ] = "trials"
+    """Format of the files."""
+
+    epochs: Annotated[str, option("EPOCHS")] = "all"
+    """The epochs to write: "all", or numbers and ranges such as 0,25,40-50."""
+
+    quiet: Flag = False
+    """Show no progress."""
+
+    def run(self) -> None:
+        """Writes the files and prints how many."""
+        from zoojax.converters.api import convert_to
+
+        export = convert_to(
+            self.zoo, self.out, format=self.format, epochs=self.epochs, quiet=self.quiet
+        )
+        _print_export(export, self.format, self.out)
+
+
+@dataclass(frozen=True)
 class ToTorch:
-    """Write a zoo as PyTorch files.
+    """Write a zoo as PyTorch files: `convert to` with the formats of version 0.1.
 
     Example: zoojax convert to-torch zoos/usps-vd --out exported/usps-vd
     """
@@ -222,7 +269,6 @@ class ToTorch:
 
     def run(self) -> None:
         """Writes the files and prints how many."""
-        from zoojax.cli.terminal import say
         from zoojax.converters.api import to_torch
 
         export = to_torch(
@@ -233,9 +279,7 @@ class ToTorch:
             epochs=self.epochs,
             quiet=self.quiet,
         )
-        _print_notes(export.notes)
-        unit = "epoch files" if self.format == "safetensors" else "states"
-        say(f"{export.written} {unit} in {self.out}")
+        _print_export(export, self.format, self.out)
 
 
 @dataclass(frozen=True)
@@ -311,6 +355,7 @@ class Convert:
         Annotated[From, tyro.conf.subcommand("from")]
         | Annotated[FromTorch, tyro.conf.subcommand("from-torch")]
         | Annotated[FromDataset, tyro.conf.subcommand("from-dataset")]
+        | Annotated[To, tyro.conf.subcommand("to")]
         | Annotated[ToTorch, tyro.conf.subcommand("to-torch")]
         | Annotated[Verify, tyro.conf.subcommand("verify")]
     )
@@ -318,6 +363,17 @@ class Convert:
     def run(self) -> None:
         """Runs the command."""
         self.command.run()
+
+
+def _print_export(export: "Export", format: str, out: Path) -> None:
+    """Prints the notes of an export and how much was written."""
+    from zoojax.cli.terminal import say
+    from zoojax.converters.targets.registry import TARGETS
+
+    _print_notes(export.notes)
+    target = TARGETS.get(format)
+    unit = "states" if target is None else target.unit
+    say(f"{export.written} {unit} in {out}")
 
 
 def _print_conversion(result: "Conversion", out: Path, as_json: bool) -> None:

@@ -26,10 +26,15 @@ from zoojax.cli.analyze import Analyze
 from zoojax.cli.bench import Bench
 from zoojax.cli.convert import Convert
 from zoojax.cli.evaluate import Evaluate
+from zoojax.cli.geometry import Geometry
+from zoojax.cli.geometry.align import Align
+from zoojax.cli.geometry.align_twin import AlignTwin
+from zoojax.cli.geometry.transfer import Transfer
 from zoojax.cli.info import Info
 from zoojax.cli.list_presets import Presets
 from zoojax.cli.parsing import command_positions, parse, without_aliases
 from zoojax.cli.plugins import import_plugins, load_sparsifier, split_plugins
+from zoojax.cli.publish import Publish
 from zoojax.cli.represent import Represent
 from zoojax.cli.represent.sample import Sample
 from zoojax.cli.represent.sparsify import ZeroShot
@@ -50,6 +55,8 @@ _COMMANDS = {
     "analyze": Analyze,
     "reproduce": Reproduce,
     "represent": Represent,
+    "geometry": Geometry,
+    "publish": Publish,
     "evaluate": Evaluate,
     "info": Info,
     "bench": Bench,
@@ -57,7 +64,11 @@ _COMMANDS = {
 # Older spellings of commands, accepted but not shown in the help.
 _ALIASES = {"analyse": "analyze", "sparsify magnitude": "sparsify magnitude-pruning"}
 # Commands that resume after an interruption; the others start over.
-_RESUMABLE = (Train, SparsifyWith, Convert, Reproduce, TrainRepresentation, ZeroShot, Sample)
+_RESUMABLE = (
+    *(Train, SparsifyWith, Convert, Reproduce, TrainRepresentation, ZeroShot, Sample),
+    *(Align, AlignTwin),
+    Transfer,
+)
 _INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 _MEMORY_ADVICE = "use a smaller --chunk or fewer members, or close other programs"
 _DESCRIPTION = (

@@ -1,4 +1,4 @@
-"""`zoojax reproduce PRESET --out FOLDER`: trains a zoo and both twins, and analyzes them."""
+"""`zoojax reproduce PRESET --out FOLDER`: trains a zoo and its twins, and analyzes them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,16 +8,18 @@ import tyro
 
 from zoojax.cli.options import RunningOptions, RunOptions, option
 from zoojax.runtime.startup import configure_jax
-from zoojax.workflows.defaults import RATIOS
+from zoojax.workflows.defaults import RATIOS, SPARSIFIERS
 
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Train a zoo, create both sparse twins, and analyze all three: the paper in one command.
+    """Train a zoo, create its sparse twins, and analyze them: the paper, or all sparsifiers, in
+    one command.
 
-    Rerun the command to resume an interrupted run. The zoos are FOLDER/dense,
-    FOLDER/mp and FOLDER/vd; the report is FOLDER/analysis/report.html.
+    Rerun the command to resume an interrupted run. The zoos are FOLDER/dense, FOLDER/mp,
+    FOLDER/vd and so on; the report is FOLDER/analysis/report.html.
     Example: zoojax reproduce usps-s-seed --members 64 --out runs/usps
+    Example: zoojax reproduce usps-s-seed --members 32 --sparsifiers all --out runs/all
     """
 
     preset: Annotated[str, tyro.conf.Positional, option("PRESET")]
@@ -42,6 +44,13 @@ class Reproduce:
     ratios: Annotated[tuple[float, ...], option("RATIO ...")] = RATIOS
     """Fractions of weights to prune, each in [0, 1); 0 means fine-tuning only."""
 
+    sparsifiers: Annotated[tuple[str, ...], option("NAME ...")] = SPARSIFIERS
+    """Sparsifiers to compare; `all` compares all that apply to the architecture."""
+
+    budget: Annotated[int | None, option("N")] = None
+    """Epochs that every twin trains on top of those of the dense zoo, so that all methods train
+    equally long (default: each method's own number)."""
+
     running: RunningOptions = field(default_factory=RunOptions)
 
     def run(self) -> None:
@@ -59,8 +68,10 @@ class Reproduce:
             mp_epochs=self.mp_epochs,
             vd_epochs=self.vd_epochs,
             ratios=self.ratios,
+            sparsifiers=self.sparsifiers,
+            budget=self.budget,
             chunk=running.chunk,
             data_dir=running.data_dir,
             quiet=running.quiet,
         )
-        print_analysis(analysis, running.json)
+        print_analysis(analysis, running.json, costs=True)

@@ -189,7 +189,7 @@ def show(zoo: Zoo, metrics: pl.DataFrame, *, as_json: bool, title: str) -> None:
     if as_json:
         show_json({"zoo": zoo.path, "rows": table.to_dicts()})
         return
-    keys = [name for name in ("ratio", "epoch", "members") if name in table.columns]
+    keys = [*zoo.config.sparsifier.per_member.values(), "epoch", "members"]
     measured = summarized_metrics(zoo)
     shown = [*measured]
     if table["sparsity_mean"].max():
@@ -276,6 +276,18 @@ def comparison(dense: Zoo, *twins: Zoo) -> list[dict[str, Any]]:
     ]
 
 
+def _setting(zoo: Zoo, row: dict[str, Any]) -> str:
+    """Names the options of a row of `summary`, such as ", 80%" or ", penalty 0.001"."""
+    sparsifier, text = zoo.config.sparsifier, ""
+    for name in sparsifier.per_member.values():
+        if name != "ratio":
+            text += f", {name} {row[name]:g}"
+        else:
+            of = sparsifier.ratio_of
+            text += f", {row[name]:.0%}{'' if of == 'weights' else f' of {of}'}"
+    return text
+
+
 def show_comparison(dense: Zoo, *twins: Zoo) -> None:
     """Prints the metrics of a dense zoo and its twins at their last epochs in one table."""
     task = dense.config.shape.task
@@ -287,7 +299,7 @@ def show_comparison(dense: Zoo, *twins: Zoo) -> None:
         if labels.count(label) > 1:
             label = f"{label} ({zoo.path.name})"
         for row in comparison(zoo):
-            population = f"{label}, {row['ratio']:.0%}" if "ratio" in row else label
+            population = f"{label}{_setting(zoo, row)}"
             cells = (
                 _cell(row[f"{name}_mean"], row[f"{name}_std"], scales.get(name, 100))
                 for name in shown

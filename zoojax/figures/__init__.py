@@ -21,6 +21,21 @@ from zoojax.analysis import Analysis
 from zoojax.analysis.export import write_captions
 from zoojax.figures.agreement import agreement_matrix
 from zoojax.figures.before_after import correlation, correlation_over_sparsity, predictability
+from zoojax.figures.comparison import (
+    mask_overlap,
+    method_accuracy,
+    method_layers,
+    method_ranking,
+)
+from zoojax.figures.geometry import (
+    geometry_barriers,
+    geometry_curvature,
+    geometry_layers,
+    geometry_masks,
+    geometry_pairs,
+    geometry_similarity,
+    geometry_transfer,
+)
 from zoojax.figures.representation import (
     representation_losses,
     representation_map,
@@ -50,7 +65,18 @@ FIGURES: dict[str, Drawing] = {
     "correlation": correlation,
     "correlation_over_sparsity": correlation_over_sparsity,
     "methods": methods,
+    "method_accuracy": method_accuracy,
+    "method_ranking": method_ranking,
+    "mask_overlap": mask_overlap,
+    "method_layers": method_layers,
     "predictability": predictability,
+    "geometry_pairs": geometry_pairs,
+    "geometry_similarity": geometry_similarity,
+    "geometry_layers": geometry_layers,
+    "geometry_curvature": geometry_curvature,
+    "geometry_barriers": geometry_barriers,
+    "geometry_masks": geometry_masks,
+    "geometry_transfer": geometry_transfer,
     "representation_map": representation_map,
     "representation_reconstruction": representation_reconstruction,
     "representation_losses": representation_losses,

@@ -9,7 +9,7 @@ from scipy.spatial.distance import squareform
 from zoojax.analysis import Analysis
 from zoojax.analysis.agreement_tables import REFERENCE_SPARSITY
 from zoojax.analysis.captions import SMOOTHED
-from zoojax.figures.style import abbreviations, drawing, grid, new_figure
+from zoojax.figures.style import abbreviations, drawing, grid, is_crowded, new_figure
 from zoojax.text import for_matplotlib
 
 # Optimal leaf ordering takes cubic time.
@@ -84,12 +84,14 @@ def agreement_matrix(analysis: Analysis) -> Figure | None:
 
 
 def _in_order(analysis: Analysis) -> list[str]:
-    """Names of the matrices: dense, dense with each twin, and within each twin."""
+    """Names of the matrices: dense, dense with each of up to eight twins, within each twin."""
     if "dense" not in analysis.matrices:
         return []
     keys = [method.key for method in analysis.twin_methods()]
     twins = [name for key in keys for name in analysis.matrices if name.startswith(f"{key} ")]
     across = [name for twin in twins if (name := f"dense and {twin}") in analysis.matrices]
+    if is_crowded(analysis):
+        across = []
     return ["dense", *across, *twins]
 
 

@@ -7,7 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from zoojax.analysis import Analysis
+from zoojax.analysis.agreement_tables import REFERENCE_SPARSITY
 from zoojax.analysis.captions import SMOOTHED
+from zoojax.analysis.pairing import nearest_ratio
 from zoojax.analysis.prunability import MIN_PREDICTED
 from zoojax.analysis.rank_correlation import MIN_MEMBERS, TOO_FEW
 from zoojax.analysis.results import Method
@@ -15,6 +17,7 @@ from zoojax.figures.style import (
     DOTS,
     INK,
     LINES,
+    MANY,
     MEANS,
     SMALL,
     UNMEASURED,
@@ -27,6 +30,7 @@ from zoojax.figures.style import (
     evenly_spaced,
     format_percent,
     grid,
+    is_crowded,
     method_rows,
     new_figure,
     opacity,
@@ -62,13 +66,16 @@ def correlation(analysis: Analysis) -> Figure | None:
     """Test accuracy of each member before and after sparsification.
 
     Returns:
-        One panel per method, and per pruning ratio (at most eight of them), with one dot per
-        member, in percent, at the epochs of table "friendliness". Pearson's r and Kendall's tau
-        are in the title. None without twins.
+        One panel per method, and per pruning ratio (at most eight of them; with more than eight
+        methods, only the one whose sparsity is nearest to 80 %), with one dot per member, in
+        percent, at the epochs of table "friendliness". Pearson's r and Kendall's tau are in the
+        title. None without twins.
     """
     panels = []
     for method, table in _tables(analysis, "friendliness"):
         ratios = evenly_spaced(table["ratio"].unique().sort().to_list(), _MAX_RATIOS)
+        if is_crowded(analysis) and method.sweep == "ratio":
+            ratios = [nearest_ratio(method.zoo, REFERENCE_SPARSITY)]
         panels += [(method, table.filter(pl.col("ratio").eq_missing(r))) for r in ratios]
     if not panels:
         return None
@@ -112,9 +119,12 @@ def _panel_title(analysis: Analysis, method: Method, table: pl.DataFrame) -> str
     row = method_rows(analysis, "correlation", method).filter(
         pl.col("ratio").eq_missing(ratio), pl.col("epoch") == epoch
     )
-    which = f"{format_percent(ratio or 0)} pruned"
+    sparsity = format_percent(round(row["sparsity"][0], 3))
+    which = f"{format_percent(ratio or 0)}{method.of} pruned"
+    if method.of:
+        which = f"{format_percent(ratio or 0)}{method.of} ({sparsity})"
     if ratio is None:
-        which = f"epoch {epoch} ({format_percent(round(row['sparsity'][0], 3))})"
+        which = f"epoch {epoch} ({sparsity})"
     lines = [f"{for_matplotlib(method.short)}, {which}, n = {len(table)}"]
     if row["pearson"][0] is None:
         return "\n".join([*lines, f"r and τ: {row['remark'][0]}"])
@@ -127,7 +137,8 @@ def _panel_title(analysis: Analysis, method: Method, table: pl.DataFrame) -> str
 @drawing(
     "Correlation over members of test accuracy before and after sparsification, over mean "
     "sparsity: twins with pruning ratios at their last epoch, others at every epoch except epoch "
-    "0, at which twin and parent are equal. Bars and bands: 95 % intervals (bootstrap of members). "
+    "0, at which twin and parent are equal. Bars and bands: 95 % intervals (bootstrap of members), "
+    f"for up to {MANY} methods. "
     "Dotted: not measured in between. "
     f"Populations of fewer than {MIN_MEMBERS} finite members are not shown."
 )
@@ -143,14 +154,14 @@ def correlation_over_sparsity(analysis: Analysis) -> Figure | None:
     known = [table["pearson"].is_not_null().any() for _, table in tables]
     if not any(known):
         return None
-    figure = new_figure(WIDTH, 3.4)
+    figure = new_figure(WIDTH, 3.4 + 0.09 * max(len(tables) - MANY, 0))
     panels = figure.subplots(1, 2, sharey=True)
     for axes, name, title in zip(
         panels, ("pearson", "kendall"), ("Pearson's r", "Kendall's τ"), strict=True
     ):
         for (method, table), has_values in zip(tables, known, strict=True):
             if has_values:
-                _coefficient_line(axes, table, method, name)
+                _coefficient_line(axes, table, method, name, intervals=not is_crowded(analysis))
             else:
                 label = f"{for_matplotlib(method.label)}: {TOO_FEW}"
                 axes.plot([], [], color=color_of(method), label=label)
@@ -162,7 +173,9 @@ def correlation_over_sparsity(analysis: Analysis) -> Figure | None:
     return figure
 
 
-def _coefficient_line(axes: Axes, table: pl.DataFrame, method: Method, name: str) -> None:
+def _coefficient_line(
+    axes: Axes, table: pl.DataFrame, method: Method, name: str, *, intervals: bool
+) -> None:
     color, label = color_of(method), for_matplotlib(method.label)
     trained = pl.col("epoch") > 0
     table = at_last_epoch(table) if method.sweep == "ratio" else table.filter(trained)
@@ -173,11 +186,12 @@ def _coefficient_line(axes: Axes, table: pl.DataFrame, method: Method, name: str
     )
     if method.sweep == "ratio":
         # A percentile interval need not contain the estimate.
-        ends = np.maximum([mean - low, high - mean], 0)
+        ends = np.maximum([mean - low, high - mean], 0) if intervals else None
         label += ", by ratio"
         axes.errorbar(*(100 * x, mean, ends), color=color, label=label, zorder=MEANS, **UNMEASURED)
     else:
-        axes.fill_between(100 * x, low, high, color=color, alpha=0.2, linewidth=0)
+        if intervals:
+            axes.fill_between(100 * x, low, high, color=color, alpha=0.2, linewidth=0)
         label += ", by epoch"
         axes.plot(100 * x, mean, color=color, marker="o", markersize=3, label=label, zorder=MEANS)
 
@@ -210,6 +224,11 @@ def predictability(analysis: Analysis) -> Figure | None:
     if table.is_empty():
         return None
     keys = table.select("method", "ratio", "epoch").unique(maintain_order=True).rows()
+    if is_crowded(analysis):
+        shown = {
+            m.key: nearest_ratio(m.zoo, REFERENCE_SPARSITY) for m in analysis.twin_methods("ratio")
+        }
+        keys = [key for key in keys if key[1] == shown.get(key[0])]
     figure = new_figure(min(WIDTH, 3.2 + 0.5 * len(keys)), 4.6)
     panels = figure.subplots(2, 1, sharex=True, sharey=True)
     for axes, (target, title) in zip(panels, _TARGETS.items(), strict=True):

@@ -68,6 +68,9 @@ SMALL = 8
 UNMEASURED: dict[str, Any] = {
     **{"marker": "o", "markersize": 4, "linestyle": ":", "linewidth": 1.1, "elinewidth": 1.4}
 }
+# With more twins than this, figures show fewer populations of each, and small multiples replace
+# curves in one panel.
+MANY = 8
 # Order of drawing: lines below dots, dots below lines of means.
 LINES, DOTS, MEANS = 2, 3, 4
 # Visible on white and on black; color-blind readers can distinguish them by their brightness.
@@ -137,6 +140,11 @@ def new_figure(
     """
     layout = None if free else ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, compress=compress)
     return Figure(figsize=(width, height), layout=layout)
+
+
+def is_crowded(analysis: Analysis) -> bool:
+    """Whether there are more twins than one panel can show."""
+    return len(analysis.twin_methods()) > MANY
 
 
 def method_rows(analysis: Analysis, name: str, method: Method) -> pl.DataFrame:

@@ -26,6 +26,7 @@ from zoojax.figures.style import (
     format_percent,
     grid,
     group_by_ratio,
+    is_crowded,
     legend_below,
     method_rows,
     new_figure,
@@ -45,8 +46,8 @@ def _trajectories_caption(analysis: Analysis) -> str:
     return (
         f"{label[:1].upper()}{label[1:]} over the epochs of the dense zoo and of each twin, and "
         "sparsity of the twins whose sparsity varies with the epoch. Thick: mean over members. "
-        "Band: standard deviation. Thin: single members. As Figure 2 of the paper (arXiv "
-        "2304.13718)."
+        "Band: standard deviation. Thin: single members. Colors: pruning ratios, from low (dark) "
+        "to high (light). As Figure 2 of the paper (arXiv 2304.13718)."
     )
 
 
@@ -67,8 +68,14 @@ def trajectories(analysis: Analysis) -> Figure:
     score = _score(analysis)
     panels = [(method, score) for method in analysis.methods]
     panels += [(method, SPARSITY) for method in analysis.twin_methods("epoch")]
-    rows, columns = grid(len(panels))
-    figure = new_figure({1: 4.2, 2: WIDTH}[columns], 2.7 * rows)
+    crowded = is_crowded(analysis)
+    rows, columns = grid(len(panels), 3 if crowded else 2)
+    height = (1.9 if crowded else 2.7) * rows
+    figure = new_figure(4.2 if columns == 1 else WIDTH, height, free=crowded)
+    if crowded:
+        # Laid out by hand: a layout engine takes minutes for that many panels.
+        margins = {"left": 0.09, "right": 0.99, "bottom": 0.45 / height, "top": 1 - 0.3 / height}
+        figure.subplots_adjust(**margins, hspace=0.75, wspace=0.42)
     first = None
     for i, (method, quantity) in enumerate(panels):
         if quantity is score:
@@ -103,8 +110,9 @@ def _over_epochs(analysis: Analysis, axes: Axes, method: Method, quantity: Metri
     colors = color_sequence(len(ratios))
     for (ratio, rows), color in zip(ratios, colors, strict=True):
         _lines(axes, members.filter(pl.col("ratio") == ratio), quantity, color, raster)
-        _mean(axes, rows, quantity, color, f"{format_percent(ratio)} pruned")
-    legend_below(axes, columns=3)
+        _mean(axes, rows, quantity, color, f"{format_percent(ratio)}{method.of} pruned")
+    if not is_crowded(analysis):
+        legend_below(axes, columns=3)
 
 
 def _lines(axes: Axes, members: pl.DataFrame, quantity: Metric, color, raster: bool) -> None:
@@ -158,9 +166,10 @@ def accuracy_over_sparsity(analysis: Analysis) -> Figure | None:
         at the last epoch and of others by epoch; standard deviations over members as bands,
         members as dots, the mean of the dense zoo as a dashed line, and the ratios that bracket
         the crossover of two methods as a shaded span, with a dotted line where it is
-        interpolated. None without twins.
+        interpolated. None without twins; of more than eight methods, `method_accuracy` has
+        panels of their own.
     """
-    if not analysis.twins:
+    if not analysis.twins or is_crowded(analysis):
         return None
     score, figure = _score(analysis), new_figure(5.6, 4.2)
     axes = figure.add_subplot()
@@ -243,8 +252,11 @@ def methods(analysis: Analysis) -> Figure | None:
         Mean difference of the test accuracies of a twin with pruning ratios and of one whose
         sparsity varies with the epoch, in percentage points, with its 95 % interval, over
         sparsity in percent; one panel per pair of such twins. None without both, or with fewer
-        than three members in both.
+        than three members in both; and None with more than eight methods, whose differences
+        `method_ranking` shows.
     """
+    if is_crowded(analysis):
+        return None
     pairs = [
         (one, other, rows)
         for one, other, table in analysis.by_pair("methods")

@@ -24,6 +24,7 @@ from zoojax.figures.style import (
     evenly_spaced,
     format_percent,
     grid,
+    is_crowded,
     legend_below,
     method_rows,
     new_figure,
@@ -194,8 +195,11 @@ def layer_size(analysis: Analysis) -> Figure | None:
     Returns:
         One panel per twin: mean sparsity of each layer in percent, with its standard deviation
         over members, at epochs 5, 10, 15 and 20 (or those there are), or by pruning ratio.
-        Layers are in the order of their numbers of weights. None without twins.
+        Layers are in the order of their numbers of weights. None without twins; of more than
+        eight methods, `method_layers` is a heat map.
     """
+    if is_crowded(analysis):
+        return None
     shown = [(each, list(_layer_series(analysis, each))) for each in analysis.twin_methods()]
     shown = [(method, series) for method, series in shown if series]
     if not shown:
@@ -258,4 +262,4 @@ def _layer_series(analysis: Analysis, method: Method) -> Iterator[tuple[str, pl.
     table = at_last_epoch(table)
     ratios = table.filter(pl.col("ratio") > 0)["ratio"].unique().sort().to_list()
     for ratio in evenly_spaced(ratios, _MAX_ROWS):
-        yield f"{format_percent(ratio)} pruned", table.filter(pl.col("ratio") == ratio)
+        yield f"{format_percent(ratio)}{method.of} pruned", table.filter(pl.col("ratio") == ratio)

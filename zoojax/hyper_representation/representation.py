@@ -36,6 +36,7 @@ from zoojax.hyper_representation.train_step import init
 from zoojax.runtime import population
 from zoojax.storage import checkpoints
 from zoojax.storage.opening import as_zoo
+from zoojax.storage.parent import has_same_ids
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 from zoojax.training.inputs import checked_arrays
@@ -179,7 +180,7 @@ class Representation:
             raise ZoojaxError(
                 f"{error}; it was the training zoo of {self.path}: give its new folder with --zoo"
             ) from error
-        if zoo.fingerprint != self.config.fingerprint:
+        if not has_same_ids(zoo, self.config.fingerprint):
             raise ZoojaxError(
                 f"{zoo.path} is not the zoo that {self.path} was trained on; give that zoo with "
                 "--zoo"

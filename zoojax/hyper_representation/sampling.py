@@ -23,6 +23,7 @@ from zoojax.errors import ZoojaxError
 from zoojax.hyper_representation.dataset import read_weights
 from zoojax.hyper_representation.representation import Representation
 from zoojax.hyperparameters.grid import COLUMNS
+from zoojax.storage.parent import is_version, paired
 from zoojax.storage.zoo import Zoo, open_zoo
 from zoojax.training import trainer
 
@@ -197,7 +198,7 @@ def dense_zoo(zoo: Zoo) -> Zoo:
         raise ZoojaxError(
             f"{error}; {zoo.path} is a twin of it, and sampling needs its hyperparameters"
         ) from error
-    if dense.fingerprint != parent.fingerprint:
+    if not is_version(dense, parent.fingerprint):
         raise ZoojaxError(f"{path} is not the zoo that {zoo.path} is a twin of")
     return dense
 
@@ -279,7 +280,7 @@ def _members_table(dense: Zoo, training_zoo: Zoo, centers: list[int]) -> pl.Data
         training_zoo: The dense zoo or a twin of it.
         centers: Ids in the training zoo of the members around which samples were drawn.
     """
-    table = training_zoo.members_table[training_zoo.row_indices(centers)]
+    table = paired(dense, training_zoo).members_table[training_zoo.row_indices(centers)]
     ids = table["parent_id" if dense is not training_zoo else "id"].to_list()
     first = _first_seed(training_zoo)
     return dense.members_table[dense.row_indices(ids)].select(

@@ -23,6 +23,7 @@ from zoojax.hyper_representation.representation import Representation
 from zoojax.runtime import population
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.sparsifiers.variational_dropout import LOG_ALPHA_THRESHOLD
+from zoojax.storage.parent import is_version, paired
 from zoojax.storage.zoo import Zoo
 from zoojax.training import inference, trainer
 
@@ -98,7 +99,7 @@ def zero_shot_twin(
     if held_out_only:
         twin = representation.training_zoo(training_zoo)
         check_parent(twin, parent)
-        members = _held_out(representation, twin)["parent_id"].to_list()
+        members = _held_out(representation, paired(parent, twin))["parent_id"].to_list()
     return twins.sparsify(
         parent,
         MagnitudePruning(tuple(ratios)),
@@ -119,7 +120,7 @@ def zero_shot_twin(
 def check_parent(twin: Zoo, parent: Zoo) -> None:
     """Raises ZoojaxError if the twin of a representation is not derived from a dense zoo."""
     known = twin.config.parent
-    if known is None or known.fingerprint != parent.fingerprint:
+    if known is None or not is_version(parent, known.fingerprint):
         raise ZoojaxError(
             f"{twin.path}, on which the autoencoder was trained, is not a twin of {parent.path}, "
             "so the held-out members of that zoo are unknown"
@@ -155,7 +156,7 @@ def compare(
     """
     check_parent(twin, parent)
     assert twin.config.parent is not None
-    held_out = _held_out(representation, twin)
+    held_out = _held_out(representation, paired(parent, twin))
     ids = held_out["parent_id"].to_list()
     rows = parent.row_indices(ids)
     params = population.take(

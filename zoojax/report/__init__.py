@@ -27,7 +27,7 @@ __all__ = ["write"]
 # Concatenated in this order.
 _SCRIPTS = (
     *("page", "groups", "plots", "figures", "hyperparameters", "agreement", "representation"),
-    *("cards", "tables", "state", "start"),
+    *("cards", "tables", "comparison", "state", "start"),
 )
 # The traces scatter and scattergl are needed: a third of the size of all of Plotly.js.
 _PLOTLY = "plotly/plotly-gl2d.min.js"

@@ -2,6 +2,11 @@
 
 // Twins farther than this from the sparsity of a card are not compared at it.
 const NEAR = 0.05;
+// A ratio of weights differs from the mean sparsity by less than this.
+const ROUNDING = 0.005;
+
+/** Whether a ratio is the mean sparsity, except for rounding. */
+const isSparsity = (ratio, sparsity) => ratio !== null && Math.abs(ratio - sparsity) < ROUNDING;
 
 /** Where a twin may be compared, [population, position of an epoch]: with pruning ratios at the
  * last epoch only. */
@@ -9,15 +14,16 @@ function candidates(method) {
   const own = populationsOf(method.key);
   const steps = method.sweep === "ratio"
     ? own.filter(({ ratio }) => ratio > 0).map((p) => [p, p.epochs.length - 1])
-    : own.flatMap((p) => p.epochs.map((_, step) => [p, step]));
+    : own.flatMap((p) => measuredSteps(p).map((step) => [p, step]));
   return steps.map(([population, step]) => {
     const list = shown(population);
     const of = (metric) => summarize(list.map((member) => at(population, metric, member, step)));
     const sparsity = of("sparsity").mean;
     return {
       method, population, step, ...of(SCORE), sparsity,
-      // A ratio is what was asked for; the mean sparsity may differ by rounding.
-      place: method.sweep === "ratio" ? population.ratio : sparsity,
+      // A ratio is what was asked for; the mean sparsity may differ by rounding, or because the
+      // ratio is not that of weights.
+      place: isSparsity(population.ratio, sparsity) ? population.ratio : sparsity,
     };
   }).filter(({ n }) => n > 0);
 }
@@ -87,7 +93,8 @@ const meanScore = (found) => (page.score.percent ? meanText(found)
 
 /** A line of a card: [label, number of members or null, value]. */
 function rowLabel({ method, population, step, sparsity }) {
-  return method.sweep === "ratio" ? `${method.short} ${ratioText(population.ratio)}`
+  const sparse = isSparsity(population.ratio, sparsity) ? "" : ` (${percent(sparsity, 0)} sparse)`;
+  return method.sweep === "ratio" ? `${population.label}${sparse}`
     : `${method.short}, epoch ${population.epochs[step]} (${percent(sparsity, 0)} sparse)`;
 }
 

@@ -9,7 +9,7 @@ import polars as pl
 from zoojax.analysis import Analysis, paper
 from zoojax.analysis.agreement_tables import REFERENCE_SPARSITY
 from zoojax.analysis.method_comparison import MIN_CROSSOVER
-from zoojax.analysis.pairing import hyperparameters
+from zoojax.analysis.pairing import hyperparameters, nearest_ratio
 from zoojax.analysis.rank_correlation import MIN_MEMBERS
 from zoojax.analysis.results import Method
 from zoojax.figures import FIGURES, captions
@@ -125,12 +125,15 @@ def _method(analysis: Analysis, method: Method) -> dict[str, Any]:
         epochs = compared.filter(pl.col("method") == method.key)["epoch"]
         epoch = None if epochs.is_empty() else epochs[0]
     if method.sweep == "ratio":
-        ratios = method.zoo.members_table["ratio"].unique().sort().to_list()
-        ratio = min(ratios, key=lambda r: abs(r - REFERENCE_SPARSITY))
+        ratio = nearest_ratio(method.zoo, REFERENCE_SPARSITY)
     return {
         "key": method.key,
         "label": printable(method.label),
         "short": method.short,
+        "of": method.of,
+        "measured": None
+        if method.sweep == "ratio" or method.is_trajectory
+        else method.sparsifier.measured_epochs(method.zoo.config.epochs),
         "color": method.color,
         "sweep": method.sweep,
         "epoch": epoch,
@@ -181,9 +184,7 @@ def _populations(
                 {
                     "method": method.key,
                     "ratio": ratio,
-                    "label": method.short
-                    if ratio is None
-                    else f"{method.short} {100 * ratio:.4g}%",
+                    "label": _population_label(method, ratio),
                     "start": None if parent is None else parent.epoch,
                     **_arrays(analysis, part, position),
                     "correlation": _correlations(analysis, method.key, ratio, part),
@@ -193,6 +194,11 @@ def _populations(
                 }
             )
     return result
+
+
+def _population_label(method: Method, ratio: float | None) -> str:
+    """Names a population, such as "MP 80%", or "SP 50% of units"."""
+    return method.short if ratio is None else f"{method.short} {100 * ratio:.4g}%{method.of}"
 
 
 def _arrays(analysis: Analysis, rows: pl.DataFrame, position: dict[int, int]) -> dict[str, Any]:

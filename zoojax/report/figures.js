@@ -2,6 +2,8 @@
 // sparsification, and the sparsity of layers.
 
 const FEW = "too few members";
+// Members of more methods than this are drawn faintly, so that the means can be seen.
+const CROWDED = 6;
 let chosenTrajectory, chosenTwin;
 
 /** (a) Accuracy over sparsity; twins with pruning ratios at one epoch, others up to one. */
@@ -11,17 +13,20 @@ function drawSparsity() {
   const x = (p, m) => at(p, "sparsity", m, epoch(p)), y = (p, m) => at(p, SCORE, m, epoch(p));
   const template = `${page.score.short} ${hover("y", page.score)}<br>sparsity %{x:.1%}`;
   const groups = colorGroups(), lines = [], clouds = [], inGroups = new Map();
+  const crowded = shownMethods().length > CROWDED;
   for (const { key, short, sweep } of shownMethods()) {
     const i = twinMethods.findIndex((method) => method.key === key);
     const own = populationsOf(key), symbol = SYMBOLS[i % SYMBOLS.length];
     // A sweep by ratio has a point per ratio, one by epoch a point per epoch so far.
     const steps = sweep === "ratio" ? own.map((p) => [p, epoch(p)])
-      : own.flatMap((p) => p.epochs.slice(0, epoch(p) + 1).map((_, step) => [p, step]));
+      : own.flatMap((p) => measuredSteps(p).filter((step) => step <= epoch(p))
+        .map((step) => [p, step]));
     const values = (metric) =>
       steps.map(([p, step]) => mean(shown(p).map((member) => at(p, metric, member, step))));
-    const color = groups ? foreground() : colorOf(key), byRatio = sweep === "ratio";
+    const color = groups ? foreground() : colorOf(key);
+    const byRatio = sweep === "ratio" || methodOf(key).measured !== null;
     lines.push({
-      name: `${short} mean`, legendgroup: key, showlegend: groups !== null,
+      name: `${short} mean`, legendgroup: key, showlegend: groups !== null || crowded,
       // Bars at the ratios: a dot would look like a member, a solid line like measurements.
       mode: byRatio || steps.length === 1 ? "lines+markers" : "lines",
       x: values("sparsity"), y: values(SCORE),
@@ -32,9 +37,9 @@ function drawSparsity() {
     });
     const chosen = own.map((p) => [p, colored(p)]);
     if (!groups) {
-      const marker = { size: 7, opacity: 0.6, color, symbol };
+      const marker = { size: crowded ? 5 : 7, opacity: crowded ? 0.15 : 0.6, color, symbol };
       const cloud = dots(short, own.map((p) => [p, shown(p)]), x, y, template, marker);
-      clouds.push({ ...cloud, legendgroup: key });
+      clouds.push({ ...cloud, legendgroup: key, showlegend: !crowded });
       continue;
     }
     for (const [p, parts] of chosen) {
@@ -246,14 +251,14 @@ function drawLayers() {
   const size = populationsOf(chosen.key)[0].member.length;
   $("d-title").textContent = `${chosen.short}: ${count(size, "member")}`
     + `${byRatio ? " per ratio, last epoch" : ""}.`;
-  const x = byRatio ? { title: "pruning ratio", ...share } : { title: "epoch" };
+  const x = byRatio ? { title: `pruning ratio${chosen.of}`, ...share } : { title: "epoch" };
   plot("d", traces, x, { title: "sparsity", ...share, rangemode: "tozero" }, `d ${chosen.key}`);
 }
 
 function drawMembers() {
   countMembers();
-  [drawCards, drawSparsity, drawTrajectories, drawBeforeAfter, drawHyperparameters, drawAgreement]
-    .forEach(scheduleDraw);
+  [drawCards, drawSparsity, drawRanking, drawDifferences, drawTrajectories, drawBeforeAfter,
+    drawHyperparameters, drawAgreement].forEach(scheduleDraw);
 }
 
 function drawAll() {

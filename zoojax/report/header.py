@@ -86,7 +86,7 @@ def _twin(method: Method) -> str:
         text += f" from epoch {config.parent.epoch}"
     if method.sweep == "ratio":
         ratios = method.zoo.members_table["ratio"].unique().sort().to_list()
-        text += f" at {', '.join(f'{100 * ratio:.4g}%' for ratio in ratios)}"
+        text += f" at {', '.join(f'{100 * ratio:.4g}%' for ratio in ratios)}{method.of}"
     text += (
         f", then {config.epochs} epochs of fine-tuning"
         if method.fine_tunes

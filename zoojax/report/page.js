@@ -61,6 +61,13 @@ const at = (population, metric, member, epoch) =>
 const indexOfEpoch = (population, epoch) =>
   Math.max(0, population.epochs.findLastIndex((each) => each <= epoch));
 
+/** Positions of the epochs at which members are finished networks: all, without a list. */
+function measuredSteps(population) {
+  const { measured } = methodOf(population.method), all = [...population.epochs.keys()];
+  const steps = all.filter((step) => !measured || measured.includes(population.epochs[step]));
+  return steps.length ? steps : all.slice(-1);
+}
+
 function mean(values) {
   const known = values.filter(Number.isFinite);
   return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : NaN;
@@ -177,6 +184,13 @@ function makeFilters() {
     $("methods").append(label);
   }
   $("methods-section").hidden = twinMethods.length < 2;
+  for (const [id, checked] of [["show-all", true], ["show-none", false]]) {
+    $(id).addEventListener("click", () => {
+      for (const box of $("methods").querySelectorAll("input")) {
+        if (box.checked !== checked) box.click();
+      }
+    });
+  }
   $("color").append(option("", twinMethods.length ? "twin" : "nothing"),
     ...colorings().map(([name, text]) => option(name, text)));
   $("filters").addEventListener("submit", (event) => event.preventDefault());

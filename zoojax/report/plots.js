@@ -72,12 +72,13 @@ function scheduleDraw(draw) {
 // Read from elements in use, since custom properties hold unresolved light-dark(...).
 const foreground = () => getComputedStyle(document.body).color;
 const lineColor = () => getComputedStyle($("top")).borderBottomColor;
+const muted = () => getComputedStyle($("source")).color;
 const surface = () => getComputedStyle($("theme")).backgroundColor;
 
 /** Draws traces; `x` and `y` are settings of the axes, `more` of the layout. */
 function plot(id, traces, x, y, uirevision, more = {}) {
   const { color: text, fontFamily: family } = getComputedStyle(document.body);
-  const line = lineColor(), muted = getComputedStyle($("source")).color;
+  const line = lineColor();
   const transparent = "rgba(0,0,0,0)";
   const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, automargin: true };
   const narrow = $(id).clientWidth < 600;
@@ -90,7 +91,7 @@ function plot(id, traces, x, y, uirevision, more = {}) {
     yaxis: { ...axis, ...y, title: { text: y.title, standoff: 8 } },
     legend: { orientation: "h", x: 0, xanchor: "left", y: -0.2, yanchor: "top" },
     hoverlabel: { bgcolor: surface(), bordercolor: line, font: { color: text }, align: "left" },
-    modebar: { bgcolor: transparent, color: muted, activecolor: text },
+    modebar: { bgcolor: transparent, color: muted(), activecolor: text },
     ...more,
   };
   // All traces of one type, since WebGL traces are drawn over all SVG traces.
@@ -149,7 +150,7 @@ function populationControl(id, methods, changed) {
     return all[Math.min(Number(slider.value), all.length - 1)];
   };
   const show = () => {
-    label.textContent = `pruning ratio ${ratioText(chosen().ratio)}`;
+    label.textContent = `pruning ratio ${ratioText(chosen().ratio)}${methodOf(select.value).of}`;
     changed();
   };
   const reset = () => {

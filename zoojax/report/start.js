@@ -89,6 +89,7 @@ makeTables();
 makeDrawings();
 makeFilters();
 makeFigures();
+makeComparison();
 makeHyperparameters();
 makeAgreement();
 makeRepresentation();

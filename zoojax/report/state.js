@@ -13,7 +13,7 @@ function valueOf(control) {
 /** The value of a control when the page is opened without a state. */
 function startOf(control) {
   if (control.type === "checkbox") return "true";
-  if (control.tagName === "SELECT") return control.options[0]?.text ?? "";
+  if (control.tagName === "SELECT") return control.dataset.start ?? control.options[0]?.text ?? "";
   return control.dataset.start ?? "";
 }
 

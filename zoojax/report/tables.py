@@ -30,6 +30,13 @@ _TITLES = {
     "predictability": "Predictability from the dense zoo",
     "hyperparameters": "By hyperparameter",
     "change_by_hyperparameters": "Before and after, by hyperparameter",
+    "geometry_similarity": "Geometry: weight space by epoch",
+    "geometry_layers": "Geometry: similarity of layers",
+    "geometry_curvature": "Geometry: curvature",
+    "geometry_eigenvalues": "Geometry: largest Hessian eigenvalues",
+    "geometry_barriers": "Geometry: barriers",
+    "geometry_masks": "Geometry: overlap of masks",
+    "geometry_transfer": "Geometry: mask transfer",
     "representation_summary": "Hyper-representation",
     "representation_reconstruction": "Reconstruction by layer",
     "representation_properties": "Probes of properties",
@@ -50,11 +57,15 @@ _LABELS = {
     "r2": "R²",
     "tau": "Kendall's tau",
     "parent_id": "parent",
+    "to_own": "difference to own",
+    "to_random": "difference to random",
+    "cka": "CKA",
+    "iou": "IoU",
 }
 _KINDS = {
     **dict.fromkeys(("pearson", "kendall", "tau", "r2"), "coefficient"),
     **dict.fromkeys(("difference", "above_difference", "below_difference"), "points"),
-    "change": "points",
+    **dict.fromkeys(("change", "to_own", "to_random", "acc_barrier"), "points"),
     **dict.fromkeys(("ratio", "other_ratio", "above", "below"), "ratio"),
 }
 # Columns whose values are names of methods, or of quantities.

@@ -28,12 +28,13 @@ from jax import Array
 
 from zoojax.architectures.base import Architecture
 from zoojax.sparsifiers.checks import checked_values
+from zoojax.sparsifiers.compared import Compared
 from zoojax.sparsifiers.steps import Batch as Batch  # Users import it from here.
 from zoojax.sparsifiers.steps import Loss, Needs, Update
 
 
 @dataclasses.dataclass(frozen=True)
-class Sparsifier:
+class Sparsifier(Compared):
     """Base class of sparsifiers; subclasses are frozen dataclasses of their options.
 
     The base class trains all parameters without sparsifying anything. Subclasses override what

@@ -13,8 +13,9 @@ is pruned, rewinds, and trains the remaining weights. There are two ways to rewi
 The optimizer starts with zero moments in every round. The first round prunes the trained parent.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -115,6 +116,30 @@ class IterativeMagnitude(Sparsifier):
     def needs(self) -> Needs | None:
         """The parent's weights at the epoch to rewind to."""
         return Needs(rewind_epoch=self.rewind_epoch) if self.rewind == "weights" else None
+
+    @classmethod
+    def at_ratios(cls, ratios: Sequence[float]) -> tuple[Self, ...]:
+        """Returns a chain through all ratios with each way to rewind; none without a ratio."""
+        ascending = tuple(sorted({ratio for ratio in ratios if ratio > 0}))
+        return tuple(cls(ascending, rewind=each) for each in REWINDS) if ascending else ()
+
+    def comparison_epochs(self, parent_epochs: int) -> int:
+        """Trains every round as long as the parents, as in the papers."""
+        return max(parent_epochs, 1) * len(self.ratios)
+
+    def measured_epochs(self, epochs: int) -> list[int]:
+        """Returns the last epoch of each round that has one."""
+        starts = round_starts(epochs, len(self.ratios)).tolist()
+        return sorted(
+            {end for start, end in zip(starts, [*starts[1:], epochs], strict=True) if end > start}
+        )
+
+    def describe(self) -> str:
+        """Describes the rounds, the scope and what is rewound."""
+        which = "learning rate rewound"
+        if self.rewind == "weights":
+            which = f"weights rewound to epoch {self.rewind_epoch}"
+        return f"{len(self.ratios)} rounds, {self.scope} pruning, {which}"
 
     def init(self, params: dict[str, Any], values: dict[str, Any]) -> tuple[dict, dict]:
         """Prunes the trained parent for the first round, and rewinds."""

@@ -10,8 +10,9 @@ inputs and u units therefore keeps exactly u * (floor(f / M) * N + min(f mod M, 
 are neither counted nor pruned.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -90,6 +91,12 @@ class NMPruning(Sparsifier):
                 f"m of {self.label} is {printable(self.m, 60)}; give a whole number from 2 to "
                 f"{MAX_M}"
             )
+
+    @classmethod
+    def at_ratios(cls, ratios: Sequence[float]) -> tuple[Self, ...]:
+        """Returns 1:4, 2:4 and 4:8 pruning, whatever the ratios."""
+        del ratios
+        return cls((0.5, 0.75), 4), cls((0.5,), 8)
 
     def describe(self) -> str:
         """Describes the groups."""

@@ -67,6 +67,7 @@ class StaticSparse(ScorePruning):
         "Mocanu et al. 2018, Scalable training of artificial neural networks with adaptive sparse "
         "connectivity; Evci et al. 2020, Rigging the Lottery"
     )
+    starts_untrained: ClassVar = True
 
     scope: Literal["global", "layer", "unit", "er", "erk"] = "erk"
     start: Literal["random", "magnitude"] = "random"

@@ -29,7 +29,7 @@ from zoojax.architectures.parameters import (
     kernels,
     nested_layers,
 )
-from zoojax.architectures.permutations import PermutationGroup
+from zoojax.architectures.permuted_axes import PermutationGroup
 from zoojax.architectures.units import (
     parameters_by_path,
     require_units,
@@ -146,6 +146,7 @@ class StructuredPruning(Sparsifier):
     color: ClassVar = "#330077"
     source: ClassVar = "Li et al. 2017, Pruning Filters for Efficient ConvNets"
     sweep: ClassVar = "ratio"
+    ratio_of: ClassVar = "units"
     per_member: ClassVar = {"ratios": "ratio"}
     column_ranges: ClassVar = {"ratio": (0, 1)}
 

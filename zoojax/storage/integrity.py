@@ -6,9 +6,11 @@ from pathlib import Path
 from zoojax.datasets import loading
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.reading import exists, numbered, resolved
-from zoojax.storage import checkpoints
+from zoojax.storage import parts
+from zoojax.storage.published import PublishedStore, damaged_files
+from zoojax.storage.schema import with_states
 from zoojax.storage.stores import IMAGES, OPTIMIZER, STATES
-from zoojax.storage.zoo import Zoo, with_states
+from zoojax.storage.zoo import Zoo
 
 
 def find_corrupt_files(zoo: Zoo, report: Callable[[int, int], None] | None = None) -> list[str]:
@@ -24,6 +26,10 @@ def find_corrupt_files(zoo: Zoo, report: Callable[[int, int], None] | None = Non
     Returns:
         One message per damaged file or step folder, which it names; empty for a valid zoo.
     """
+    if isinstance(zoo.store, PublishedStore):
+        damaged = damaged_files(zoo.store)
+        if damaged:
+            return damaged
     errors = [*_find_image_errors(zoo)]
     try:
         states = zoo.epochs
@@ -33,7 +39,7 @@ def find_corrupt_files(zoo: Zoo, report: Callable[[int, int], None] | None = Non
     moments = numbered(zoo.path / OPTIMIZER)
     for done, (read, epoch) in enumerate(
         [
-            *((lambda e: zoo.state(e, raw=True), epoch) for epoch in states),
+            *((lambda e: _read_state(zoo, e), epoch) for epoch in states),
             *((zoo.optimizer_state, epoch) for epoch in moments if epoch in states),
         ],
         1,
@@ -45,6 +51,12 @@ def find_corrupt_files(zoo: Zoo, report: Callable[[int, int], None] | None = Non
         if report is not None:
             report(done, len(states) + len(set(moments) & set(states)))
     return errors
+
+
+def _read_state(zoo: Zoo, epoch: int) -> None:
+    """Reads the state of an epoch, block by block."""
+    for rows in zoo.row_blocks(epoch):
+        zoo.state(epoch, raw=True, rows=rows)
 
 
 def find_corruption(zoo: Zoo, folder: str, epoch: int) -> str | None:
@@ -59,7 +71,7 @@ def find_corruption(zoo: Zoo, folder: str, epoch: int) -> str | None:
         A message that names the damaged folder; None if the files are as they were written.
     """
     step = zoo.path / folder / str(epoch)
-    damage = checkpoints.find_damage(step)
+    damage = parts.find_damage(step)
     return None if damage is None else f"{step} is damaged: {damage}"
 
 

@@ -1,6 +1,7 @@
 """Zoos in memory: nothing is written until `save`."""
 
 import contextlib
+import hashlib
 import itertools
 from collections.abc import Hashable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from zoojax.runtime import distributed
 from zoojax.runtime.population import take
 from zoojax.storage import states
 from zoojax.storage.stores import OPTIMIZER, STATES
+from zoojax.storage.timing import Duration
 from zoojax.storage.writer import check_valid
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
@@ -42,6 +44,10 @@ class MemoryStore:
         self._checkpoints: dict[str, _Checkpoints] = {STATES: {}, OPTIMIZER: {}}
 
     def members(self) -> pl.DataFrame:
+        """Returns the members table."""
+        return self._members
+
+    def identity(self) -> pl.DataFrame:
         """Returns the members table."""
         return self._members
 
@@ -79,6 +85,18 @@ class MemoryStore:
         if saved is None:
             raise ZoojaxError(f"{self.path} has no {kind} of epoch {epoch}")
         return jax.tree.map(np.copy, saved if rows is None else take(saved, rows))
+
+    def blocks(self, kind: str, epoch: int, members: int) -> list[slice]:
+        """Returns all rows."""
+        del kind, epoch
+        return [slice(0, members)]
+
+    def digest(self, kind: str, epoch: int) -> str:
+        """Returns the digest of the checkpoint's arrays."""
+        digest = hashlib.sha256()
+        for leaf in jax.tree.leaves(self._checkpoints[kind].get(epoch, {})):
+            digest.update(np.ascontiguousarray(leaf).tobytes())
+        return digest.hexdigest()
 
     def images(self) -> ImageSet | None:
         """Returns the images that the zoo was trained on."""
@@ -121,8 +139,10 @@ class MemoryWriter:
         state: dict[str, Any],
         optimizer: dict[str, Any] | None,
         metrics: pl.DataFrame,
+        duration: Duration | None = None,
     ) -> None:
         """Appends one epoch; see `ZooWriter.append`."""
+        del duration  # Times are stored in folders only.
         self._store.add(epoch, states.pack(self.zoo.config, state), optimizer, metrics)
         self.last_epoch = epoch
 

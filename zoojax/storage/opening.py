@@ -4,6 +4,7 @@ import os
 
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import user_path
+from zoojax.storage import hub
 from zoojax.storage.zoo import Zoo, open_zoo
 from zoojax.text import printable
 
@@ -25,4 +26,6 @@ def as_zoo(zoo: object, argument: str = "zoo") -> Zoo:
         return zoo
     if not isinstance(zoo, str | os.PathLike):
         raise ZoojaxError(f"{argument} is {printable(zoo, 80)}; give a zoo or the folder of one")
+    if hub.is_address(zoo):
+        return open_zoo(os.fspath(zoo))
     return open_zoo(user_path(zoo, argument))

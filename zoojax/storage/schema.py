@@ -68,6 +68,11 @@ def members_problem(config: ZooConfig, table: pl.DataFrame) -> str | None:
         )
         if len(wrong):
             return f"member {wrong['id'][0]}: its split, image or label is invalid"
+    known_ids = set(table["id"].to_list())
+    for each in config.earlier or ():
+        missing = {new for _, new in each.ids or ()} - known_ids
+        if missing:
+            return f"it has no member {min(missing)}, which the config names as an earlier member"
     present = [each for each in HYPERPARAMETERS if each.name in table.columns]
     for name, known in ((each.name, each.choices) for each in present if each.choices):
         unknown = table.filter(pl.col(name).is_null() | ~pl.col(name).is_in(list(known)))
@@ -128,6 +133,19 @@ def metrics_problem(config: ZooConfig, members: pl.Series, table: pl.DataFrame) 
                 f"[{low}, {high}]"
             )
     return None
+
+
+def with_states(metrics: pl.DataFrame) -> pl.DataFrame:
+    """Selects the rows that were measured on saved states.
+
+    Args:
+        metrics: Metrics table; rows without a state have null sparsities by layer.
+
+    Returns:
+        The rows with sparsities by layer.
+    """
+    per_layer = [name for name in metrics.columns if name.startswith("sparsity_")]
+    return metrics.drop_nulls(per_layer[:1]) if per_layer else metrics
 
 
 def _columns_problem(

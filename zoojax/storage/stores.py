@@ -9,8 +9,8 @@ import polars as pl
 from zoojax.datasets.loading import load_saved
 from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
-from zoojax.filesystem.reading import exists, is_folder, numbered, read_table
-from zoojax.storage import checkpoints
+from zoojax.filesystem.reading import exists, is_folder, numbered, read_json, read_table
+from zoojax.storage import parts
 
 CONFIG, MEMBERS, METRICS = "zoo.json", "members.parquet", "metrics.parquet"
 # The kinds of checkpoints of an epoch, which are also the names of their folders.
@@ -36,6 +36,10 @@ class Store(Protocol):
 
     def members(self) -> pl.DataFrame:
         """Returns the members table."""
+        ...
+
+    def identity(self) -> pl.DataFrame:
+        """Returns the members table that identifies the zoo: for a view, that of the whole zoo."""
         ...
 
     def metrics_version(self) -> Hashable:
@@ -65,6 +69,14 @@ class Store(Protocol):
         """Reads a checkpoint; see `zoojax.storage.checkpoints.read`."""
         ...
 
+    def blocks(self, kind: str, epoch: int, members: int) -> list[slice]:
+        """Lists the rows of a checkpoint that are stored together."""
+        ...
+
+    def digest(self, kind: str, epoch: int) -> str:
+        """Returns a text that identifies the content of a checkpoint."""
+        ...
+
     def images(self) -> ImageSet | None:
         """Returns the stored images; None if there are none."""
         ...
@@ -87,9 +99,17 @@ class FolderStore:
         """Whether the folder contains the images."""
         return exists(self.path / IMAGES)
 
+    def config(self) -> Any:
+        """Reads the content of zoo.json."""
+        return read_json(self.path / CONFIG)
+
     def members(self) -> pl.DataFrame:
         """Reads the members table."""
         return read_table(self.path / MEMBERS)
+
+    def identity(self) -> pl.DataFrame:
+        """Reads the members table."""
+        return self.members()
 
     def metrics_version(self) -> Hashable:
         """Returns time, size and inode of the metrics table, which is always replaced."""
@@ -124,7 +144,15 @@ class FolderStore:
     ) -> dict[str, Any]:
         """Reads a checkpoint."""
         step = self.path / kind / str(epoch)
-        return checkpoints.read(step, rows, like=like, optional=optional)
+        return parts.read(step, rows, like, optional)
+
+    def blocks(self, kind: str, epoch: int, members: int) -> list[slice]:
+        """Lists the rows that are stored together."""
+        return parts.slices_of(self.path / kind / str(epoch), members)
+
+    def digest(self, kind: str, epoch: int) -> str:
+        """Returns the digest of the checkpoint's checksums."""
+        return parts.digest(self.path / kind / str(epoch))
 
     def images(self) -> ImageSet | None:
         """Reads the stored images."""

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,10 +29,12 @@ from zoojax.filesystem.atomic import (
 from zoojax.filesystem.locks import locked
 from zoojax.filesystem.reading import entries, exists, is_folder, number, numbered
 from zoojax.runtime import distributed, signals
-from zoojax.storage import checkpoints, states
+from zoojax.storage import checkpoints, parts, states, timing
 from zoojax.storage.integrity import find_corruption
+from zoojax.storage.published import is_published
 from zoojax.storage.schema import members_problem
 from zoojax.storage.stores import CONFIG, IMAGES, MEMBERS, METRICS, OPTIMIZER, STATES
+from zoojax.storage.timing import Duration
 from zoojax.storage.zoo import Zoo, open_zoo
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.text import printable
@@ -55,6 +57,7 @@ class EpochWriter(Protocol):
         state: dict[str, Any],
         optimizer: dict[str, Any] | None,
         metrics: pl.DataFrame,
+        duration: Duration | None = None,
     ) -> None:
         """Appends one epoch."""
         ...
@@ -83,6 +86,7 @@ class ZooWriter:
         state: dict[str, Any],
         optimizer: dict[str, Any] | None,
         metrics: pl.DataFrame,
+        duration: Duration | None = None,
     ) -> None:
         """Appends one epoch. Readers see it only once it is completely on disk.
 
@@ -93,6 +97,7 @@ class ZooWriter:
             optimizer: Optimizer state of the members of `rows`, stacked; None to save none.
             metrics: One row per member of `rows`, without members that have no state at this
                 epoch.
+            duration: How long the epoch took, if it is to be recorded.
 
         Raises:
             ZoojaxError: If writing fails, in this process or another. Earlier epochs are
@@ -109,6 +114,52 @@ class ZooWriter:
             with distributed.main_process_first() as is_first:
                 if is_first:
                     self._publish_epoch(epoch, table)
+                    if duration is not None:
+                        timing.record(path, epoch, duration)
+        self.last_epoch = epoch
+
+    def append_parts(
+        self,
+        epoch: int,
+        split: parts.Parts,
+        make: Callable[[slice], dict[str, Any]],
+        measure: Callable[[slice, dict[str, Any]], pl.DataFrame],
+    ) -> None:
+        """Appends one epoch part by part, in the memory of one part.
+
+        Parts that an interrupted call has written are read instead of made again. Readers see the
+        epoch only once it is complete. For a single process.
+
+        Args:
+            epoch: Number of the epoch.
+            split: How the members are split.
+            make: Returns the stacked state of rows of the members table.
+            measure: Returns the metrics of rows and their state, as in `append`. If no part has
+                any, the epoch is not appended.
+
+        Raises:
+            ZoojaxError: If writing fails. Earlier epochs and parts are intact.
+        """
+        config, step = self.zoo.config, self.zoo.path / STATES / str(epoch)
+        like = states.state_like(config, split.members)
+        optional = states.optional_like(config, split.members)
+        parts.claim_step(step, split)
+        tables = []
+        for index, rows in enumerate(split.slices):
+            if parts.find_part_damage(step, index) is None:
+                state = states.unpack(config, parts.read_part(step, index, like, optional))
+            else:
+                state = make(rows)
+                with signals.defer_signals():
+                    checkpoints.save(parts.part_folder(step, index), states.pack(config, state))
+            tables.append(measure(rows, state))
+            del state  # Before the next one is made.
+        metrics = pl.concat(tables)
+        if metrics.is_empty():
+            atomic_rmtree(step)
+            return
+        with signals.defer_signals():
+            self._publish_epoch(epoch, metrics)
         self.last_epoch = epoch
 
     def _publish_epoch(self, epoch: int, metrics: pl.DataFrame) -> None:
@@ -168,6 +219,7 @@ def create_or_resume(
             the folder is changed.
     """
     check_new(path)
+    check_not_published(path)
     distributed.local_rows(len(members))
     check_valid(path, config, members)
     with contextlib.ExitStack() as stack:
@@ -185,6 +237,14 @@ def create_or_resume(
         last = distributed.broadcast_from_first(-1 if last is None else last)
         _wait_until_visible(path)
         yield ZooWriter(open_zoo(path), None if last < 0 else last)
+
+
+def check_not_published(path: Path) -> None:
+    """Raises a ZoojaxError if a folder is that of a published zoo, which does not change."""
+    if is_published(path):
+        raise ZoojaxError(
+            f"{path} is a published zoo, which is not changed; give --out another folder"
+        )
 
 
 def save(zoo: Zoo, out: Path) -> Zoo:
@@ -323,8 +383,8 @@ def _describe_difference(old: pl.DataFrame, new: pl.DataFrame) -> str:
 
 def _differences(old: ZooConfig, new: ZooConfig) -> list[tuple[str, Any, Any]]:
     """Lists the config fields that differ as (name, old value, new value)."""
-    # Libraries may have been upgraded, and the parent's folder may have been moved.
-    ignored = {"versions"}
+    # Libraries may have been upgraded, the zoo extended, and the parent's folder moved.
+    ignored = {"versions", "earlier"}
     if old.parent is not None and new.parent is not None:
         new = replace(new, parent=replace(new.parent, path=old.parent.path))
     before, after = asdict(old), asdict(new)
@@ -336,13 +396,18 @@ def _remove_partial(zoo: Zoo, last: int | None) -> None:
 
     Files that zoojax did not write are kept.
     """
-    kept = {epoch for epoch in zoo.epochs if last is not None and epoch <= last}
-    if kept != set(zoo.epochs):
+    measured = set(zoo.epochs)
+    kept = {epoch for epoch in measured if last is not None and epoch <= last}
+    if kept != measured:
         table = zoo.metrics.filter(pl.col("epoch").is_in(sorted(kept)))
         write_table(zoo.path / METRICS, table)
     for folder in (zoo.path / STATES, zoo.path / OPTIMIZER):
         for name in entries(folder):
-            if is_step(name) and number(name) not in kept:
+            # An epoch that is being written in parts resumes from them.
+            epoch = number(name)
+            unfinished = epoch is not None and epoch not in measured
+            resumable = unfinished and parts.is_split(folder / name)
+            if is_step(name) and epoch not in kept and not resumable:
                 atomic_rmtree(folder / name)
     for name in entries(zoo.path):
         if is_temporary(name) and (zoo.path / name).is_file():

@@ -5,12 +5,13 @@
     metrics.parquet    one row per member and epoch
     states/<epoch>/    Orbax: params, and what the sparsifier adds (a mask as bits, log_sigma2)
     optimizer/<epoch>/ Orbax: optimizer state of the two newest epochs
-    images.npz         images of a zoo that stores them
+    images.npz         images of a zoo that stores them; timing.parquet: see `timing`
 
 An epoch exists once its state is complete and metrics.parquet contains it. Arrays are
 stacked: the leading axis is the member, in the order of members.parquet.
 """
 
+import functools
 from collections.abc import Hashable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,13 +22,13 @@ import polars as pl
 
 from zoojax.architectures.parameters import masked
 from zoojax.deprecation import RenamedAttribute
-from zoojax.errors import UnregisteredError, ZoojaxError
+from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import user_path
-from zoojax.filesystem.reading import NotFoundError, is_folder, read_json
-from zoojax.hyperparameters.declaration import check_whole
+from zoojax.filesystem.reading import NotFoundError, is_folder
 from zoojax.runtime.population import take
-from zoojax.storage import display
-from zoojax.storage.schema import members_problem, metrics_problem
+from zoojax.storage import blocks, display, hub
+from zoojax.storage.published import FolderFiles, PublishedStore, is_published
+from zoojax.storage.schema import members_problem, metrics_problem, with_states
 from zoojax.storage.states import effective_params, optional_like, state_like, unpack
 from zoojax.storage.stores import (
     CONFIG,
@@ -38,9 +39,8 @@ from zoojax.storage.stores import (
     FolderStore,
     Store,
 )
-from zoojax.storage.zoo_config import FORMAT, SCHEMA, ZooConfig, fingerprint
+from zoojax.storage.zoo_config import ZooConfig, config_of, fingerprint
 from zoojax.storage.zoo_functions import ZooFunctions
-from zoojax.text import printable
 
 
 class Zoo(ZooFunctions):
@@ -99,8 +99,11 @@ class Zoo(ZooFunctions):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash that identifies this zoo; twins store that of their parent."""
-        return fingerprint(self.config, self.members_table)
+        """Hash that identifies this zoo; twins store that of their parent.
+
+        A view of some members has that of the whole zoo.
+        """
+        return fingerprint(self.config, self.store.identity())
 
     @property
     def epochs(self) -> list[int]:
@@ -199,7 +202,7 @@ class Zoo(ZooFunctions):
         """
         count = len(self)
         like, optional = state_like(self.config, count), optional_like(self.config, count)
-        state = self.store.read(STATES, self._known_epoch(epoch), rows, like, optional)
+        state = self.store.read(STATES, self.known_epoch(epoch), rows, like, optional)
         state = unpack(self.config, state)
         if "mask" in state and not raw:
             state["params"] = masked(state["params"], state["mask"])
@@ -226,7 +229,7 @@ class Zoo(ZooFunctions):
             >>> {layer: leaves["bias"].shape for layer, leaves in zoo.params(2, [0, 2]).items()}
             {'conv1': (2, 8), 'conv2': (2, 6), 'conv3': (2, 4), 'fc1': (2, 20), 'fc2': (2, 10)}
         """
-        return self._of_members(self.state(epoch)["params"], members)
+        return blocks.read_members(self, epoch, members, lambda state: state["params"])
 
     def sparse_params(
         self, epoch: int | None = None, members: Sequence[int] | None = None
@@ -247,10 +250,27 @@ class Zoo(ZooFunctions):
             >>> float((zoo.sparse_params(2)["conv1"]["kernel"] == 0).mean())
             0.0
         """
-        return self._of_members(effective_params(self.config, self.state(epoch)), members)
+        evaluated = functools.partial(effective_params, self.config)
+        return blocks.read_members(self, epoch, members, evaluated)
 
-    def _of_members(self, stacked: dict[str, Any], members: Sequence[int] | None) -> dict[str, Any]:
-        return stacked if members is None else take(stacked, self.row_indices(members))
+    def row_blocks(self, epoch: int | None = None) -> list[slice]:
+        """Lists the rows of an epoch that are stored together, for reading in bounded memory.
+
+        Args:
+            epoch: The epoch; None for the newest.
+
+        Returns:
+            Rows of the members table that `state` reads at once: all of them, or those of each
+            part of a large converted zoo.
+
+        Raises:
+            ZoojaxError: If there is no such epoch, or its files are damaged.
+
+        Example:
+            >>> zoo.row_blocks()
+            [slice(0, 3, None)]
+        """
+        return self.store.blocks(STATES, self.known_epoch(epoch), len(self))
 
     def row_indices(self, members: Sequence[int] | pl.Series) -> np.ndarray:
         """Looks up the positions of members in stacked arrays.
@@ -268,14 +288,7 @@ class Zoo(ZooFunctions):
             >>> zoo.row_indices([2, 0])
             array([2, 0])
         """
-        rows = {member: row for row, member in enumerate(self.members_table["id"].to_list())}
-        if isinstance(members, str | bytes) or not hasattr(members, "__iter__"):
-            raise ZoojaxError(f"members is {printable(members, 60)}; give a list of ids")
-        for member in members:
-            check_whole("the id of a member", member)
-            if member not in rows:
-                raise ZoojaxError(f"{self.path} has no member {member}; it has {len(self)} members")
-        return np.array([rows[member] for member in members], int)
+        return blocks.positions(self, members)
 
     def member(self, member: int, epoch: int | None = None) -> dict[str, Any]:
         """Reads the parameters of one member.
@@ -294,7 +307,7 @@ class Zoo(ZooFunctions):
             >>> zoo.member(2, epoch=1)["fc2"]["kernel"].shape
             (20, 10)
         """
-        return take(self.params(epoch), int(self.row_indices([member])[0]))
+        return take(self.params(epoch, [member]), 0)
 
     def optimizer_state(
         self,
@@ -319,16 +332,7 @@ class Zoo(ZooFunctions):
             >>> list(zoo.optimizer_state())
             ['adam']
         """
-        return self.store.read(OPTIMIZER, self._known_epoch(epoch), rows, like, None)
-
-    def _known_epoch(self, epoch: int | None) -> int:
-        newest = self.newest_epoch
-        epoch = newest if epoch is None else epoch
-        check_whole("epoch", epoch)
-        if epoch not in self.epochs:
-            known = display.epoch_range(self.epochs)
-            raise ZoojaxError(f"{self.path} has no epoch {epoch}; it has {known}")
-        return epoch
+        return self.store.read(OPTIMIZER, self.known_epoch(epoch), rows, like, None)
 
     # The names of version 0.1.
     roster = RenamedAttribute("members_table")
@@ -342,57 +346,40 @@ def open_zoo(path: str | Path) -> Zoo:
     """Opens a zoo for reading.
 
     Args:
-        path: Folder of the zoo.
+        path: Folder of the zoo, of a zoo that `zoojax publish` wrote, or the address of one on the
+            Hugging Face Hub, such as "hf://OWNER/NAME" (needs the extra `hub`).
 
     Returns:
-        The zoo. Its arrays are read only when they are requested.
+        The zoo. Its arrays are read, and downloaded, only when they are requested.
 
     Raises:
-        ZoojaxError: If the folder is not a zoo, has a newer schema, or is damaged.
+        ZoojaxError: If the folder is not a zoo, has a newer schema, or is damaged; if the address
+            has no zoo or cannot be reached.
 
     Example:
         >>> zoo = zoojax.open_zoo(zoo.path)
         >>> zoo.metrics.filter(epoch=2).select("member", "test_acc").shape
         (3, 2)
     """
+    if hub.is_address(path):
+        files = hub.HubFiles(path)
+        return _opened(PublishedStore(files), f"{files.place}/{CONFIG}")
     path = user_path(path, "path")
-    file = path / CONFIG
     if not is_folder(path):
         raise ZoojaxError(f"{path} is not a folder; give the folder of a zoo")
+    store = PublishedStore(FolderFiles(path), path) if is_published(path) else FolderStore(path)
+    return _opened(store, str(path / CONFIG))
+
+
+def _opened(store: FolderStore | PublishedStore, file: str) -> Zoo:
+    """Opens a stored zoo whose zoo.json has the given name in messages."""
     try:
-        content = read_json(file)
+        content = store.config()
     except NotFoundError as error:
-        raise ZoojaxError(f"{path} is not a zoo: it has no {CONFIG}") from error
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if not isinstance(content, dict) or content.get("format") != FORMAT or type(schema) is not int:
-        raise ZoojaxError(f"{file} is damaged or is not the config of a zoo")
-    if not 1 <= schema <= SCHEMA:
-        raise ZoojaxError(
-            f"{file} has schema {schema}, but this version of zoojax reads 1 to {SCHEMA}; "
-            "upgrade with: pip install -U zoojax"
-        )
-    try:
-        config = ZooConfig.from_json(content)
-    except UnregisteredError as error:
-        raise UnregisteredError(f"{file}: {error}") from error
-    except (ValueError, ZoojaxError) as error:
-        raise ZoojaxError(f"{file} is damaged: {printable(error)}") from error
-    zoo = Zoo(path, config)
+        raise ZoojaxError(f"{store.path} is not a zoo: it has no {CONFIG}") from error
+    zoo = Zoo(store, config_of(content, file))
     _ = zoo.members_table
     return zoo
-
-
-def with_states(metrics: pl.DataFrame) -> pl.DataFrame:
-    """Selects the rows that were measured on saved states.
-
-    Args:
-        metrics: Metrics table; rows without a state have null sparsities by layer.
-
-    Returns:
-        The rows with sparsities by layer.
-    """
-    per_layer = [name for name in metrics.columns if name.startswith("sparsity_")]
-    return metrics.drop_nulls(per_layer[:1]) if per_layer else metrics
 
 
 def _raise_if_invalid(path: Path, problem: str | None) -> None:

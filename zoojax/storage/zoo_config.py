@@ -12,11 +12,13 @@ import polars as pl
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.registry import architecture
 from zoojax.datasets.specs import DataSpec
+from zoojax.errors import UnregisteredError, ZoojaxError
 from zoojax.json_fields import (
     ArchitectureName,
     Classes,
     Count,
     FilePath,
+    MemberId,
     Name,
     Note,
     Positive,
@@ -35,7 +37,7 @@ FORMAT = "zoojax"
 _Order = Annotated[str, msgspec.Meta(pattern="^(member|shared)\\Z")]
 # Fields that zoo.json may omit, and omits when they are None, so that fingerprints of older zoos,
 # which twins refer to, stay valid.
-_OPTIONAL_FIELDS = {"origin", "steps_per_epoch"}
+_OPTIONAL_FIELDS = {"origin", "steps_per_epoch", "earlier"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,19 @@ class Parent:
     name: Name
     fingerprint: Sha256
     epoch: Count
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a zoo was before more epochs or members were added; its twins still refer to that.
+
+    Attributes:
+        fingerprint: `Zoo.fingerprint` that the zoo had.
+        ids: (id then, id now) of each member that it had; None if the ids are the same.
+    """
+
+    fingerprint: Sha256
+    ids: tuple[tuple[MemberId, MemberId], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,7 @@ class ZooConfig:
             hyper-representation; None if there is none.
         steps_per_epoch: Steps per epoch of members that learn an image each, with all pixels in
             each step; None for members that classify.
+        earlier: What the zoo was before it was extended, oldest first; None if it was not.
     """
 
     name: Name
@@ -99,6 +115,7 @@ class ZooConfig:
     versions: dict[Name, Name] = field(default_factory=dict)
     origin: Note | None = None
     steps_per_epoch: Positive | None = None
+    earlier: tuple[Earlier, ...] | None = None
 
     @property
     def shape(self) -> Architecture:
@@ -119,6 +136,7 @@ class ZooConfig:
             "sparsifier": sparsifier_to_json(self.sparsifier),
             "parent": None if self.parent is None else asdict(self.parent),
             "data": None if self.data is None else asdict(self.data),
+            "earlier": None if self.earlier is None else [asdict(each) for each in self.earlier],
         }
         return {k: v for k, v in content.items() if k not in _OPTIONAL_FIELDS or v is not None}
 
@@ -152,6 +170,32 @@ class ZooConfig:
         return config
 
 
+def config_of(content: Any, file: str) -> ZooConfig:
+    """Returns the config in the content of zoo.json, which is validated.
+
+    Args:
+        content: The parsed JSON.
+        file: The file, for messages.
+
+    Raises:
+        ZoojaxError: If it is damaged, is that of something else, or has a newer schema.
+    """
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or content.get("format") != FORMAT or type(schema) is not int:
+        raise ZoojaxError(f"{file} is damaged or is not the config of a zoo")
+    if not 1 <= schema <= SCHEMA:
+        raise ZoojaxError(
+            f"{file} has schema {schema}, but this version of zoojax reads 1 to {SCHEMA}; "
+            "upgrade with: pip install -U zoojax"
+        )
+    try:
+        return ZooConfig.from_json(content)
+    except UnregisteredError as error:
+        raise UnregisteredError(f"{file}: {error}") from error
+    except (ValueError, ZoojaxError) as error:
+        raise ZoojaxError(f"{file} is damaged: {printable(error)}") from error
+
+
 def fingerprint(config: ZooConfig, members: pl.DataFrame) -> str:
     """Identifies a zoo by everything that determines its members.
 
@@ -168,12 +212,17 @@ def fingerprint(config: ZooConfig, members: pl.DataFrame) -> str:
         del content["sparsifier"]
         content |= known_to_schema1
     # Images are identified by their hash (data_hash), not by their location (data).
-    for irrelevant in ("versions", "chunk", "name", "data"):
-        del content[irrelevant]
+    for irrelevant in ("versions", "chunk", "name", "data", "earlier"):
+        content.pop(irrelevant, None)
     if content["parent"] is not None:
         content["parent"] = content["parent"]["fingerprint"]
-    text = json.dumps([content, members.to_dicts()], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    # The text of json.dumps([content, members.to_dicts()], sort_keys=True), row by row: there may
+    # be hundreds of thousands.
+    digest = hashlib.sha256(f"[{json.dumps(content, sort_keys=True)}, [".encode())
+    for index, row in enumerate(members.iter_rows(named=True)):
+        digest.update(f"{', ' if index else ''}{json.dumps(row, sort_keys=True)}".encode())
+    digest.update(b"]]")
+    return digest.hexdigest()
 
 
 def _field_names(kind: type) -> list[str]:

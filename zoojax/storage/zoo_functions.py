@@ -15,12 +15,13 @@ from zoojax.architectures.units import Shrunk, shrink
 from zoojax.filesystem.paths import user_path
 from zoojax.runtime.population import take
 from zoojax.storage.states import COLLECTIONS, effective_params
+from zoojax.storage.zoo_access import ZooAccess
 
 if TYPE_CHECKING:
     from zoojax.storage.zoo import Zoo
 
 
-class ZooFunctions:
+class ZooFunctions(ZooAccess):
     """Methods of `Zoo` that run its members, and `save`."""
 
     def module(self, member: int, epoch: int | None = None) -> tuple[Module, dict[str, Any]]:

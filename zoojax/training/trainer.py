@@ -12,6 +12,7 @@ from zoojax.errors import ZoojaxError
 from zoojax.runtime import population, signals
 from zoojax.storage.states import StateParts, split_state, state_like
 from zoojax.storage.stores import OPTIMIZER
+from zoojax.storage.timing import Stopwatch
 from zoojax.storage.writer import EpochWriter
 from zoojax.storage.zoo import Zoo
 from zoojax.training import task_programs
@@ -73,6 +74,7 @@ def train(
     zoo, mesh, rows = writer.zoo, population.make_mesh(), writer.rows
     task, epochs = task_programs.task_programs(zoo.config.shape.task), zoo.config.epochs
     total = epochs * len(zoo) * task.samples(zoo.config, images)
+    stopwatch = Stopwatch()
     last, save = writer.last_epoch, None
     if last == epochs:
         if report is not None:
@@ -81,7 +83,8 @@ def train(
     shared = population.replicate(task.shared(zoo.config, images), mesh)
     if last is None:
         blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, initial(rows), None, images)
-        save = _prepare_save(writer, 0, blocks, evaluate_blocks(blocks, shared, mesh))
+        measured = evaluate_blocks(blocks, shared, mesh)
+        save = _prepare_save(writer, stopwatch, 0, blocks, measured)
         last = 0
     else:
         blocks = _load_blocks(zoo, rows, mesh, last, images)
@@ -112,7 +115,7 @@ def train(
             trained += block.count
             signals.check()
             report_progress(epoch, trained)
-        save = _prepare_save(writer, epoch, blocks, metrics)
+        save = _prepare_save(writer, stopwatch, epoch, blocks, metrics)
     if save is not None:
         save()
     return zoo
@@ -140,7 +143,11 @@ def _optimizer_state_like(zoo: Zoo) -> dict[str, Any]:
 
 
 def _prepare_save(
-    writer: EpochWriter, epoch: int, blocks: list[MemberBlock], metrics: list[dict]
+    writer: EpochWriter,
+    stopwatch: Stopwatch,
+    epoch: int,
+    blocks: list[MemberBlock],
+    metrics: list[dict],
 ) -> Callable[[], None]:
     """Copies the states to the host and returns a function that saves them as an epoch.
 
@@ -150,10 +157,11 @@ def _prepare_save(
     optimizers = sorted(writer.zoo.members_table["optimizer"].unique())
     state = gather_in_order(blocks, [_parts(b.state).joined() for b in blocks])
     optimizer_state = _gather_optimizer_state(blocks, optimizers)
+    duration = stopwatch.lap()
 
     def save() -> None:
         table = metrics_table(writer.zoo.members_table[writer.rows], epoch, blocks, metrics)
-        writer.append(epoch, state, optimizer_state, table)
+        writer.append(epoch, state, optimizer_state, table, duration)
 
     return save
 

@@ -9,12 +9,14 @@ from zoojax import figures, report
 from zoojax.analysis import Analysis, write_tables
 from zoojax.analysis import analyze as compute_tables
 from zoojax.analysis.folder import FIGURES, REPORT, TABLES, check_folder, claim_folder
+from zoojax.analysis.geometry_tables import add_geometry
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import optional_path, output_folder
 from zoojax.hyper_representation.evaluation_tables import read_evaluation
 from zoojax.hyper_representation.representation import Representation, as_representation
 from zoojax.progress import stage_progress
 from zoojax.storage.opening import as_zoo
+from zoojax.storage.parent import has_same_ids
 from zoojax.storage.zoo import Zoo
 
 # A zoo, or the path of its folder.
@@ -28,6 +30,7 @@ def analyze(
     data: str | Path | None = None,
     data_dir: str | Path | None = None,
     representation: Representation | str | Path | None = None,
+    geometry: bool = False,
     quiet: bool = False,
 ) -> Analysis:
     """Computes the paper's tables for a zoo and its twins, and writes them with all figures.
@@ -45,6 +48,8 @@ def analyze(
         data_dir: Folder of image sets; None takes $ZOOJAX_DATA, or else a cache folder.
         representation: An evaluated hyper-representation of the zoo or of a twin, or its folder,
             to include; its tables are named "representation_...".
+        geometry: Whether to add the geometry of the zoo: weight space, similarity of layers,
+            curvature, and overlap of masks; its tables are named "geometry_...".
         quiet: Whether to show no progress.
 
     Returns:
@@ -72,6 +77,8 @@ def analyze(
         check_folder(folder, dense, opened)
     with stage_progress("analyzing", quiet) as stage:
         analysis = compute_tables(dense, opened, data_dir=images, step=stage)
+        if geometry:
+            add_geometry(analysis, images, stage)
         analysis.tables |= extra
         if folder is not None:
             _write(analysis, folder, stage)
@@ -107,7 +114,7 @@ def representation_tables(
         ZoojaxError: It was trained on another zoo, or has not been evaluated.
     """
     opened = as_representation(representation)
-    if opened.config.fingerprint not in {zoo.fingerprint for zoo in zoos}:
+    if not any(has_same_ids(zoo, opened.config.fingerprint) for zoo in zoos):
         names = ", ".join(str(zoo.path) for zoo in zoos)
         raise ZoojaxError(f"{opened.path} was trained on none of {names}")
     tables = read_evaluation(opened).tables

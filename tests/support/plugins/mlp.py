@@ -7,7 +7,7 @@ import flax.linen as nn
 
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.layers import ACTIVATIONS, INITS, PLAIN, Layers
-from zoojax.architectures.permutations import PermutedAxis
+from zoojax.architectures.permuted_axes import PermutedAxis
 from zoojax.architectures.registry import register_architecture
 
 

@@ -1,0 +1,1 @@
+"""Target formats: what a zoo can be written as."""

@@ -1,0 +1,303 @@
+"""`WeightDataset`: the states of zoos as items of a data set."""
+
+import operator
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoojax.errors import ZoojaxError
+from zoojax.hyperparameters.declaration import check_whole
+from zoojax.weight_datasets import parquet
+from zoojax.weight_datasets.arguments import checked_targets, checked_view
+from zoojax.weight_datasets.batches import Batches, Draw
+from zoojax.weight_datasets.cache import read_arrays
+from zoojax.weight_datasets.permuting import random_bits, uniform
+from zoojax.weight_datasets.reading import item_of, join
+from zoojax.weight_datasets.splits import check_fractions, check_split
+from zoojax.weight_datasets.statistics import Statistics, check_normalization
+from zoojax.weight_datasets.view import Drawn, View
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from zoojax.storage.zoo import Zoo
+
+FRACTIONS = (0.7, 0.15, 0.15)
+
+
+class WeightDataset:
+    """The states of one or several zoos as a data set with random access.
+
+    An item is a view of a state (member, epoch), or a pair of it and a target. `dataset[3]` is an
+    item, `dataset[[3, 7]]` a batch, whose arrays are stacked. All arrays are NumPy's. It is a
+    map-style data set for PyTorch's DataLoader and a data source for grain. Pickles hold paths
+    only, and workers read without JAX.
+
+    The parameters are those that members are evaluated with. States that are not finite, or lack a
+    target, are left out. States are ordered by zoo, epoch and member.
+
+    Members are split, not states. The side of a member depends on its id and the seed alone, so
+    that it stays the same if members are added; twins are on the side of their parents.
+
+    Attributes:
+        view: The view.
+        left_out: Number of states that were left out.
+
+    Example:
+        >>> dataset = zoojax.WeightDataset(zoo, target="test_acc", epochs=[1, 2], cache="cache")
+        >>> x, y = dataset[[0, 3, 4]]
+        >>> x.shape, y.shape, dataset.table["member"].to_list()
+        ((3, 2464), (3,), [0, 1, 2, 0, 1, 2])
+    """
+
+    def __init__(
+        self,
+        zoos: "Zoo | str | Path | Sequence[Zoo | str | Path]",
+        view: str | View = "flat",
+        split: str | None = None,
+        target: str | Sequence[str] | None = None,
+        *,
+        epochs: int | Sequence[int] | None = None,
+        fractions: Sequence[float] = FRACTIONS,
+        seed: int = 0,
+        published: bool = True,
+        normalize: str | None = None,
+        permute: bool = False,
+        cache: str | Path | None = None,
+    ):
+        """Creates the data set, and its files in the cache.
+
+        Args:
+            zoos: A zoo or several, or their folders. Views of zoos are zoos, too.
+            view: "state", "flat", "tokens" or "graph", or a view with options, such as
+                `Tokens("sane", size=64, window=32)` of `zoojax.weight_datasets`.
+            split: "train", "val" or "test"; None for all members.
+            target: Column of `Zoo.metrics` or `Zoo.members` to predict, or several; None for items
+                without targets.
+            epochs: Epochs, or one epoch; None for all.
+            fractions: Shares of training, validation and test members.
+            seed: Seed of the split, of permutations and of windows.
+            published: Whether to use the column `split` of the members table for zoos that were
+                published with a split.
+            normalize: "layer" or "parameter": subtracts the mean and divides by the standard
+                deviation of each layer or parameter over the training states. They are stored with
+                the files, and the same for all splits. None keeps the values.
+            permute: Whether to permute hidden units at random, without changing the functions of
+                the networks. Each pass of `batches` draws other permutations.
+            cache: Folder of the files; None for the user's cache folder. It takes four bytes per
+                parameter and state.
+
+        Raises:
+            ZoojaxError: If an argument is invalid, the view cannot show a network, the zoos have
+                different architectures, the split is empty, or a file cannot be read or written.
+        """
+        # Imported here, because workers only read, without JAX.
+        from zoojax.weight_datasets.build import prepare
+        from zoojax.weight_datasets.sampling import SplitOptions
+
+        check_split(split)
+        check_normalization(normalize)
+        self.view = checked_view(view)
+        self.split, self._seed = split, check_whole("seed", seed)
+        if not 0 <= self._seed < 2**63:
+            raise ZoojaxError(f"seed is {seed}; give a number from 0 to 2**63 - 1")
+        self._targets, self._single = checked_targets(target), isinstance(target, str)
+        self._permute = permute
+        options = SplitOptions(split, check_fractions(fractions), self._seed, published)
+        prepared = prepare(zoos, self.view, options, self._targets, epochs, normalize, cache)
+        self._sources, self._samples = prepared.sources, prepared.samples
+        self._table, self._statistics = prepared.table, prepared.statistics
+        self._length, self.left_out = prepared.length, prepared.left_out
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out what is read from files."""
+        read = {"static", "statistics"}
+        return {name: value for name, value in self.__dict__.items() if name not in read}
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __repr__(self) -> str:
+        split = "" if self.split is None else f", {self.split}"
+        return f"WeightDataset({self.view}{split}, {len(self)} items)"
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yields all items in order.
+
+        Example:
+            >>> len(list(zoojax.WeightDataset(zoo, epochs=2, cache="cache")))
+            3
+        """
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def table(self) -> "pl.DataFrame":
+        """One row per item: zoo, member, epoch, split, and the targets."""
+        # Workers need no table.
+        from zoojax.filesystem.reading import read_table
+
+        return read_table(self._table)
+
+    @cached_property
+    def static(self) -> dict[str, np.ndarray]:
+        """Arrays that are the same for all items, such as positions of tokens; of the first zoo."""
+        return self.view.static(self._sources[0].plan)
+
+    @cached_property
+    def statistics(self) -> Statistics | None:
+        """Mean and standard deviation of the parameters; None without normalization."""
+        return None if self._statistics is None else Statistics(**read_arrays(self._statistics))
+
+    def __getitem__(self, index: Any) -> Any:
+        """Returns an item, or a batch.
+
+        Args:
+            index: A position, several or a slice; or a `Draw` of them.
+
+        Returns:
+            The view of a state, and the target if there is one: a float32 number, or one per
+            target. A batch has stacked arrays.
+
+        Raises:
+            IndexError: If there is no such item.
+            ZoojaxError: If a file was removed or is damaged.
+
+        Example:
+            >>> dataset = zoojax.WeightDataset(zoo, permute=True, cache="cache")
+            >>> from zoojax.weight_datasets import Draw
+            >>> first, second = dataset[Draw(0, 5)], dataset[Draw(1, 5)]
+            >>> bool((first == second).all()), bool((np.sort(first) == np.sort(second)).all())
+            (False, True)
+        """
+        number, index = index if isinstance(index, Draw) else (0, index)
+        if isinstance(index, slice):
+            return self._batch(np.arange(len(self))[index], number)
+        if hasattr(index, "__iter__"):
+            return self._batch(np.asarray(index, np.int64).reshape(-1), number)
+        return item_of(self._batch(np.array([operator.index(index)]), number), 0)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Returns several items one by one, as PyTorch's DataLoader requests them.
+
+        Example:
+            >>> len(zoojax.WeightDataset(zoo, cache="cache").__getitems__([0, 2]))
+            2
+        """
+        batch = self[list(indices)]
+        return [item_of(batch, position) for position in range(len(indices))]
+
+    def _batch(self, index: np.ndarray, number: int) -> Any:
+        count = len(self)
+        if len(index) and (index.min() < -count or index.max() >= count):
+            wrong = index[(index < -count) | (index >= count)][0]
+            raise IndexError(f"no item {wrong}; the data set has {count}")
+        index = index % count
+        arrays = self._samples.arrays
+        sources = arrays["source"][index]
+        parts = []
+        for number_of_source in np.unique(sources) if len(index) else [0]:
+            at = np.flatnonzero(sources == number_of_source)
+            parts.append((at, self._items(int(number_of_source), index[at], number)))
+        items = join(parts, len(index))
+        if not self._targets:
+            return items
+        target = arrays["target"][index]
+        return items, target[:, 0] if self._single else target
+
+    def _items(self, number_of_source: int, index: np.ndarray, number: int) -> Any:
+        """The items of one zoo."""
+        source, arrays = self._sources[number_of_source], self._samples.arrays
+        vectors = np.take(source.matrix, arrays["row"][index], axis=0)
+        units = source.permuter.units if self._permute else 0
+        bits = random_bits(self._seed, number, arrays["key"][index], 1 + units)
+        if self._permute:
+            vectors = source.permuter.permute(vectors, bits[:, 1:])
+        if self.statistics is not None:
+            vectors = self.statistics.normalize(vectors)
+        return self.view.items(Drawn(vectors, source.layout, uniform(bits[:, 0])), source.plan)
+
+    def batches(
+        self, size: int, seed: int = 0, *, shuffle: bool = True, drop_last: bool = False
+    ) -> Batches:
+        """Returns batches of indices, in a new order in each pass.
+
+        Args:
+            size: Items per batch.
+            seed: Seed of the order.
+            shuffle: Whether to shuffle.
+            drop_last: Whether to leave out the last batch of a pass if it is smaller.
+
+        Returns:
+            An iterable of `Draw`; also a sampler for PyTorch's DataLoader, with `batch_size=None`.
+
+        Raises:
+            ZoojaxError: If there are no batches.
+
+        Example:
+            >>> dataset = zoojax.WeightDataset(zoo, target="test_acc", cache="cache")
+            >>> [dataset[draw][0].shape for draw in dataset.batches(4, seed=1)]
+            [(4, 2464), (4, 2464), (1, 2464)]
+        """
+        return Batches(len(self), size, seed, shuffle=shuffle, drop_last=drop_last)
+
+    def parameters(self, items: Any, zoo: int = 0) -> dict[str, Any]:
+        """Converts items back to parameters; undoes the view and the normalization.
+
+        Without normalization, the values are the same bit for bit. Permuted units stay permuted.
+
+        Args:
+            items: A batch of items, without targets.
+            zoo: Position of the zoo whose architecture the items have.
+
+        Returns:
+            Stacked parameters in the structure of `Zoo.params`. Of windows of tokens, the
+            parameters of the one state that they cover.
+
+        Raises:
+            ZoojaxError: If the items have other shapes, or windows do not cover the state.
+
+        Example:
+            >>> tokens = zoojax.WeightDataset(zoo, "tokens", cache="cache")
+            >>> params = tokens.parameters(tokens[:3])
+            >>> bool((params["conv1"]["kernel"] == zoo.params(0)["conv1"]["kernel"]).all())
+            True
+        """
+        if not 0 <= check_whole("zoo", zoo) < len(self._sources):
+            raise ZoojaxError(f"there is no zoo {zoo}; the data set has {len(self._sources)}")
+        source = self._sources[zoo]
+        try:
+            vectors = self.view.vectors(items, source.plan, source.layout)
+        except (ValueError, IndexError, KeyError, TypeError) as error:
+            raise ZoojaxError(
+                f"these are no items of the view {self.view.name}; give a batch as dataset[[0, 1]] "
+                "returns it, without targets"
+            ) from error
+        if self.statistics is not None:
+            vectors = self.statistics.denormalize(vectors)
+        return source.layout.unflatten(vectors)["params"]
+
+    def to_parquet(self, folder: str | Path) -> Path:
+        """Writes the items to a Parquet file, which Hugging Face's `datasets` reads.
+
+        The file is `train.parquet`, `val.parquet` or `test.parquet`, or `all.parquet` without a
+        split, so that `datasets.load_dataset("parquet", data_dir=folder)` finds the splits. Its
+        columns are zoo, member, epoch, split, the targets, and one column per array of the view.
+
+        Args:
+            folder: The folder; created if it does not exist.
+
+        Returns:
+            The file.
+
+        Raises:
+            ZoojaxError: If the file exists, or cannot be written.
+
+        Example:
+            >>> file = zoojax.WeightDataset(zoo, cache="cache").to_parquet("export")
+            >>> pl.read_parquet(file)["weights"].dtype
+            Array(Float32, shape=(2464,))
+        """
+        return parquet.write(self, folder, "all" if self.split is None else self.split)

@@ -1,0 +1,106 @@
+"""Reads the states of data sets from their files, with NumPy alone."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zoojax.architectures.vectors import VectorLayout
+from zoojax.weight_datasets.cache import read_arrays, read_matrix
+from zoojax.weight_datasets.permuting import Permuter
+from zoojax.weight_datasets.view import Plan
+
+
+@dataclass(frozen=True)
+class Source:
+    """The states of one zoo.
+
+    Its files are opened when they are first needed, in each process anew.
+
+    Attributes:
+        file: Matrix of the states, [states, size].
+        states: Number of states in the file.
+        layout: Where the values of a state are.
+        plan_file: Arrays of the view.
+    """
+
+    file: Path
+    states: int
+    layout: VectorLayout
+    plan_file: Path
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """The states, mapped into memory."""
+        return read_matrix(self.file, (self.states, self.layout.size))
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The arrays of the view."""
+        return read_arrays(self.plan_file)
+
+    @cached_property
+    def permuter(self) -> Permuter:
+        """Permutes hidden units."""
+        return Permuter(self.layout)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out open files."""
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+
+
+class Samples:
+    """The items of a data set: which states they are, and their targets.
+
+    Attributes:
+        file: Their arrays: source [items], row [items] in the file of the source, key [items]
+            (what identifies the state in random draws), target [items, targets].
+    """
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays."""
+        return read_arrays(self.file)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out the arrays."""
+        return {"file": self.file}
+
+
+def item_of(batch: Any, position: int) -> Any:
+    """Returns one item of a batch: an array, or a nested dict or tuple of arrays."""
+    if isinstance(batch, dict):
+        return {name: item_of(value, position) for name, value in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(item_of(value, position) for value in batch)
+    return batch[position]
+
+
+def join(parts: list[tuple[np.ndarray, Any]], count: int) -> Any:
+    """Joins batches of several sources.
+
+    Args:
+        parts: (positions in the joined batch, items) of each source.
+        count: Number of items.
+    """
+    if len(parts) == 1:
+        return parts[0][1]
+    first = parts[0][1]
+    if isinstance(first, dict):
+        return {name: join([(at, items[name]) for at, items in parts], count) for name in first}
+    joined = np.empty((count, *first.shape[1:]), first.dtype)
+    for at, items in parts:
+        joined[at] = items
+    return joined
+
+
+def shapes_of(items: Any) -> Any:
+    """Returns the shape of each array of one item, in the structure of the items."""
+    if isinstance(items, dict):
+        return {name: shapes_of(value) for name, value in items.items()}
+    return items.shape[1:], items.dtype.name
