@@ -3,6 +3,7 @@
 import contextlib
 import io
 import sys
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +33,8 @@ WITH_PYTHON = [
 @pytest.fixture
 def folder(tmp_path_factory, tmp_path, monkeypatch):
     """A working folder with the zoos that pages open: zoos/usps, zoos/usps-vd and zoos/usps-mp."""
-    dense = zoo_fixtures.copied(zoo_fixtures.dense(tmp_path_factory), tmp_path / "zoos/usps")
-    parent = zoojax.open_zoo(dense)
+    grid = replace(zoo_fixtures.GRID, seeds=8)
+    parent = zoo_fixtures.train(tmp_path_factory, tmp_path / "zoos/usps", grid)
     zoo_fixtures.train_variational(tmp_path / "zoos/usps-vd", parent, epochs=EPOCHS)
     zoo_fixtures.prune(tmp_path / "zoos/usps-mp", parent, (0.5, 0.9), epochs=1)
     monkeypatch.chdir(tmp_path)
