@@ -4,7 +4,7 @@
 
     zoo = converters.from_torch("tune_zoo_usps", "zoos/usps", preset="usps-s-seed").zoo
     converters.verify(zoo, "tune_zoo_usps")
-    converters.to_torch(zoo, "exported/usps")
+    converters.convert_to(zoo, "exported/usps")
 
 These functions are also commands of `zoojax convert`.
 """
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Export,
         convert_each,
         convert_from,
+        convert_to,
         from_dataset,
         from_torch,
         to_torch,
@@ -29,6 +30,7 @@ __all__ = [
     "Export",
     "convert_each",
     "convert_from",
+    "convert_to",
     "from_dataset",
     "from_torch",
     "to_torch",

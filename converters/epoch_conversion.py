@@ -80,11 +80,10 @@ def _append_parts(
         return converted.state
 
     def measure(rows: slice, state: dict[str, Any]) -> pl.DataFrame:
-        sources = share.sources[rows]
-        valid = [
-            epoch in source.states and source.places[epoch] not in rejected for source in sources
-        ]
-        return _measure(share, epoch, rows, state, np.array(valid))
+        # Valid states are finite, and those of members without one are NaN.
+        smallest = min(leaves_of(state["params"]), key=lambda leaf: leaf.size)
+        valid = np.all(np.isfinite(smallest).reshape(len(smallest), -1), axis=1)
+        return _measure(share, epoch, rows, state, valid)
 
     writer.append_parts(epoch, split, make, measure)
     return rounded

@@ -15,7 +15,7 @@ from zoojax.converters.state_dicts import State, StateDictInfo, infer_network, t
 from zoojax.converters.zoo_to_torch import rows_with_states, to_tensors
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import population
-from zoojax.storage.states import COLLECTIONS
+from zoojax.storage.states import COLLECTIONS, effective_params
 from zoojax.storage.zoo import Zoo
 
 
@@ -72,12 +72,12 @@ def verify(
     if sample is not None and sample < len(states):
         indices = np.linspace(0, len(states) - 1, sample).round().astype(int)
         states = [states[i] for i in np.unique(indices)]
-    states.sort(key=lambda state: state[1])
+    states.sort(key=lambda state: (state[1], row_of[state[0].name]))
     x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
     difference, worst, unequal = -1.0, "", []
-    for done, (source, epoch, tree, params) in enumerate(_load(zoo, states), start=1):
-        row, place = row_of[source.name], source.places[epoch]
-        activation = zoo.members_table["activation"][row]
+    for done, (source, epoch, row, tree, params) in enumerate(_load(zoo, states, row_of), start=1):
+        place = source.places[epoch]
+        activation = zoo.members_table["activation"][row_of[source.name]]
         state = source.states[epoch]()
         info = infer_network(state)
         expected = StateDictInfo(zoo.config.shape, zoo.config.sparsifier, info.prefixes)
@@ -114,14 +114,20 @@ def _match_states(
 
 
 def _load(
-    zoo: Zoo, states: list[tuple[Source, int]]
-) -> Iterator[tuple[Source, int, dict[str, Any], dict[str, Any]]]:
-    """States with the zoo's raw and evaluated trees of their epoch; each epoch is read once."""
-    loaded, tree, params = None, {}, {}
+    zoo: Zoo, states: list[tuple[Source, int]], row_of: dict[str, int]
+) -> Iterator[tuple[Source, int, int, dict[str, Any], dict[str, Any]]]:
+    """States with the zoo's raw and evaluated trees of their block, and their rows in it.
+
+    Each block is read once: the states are sorted by epoch and row.
+    """
+    loaded, block, tree, params = None, slice(0), {}, {}
     for source, epoch in states:
-        if epoch != loaded:
-            loaded, tree, params = epoch, zoo.state(epoch, raw=True), zoo.sparse_params(epoch)
-        yield source, epoch, tree, params
+        row = row_of[source.name]
+        if epoch != loaded or row >= block.stop:
+            block = next(each for each in zoo.row_blocks(epoch) if row < each.stop)
+            loaded, tree = epoch, zoo.state(epoch, raw=True, rows=block)
+            params = effective_params(zoo.config, zoo.state(epoch, rows=block))
+        yield source, epoch, row - block.start, tree, params
 
 
 def _flax_logits(

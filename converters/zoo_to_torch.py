@@ -53,7 +53,8 @@ def state_dict(zoo: Zoo, member: int, epoch: int | None = None) -> dict[str, tor
     if rows.size != 1:
         raise ZoojaxError(f"{zoo.path} has no member {member}; it has {len(zoo)} members")
     row = int(rows[0])
-    tree = population.take(exported_state(zoo, epoch), row)
+    block = next(each for each in zoo.row_blocks(epoch) if row < each.stop)
+    tree = population.take(exported_state(zoo, epoch, block), row - block.start)
     return to_tensors(to_torch(tree, _member_info(zoo, row), without_masks=True))
 
 

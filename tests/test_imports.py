@@ -23,6 +23,7 @@ LAYERS = (
     ("sparsifiers",),
     ("storage",),
     ("training",),
+    ("logs",),
     ("functional", "progress"),
     ("presets",),
     ("api",),

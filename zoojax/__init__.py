@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from zoojax.hyper_representation.representation import open_representation
     from zoojax.hyperparameters.draws import Choice, LogUniform, Uniform
     from zoojax.hyperparameters.grid import Grid
+    from zoojax.logs.run_log import RunLog
+    from zoojax.logs.tensorboard import TensorBoard
     from zoojax.publishing.publish import publish
     from zoojax.runtime.startup import initialize
     from zoojax.sparsifiers.base import Sparsifier
@@ -82,6 +84,7 @@ _PUBLIC = {
     "OBS": "sparsifiers.obs",
     "RandomPruning": "sparsifiers.random_pruning",
     "RigL": "sparsifiers.rigl",
+    "RunLog": "logs.run_log",
     "SET": "sparsifiers.set",
     "SNIP": "sparsifiers.snip",
     "ScorePruning": "sparsifiers.score_pruning",
@@ -92,6 +95,7 @@ _PUBLIC = {
     "StructuredPruning": "sparsifiers.structured",
     "SynFlow": "sparsifiers.synflow",
     "TaylorPruning": "sparsifiers.taylor",
+    "TensorBoard": "logs.tensorboard",
     "TopKAST": "sparsifiers.top_kast",
     "VariationalDropout": "sparsifiers.variational_dropout",
     "Wanda": "sparsifiers.wanda",
@@ -138,6 +142,7 @@ __all__ = [
     "Needs",
     "RandomPruning",
     "RigL",
+    "RunLog",
     "ScorePruning",
     "Sparsifier",
     "StaticSparse",
@@ -145,6 +150,7 @@ __all__ = [
     "StructuredPruning",
     "SynFlow",
     "TaylorPruning",
+    "TensorBoard",
     "TopKAST",
     "Uniform",
     "VariationalDropout",

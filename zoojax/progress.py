@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from zoojax.errors import ZoojaxError
+from zoojax.logs.run_log import hours
 from zoojax.runtime import distributed
 from zoojax.text import printable
 from zoojax.training.trainer import Progress, ProgressCallback
@@ -183,7 +184,7 @@ class _EpochLines:
         left = (current.total - current.done) / rate
         print(
             f"{self._label}: epoch {current.epoch}/{current.epochs}, {self._meter.text(current)}, "
-            f"{left:,.0f} s left",
+            f"{hours(left)} left",
             file=sys.stderr,
             flush=True,
         )

@@ -20,7 +20,7 @@ from zoojax.converters.dialects.base import DialectOptions, ReadState
 from zoojax.converters.formats.base import Listing, SourceFormat
 from zoojax.converters.inert import STORAGES, TensorRef, UnsafePickleError
 from zoojax.converters.ray_trials import unique_name
-from zoojax.converters.reported import MEASURED, Row, parse_row
+from zoojax.converters.reported import MAX_EPOCH, MEASURED, Row, parse_row
 from zoojax.converters.safe_load import UnreadableFileError, guarded
 from zoojax.converters.safe_tensors import Header, header_size, parse_header
 from zoojax.converters.sources import Source
@@ -60,8 +60,11 @@ class StackedTensors(SourceFormat):
             (members, MEMBERS, ("id",)),
             (metrics, METRICS, ("member", "epoch")),
         ):
-            if any(table.schema.get(key) != pl.Int64 for key in keys) or not len(table):
-                raise ZoojaxError(f"{printable(path / name)} has no column of integers {keys[0]}")
+            for key in keys:
+                if table.schema.get(key) != pl.Int64 or table[key].has_nulls():
+                    raise ZoojaxError(f"{printable(path / name)} has no column of integers {key}")
+        if not len(members):
+            raise ZoojaxError(f"{printable(path / MEMBERS)} has no members")
         if not files:
             raise ZoojaxError(f"{printable(path)} has no epoch_<epoch>.safetensors")
         batches = {
@@ -73,7 +76,7 @@ class StackedTensors(SourceFormat):
         if len(by_id) < len(members):
             raise ZoojaxError(f"{printable(path / MEMBERS)} has an id twice")
         for row in metrics.iter_rows(named=True):
-            if row["member"] in by_id and row["epoch"] is not None:
+            if row["member"] in by_id and 0 <= row["epoch"] <= MAX_EPOCH:
                 sources[by_id[row["member"]]].rows[row["epoch"]] = _report(row)
         for member, epoch in with_states(metrics).select("member", "epoch").iter_rows():
             if member in by_id and epoch in batches:
@@ -97,7 +100,9 @@ def _sources(members: pl.DataFrame, batches: Mapping[int, "_StackedFile"]) -> li
         config = {key: row[name] for name, key in _KEYS.items() if row.get(name) is not None}
         config.setdefault("training::batchsize", shared)
         trial, split = row.get("trial"), row.get("split")
-        name = trial if isinstance(trial, str) else export.default_name(row)
+        facts = {"id": row["id"], "seed": row.get("seed")}
+        facts |= {"ratio": row["ratio"]} if isinstance(row.get("ratio"), float) else {}
+        name = trial if isinstance(trial, str) else export.default_name(facts)
         sources.append(
             Source(
                 unique_name(name, taken),

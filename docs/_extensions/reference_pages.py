@@ -19,7 +19,7 @@ from sphinx.application import Sphinx
 
 from zoojax import analysis, converters, functional, hyper_representation, presets
 from zoojax.cli import main
-from zoojax.cli.parsing import _subcommands
+from zoojax.cli.parsing import subcommands
 from zoojax.cli.sparsify import sparsify_command
 
 # Public names by page: (file, title, introduction, names).
@@ -157,7 +157,7 @@ def _api_page(title: str, introduction: str, names: tuple[str, ...]) -> str:
 
 def command_pages() -> Iterator[tuple[str, str]]:
     """Yields the name and the text of one page per command, or per group of subcommands."""
-    for name, kind in _subcommands(main._commands(sparsify_command(examples=True))).items():
+    for name, kind in subcommands(main._commands(sparsify_command(examples=True))).items():
         group = dict(_leaves(kind, f"{name} ")) or {name: kind}
         parts = [f"# zoojax {name}"]
         if set(group) != {name}:
@@ -170,7 +170,7 @@ def command_pages() -> Iterator[tuple[str, str]]:
 
 
 def _leaves(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, kind in _subcommands(group).items():
+    for name, kind in subcommands(group).items():
         nested = dict(_leaves(kind, f"{prefix}{name} "))
         yield from nested.items() if nested else [(f"{prefix}{name}", kind)]
 

@@ -11,7 +11,7 @@ import tyro
 import zoojax
 from tests.support import zoo_fixtures
 from zoojax.cli import main
-from zoojax.cli.parsing import _join_lines, _subcommands, command_options
+from zoojax.cli.parsing import _join_lines, command_options, subcommands
 from zoojax.cli.sparsify import sparsify_command
 from zoojax.hyperparameters.grid import HYPERPARAMETERS
 from zoojax.sparsifiers.registry import sparsifiers
@@ -20,7 +20,7 @@ from zoojax.sparsifiers.registry import sparsifiers
 def command_types(group: object, prefix: str = "") -> dict[str, type]:
     """The types of all commands of a group or a union, by their names."""
     commands = {}
-    for name, kind in _subcommands(group).items():
+    for name, kind in subcommands(group).items():
         commands |= command_types(kind, f"{prefix}{name} ") or {f"{prefix}{name}": kind}
     return commands
 
@@ -51,7 +51,7 @@ def test_command_names():
         *("presets", "train", "sparsify list"),
         *(f"sparsify {name.replace('_', '-')}" for name in sparsifiers() if name != "dense"),
         *("analyze", "reproduce", "evaluate", "info", "bench", "convert from"),
-        "convert from-torch",
+        *("convert from-torch", "convert to"),
         *("convert from-dataset", "convert to-torch", "convert verify", "represent train"),
         *("represent evaluate", "represent sparsify", "represent sample"),
         *("geometry align", "geometry align-twin", "geometry lines", "geometry curves"),
@@ -108,7 +108,7 @@ def test_lines_of_docstrings_are_joined(run_cli):
 def test_options_of_all_commands():
     """Those that --help lists; suggestions are chosen among them."""
     options = {name: set(dict(command_options(kind))) for name, kind in COMMANDS.items()}
-    assert len(options) == 22 + len(sparsifiers())
+    assert len(options) == 23 + len(sparsifiers())
     assert {"--out", "--members", "--chunk", "--json", "--process-id"} <= options["train"]
     assert {"--where", "--parent", "--coordinator"} <= options["convert from-torch"]
     assert "--zoo" not in options["info"] and "--zoo" in options["represent evaluate"]
@@ -118,7 +118,7 @@ def test_commands_with_tables_have_json():
     options = {name: dict(command_options(kind)) for name, kind in COMMANDS.items()}
     without = {name for name, known in options.items() if "--json" not in known}
     # These print only one or two lines.
-    assert without == {"convert to-torch", "represent train"}
+    assert without == {"convert to", "convert to-torch", "represent train"}
 
 
 def test_version(tmp_path_factory):

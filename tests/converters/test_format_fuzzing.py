@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from tests.support import foreign_zoos
 from tests.support.torch_zoos import state
-from zoojax.converters.api import convert_from
+from zoojax.converters.api import convert_from, convert_to
 from zoojax.converters.dialects.base import DialectOptions
 from zoojax.converters.formats.archives import is_archive, unpacked
 from zoojax.converters.formats.registry import recognize
@@ -56,11 +56,21 @@ def safetensors(path: Path) -> Path:
     return path
 
 
+def stacked(path: Path) -> Path:
+    """Stacked safetensors files of a matrix's zoo, with their tables."""
+    zoo = convert_from(foreign_zoos.flat_matrix(path / "matrix"), path / "zoo", quiet=True).zoo
+    convert_to(zoo, path / "root", format="safetensors", quiet=True)
+    shutil.rmtree(path / "matrix")
+    shutil.rmtree(path / "zoo")
+    return path / "root"
+
+
 ZOOS = {
     "trials": lambda path: foreign_zoos.function_trials(path / "root"),
     "class trials": lambda path: foreign_zoos.class_trials(path / "root"),
     "checkpoints": lambda path: foreign_zoos.lightning_runs(path / "root"),
     "safetensors": lambda path: safetensors(path / "root"),
+    "stacked": stacked,
     "matrix": lambda path: foreign_zoos.flat_matrix(path / "root"),
     "file": lambda path: foreign_zoos.member_file(path / "root.pt"),
     "zip": zipped,

@@ -222,7 +222,7 @@ def test_unknown_paths_are_refused(tmp_path):
             recognize(path)
     with pytest.raises(ZoojaxError, match="no source format named 'x'"):
         recognize(tmp_path, "x")
-    assert {*FORMATS} == {"matrix", "trials", "dataset", "checkpoints", "file"}
+    assert {*FORMATS} == {*("matrix", "safetensors", "trials", "dataset", "checkpoints", "file")}
 
 
 def test_unknown_hyperparameters_are_assumed_and_noted(tmp_path):

@@ -93,7 +93,7 @@ def run(tmp_path: Path, published: Path, code: str) -> tuple[str, list[str]]:
 
 
 CODE = """
-import zoojax
+import zoojax.analysis
 from tests.support.zoo_fixtures import same_bits
 zoo = zoojax.open_zoo("hf://me/digits")
 original = zoojax.open_zoo({folder!r})

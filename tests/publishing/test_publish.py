@@ -12,10 +12,9 @@ import yaml
 from datasets import load_dataset
 from safetensors.numpy import load_file
 
-import zoojax
 from tests.support import zoo_fixtures
 from tests.support.damage import refuses
-from zoojax import Zoo, open_zoo
+from zoojax import Zoo, analysis, open_zoo
 from zoojax.publishing import upload as uploading
 from zoojax.publishing.publish import publish
 from zoojax.storage.zoo_images import load_images
@@ -59,7 +58,7 @@ def test_states_and_tables_keep_their_bits(zoos, published):
 def test_twins_belong_to_the_published_zoo(tmp_path_factory, published):
     zoo, *twins = opened(published)
     for twin in twins:
-        assert len(zoojax.analysis.paired_metrics(zoo, twin))
+        assert len(analysis.paired_metrics(zoo, twin))
         assert twin.config.parent is not None
         assert (twin.path / twin.config.parent.path).resolve() == published
     pruned = zoo_fixtures.prune(
@@ -84,7 +83,7 @@ def test_croissant_is_valid_and_reads_the_tables(zoos, published):
     dataset = mlcroissant.Dataset(jsonld=str(published / "croissant.json"))
     assert not dataset.metadata.issues.errors
     assert not dataset.metadata.issues.warnings
-    names = {record_set.name for record_set in dataset.metadata.record_sets}
+    names = {str(record_set.name) for record_set in dataset.metadata.record_sets}
     twins = {f"twins/{name}/{table}" for name in TWINS for table in ("members", "metrics")}
     assert names == {"members", "metrics"} | twins
     records = list(dataset.records("members"))

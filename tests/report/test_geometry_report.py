@@ -100,7 +100,7 @@ def test_errorbars_are_the_intervals(analysis):
     assert figure is not None
     (axes,) = figure.axes
     table = analysis.tables["geometry_masks"]
-    drawn: dict[str, Any] = {each.get_label(): each for each in axes.containers}
+    drawn: dict[str, Any] = {str(each.get_label()): each for each in axes.containers}
     (line, _, (bars,)) = drawn["unaligned"].lines
     np.testing.assert_allclose(line.get_xdata(), 100 * table["ratio"].to_numpy())
     np.testing.assert_allclose(line.get_ydata(), table["iou"])

@@ -40,6 +40,11 @@ def test_equal_budget():
     assert [twin.epochs for twin in own] == [30]
 
 
+def test_repeated_ratios_are_refused_at_once():
+    with pytest.raises(ZoojaxError, match=r"0\.5"):
+        plan(ALL, (0.5, 0.5), 50)
+
+
 def test_chain_needs_a_ratio():
     (kind,) = [kind for kind in ALL if kind.name == "iterative_magnitude"]
     assert plan([kind], (0.0,), 50) == []

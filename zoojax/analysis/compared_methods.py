@@ -256,10 +256,10 @@ def method_crossings(analysis: Analysis) -> pl.DataFrame:
 
     Returns:
         One row per change: `method`, the better one at lower sparsity; `other_method`, the better
-        one at higher sparsity; `above`, the last compared sparsity at which the first is
-        significantly better; `below`, the first at which the other is; `above_difference` and
-        `below_difference`: accuracy of the first minus that of the other there; `members`, the
-        smaller number of the two.
+        one at higher sparsity; `budget` and `other_budget`, their epochs in all at `below`;
+        `above`, the last compared sparsity at which the first is significantly better; `below`,
+        the first at which the other is; `above_difference` and `below_difference`: accuracy of the
+        first minus that of the other there; `members`, the smaller number of the two.
     """
     differences, rows = method_differences(analysis), []
     if differences.is_empty():
@@ -277,6 +277,8 @@ def method_crossings(analysis: Analysis) -> pl.DataFrame:
                 {
                     "method": one if sign > 0 else other,
                     "other_method": other if sign > 0 else one,
+                    "budget": after["budget" if sign > 0 else "other_budget"],
+                    "other_budget": after["other_budget" if sign > 0 else "budget"],
                     "above": before["sparsity"],
                     "below": after["sparsity"],
                     "above_difference": sign * before["difference"],

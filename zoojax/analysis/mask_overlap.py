@@ -105,9 +105,9 @@ def mask_overlap(analysis: Analysis) -> pl.DataFrame:
 
     Returns:
         One row per sparsity and pair of methods with three members in common: `sparsity`,
-        `method`, `other_method`, `members`, `overlap` (mean IoU), `overlap_low`, `overlap_high`,
-        `chance` (mean expected IoU), `chance_low`, `chance_high`, and `excess` = overlap - chance
-        with `excess_low` and `excess_high`.
+        `method`, `other_method`, `budget`, `other_budget`, `members`, `overlap` (mean IoU),
+        `overlap_low`, `overlap_high`, `chance` (mean expected IoU), `chance_low`, `chance_high`,
+        and `excess` = overlap - chance with `excess_low` and `excess_high`.
     """
     if not analysis.twins or analysis.zoo.config.shape.task.has_own_images:
         return pl.DataFrame()
@@ -130,6 +130,7 @@ class Masks(NamedTuple):
 
     Attributes:
         key: Key of the method.
+        budget: Epochs of training in all.
         parents: Ids of the parents, [members].
         kept: Which weights are kept, [members, weights] bool, layer after layer.
         counts: Number of kept weights, [members, layers].
@@ -137,6 +138,7 @@ class Masks(NamedTuple):
     """
 
     key: str
+    budget: int
     parents: list[int]
     kept: np.ndarray
     counts: np.ndarray
@@ -164,7 +166,9 @@ def _masks_near(points: MethodPoints, targets: list[float], most: int) -> dict[f
             counts = np.stack([layer[rows].sum(1) for layer in layers], 1)
             kept = np.concatenate([layer[rows] for layer in layers], 1)
             parents = chosen["parent_id"].to_list()
-            result[target] = Masks(points.method.key, parents, kept, counts, sizes)
+            result[target] = Masks(
+                points.method.key, chosen["budget"][0], parents, kept, counts, sizes
+            )
     return result
 
 
@@ -186,6 +190,8 @@ def _compared(one: Masks, other: Masks) -> dict[str, str | int | float] | None:
     return {
         "method": one.key,
         "other_method": other.key,
+        "budget": one.budget,
+        "other_budget": other.budget,
         "members": len(shared),
         "overlap": float(found.mean()),
         **dict(zip(("overlap_low", "overlap_high"), mean_interval(found), strict=True)),
@@ -212,8 +218,8 @@ def method_layers(analysis: Analysis) -> pl.DataFrame:
         analysis: The analysis.
 
     Returns:
-        One row per sparsity, method and layer: `sparsity`, `method`, `layer`, `members`, `kept`
-        and `kept_std`.
+        One row per sparsity, method and layer: `sparsity`, `method`, `budget`, `layer`, `members`,
+        `kept` and `kept_std`.
     """
     if not analysis.twins or analysis.zoo.config.shape.task.has_own_images:
         return pl.DataFrame()
@@ -233,6 +239,7 @@ def method_layers(analysis: Analysis) -> pl.DataFrame:
                         {
                             "sparsity": target,
                             "method": points.method.key,
+                            "budget": settings["budget"][best],
                             "layer": name.removeprefix("sparsity_"),
                             "members": len(kept),
                             "kept": float(kept.mean()),

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from zoojax.analysis.method_comparison import MIN_MEMBERS, at_sparsity
-from zoojax.analysis.pairing import ROUNDING, finite_rows, last_epoch, paired_metrics
+from zoojax.analysis.pairing import ROUNDING, finite_rows, paired_metrics
 from zoojax.analysis.results import Analysis, Method
 
 # A setting stands for a sparsity if it keeps at most this fraction more or fewer weights.
@@ -92,11 +92,6 @@ def _rows(analysis: Analysis, method: Method) -> pl.DataFrame:
     table = finite_rows(paired_metrics(zoo, method.zoo)).drop_nulls("sparsity")
     if table.is_empty():
         return table
-    measured = config.sparsifier.measured_epochs(config.epochs)
-    at_measured = table.filter(pl.col("epoch").is_in(measured))
-    if at_measured.is_empty():
-        # Of a twin that ends before its last epoch.
-        at_measured = table.filter(pl.col("epoch") == last_epoch(table))
     last = zoo.metrics_history.filter(pl.col("epoch") == pl.col("epoch").max())
     dense = last.select(pl.col("member").alias("parent_id"), pl.col("test_acc").alias("dense_acc"))
     options = list(config.sparsifier.per_member.values())
@@ -105,7 +100,8 @@ def _rows(analysis: Analysis, method: Method) -> pl.DataFrame:
     layers = [name for name in table.columns if name.startswith("sparsity_")]
     values = ["sparsity", "test_acc", "dense_acc", *layers]
     return (
-        at_measured.drop("dense_acc")
+        method.measured(table)
+        .drop("dense_acc")
         .join(dense, on="parent_id", how="inner", maintain_order="left")
         .filter(pl.col("dense_acc").is_finite())
         .with_columns(

@@ -59,6 +59,20 @@ class Method:
         """The zoo's sparsifier, without values of its per-member options."""
         return self.zoo.config.sparsifier
 
+    def measured(self, table: pl.DataFrame) -> pl.DataFrame:
+        """Selects the rows of epochs at which members are finished networks of their sparsity.
+
+        Args:
+            table: Rows of this method, with a column `epoch`.
+
+        Returns:
+            The rows at `Sparsifier.measured_epochs`; those of the last epoch if there are none,
+            as of a twin that ends early.
+        """
+        epochs = self.sparsifier.measured_epochs(self.zoo.config.epochs)
+        rows = table.filter(pl.col("epoch").is_in(epochs))
+        return rows if len(rows) else table.filter(pl.col("epoch") == pl.col("epoch").max())
+
     @property
     def fine_tunes(self) -> bool:
         """Whether members are pruned once and then trained with what is left."""

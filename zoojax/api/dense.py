@@ -49,6 +49,7 @@ from zoojax.storage.zoo_config import ZooConfig
 from zoojax.storage.zoo_images import load_images
 from zoojax.text import printable
 from zoojax.training import trainer
+from zoojax.training.callbacks import EpochCallback, checked_callbacks
 from zoojax.training.inputs import check_image_set
 
 
@@ -86,6 +87,7 @@ def train_zoo(
     data_dir: str | Path | None = None,
     quiet: bool = False,
     report: trainer.ProgressCallback | None = None,
+    callbacks: Sequence[EpochCallback] = (),
 ) -> Zoo:
     """Trains a dense zoo: a population of networks that differ in seed or hyperparameters.
 
@@ -149,6 +151,8 @@ def train_zoo(
         quiet: Whether to show no progress.
         report: Progress callback, called at the start and after each block of members; replaces
             the progress display.
+        callbacks: Functions that get the metrics of each epoch, such as `TensorBoard()`; see
+            `zoojax.training.callbacks`.
 
     Returns:
         The zoo, with all epochs complete.
@@ -233,9 +237,10 @@ def train_zoo(
         return lambda rows: untrained_states(config.shape, members[rows])
 
     label = preset if isinstance(preset, str) else config.name
+    told = checked_callbacks(callbacks)
     with progress_callback(report, f"train {label}", quiet) as shown:
         store_images = keep_data or not loaded.has_source
-        return train_or_extend(out, config, table, images, store_images, starting, shown)
+        return train_or_extend(out, config, table, images, store_images, starting, shown, told)
 
 
 def _chosen_preset(preset: Any) -> Preset | None:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -32,11 +33,22 @@ from zoojax.storage.zoo import Zoo, open_zoo
 from zoojax.storage.zoo_config import ZooConfig
 from zoojax.text import printable
 from zoojax.training import trainer
+from zoojax.training.callbacks import EpochCallback
 
 # Function from a members table to a function from its rows to the states at epoch 0.
 Starting = Callable[[pl.DataFrame], Callable[[slice], StateParts]]
-# Function (folder, config, members table) that trains a zoo.
-Run = Callable[[Path, ZooConfig, pl.DataFrame], Zoo]
+
+
+class Run(Protocol):
+    """Function that trains a zoo, or a part of the one that is requested."""
+
+    def __call__(
+        self, folder: Path, settings: ZooConfig, table: pl.DataFrame, is_part: bool = False, /
+    ) -> Zoo:
+        """Returns the complete zoo in a folder."""
+        ...
+
+
 # Ends the name of a zoo whose settings are not those of its preset.
 _CUSTOM = "-custom"
 # What an extension may change in the config of a zoo, besides the name.
@@ -51,6 +63,7 @@ def train_or_extend(
     store_images: bool,
     starting: Starting,
     report: trainer.ProgressCallback | None = None,
+    callbacks: tuple[EpochCallback, ...] = (),
     parent: Zoo | None = None,
 ) -> Zoo:
     """Trains a zoo to its last epoch; resumes or extends the one in its folder.
@@ -63,6 +76,7 @@ def train_or_extend(
         store_images: Whether the images are part of the zoo.
         starting: Creates the states at epoch 0 of the members in a table.
         report: Progress callback; see `trainer.train`.
+        callbacks: Called with the metrics of each epoch of the complete zoo.
         parent: The dense zoo, for a twin.
 
     Returns:
@@ -73,11 +87,13 @@ def train_or_extend(
             writing failed.
     """
 
-    def run(folder: Path | None, settings: ZooConfig, table: pl.DataFrame) -> Zoo:
+    def run(
+        folder: Path | None, settings: ZooConfig, table: pl.DataFrame, is_part: bool = False
+    ) -> Zoo:
         own = table if parent is None else present_ids(parent, settings.parent, table)
-        initial = starting(own)
+        initial, told = starting(own), () if is_part else callbacks
         with zoo_writer(folder, settings, table, images, store_images) as writer:
-            return trainer.train(writer, initial, images, report)
+            return trainer.train(writer, initial, images, report, told)
 
     if out is not None and exists(extension.work_folder(out)):
         with distributed.main_process_first() as is_first:
@@ -118,7 +134,7 @@ def _add_members(
     if distributed.is_distributed():
         raise ZoojaxError(f"{out}: only one process can add members; run the command in one")
     check_valid(out, config, members)
-    existing = run(out, recorded, open_zoo(out).members_table)
+    existing = run(out, recorded, open_zoo(out).members_table, True)
     added = members[np.setdiff1d(np.arange(len(members)), rows).tolist()]
     new = _train_new(out, config, without_defaults(added), run)
     ids = members["id"].gather(rows).to_list()
@@ -224,4 +240,4 @@ def _train_new(out: Path, config: ZooConfig, members: pl.DataFrame, run: Run) ->
             # Of an extension by other members.
             with os_errors(folder):
                 shutil.rmtree(folder.parent)
-    return run(folder, config, members)
+    return run(folder, config, members, True)

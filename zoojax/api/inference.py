@@ -93,9 +93,10 @@ def evaluate(
     data: Any = None,
     epoch: int | None = None,
     *,
+    members: Sequence[int] | None = None,
     data_dir: str | Path | None = None,
 ) -> pl.DataFrame:
-    """Evaluates all members of a zoo on its images, or on others.
+    """Evaluates the members of a zoo on its images, or on others.
 
     Training accuracy is measured on the training images after the epoch; in `Zoo.metrics` it is
     the running accuracy during the epoch, with dropout and noise.
@@ -105,6 +106,7 @@ def evaluate(
         data: Other images than the zoo's, as in `train_zoo`. They are split, resized and
             normalized like the zoo's.
         epoch: Saved epoch to evaluate; None for the newest.
+        members: Ids of the members to evaluate, in this order; None for all.
         data_dir: Folder of image sets; see `zoojax.datasets.loading.data_directory`.
 
     Returns:
@@ -119,7 +121,7 @@ def evaluate(
         (3, 2)
     """
     zoo = as_zoo(zoo)
-    return inference.evaluate(zoo, images_for(zoo, data, data_dir), epoch)
+    return inference.evaluate(zoo, images_for(zoo, data, data_dir), epoch, members)
 
 
 def images_for(zoo: Zoo, data: Any, data_dir: str | Path | None) -> ImageSet:

@@ -44,6 +44,7 @@ from zoojax.storage.zoo_config import ZooConfig
 from zoojax.storage.zoo_images import load_images
 from zoojax.text import printable
 from zoojax.training import trainer
+from zoojax.training.callbacks import EpochCallback, checked_callbacks
 
 
 def sparsify(
@@ -62,6 +63,7 @@ def sparsify(
     data_dir: str | Path | None = None,
     quiet: bool = False,
     report: trainer.ProgressCallback | None = None,
+    callbacks: Sequence[EpochCallback] = (),
 ) -> Zoo:
     """Sparsifies all members of a dense zoo as one population.
 
@@ -92,6 +94,8 @@ def sparsify(
         quiet: Whether to show no progress.
         report: Progress callback, called at the start and after each block of members; replaces
             the progress display.
+        callbacks: Functions that get the metrics of each epoch, such as `TensorBoard()`; see
+            `zoojax.training.callbacks`.
 
     Returns:
         The twin, with all epochs complete: one member per parent member and combination of the
@@ -130,9 +134,10 @@ def sparsify(
             parent, epoch, sparsifier, twins, rows, checked_scores, images.train
         )
 
+    told = checked_callbacks(callbacks)
     with progress_callback(report, sparsifier.label, quiet) as shown:
-        has_images = parent.store.has_images
-        return train_or_extend(out, config, table, images, has_images, starting, shown, parent)
+        own = parent.store.has_images
+        return train_or_extend(out, config, table, images, own, starting, shown, told, parent)
 
 
 def check_applicable(sparsifier: Sparsifier, architecture: Architecture, name: str) -> None:

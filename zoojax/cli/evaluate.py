@@ -1,13 +1,19 @@
 """`zoojax evaluate ZOO`: evaluates saved members on the zoo's images or on others."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from zoojax.cli.options import DataDir, Flag, Processes, ProcessOptions, option
+from zoojax.errors import ZoojaxError
 from zoojax.runtime.startup import configure_jax
+from zoojax.text import printable
+
+if TYPE_CHECKING:
+    from zoojax.storage.zoo import Zoo
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,9 @@ class Evaluate:
     data_dir: DataDir = None
     """Folder of image sets (default: $ZOOJAX_DATA, or else a cache folder)."""
 
+    select: Annotated[str | None, option("IDS")] = None
+    """Evaluate only these members: ids and ranges such as 0,5,10-99 (default: all)."""
+
     members: Flag = False
     """Print one row per member instead of means."""
 
@@ -49,8 +58,9 @@ class Evaluate:
         from zoojax.training.inference import evaluate
 
         zoo = open_zoo(self.zoo)
+        chosen = None if self.select is None else _ids(self.select, zoo)
         images = images_for(zoo, self.data, self.data_dir)
-        metrics = evaluate(zoo, images, self.epoch)
+        metrics = evaluate(zoo, images, self.epoch, chosen)
         if not self.members:
             title = f"{zoo.config.name} on {images.name}, epoch {metrics['epoch'][0]}"
             show(zoo, metrics, as_json=self.json, title=title)
@@ -60,3 +70,20 @@ class Evaluate:
             show_json({"zoo": str(zoo.path), "rows": rows.to_dicts()})
         else:
             show_rows(rows)
+
+
+def _ids(text: str, zoo: "Zoo") -> list[int]:
+    """The members of a zoo that ids and ranges such as "0,5,10-99" name, in their order."""
+    known, ids = zoo.members_table["id"], []
+    for part in text.split(","):
+        match = re.fullmatch("([0-9]{1,10})(?:-([0-9]{1,10}))?", part.strip())
+        if match is None:
+            raise ZoojaxError(
+                f"--select {printable(text, 80)!r} is invalid; give ids and ranges such as 0,10-99"
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        found = known.filter((known >= first) & (known <= last)).to_list()
+        if not found:
+            raise ZoojaxError(f"{zoo.path} has no member {part.strip()}; it has {len(zoo)} members")
+        ids += found
+    return list(dict.fromkeys(ids))

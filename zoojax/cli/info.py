@@ -32,6 +32,9 @@ class Info:
     check: Flag = False
     """Read all files of the zoo and list the damaged ones; exit status 2 if there are any."""
 
+    show_command: Flag = False
+    """Print the command and the config file that make the zoo again."""
+
     json: Flag = False
     """Print JSON on standard output."""
 
@@ -40,6 +43,9 @@ class Info:
 
     def run(self) -> None:
         """Prints the requested information."""
+        if self.show_command:
+            self._print_command()
+            return
         if self.system:
             configure_jax()
         from zoojax.cli.terminal import say, show_json
@@ -64,6 +70,15 @@ class Info:
                 f"{self.zoo} is damaged; if it was trained here, rerun the command that created "
                 "it to resume from the last undamaged epoch"
             )
+
+    def _print_command(self) -> None:
+        """Prints the config file that the zoo keeps."""
+        from zoojax.cli.config_files import recorded
+        from zoojax.storage.zoo import open_zoo
+
+        if self.zoo is None:
+            raise ZoojaxError("--show-command needs the folder of a zoo")
+        print(recorded(open_zoo(self.zoo).path))
 
 
 def _print_check(path: Path, result: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ import zoojax
 from zoojax.cli import environment
 from zoojax.cli.analyze import Analyze
 from zoojax.cli.bench import Bench
+from zoojax.cli.config_files import ConfigFile, read_config, record, split_config, to_yaml
 from zoojax.cli.convert import Convert
 from zoojax.cli.evaluate import Evaluate
 from zoojax.cli.geometry import Geometry
@@ -32,7 +33,7 @@ from zoojax.cli.geometry.align_twin import AlignTwin
 from zoojax.cli.geometry.transfer import Transfer
 from zoojax.cli.info import Info
 from zoojax.cli.list_presets import Presets
-from zoojax.cli.parsing import command_positions, parse, without_aliases
+from zoojax.cli.parsing import command_positions, find_command, parse, without_aliases
 from zoojax.cli.plugins import import_plugins, load_sparsifier, split_plugins
 from zoojax.cli.publish import Publish
 from zoojax.cli.represent import Represent
@@ -66,8 +67,7 @@ _ALIASES = {"analyse": "analyze", "sparsify magnitude": "sparsify magnitude-prun
 # Commands that resume after an interruption; the others start over.
 _RESUMABLE = (
     *(Train, SparsifyWith, Convert, Reproduce, TrainRepresentation, ZeroShot, Sample),
-    *(Align, AlignTwin),
-    Transfer,
+    *(Align, AlignTwin, Transfer),
 )
 _INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 _MEMORY_ADVICE = "use a smaller --chunk or fewer members, or close other programs"
@@ -75,7 +75,8 @@ _DESCRIPTION = (
     "Train, sparsify and analyze populations of small neural networks. "
     "`zoojax --version` prints the version. `--plugin MODULE`, anywhere in a command, imports a "
     "module of yours that registers architectures or sparsifiers (MODULE:OBJECT: one of them); so "
-    "does $ZOOJAX_PLUGINS (MODULE,MODULE)."
+    "does $ZOOJAX_PLUGINS (MODULE,MODULE). `--config FILE` takes options from a YAML file, and "
+    "`--print-config` prints that file instead of running the command."
 )
 # Maximum length of a message: a path may have 4096 characters.
 _MAX_LENGTH = 5000
@@ -126,13 +127,19 @@ def _run(words: list[str]) -> int:
     command = None
     try:
         with signals.raise_on_signal(), _short_warnings():
+            words, file, printed = split_config(words)
             words, plugins = split_plugins(words)
+            config = None if file is None else read_config(file)
             if words[:1] == ["--version"]:
                 print(f"zoojax {zoojax.__version__}")
             else:
-                command = _parse(words, plugins)
-                import_plugins(plugins)
-                environment.with_named_out(command).run()
+                plugins = plugins if config is None else [*plugins, *config.plugins]
+                command, names = _parse(words, plugins, config)
+                if printed:
+                    print(to_yaml(command, names, plugins), end="")
+                else:
+                    import_plugins(plugins)
+                    _execute(environment.with_named_out(command), names, plugins)
             sys.stdout.flush()
     except ZoojaxError as error:
         print(_line(error), file=sys.stderr)
@@ -154,6 +161,15 @@ def _run(words: list[str]) -> int:
     return 0
 
 
+def _execute(command: Any, names: list[str], plugins: list[str]) -> None:
+    """Runs a command; a zoo that it made keeps its config, also if it was interrupted."""
+    try:
+        command.run()
+    finally:
+        if isinstance(getattr(command, "action", command), _RESUMABLE):
+            record(command, names, plugins)
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether an error is Python's or JAX's out-of-memory error; JAX's is a RuntimeError."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
@@ -163,8 +179,16 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or "an array could not be allocated").splitlines()[0]
 
 
-def _parse(words: list[str], plugins: list[str]) -> Any:
-    """Parses a command line; imports the plugins first if options of the command depend on them."""
+def _parse(
+    words: list[str], plugins: list[str], config: ConfigFile | None
+) -> tuple[Any, list[str]]:
+    """Parses a command line; imports the plugins first if options of the command depend on them.
+
+    Returns:
+        The command, and the names of the command and its subcommand.
+    """
+    if config is not None:
+        words = config.with_command(words)
     words, sparsify = without_aliases(words, _ALIASES), Sparsify
     positions = command_positions(words)
     if [words[i] for i in positions[:1]] == ["sparsify"]:
@@ -173,8 +197,11 @@ def _parse(words: list[str], plugins: list[str]) -> Any:
         if len(positions) > 1 and ":" in words[positions[1]]:
             words[positions[1]] = subcommand_name(load_sparsifier(words[positions[1]]))
         sparsify = sparsify_command(examples=len(positions) > 1)
+    commands = _commands(sparsify)
+    if config is not None:
+        words = config.with_options(words, commands)
     try:
-        return parse(_commands(sparsify), words, "zoojax", _DESCRIPTION)
+        return parse(commands, words, "zoojax", _DESCRIPTION), find_command(commands, words)[0]
     except SystemExit:  # Help was printed; flushing raises BrokenPipeError if nobody reads it.
         sys.stdout.flush()
         raise

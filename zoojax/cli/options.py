@@ -1,12 +1,16 @@
 """Options that several commands share."""
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from zoojax.runtime.startup import ProcessGroup
+
+if TYPE_CHECKING:
+    from zoojax.training.callbacks import EpochCallback
 
 
 def option(metavar: str | None, name: str | None = None, text: str | None = None) -> Any:
@@ -71,6 +75,22 @@ class RunOptions:
     """Show no progress."""
 
     processes: ProcessOptions = field(default_factory=Processes)
+
+
+LogOption = Annotated[tuple[Literal["tensorboard"], ...], option(None)]
+
+
+def callbacks(log: tuple[str, ...]) -> "list[EpochCallback]":
+    """Returns the callbacks of a training: a log file, and those that --log names.
+
+    Args:
+        log: Values of --log.
+    """
+    from zoojax.logs.run_log import RunLog
+    from zoojax.logs.tensorboard import TensorBoard
+
+    boards = [TensorBoard()] if "tensorboard" in log else []
+    return [RunLog(["zoojax", *sys.argv[1:]]), *boards]
 
 
 RunningOptions = tyro.conf.OmitArgPrefixes[RunOptions]

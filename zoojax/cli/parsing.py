@@ -50,7 +50,7 @@ def parse(
         ZoojaxError: the words are not a valid command.
         SystemExit: help was requested and has been printed.
     """
-    names, command_type = _find_command(commands, words)
+    names, command_type = find_command(commands, words)
     words = _with_new_options(words, getattr(command_type, "OLD_OPTIONS", {}))
     flags = {option for option, kind in command_options(command_type) if kind is bool}
     for word in words:
@@ -111,7 +111,7 @@ def _one_line_errors(commands: Any, words: list[str], prog: str) -> Iterator[Non
         return
 
     def refuse(event: Any) -> None:
-        names, command_type = _find_command(commands, words)
+        names, command_type = find_command(commands, words)
         message = _message(event, names[-1] if names else prog, command_type, words)
         if message is not None:
             raise _usage_error(message, prog, names)
@@ -160,7 +160,7 @@ def _message(event: Any, name: str, command_type: Any, words: list[str]) -> str 
     if kind == "UnrecognizedArgs":
         return _unknown_word(event.tokens, name, command_type)
     if kind == "MissingSubcommand":
-        return f"{name} needs one of {', '.join(_subcommands(command_type))}"
+        return f"{name} needs one of {', '.join(subcommands(command_type))}"
     if kind == "MissingArgs":
         if event.unrecognized_tokens:
             return _unknown_word(event.unrecognized_tokens, name, command_type)
@@ -178,19 +178,19 @@ def _message(event: Any, name: str, command_type: Any, words: list[str]) -> str 
 
 def _unknown_word(tokens: list[str], name: str, command_type: Any) -> str:
     """Names the first word that a command does not know, and the most similar one it knows."""
-    subcommands = list(_subcommands(command_type))
+    below = list(subcommands(command_type))
     options = [token for token in tokens if token.startswith("-")]
-    if subcommands and not tokens[0].startswith("-"):
+    if below and not tokens[0].startswith("-"):
         options = []  # They are those of an unknown command.
     token = (options or tokens)[0].partition("=")[0]
     word = printable(token, 80)
-    if not options and not subcommands:
+    if not options and not below:
         return f"{name} takes no further argument '{word}'"
-    known = subcommands
+    known = below
     if options:
-        global_options = ("--plugin",)
+        global_options = ("--plugin", "--config", "--print-config")
         if not dataclasses.is_dataclass(command_type):
-            global_options = ("--plugin", "--version")
+            global_options = (*global_options, "--version")
         own = [option for option, _ in command_options(command_type)]
         known = ["--help", *global_options, *own]
     near = difflib.get_close_matches(token.replace("_", "-"), known, n=1)
@@ -255,14 +255,14 @@ def _is_valid(kind: type, word: str) -> bool:
     return True
 
 
-def _find_command(commands: Any, words: list[str]) -> tuple[list[str], Any]:
+def find_command(commands: Any, words: list[str]) -> tuple[list[str], Any]:
     """Returns the names of the command in a command line, and its type.
 
     Without a complete command, the type is that of the group of commands, or the union of all.
     """
     names, command_type = [], commands
     for word in words:
-        known = _subcommands(command_type)
+        known = subcommands(command_type)
         if not known:
             break
         if word in known:
@@ -273,11 +273,11 @@ def _find_command(commands: Any, words: list[str]) -> tuple[list[str], Any]:
     return names, command_type
 
 
-def _subcommands(command_type: Any) -> dict[str, Any]:
+def subcommands(command_type: Any) -> dict[str, Any]:
     """Returns the types of commands by name, of a union or a group of commands; else {}."""
     if dataclasses.is_dataclass(command_type):
         fields = dataclasses.fields(command_type)
-        return next(filter(None, (_subcommands(field.type) for field in fields)), {})
+        return next(filter(None, (subcommands(field.type) for field in fields)), {})
     commands = {}
     for choice in get_args(command_type):
         for note in getattr(choice, "__metadata__", ()):
@@ -295,7 +295,7 @@ def command_options(command_type: Any) -> list[tuple[str, Any]]:
             kind, *notes = get_args(kind)
         if dataclasses.is_dataclass(kind):
             options += command_options(kind)
-        elif tyro.conf.Positional not in notes and not _subcommands(kind):
+        elif tyro.conf.Positional not in notes and not subcommands(kind):
             options.append((f"--{field.name.replace('_', '-')}", kind))
     return options
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from zoojax.cli.options import RunningOptions, RunOptions, option
+from zoojax.cli.options import LogOption, RunningOptions, RunOptions, callbacks, option
 from zoojax.runtime.startup import configure_jax
 from zoojax.workflows.defaults import RATIOS, SPARSIFIERS
 
@@ -51,6 +51,9 @@ class Reproduce:
     """Epochs that every twin trains on top of those of the dense zoo, so that all methods train
     equally long (default: each method's own number)."""
 
+    log: LogOption = ()
+    """Also write event files for TensorBoard, into logs/tensorboard in the folder of the zoo."""
+
     running: RunningOptions = field(default_factory=RunOptions)
 
     def run(self) -> None:
@@ -73,5 +76,6 @@ class Reproduce:
             chunk=running.chunk,
             data_dir=running.data_dir,
             quiet=running.quiet,
+            callbacks=callbacks(self.log),
         )
         print_analysis(analysis, running.json, costs=True)

@@ -17,7 +17,7 @@ import docstring_parser
 import tyro
 
 from zoojax.cli.list_sparsifiers import ListSparsifiers
-from zoojax.cli.options import RunningOptions, RunOptions, option
+from zoojax.cli.options import LogOption, RunningOptions, RunOptions, callbacks, option
 from zoojax.cli.parsing import command_options
 from zoojax.errors import ZoojaxError
 from zoojax.runtime.startup import configure_jax
@@ -53,6 +53,9 @@ class SparsifyWith:
     data: Annotated[Path | None, option("NPZ")] = None
     """Current path of the .npz file with the dense zoo's images, if it was moved."""
 
+    log: LogOption = ()
+    """Also write event files for TensorBoard, into logs/tensorboard in the folder of the zoo."""
+
     running: RunningOptions = field(default_factory=RunOptions)
 
     def run(self) -> None:
@@ -74,6 +77,7 @@ class SparsifyWith:
             data=self.data,
             data_dir=running.data_dir,
             quiet=running.quiet,
+            callbacks=callbacks(self.log),
         )
         last = twin.metrics.filter(epoch=twin.epochs[-1])
         show(twin, last, as_json=running.json, title=f"{twin.config.name} in {twin.path}")

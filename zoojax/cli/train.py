@@ -7,7 +7,14 @@ from typing import Annotated, Literal
 import tyro
 
 from zoojax.cli.hyperparameters import HyperparameterOptions, Hyperparameters, given
-from zoojax.cli.options import Flag, RunningOptions, RunOptions, option
+from zoojax.cli.options import (
+    Flag,
+    LogOption,
+    RunningOptions,
+    RunOptions,
+    callbacks,
+    option,
+)
 from zoojax.runtime.startup import configure_jax
 
 
@@ -67,6 +74,9 @@ class Train:
     Only --members, --first-seed and --keep-data do not count as changes.
     A changed preset is not compared with the paper."""
 
+    log: LogOption = ()
+    """Also write event files for TensorBoard, into logs/tensorboard in the folder of the zoo."""
+
     running: RunningOptions = field(default_factory=RunOptions)
 
     def run(self) -> None:
@@ -96,6 +106,7 @@ class Train:
             chunk=self.running.chunk,
             data_dir=self.running.data_dir,
             quiet=self.running.quiet,
+            callbacks=callbacks(self.log),
         )
         last = zoo.metrics.filter(epoch=zoo.epochs[-1])
         show(zoo, last, as_json=self.running.json, title=f"{zoo.config.name} in {zoo.path}")

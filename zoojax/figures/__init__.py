@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from zoojax.analysis import Analysis
 from zoojax.analysis.export import write_captions
 from zoojax.figures.agreement import agreement_matrix
+from zoojax.figures.basins import geometry_barriers, geometry_masks, geometry_transfer
 from zoojax.figures.before_after import correlation, correlation_over_sparsity, predictability
 from zoojax.figures.comparison import (
     mask_overlap,
@@ -28,13 +29,10 @@ from zoojax.figures.comparison import (
     method_ranking,
 )
 from zoojax.figures.geometry import (
-    geometry_barriers,
     geometry_curvature,
     geometry_layers,
-    geometry_masks,
     geometry_pairs,
     geometry_similarity,
-    geometry_transfer,
 )
 from zoojax.figures.representation import (
     representation_losses,

@@ -178,7 +178,8 @@ def _coefficient_line(
 ) -> None:
     color, label = color_of(method), for_matplotlib(method.label)
     trained = pl.col("epoch") > 0
-    table = at_last_epoch(table) if method.sweep == "ratio" else table.filter(trained)
+    by_ratio = method.sweep == "ratio"
+    table = at_last_epoch(table) if by_ratio else method.measured(table).filter(trained)
     table = table.drop_nulls(["sparsity", "pearson"]).sort("sparsity")
     x, mean, low, high = (
         table[column].cast(pl.Float64).to_numpy()
@@ -193,7 +194,10 @@ def _coefficient_line(
         if intervals:
             axes.fill_between(100 * x, low, high, color=color, alpha=0.2, linewidth=0)
         label += ", by epoch"
-        axes.plot(100 * x, mean, color=color, marker="o", markersize=3, label=label, zorder=MEANS)
+        style = "-" if method.is_trajectory else UNMEASURED["linestyle"]
+        axes.plot(
+            100 * x, mean, style, c=color, marker="o", markersize=3, label=label, zorder=MEANS
+        )
 
 
 def _predictability_caption(analysis: Analysis) -> str:

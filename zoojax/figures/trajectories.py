@@ -196,6 +196,8 @@ def _over_sparsity(analysis: Analysis, axes: Axes, method: Method) -> None:
     if method.sweep == "ratio":
         means, members = at_last_epoch(means).sort("ratio"), at_last_epoch(members)
         label = f"{for_matplotlib(method.label)}, by ratio, epoch {means['epoch'][0]}"
+    else:
+        means, members = method.measured(means), method.measured(members)
     members, color = members.filter(pl.col("finite")), color_of(method)
     axes.scatter(
         percent(members["sparsity"]),
@@ -209,7 +211,7 @@ def _over_sparsity(analysis: Analysis, axes: Axes, method: Method) -> None:
     )
     x, mean = percent(means["sparsity_mean"]), scaled(means[f"{score.name}_mean"], score)
     std = scaled(means[f"{score.name}_std"], score)
-    if method.sweep == "ratio":
+    if not method.is_trajectory:
         axes.errorbar(x, mean, std, color=color, label=label, zorder=LINES, **UNMEASURED)
     else:
         axes.fill_between(x, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)

@@ -8,13 +8,13 @@ import polars as pl
 from zoojax.geometry.lines import barriers, lines
 from zoojax.geometry.masks import parents_of, rows_by_ratio
 from zoojax.geometry.matched_pairs import member_pairs
-from zoojax.geometry.members import Members, Show, members_at
+from zoojax.geometry.members import Show, members_at
 from zoojax.runtime import signals
 from zoojax.storage.opening import as_zoo
 from zoojax.storage.zoo import Zoo
 
 DENSE, PARENT, TWINS = "two dense members", "parent and twin", "two twins"
-LINES = (DENSE, PARENT, TWINS)
+_KEYS = ("ratio", "target", "source")
 
 
 def basins(
@@ -62,65 +62,53 @@ def basins(
     """
     zoo, twin = as_zoo(zoo), as_zoo(twin, "a twin")
     parents, pruned = parents_of(zoo, twin), members_at(twin, epoch)
-    groups = rows_by_ratio(pruned)
-    total, parts = 2 + 3 * len(groups), []
-
-    def measure(
-        line: str,
-        ratio: float | None,
-        first: Members,
-        second: Members,
-        pairs: list[tuple[int, int]],
-        aligned: bool,
-    ) -> None:
-        """Adds the barriers of pairs of ids (target, source)."""
-        owners = [_owners(zoo if each is parents else twin) for each in (first, second)]
+    dense = [(target, source) for source, target in member_pairs(parents.table).iter_rows()]
+    own, both = [], []
+    for _, rows in rows_by_ratio(pruned):
+        ids = dict(pruned.table[rows].select("parent_id", "id").iter_rows())
+        known = parents.table.filter(pl.col("id").is_in(list(ids)))
+        own += [(parent, ids[parent]) for parent in known["id"].to_list()]
+        pairs = member_pairs(known).iter_rows()
+        both += [(ids[target], ids[source]) for source, target in pairs]
+    parts: list[pl.DataFrame] = []
+    sets = (
+        *((DENSE, zoo, zoo, dense, aligned) for aligned in (False, True)),
+        (PARENT, zoo, twin, own, False),
+        *((TWINS, twin, twin, both, aligned) for aligned in (False, True)),
+    )
+    epochs = {zoo.path: parents.epoch, twin.path: pruned.epoch}
+    for line, first, second, pairs, aligned in sets:
         table = lines(
-            zoo if first is parents else twin,
-            zoo if second is parents else twin,
+            first,
+            second,
             pairs=pairs,
-            epoch=first.epoch,
-            other_epoch=second.epoch,
+            epoch=epochs[first.path],
+            other_epoch=epochs[second.path],
             align=aligned,
             points=points,
             split=split,
             data_dir=data_dir,
         )
         found = barriers(table).join(_ends(table), on=("first", "second"), maintain_order="left")
+        found = found.join(_dense_members(first, "first", "target"), on="first")
+        found = found.join(_dense_members(second, "second", "source", "ratio"), on="second")
+        names = pl.lit(line).alias("line"), "ratio", pl.lit(aligned).alias("aligned")
         parts.append(
-            found.select(
-                pl.lit(line).alias("line"),
-                pl.lit(ratio, pl.Float64).alias("ratio"),
-                pl.lit(aligned).alias("aligned"),
-                pl.col("first").replace_strict(owners[0]).alias("target"),
-                pl.col("second").replace_strict(owners[1]).alias("source"),
-                pl.exclude("first", "second"),
-            )
+            found.select(*names, "target", "source", pl.exclude("first", "second", *_KEYS))
         )
         signals.check()
         if show is not None:
-            show(len(parts), total)
-
-    dense = [(target, source) for source, target in member_pairs(parents.table).iter_rows()]
-    for aligned in (False, True):
-        measure(DENSE, None, parents, parents, dense, aligned)
-    for ratio, rows in groups:
-        ids = dict(pruned.table[rows].select("parent_id", "id").iter_rows())
-        known = parents.table.filter(pl.col("id").is_in(list(ids)))
-        own = [(parent, ids[parent]) for parent in known["id"].to_list()]
-        measure(PARENT, ratio, parents, pruned, own, False)
-        pairs = member_pairs(known)
-        both = [(ids[target], ids[source]) for source, target in pairs.iter_rows()]
-        for aligned in (False, True):
-            measure(TWINS, ratio, pruned, pruned, both, aligned)
-    return pl.concat(parts)
+            show(len(parts), len(sets))
+    return pl.concat(parts).sort("ratio", maintain_order=True, nulls_last=False)
 
 
-def _owners(zoo: Zoo) -> dict[int, int]:
-    """The dense member of each member."""
+def _dense_members(zoo: Zoo, end: str, name: str, *columns: str) -> pl.DataFrame:
+    """The dense member of each member, and columns that are null in tables without them."""
     table = zoo.members_table
     owner = "id" if zoo.config.is_dense else "parent_id"
-    return dict(zip(table["id"].to_list(), table[owner].to_list(), strict=True))
+    missing = [pl.lit(None, pl.Float64).alias(c) for c in columns if c not in table.columns]
+    table = table.with_columns(*missing)
+    return table.select(pl.col("id").alias(end), pl.col(owner).alias(name), *columns)
 
 
 def _ends(points: pl.DataFrame) -> pl.DataFrame:

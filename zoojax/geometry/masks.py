@@ -108,40 +108,37 @@ def mask_overlap(zoo: Zoo, twin: Zoo, *, epoch: int | None = None) -> pl.DataFra
     parents, pruned = parents_of(zoo, twin), members_at(twin, epoch)
     parts = []
     for ratio, rows in rows_by_ratio(pruned):
-        ids = pruned.table["parent_id"][rows]
-        known = ids.is_in(parents.ids).to_numpy()
-        masks = take(pruned.masks, rows[known])
-        owner = {member: i for i, member in enumerate(ids.filter(pl.Series(known)).to_list())}
-        pairs = member_pairs(parents.table.filter(pl.col("id").is_in(list(owner))))
-        sources = np.array([owner[i] for i in pairs["source"].to_list()])
-        targets = np.array([owner[i] for i in pairs["target"].to_list()])
-        of_source, of_target = take(masks, sources), take(masks, targets)
-        params = take(parents.params, positions(parents, pairs["source"]))
-        seeds = [
-            [i, int(parents.seeds[row])]
-            for i, row in zip(pairs["source"], positions(parents, pairs["source"]), strict=True)
-        ]
-        random_params, random_masks = shuffled(params, of_source, seeds)
-        weights = np.array([_count(m) for m in of_target.values()]).sum(axis=0)
-        total = sum(m[0].size for m in of_target.values())
-        parts.append(
-            pl.DataFrame(
-                {
-                    "ratio": pl.Series([ratio] * len(pairs), dtype=pl.Float64),
-                    "source": pairs["source"],
-                    "target": pairs["target"],
-                    "sparsity": 1 - weights / total,
-                    "iou": mask_iou(of_source, of_target),
-                    "aligned": mask_iou(aligned_tree(parents, pairs, params, of_source), of_target),
-                    "chance": chance_iou(of_source, of_target),
-                    "shuffled": mask_iou(
-                        aligned_tree(parents, pairs, random_params, random_masks), of_target
-                    ),
-                }
-            )
+        owners = pruned.table["parent_id"][rows].to_list()
+        row = {owner: rows[i] for i, owner in enumerate(owners)}
+        pairs = member_pairs(parents.table.filter(pl.col("id").is_in(owners)))
+        of_source, of_target = (
+            take(pruned.masks, np.array([row[owner] for owner in pairs[name].to_list()]))
+            for name in ("source", "target")
         )
+        columns = _overlaps(parents, pairs, of_source, of_target)
+        parts.append(pairs.select(pl.lit(ratio, pl.Float64).alias("ratio"), pl.all(), **columns))
         signals.check()
     return pl.concat(parts)
+
+
+def _overlaps(
+    parents: Members, pairs: pl.DataFrame, of_source: Masks, of_target: Masks
+) -> dict[str, pl.Series]:
+    """The columns of `mask_overlap` that are computed from the masks of pairs."""
+    rows = positions(parents, pairs["source"])
+    params = take(parents.params, rows)
+    seeds = [[parents.ids[row], int(parents.seeds[row])] for row in rows]
+    aligned = aligned_tree(parents, pairs, params, of_source)
+    control = aligned_tree(parents, pairs, *shuffled(params, of_source, seeds))
+    kept = np.sum([_count(mask) for mask in of_target.values()], axis=0)
+    columns = {
+        "sparsity": 1 - kept / sum(mask[0].size for mask in of_target.values()),
+        "iou": mask_iou(of_source, of_target),
+        "aligned": mask_iou(aligned, of_target),
+        "chance": chance_iou(of_source, of_target),
+        "shuffled": mask_iou(control, of_target),
+    }
+    return {name: pl.Series(values) for name, values in columns.items()}
 
 
 def parents_of(zoo: Zoo, twin: Zoo) -> Members:

@@ -118,6 +118,9 @@ def _check(zoos: list[Zoo]) -> None:
     for each in zoos:
         _ = each.newest_epoch
     fingerprints = [each.fingerprint for each in zoos]
+    is_view = not zoo.store.identity().equals(zoo.members_table)
+    if is_view and twins:
+        raise ZoojaxError(f"{zoo.path} is a view of some members; publish the whole zoo with twins")
     for twin in twins:
         parent = twin.config.parent
         if parent is None or not is_version(zoo, parent.fingerprint):
@@ -227,6 +230,8 @@ def _write_zoo(
 def _portable(zoo: Zoo, name: str) -> ZooConfig:
     """Returns the config of a zoo without folders of this machine."""
     config = zoo.config
+    if not zoo.store.identity().equals(zoo.members_table):
+        config = replace(config, earlier=None)
     if config.data is not None and config.data.name.endswith(".npz"):
         file = re.split(r"[/\\]", config.data.name)[-1]
         config = replace(config, data=replace(config.data, name=file))

@@ -32,9 +32,9 @@ class Compared:
             >>> zoojax.NMPruning.at_ratios((0.9,))
             (NMPruning(ratios=(0.5, 0.75), m=4), NMPruning(ratios=(0.5,), m=8))
         """
-        options: Any = cls
-        has_ratios = "ratio" in options.per_member.values()
-        return (options(ratios=tuple(ratios)) if has_ratios else options(),)
+        kind: Any = cls
+        names = [name for name, column in kind.per_member.items() if column == "ratio"]
+        return (kind(**{name: tuple(ratios) for name in names}),)
 
     def comparison_epochs(self, parent_epochs: int) -> int:
         """Returns the number of epochs that the method trains in a comparison without a budget.
@@ -46,8 +46,8 @@ class Compared:
             >>> zoojax.SET().comparison_epochs(50), zoojax.MagnitudePruning().comparison_epochs(50)
             (65, 15)
         """
-        options: Any = self
-        return options.default_epochs + (parent_epochs if self.starts_untrained else 0)
+        this: Any = self
+        return this.default_epochs + (parent_epochs if self.starts_untrained else 0)
 
     def measured_epochs(self, epochs: int) -> list[int]:
         """Returns the epochs at which a member is a finished network of its sparsity.
@@ -63,6 +63,6 @@ class Compared:
             >>> zoojax.IterativeMagnitude(ratios=(0.5, 0.9)).measured_epochs(10)
             [5, 10]
         """
-        options: Any = self
-        decided = options.sweep == "ratio" or options.per_member
+        this: Any = self
+        decided = this.sweep == "ratio" or this.per_member
         return [epochs] if decided else list(range(epochs + 1))

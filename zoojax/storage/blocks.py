@@ -54,11 +54,32 @@ def gather_rows(blocks: list[slice], rows: np.ndarray, read: Callable[[slice], T
     pieces, positions = [], []
     for block in holding:
         inside = np.flatnonzero((rows >= block.start) & (rows < block.stop))
-        pieces.append(take(read(block), rows[inside] - block.start))
+        tree, own = read(block), rows[inside] - block.start
+        whole = np.array_equal(own, np.arange(block.stop - block.start))
+        pieces.append(tree if whole else take(tree, own))
         positions.append(inside)
     if len(pieces) == 1:
         return pieces[0]
     return take(concatenate(pieces), np.argsort(np.concatenate(positions)))
+
+
+def split_by_block(zoo: "Zoo", epoch: int | None, rows: np.ndarray) -> list[np.ndarray]:
+    """Groups rows by the block in which an epoch stores them.
+
+    Args:
+        zoo: The zoo.
+        epoch: The epoch; None for the newest.
+        rows: Rows of the members table.
+
+    Returns:
+        The rows of each block that has any, in their order.
+
+    Raises:
+        ZoojaxError: If there is no such epoch, or its files are damaged.
+    """
+    blocks = zoo.row_blocks(epoch)
+    groups = [rows[(rows >= block.start) & (rows < block.stop)] for block in blocks]
+    return [group for group in groups if len(group)]
 
 
 def read_members(

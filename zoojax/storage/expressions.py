@@ -161,7 +161,8 @@ def select_rows(table: pl.DataFrame, condition: object) -> pl.Series:
         condition = condition(table)
     try:
         if isinstance(condition, pl.Expr):
-            result = table.select(condition.alias("selected"))["selected"]
+            # Also if the condition is constant.
+            result = table.select(pl.int_range(pl.len()), condition.alias("selected"))["selected"]
         else:
             result = pl.Series("selected", condition)  # pyright: ignore[reportArgumentType]
     except (pl.exceptions.PolarsError, TypeError, ValueError, OverflowError) as error:
@@ -171,8 +172,6 @@ def select_rows(table: pl.DataFrame, condition: object) -> pl.Series:
         raise ZoojaxError(
             f"the condition returns values of type {result.dtype}; compare them, as in seed < 10"
         )
-    if len(result) == 1 and len(table) != 1:
-        result = result.new_from_index(0, len(table))  # A constant condition.
     if len(result) != len(table):
         raise ZoojaxError(f"the condition has {len(result)} values for {len(table)} members")
     return result.fill_null(False)

@@ -125,6 +125,7 @@ def library() -> Any:
     try:
         import huggingface_hub
         import huggingface_hub.errors
+        import huggingface_hub.utils
     except ImportError as error:
         raise ZoojaxError(
             "the Hugging Face Hub needs huggingface_hub; install it with: pip install 'zoojax[hub]'"

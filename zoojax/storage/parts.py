@@ -20,7 +20,13 @@ import jax
 import numpy as np
 
 from zoojax.errors import ZoojaxError
-from zoojax.filesystem.atomic import atomic_rmtree, atomic_write, is_temporary, make_folder
+from zoojax.filesystem.atomic import (
+    atomic_rmtree,
+    atomic_write,
+    is_temporary,
+    make_folder,
+    os_errors,
+)
 from zoojax.filesystem.reading import entries, exists, read_json
 from zoojax.runtime import population
 from zoojax.storage import checkpoints
@@ -84,7 +90,8 @@ def claim_step(step: Path, parts: Parts) -> None:
     make_folder(step)
     for name in entries(step):
         if is_temporary(name):
-            (step / name).unlink(missing_ok=True)
+            with os_errors(step / name):
+                (step / name).unlink(missing_ok=True)
         elif name.startswith("part_") and not _PART.fullmatch(name):
             atomic_rmtree(step / name)
     if not exists(step / _FILE):

@@ -35,6 +35,8 @@ CHECKSUMS = "checksums.json"
 FORMAT, SCHEMA = "zoojax-published", 1
 _WEIGHTS = re.compile(r"weights/epoch-(0|[1-9][0-9]{0,8})\.safetensors")
 _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+# Members that are read at once.
+_BLOCK = 1024
 # Names of safetensors' types.
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "I64": "int64", "I32": "int32",
@@ -191,9 +193,10 @@ class PublishedStore:
         return read_arrays(self.file(weights_file(epoch)), rows, like, optional or {})
 
     def blocks(self, kind: str, epoch: int, members: int) -> list[slice]:
-        """Returns all rows: an epoch is one file."""
+        """Returns blocks of rows; any rows of a file can be read."""
         del kind, epoch
-        return [slice(0, members)]
+        starts = range(0, max(members, 1), _BLOCK)
+        return [slice(start, min(start + _BLOCK, members)) for start in starts]
 
     def digest(self, kind: str, epoch: int) -> str:
         """Returns the checksum of an epoch's file; empty if there is none."""

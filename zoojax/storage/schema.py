@@ -68,11 +68,6 @@ def members_problem(config: ZooConfig, table: pl.DataFrame) -> str | None:
         )
         if len(wrong):
             return f"member {wrong['id'][0]}: its split, image or label is invalid"
-    known_ids = set(table["id"].to_list())
-    for each in config.earlier or ():
-        missing = {new for _, new in each.ids or ()} - known_ids
-        if missing:
-            return f"it has no member {min(missing)}, which the config names as an earlier member"
     present = [each for each in HYPERPARAMETERS if each.name in table.columns]
     for name, known in ((each.name, each.choices) for each in present if each.choices):
         unknown = table.filter(pl.col(name).is_null() | ~pl.col(name).is_in(list(known)))
@@ -89,6 +84,24 @@ def members_problem(config: ZooConfig, table: pl.DataFrame) -> str | None:
         texts = table[name].explode() if dtype == pl.List(pl.String) else table[name]
         if texts.dtype == pl.String and (texts.str.len_chars() > _MAX_TEXT_LENGTH).any():
             return f"column {name}: a text is longer than {_MAX_TEXT_LENGTH} characters"
+    return None
+
+
+def earlier_problem(config: ZooConfig, table: pl.DataFrame) -> str | None:
+    """Checks that a zoo has all members that it had before it was extended.
+
+    Args:
+        config: Config of the zoo.
+        table: Its members table.
+
+    Returns:
+        A description of the first problem; None if there is none.
+    """
+    known_ids = set(table["id"].to_list())
+    for each in config.earlier or ():
+        missing = {new for _, new in each.ids or ()} - known_ids
+        if missing:
+            return f"it has no member {min(missing)}, which the config names as an earlier member"
     return None
 
 

@@ -5,7 +5,7 @@ zoo takes a view.
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from zoojax.storage.zoo_config import ZooConfig
 from zoojax.text import printable
 
 # Fields of a config in which zoos of one view may differ.
-_FREE_FIELDS = {"name", "chunk", "preset", "versions", "origin", "data", "parent"}
+_FREE_FIELDS = {"name", "chunk", "preset", "versions", "origin", "data", "parent", "earlier"}
 
 
 class RowsStore:
@@ -214,8 +214,7 @@ def concat_store(
                 )
     parents = [config.parent for config in configs]
     known = {None if each is None else (each.fingerprint, each.epoch) for each in parents}
-    shared = dict(vars(first)) | {"parent": parents[0] if len(known) == 1 else None}
-    config = ZooConfig(**shared)
+    config = replace(first, parent=parents[0] if len(known) == 1 else None, earlier=None)
     return ConcatStore(stores, config.parent is not None), config
 
 

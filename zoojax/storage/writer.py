@@ -32,7 +32,7 @@ from zoojax.runtime import distributed, signals
 from zoojax.storage import checkpoints, parts, states, timing
 from zoojax.storage.integrity import find_corruption
 from zoojax.storage.published import is_published
-from zoojax.storage.schema import members_problem
+from zoojax.storage.schema import earlier_problem, members_problem
 from zoojax.storage.stores import CONFIG, IMAGES, MEMBERS, METRICS, OPTIMIZER, STATES
 from zoojax.storage.timing import Duration
 from zoojax.storage.zoo import Zoo, open_zoo
@@ -250,7 +250,11 @@ def check_not_published(path: Path) -> None:
 def save(zoo: Zoo, out: Path) -> Zoo:
     """Writes a zoo to a folder; see `Zoo.save`."""
     images = zoo.store.images() if zoo.store.has_images else None
-    with create_or_resume(out, zoo.config, zoo.members_table, images) as writer:
+    config = zoo.config
+    if not zoo.store.identity().equals(zoo.members_table):
+        # A view is no zoo that was extended.
+        config = replace(config, earlier=None)
+    with create_or_resume(out, config, zoo.members_table, images) as writer:
         last = -1 if writer.last_epoch is None else writer.last_epoch
         moments = set(zoo.store.epochs(OPTIMIZER))
         for epoch in (epoch for epoch in zoo.epochs if epoch > last):
@@ -275,7 +279,7 @@ def check_valid(name: Path | str, config: ZooConfig, members: pl.DataFrame) -> N
         ZooConfig.from_json(config.to_json())
     except ValueError as error:
         raise ZoojaxError(f"{name} cannot be created: {printable(error)}") from error
-    problem = members_problem(config, members)
+    problem = members_problem(config, members) or earlier_problem(config, members)
     if problem is not None:
         raise ZoojaxError(f"{name} cannot be created: {problem}")
 

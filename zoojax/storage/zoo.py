@@ -28,7 +28,7 @@ from zoojax.filesystem.reading import NotFoundError, is_folder
 from zoojax.runtime.population import take
 from zoojax.storage import blocks, display, hub
 from zoojax.storage.published import FolderFiles, PublishedStore, is_published
-from zoojax.storage.schema import members_problem, metrics_problem, with_states
+from zoojax.storage.schema import earlier_problem, members_problem, metrics_problem, with_states
 from zoojax.storage.states import effective_params, optional_like, state_like, unpack
 from zoojax.storage.stores import (
     CONFIG,
@@ -378,7 +378,7 @@ def _opened(store: FolderStore | PublishedStore, file: str) -> Zoo:
     except NotFoundError as error:
         raise ZoojaxError(f"{store.path} is not a zoo: it has no {CONFIG}") from error
     zoo = Zoo(store, config_of(content, file))
-    _ = zoo.members_table
+    _raise_if_invalid(store.path / MEMBERS, earlier_problem(zoo.config, zoo.members_table))
     return zoo
 
 

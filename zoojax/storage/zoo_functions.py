@@ -14,6 +14,7 @@ from zoojax.architectures.base import Module
 from zoojax.architectures.units import Shrunk, shrink
 from zoojax.filesystem.paths import user_path
 from zoojax.runtime.population import take
+from zoojax.storage.blocks import read_rows
 from zoojax.storage.states import COLLECTIONS, effective_params
 from zoojax.storage.zoo_access import ZooAccess
 
@@ -45,13 +46,17 @@ class ZooFunctions(ZooAccess):
             (5, 10)
         """
         zoo = cast("Zoo", self)
-        row = int(zoo.row_indices([member])[0])
-        state = zoo.state(epoch)
-        params = take(effective_params(zoo.config, state), row)
-        collections = take(state.get(COLLECTIONS, {}), row)
+        rows = zoo.row_indices([member])
+        row = int(rows[0])
+
+        def used(state: dict[str, Any]) -> dict[str, Any]:
+            params = effective_params(zoo.config, state)
+            return {"params": params, **state.get(COLLECTIONS, {})}
+
+        variables = take(read_rows(zoo, epoch, rows, used), 0)
         activation, init = zoo.members_table.select("activation", "init").row(row)
         module = zoo.config.shape.module(activation, init)
-        return module, {"params": params, **collections}
+        return module, variables
 
     def shrunk(self, member: int, epoch: int | None = None) -> Shrunk:
         """Returns one member as a smaller dense network, without its unused hidden units.
@@ -111,9 +116,14 @@ class ZooFunctions(ZooAccess):
         return inference.predict(cast("Zoo", self), images, epoch, members)
 
     def evaluate(
-        self, data: Any = None, epoch: int | None = None, *, data_dir: str | Path | None = None
+        self,
+        data: Any = None,
+        epoch: int | None = None,
+        *,
+        members: Sequence[int] | None = None,
+        data_dir: str | Path | None = None,
     ) -> pl.DataFrame:
-        """Evaluates all members; see `zoojax.evaluate`.
+        """Evaluates the members; see `zoojax.evaluate`.
 
         Example:
             >>> zoo.evaluate(epoch=1).select("member", "test_acc").shape
@@ -121,7 +131,9 @@ class ZooFunctions(ZooAccess):
         """
         from zoojax.api import inference
 
-        return inference.evaluate(cast("Zoo", self), data, epoch, data_dir=data_dir)
+        return inference.evaluate(
+            cast("Zoo", self), data, epoch, members=members, data_dir=data_dir
+        )
 
     def save(self, out: str | Path) -> "Zoo":
         """Writes the zoo to a folder, for example one that was trained in memory.

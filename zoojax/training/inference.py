@@ -13,6 +13,7 @@ from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import distributed, population, signals
 from zoojax.sparsifiers.dense import Dense
+from zoojax.storage.blocks import read_rows, split_by_block
 from zoojax.storage.states import StateParts, split_state
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
@@ -22,13 +23,19 @@ from zoojax.training.inputs import check_image_set, checked_images, checked_para
 from zoojax.training.programs import ProgramSpec
 
 
-def evaluate(zoo: Zoo, images: specs.ImageSet, epoch: int | None = None) -> pl.DataFrame:
+def evaluate(
+    zoo: Zoo,
+    images: specs.ImageSet,
+    epoch: int | None = None,
+    members: Sequence[int] | None = None,
+) -> pl.DataFrame:
     """Evaluates the members of a saved epoch on an image set.
 
     Args:
         zoo: The zoo.
         images: Any image set with the image shape of the members.
         epoch: Epoch to evaluate; None for the newest.
+        members: Ids of the members to evaluate, in this order; None for all.
 
     Returns:
         One row per member, with the columns of `Zoo.metrics`: losses and accuracies on all
@@ -41,15 +48,29 @@ def evaluate(zoo: Zoo, images: specs.ImageSet, epoch: int | None = None) -> pl.D
     """
     check_image_set(zoo.config.shape, images)
     epoch = zoo.newest_epoch if epoch is None else epoch
-    mesh, rows = population.make_mesh(), distributed.local_rows(len(zoo))
+    mesh = population.make_mesh()
+    chosen = np.arange(len(zoo)) if members is None else _rows_of(zoo, members)
+    chosen = chosen[distributed.local_rows(len(chosen))]
     task = task_programs.task_programs(zoo.config.shape.task)
     shared = population.replicate(task.shared(zoo.config, images), mesh)
-    parts = split_state(zoo.config, zoo.state(epoch, rows=rows))
-    blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, parts, None, images)
-    local_table = metrics_table(
-        zoo.members_table[rows], epoch, blocks, evaluate_blocks(blocks, shared, mesh)
-    )
+    tables = []
+    for rows in split_by_block(zoo, epoch, chosen):
+        table, state = zoo.members_table[rows], read_rows(zoo, epoch, rows, lambda part: part)
+        parts = split_state(zoo.config, state)
+        blocks = make_blocks(zoo.config, table, mesh, parts, None, images)
+        tables.append(metrics_table(table, epoch, blocks, evaluate_blocks(blocks, shared, mesh)))
+    local_table = pl.concat(tables)
+    if members is not None:
+        order = pl.DataFrame({"member": zoo.members_table["id"][chosen]})
+        local_table = order.join(local_table, on="member", maintain_order="left")
     return distributed.all_gather_table(local_table)
+
+
+def _rows_of(zoo: Zoo, members: Sequence[int]) -> np.ndarray:
+    rows = zoo.row_indices(members)
+    if not len(rows):
+        raise ZoojaxError("members is empty; give the id of at least one member")
+    return rows
 
 
 def predict(
@@ -106,13 +127,11 @@ def _members(
     zoo: Zoo, epoch: int | None, members: Sequence[int] | None
 ) -> tuple[ZooConfig, pl.DataFrame, StateParts]:
     """Returns what is needed to run some members of a zoo."""
-    parts, table = split_state(zoo.config, zoo.state(epoch)), zoo.members_table
     if members is None:
-        return zoo.config, table, parts
-    rows = zoo.row_indices(members)
-    if not len(rows):
-        raise ZoojaxError("members is empty; give the id of at least one member")
-    return zoo.config, table[rows], population.take(parts, rows)
+        return zoo.config, zoo.members_table, split_state(zoo.config, zoo.state(epoch))
+    rows = _rows_of(zoo, members)
+    state = read_rows(zoo, epoch, rows, lambda part: part)
+    return zoo.config, zoo.members_table[rows], split_state(zoo.config, state)
 
 
 def predict_params(
@@ -174,7 +193,7 @@ def _map_images(
 
 @functools.cache
 def _jitted(make_program: _MakeProgram, spec: ProgramSpec, mesh: Any) -> Callable:
-    """Cached, because an analysis predicts with many epochs of a zoo."""
+    """Cached, because an analysis uses many epochs of a zoo, and an epoch can have many blocks."""
     return jax.jit(make_program(spec, mesh))
 
 
@@ -189,7 +208,7 @@ def evaluate_blocks(blocks: list[MemberBlock], shared: Any, mesh) -> list[dict[s
     Returns:
         Metrics of each block, possibly still being computed.
     """
-    compiled = {b.spec: jax.jit(task_programs.evaluation(b.spec, mesh)) for b in blocks}
+    compiled = {b.spec: _jitted(task_programs.evaluation, b.spec, mesh) for b in blocks}
     return [compiled[b.spec](b.state, b.hyperparams, shared) for b in blocks]
 
 

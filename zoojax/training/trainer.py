@@ -1,6 +1,6 @@
 """Trains zoos block by block and epoch by epoch, with checkpointing and resume."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import flax.serialization
@@ -23,6 +23,7 @@ from zoojax.training.blocks import (
     make_blocks,
     num_members,
 )
+from zoojax.training.callbacks import EpochCallback, reporter
 from zoojax.training.inference import evaluate_blocks, metrics_table
 from zoojax.training.loop import TrainState
 
@@ -52,6 +53,7 @@ def train(
     initial: InitialState,
     images: specs.ImageSet,
     report: ProgressCallback | None = None,
+    callbacks: Iterable[EpochCallback] = (),
 ) -> Zoo:
     """Trains a zoo to its last epoch, from the last one that is saved.
 
@@ -64,6 +66,7 @@ def train(
         images: Image set of the zoo.
         report: Progress callback, called at the start and after each block of each epoch; called
             once for a zoo that is already complete.
+        callbacks: Called with the metrics of each epoch, those that are saved already first.
 
     Returns:
         The complete zoo.
@@ -76,6 +79,9 @@ def train(
     total = epochs * len(zoo) * task.samples(zoo.config, images)
     stopwatch = Stopwatch()
     last, save = writer.last_epoch, None
+    notify = reporter(zoo, callbacks)
+    for epoch in () if last is None else zoo.epochs:
+        notify(epoch, False)
     if last == epochs:
         if report is not None:
             report(Progress(epochs, epochs, total, total))
@@ -84,7 +90,7 @@ def train(
     if last is None:
         blocks = make_blocks(zoo.config, zoo.members_table[rows], mesh, initial(rows), None, images)
         measured = evaluate_blocks(blocks, shared, mesh)
-        save = _prepare_save(writer, stopwatch, 0, blocks, measured)
+        save = _prepare_save(writer, stopwatch, 0, blocks, measured, notify)
         last = 0
     else:
         blocks = _load_blocks(zoo, rows, mesh, last, images)
@@ -115,7 +121,7 @@ def train(
             trained += block.count
             signals.check()
             report_progress(epoch, trained)
-        save = _prepare_save(writer, stopwatch, epoch, blocks, metrics)
+        save = _prepare_save(writer, stopwatch, epoch, blocks, metrics, notify)
     if save is not None:
         save()
     return zoo
@@ -148,6 +154,7 @@ def _prepare_save(
     epoch: int,
     blocks: list[MemberBlock],
     metrics: list[dict],
+    notify: Callable[[int, bool], None],
 ) -> Callable[[], None]:
     """Copies the states to the host and returns a function that saves them as an epoch.
 
@@ -162,6 +169,7 @@ def _prepare_save(
     def save() -> None:
         table = metrics_table(writer.zoo.members_table[writer.rows], epoch, blocks, metrics)
         writer.append(epoch, state, optimizer_state, table, duration)
+        notify(epoch, True)
 
     return save
 

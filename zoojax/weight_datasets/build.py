@@ -119,7 +119,7 @@ def prepare(
         "source": selected["_zoo"].to_numpy().astype(np.int32),
         "row": selected["_row"].to_numpy().astype(np.int64),
         "key": _keys(selected),
-        "target": selected.select(targets).to_numpy().astype(np.float32).reshape(-1, len(targets)),
+        "target": _targets(selected, targets),
     }
     shown = selected.select(list(dict.fromkeys((*OWN_COLUMNS, *targets))))
     paths = [str(source.file) for source in sources]
@@ -132,6 +132,12 @@ def prepare(
     if normalize is not None:
         statistics = _statistics(sources, tables.training, normalize, folder)
     return Prepared(sources, samples, table, statistics, len(selected), tables.left_out)
+
+
+def _targets(selected: pl.DataFrame, targets: Sequence[str]) -> np.ndarray:
+    """[states, targets] float32."""
+    columns = [selected[target].to_numpy().astype(np.float32) for target in targets]
+    return np.stack(columns, axis=1) if columns else np.empty((len(selected), 0), np.float32)
 
 
 def _keys(selected: pl.DataFrame) -> np.ndarray:

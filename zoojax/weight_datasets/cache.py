@@ -126,7 +126,8 @@ def read_arrays(file: Path) -> dict[str, np.ndarray]:
     Raises:
         ZoojaxError: If the file is missing or damaged.
     """
-    with _readable(file), np.load(file, allow_pickle=False) as arrays:
+    # NumPy does not close a damaged file that it has opened itself.
+    with _readable(file), file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
         return dict(arrays)
 
 

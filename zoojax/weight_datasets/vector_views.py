@@ -60,7 +60,9 @@ class Flat(View):
 
     def vectors(self, items: Any, plan: Plan, layout: VectorLayout) -> np.ndarray:
         """Restores Flax's order."""
-        vectors = np.asarray(items)
+        vectors = np.asarray(items, np.float32)
+        if vectors.ndim != 2:
+            raise ValueError("no batch of vectors")
         if "order" in plan:
             return np.take(vectors, inverse_order(plan["order"]), axis=1)
         return vectors

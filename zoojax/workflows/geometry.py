@@ -25,7 +25,7 @@ from zoojax.analysis.geometry_tables import (
     transfer_summary,
 )
 from zoojax.errors import ZoojaxError
-from zoojax.figures.geometry import (
+from zoojax.figures.basins import (
     BARRIER_CAPTION,
     TRANSFER_CAPTION,
     barrier_figure,

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import polars as pl
+
 from zoojax.api.twins import check_applicable, named_sparsifiers
 from zoojax.architectures.base import Architecture
 from zoojax.errors import ZoojaxError
@@ -13,6 +15,8 @@ from zoojax.sparsifiers.registry import sparsifiers
 from zoojax.text import printable
 
 ALL = "all"
+# With it, options are checked before anything is trained.
+_PARENT = pl.DataFrame({"id": [0], "parent_id": [0], "seed": [0]})
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,9 @@ def plan(
     Returns:
         The twins in the order of the sparsifiers.
 
+    Raises:
+        ZoojaxError: If a sparsifier cannot be applied at these ratios, such as if one is repeated.
+
     Example:
         >>> [(twin.folder, twin.epoch, twin.epochs) for twin in plan(
         ...     [zoojax.MagnitudePruning, zoojax.SET, zoojax.NMPruning], (0.5,), 50, budget=20
@@ -66,6 +73,7 @@ def plan(
     result = []
     for kind in chosen:
         for number, sparsifier in enumerate(kind.at_ratios(ratios), 1):
+            sparsifier.members(_PARENT)
             scratch = sparsifier.starts_untrained
             count = (epochs or {}).get(kind.name, sparsifier.comparison_epochs(parent_epochs))
             if budget is not None:

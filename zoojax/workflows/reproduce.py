@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from zoojax import presets
 from zoojax.analysis import Analysis
@@ -11,11 +12,13 @@ from zoojax.api.twins import sparsify
 from zoojax.architectures.registry import architecture
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import output_folder
+from zoojax.hyperparameters.declaration import check_whole
 from zoojax.runtime import distributed
 from zoojax.sparsifiers.allocation import check_ratio
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.magnitude import MagnitudePruning
 from zoojax.text import printable
+from zoojax.training.callbacks import EpochCallback
 from zoojax.workflows.analyze import analyze
 from zoojax.workflows.defaults import RATIOS, SPARSIFIERS
 from zoojax.workflows.method_plan import check_budget, chosen_sparsifiers, plan
@@ -35,6 +38,7 @@ def reproduce(
     chunk: int | None = None,
     data_dir: str | Path | None = None,
     quiet: bool = False,
+    callbacks: Sequence[EpochCallback] = (),
 ) -> Analysis:
     """Trains a zoo, creates its sparse twins, and analyzes them: by default those of the paper.
 
@@ -62,6 +66,7 @@ def reproduce(
         chunk: Members that a device trains at once; None chooses for this machine.
         data_dir: Folder of image sets; None takes $ZOOJAX_DATA, or else a cache folder.
         quiet: Whether to show no progress.
+        callbacks: Functions that get the metrics of each epoch of each zoo.
 
     Returns:
         The analysis, see `zoojax.workflows.analyze.analyze`. If several processes train one
@@ -90,9 +95,11 @@ def reproduce(
     shape = architecture(base.architecture, base.data.channels)
     chosen, notes = chosen_sparsifiers(sparsifiers, shape, preset)
     parent_epochs = base.epochs if epochs is None else epochs
+    check_whole("epochs", parent_epochs)
     own: dict[str, int] = dict(zip(SPARSIFIERS, (mp_epochs, vd_epochs), strict=True))
     planned = plan(chosen, ratios, parent_epochs, budget=budget, epochs=own)
-    shared = {"chunk": chunk, "data_dir": data_dir, "quiet": quiet}
+    shared: dict[str, Any] = {"chunk": chunk, "data_dir": data_dir, "quiet": quiet}
+    shared["callbacks"] = callbacks
     zoo = train_zoo(preset, folder / "dense", members=members, epochs=epochs, **shared)
     twins = [
         sparsify(

@@ -1,0 +1,63 @@
+"""Members with different penalties are separate populations; their twin is one method."""
+
+import pytest
+
+from tests.support import contracts, zoo_fixtures
+from zoojax.analysis.measured import measured_points, setting_means
+from zoojax.analysis.pairing import member_metrics
+from zoojax.analysis.results import Analysis
+from zoojax.analysis.summaries import summary
+from zoojax.cli.terminal import comparison
+from zoojax.storage.subset import subset
+
+ARCHITECTURE, PENALTIES = "mlp-16-12", (3e-4, 3e-2)
+
+
+@pytest.fixture
+def twin(tmp_path_factory):
+    """Two members at two penalties."""
+    return contracts.twin(tmp_path_factory, ARCHITECTURE, "l0")
+
+
+@pytest.fixture
+def result(tmp_path_factory, twin) -> Analysis:
+    return Analysis(contracts.dense(tmp_path_factory, ARCHITECTURE), [twin])
+
+
+def test_means_are_by_penalty(twin):
+    table = summary(twin)
+    assert table.select("penalty", "epoch").rows() == [(p, e) for p in PENALTIES for e in range(3)]
+    assert set(table["members"]) == {2}
+    rows = comparison(twin)
+    assert [row["penalty"] for row in rows] == list(PENALTIES)
+
+
+def test_each_penalty_is_a_method(result, twin):
+    first, second = result.twin_methods()
+    assert [first.key, second.key] == ["l0_0.0003", "l0_0.03"]
+    assert [first.short, second.short] == ["L0 0.0003", "L0 0.03"]
+    assert first.label == "L0 regularization, penalty 0.0003"
+    assert first.twin is twin and not first.is_trajectory
+    assert member_metrics(first.zoo)["penalty"].unique().to_list() == [PENALTIES[0]]
+    (whole,) = result.whole_methods
+    assert (whole.key, whole.zoo) == ("l0", twin)
+    assert result.pairs() == []
+
+
+def test_sparsities_of_the_twin_are_those_of_its_penalties(result, twin):
+    (points,) = measured_points(result)
+    settings = setting_means(points)
+    assert set(settings["setting"]) == {"penalty 0.0003", "penalty 0.03"}
+    assert set(settings["epoch"]) == {twin.config.epochs}
+    assert settings["members"].to_list() == [2, 2]
+
+
+def test_subset_reads_the_same_members(twin):
+    rows = [3, 0]
+    part, ids = subset(twin, rows), twin.members_table["id"][rows].to_list()
+    assert (len(part), part.members_table["id"].to_list()) == (2, ids)
+    assert part.epochs == twin.epochs and part.path == twin.path
+    assert zoo_fixtures.same_bits(part.params(1), twin.params(1, ids))
+    assert zoo_fixtures.same_bits(part.sparse_params(), twin.sparse_params(None, ids))
+    assert set(part.metrics["member"]) == set(ids)
+    assert part.state(1, rows=slice(1, 2))["penalty"] == pytest.approx(PENALTIES[0])
