@@ -316,7 +316,7 @@ def verify(
         images: Number of images for both networks: from the zoo's test set, or noise without
             one.
         data_dir: Folder of image sets; None takes $ZOOJAX_DATA, or else a cache folder.
-        tolerance: Largest accepted absolute difference between logits.
+        tolerance: Largest accepted difference between logits, as a share of the largest logit.
         quiet: Whether to show no progress.
 
     Returns:

@@ -4,12 +4,19 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
+from zoojax.architectures.base import Architecture
 from zoojax.converters.batches import BatchState
-from zoojax.converters.dialects.base import ReadState
+from zoojax.converters.dialects.base import ReadState, listed
 from zoojax.converters.members import Selection, reported_ratio
+from zoojax.converters.reported import MAX_EPOCH, parse_integer
 from zoojax.converters.safe_load import UnreadableFileError
 from zoojax.converters.sources import Source
-from zoojax.converters.state_dicts import StateDictInfo, UnknownNetworkError, infer_network
+from zoojax.converters.state_dicts import (
+    State,
+    StateDictInfo,
+    UnknownNetworkError,
+    infer_network,
+)
 from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.dense import Dense
 
@@ -22,11 +29,13 @@ class CommonNetwork:
         sources: The sources of these members.
         info: Their network and sparsifier; layer names are those of one of them.
         rejected: Reasons by place, of the states of all other members.
+        notes: Remarks for the user: how many members have other networks.
     """
 
     sources: list[Source]
     info: StateDictInfo
     rejected: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def find_common_network(sources: Sequence[Source], selection: Selection) -> CommonNetwork:
@@ -43,7 +52,7 @@ def find_common_network(sources: Sequence[Source], selection: Selection) -> Comm
     rejected: dict[str, str] = {}
     for source in sources:
         rejected |= source.skipped
-        info, reasons = _inspect_newest(source)
+        info, reasons = inspect_newest(source)
         if info is None:
             rejected |= reasons
         else:
@@ -59,8 +68,15 @@ def find_common_network(sources: Sequence[Source], selection: Selection) -> Comm
             rejected |= dict.fromkeys(source.places.values(), reason)
     if selection.strict and rejected:
         raise ZoojaxError("{}: {}".format(*next(iter(rejected.items()))))
+    others = Counter(describe(info) for _, info in valid if signature(info) != majority)
+    notes = []
+    if others:
+        notes.append(
+            f"{others.total()} of {len(valid)} members have another network or sparsifier and are "
+            f"left out ({listed(others)}); --each-network writes a zoo for each"
+        )
     members = [source for source, info in valid if signature(info) == majority]
-    return CommonNetwork(members, common, rejected)
+    return CommonNetwork(members, common, rejected, tuple(notes))
 
 
 def group_by_network(sources: Sequence[Source]) -> dict[str, list[Source]]:
@@ -77,7 +93,7 @@ def group_by_network(sources: Sequence[Source]) -> dict[str, list[Source]]:
     names: dict[Hashable, str] = {}
     others = []
     for source in sources:
-        info, _ = _inspect_newest(source)
+        info, _ = inspect_newest(source)
         if info is None:
             others.append(source)
             continue
@@ -85,7 +101,8 @@ def group_by_network(sources: Sequence[Source]) -> dict[str, list[Source]]:
         groups.setdefault(key, []).append(source)
         if key not in names:
             net, method = info.architecture, info.sparsifier.name
-            name = f"{net.name}-{net.channels}x{net.size}-{net.classes}"
+            name = f"{net.name}-{image_channels(net)}"
+            name += "" if net.task.has_own_images else f"x{net.size}-{net.classes}"
             name += "" if method == Dense.name else f"-{method}"
             taken = sum(each == name or each.startswith(f"{name}~") for each in names.values())
             names[key] = f"{name}~{taken + 1}" if taken else name
@@ -96,8 +113,16 @@ def group_by_network(sources: Sequence[Source]) -> dict[str, list[Source]]:
     return {names[key]: groups[key] for key in ordered}
 
 
-def _inspect_newest(source: Source) -> tuple[StateDictInfo | None, dict[str, str]]:
-    """Inspects the newest valid state of a member; returns reasons for the newer ones."""
+def inspect_newest(source: Source) -> tuple[StateDictInfo | None, dict[str, str]]:
+    """Inspects the newest valid state of a member.
+
+    Args:
+        source: The member; what its file says is filled in.
+
+    Returns:
+        The network and sparsifier, None without a valid state; and reasons by place, of the newer
+        states that are not valid.
+    """
     reads = [*source.states.values()]
     if reads and isinstance(reads[-1], BatchState) and reads[-1].batch.layout is not None:
         # The states of a batch have the same network; they are read later, many at a time.
@@ -111,6 +136,34 @@ def _inspect_newest(source: Source) -> tuple[StateDictInfo | None, dict[str, str
         except (UnreadableFileError, UnknownNetworkError) as error:
             reasons[source.places[epoch]] = rejection_reason(error)
     return None, reasons
+
+
+def _use_stored_iterations(source: Source) -> None:
+    """Replaces the numbers of folders by the iterations of Ray in the files.
+
+    Numbers of folders may count checkpoints. If a file has no iteration, or two have the same one,
+    the numbers are kept, with a note.
+    """
+    dated: dict[int, int] = {}
+    for epoch, read in source.states.items():
+        try:
+            iteration = _iteration(read())
+        except UnreadableFileError:
+            iteration = None
+        if iteration is not None:
+            dated[epoch] = iteration
+    if len(set(dated.values())) < len(source.states):
+        source.notes.append("the iterations in its files are not distinct, its folders count")
+        return
+    source.states = {dated[epoch]: read for epoch, read in source.states.items()}
+    source.places = {dated[epoch]: place for epoch, place in source.places.items()}
+    source.notes.append("epochs are the iterations in its files, not the numbers of its folders")
+
+
+def _iteration(state: State) -> int | None:
+    """The iteration that Ray's class interface stores in a file; None if there is none."""
+    stored = state.stored if isinstance(state, ReadState) else {}
+    return parse_integer(stored.get("iteration"), MAX_EPOCH) if "last_result" in stored else None
 
 
 def _inspect(source: Source, epoch: int) -> StateDictInfo:
@@ -131,6 +184,9 @@ def _inspect(source: Source, epoch: int) -> StateDictInfo:
     source.layers = info.prefixes
     if isinstance(state, ReadState):
         source.notes += [note for note in state.notes if note not in source.notes]
+        source.learn(epoch, state.stored)
+    if _iteration(state) not in (None, epoch):
+        _use_stored_iterations(source)
     return info
 
 
@@ -146,7 +202,13 @@ def signature(info: StateDictInfo) -> Hashable:
 def describe(info: StateDictInfo) -> str:
     """Describes a network and its sparsifier in a few words."""
     net = info.architecture
-    return f"{info.layout.adjective} {net.label}, {net.channels} channel(s), {net.classes} classes"
+    text = f"{info.layout.adjective} {net.label}, {image_channels(net)} channel(s)"
+    return text if net.task.has_own_images else f"{text}, {net.classes} classes"
+
+
+def image_channels(net: Architecture) -> int:
+    """Returns the channels of the images that a network takes, or of the image that it learned."""
+    return net.classes if net.task.has_own_images else net.channels
 
 
 def rejection_reason(error: Exception) -> str:

@@ -152,7 +152,10 @@ def remaining_metrics(
         filtered = reason.startswith((TOO_LARGE, INACCURATE))
         return not filtered and (epochs is None or epoch in epochs)
 
-    return measurements.reported_metrics(share.sources, share.ids, share.units, is_selected, schema)
+    task = share.config.shape.task
+    return measurements.reported_metrics(
+        share.sources, share.ids, share.units, is_selected, schema, task
+    )
 
 
 def _measure(

@@ -182,6 +182,7 @@ def opened_listing(
         ZoojaxError: If the format is unknown, an archive is unsafe, or there are no members.
     """
     from zoojax.converters.formats.archives import is_archive, unpacked
+    from zoojax.converters.formats.published_splits import add_splits
     from zoojax.converters.formats.registry import recognize
 
     with contextlib.ExitStack() as stack:
@@ -191,7 +192,8 @@ def opened_listing(
         reader, reason = recognize(path, format)
         listing = reader.members(path, options)
         read = f"read as {reader.label} (--format {reader.name}), because {reason}"
-        listing.notes = [read, *notes, *listing.notes]
+        splits = add_splits(path, listing.sources)
+        listing.notes = [read, *notes, *listing.notes, *splits]
         yield listing
 
 

@@ -28,14 +28,22 @@ class UnsafePickleError(Exception):
 
 
 class Stub:
-    """Inert replacement for an instance of a foreign class: its arguments and its state."""
+    """Inert replacement for an instance of a foreign class.
 
-    __slots__ = ("args", "cls", "state")
+    Attributes:
+        cls: The name of the class.
+        args: The arguments that it is created with.
+        state: Its attributes.
+        items: Its items, if it is a mapping.
+    """
+
+    __slots__ = ("args", "cls", "items", "state")
 
     def __init__(self, cls: str, args: tuple[object, ...] = ()):
         self.cls = cls
         self.args = args
         self.state: dict[object, object] = {}
+        self.items: dict[object, object] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ import numpy as np
 import polars as pl
 
 from zoojax.architectures.parameters import masked
-from zoojax.converters.reported import MEASURED, MetricUnits, Row, is_finite
+from zoojax.converters.reported import MetricUnits, Row, is_finite
 from zoojax.converters.sources import Source
 from zoojax.storage.states import effective_params
 from zoojax.storage.zoo_config import ZooConfig
+from zoojax.tasks import Task
 from zoojax.training import metrics
 
 _sparsity = jax.jit(jax.vmap(metrics.sparsity))
@@ -38,7 +39,8 @@ def state_metrics(
     Returns:
         A table with one row per member.
     """
-    table = _reported_values([source.rows.get(epoch, {}) for source in sources], units)
+    rows = [source.rows.get(epoch, {}) for source in sources]
+    table = _reported_values(rows, units, config.shape.task)
     if "mask" in state:
         # Converted states include the weights under the mask.
         state = {**state, "params": masked(state["params"], state["mask"])}
@@ -59,6 +61,7 @@ def reported_metrics(
     units: MetricUnits,
     is_selected: Callable[[Source, int], bool],
     schema: pl.Schema,
+    task: Task,
 ) -> pl.DataFrame:
     """Metrics of all reported epochs, with or without a state.
 
@@ -68,6 +71,7 @@ def reported_metrics(
         units: The units of the reported metrics.
         is_selected: Decides whether the row of a source and an epoch is included.
         schema: The schema of the zoo's metrics.
+        task: What the members learn.
 
     Returns:
         A table with one row per member and epoch. Sparsities of layers are null, because only
@@ -80,7 +84,7 @@ def reported_metrics(
         if is_selected(source, epoch)
     ]
     rows = [row for _, _, row in selected]
-    table = _reported_values(rows, units)
+    table = _reported_values(rows, units, task)
     table["sparsity"] = np.array([units.value(row, "sparsity_ratio") for row in rows], float)
     columns = {
         "member": pl.Series([member for member, _, _ in selected], dtype=pl.Int64),
@@ -94,11 +98,13 @@ def reported_metrics(
     )
 
 
-def _reported_values(rows: Sequence[Row], units: MetricUnits) -> dict[str, np.ndarray]:
-    """Reported losses, accuracies and gaps, float32 [rows]; NaN if unknown."""
+def _reported_values(rows: Sequence[Row], units: MetricUnits, task: Task) -> dict[str, np.ndarray]:
+    """Reported metrics of a task, float32 [rows]; NaN if unknown."""
     table = {
-        name: np.array([units.value(row, name) for row in rows], np.float32) for name in MEASURED
+        each.name: np.array([units.value(row, each.name) for row in rows], np.float32)
+        for each in task.metrics
     }
-    reported = np.array([units.value(row, "ggap") for row in rows], np.float32)
+    if "ggap" not in table:
+        return table
     computed = table["train_acc"] - table["test_acc"]
-    return table | {"ggap": np.where(np.isnan(computed), reported, computed)}
+    return table | {"ggap": np.where(np.isnan(computed), table["ggap"], computed)}

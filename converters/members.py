@@ -8,6 +8,10 @@ from typing import Any
 
 import polars as pl
 
+from zoojax.architectures.base import Architecture
+from zoojax.architectures.chain import Chain
+from zoojax.architectures.chain_layers import Activation
+from zoojax.architectures.layers import ACTIVATIONS
 from zoojax.converters.config_names import spelled
 from zoojax.converters.reported import MetricUnits, parse_integer, parse_number
 from zoojax.converters.sources import Source
@@ -18,6 +22,7 @@ from zoojax.hyperparameters.grid import BY_NAME, COLUMNS, FIELDS, HYPERPARAMETER
 from zoojax.hyperparameters.tables import column_types, without_defaults
 from zoojax.presets import preset
 from zoojax.storage.zoo import Zoo
+from zoojax.tasks import IMAGE_COLUMNS
 from zoojax.text import printable
 
 _REPORTED = tuple(each for each in COLUMNS if each.torch)
@@ -29,6 +34,7 @@ _SCHEMA = {
     **column_types(_REPORTED),
     "ratio": pl.Float64,
     **dict.fromkeys(("trial", "split", "dense_trial"), pl.String),
+    **dict.fromkeys(("image", "label"), pl.Int64),
     "missing_epochs": pl.List(pl.Int64),
     "layers": pl.List(pl.String),
     "notes": pl.String,
@@ -93,18 +99,29 @@ def members_table(
         ZoojaxError: If a hyperparameter is unknown, the expression selects no member, or a
             twin has no parent.
     """
+    own = own_activation(info.architecture)
+    if own is not None:
+        defaults = Defaults({**defaults.known, "activation": own}, defaults.assumed)
     columns = _columns(sources, defaults, selected_epochs(sources, selection), units)
     table = without_defaults(_flag_duplicates(pl.DataFrame(columns, schema=_SCHEMA)))
     if "ratio" not in info.sparsifier.per_member.values():
         table = table.drop("ratio")
-    if table["split"].is_null().all():
-        table = table.drop("split")
+    table = table.drop(name for name in IMAGE_COLUMNS if table[name].is_null().all())
     if selection.where is not None:
         table = _filter(table, selection.where)
     table = table.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("id"), pl.all())
     if parent is not None:
         table = _link_parents(table, parent)
     return table.drop("dense_trial")
+
+
+def own_activation(architecture: Architecture) -> str | None:
+    """Returns the first activation of a network whose layers all name theirs; otherwise None."""
+    layers = architecture.sequence if isinstance(architecture, Chain) else ()
+    names = [layer.name for layer in layers if isinstance(layer, Activation)]
+    if not names or None in names:
+        return None
+    return next((name for name in names if name in ACTIVATIONS), None)
 
 
 def _columns(
@@ -139,6 +156,8 @@ def _columns(
             "ratio": ratio,
             "trial": source.name,
             "split": source.split,
+            "image": source.image,
+            "label": source.label,
             "layers": source.layers,
             "dense_trial": _basename(source.config.get("training::init_checkpoint_path")),
             "missing_epochs": sorted(epochs - source.states.keys()),

@@ -4,30 +4,43 @@ A `Row` keeps what was reported, including infinite and implausible values. `Met
 decides which of them enter a zoo's metrics.
 """
 
+import functools
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 MEASURED = ("train_loss", "train_acc", "val_loss", "val_acc", "test_loss", "test_acc")
 _ACCURACIES = tuple(name for name in MEASURED if name.endswith("_acc"))
 _FRACTIONS = (*_ACCURACIES, "sparsity_ratio")
-METRIC_NAMES = (*MEASURED, "ggap", "sparsity_ratio")
+METRIC_NAMES = (*MEASURED, "ggap", "sparsity_ratio", "psnr")
 # Names of the epoch counter in a report; the first one that a file uses counts.
 EPOCH_KEYS = ("training_iteration", "epoch", "step", "iteration")
-# Other names of metrics, used where a report does not have the usual one.
+# Other names of metrics, used where a report does not have the usual one. Names in reports may be
+# nested, or joined by other separators: "train/acc", "val.loss", {"test": {"accuracy": ...}}.
 _OTHER_NAMES: dict[str, tuple[str, ...]] = {
-    "train_acc": ("train/acc", "train_accuracy", "train/accuracy", "training_accuracy"),
-    "train_loss": ("train/loss", "training_loss", "loss"),
-    "val_acc": ("val/acc", "val_accuracy", "validation_accuracy", "valid_acc", "validation_acc"),
-    "val_loss": ("val/loss", "validation_loss", "valid_loss"),
-    "test_acc": (
-        "test/acc", "test_accuracy", "test/accuracy", "eval_accuracy", "eval_acc", "eval_top1",
-        "accuracy", "acc",
+    "train_acc": ("train_accuracy", "training_accuracy", "training_acc", "train_top1"),
+    "train_loss": ("training_loss", "loss"),
+    "val_acc": (
+        "val_accuracy", "validation_accuracy", "valid_acc", "validation_acc", "valid_accuracy",
+        "val_top1",
     ),
-    "test_loss": ("test/loss", "eval_loss"),
+    "val_loss": ("validation_loss", "valid_loss"),
+    "test_acc": (
+        "test_accuracy", "eval_accuracy", "eval_acc", "eval_top1", "test_top1", "accuracy", "acc",
+    ),
+    "test_loss": ("eval_loss",),
 }  # fmt: skip
-REPORT_NAMES = {*METRIC_NAMES, *(name for names in _OTHER_NAMES.values() for name in names)}
+_BY_OTHER_NAME = {
+    other: (name, rank)
+    for name, others in _OTHER_NAMES.items()
+    for rank, other in enumerate((name, *others))
+}
+# First parts of nested names that say nothing.
+_OUTER = re.compile(r"(?:metrics?|results?|last_result)_")
+_MAX_DEPTH, _MAX_NAMES = 4, 10_000
 MAX_EPOCH = 10**8
 
 # Fractions rarely exceed 1, and percentages of a trained network are rarely below 1.5.
@@ -70,14 +83,49 @@ def parse_integer(value: object, maximum: int) -> int | None:
 
 
 def parse_row(report: Mapping[str, Any]) -> Row:
-    """Extracts the known metrics from a report."""
-    numbers = {name: parse_number(report.get(name)) for name in METRIC_NAMES}
-    if None in numbers.values():
-        for name in _OTHER_NAMES:
-            if numbers[name] is None:
-                others = (parse_number(report.get(other)) for other in _OTHER_NAMES[name])
-                numbers[name] = next((other for other in others if other is not None), None)
-    return {name: number for name, number in numbers.items() if number is not None}
+    """Extracts the known metrics from a report, nested or not, under any of their names."""
+    row = {name: parse_number(report.get(name)) for name in METRIC_NAMES}
+    ranks: dict[str, int] = {}
+    for key, value in _flat(report):
+        known = is_metric(key)
+        if known is None:
+            continue
+        name, rank = known
+        if row[name] is not None and name not in ranks:
+            continue  # It is reported under its usual name.
+        number = parse_number(value)
+        if number is not None and rank < ranks.get(name, len(_OTHER_NAMES[name]) + 1):
+            row[name], ranks[name] = number, rank
+    return {name: number for name, number in row.items() if number is not None}
+
+
+@functools.lru_cache(maxsize=10_000)
+def is_metric(key: str) -> tuple[str, int] | None:
+    """Finds the metric that a name in a report is for.
+
+    Args:
+        key: The name; parts of nested names are joined by "/".
+
+    Returns:
+        The metric and the rank of the spelling, from 0; None if it is no metric.
+    """
+    name = re.sub(r"[/. -]+", "_", key[:200].lower())
+    return _BY_OTHER_NAME.get(_OUTER.sub("", name, count=1) if _OUTER.match(name) else name)
+
+
+def is_reported(name: str) -> bool:
+    """Whether a name in a report is that of a metric or of the epoch, not of a hyperparameter."""
+    return name in METRIC_NAMES or name in EPOCH_KEYS or is_metric(name) is not None
+
+
+def _flat(report: Mapping[str, Any], start: str = "", depth: int = 1) -> Iterator[tuple[str, Any]]:
+    """Yields the entries of a report; names of nested ones are joined by "/"."""
+    for key, value in itertools.islice(report.items(), _MAX_NAMES):
+        if isinstance(value, dict):
+            if depth < _MAX_DEPTH and key != "config":
+                yield from _flat(value, f"{start}{key}/", depth + 1)
+        elif isinstance(key, str):
+            yield start + key, value
 
 
 def metric_columns(table: Mapping[str, Sequence[object]]) -> dict[str, list[list[float | None]]]:
@@ -91,7 +139,10 @@ def metric_columns(table: Mapping[str, Sequence[object]]) -> dict[str, list[list
     """
     columns = {}
     for metric in METRIC_NAMES:
-        names = [name for name in (metric, *_OTHER_NAMES.get(metric, ())) if name in table]
+        ranked = [(known[1], name) for name in table if (known := is_metric(name)) is not None
+                  and known[0] == metric and name != metric]  # fmt: skip
+        names = [metric] if metric in table else []
+        names += [name for _, name in sorted(ranked)]
         if names:
             columns[metric] = [[parse_number(value) for value in table[name]] for name in names]
     return columns

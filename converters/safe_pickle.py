@@ -299,9 +299,11 @@ def _numpy_array(args: tuple) -> NumpyArray:
 
 def _add_items(target: object, items: list, is_dict: bool) -> None:
     """Adds items to a list or a dict."""
-    # A defaultdict or a foreign dict or list: its items are not needed.
     if isinstance(target, Stub):
-        return
+        # The items of a foreign list are not needed.
+        if not is_dict:
+            return
+        target = target.items
     if not is_dict and isinstance(target, list):
         target.extend(items)
     elif not is_dict or type(target) is not dict or len(items) % 2:

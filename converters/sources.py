@@ -1,7 +1,7 @@
 """Sources of members: trial folders and pickled datasets behind one interface."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,14 +12,15 @@ from zoojax.converters.dialects.base import DialectOptions
 from zoojax.converters.layouts.networks import unflatten
 from zoojax.converters.pickled_datasets import ModelSplit, read_model_dataset
 from zoojax.converters.ray_trials import scan_trials, skipped_links, unique_name
-from zoojax.converters.reported import EPOCH_KEYS, MAX_EPOCH, REPORT_NAMES, Row, parse_row
+from zoojax.converters.reported import MAX_EPOCH, Row, is_reported, parse_integer, parse_row
 from zoojax.converters.safe_load import UnreadableFileError
 from zoojax.converters.state_dicts import State
+from zoojax.converters.stored_facts import stored_config, stored_row
+from zoojax.converters.trial_reports import Trial
 from zoojax.errors import ZoojaxError
 from zoojax.text import printable
 
-# Properties of a dataset that are no hyperparameters.
-METRICS = {*REPORT_NAMES, *EPOCH_KEYS}
+MAX_LABEL = 10**6
 
 
 @dataclass(slots=True)
@@ -34,7 +35,11 @@ class Source:
         places: By epoch, a description of where the state is.
         skipped: Reasons by place, of entries that look like states but are not converted.
         notes: Remarks for the members table.
-        split: "train", "val" or "test" of a pickled dataset.
+        split: "train", "val" or "test", as published with the zoo; None if unknown.
+        image: Number of the image that it learned; None if it learned no single image.
+        label: Class of this image.
+        folder: Start of the places of its states, before the paths that an export restores; None
+            for the name and a slash.
         layers: Torch's names of its layers, once a state has been inspected.
         pruned: The fraction of its weights that is masked, once a state has been inspected;
             None without a mask.
@@ -48,11 +53,29 @@ class Source:
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     split: str | None = None
+    image: int | None = None
+    label: int | None = None
+    folder: str | None = None
     layers: tuple[str, ...] = ()
     pruned: float | None = None
 
     def __post_init__(self) -> None:
         self.config = normalized_config(self.config)
+
+    def learn(self, epoch: int, stored: Mapping[str, Any]) -> None:
+        """Takes over what a file stores next to a state and nothing else reports.
+
+        Args:
+            epoch: The epoch of the state.
+            stored: The values in the file.
+        """
+        missing = {k: v for k, v in stored_config(stored).items() if k not in self.config}
+        self.config |= missing
+        if self.label is None:
+            self.label = parse_integer(stored.get("label"), MAX_LABEL)
+        row = stored_row(stored)
+        if row and not self.rows.get(epoch):
+            self.rows[epoch] = row
 
 
 def from_trials(
@@ -70,6 +93,22 @@ def from_trials(
     Raises:
         ZoojaxError: If there are none, or something cannot be read.
     """
+    return of_trials(scan_trials(root, any_name=any_name), root, options)
+
+
+def of_trials(
+    trials: Sequence[Trial], root: Path, options: DialectOptions | None = None
+) -> list[Source]:
+    """Lists the members of trial folders that were scanned; see `from_trials`.
+
+    Args:
+        trials: The trial folders.
+        root: The folder that contains them.
+        options: What may be changed in states; None for nothing.
+
+    Raises:
+        ZoojaxError: If none has a checkpoint.
+    """
     sources = [
         Source(
             name=trial.name,
@@ -86,7 +125,7 @@ def from_trials(
             skipped=trial.skipped,
             notes=trial.notes,
         )
-        for trial in scan_trials(root, any_name=any_name)
+        for trial in trials
         if trial.checkpoints or trial.skipped
     ]
     if not any(source.states for source in sources):
@@ -117,7 +156,7 @@ def from_dataset(file: Path) -> list[Source]:
             trial = PurePosixPath(path).name
             if trial not in members:
                 config = {
-                    n: values[i] for n, values in split.properties.items() if n not in METRICS
+                    n: values[i] for n, values in split.properties.items() if not is_reported(n)
                 }
                 known = {name: value for name, value in config.items() if value is not None}
                 members[trial] = Source(unique_name(trial, names), known, split=split.name)

@@ -9,7 +9,7 @@ import numpy as np
 
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.parameters import masked
-from zoojax.converters.dialects.base import listed
+from zoojax.converters.dialects.base import ReadState, listed
 from zoojax.converters.layouts import network_registry
 from zoojax.converters.layouts.base import (
     Layer,
@@ -112,7 +112,10 @@ def infer_network(state: State) -> StateDictInfo:
     """
     shapes = {name: array.shape for name, array in state.items()}
     weights = {n.rpartition(".")[0]: s for n, s in shapes.items() if n.endswith(_WEIGHTS)}
-    inferred = network_registry.infer(weights, shapes)
+    known = state.network if isinstance(state, ReadState) else None
+    inferred = network_registry.infer(weights, shapes, known)
+    if inferred is None and known is not None:
+        raise UnknownNetworkError(f"its weights are not those of the {known.label} in its config")
     if inferred is None:
         first = [str(shape) for shape in weights.values()][:8]
         shown = printable(", ".join(first) or "none")

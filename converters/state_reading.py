@@ -192,7 +192,8 @@ def _original(
     """What restores the original dialect of a state; None if it was plain."""
     order = (f"{layer.prefix}.{each.name}" for layer, tensors in info.tensors for each in tensors)
     records = state.records
-    start, place = f"{source.name}/", source.places[epoch]
+    start, place = source.folder, source.places[epoch]
+    start = f"{source.name}/" if start is None else start
     usual = place.endswith(f"/checkpoint_{epoch:06d}/checkpoints")
     if usual and is_plain(records, order):
         return None
@@ -212,6 +213,8 @@ def _read_state(source: Source, epoch: int, share: LocalShare) -> tuple[State, S
     info = infer_network(state)
     if signature(info) != signature(share.info):
         raise UnknownNetworkError(f"{describe(info)}, not {describe(share.info)}")
+    if isinstance(state, ReadState):
+        source.learn(epoch, state.stored)
     return state, info
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from zoojax.api.common import versions
+from zoojax.api.own_images import DEFAULT_STEPS
 from zoojax.architectures.base import Architecture
 from zoojax.converters import rejects
-from zoojax.converters.common_network import find_common_network
+from zoojax.converters.common_network import find_common_network, image_channels
 from zoojax.converters.epoch_conversion import append_epoch, remaining_metrics
 from zoojax.converters.members import Defaults, Selection, members_table, selected_epochs
 from zoojax.converters.remarks import count_remarks
@@ -105,8 +106,11 @@ def convert(
     selected = [network.sources[i] for i in members["source"]]
     members = members.drop("source")
     epochs = _epochs(selected, selection)
-    notes = units.summary()
+    notes = [*network.notes, *units.summary()]
     spec, image_set = images if images is not None else (None, None)
+    if image_set is not None and network.info.architecture.task.has_own_images:
+        notes.append(f"{image_set.name} is left out: files do not say which image a member learned")
+        spec = image_set = None
     if spec is None and image_set is not None and not _fit(image_set, network.info.architecture):
         net = network.info.architecture.label
         notes.append(f"{image_set.name} does not fit the {net} and is left out")
@@ -216,21 +220,20 @@ def _fit(images: ImageSet, net: Architecture) -> bool:
 
 def _network_config(info: StateDictInfo, sources: Sequence[Source]) -> ZooConfig:
     """The config of a zoo as far as its network and its members' training define it."""
-    net = info.architecture
+    net, classes = info.architecture, info.architecture.classes
     if net.task.has_own_images:
-        raise ZoojaxError(
-            f"the members are SIRENs ({net.name}), which learn an image each; they cannot be "
-            "converted to a zoo"
-        )
+        classes = 1 + max((s.label for s in sources if s.label is not None), default=0)
     return ZooConfig(
         name="",
         architecture=net.name,
-        channels=net.channels,
-        classes=net.classes,
+        channels=image_channels(net),
+        classes=classes,
         data=None,
         data_hash=None,
         epochs=0,
         batch_size=_batch_size(sources),
+        # Files do not have the number of steps; twins are trained with the default.
+        steps_per_epoch=DEFAULT_STEPS if net.task.has_own_images else None,
         data_order="member",
         chunk=min(_CHUNK, population.fitting_members(net.parameter_count)),
         sparsifier=info.sparsifier,

@@ -14,8 +14,8 @@ from zoojax.converters.dialects.base import listed
 from zoojax.converters.reported import (
     EPOCH_KEYS,
     MAX_EPOCH,
-    REPORT_NAMES,
     Row,
+    is_reported,
     parse_integer,
     parse_row,
 )
@@ -41,6 +41,7 @@ class Trial:
         notes: Notes for the members table. They are part of the zoo's fingerprint: with other
             words, the same files would convert to another zoo.
         folders: Epochs by the name of the checkpoint folder, as rows report them.
+        epoch_column: Where the epochs of the rows are: "training_iteration of result.json".
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Trial:
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     folders: dict[str, int] = field(default_factory=dict)
+    epoch_column: str = ""
 
 
 def is_link(path: Path) -> bool:
@@ -156,9 +158,7 @@ def _read_csv_reports(trial: Trial, home: str) -> dict[str, Any]:
         try:
             # Only known columns: there may be millions.
             columns = {
-                name: index
-                for index, name in enumerate(next(lines, []))
-                if name in REPORT_NAMES or name in EPOCH_KEYS
+                name: index for index, name in enumerate(next(lines, [])) if is_reported(name)
             }
             for line in lines:
                 yield {name: line[i] for name, i in columns.items() if i < len(line)}
@@ -181,6 +181,8 @@ def _set_rows(trial: Trial, name: str, reports: Iterable[Mapping[str, Any]]) -> 
     ]
     # The first key under which any report has an epoch.
     key = next((i for i in range(len(EPOCH_KEYS)) if any(e[i] is not None for e, _ in parsed)), 0)
+    if parsed:
+        trial.epoch_column = f"{EPOCH_KEYS[key]} of {name}"
     if key:
         trial.notes.append(f"{name} has no {EPOCH_KEYS[0]}: epochs are its {EPOCH_KEYS[key]}")
     broken = sum(epochs[key] is None for epochs, _ in parsed)

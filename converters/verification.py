@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from zoojax.architectures.base import Architecture, logits
-from zoojax.converters.common_network import signature
+from zoojax.converters.common_network import inspect_newest, signature
 from zoojax.converters.sources import Source
 from zoojax.converters.state_dicts import State, StateDictInfo, infer_network, to_torch
 from zoojax.converters.zoo_to_torch import rows_with_states, to_tensors
@@ -25,7 +25,8 @@ class Verification(NamedTuple):
     Attributes:
         states: Number of states compared.
         images: Number of images that both networks were run on.
-        difference: Largest difference between two logits.
+        difference: Largest difference between two logits of a state, as a share of its largest
+            logit.
         worst: Place of the state with this difference.
         unequal: Places of states whose arrays are not equal bit for bit.
         missing: Places of states that the zoo does not have.
@@ -66,6 +67,9 @@ def verify(
     if "trial" not in zoo.members_table.columns:
         raise ZoojaxError(f"{zoo.path} was not converted from torch")
     row_of = {trial: row for row, trial in enumerate(zoo.members_table["trial"])}
+    for source in sources:
+        if source.name in row_of:
+            inspect_newest(source)  # Which may find the epochs of its states.
     states, missing = _match_states(zoo, sources, row_of)
     if not states:
         raise ZoojaxError(f"{zoo.path} has no states in common with the source")
@@ -89,7 +93,7 @@ def verify(
         expected_logits = _torch_logits(state, info, activation, x)
         variables = {"params": params, **tree.get(COLLECTIONS, {})}
         logits = _flax_logits(population.take(variables, row), info, activation, images)
-        gap = float(np.abs(logits - expected_logits).max())
+        gap = float(np.abs(logits - expected_logits).max() / (np.abs(expected_logits).max() or 1))
         # Negated, so that NaN counts as a difference.
         if not gap <= difference:
             difference, worst = gap, place

@@ -15,11 +15,13 @@ from zoojax.architectures.units import shrink
 from zoojax.converters import export, originals
 from zoojax.converters.config_names import SCHEDULERS
 from zoojax.converters.dialects.chain import Original, file_of, original_state
+from zoojax.converters.dialects.haiku import NPY
 from zoojax.converters.exported import exported_as, exported_state
 from zoojax.converters.layouts.network_registry import network_layout
 from zoojax.converters.layouts.networks import default_prefixes, known_network
 from zoojax.converters.layouts.registry import layout_of
 from zoojax.converters.layouts.torch_models import TorchChain
+from zoojax.converters.npy import write_array
 from zoojax.converters.state_dicts import State, StateDictInfo, is_layer_name, to_torch
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import atomic_write
@@ -211,13 +213,23 @@ def _save(file: Path, state: Original) -> None:
     if state.container == "safetensors":
         export.write_safetensors(file, _contiguous(state.arrays), {"format": "pt"})
         return
-    content: Any = to_tensors(state.arrays)
+    if state.container == NPY:
+        atomic_write(file, lambda path: _write_arrays(path, state.arrays), durable=False)
+        return
+    content: Any = {**to_tensors(state.arrays), **state.others}
     for name in reversed(state.path):
         content = {name: content}
     # Through memory: torch's error for a full disk is not an OSError.
     data = io.BytesIO()
     torch.save(content, data, _use_new_zipfile_serialization=state.container != "legacy")
     atomic_write(file, lambda path: path.write_bytes(data.getbuffer()), durable=False)
+
+
+def _write_arrays(path: Path, arrays: State) -> None:
+    """Writes arrays one after the other."""
+    with path.open("wb") as file:
+        for array in arrays.values():
+            write_array(file, array)
 
 
 def _contiguous(arrays: State) -> dict[str, np.ndarray]:

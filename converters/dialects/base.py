@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from zoojax.architectures.base import Architecture
 from zoojax.text import printable
 
 Arrays = dict[str, np.ndarray]
@@ -42,6 +43,8 @@ class ReadState(dict[str, np.ndarray]):
         kept: Arrays that only the original dialect needs.
         notes: Remarks for the user.
         rounded: Number of values that were rounded.
+        network: The network, if it is not the one that names and shapes show; otherwise None.
+        stored: What the file has next to the weights: configs, metrics, a label.
     """
 
     def __init__(
@@ -51,12 +54,16 @@ class ReadState(dict[str, np.ndarray]):
         kept: Mapping[str, np.ndarray] | None = None,
         notes: Iterable[str] = (),
         rounded: int = 0,
+        network: Architecture | None = None,
+        stored: Mapping[str, Any] | None = None,
     ):
         super().__init__(arrays)
         self.records = tuple(records)
         self.kept = dict(kept or {})
         self.notes = tuple(notes)
         self.rounded = rounded
+        self.network = network
+        self.stored = dict(stored or {})
 
 
 @dataclass
@@ -71,6 +78,8 @@ class Draft:
         kept: Arrays that only the original dialect needs.
         notes: Remarks for the user.
         rounded: Number of values that were rounded.
+        network: As in `ReadState`.
+        stored: As in `ReadState`.
     """
 
     arrays: Arrays
@@ -80,6 +89,8 @@ class Draft:
     kept: Arrays = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     rounded: int = 0
+    network: Architecture | None = None
+    stored: dict[str, Any] = field(default_factory=dict)
 
     def keep(self, name: str) -> np.ndarray:
         """Takes an array out of the state dict and keeps it for the original dialect."""
@@ -88,7 +99,15 @@ class Draft:
 
     def finish(self) -> ReadState:
         """Returns the plain state dict."""
-        return ReadState(self.arrays, self.records, self.kept, self.notes, self.rounded)
+        return ReadState(
+            self.arrays,
+            self.records,
+            self.kept,
+            self.notes,
+            self.rounded,
+            self.network,
+            self.stored,
+        )
 
 
 class Dialect(ABC):

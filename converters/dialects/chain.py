@@ -1,6 +1,7 @@
 """All dialects in the order in which they are read, and how they are undone."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,18 +14,22 @@ from zoojax.converters.dialects.base import (
     ReadState,
     Record,
 )
+from zoojax.converters.dialects.haiku import HaikuNames
 from zoojax.converters.dialects.names import AverageCounter, Prefix
-from zoojax.converters.dialects.number_types import NumberTypes
+from zoojax.converters.dialects.number_types import FloatCounters, NumberTypes
 from zoojax.converters.dialects.pruned import AoPruning, BiasMasks, MaskTypes, SomeMasks
 from zoojax.converters.dialects.reparametrized import SpectralNorm, WeightNorm
 from zoojax.converters.dialects.wrappers import find_state, masks_of
+from zoojax.converters.layouts.described import described_network
 from zoojax.converters.safe_load import TorchFile, charge
+from zoojax.converters.stored_facts import plain_values
 from zoojax.errors import ZoojaxError
 from zoojax.text import first_line
 
 _CHAIN: tuple[Dialect, ...] = (
     AverageCounter(),
     Prefix(),
+    FloatCounters(),
     NumberTypes(),
     MaskTypes(),
     WeightNorm(),
@@ -33,10 +38,11 @@ _CHAIN: tuple[Dialect, ...] = (
     BiasMasks(),
     SomeMasks(),
 )
-_BY_NAME = {dialect.name: dialect for dialect in _CHAIN}
+_BY_NAME = {dialect.name: dialect for dialect in (*_CHAIN, HaikuNames())}
 # Names of other records: how the file contains the state dict, and the path of the file.
 _WRAPPER, _ORDER, _CONTAINER, _FILE = "wrapper", "order", "container", "file"
 _EXTRA = "extra"
+_OTHERS = "others"  # Entries of a state dict that are no tensors, such as a label.
 
 
 class Original(NamedTuple):
@@ -45,12 +51,15 @@ class Original(NamedTuple):
     Attributes:
         arrays: The state dict.
         path: Names of the mappings that contained it, outermost first.
-        container: Format of its file: "zip", "legacy" or "safetensors".
+        container: Format of its file: "zip", "legacy", "safetensors" or "npy" (see
+            `zoojax.converters.dialects.haiku`).
+        others: Entries of the state dict that are no tensors.
     """
 
     arrays: Arrays
     path: tuple[str, ...] = ()
     container: str = "zip"
+    others: Mapping[str, Any] = MappingProxyType({})
 
 
 def plain_state(
@@ -82,14 +91,24 @@ def plain_state(
         masks[name] = file.array(tensor)
     draft = Draft(arrays, options, masks)
     draft.notes += found.notes
+    assert isinstance(file.content, dict)
+    draft.stored = plain_values(file.content)
+    others = plain_values(found.others)
+    draft.stored |= others
+    label = arrays.get("label")
+    if label is not None and label.size == 1 and label.dtype.kind in "iu":
+        draft.stored["label"] = int(label.item())
     names = list(arrays)
     for dialect in _CHAIN:
         dialect.read(draft)
     draft.records.insert(0, (_ORDER, {"names": names}))
+    if others:
+        draft.records.insert(0, (_OTHERS, others))
     if found.path:
         draft.records.insert(0, (_WRAPPER, {"path": list(found.path)}))
     if container != "zip":
         draft.records.insert(0, (_CONTAINER, {"format": container}))
+    draft.network = described_network(draft.stored)
     return draft.finish()
 
 
@@ -146,6 +165,8 @@ def _undo(original: Original, name: str, facts: dict[str, Any], kept: Arrays) ->
         if sorted(facts["names"]) != sorted(original.arrays):
             raise ValueError("other names")
         return original._replace(arrays={each: original.arrays[each] for each in facts["names"]})
+    if name == _OTHERS:
+        return original._replace(others=facts)
     if name == _WRAPPER:
         return original._replace(path=tuple(map(str, facts["path"])))
     if name == _CONTAINER:

@@ -7,13 +7,16 @@ import numpy as np
 
 from zoojax.converters.dialects.base import Arrays, Dialect, Draft
 from zoojax.converters.inert import UnsafePickleError, shorten
+from zoojax.converters.layouts.normalizations import COUNTER
 
 _FLOAT32 = np.dtype(np.float32)
+_EXACT = ":float64"  # End of the names of rounded tensors among the kept ones.
 _FLOATS = {
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(jnp.bfloat16),
     "float64": np.dtype(np.float64),
 }
+_RESTORED = {"float32": _FLOAT32, **_FLOATS}
 
 
 class NumberTypes(Dialect):
@@ -57,12 +60,45 @@ class NumberTypes(Dialect):
             )
         if not np.isfinite(converted[np.isfinite(array)]).all():
             raise UnsafePickleError(f"{shorten(name)} has values beyond the range of float32")
+        if count:
+            draft.kept[f"{name}{_EXACT}"] = array
         draft.rounded += count
 
     def undo(self, arrays: Arrays, facts: dict[str, Any], kept: Arrays) -> Arrays:
         """Converts the numbers back."""
         types = facts.get("each") or {name: facts["all"] for name in arrays}
-        return {
-            name: array.astype(_FLOATS[types[name]]) if name in types else array
-            for name, array in arrays.items()
-        }
+        restored = dict(arrays)
+        for name in types.keys() & arrays.keys():
+            exact = kept.get(f"{name}{_EXACT}")
+            if exact is not None:
+                if not np.array_equal(exact.astype(np.float32), arrays[name], equal_nan=True):
+                    raise ValueError(f"{name} differs from its float64 values")
+                restored[name] = exact
+            else:
+                restored[name] = arrays[name].astype(_FLOATS[types[name]])
+        return restored
+
+
+class FloatCounters(Dialect):
+    """Counters of batches that were cast to floating-point numbers, as by RPG and p-diff."""
+
+    name: ClassVar = "float_counters"
+
+    def read(self, draft: Draft) -> None:
+        """Converts whole numbers back to integers."""
+        types = {}
+        for name, array in draft.arrays.items():
+            if not name.endswith(f".{COUNTER}") or array.dtype.name not in _RESTORED:
+                continue
+            counts = array.astype(np.int64) if np.isfinite(array).all() else None
+            if counts is not None and np.array_equal(counts.astype(array.dtype), array):
+                types[name] = array.dtype.name
+                draft.arrays[name] = counts
+        if types:
+            draft.records.append((self.name, {"types": types}))
+
+    def undo(self, arrays: Arrays, facts: dict[str, Any], kept: Arrays) -> Arrays:
+        """Casts the counters again."""
+        types = facts["types"]
+        cast = {name: arrays[name].astype(_RESTORED[kind]) for name, kind in types.items()}
+        return {name: cast.get(name, array) for name, array in arrays.items()}

@@ -125,8 +125,9 @@ def _found(mapping: dict, path: tuple[str, ...], notes: tuple[str, ...] = ()) ->
             raise UnsafePickleError(
                 f"{printable(repr(name), 80)} is a {type_name(value)}, not a tensor"
             )
-    if others:
-        notes = (*notes, f"not read: {listed(others)}")
+    unused = others.keys() - {"label"}
+    if unused:
+        notes = (*notes, f"not read: {listed(unused)}")
     return FoundState(tensors, path, others, notes)
 
 

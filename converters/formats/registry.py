@@ -6,6 +6,8 @@ from typing import NamedTuple
 from zoojax.converters.formats.base import SourceFormat
 from zoojax.converters.formats.checkpoint_folders import CheckpointFolders
 from zoojax.converters.formats.flat_matrix import FlatMatrix
+from zoojax.converters.formats.haiku import Haiku
+from zoojax.converters.formats.image_networks import ImageNetworks
 from zoojax.converters.formats.member_file import MemberFile
 from zoojax.converters.formats.model_dataset import ModelDataset
 from zoojax.converters.formats.stacked import StackedTensors
@@ -20,9 +22,11 @@ FORMATS: dict[str, SourceFormat] = {
     each.name: each
     for each in (
         FlatMatrix(),
+        Haiku(),
         StackedTensors(),
         Trials(),
         ModelDataset(),
+        ImageNetworks(),
         CheckpointFolders(),
         MemberFile(),
     )

@@ -1,6 +1,7 @@
 """Trial folders of Ray Tune 1 and 2, directly in a folder or in its only zoo."""
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import ClassVar
 
@@ -38,11 +39,14 @@ class Trials(SourceFormat):
                 f"{printable(path)} contains {len(roots)} zoos ({shown}, ...); convert each"
             )
         root = roots[0]
-        listed = sources.from_trials(root, options, any_name=True)
+        trials = scan_trials(root, any_name=True)
+        listed = sources.of_trials(trials, root, options)
         notes = [] if root == path else [f"the trials are in {printable(root.relative_to(path))}"]
+        columns = Counter(trial.epoch_column for trial in trials if trial.epoch_column)
+        notes += [f"epochs are {name} ({count} trials)" for name, count in columns.items()]
         present = {source.name for source in listed}
         # Trials without a checkpoint are no members; they are only named.
-        without = [t for t in scan_trials(root, any_name=True) if t.name not in present]
+        without = [trial for trial in trials if trial.name not in present]
         for trial in without[:20]:
             failed = "; it failed (error.txt)" if exists(trial.path / "error.txt") else ""
             notes.append(f"{trial.name} has no checkpoint and is left out{failed}")

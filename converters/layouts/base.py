@@ -158,6 +158,25 @@ class NetworkLayout(ABC):
             is no network of this kind.
         """
 
+    def fit(
+        self, architecture: Architecture, weights: Mapping[str, tuple[int, ...]]
+    ) -> tuple[str, ...] | None:
+        """Finds the layers of a known network among the weights of a file.
+
+        Args:
+            architecture: The network.
+            weights: Shapes of the weights, by torch's name of the layer, in the file's order.
+
+        Returns:
+            Torch's names of its layers with weights, in torch's order; None if they are not those
+            of the network.
+        """
+        prefixes = tuple(weights)
+        if len(prefixes) != len(architecture.layers):
+            return None
+        layers = [each for each in self.layers(architecture, prefixes) if each.tensors is None]
+        return prefixes if [each.shape for each in layers] == list(weights.values()) else None
+
     @abstractmethod
     def default_prefixes(self, architecture: Architecture, dropout: bool) -> tuple[str, ...]:
         """Returns torch's names of the layers with weights in the zoos' original code.

@@ -22,16 +22,16 @@ class ChainLayout(NetworkLayout):
         self, weights: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
     ) -> tuple[Architecture, tuple[str, ...]] | None:
         """A chain is identified by the shapes alone."""
-        # Modules such as `module` and `head` in the order of the file, their layers by number.
-        groups = {name.partition(".")[0]: i for i, name in reversed(list(enumerate(weights)))}
-        prefixes = tuple(
-            sorted(
-                weights,
-                key=lambda name: (groups[name.partition(".")[0]], networks.module_order(name)),
-            )
-        )
+        prefixes = _ordered(weights)
         network = networks.match_shapes([weights[prefix] for prefix in prefixes])
         return None if network is None else (network, prefixes)
+
+    def fit(
+        self, architecture: Architecture, weights: Mapping[str, tuple[int, ...]]
+    ) -> tuple[str, ...] | None:
+        """As in the interface, for layers in any order."""
+        prefixes = _ordered(weights)
+        return super().fit(architecture, {prefix: weights[prefix] for prefix in prefixes})
 
     def default_prefixes(self, architecture: Architecture, dropout: bool) -> tuple[str, ...]:
         """Indices in `module_list`."""
@@ -60,6 +60,16 @@ class ChainLayout(NetworkLayout):
     ) -> np.ndarray:
         """Inverts `kernel_to_flax`."""
         return networks.kernel_to_torch(layer, kernel, _chain(architecture))
+
+
+def _ordered(weights: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """Orders layers: modules such as `module` and `head` as in the file, their layers by number."""
+    groups = {name.partition(".")[0]: i for i, name in reversed(list(enumerate(weights)))}
+    return tuple(
+        sorted(
+            weights, key=lambda name: (groups[name.partition(".")[0]], networks.module_order(name))
+        )
+    )
 
 
 def _chain(architecture: Architecture) -> Chain:

@@ -28,8 +28,19 @@ def network_layout(architecture: Architecture) -> NetworkLayout:
 
 
 def infer(
-    weights: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
+    weights: Mapping[str, tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
+    network: Architecture | None = None,
 ) -> tuple[Architecture, tuple[str, ...]] | None:
-    """Infers the network from names and shapes; see `NetworkLayout.infer`."""
+    """Infers the network from names and shapes; see `NetworkLayout.infer`.
+
+    Args:
+        weights: As in `NetworkLayout.infer`.
+        shapes: As in `NetworkLayout.infer`.
+        network: The network if it is known, such as from a config; None if not.
+    """
+    if network is not None:
+        prefixes = network_layout(network).fit(network, weights)
+        return None if prefixes is None else (network, prefixes)
     inferred = (layout.infer(weights, shapes) for layout in NETWORKS)
     return next((each for each in inferred if each is not None), None)

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zoojax.architectures import mlp, siren
+from zoojax.architectures import chain_names, mlp, siren
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.chain import Chain, Step
 from zoojax.architectures.chain_layers import Dropout, Flatten, Normalization
 from zoojax.architectures.family import are_widths
+from zoojax.architectures.layers import OMEGA
 from zoojax.architectures.registry import architecture
 from zoojax.errors import ZoojaxError
 
@@ -98,11 +99,18 @@ def match_shapes(shapes: Sequence[tuple[int, ...]]) -> Chain | None:
     if are_widths(widths):
         families = (mlp.FAMILY, siren.FAMILY)
         names += [(each.name_of(widths), channels) for each in families for channels in (1, 3)]
+        names.append((_one_coordinate(widths), 1))
     for name, channels in names:
         network = known_network(architecture(name, channels, classes))
         if list(shapes) == list(torch_shapes(network).values()):
             return network
     return None
+
+
+def _one_coordinate(widths: Sequence[int]) -> str:
+    """The name of a SIREN of one coordinate, as in the sine waves of DWSNets."""
+    hidden = "-".join(f"d{width}-sine{OMEGA:g}" for width in widths)
+    return f"{chain_names.PREFIX}-1-f-{hidden}-d"
 
 
 def unflatten(vector: np.ndarray, modules: Sequence[int]) -> dict[str, np.ndarray] | None:

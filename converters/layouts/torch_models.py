@@ -114,6 +114,24 @@ class SineLinear(nn.Linear):
         return torch.sin(self.omega * super().forward(input))
 
 
+class SkipBlock(nn.Module):
+    """Adds the first channels of the output of an earlier block.
+
+    Args:
+        block: Number of the block, from 1.
+    """
+
+    def __init__(self, block: int):
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor, blocks: list[Tensor]) -> Tensor:
+        """Values of the same shape; `blocks` are the inputs of the layers with weights so far."""
+        earlier = blocks[self.block]
+        shared = min(x.shape[1], earlier.shape[1])
+        return torch.cat([x[:, :shared] + earlier[:, :shared], x[:, shared:]], 1)
+
+
 class TorchChain(nn.Module):
     """A chain; its layers have the names that the checkpoints use, such as "module_list.0".
 
@@ -146,8 +164,11 @@ class TorchChain(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits [batch, classes] of images [batch, channels, height, width]."""
         x = x.flatten(1) if self.flattens_images else x
+        blocks: list[Tensor] = []
         for layer in self.seq if self.has_own_images else self.module_list:
-            x = layer(x)
+            if next(layer.parameters(), None) is not None:
+                blocks.append(x)
+            x = layer(x, blocks) if isinstance(layer, SkipBlock) else layer(x)
         return x
 
 
@@ -187,6 +208,8 @@ def _module(step: Step, activation: str, dropout: float, variational: bool) -> n
             return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         case data.Flatten():
             return nn.Flatten()
+        case data.Skip(block):
+            return SkipBlock(block)
         case data.Dropout():
             return nn.Dropout(dropout)
         case data.Activation("sine", omega):

@@ -38,7 +38,7 @@ PAGES = (
         "Train zoos, create their twins, and read them.",
         (
             *("train_zoo", "sparsify", "open_zoo", "apply", "predict", "evaluate", "info"),
-            *("Zoo", "concat", "publish", "initialize", "ZoojaxError"),
+            *("Zoo", "concat", "publish", "TensorBoard", "RunLog", "initialize", "ZoojaxError"),
         ),
     ),
     (

@@ -2,13 +2,12 @@
 
 import pytest
 
-from tests.support import contracts, zoo_fixtures
+from tests.support import contracts
 from zoojax.analysis.measured import measured_points, setting_means
 from zoojax.analysis.pairing import member_metrics
 from zoojax.analysis.results import Analysis
 from zoojax.analysis.summaries import summary
 from zoojax.cli.terminal import comparison
-from zoojax.storage.subset import subset
 
 ARCHITECTURE, PENALTIES = "mlp-16-12", (3e-4, 3e-2)
 
@@ -50,14 +49,3 @@ def test_sparsities_of_the_twin_are_those_of_its_penalties(result, twin):
     assert set(settings["setting"]) == {"penalty 0.0003", "penalty 0.03"}
     assert set(settings["epoch"]) == {twin.config.epochs}
     assert settings["members"].to_list() == [2, 2]
-
-
-def test_subset_reads_the_same_members(twin):
-    rows = [3, 0]
-    part, ids = subset(twin, rows), twin.members_table["id"][rows].to_list()
-    assert (len(part), part.members_table["id"].to_list()) == (2, ids)
-    assert part.epochs == twin.epochs and part.path == twin.path
-    assert zoo_fixtures.same_bits(part.params(1), twin.params(1, ids))
-    assert zoo_fixtures.same_bits(part.sparse_params(), twin.sparse_params(None, ids))
-    assert set(part.metrics["member"]) == set(ids)
-    assert part.state(1, rows=slice(1, 2))["penalty"] == pytest.approx(PENALTIES[0])

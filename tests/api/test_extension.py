@@ -22,6 +22,10 @@ SEARCH = Grid(learning_rates=LogUniform(1e-3, 1e-1), optimizers=Choice(("adam", 
 GRIDS = {"seeds": SEEDS, "grid": GRID, "search": SEARCH}
 
 
+# Most tests need one of the zoos.
+on_grid = pytest.mark.parametrize("extended", ["grid"], indirect=True)
+
+
 class Extended(NamedTuple):
     """A small zoo, its extension, the same zoo at once, twins of the small zoo, and the grid."""
 
@@ -67,6 +71,7 @@ def test_extension_equals_training_at_once(extended):
     assert config == json.loads((whole.path / "zoo.json").read_text())
 
 
+@on_grid
 def test_extension_leaves_nothing_behind_and_keeps_other_files(extended):
     _, more, whole, *_ = extended
     assert (more.path / "notes.txt").read_text() == "mine"
@@ -77,6 +82,7 @@ def test_extension_leaves_nothing_behind_and_keeps_other_files(extended):
     (more.path / "notes.txt").write_text("mine")
 
 
+@on_grid
 def test_old_members_keep_their_states(extended):
     before, more, *_ = extended
     old = open_zoo(before)
@@ -87,6 +93,7 @@ def test_old_members_keep_their_states(extended):
         assert zoo_fixtures.same_bits(kept, old.state(epoch))
 
 
+@on_grid
 def test_twins_recognize_their_extended_parent(extended):
     """Tables of the twins are the same with the extended parent, but for the ids of members."""
     before, more, _, twins, _ = extended
@@ -103,6 +110,7 @@ def test_twins_recognize_their_extended_parent(extended):
         assert seeds[0].drop("parent_id").equals(seeds[1].drop("parent_id"))
 
 
+@on_grid
 def test_twin_resumes_and_is_extended_after_its_parent(tmp_path_factory, tmp_path, extended):
     """The same command returns the twin; with all members, it is as if made at once."""
     before, more, whole, (twin, _), _ = extended
@@ -124,12 +132,13 @@ def test_twin_resumes_and_is_extended_after_its_parent(tmp_path_factory, tmp_pat
     zoo_fixtures.assert_same_zoo(larger, at_once)
 
 
+@on_grid
 @pytest.mark.parametrize("options", [{"members": 1}, {"epochs": 2}], ids=str)
 def test_less_is_refused(tmp_path_factory, extended, options):
     _, more, *_ = extended
     content = zoo_fixtures.contents(more.path)
     with refuses("created with"):
-        train(tmp_path_factory, more.path, SEEDS, **{"epochs": 5, "members": 8, **options})
+        train(tmp_path_factory, more.path, GRID, **{"epochs": 5, "members": 4, **options})
     assert zoo_fixtures.contents(more.path) == content
 
 
@@ -188,7 +197,7 @@ STOPS = {
 }
 
 
-@pytest.mark.parametrize("extended", ["grid"], indirect=True)
+@on_grid
 @pytest.mark.parametrize("stop", STOPS)
 def test_stopped_extension_resumes(tmp_path_factory, tmp_path, extended, monkeypatch, stop):
     before, _, whole, _, grid = extended
@@ -230,6 +239,22 @@ def test_hostile_record_of_an_extension(tmp_path_factory, tmp_path, ids):
     edit_config(zoo, lambda c: c.update(earlier=[{"fingerprint": "0" * 64, "ids": ids}]))
     with refuses(str(zoo.path)):
         open_zoo(zoo.path)
+
+
+def test_out_is_an_opened_zoo(tmp_path_factory, tmp_path):
+    zoo = train(tmp_path_factory, tmp_path / "zoo", SEEDS, 1, epochs=0)
+    assert len(train(tmp_path_factory, zoo, SEEDS, 2, epochs=0)) == 2
+    with refuses("which is not in a folder"):
+        train(tmp_path_factory, zoo[:1], SEEDS, 2, epochs=0)
+
+
+@on_grid
+def test_view_of_an_extended_zoo(tmp_path, extended):
+    _, more, *_ = extended
+    view = more[1:3]
+    saved = view.save(tmp_path / "part")
+    assert zoo_fixtures.same_bits(saved.state(), view.state())
+    assert open_zoo(saved.path).config.earlier is None
 
 
 def test_command_line_extends(tmp_path_factory, tmp_path):

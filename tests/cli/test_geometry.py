@@ -20,7 +20,8 @@ def test_align_and_connect(tmp_path_factory, tmp_path, run):
     assert "aligned 3 members" in done.stdout and "distance" in done.stdout
     done = run("align-twin", twin.path, aligned, "--out", moved)
     assert (done.returncode, done.stderr) == (0, "") and "50" in done.stdout
-    assert open_zoo(moved).config.parent.fingerprint == open_zoo(aligned).fingerprint
+    parent = open_zoo(moved).config.parent
+    assert parent is not None and parent.fingerprint == open_zoo(aligned).fingerprint
     words = ("lines", aligned, moved, "--points", 3, "--pairs", 0, 1, 1, 4, "--out", tmp_path / "t")
     done = run(*words)
     assert (done.returncode, done.stderr) == (0, "")

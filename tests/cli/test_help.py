@@ -50,7 +50,7 @@ def test_command_names():
     assert COMMANDS.keys() == {
         *("presets", "train", "sparsify list"),
         *(f"sparsify {name.replace('_', '-')}" for name in sparsifiers() if name != "dense"),
-        *("analyze", "reproduce", "evaluate", "info", "bench", "convert from"),
+        *("analyze", "reproduce", "evaluate", "info", "bench", "publish", "convert from"),
         *("convert from-torch", "convert to"),
         *("convert from-dataset", "convert to-torch", "convert verify", "represent train"),
         *("represent evaluate", "represent sparsify", "represent sample"),
@@ -118,7 +118,7 @@ def test_commands_with_tables_have_json():
     options = {name: dict(command_options(kind)) for name, kind in COMMANDS.items()}
     without = {name for name, known in options.items() if "--json" not in known}
     # These print only one or two lines.
-    assert without == {"convert to", "convert to-torch", "represent train"}
+    assert without == {"convert to", "convert to-torch", "represent train", "publish"}
 
 
 def test_version(tmp_path_factory):

@@ -6,16 +6,22 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from tests.support import foreign_zoos
+from tests.support.pickled_datasets import image_file, saved_dataset
+from tests.support.pickled_datasets import states as dataset_states
+from tests.support.torch_files import saved
 from tests.support.torch_zoos import state
 from zoojax.converters.api import convert_from, convert_to
 from zoojax.converters.dialects.base import DialectOptions
 from zoojax.converters.formats.archives import is_archive, unpacked
 from zoojax.converters.formats.registry import recognize
+from zoojax.converters.pickled_datasets import read_model_dataset
+from zoojax.converters.pickled_images import read_image_set
 from zoojax.converters.safe_load import UnreadableFileError
 from zoojax.converters.state_dicts import UnknownNetworkError, infer_network
 from zoojax.errors import ZoojaxError
@@ -56,6 +62,12 @@ def safetensors(path: Path) -> Path:
     return path
 
 
+def dataset(path: Path) -> Path:
+    """A pickled dataset in the legacy format, in which no checksum protects the pickle."""
+    path.write_bytes(saved_dataset(zipped=False))
+    return path
+
+
 def stacked(path: Path) -> Path:
     """Stacked safetensors files of a matrix's zoo, with their tables."""
     zoo = convert_from(foreign_zoos.flat_matrix(path / "matrix"), path / "zoo", quiet=True).zoo
@@ -73,6 +85,10 @@ ZOOS = {
     "stacked": stacked,
     "matrix": lambda path: foreign_zoos.flat_matrix(path / "root"),
     "file": lambda path: foreign_zoos.member_file(path / "root.pt"),
+    "haiku": lambda path: foreign_zoos.haiku_runs(path / "root"),
+    "inrs": lambda path: foreign_zoos.inrs(path / "root"),
+    "wild park": lambda path: foreign_zoos.wild_park(path / "root"),
+    "dataset": lambda path: dataset(path / "root.pt"),
     "zip": zipped,
     "tar": tarred,
 }
@@ -182,6 +198,44 @@ def test_damaged_zoos(zoos, tmp_path, name, edits):
 @fuzz(500)
 def test_many_damaged_zoos(zoos, tmp_path, name, edits):
     check(zoos, name, edits, tmp_path / "copy")
+
+
+def check_pickle(content: bytes, edits, file: Path) -> None:
+    """A damaged file of images and a damaged dataset are read, or refused in one line."""
+    file.write_bytes(content)
+    damage(file, edits)
+    for read in (read_image_set, read_model_dataset):
+        try:
+            read(file)
+        except ZoojaxError as error:
+            assert "\n" not in str(error) and is_printable(str(error))
+    if file.is_dir():
+        file.rmdir()
+    else:
+        file.unlink()
+
+
+def pickles() -> tuple[bytes, ...]:
+    """Pickled images and datasets of states and of vectors, without checksums."""
+    vectors = [torch.cat([t.flatten() for t in each.values()]) for each in dataset_states()]
+    return (
+        saved(image_file(), zipped=False),
+        saved_dataset(zipped=False),
+        saved_dataset(zipped=False, data_in=torch.stack(vectors), mode="vector", use_bias=False),
+    )
+
+
+@fuzz(8)
+def test_damaged_pickles(tmp_path, edits):
+    for content in pickles():
+        check_pickle(content, edits, tmp_path / "dataset.pt")
+
+
+@pytest.mark.slow
+@fuzz(500)
+def test_many_damaged_pickles(tmp_path, edits):
+    for content in pickles():
+        check_pickle(content, edits, tmp_path / "dataset.pt")
 
 
 @pytest.mark.slow

@@ -41,8 +41,9 @@ def test_function_trials(tmp_path):
     assert (list(first.states), list(first.rows)) == ([1, 2], [1, 2])
     assert equal(second.states[2](), 11)
     assert first.config["optim::lr"] == 0.1 and first.config["model::nlin"] == "ReLU"
-    assert [note.partition(" has ")[2] for note in found.notes] == [
-        "no checkpoint and is left out; it failed (error.txt)"
+    assert [note.partition(" has ")[2] or note for note in found.notes] == [
+        "epochs are training_iteration of result.json (2 trials)",
+        "no checkpoint and is left out; it failed (error.txt)",
     ]
 
 
@@ -62,7 +63,7 @@ def test_nested_trials(tmp_path):
     write_zoo(tmp_path / "a" / "b" / "zoo", members=1, epochs=[0])
     name, found = listing(tmp_path / "a")
     assert (name, len(found.sources)) == ("trials", 1)
-    assert found.notes == ["the trials are in b/zoo"]
+    assert found.notes[0] == "the trials are in b/zoo"
     write_zoo(tmp_path / "a" / "c", members=1, epochs=[0])
     with pytest.raises(ZoojaxError, match=r"contains 2 zoos \(c, b/zoo"):
         listing(tmp_path / "a")
@@ -222,7 +223,9 @@ def test_unknown_paths_are_refused(tmp_path):
             recognize(path)
     with pytest.raises(ZoojaxError, match="no source format named 'x'"):
         recognize(tmp_path, "x")
-    assert {*FORMATS} == {*("matrix", "safetensors", "trials", "dataset", "checkpoints", "file")}
+    assert {*FORMATS} == {
+        *("matrix", "trials", "dataset", "checkpoints", "file", "inrs", "haiku", "safetensors"),
+    }
 
 
 def test_unknown_hyperparameters_are_assumed_and_noted(tmp_path):

@@ -6,6 +6,7 @@ The samples are written by make_samples.py in the folder that ZOOJAX_FORMATS nam
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from zoojax.converters.api import convert_each, convert_from, to_torch
 from zoojax.converters.checkpoint_files import parse
 from zoojax.converters.dialects.base import DialectOptions
 from zoojax.converters.dialects.wrappers import find_state
+from zoojax.converters.formats.tables import read_rows
 from zoojax.converters.zoo_to_torch import rows_with_states, state_dict
 from zoojax.errors import ZoojaxError
 
@@ -41,7 +43,8 @@ ASKS = {
     "sd_spectral_norm_old": "--fold-spectral-norm",
 }
 CONVERTED = (
-    "damaged", "hf_repo_per_model", "malicious", "mzd_cnn2", "mzd_large_seed", "mzd_lenet5",
+    "damaged", "hf_repo_per_model", "inr_cifar_nfn", "inr_fmnist_dws", "inr_implicit_zoo",
+    "inr_mnist_dws", "inr_sine_ssl", "malicious", "mzd_cnn2", "mzd_large_seed", "mzd_lenet5",
     "mzd_partial_download", "mzd_resnet18", "mzd_preprocessed_dataset", "mzd_small_grid_dropout",
     "mzd_small_seed", "mzd_small_variational", "mzd_unpadded_rows_from_one", "ray2_class_api",
     "ray2_function_api", "rpg_cnn_small", "sd_accelerate", "sd_ao_pruning_with_sparsifier",
@@ -57,8 +60,12 @@ CONVERTED = (
 # Their files report no seed, which expected.json does.
 WITHOUT_CONFIG = ("sd_accelerate", "sd_torchvision_reference")
 # Members of several networks: one zoo each.
-SEVERAL = {"phase_transitions": 2, "vit_zoo": 3}
-COLUMNS = ("seed", "learning_rate", "weight_decay", "activation", "optimizer", "dropout")
+SEVERAL = {"cnn_wild_park": 3, "phase_transitions": 2, "vit_zoo": 3}
+HAIKU = "model_zoo_jax"
+COLUMNS = (
+    "seed", "learning_rate", "weight_decay", "activation", "optimizer", "dropout", "split", "image",
+    "label",
+)  # fmt: skip
 
 pytestmark = pytest.mark.skipif(FORMATS is None, reason="needs $ZOOJAX_FORMATS")
 
@@ -68,7 +75,7 @@ def samples(tmp_path_factory):
     """The folder of all samples that this file converts."""
     folder = tmp_path_factory.mktemp("formats")
     script = Path(FORMATS or "", "make_samples.py")
-    names = sorted({*CONVERTED, *REFUSED, *ASKS, *SEVERAL})
+    names = sorted({*CONVERTED, *REFUSED, *ASKS, *SEVERAL, HAIKU})
     subprocess.run(
         [sys.executable, script, folder, "--only", *names], check=True, capture_output=True
     )
@@ -158,6 +165,8 @@ def test_sample_is_converted_and_restored(samples, tmp_path, name):
         else:
             assert found.keys() <= states.keys()
             matched |= {each[0] for each in found}
+            if name == "inr_implicit_zoo":
+                assert zoo.metrics["psnr"].sort().to_list() == [30.0, 31.0, 32.0]
             for key, trial in found.items():
                 member, state = states[key]
                 check_metrics(zoo, trial, key[1], state.get("metrics") or {})
@@ -171,25 +180,94 @@ def test_sample_is_converted_and_restored(samples, tmp_path, name):
         assert len(places) == len(rejects)
         assert all(any(full.endswith(p) for full in rejects) for p in places)
         assert not (folder / expected.get("canary", "none")).exists()
-        if name not in ("sd_float64", "small_cnn_zoo", "mzd_preprocessed_dataset"):
-            check_restored(zoo, path, tmp_path / f"back{position}", expected)
+        check_restored(zoo, path, tmp_path / f"back{position}", expected)
 
 
 def check_restored(zoo: Zoo, root: Path, out: Path, expected: dict) -> None:
-    """Every state is written as it was, bit for bit, to a file of its name."""
+    """Every state is written as it was, bit for bit: names, order, types and values."""
     to_torch(zoo, out, dialect="original", quiet=True)
+    written = {file: raw(file) for file in sorted(out.rglob("*")) if is_state(file)}
     restored = 0
     for member in expected["members"]:
         for state in member["states"].values():
             # Places start at the folder `zoo` of the sample.
             original = Path(expected["zoo"], state["place"])
-            copy = out / original.relative_to(root) if original.is_relative_to(root) else out
-            # States of a run without a folder are written by epoch.
-            if copy.is_file() and original.is_file():
-                assert raw(copy) == raw(original)
-                assert (copy.read_bytes()[:2] == b"PK") == (original.read_bytes()[:2] == b"PK")
+            if not original.is_relative_to(root) and root.is_dir():
+                continue
+            tensors = raw_entry(Path(expected["zoo"]), root, state["place"])
+            copies = [file for file, content in written.items() if content == tensors]
+            assert copies, state["place"]
+            if original.is_file():
+                assert any(file.read_bytes()[:2] == original.read_bytes()[:2] for file in copies)
                 restored += 1
-    assert restored or expected["name"] == "rpg_cnn_small"
+    assert restored or expected["name"] in ("small_cnn_zoo", "mzd_preprocessed_dataset")
+
+
+def is_state(file: Path) -> bool:
+    """Whether an exported file is a state, not a table or a config."""
+    return file.is_file() and file.suffix not in (".json", ".csv")
+
+
+def raw_entry(zoo: Path, root: Path, place: str) -> list[tuple[str, str, tuple[int, ...], bytes]]:
+    """Names, types, shapes and bytes of a state in a file, a pickled dataset or a matrix."""
+    if (zoo / place).is_file():
+        return raw(zoo / place)
+    if ".npy[" in place:
+        return matrix_row(root, int(place.partition("[")[2][:-1]))
+    name, _, entry = place.partition(": ")
+    content, _ = parse((zoo / name).read_bytes(), 2**28)
+    split, _, index = entry[:-1].partition("[")
+    data: Any = content.content
+    arrays = {n: content.array(t) for n, t in data[split].state["data_in"][int(index)].items()}
+    return [(n, a.dtype.name, a.shape, a.tobytes()) for n, a in arrays.items()]
+
+
+def matrix_row(root: Path, row: int) -> list[tuple[str, str, tuple[int, ...], bytes]]:
+    """A row of a matrix as a torch state dict: weights, then biases."""
+    values = np.load(root / "weights.npy")[row]
+    found = {}
+    for variable in read_rows(root / "layout.csv"):
+        shape = tuple(int(n) for n in re.findall("[0-9]+", variable["shape"]))
+        array = values[int(variable["start_idx"]) : int(variable["end_idx"])].reshape(shape)
+        layer, _, leaf = variable["varname"].removeprefix("sequential/").partition("/")
+        axes = (3, 2, 0, 1) if array.ndim == 4 else tuple(reversed(range(array.ndim)))
+        array = np.ascontiguousarray(array.transpose(axes))
+        name = f"{layer}.{'weight' if 'kernel' in leaf else 'bias'}"
+        found[name] = (name, array.dtype.name, array.shape, array.tobytes())
+    return [found[n] for n in sorted(found, key=lambda n: (n.split(".")[0], n.endswith("bias")))]
+
+
+def test_haiku_parameters_are_converted_and_restored(samples, tmp_path):
+    ((path, expected),) = given(samples / HAIKU)
+    zoo = convert_from(path, tmp_path / "zoo", quiet=True).zoo
+    table = zoo.members_table
+    native: dict[tuple[str, int], str] = {}
+    for epoch, rows in rows_with_states(zoo).items():
+        params = zoo.state(epoch)["params"]
+        for row in rows:
+            leaves = [params[layer][leaf][row] for layer in zoo.config.shape.layers
+                      for leaf in ("kernel", "bias")]  # fmt: skip
+            native[digest(leaves), epoch] = table["trial"][row]
+    to_torch(zoo, tmp_path / "back", dialect="original", quiet=True)
+    count = 0
+    for member in expected["members"]:
+        for epoch, state in member["states"].items():
+            trial = native[state["sha256_native"], int(epoch)]
+            assert member["id"].endswith(trial)
+            check_metrics(zoo, trial, int(epoch), state["metrics"])
+            check_columns(zoo, trial, member)
+            original = Path(expected["zoo"], state["place"])
+            copy = tmp_path / "back" / trial / epoch / "arrays.npy"
+            assert copy.read_bytes() == original.read_bytes()
+            count += 1
+    assert count == len(native) == 4
+
+
+def only(expected: dict, zoo: Zoo) -> dict:
+    """The expected outcome for the members of one of several zoos."""
+    trials = zoo.members_table["trial"].to_list()
+    members = [m for m in expected["members"] if m["id"].endswith(tuple(trials))]
+    return {**expected, "members": members}
 
 
 @pytest.mark.parametrize("name", SEVERAL)
@@ -201,8 +279,13 @@ def test_each_network_of_a_sample_has_a_zoo(samples, tmp_path, name):
         expected = described
         results = convert_each(path, tmp_path / str(position), quiet=True)
         count += len(results)
-        for result in results.values():
+        for network, result in results.items():
             assert not result.rejected
+            for trial in result.zoo.members_table["trial"]:
+                (member,) = (m for m in described["members"] if m["id"].endswith(trial))
+                check_columns(result.zoo, trial, member)
+            back = tmp_path / f"back{position}-{network}"
+            check_restored(result.zoo, path, back, only(described, result.zoo))
             found |= {key for key, _ in states_of(result.zoo)}
     states = [state for each in expected["members"] for state in each["states"].values()]
     assert found == {state["sha256"] for state in states}

@@ -10,8 +10,11 @@ from tests.support.figure_readers import drawn, texts
 from zoojax import figures
 from zoojax.analysis import Analysis
 
-# Figures of hyper-representations and of the geometry are tested in tests/report.
-_OTHERS = ("representation_", "geometry_")
+# Figures of hyper-representations and of the geometry are tested in tests/report; those that need
+# masks of two methods at one sparsity in test_comparison.
+_OTHERS = ("representation_", "geometry_", "mask_overlap", "method_layers")
+# Figures that compare methods.
+_SEVERAL = {"methods", "method_accuracy", "method_ranking"}
 NAMES = [name for name in figures.FIGURES if not name.startswith(_OTHERS)]
 NAMES.insert(NAMES.index("pruning_frequency") + 1, "pruning_frequency_mp")
 
@@ -73,7 +76,7 @@ def test_missing_twins(full):
 
     alone = {"trajectories", "agreement_matrix"}
     assert names(dense) == alone
-    assert names(mp) == names(vd) == set(NAMES) - {"methods", "pruning_frequency_mp"}
+    assert names(mp) == names(vd) == set(NAMES) - _SEVERAL - {"pruning_frequency_mp"}
     assert "50 % pruned" in texts(drawn("layer_size", full))
     assert "50 %" in texts(drawn("pruning_frequency", mp))
     assert "epoch 5" in texts(drawn("pruning_frequency", vd))

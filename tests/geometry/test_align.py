@@ -48,12 +48,12 @@ def test_functions_and_metrics_stay_the_same(tmp_path_factory, kind):
     assert aligned.zoo.metrics.equals(zoo.metrics)
     assert aligned.zoo.members_table.equals(zoo.members_table)
     assert aligned.zoo.fingerprint != zoo.fingerprint
-    assert "member 1" in aligned.zoo.config.origin
+    assert "member 1" in str(aligned.zoo.config.origin)
     distances = aligned.distances
     assert (distances["after"] <= distances["before"]).all()
     assert distances.filter(member=1)["after"][0] == 0
     orders = aligned.transform.orders[0]
-    assert not np.array_equal(orders[0], np.arange(orders.shape[1]))
+    assert not np.array_equal(orders[-1], np.arange(orders.shape[1]))
 
 
 def test_folder_has_the_alignment_and_resumes(dense, tmp_path):
@@ -77,7 +77,8 @@ def test_twin_follows_its_parent(tmp_path_factory, tmp_path, kind):
     aligned = align(zoo, tmp_path / "dense", to=0)
     moved = align_twin(twin, open_alignment(tmp_path / "dense"), tmp_path / "twin")
     assert_same_functions(twin, open_zoo(tmp_path / "twin"))
-    assert moved.config.parent.fingerprint == aligned.zoo.fingerprint
+    parent = moved.config.parent
+    assert parent is not None and parent.fingerprint == aligned.zoo.fingerprint
     rows = zoo.row_indices(twin.members_table["parent_id"])
     expected = aligned.transform.take(rows).moved(zoo.config.shape, twin.sparse_params())
     factors = aligned.transform.take(rows).factors_of(
@@ -126,7 +127,7 @@ def test_scales_that_would_move_a_mask_are_refused(dense):
 
 def test_center_is_closer_than_the_plain_mean(dense):
     found = align(dense, to="center")
-    squares = {name: (found.distances[name] ** 2).sum() for name in ("before", "after")}
+    squares = {n: np.square(found.distances[n].to_numpy()).sum() for n in ("before", "after")}
     assert squares["after"] < squares["before"]
     params = found.zoo.params()
     mean = jax.tree.map(lambda x: x.mean(0), params)

@@ -11,6 +11,7 @@ from tests.support.plugins.residual_cnn import ResidualCNN
 from tests.support.symmetries import copies
 from tests.support.torch_models import made_up_variables
 from zoojax import geometry
+from zoojax.architectures.base import logits
 from zoojax.datasets.specs import Images
 from zoojax.errors import ZoojaxError
 from zoojax.geometry import barriers, lines
@@ -27,11 +28,11 @@ def dense(tmp_path_factory):
 def measured_by_hand(zoo, params, split) -> tuple[float, float]:
     """Loss and accuracy of one member with given parameters, in NumPy."""
     module = zoo.config.shape.module("tanh", "uniform")
-    logits = np.asarray(module.apply({"params": params}, split.images), np.float64)
-    shifted = logits - logits.max(1, keepdims=True)
+    outputs = np.asarray(logits(module, {"params": params}, split.images), np.float64)
+    shifted = outputs - outputs.max(1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    loss = -log_probabilities[np.arange(len(logits)), split.labels].mean()
-    return loss, (logits.argmax(1) == split.labels).mean()
+    loss = -log_probabilities[np.arange(len(outputs)), split.labels].mean()
+    return loss, (outputs.argmax(1) == split.labels).mean()
 
 
 def test_points_are_those_of_interpolated_weights(dense, tmp_path_factory):
@@ -148,7 +149,7 @@ def test_sums_of_members_with_batch_statistics():
         own = jax.tree.map(lambda x, a=a, b=b, at=at: a * x[at[0]] + b * x[at[1]], variables)
         fresh = estimated(arch, "relu", own, jnp.asarray(images[None]))
         for found, given in ((kept, own), (again, fresh)):
-            log = jax.nn.log_softmax(module.apply(given, jnp.asarray(images)))
+            log = jax.nn.log_softmax(logits(module, given, jnp.asarray(images)))
             expected = -np.asarray(log)[np.arange(20), split.labels].mean()
             np.testing.assert_allclose(found["loss"][i], expected, rtol=1e-3)
 

@@ -25,7 +25,7 @@ def test_uniform_soup_is_the_mean(dense, tmp_path):
     assert made.members == (2, 0)
     zoo = open_zoo(tmp_path / "soup")
     assert (len(zoo), zoo.epochs, zoo.config.is_dense) == (1, [0], True)
-    assert "uniform soup at epoch 1 of members 2, 0" in zoo.config.origin
+    assert "uniform soup at epoch 1 of members 2, 0" in str(zoo.config.origin)
     mean = jax.tree.map(lambda x: x.mean(0, keepdims=True), dense.params(1, [2, 0]))
     assert_close(zoo.params(), mean)
     np.testing.assert_allclose(zoo.evaluate()["test_acc"], zoo.metrics["test_acc"])
@@ -69,7 +69,7 @@ def test_averages_over_epochs(dense):
     assert_close(ema.params(), by_hand)
     late = average_epochs(dense)
     assert_close(late.params(), jax.tree.map(lambda a, b: (a + b) / 2, params[1], params[2]))
-    assert "swa of epochs 1, 2" in late.config.origin
+    assert "swa of epochs 1, 2" in str(late.config.origin)
     np.testing.assert_allclose(late.evaluate()["test_acc"], late.metrics["test_acc"])
 
 

@@ -1,6 +1,7 @@
 """100 planted permutations with noise, of trained members and of the full ResNet-18."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,7 +22,7 @@ def assert_recovered(arch: Architecture, variables: dict, activation: str, toler
     """Of each permuted copy with noise: its order, and the logits of the copy."""
     module = arch.module(activation, "uniform")
     shape = (4, *arch.image_shape)
-    images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
     apply = jax.jit(lambda v: logits(module, v, images))
     recovered = 0
     for seed in range(COUNT):

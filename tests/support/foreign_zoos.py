@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -107,3 +108,84 @@ def member_file(path: Path, members: int = 2) -> Path:
 def params() -> dict:
     """A config of the zoos' original code."""
     return config(1, "dense")
+
+
+def haiku_runs(root: Path, last: int = 36, prefix: str = "cnn/") -> Path:
+    """Two runs of model-zoo-jax with one step; `last` are the inputs of the first linear layer."""
+    shapes = {
+        "conv2_d": (5, 5, 1, 8), "conv2_d_1": (5, 5, 8, 6), "conv2_d_2": (2, 2, 6, 4),
+        "linear": (last, 20), "linear_1": (20, 9),
+    }  # fmt: skip
+    for i in range(2):
+        generator = np.random.default_rng(i)
+        run = root / f"seed_42_iter_{i}"
+        step = run / "100"
+        step.mkdir(parents=True)
+        about = {"seed": ["1", "2"], "activation": "silu", "init": "TN", "lr": 0.1, "dropout": 0.2}
+        (run / "config.json").write_text(json.dumps({**about, "class_dropped": i}))
+        (step / "metrics.json").write_text(json.dumps({"test/acc": 0.5, "train/loss": 1.0}))
+        tree = {f"{prefix}{name}": {"w": 0, "b": 0} for name in shapes}
+        (step / "tree.pkl").write_bytes(pickle.dumps(tree, protocol=4))
+        with (step / "arrays.npy").open("wb") as file:
+            for shape in (shapes[name] for name in sorted(shapes)):
+                for size in (shape[-1:], shape):
+                    np.save(file, generator.normal(size=size).astype(np.float32))
+    return root
+
+
+def siren_state(seed: int, inputs: int = 2, width: int = 8) -> dict[str, torch.Tensor]:
+    """A SIREN of one hidden layer under the names of DWSNets."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {
+        "seq.0.weight": (width, inputs), "seq.0.bias": (width,),
+        "seq.1.weight": (1, width), "seq.1.bias": (1,),
+    }  # fmt: skip
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+def inrs(root: Path) -> Path:
+    """SIRENs with labels in the files, and splits by the paths of another machine."""
+    splits: dict[str, list[str]] = {"train": [], "test": []}
+    for i, split in enumerate(("train", "train", "test")):
+        (root / split).mkdir(parents=True, exist_ok=True)
+        torch.save({**siren_state(i), "label": i + 3}, root / split / f"model_{i}.pth")
+        splits[split].append(f"/home/user/{split}/model_{i}.pth")
+    (root / "splits.json").write_text(json.dumps(splits))
+    return root
+
+
+def described_config(residual: tuple[int, ...] = (-1, 0), activations=("relu", "none")) -> dict:
+    """The config of a network of CNN Wild Park with two convolutions."""
+    return {
+        "n_layers": 2, "n_classes": 10, "channels": [3, 4, 6], "kernel_size": [3, 5],
+        "stride": [1, 1], "padding": [1, 2], "residual": list(residual),
+        "activation": list(activations),
+    }  # fmt: skip
+
+
+def described_state(seed: int) -> dict[str, torch.Tensor]:
+    """Weights of the networks of `described_config`."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"layers.0": (4, 3, 3, 3), "layers.1": (6, 4, 5, 5), "fc": (10, 6)}
+    return {
+        f"{name}.{leaf}": torch.randn(size, generator=generator)
+        for name, shape in shapes.items()
+        for leaf, size in (("weight", shape), ("bias", shape[:1]))
+    }
+
+
+def wild_park(root: Path, name: str = "trial", first: int = 0, configs=None) -> Path:
+    """Members with a config and metrics in each file; folders count checkpoints from `first`."""
+    configs = configs or [described_config(), described_config(residual=(-1, -1))]
+    for i, described in enumerate(configs):
+        for k in range(2):
+            folder = root / "park" / f"{name}_{i}" / f"checkpoint_{first + k:06d}"
+            folder.mkdir(parents=True)
+            metrics = {"test/acc": 0.4 + 0.1 * k, "training_iteration": 10 * k}
+            content = {
+                "model": described_state(2 * i + k),
+                "config": described,
+                "iteration": 10 * k,
+            }
+            torch.save({**content, "last_result": metrics}, folder / "checkpoint.pt")
+    return root

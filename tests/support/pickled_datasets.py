@@ -51,12 +51,14 @@ def attributes(**changes: object) -> dict[str, object]:
     }
 
 
-def saved_dataset(named: str = BASE, single: bool = False, **changes: object) -> bytes:
+def saved_dataset(
+    named: str = BASE, single: bool = False, zipped: bool = True, **changes: object
+) -> bytes:
     """A file with a dataset of two checkpoints, as a split or as a single object."""
     with foreign_class(named) as cls:
         dataset = cls()
         dataset.__dict__.update(attributes(**changes))
-        return saved(dataset if single else {"trainset": dataset, "about": "a test"})
+        return saved(dataset if single else {"trainset": dataset, "about": "a test"}, zipped)
 
 
 def image_file(n: int = 6) -> dict[str, TensorDataset | int]:

@@ -21,7 +21,7 @@ def random_transform(
     factors = [np.ones((members, n), np.float32) for n in units]
     for each in rescalings:
         shape = factors[each.group].shape
-        signs = rng.choice(np.float32([-1, 1]), shape)
+        signs = rng.choice(np.array([-1, 1], np.float32), shape)
         scales = np.exp(rng.normal(scale=0.7, size=shape)).astype(np.float32)
         factors[each.group] = signs if each.kind == "sign" else scales
     return Transform(tuple(orders), tuple(factors))

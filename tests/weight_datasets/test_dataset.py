@@ -2,6 +2,8 @@
 
 import pickle
 import shutil
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,8 +11,9 @@ import pytest
 
 from tests.support import zoo_fixtures
 from tests.support.weight_zoos import random_zoo, twin_of
-from zoojax import WeightDataset, ZoojaxError, concat
+from zoojax import Grid, WeightDataset, ZoojaxError, concat, open_zoo
 from zoojax.weight_datasets import Batches, Draw, Flat, Tokens
+from zoojax.weight_datasets.sides import member_identities
 from zoojax.weight_datasets.splits import SPLITS, side_of
 
 
@@ -100,8 +103,6 @@ def test_splits_depend_on_members_alone(zoo, twin, cache, tmp_path):
         assert table.group_by("member").len()["len"].to_list() == [3] * table["member"].n_unique()
         sides |= dict.fromkeys(table["member"], split)
     assert len(sides) == 40
-    fractions = (0.7, 0.15, 0.15)
-    assert sides == {member: side_of(member, 0, fractions) for member in range(40)}
     # More members and another order do not move members; twins are with their parents.
     larger = random_zoo(tmp_path / "larger", members=60, epochs=0)
     grown = WeightDataset(larger[::-1], cache=cache).table
@@ -110,16 +111,42 @@ def test_splits_depend_on_members_alone(zoo, twin, cache, tmp_path):
     parents = dict(twin.members_table.select("id", "parent_id").iter_rows())
     for member, side in joined.select("member", "split").iter_rows():
         assert side == sides[parents[member]]
+    # A twin alone is on the same sides: its parent is found in its folder.
+    alone = WeightDataset(twin[::-1], epochs=0, cache=cache).table.sort("member")
+    assert alone["split"].to_list() == joined.sort("member")["split"].to_list()
     other = WeightDataset(zoo, seed=1, cache=cache).table
     assert dict(other.select("member", "split").iter_rows()) != sides
 
 
+def test_sides_do_not_depend_on_ids():
+    """As in a grid zoo, whose ids change if seeds are added."""
+    two, four = (replace(Grid(learning_rates=(0.1, 0.2)), seeds=n).members() for n in (2, 4))
+    merged = two.join(four, on=["seed", "learning_rate"])
+    assert not merged["id"].equals(merged["id_right"]) and len(merged) == len(two)
+    names = dict(zip(four["id"], member_identities(four), strict=True))
+    assert len(set(names.values())) == len(four)
+    for name, member in zip(member_identities(two), merged["id_right"], strict=True):
+        assert names[member] == name
+    unknown = two.with_columns(seed=pl.lit(None, pl.Int64))
+    assert len(set(member_identities(unknown))) == len(unknown)
+
+
+def test_a_twin_without_parent_has_no_split(zoo, tmp_path, cache):
+    moved = twin_of(tmp_path / "far" / "away" / "twin", zoo)
+    shutil.move(moved.path, tmp_path / "twin")
+    alone = open_zoo(tmp_path / "twin")
+    with pytest.raises(ZoojaxError, match="is split as its parent, which was not found"):
+        WeightDataset(alone, split="train", cache=cache)
+    assert WeightDataset(alone, cache=cache).table["split"].null_count() == len(alone)
+    assert len(WeightDataset([alone, zoo], split="train", cache=cache)) > 0
+
+
 def test_shares_of_splits():
-    sides = [side_of(member, 0, (0.5, 0.3, 0.2)) for member in range(20_000)]
+    sides = [side_of(str(member), 0, (0.5, 0.3, 0.2)) for member in range(20_000)]
     shares = [sides.count(split) / len(sides) for split in SPLITS]
     np.testing.assert_allclose(shares, [0.5, 0.3, 0.2], atol=0.015)
-    assert {side_of(m, 0, (0.0, 0.0, 1.0)) for m in range(100)} == {"test"}
-    assert {side_of(m, 0, (1.0, 0.0, 0.0)) for m in range(100)} == {"train"}
+    assert {side_of(str(m), 0, (0.0, 0.0, 1.0)) for m in range(100)} == {"test"}
+    assert {side_of(str(m), 0, (1.0, 0.0, 0.0)) for m in range(100)} == {"train"}
 
 
 def test_published_splits_are_used(tmp_path, cache):
@@ -130,7 +157,8 @@ def test_published_splits_are_used(tmp_path, cache):
     assert table.filter(zoo=str(zoo.path))["split"].to_list() == split
     assert table.filter(zoo=str(own.path))["split"].to_list() == [s for s in split for _ in "12"]
     drawn = WeightDataset(zoo, epochs=0, published=False, cache=cache).table["split"].to_list()
-    assert drawn == [side_of(member, 0, (0.7, 0.15, 0.15)) for member in range(4)]
+    names = member_identities(zoo.members_table)
+    assert drawn == [side_of(name, 0, (0.7, 0.15, 0.15)) for name in names]
     unclear = random_zoo(tmp_path / "unclear", members=2, epochs=0, split=["train", "a\nb"])
     with pytest.raises(ZoojaxError, match=r"member 1 is a\\nb.*published=False"):
         WeightDataset(unclear, cache=cache)
@@ -175,6 +203,7 @@ def test_statistics_are_those_of_the_training_states(zoo, cache, normalize):
     train = WeightDataset(zoo, split="train", normalize=normalize, cache=cache)
     test = WeightDataset(zoo, split="test", normalize=normalize, cache=cache)
     raw = WeightDataset(zoo, split="train", cache=cache)[:].astype(np.float64)
+    assert train.statistics is not None and test.statistics is not None
     for ours, theirs in zip(train.statistics, test.statistics, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     if normalize == "parameter":
@@ -199,6 +228,7 @@ def test_constant_parameters_are_not_divided_by_zero(tmp_path, cache):
     dataset = WeightDataset(
         zoo[[1]], normalize="parameter", fractions=(1, 0, 0), split="train", cache=cache
     )
+    assert dataset.statistics is not None
     assert not dataset[:].any() and (dataset.statistics.std == 1).all()
 
 
@@ -207,13 +237,13 @@ def test_batches_cover_all_items_in_an_order_of_their_own():
     passes = [list(batches) for _ in range(3)]
     for number, draws in enumerate(passes):
         assert [draw.number for draw in draws] == [number] * 3
-        assert sorted(np.concatenate([draw.index for draw in draws])) == [*range(10)]
-    orders = [tuple(np.concatenate([draw.index for draw in draws])) for draws in passes]
+        assert sorted(np.concatenate([draw.items for draw in draws])) == [*range(10)]
+    orders = [tuple(np.concatenate([draw.items for draw in draws])) for draws in passes]
     assert len(set(orders)) == 3
     same.number = 2
-    assert [d.index.tolist() for d in same] == [d.index.tolist() for d in passes[2]]
+    assert [d.items.tolist() for d in same] == [d.items.tolist() for d in passes[2]]
     assert len(Batches(10, 4, drop_last=True)) == 2
-    assert [*next(iter(Batches(3, 2, shuffle=False))).index] == [0, 1]
+    assert [*next(iter(Batches(3, 2, shuffle=False))).items] == [0, 1]
     for arguments in ((0, 4), (3, 0), (3, 4, 0)):
         with pytest.raises(ZoojaxError):
             Batches(*arguments, drop_last=len(arguments) == 3)
@@ -341,11 +371,12 @@ def test_zoos_that_do_not_fit_are_refused(zoo, cache, tmp_path):
         WeightDataset([zoo, other], Tokens("sane", window=3), normalize="layer", cache=cache)
     windows = WeightDataset([zoo, other], Tokens("sane", window=3), epochs=0, cache=cache)
     assert windows[[0, 41]]["tokens"].shape == (2, 3, 64)
-    for wrong in ([], None, 3, [3]):
+    several: Any = ([], None, 3, [3])
+    for wrong in several:
         with pytest.raises(ZoojaxError):
             WeightDataset(wrong, cache=cache)
+    dataset = WeightDataset(zoo, cache=cache)
     with pytest.raises(ZoojaxError, match="no items of the view flat"):
-        dataset = WeightDataset(zoo, cache=cache)
         dataset.parameters("weights")
     with pytest.raises(ZoojaxError, match="there is no zoo 1"):
         dataset.parameters(dataset[:1], zoo=1)

@@ -11,7 +11,6 @@ import polars as pl
 
 from zoojax.analysis.folder import REPORT
 from zoojax.sparsifiers.base import Sparsifier
-from zoojax.storage.subset import subset
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
 
@@ -218,7 +217,7 @@ def _parts(zoo: Zoo) -> list[tuple[str, Zoo]]:
     table = zoo.members_table.with_row_index("row")
     parts = sorted(table.partition_by(options, as_dict=True).items())
     return [
-        ("".join(f" {value:.12g}" for value in values), subset(zoo, rows["row"].to_numpy()))
+        ("".join(f" {value:.12g}" for value in values), zoo[rows["row"].to_numpy()])
         for values, rows in parts
     ]
 

@@ -12,14 +12,16 @@ import polars as pl
 from zoojax.architectures.base import Architecture
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
+from zoojax.filesystem.paths import optional_path
 from zoojax.filesystem.reading import exists
 from zoojax.hyperparameters.declaration import check_whole
 from zoojax.runtime import distributed, population
 from zoojax.storage.memory import create_in_memory
-from zoojax.storage.stores import CONFIG
+from zoojax.storage.stores import CONFIG, FolderStore
 from zoojax.storage.writer import EpochWriter, create_or_resume
 from zoojax.storage.zoo import Zoo, open_zoo
 from zoojax.storage.zoo_config import ZooConfig
+from zoojax.text import printable
 from zoojax.training import engine
 from zoojax.training.programs import ORDERS
 
@@ -78,6 +80,19 @@ def resolve_chunk(out: Path | None, chunk: int | None, members: int, shape: Arch
     mesh = population.make_mesh()
     share = math.ceil(members / distributed.process_count())
     return population.default_chunk(share, mesh, name, shape.parameter_count)
+
+
+def output_folder_of(out: object) -> Path | None:
+    """Returns the folder of a zoo to train: a path, or that of an opened zoo; None for None.
+
+    Raises:
+        ZoojaxError: If it is no path, or a zoo without a folder of its own.
+    """
+    if not isinstance(out, Zoo):
+        return optional_path(out, "out")
+    if not isinstance(out.store, FolderStore):
+        raise ZoojaxError(f"out is {printable(out, 200)}, which is not in a folder; give a folder")
+    return out.path
 
 
 def check_dense(zoo: Zoo) -> None:

@@ -17,6 +17,7 @@ from zoojax import presets
 from zoojax.api.common import (
     check_dense,
     check_training,
+    output_folder_of,
     resolve_chunk,
     versions,
     zoo_writer,
@@ -55,7 +56,7 @@ from zoojax.training.inputs import check_image_set
 
 def train_zoo(
     preset: str | Preset | None = None,
-    out: str | Path | None = None,
+    out: str | Path | Zoo | None = None,
     *,
     data: Any = None,
     architecture: str | Architecture | None = None,
@@ -98,8 +99,8 @@ def train_zoo(
     Args:
         preset: Name of a preset, such as "usps-s-seed" (see `zoojax.presets`), or a `Preset`.
             None starts from the defaults of `Preset` and `Grid`, and requires `data`.
-        out: Folder of the zoo: new, empty, or of the same zoo if it was interrupted. None
-            trains in memory; `Zoo.save` writes such a zoo to a folder.
+        out: Folder of the zoo: new, empty, or of the same zoo to resume or extend (or the opened
+            zoo). None trains in memory; `Zoo.save` writes such a zoo to a folder.
         data: Images to train on, instead of the preset's: name of an image set; path of an
             .npz file; `DataSpec`; `ImageSet`; arrays (images [n, height, width] or
             [n, height, width, channels], uint8 or floats in [0, 1]; labels [n] integers); or a
@@ -187,7 +188,7 @@ def train_zoo(
     sizes: Any = () if batch_size is None else as_tuple(batch_size)
     one_size = isinstance(sizes, tuple) and len(sizes) == 1
     given["batch_size"] = None if batch_size is None or one_size else sizes
-    base, out = _chosen_preset(preset), optional_path(out, "out")
+    base, out = _chosen_preset(preset), output_folder_of(out)
     if base is None and data is None:
         raise ZoojaxError("there is nothing to train on: give a preset or data")
     shape, loaded = _network_and_images(base, architecture, data, data_dir)

@@ -19,6 +19,7 @@ from zoojax import presets
 from zoojax.api.common import (
     check_dense,
     check_training,
+    output_folder_of,
     resolve_chunk,
     versions,
 )
@@ -28,7 +29,6 @@ from zoojax.architectures.base import Architecture
 from zoojax.architectures.checks import check_replaceable
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
-from zoojax.filesystem.paths import optional_path
 from zoojax.hyperparameters.declaration import check_whole
 from zoojax.hyperparameters.grid import BY_NAME
 from zoojax.hyperparameters.tables import of_twins
@@ -50,7 +50,7 @@ from zoojax.training.callbacks import EpochCallback, checked_callbacks
 def sparsify(
     zoo: Zoo | str | Path,
     sparsifier: Sparsifier | str,
-    out: str | Path | None = None,
+    out: str | Path | Zoo | None = None,
     *,
     learning_rate: float | None = None,
     epochs: int | None = None,
@@ -119,7 +119,7 @@ def sparsify(
         raise ZoojaxError(f"scores is {printable(scores, 80)}; give a function of the parameters")
     if scores is not None and not origin:
         raise ZoojaxError("scores need a name that identifies them in the twin: give origin")
-    out = optional_path(out, "out")
+    out = output_folder_of(out)
     table = sparsifier.members(_parent_rows(parent, learning_rate, sparsifier, members))
     check_applicable(sparsifier, parent.config.shape, str(parent.path))
     check_needs(parent, sparsifier)

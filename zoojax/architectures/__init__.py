@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         GlobalAvgPool,
         MaxPool,
         Normalization,
+        Skip,
     )
     from zoojax.architectures.linen import LinenArchitecture
     from zoojax.architectures.permuted_axes import PermutedAxis
@@ -32,7 +33,7 @@ _PUBLIC = {
     **dict.fromkeys(
         (
             *("Activation", "AvgPool", "Conv", "Dense", "Dropout", "Flatten", "GlobalAvgPool"),
-            *("MaxPool", "Normalization"),
+            *("MaxPool", "Normalization", "Skip"),
         ),
         "chain_layers",
     ),
@@ -58,6 +59,7 @@ __all__ = [
     "MaxPool",
     "Normalization",
     "PermutedAxis",
+    "Skip",
     "architecture",
     "register_architecture",
 ]

@@ -22,6 +22,7 @@ from zoojax.architectures.chain_layers import (
     MisfitError,
     Parameters,
     Shape,
+    Skip,
 )
 from zoojax.architectures.chain_module import ChainModule
 from zoojax.architectures.layers import PLAIN, Layers
@@ -110,6 +111,9 @@ class Chain(Architecture):
         for position, layer in enumerate(self.sequence, start=1):
             name, slot = "", None
             try:
+                if isinstance(layer, Skip):
+                    blocks = [step.inputs for step in steps if step.layer.has_weights]
+                    layer.check_blocks(shape, blocks[1:])
                 outputs = layer.output(shape)
             except MisfitError as error:
                 raise ZoojaxError(
@@ -164,12 +168,7 @@ class Chain(Architecture):
     @property
     def permutations(self) -> tuple[PermutationGroup, ...]:
         """Axes of the parameters that are permuted together, one group per hidden layer."""
-        layer, mixed = -1, set[int]()
-        for step in self.steps:
-            layer += step.layer.has_weights
-            if step.layer.mixes_units:
-                mixed.add(layer)
-        groups = enumerate(self.unit_groups)
+        groups, mixed = enumerate(self.unit_groups), self._mixed_blocks
         return tuple(group for index, group in groups if index not in mixed)
 
     @property
@@ -193,6 +192,18 @@ class Chain(Architecture):
                 ]
         # The units of the last layer are the classes.
         return tuple(map(tuple, groups[:-1]))
+
+    @property
+    def _mixed_blocks(self) -> set[int]:
+        """Positions of the layers with weights whose units cannot be permuted alone."""
+        mixed, block = set[int](), -1
+        for layer in self.sequence:
+            block += layer.has_weights
+            if isinstance(layer, Skip):
+                mixed |= {layer.block - 1, block}
+            elif layer.mixes_units:
+                mixed.add(block)
+        return mixed
 
     def rescalings(self, activation: str) -> tuple[Rescaling, ...]:
         """Returns the factors of hidden units that do not change the function of a member."""
@@ -225,7 +236,8 @@ class Chain(Architecture):
             if layer.has_weights:
                 spans.append([])
             spans[-1].append(position)
-        return [s for s in spans[1:-1] if not any(self.sequence[i].mixes_units for i in s)]
+        mixed = self._mixed_blocks
+        return [span for block, span in enumerate(spans[1:-1]) if block not in mixed]
 
     def parameter_shapes(self) -> dict[str, dict[str, Shape]]:
         """Returns the shapes of one member's parameters, without tracing the module."""

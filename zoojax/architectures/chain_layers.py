@@ -5,6 +5,7 @@
 A shape is (height, width, channels) of an image, or (values,) of a vector. Images are square.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -176,6 +177,38 @@ class AvgPool(Pool):
     def commutes_with(self) -> tuple[Kind, ...]:
         """Both kinds: it is linear."""
         return ("sign", "scale")
+
+
+@dataclass(frozen=True)
+class Skip(Layer):
+    """Adds the output of an earlier block, as far as both have the same channels.
+
+    A block is a layer with weights and the layers after it, up to the next layer with weights. If
+    the blocks have different numbers of channels, the first ones that both have are added.
+
+    Attributes:
+        block: Number of the earlier block, from 1.
+    """
+
+    block: int
+
+    def __post_init__(self) -> None:
+        _check(self, block=MAX_WIDTH)
+
+    def check_blocks(self, shape: Shape, blocks: Sequence[Shape]) -> None:
+        """Checks that the output of the earlier block can be added.
+
+        Args:
+            shape: Shape of the input of this layer.
+            blocks: Shapes of the outputs of the complete blocks.
+
+        Raises:
+            MisfitError: If there is no such block, or its output has another side.
+        """
+        if self.block > len(blocks):
+            raise MisfitError(f"there are {len(blocks)} complete blocks before it")
+        if blocks[self.block - 1][:-1] != shape[:-1]:
+            raise MisfitError("the output of the earlier block has another side")
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 
 class _Call(NamedTuple):
-    """Arguments of the module that layers use."""
+    """Arguments of the module that layers use, and the inputs of the layers with weights so far."""
 
     noise: Noise | None
     dropout_rate: Array | None
     train: bool
     mask: Array | None
+    blocks: list[Array]
 
     def noise_at(self, step: "Step") -> Noise | None:
         return None if self.noise is None or step.slot is None else self.noise.at(step.slot)
@@ -69,8 +70,10 @@ class ChainModule(nn.Module):
         Returns:
             Logits, [batch, classes].
         """
-        x, call = x_BHWC, _Call(noise, dropout_rate, train, mask)
+        x, call = x_BHWC, _Call(noise, dropout_rate, train, mask, [])
         for position, step in enumerate(self.chain.steps):
+            if step.layer.has_weights:
+                call.blocks.append(x)
             x = _APPLY[type(step.layer)](self, position, x, call)
         return x
 
@@ -130,6 +133,14 @@ def _flatten(module: ChainModule, position: int, x: Array, call: _Call) -> Array
     return x.reshape(x.shape[0], -1)
 
 
+def _skip(module: ChainModule, position: int, x: Array, call: _Call) -> Array:
+    layer = module.chain.steps[position].layer
+    assert isinstance(layer, data.Skip)
+    earlier = call.blocks[layer.block]
+    shared = min(x.shape[-1], earlier.shape[-1])
+    return x.at[..., :shared].add(earlier[..., :shared])
+
+
 def _global_average(module: ChainModule, position: int, x_BHWC: Array, call: _Call) -> Array:
     return x_BHWC.mean((1, 2))
 
@@ -156,5 +167,6 @@ _APPLY: dict[type[data.Layer], Callable[[ChainModule, int, Array, _Call], Array]
     data.Dense: _dense,
     data.Activation: _activation,
     data.Dropout: _dropout,
+    data.Skip: _skip,
     data.Normalization: _normalization,
 }

@@ -9,6 +9,7 @@ of the input image, each part is a layer:
     d20, d          Dense(20), Dense(classes)
     a, relu, sine30 Activation(), Activation("relu"), Activation("sine", omega=30.0)
     o               Dropout()
+    r1              Skip(block=1)
     b, l, n4        Normalization("batch"), ("layer") and ("group", groups=4)
 
 Convolutions and pooling take a stride and padding: c8x3s2p1, c8x3same, m3s2.
@@ -32,6 +33,7 @@ from zoojax.architectures.chain_layers import (
     MaxPool,
     Normalization,
     Padding,
+    Skip,
 )
 from zoojax.architectures.layers import LAYER_ACTIVATIONS
 from zoojax.errors import ZoojaxError
@@ -130,6 +132,8 @@ def _part(layer: Layer) -> str:
             return f"d{features}"
         case Activation(name, omega):
             return "a" if name is None else name if name != "sine" else f"sine{omega:.9g}"
+        case Skip(block):
+            return f"r{block}"
         case Normalization(kind, groups):
             return f"n{groups}" if kind == "group" else kind[0]
     return {GlobalAvgPool: "g", Flatten: "f", Dropout: "o"}[type(layer)]
@@ -185,6 +189,7 @@ _PATTERNS: Mapping[str, Callable[..., Layer]] = {
     f"m{_N}{_STEP}": _pool(MaxPool),
     f"v{_N}{_STEP}": _pool(AvgPool),
     f"d{_N}": lambda features: Dense(int(features)),
+    f"r{_N}": lambda block: Skip(int(block)),
     f"n{_N}": lambda groups: Normalization("group", int(groups)),
     f"sine{_OMEGA}": lambda omega: Activation("sine", float(omega)),
 }

@@ -98,7 +98,10 @@ class From:
     conversion: tyro.conf.OmitArgPrefixes[ConvertOptions]
 
     format: Annotated[
-        Literal["trials", "checkpoints", "dataset", "file", "matrix", "safetensors"] | None,
+        Literal[
+            "trials", "checkpoints", "inrs", "haiku", "dataset", "file", "matrix", "safetensors"
+        ]
+        | None,
         option(None),
     ] = None
     """Format of SOURCE, instead of the recognized one."""
@@ -308,7 +311,7 @@ class Verify:
     """Folder of image sets (default: $ZOOJAX_DATA, or else a cache folder)."""
 
     tolerance: Annotated[float, option("DIFFERENCE")] = 1e-5
-    """Largest accepted difference between logits."""
+    """Largest accepted difference between logits, as a share of the largest logit."""
 
     json: Flag = False
     """Print JSON on standard output."""
@@ -342,7 +345,9 @@ class Verify:
             show_json(result._asdict())
             return
         say(f"states compared: {result.states}, on {result.images} images")
-        say(f"largest difference of logits: {result.difference:.2e} ({result.worst})")
+        say(
+            f"largest difference of logits: {result.difference:.2e} of the largest ({result.worst})"
+        )
         say(f"states not equal bit for bit: {len(result.unequal)}")
         say(f"states missing from the zoo: {len(result.missing)}")
 

@@ -200,6 +200,8 @@ def mask_overlap(analysis: Analysis) -> Figure | None:
     target = _reference(table)
     table = table.filter(sparsity=target)
     methods = _methods_in(analysis, table)
+    if len(methods) < _MIN_METHODS:
+        return None
     position = {method.key: i for i, method in enumerate(methods)}
     grid = np.full((len(methods), len(methods)), np.nan)
     for row in table.iter_rows(named=True):

@@ -90,8 +90,11 @@ def basins(
             data_dir=data_dir,
         )
         found = barriers(table).join(_ends(table), on=("first", "second"), maintain_order="left")
-        found = found.join(_dense_members(first, "first", "target"), on="first")
-        found = found.join(_dense_members(second, "second", "source", "ratio"), on="second")
+        for owners, end in (
+            (_dense_members(first, "first", "target"), "first"),
+            (_dense_members(second, "second", "source", "ratio"), "second"),
+        ):
+            found = found.join(owners, on=end, maintain_order="left")
         names = pl.lit(line).alias("line"), "ratio", pl.lit(aligned).alias("aligned")
         parts.append(
             found.select(*names, "target", "source", pl.exclude("first", "second", *_KEYS))

@@ -26,13 +26,12 @@ class RunLog:
         command: The command line, for the first line.
 
     Example:
-        >>> zoo = zoojax.train_zoo(
-        ...     data=(images, labels), members=2, epochs=1, out="logged", quiet=True,
-        ...     callbacks=[zoojax.RunLog()],
-        ... )
-        >>> (log,) = (zoo.path / "logs").iterdir()
-        >>> log.read_text().splitlines()[-1].split(" mean ")[0].split(" ", 2)[2]
-        'epoch 1/1:'
+        >>> from zoojax.training.callbacks import EpochMetrics
+        >>> log, copy = zoojax.RunLog(), zoo.save("copy")
+        >>> log(EpochMetrics(copy, 2, copy.metrics.filter(epoch=2), is_new=True))
+        >>> (file,) = (copy.path / "logs").iterdir()
+        >>> file.read_text().splitlines()[-1].split()[2:4]
+        ['epoch', '2/2:']
     """
 
     def __init__(self, command: Sequence[str] = ()):

@@ -32,12 +32,12 @@ class TensorBoard:
         ZoojaxError: tensorboardX is not installed.
 
     Example:
-        >>> board = zoojax.TensorBoard("board")
-        >>> zoo = zoojax.train_zoo(
-        ...     data=(images, labels), members=2, epochs=1, callbacks=[board], quiet=True
-        ... )
-        >>> any(file.name.startswith("events") for file in pathlib.Path("board").iterdir())
-        True
+        >>> from zoojax.training.callbacks import EpochMetrics
+        >>> board = zoojax.TensorBoard("board")  # in `callbacks` of zoojax.train_zoo
+        >>> board(EpochMetrics(zoo, 2, zoo.metrics.filter(epoch=2), is_new=True))
+        >>> import os
+        >>> [name.split(".")[:3] for name in os.listdir("board")]
+        [['events', 'out', 'tfevents']]
     """
 
     def __init__(self, folder: str | Path | None = None):
@@ -88,7 +88,7 @@ def _groups(zoo: Zoo, metrics: pl.DataFrame) -> list[tuple[str, pl.Series]]:
         ratios = zoo.members_table.select(pl.col("id").alias("member"), "ratio")
         joined = metrics.join(ratios, on="member", maintain_order="left")
         parts = [
-            (f" at ratio {ratio:g}", joined.filter(pl.col("ratio") == ratio).drop("ratio"))
+            (f"_at_ratio_{ratio:g}", joined.filter(pl.col("ratio") == ratio).drop("ratio"))
             for ratio in joined["ratio"].unique().sort()
         ]
     groups = []

@@ -20,6 +20,8 @@ _MAX_TEXT_LENGTH = 10_000
 _CONVERSION_COLUMNS: dict[str, Any] = {
     "trial": pl.String,
     "split": pl.String,
+    "image": pl.Int64,
+    "label": pl.Int64,
     "notes": pl.String,
     "layers": pl.List(pl.String),
     "missing_epochs": pl.List(pl.Int64),
@@ -45,7 +47,9 @@ def members_problem(config: ZooConfig, table: pl.DataFrame) -> str | None:
     types |= dict.fromkeys(config.sparsifier.per_member.values(), pl.Float64)
     if config.parent is not None:
         types["parent_id"] = pl.Int64
-    if config.shape.task.has_own_images:
+    # Converted zoos whose images are unknown may lack the columns.
+    has_own_images = config.shape.task.has_own_images and config.data_hash is not None
+    if has_own_images:
         types |= _IMAGE_TYPES
     problem = _columns_problem(table, types, _CONVERSION_COLUMNS | column_types(OPTIONAL))
     if problem is not None:
@@ -60,7 +64,7 @@ def members_problem(config: ZooConfig, table: pl.DataFrame) -> str | None:
                 return f"column {name}: values are not all from 0 to {limit - 1}"
     if table["id"].is_duplicated().any():
         return "column id: duplicate members"
-    if config.shape.task.has_own_images:
+    if has_own_images:
         wrong = table.filter(
             ~pl.col("split").is_in(_SPLITS).fill_null(False)
             | ~(pl.col("image") >= 0).fill_null(False)

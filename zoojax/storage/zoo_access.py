@@ -19,7 +19,7 @@ from zoojax.text import printable
 
 if TYPE_CHECKING:
     import pandas
-    import xarray
+    import xarray  # pyright: ignore[reportMissingImports]
 
     from zoojax.architectures.base import Architecture
     from zoojax.storage.zoo import Zoo
@@ -193,7 +193,7 @@ class ZooAccess:
             ZoojaxError: If pandas is not installed.
 
         Example (with pandas):
-            zoo.to_pandas().groupby("epoch")["test_acc"].mean()
+            >>> zoo.to_pandas().groupby("epoch")["test_acc"].mean()  # doctest: +SKIP
         """
         _require("pandas")
         return self._long_table().to_pandas()
@@ -207,10 +207,10 @@ class ZooAccess:
             ZoojaxError: If xarray is not installed.
 
         Example (with xarray):
-            zoo.to_xarray()["test_acc"].sel(epoch=2)
+            >>> zoo.to_xarray()["test_acc"].sel(epoch=2)  # doctest: +SKIP
         """
         _require("xarray")
-        import xarray
+        import xarray  # pyright: ignore[reportMissingImports]
 
         zoo = cast("Zoo", self)
         members, epochs, metrics = zoo.members, zoo.epochs, zoo.metrics

@@ -31,6 +31,10 @@ def load_images(zoo: Zoo, data_dir: str | Path | None) -> specs.ImageSet:
     stored, spec = zoo.store.images(), zoo.config.data
     if stored is not None:
         images = stored
+    elif spec is None and zoo.config.shape.task.has_own_images:
+        raise ZoojaxError(
+            f"{zoo.path} was converted from files without the images that its members learned"
+        )
     elif spec is None:
         raise ZoojaxError(f"{zoo.path} was converted without images; convert it with --data")
     elif spec.name == objects.NAME:

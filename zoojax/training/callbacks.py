@@ -18,8 +18,8 @@ class EpochMetrics(NamedTuple):
         zoo: The zoo, for reading.
         epoch: The epoch.
         metrics: One row per member: the rows of `zoo.metrics` of this epoch.
-        is_new: Whether this call trained the epoch. Epochs of earlier calls are reported first, so
-            that a resumed training has one complete curve.
+        is_new: Whether the epoch was just trained. Epochs of earlier calls are reported first, so
+            that a resumed training has one complete curve; after members were added, all are.
     """
 
     zoo: Zoo

@@ -1,7 +1,7 @@
 """Batches of indices, in an order of their own in each pass."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,11 +14,11 @@ class Draw(NamedTuple):
 
     Attributes:
         number: Number of the pass. Another number draws other permutations and windows.
-        index: An index, or several.
+        items: Position of an item, or several.
     """
 
     number: int
-    index: int | np.ndarray | list[int]
+    items: Any
 
 
 class Batches:
@@ -33,7 +33,7 @@ class Batches:
     Example:
         >>> from zoojax.weight_datasets import Batches
         >>> batches = Batches(items=5, size=2, seed=0)
-        >>> len(batches), [len(draw.index) for draw in batches]
+        >>> len(batches), [len(draw.items) for draw in batches]
         (3, [2, 2, 1])
     """
 

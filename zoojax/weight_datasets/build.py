@@ -20,7 +20,8 @@ from zoojax.storage.zoo_access import parameter_order
 from zoojax.text import printable
 from zoojax.weight_datasets import cache as files
 from zoojax.weight_datasets.reading import Samples, Source, shapes_of
-from zoojax.weight_datasets.sampling import OWN_COLUMNS, SplitOptions, sample_table
+from zoojax.weight_datasets.sampling import OWN_COLUMNS, sample_table
+from zoojax.weight_datasets.sides import SplitOptions
 from zoojax.weight_datasets.statistics import compute_statistics
 from zoojax.weight_datasets.view import Drawn, View
 
@@ -151,8 +152,8 @@ def _keys(selected: pl.DataFrame) -> np.ndarray:
 def _opened(zoos: Any) -> list[Zoo]:
     """The zoos that a user gives."""
     # A zoo is iterable, too: over its members.
-    single = isinstance(zoos, Zoo | str | Path) or not isinstance(zoos, Sequence)
-    opened = [as_zoo(zoo, "zoos") for zoo in ([zoos] if single else zoos)]
+    several = isinstance(zoos, Sequence) and not isinstance(zoos, str)
+    opened = [as_zoo(zoo, "zoos") for zoo in (zoos if several else [zoos])]
     if not opened:
         raise ZoojaxError("there are no zoos; give one or several")
     return opened
@@ -198,10 +199,12 @@ def _source(
 
     def write(matrix: np.ndarray) -> None:
         for position, epoch in enumerate(epochs):
-            state = zoo.state(epoch)
-            variables = {PARAMS: effective_params(zoo.config, state), **state.get(COLLECTIONS, {})}
             start = position * len(zoo)
-            matrix[start : start + len(zoo)] = layout.flatten(variables)
+            for block in zoo.row_blocks(epoch):
+                state = zoo.state(epoch, rows=block)
+                params = effective_params(zoo.config, state)
+                variables = {PARAMS: params, **state.get(COLLECTIONS, {})}
+                matrix[start + block.start : start + block.stop] = layout.flatten(variables)
 
     files.cached_matrix(file, shape, write)
     plan_file = (

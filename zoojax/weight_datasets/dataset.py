@@ -39,8 +39,9 @@ class WeightDataset:
     The parameters are those that members are evaluated with. States that are not finite, or lack a
     target, are left out. States are ordered by zoo, epoch and member.
 
-    Members are split, not states. The side of a member depends on its id and the seed alone, so
-    that it stays the same if members are added; twins are on the side of their parents.
+    Members are split, not states. The side of a member depends on its seed and hyperparameters, and
+    on the seed of the split, so that it stays the same if members are added. Twins are on the side
+    of their parents.
 
     Attributes:
         view: The view.
@@ -96,7 +97,7 @@ class WeightDataset:
         """
         # Imported here, because workers only read, without JAX.
         from zoojax.weight_datasets.build import prepare
-        from zoojax.weight_datasets.sampling import SplitOptions
+        from zoojax.weight_datasets.sides import SplitOptions
 
         check_split(split)
         check_normalization(normalize)
@@ -106,7 +107,8 @@ class WeightDataset:
             raise ZoojaxError(f"seed is {seed}; give a number from 0 to 2**63 - 1")
         self._targets, self._single = checked_targets(target), isinstance(target, str)
         self._permute = permute
-        options = SplitOptions(split, check_fractions(fractions), self._seed, published)
+        needed = split is not None or normalize is not None
+        options = SplitOptions(split, check_fractions(fractions), self._seed, published, needed)
         prepared = prepare(zoos, self.view, options, self._targets, epochs, normalize, cache)
         self._sources, self._samples = prepared.sources, prepared.samples
         self._table, self._statistics = prepared.table, prepared.statistics

@@ -82,7 +82,7 @@ class _Units(NamedTuple):
 class _Edges(NamedTuple):
     source: int | str
     target: int | str
-    index: np.ndarray
+    places: np.ndarray
 
 
 def _plan(network: Network) -> Plan:
@@ -100,7 +100,7 @@ def _plan(network: Network) -> Plan:
     features[_OUTPUTS] = []
     sizes: dict[int | str, int] = {}
     for each in edges:
-        sizes |= {each.source: each.index.shape[0], each.target: each.index.shape[1]}
+        sizes |= {each.source: each.places.shape[0], each.target: each.places.shape[1]}
     outputs = {leaf.layer for leaf in kernels if (leaf.path, -1) not in held}
     for leaf in layout.params:
         if leaf.path.endswith(_WEIGHT):
@@ -125,7 +125,7 @@ def _plan(network: Network) -> Plan:
     counts = [sizes[key] for key in features]
     return {
         "nodes": padded(nodes),
-        "edges": padded([each.index.reshape(-1, each.index.shape[-1]) for each in edges]),
+        "edges": padded([each.places.reshape(-1, each.places.shape[-1]) for each in edges]),
         "edge_index": np.concatenate(ends, axis=1),
         "node_layer": np.repeat(np.arange(len(counts)), counts),
         "edge_layer": np.repeat(np.arange(len(ends)), [x.shape[1] for x in ends]),
@@ -166,6 +166,6 @@ def _by_unit(index: np.ndarray, axis: PermutedAxis) -> np.ndarray:
 
 def _ends(edges: _Edges, start: dict[int | str, int]) -> np.ndarray:
     """The nodes of the edges, [2, edges]."""
-    sources, targets = edges.index.shape[:2]
+    sources, targets = edges.places.shape[:2]
     grid = np.indices((sources, targets)).reshape(2, -1)
     return grid + np.array([[start[edges.source]], [start[edges.target]]])

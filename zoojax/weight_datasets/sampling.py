@@ -9,26 +9,10 @@ import polars as pl
 from zoojax.errors import ZoojaxError
 from zoojax.storage.zoo import Zoo
 from zoojax.text import printable
-from zoojax.weight_datasets.splits import published_sides, side_of
+from zoojax.weight_datasets.sides import SplitOptions, member_sides
 
 # Columns that every table of items has.
 OWN_COLUMNS = ("zoo", "member", "epoch", "split")
-
-
-class SplitOptions(NamedTuple):
-    """How members are split, and which part is selected.
-
-    Attributes:
-        split: The selected part; None for all members.
-        fractions: Shares of training, validation and test members.
-        seed: Seed of the split.
-        published: Whether to use the `split` column of zoos that have one.
-    """
-
-    split: str | None
-    fractions: tuple[float, float, float]
-    seed: int
-    published: bool
 
 
 class SampleTables(NamedTuple):
@@ -96,7 +80,7 @@ def _epochs(zoo: Zoo, epochs: Any) -> list[int]:
         hasattr(epochs, "__iter__") and not isinstance(epochs, Sequence | range | np.ndarray)
     ):
         raise ZoojaxError(f"epochs are {printable(epochs, 60)}; give a list of epochs")
-    listed = list(epochs) if hasattr(epochs, "__iter__") else [epochs]
+    listed: list[Any] = list(epochs) if hasattr(epochs, "__iter__") else [epochs]
     if not listed:
         raise ZoojaxError("epochs are an empty list; give at least one, or None for all")
     return sorted({zoo.known_epoch(epoch) for epoch in listed})
@@ -110,12 +94,12 @@ def _of_zoo(
     options: SplitOptions,
     targets: Sequence[str],
 ) -> pl.DataFrame:
-    sides = _sides(zoo, zoos, options)
+    sides = member_sides(zoo, zoos, options)
     members, count = zoo.members, len(zoo)
     rows = pl.DataFrame(
         {
             "member": members["id"],
-            "split": [sides[member] for member in members["id"]],
+            "split": pl.Series(sides, dtype=pl.String),
             "_member_row": range(count),
         }
     )
@@ -148,23 +132,3 @@ def _of_zoo(
         pl.lit(position).alias("_zoo"),
         (pl.col("_epoch_row") * count + pl.col("_member_row")).alias("_row"),
     )
-
-
-def _sides(zoo: Zoo, zoos: list[Zoo], options: SplitOptions) -> dict[int, str]:
-    """The side of each member, by its id."""
-    table = zoo.members_table
-    ids = table["id"].to_list()
-    if options.published and "split" in table.columns:
-        return dict(published_sides(ids, table["split"].to_list(), zoo.path))
-    roots = table["parent_id"].to_list() if "parent_id" in table.columns else ids
-    parent = zoo.config.parent
-    for other in zoos if parent is not None and options.published else ():
-        whole = other.store.identity()
-        if other.fingerprint == parent.fingerprint and "split" in whole.columns:
-            columns = whole["id"].to_list(), whole["split"].to_list()
-            known = published_sides(*columns, other.path)
-            return {member: known[root] for member, root in zip(ids, roots, strict=True)}
-    return {
-        member: side_of(root, options.seed, options.fractions)
-        for member, root in zip(ids, roots, strict=True)
-    }

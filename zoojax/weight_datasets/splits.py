@@ -1,7 +1,7 @@
 """Splits of members into training, validation and test members.
 
-The side of a member depends on its id and the seed alone: not on other members, their order or the
-machine. A twin is on the side of its parent.
+The side of a member depends on its own seed and hyperparameters and on the seed of the split: not
+on other members, their ids or order, or the machine. A twin is on the side of its parent.
 """
 
 import hashlib
@@ -43,11 +43,11 @@ def check_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:
     return train, val, test
 
 
-def side_of(member: int, seed: int, fractions: tuple[float, float, float]) -> str:
+def side_of(member: str, seed: int, fractions: tuple[float, float, float]) -> str:
     """Draws the side of a member.
 
     Args:
-        member: Id of the member; of a twin, that of its parent.
+        member: What identifies the member (`member_identities`); of a twin, that of its parent.
         seed: Seed of the split.
         fractions: Shares of training, validation and test members.
 
@@ -55,8 +55,8 @@ def side_of(member: int, seed: int, fractions: tuple[float, float, float]) -> st
         A name of `SPLITS`.
 
     Example:
-        >>> [side_of(member, 0, (0.5, 0.25, 0.25)) for member in range(4)]
-        ['train', 'test', 'val', 'train']
+        >>> [side_of(member, 0, (0.5, 0.25, 0.25)) for member in "abcd"]
+        ['test', 'val', 'test', 'val']
     """
     digest = hashlib.sha256(f"zoojax split {seed} {member}".encode()).digest()
     position = int.from_bytes(digest[:7], "big") / 2**56

@@ -64,8 +64,11 @@ def compute_statistics(blocks: Blocks, layout: VectorLayout, normalization: str)
         normalization: "layer" for the same numbers for all parameters of a layer, or "parameter".
     """
     count = sum(len(block) for block in blocks())
-    mean = sum(block.sum(0, dtype=np.float64) for block in blocks()) / count
-    square = sum(np.square(block - mean).sum(0) for block in blocks()) / count
+    mean, square = np.zeros(layout.parameters), np.zeros(layout.parameters)
+    for block in blocks():
+        mean += block.sum(0, dtype=np.float64) / count
+    for block in blocks():
+        square += np.square(block - mean).sum(0) / count
     if normalization == "layer":
         for leaves in layout.layers().values():
             index = np.concatenate([layout.index(leaf).ravel() for leaf in leaves])
