@@ -34,7 +34,7 @@ WITH_PYTHON = [
 def folder(tmp_path_factory, tmp_path, monkeypatch):
     """A working folder with the zoos that pages open: zoos/usps, zoos/usps-vd and zoos/usps-mp."""
     grid = replace(zoo_fixtures.GRID, seeds=8)
-    parent = zoo_fixtures.train(tmp_path_factory, tmp_path / "zoos/usps", grid)
+    parent = zoo_fixtures.train(tmp_path_factory, tmp_path / "zoos/usps", grid, epochs=EPOCHS)
     zoo_fixtures.train_variational(tmp_path / "zoos/usps-vd", parent, epochs=EPOCHS)
     zoo_fixtures.prune(tmp_path / "zoos/usps-mp", parent, (0.5, 0.9), epochs=1)
     monkeypatch.chdir(tmp_path)
