@@ -7,7 +7,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +30,7 @@ from zoojax.filesystem.locks import locked
 from zoojax.filesystem.reading import entries, exists, is_folder, number, numbered
 from zoojax.runtime import distributed, signals
 from zoojax.storage import checkpoints, parts, states, timing
+from zoojax.storage.differences import describe_difference, differences
 from zoojax.storage.integrity import find_corruption
 from zoojax.storage.published import is_published
 from zoojax.storage.schema import earlier_problem, members_problem
@@ -299,7 +300,7 @@ def _open_matching(path: Path, config: ZooConfig, members: pl.DataFrame) -> Zoo:
     if not exists(path / CONFIG):
         raise ZoojaxError(f"{path} is not empty and is not a zoo; give --out a new folder")
     zoo = open_zoo(path)
-    for name, old, new in _differences(zoo.config, config):
+    for name, old, new in differences(zoo.config, config):
         raise ZoojaxError(
             f"{path} was created with {name}={old}, but {new} was requested; give --out another "
             "folder, or the options that it was created with"
@@ -307,7 +308,7 @@ def _open_matching(path: Path, config: ZooConfig, members: pl.DataFrame) -> Zoo:
     if not zoo.members_table.equals(members):
         raise ZoojaxError(
             f"{path} was created with other members "
-            f"({_describe_difference(zoo.members_table, members)}); give --out another folder, "
+            f"({describe_difference(zoo.members_table, members)}); give --out another folder, "
             "or the options that it was created with"
         )
     return zoo
@@ -334,29 +335,6 @@ def _latest_valid_epoch(zoo: Zoo) -> int | None:
         start = "the beginning" if valid_epoch is None else f"epoch {valid_epoch}"
         warnings.warn(f"{damage[0]}; resuming from {start}", CorruptionWarning, stacklevel=2)
     return valid_epoch
-
-
-def _describe_difference(old: pl.DataFrame, new: pl.DataFrame) -> str:
-    """Describes how two members tables differ."""
-    if len(old) != len(new):
-        return f"{len(old)} members, but {len(new)} were requested"
-    both = {*old.columns} & {*new.columns}
-    names = [
-        name
-        for name in dict.fromkeys((*old.columns, *new.columns))
-        if name not in both or not old[name].equals(new[name])
-    ]
-    return "different " + ", ".join(n.replace("_", " ") for n in names or ["table"])
-
-
-def _differences(old: ZooConfig, new: ZooConfig) -> list[tuple[str, Any, Any]]:
-    """Lists the config fields that differ as (name, old value, new value)."""
-    # Libraries may have been upgraded, the zoo extended, and the parent's folder moved.
-    ignored = {"versions", "earlier"}
-    if old.parent is not None and new.parent is not None:
-        new = replace(new, parent=replace(new.parent, path=old.parent.path))
-    before, after = asdict(old), asdict(new)
-    return [(k, before[k], after[k]) for k in before if k not in ignored and before[k] != after[k]]
 
 
 def _remove_partial(zoo: Zoo, last: int | None) -> None:
