@@ -122,11 +122,11 @@ def test_no_button_uploads_data(reader):
 def test_contents_lead_to_all_sections(reader):
     links = reader.page.locator("#contents a")
     assert links.all_text_contents() == [
-        *("Members", "Accuracy over sparsity", "Trajectories", "Before and after sparsification"),
-        *("Hyperparameters", "Agreement of members", "Sparsity of layers", "Figures", "Tables"),
-        "Files",
+        *("Members", "Accuracy over sparsity", "Comparison of methods", "Trajectories"),
+        *("Before and after sparsification", "Hyperparameters", "Agreement of members"),
+        *("Sparsity of layers", "Figures", "Tables", "Files"),
     ]
-    links.nth(4).click()
+    links.nth(5).click()
     reader.page.wait_for_function("location.hash === '#hyperparameters'")
     top = "document.getElementById('hyperparameters').getBoundingClientRect().top"
     assert abs(reader.page.evaluate(top)) < 30
@@ -142,7 +142,7 @@ def test_state_is_in_the_address(browser, file):
     reader.set("c-epoch", 3)
     page.uncheck("input[name=show-mp]")
     page.fill("#highlight", "5")
-    page.locator("#contents a").nth(2).click()
+    page.locator("#contents a").nth(3).click()
     page.wait_for_function("location.hash.startsWith('#trajectories?')")
     url, title = page.url, reader.text("#c-title")
     reader.close()
