@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from zoojax.converters.formats.registry import recognize
 from zoojax.converters.safe_load import UnreadableFileError
 from zoojax.converters.stored_facts import stored_config
 from zoojax.errors import ZoojaxError
+from zoojax.hyperparameters.tables import seeds_of
 
 
 def members(path: Path) -> dict:
@@ -236,3 +238,9 @@ def test_skips_of_chains():
     for name in ("chain-8-c4x3p1-r1-g-d", "chain-8-c4x3-relu-c6x3-r1-g-d", "chain-8-r1-g-d"):
         with pytest.raises(ZoojaxError, match="does not fit"):
             named_chain(name, channels=1, classes=3)
+
+
+def test_members_without_seeds_are_trained_with_their_ids():
+    table = pl.DataFrame({"id": [3, 4, 5], "seed": [9, None, 0]})
+    assert seeds_of(table).tolist() == [9, 4, 0]
+    assert seeds_of(pl.DataFrame({"seed": [2**32 - 1]})).tolist() == [2**32 - 1]

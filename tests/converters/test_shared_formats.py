@@ -62,6 +62,8 @@ WITHOUT_CONFIG = ("sd_accelerate", "sd_torchvision_reference")
 # Members of several networks: one zoo each.
 SEVERAL = {"cnn_wild_park": 3, "phase_transitions": 2, "vit_zoo": 3}
 HAIKU = "model_zoo_jax"
+# Samples that --real-width changes.
+REAL_WIDTHS = ("mzd_resnet18",)
 COLUMNS = (
     "seed", "learning_rate", "weight_decay", "activation", "optimizer", "dropout", "split", "image",
     "label",
@@ -181,6 +183,19 @@ def test_sample_is_converted_and_restored(samples, tmp_path, name):
         assert all(any(full.endswith(p) for full in rejects) for p in places)
         assert not (folder / expected.get("canary", "none")).exists()
         check_restored(zoo, path, tmp_path / f"back{position}", expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REAL_WIDTHS)
+def test_sample_of_real_width_is_converted_and_restored(tmp_path, name):
+    script = Path(FORMATS or "", "make_samples.py")
+    command = [sys.executable, script, tmp_path, "--real-width", "--only", name]
+    subprocess.run(command, check=True, capture_output=True)
+    ((path, expected),) = given(tmp_path / name)
+    zoo = convert_from(path, tmp_path / "out", quiet=True).zoo
+    states = [state for each in expected["members"] for state in each["states"].values()]
+    assert {key for key, _ in states_of(zoo)} == {state["sha256"] for state in states}
+    check_restored(zoo, path, tmp_path / "back", expected)
 
 
 def check_restored(zoo: Zoo, root: Path, out: Path, expected: dict) -> None:

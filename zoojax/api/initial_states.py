@@ -11,6 +11,7 @@ from zoojax.architectures import parameters
 from zoojax.architectures.base import variable_shapes
 from zoojax.datasets.specs import Images
 from zoojax.errors import ZoojaxError
+from zoojax.hyperparameters.tables import seeds_of
 from zoojax.runtime import population, signals
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.context import init_member
@@ -135,7 +136,7 @@ def initial_states(
     rewind = None
     if needs.rewind_epoch is not None:
         rewind = population.take(parent.params(needs.rewind_epoch), parent_rows)
-    seeds = members["seed"].to_numpy().astype(np.uint32)
+    seeds = seeds_of(members)
     images = (train.images, train.labels) if needs.images else None
     stacked = state["params"], values, collections, seeds, rewind
     activations = members["activation"].to_list()

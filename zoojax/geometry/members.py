@@ -11,6 +11,7 @@ import polars as pl
 from zoojax.architectures.base import Architecture
 from zoojax.architectures.parameters import kernels
 from zoojax.errors import ZoojaxError
+from zoojax.hyperparameters.tables import seeds_of
 from zoojax.runtime import population, signals
 from zoojax.storage.opening import as_zoo
 from zoojax.storage.states import COLLECTIONS, effective_params
@@ -56,7 +57,7 @@ class Members:
     @property
     def seeds(self) -> np.ndarray:
         """Their seeds, [members] uint32; the id of members without a seed."""
-        return self.table["seed"].fill_null(self.table["id"]).to_numpy().astype(np.uint32)
+        return seeds_of(self.table)
 
     @property
     def masks(self) -> dict[str, np.ndarray]:

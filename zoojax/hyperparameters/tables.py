@@ -7,6 +7,7 @@ zoos without them are the same as those of versions that did not know them.
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from zoojax.hyperparameters.declaration import Hyperparameter
@@ -64,3 +65,21 @@ def varied_numbers(member: dict[str, Any]) -> tuple[str, ...]:
     return tuple(
         each.name for each in NUMBERS if each.used(member) and member[each.name] != each.default
     )
+
+
+def seeds_of(members: pl.DataFrame) -> np.ndarray:
+    """Returns the seeds of members, uint32 [members]; that of a member without one is its id.
+
+    Files of converted zoos may not have the seeds.
+
+    Args:
+        members: The members table.
+
+    Example:
+        >>> seeds_of(pl.DataFrame({"id": [0, 1], "seed": [7, None]}))
+        array([7, 1], dtype=uint32)
+    """
+    seeds = members["seed"]
+    if seeds.has_nulls():
+        seeds = seeds.fill_null(members["id"])
+    return seeds.to_numpy().astype(np.uint32)

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import jax
-import numpy as np
 import polars as pl
 from jax import Array
 
 from zoojax import keys
 from zoojax.architectures.parameters import apply_mask, kernels
+from zoojax.hyperparameters.tables import seeds_of
 from zoojax.sparsifiers.checks import check_choice
 from zoojax.sparsifiers.score_pruning import ScorePruning, pruning_mask
 
@@ -78,7 +78,7 @@ class StaticSparse(ScorePruning):
 
     def member_values(self, members: pl.DataFrame, params: dict[str, Any]) -> dict[str, Any]:
         """Returns the seed and the exact number of weights to prune of each member."""
-        seeds = members["seed"].to_numpy().astype(np.uint32)
+        seeds = seeds_of(members)
         return {**super().member_values(members, params), "seed": seeds}
 
     def init(self, params: dict[str, Any], values: dict[str, Any]) -> tuple[dict, dict]:

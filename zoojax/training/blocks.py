@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from zoojax.datasets.specs import ImageSet
-from zoojax.hyperparameters.tables import varied_numbers, with_defaults
+from zoojax.hyperparameters.tables import seeds_of, varied_numbers, with_defaults
 from zoojax.runtime import population, signals
 from zoojax.schedules import needs_epochs
 from zoojax.storage.states import StateParts
@@ -91,7 +91,7 @@ def stack_hyperparams(members: pl.DataFrame, varied: tuple[str, ...] = ()) -> lo
         return values.astype(np.int32 if values.dtype.kind == "i" else np.float32)
 
     return loop.Hyperparams(
-        members["seed"].to_numpy().astype(np.uint32),
+        seeds_of(members),
         column("learning_rate"),
         column("weight_decay"),
         column("dropout"),
