@@ -257,7 +257,12 @@ def test_filter_by_metrics_of_an_epoch(zoo):
         zoo.filter(nope=1)
     with pytest.raises(ZoojaxError, match="no epoch 7"):
         zoo.filter("seed > 0", epoch=7)
-    assert len(zoo.filter()) == 3
+    assert len(zoo.filter()) == len(zoo.filter(diverged_epoch=None)) == 3
+    assert len(zoo.filter(seed=np.int64(2), init="kaiming_uniform")) == 1
+    wrong: list = [object(), [1], {1: 2}, b"2", "2", 2**70]
+    for value in wrong:
+        with pytest.raises(ZoojaxError):
+            zoo.filter(seed=value)
 
 
 def test_flat_vectors_and_their_inverse(zoo, twin):

@@ -92,7 +92,7 @@ class ZooAccess:
             if name not in table.columns:
                 known = printable(", ".join(table.columns), 600)
                 raise ZoojaxError(f"{zoo.path} has no column {printable(name, 40)}; it has {known}")
-            selected &= select_rows(table, pl.col(name) == value)
+            selected &= select_rows(table, _equals(name, value))
         if not selected.any():
             shown = printable(condition if condition is not None else equal, 80)
             raise ZoojaxError(f"no member of {zoo.path} meets the condition {shown}")
@@ -234,6 +234,15 @@ class ZooAccess:
         return zoo.metrics.join(
             zoo.members, left_on="member", right_on="id", how="left", maintain_order="left"
         )
+
+
+def _equals(column: str, value: Any) -> pl.Expr:
+    value = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(value, int | float | str | None):
+        raise ZoojaxError(
+            f"{column} is compared with {printable(value, 60)}; give a number, a text or None"
+        )
+    return pl.col(column).is_null() if value is None else pl.col(column) == value
 
 
 def parameter_order(arch: "Architecture", layout: object) -> np.ndarray | None:
