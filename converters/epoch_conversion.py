@@ -19,6 +19,7 @@ from zoojax.converters.state_reading import (
 )
 from zoojax.errors import ZoojaxError
 from zoojax.runtime import distributed
+from zoojax.storage.part_writing import append_parts
 from zoojax.storage.parts import Parts, choose_parts
 from zoojax.storage.writer import ZooWriter
 
@@ -85,7 +86,7 @@ def _append_parts(
         valid = np.all(np.isfinite(smallest).reshape(len(smallest), -1), axis=1)
         return _measure(share, epoch, rows, state, valid)
 
-    writer.append_parts(epoch, split, make, measure)
+    append_parts(writer, epoch, split, make, measure)
     return rounded
 
 

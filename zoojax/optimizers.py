@@ -17,6 +17,30 @@ from jax import Array
 Scalar = Array | np.ndarray | float
 
 
+class Adam(NamedTuple):
+    """Constants of Adam (Kingma and Ba, 2015), with the defaults of torch.
+
+    Attributes:
+        b1: Decay of the mean of gradients.
+        b2: Decay of the mean of squared gradients.
+        eps: Added to the square root of that mean.
+    """
+
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+
+    def corrections(self, count: Any) -> tuple[Array, Array]:
+        """Returns the factors that correct the biases of both means after a number of steps.
+
+        Example:
+            >>> from zoojax import optimizers
+            >>> [round(float(x), 3) for x in optimizers.Adam().corrections(1)]
+            [10.0, 1000.0]
+        """
+        return 1 / (1 - jnp.float32(self.b1) ** count), 1 / (1 - jnp.float32(self.b2) ** count)
+
+
 class Optimizer(NamedTuple):
     """An optimizer.
 
@@ -26,31 +50,37 @@ class Optimizer(NamedTuple):
             the learning rate are subtracted from the parameters.
         decoupled_decay: Whether weight decay shrinks the parameters, as in AdamW (Loshchilov and
             Hutter, 2019). Otherwise it is added to the gradient (L2) and enters the moments.
+        adam: Constants if the updates are those of Adam, whose steps the C++ kernel can take.
     """
 
     init: Callable[[Any], Any]
     update: Callable[[Any, Any, Scalar], tuple[Any, Any]]
     decoupled_decay: bool = False
+    adam: Adam | None = None
 
 
-def _adam(decoupled_decay: bool, b1=0.9, b2=0.999, eps=1e-8) -> Optimizer:
+def _adam(decoupled_decay: bool) -> Optimizer:
     """optax.scale_by_adam with bias corrections as multiplications instead of divisions.
 
     XLA rewrites a division by a broadcast scalar as a multiplication in single-device programs,
     but not always in multi-device programs, and the last bits of the results would differ.
     """
 
+    adam = Adam()
+
     def update(updates, state, momentum):
         del momentum
         count = optax.safe_increment(state.count)
-        mu = optax.tree.update_moment(updates, state.mu, b1, 1)
-        nu = optax.tree.update_moment_per_elem_norm(updates, state.nu, b2, 2)
-        mu_scale = 1 / (1 - jnp.float32(b1) ** count)
-        nu_scale = 1 / (1 - jnp.float32(b2) ** count)
-        scaled = jax.tree.map(lambda m, n: m * mu_scale / (jnp.sqrt(n * nu_scale) + eps), mu, nu)
-        return scaled, optax.ScaleByAdamState(count, mu, nu)
+        mu = optax.tree.update_moment(updates, state.mu, adam.b1, 1)
+        nu = optax.tree.update_moment_per_elem_norm(updates, state.nu, adam.b2, 2)
+        mu_scale, nu_scale = adam.corrections(count)
 
-    return Optimizer(optax.scale_by_adam().init, update, decoupled_decay)
+        def scale(m, n):
+            return m * mu_scale / (jnp.sqrt(n * nu_scale) + adam.eps)
+
+        return jax.tree.map(scale, mu, nu), optax.ScaleByAdamState(count, mu, nu)
+
+    return Optimizer(optax.scale_by_adam().init, update, decoupled_decay, adam)
 
 
 def _sgd(nesterov: bool) -> Optimizer:

@@ -17,7 +17,15 @@ import tyro
 from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
-from zoojax import analysis, converters, functional, hyper_representation, presets
+from zoojax import (
+    analysis,
+    converters,
+    functional,
+    geometry,
+    hyper_representation,
+    presets,
+    weight_datasets,
+)
 from zoojax.cli import main
 from zoojax.cli.parsing import subcommands
 from zoojax.cli.sparsify import sparsify_command
@@ -30,8 +38,7 @@ PAGES = (
         "Train zoos, create their twins, and read them.",
         (
             *("train_zoo", "sparsify", "open_zoo", "apply", "predict", "evaluate", "info"),
-            *("publish", "TensorBoard", "RunLog"),
-            *("Zoo", "initialize", "ZoojaxError"),
+            *("Zoo", "concat", "publish", "TensorBoard", "RunLog", "initialize", "ZoojaxError"),
         ),
     ),
     (
@@ -76,6 +83,25 @@ PAGES = (
             *("analyze", "reproduce"),
             *(f"analysis.{name}" for name in analysis.__all__ if name != "analyze"),
         ),
+    ),
+    (
+        "weight_datasets",
+        "Weights as data",
+        "States of zoos as data sets, for any training loop.",
+        (
+            "WeightDataset",
+            *(
+                f"weight_datasets.{name}"
+                for name in weight_datasets.__all__
+                if name != "WeightDataset"
+            ),
+        ),
+    ),
+    (
+        "geometry",
+        "Geometry",
+        "Alignment, connectivity, merging, curvature and similarity of whole populations.",
+        tuple(f"geometry.{name}" for name in geometry.__all__),
     ),
     (
         "hyper_representations",

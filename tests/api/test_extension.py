@@ -264,5 +264,6 @@ def test_command_line_extends(tmp_path_factory, tmp_path):
         more = ["--members", members, "--epochs", epochs]
         done = zoo_fixtures.cli(tmp_path_factory, *words, *more)
         assert done.returncode == 0, done.stderr
+        assert "already complete" not in done.stderr
     zoo = open_zoo(tmp_path / "zoo")
     assert (len(zoo), zoo.epochs) == (2, [0, 1])

@@ -128,7 +128,11 @@ def test_system_information(run_cli, run_json):
     reason = kernel.unavailable_reason(SMALL_SPEC)
     assert facts["engine"] == (f"XLA (no C++ kernel: {reason})" if reason else "C++ kernel")
     assert {"devices", "data", "kernels", "programs", "versions"} < set(facts)
-    assert facts["engine"] in run_cli("info", "--system").stdout
+    lines = run_cli("info", "--system").stdout.splitlines()
+    assert f"  engine  {facts['engine']}" in lines
+    if reason is None:
+        few = "steps of Adam on XLA: it has at most 4096 weights in fully connected layers"
+        assert f"  small: C++ kernel ({few})" in lines and "  lenet5: C++ kernel" in lines
 
 
 @pytest.mark.parametrize("arguments", [(), ("zoo", "--system")])

@@ -108,7 +108,7 @@ def test_lines_of_docstrings_are_joined(run_cli):
 def test_options_of_all_commands():
     """Those that --help lists; suggestions are chosen among them."""
     options = {name: set(dict(command_options(kind))) for name, kind in COMMANDS.items()}
-    assert len(options) == 23 + len(sparsifiers())
+    assert len(options) == 28 + len(sparsifiers())
     assert {"--out", "--members", "--chunk", "--json", "--process-id"} <= options["train"]
     assert {"--where", "--parent", "--coordinator"} <= options["convert from-torch"]
     assert "--zoo" not in options["info"] and "--zoo" in options["represent evaluate"]

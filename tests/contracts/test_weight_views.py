@@ -1,6 +1,7 @@
 """The contract of views: states come back bit for bit, for every architecture."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -71,7 +72,7 @@ def test_permutation_is_that_of_the_architecture(name):
     ends = np.cumsum(arch.permuted_units())[:-1]
     for row in range(3):
         parts = np.split(drawn[row], ends) if permuter.units else []
-        orders = [np.argsort(part, kind="stable") for part in parts]
+        orders = [jnp.asarray(np.argsort(part, kind="stable")) for part in parts]
         actual = layout.unflatten(permuted[row])
         for collection, tree in layout.unflatten(vectors[row]).items():
             wanted = permutations.permute(tree, orders, arch.permutations)

@@ -21,5 +21,5 @@ def commands(page: Path) -> Iterator[list[str]]:
     for block in blocks(page, ""):
         for line in block.replace("\\\n", " ").splitlines():
             if line.startswith(("zoojax ", "srun zoojax ", "CUDA_VISIBLE_DEVICES")):
-                words = shlex.split(line, comments=True)
+                words = shlex.split(line.partition(" > ")[0], comments=True)
                 yield words[words.index("zoojax") + 1 :]

@@ -27,7 +27,7 @@ def compared(tmp_path_factory) -> Iterator[Analysis]:
         zoo = synthetic_zoos.dense(folder / "dense", 8)
     kinds = ((MagnitudePruning(RATIOS), 0.8), (RandomPruning(RATIOS), 0.6))
     twins = [
-        random_twin(folder / kind.method, zoo, kind, lambda t, a=a: [a] * len(t), i)
+        random_twin(folder / kind.method, zoo, kind, lambda t, a=a: np.full(len(t), a), i)
         for i, (kind, a) in enumerate(kinds)
     ]
     result = Analysis(zoo, twins)

@@ -153,6 +153,44 @@ def test_network_without_groups():
         match_weights(arch, copies(made_up_params(arch), 2), made_up_params(arch))
 
 
+def test_members_that_are_not_finite_stay():
+    arch = NETWORKS["mlp"]
+    params = copies(made_up_params(arch), 3, noise=1.0)
+    params["fc2"]["bias"][1, 0] = np.inf
+    reference = made_up_params(arch, seed=3)
+    found = match_weights(arch, params, reference)
+    assert np.isnan(found.after).tolist() == np.isnan(found.before).tolist() == [False, True, False]
+    assert all((o[1] == np.arange(o.shape[1])).all() for o in found.transform.orders)
+    reference["fc1"]["bias"][0] = np.nan
+    assert np.isnan(match_weights(arch, params, reference).after).all()
+
+
+@pytest.mark.parametrize(
+    "change, options, message",
+    [
+        (lambda p: p.pop("fc2"), {}, "'fc2' is missing"),
+        (
+            lambda p: p["fc1"].update(kernel=np.zeros((2, 3), np.float32)),
+            {},
+            "fc1/kernel has shape",
+        ),
+        (lambda p: p.clear(), {}, "there are no members"),
+        (lambda p: None, {"activation": "step"}, "no activation named 'step'"),
+        (lambda p: None, {"symmetries": "rotation"}, "no symmetry named 'rotation'"),
+        (lambda p: None, {"seed": -1}, "seed is -1"),
+        (lambda p: None, {"restarts": 0.5}, "restarts"),
+    ],
+)
+def test_invalid_arguments(change, options, message):
+    arch = architecture("mlp-24-12", 1)
+    params = copies(made_up_params(arch), 2)
+    change(params)
+    with pytest.raises(ZoojaxError, match=message):
+        match_weights(arch, params, made_up_params(arch), **options)
+    with pytest.raises(ZoojaxError, match=r"is missing|unknown|shape"):
+        match_weights(arch, copies(made_up_params(arch), 2), {"fc1": params})
+
+
 def test_transforms_compose_and_invert():
     arch = NETWORKS["mlp"]
     rescalings = arch.rescalings("relu")

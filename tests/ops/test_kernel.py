@@ -126,7 +126,7 @@ def test_member_is_bit_identical_in_any_lane(count, options):
 def test_result_is_bit_identical_with_several_threads(monkeypatch):
     """Groups of members are processed by any free thread."""
     expected = run(SMALL, "tanh", "kernel", 100, variant="released")
-    monkeypatch.setattr("zoojax.ops.kernel.calls._threads", lambda: np.int32(2))
+    monkeypatch.setattr("zoojax.ops.kernel.batching.threads", lambda: np.int32(2))
     monkeypatch.setattr(sys.modules[__name__], "program", program.__wrapped__)
     actual = run(SMALL, "tanh", "kernel", 100, variant="released")
     jax.tree.map(np.testing.assert_array_equal, actual, expected)

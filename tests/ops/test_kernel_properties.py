@@ -210,7 +210,7 @@ def test_kernel_with_sanitizers(tmp_path):
             *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-x"),
             *(
                 str(tests / f"test_kernel{name}.py")
-                for name in ("", "_chains", "_penalty", "_properties")
+                for name in ("", "_chains", "_penalty", "_properties", "_steps")
             ),
         ],
         env=environment,

@@ -93,10 +93,14 @@ def run(tmp_path: Path, published: Path, code: str) -> tuple[str, list[str]]:
 
 
 CODE = """
+import sys
 import zoojax.analysis
+original = zoojax.open_zoo({folder!r})
+original.state(1)
+# A folder needs no extra of zoojax.
+assert not sys.modules.keys() & {{"huggingface_hub", "datasets", "mlcroissant", "pandas", "torch"}}
 from tests.support.zoo_fixtures import same_bits
 zoo = zoojax.open_zoo("hf://me/digits")
-original = zoojax.open_zoo({folder!r})
 assert zoo.fingerprint == original.fingerprint
 assert same_bits(zoo.state(1), original.state(1))
 assert zoo.metrics.equals(original.metrics)

@@ -109,13 +109,16 @@ def test_errorbars_are_the_intervals(analysis):
 
 
 def test_page_shows_the_tables(analysis):
-    shown = {table["name"] for table in payload(analysis, {}, {})["tables"]}
+    shown = {table["name"]: table for table in payload(analysis, {}, {})["tables"]}
     # One row per pair of members is too long for the page.
-    assert {n for n in analysis.tables if "geometry_" in n} - shown == {"geometry_pairs"}
+    assert {n for n in analysis.tables if "geometry_" in n} - shown.keys() == {"geometry_pairs"}
+    columns = {each["name"]: each for each in shown["geometry_barriers"]["columns"]}
+    assert columns["aligned"]["values"][:3] == ["no", "yes", "no"]
+    assert columns["loss_barrier"]["low"] and columns["acc_barrier"]["kind"] == "points"
 
 
 def test_what_cannot_be_computed_is_noted(analysis, monkeypatch):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZoojaxError("the images are missing")
 
     monkeypatch.setattr(geometry_tables, "load_images", fail)

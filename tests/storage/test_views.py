@@ -90,6 +90,7 @@ def test_a_view_can_be_sparsified_analyzed_saved_and_evaluated(zoo, twin, tmp_pa
     own = zoojax.sparsify(view, zoojax.MagnitudePruning(ratios=(0.5,)), epochs=1, quiet=True)
     assert own.members["parent_id"].to_list() == [2, 0]
     # A twin of a view is a twin of the zoo, and has the bits that a twin of the zoo has.
+    assert own.config.parent is not None
     assert own.config.parent.fingerprint == zoo.fingerprint
     whole = zoojax.sparsify(zoo, zoojax.MagnitudePruning(ratios=(0.5,)), epochs=1, quiet=True)
     np.testing.assert_array_equal(own.flat(), whole.flat()[[2, 0]])

@@ -36,6 +36,12 @@ def test_items_are_the_states_in_order(zoo, cache):
     for wrong in (120, -121, [0, 120], Draw(0, 120)):
         with pytest.raises(IndexError, match="the data set has 120"):
             dataset[wrong]
+    for wrong in (1.0, [0.5], "0", None, [True], True, [[0]], [[0], [1, 2]], {}):
+        with pytest.raises(IndexError, match=r"give whole numbers|give a list"):
+            dataset[wrong]
+    np.testing.assert_array_equal(dataset[y > y.mean()][0], x[y > y.mean()])
+    np.testing.assert_array_equal(dataset[np.uint8(7)][0], x[7])
+    assert dataset[[]][0].shape == (0, 2464) and dataset[5:5][1].shape == (0,)
 
 
 def test_several_targets_and_columns_of_members(zoo, cache):

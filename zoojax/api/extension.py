@@ -93,7 +93,9 @@ def train_or_extend(
         own = table if parent is None else present_ids(parent, settings.parent, table)
         initial, told = starting(own), () if is_part else callbacks
         with zoo_writer(folder, settings, table, images, store_images) as writer:
-            return trainer.train(writer, initial, images, report, told)
+            # The progress display would say that a complete part is the complete zoo.
+            is_done = is_part and settings.epochs in writer.zoo.epochs
+            return trainer.train(writer, initial, images, None if is_done else report, told)
 
     if out is not None and exists(extension.work_folder(out)):
         with distributed.main_process_first() as is_first:

@@ -49,7 +49,7 @@ class Analyze:
 
     geometry: Flag = False
     """Add the geometry of the zoo: weight space, similarity of layers, curvature of the loss, and
-    overlap of masks. Takes minutes."""
+    overlap of masks. Takes minutes for small networks."""
 
     json: Flag = False
     """Print JSON on standard output."""

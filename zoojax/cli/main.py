@@ -166,7 +166,9 @@ def _execute(command: Any, names: list[str], plugins: list[str]) -> None:
     try:
         command.run()
     finally:
-        if isinstance(getattr(command, "action", command), _RESUMABLE):
+        peers = _peer_processes()
+        is_first = peers is None or peers.process_index() == 0
+        if is_first and isinstance(getattr(command, "action", command), _RESUMABLE):
             record(command, names, plugins)
 
 

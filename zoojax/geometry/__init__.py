@@ -12,10 +12,11 @@ from zoojax.geometry.canonical import canonical_transform
 from zoojax.geometry.cka import cka, layer_similarity
 from zoojax.geometry.curvature import hessian_trace, top_eigenvalues
 from zoojax.geometry.curves import Curves, curves
+from zoojax.geometry.descent import Matching
 from zoojax.geometry.lines import barriers, lines
 from zoojax.geometry.masks import chance_iou, mask_iou, mask_overlap
 from zoojax.geometry.matched_pairs import member_pairs
-from zoojax.geometry.matching import Matching, match_weights
+from zoojax.geometry.matching import match_weights
 from zoojax.geometry.members import Members, members_at
 from zoojax.geometry.merging import Soup, average_epochs, soup
 from zoojax.geometry.similarity import (

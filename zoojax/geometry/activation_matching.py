@@ -22,7 +22,7 @@ from zoojax.architectures.rescalings import Kind
 from zoojax.architectures.units import parameters_by_path, require_units, weights_out_of
 from zoojax.errors import ZoojaxError
 from zoojax.geometry.blocks import assign, squared_distance
-from zoojax.geometry.matching import Matching
+from zoojax.geometry.descent import Matching
 from zoojax.geometry.transforms import Symmetry, Transform, shapes_by_path
 from zoojax.runtime.population import concatenate, take
 
@@ -104,7 +104,8 @@ def _assigned(
     """Returns the orders and factors of the units of one group; see `_compare`."""
     products, spread, reference_spread = moments
     scale = np.sqrt(spread[:, None, :] * reference_spread[:, :, None])
-    correlation = products / np.maximum(scale, _TINY)
+    # Members that are not finite have no correlations.
+    correlation = np.nan_to_num(products / np.maximum(scale, _TINY))
     own = np.tile(np.arange(correlation.shape[1]), (len(correlation), 1))
     order = assign(-np.abs(correlation) if kind == "sign" else -correlation) if permutes else own
     factor = np.ones(order.shape, np.float32)

@@ -13,8 +13,9 @@ import polars as pl
 from zoojax.architectures.units import require_units
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import optional_path
+from zoojax.geometry.arguments import check_count
 from zoojax.geometry.derived import derived_config, transformed_state, write_derived
-from zoojax.geometry.matching import Matching
+from zoojax.geometry.descent import Matching
 from zoojax.geometry.stored import Alignment, save_alignment
 from zoojax.geometry.targets import Match, Targets
 from zoojax.geometry.transforms import Symmetry, Transform, checked_symmetries
@@ -91,11 +92,14 @@ def align(
         raise ZoojaxError(f"no method named '{printable(method, 60)}'; there are: {listed}")
     chosen = checked_symmetries(symmetries)
     for name, value in (("restarts", restarts), ("seed", seed), ("images", images)):
-        if check_whole(name, value) < (name == "images"):
-            raise ZoojaxError(f"{name} is {value}; give {int(name == 'images')} or more")
+        check_count(name, value, least=int(name == "images"))
     epoch = zoo.newest_epoch if epoch is None else check_whole("epoch", epoch)
     pixels = None
     if method == "activations":
+        if zoo.config.shape.task.has_own_images:
+            raise ZoojaxError(
+                f"members of {zoo.path} learn an image each; align them with method 'weights'"
+            )
         if to in TARGETS:
             raise ZoojaxError(f"to is '{to}', which is defined by weights; give method 'weights'")
         pixels = load_images(zoo, data_dir).train.images[: int(images)]

@@ -1,65 +1,33 @@
-"""Matching of hidden units by weights: coordinate descent over the permutation groups.
-
-Each step finds the best order (and factors) of one group of all members, so the distance to the
-reference never increases. Descent finds local minima, so it starts from several points:
-
-- sweeps: groups are matched one after the other, each by those parameters whose other units are
-  matched already. At first those are the images on one side and the classes on the other. A sweep
-  recovers the order of a permuted copy of the reference, also in residual networks.
-- the members as they are;
-- random orders, if requested.
-"""
+"""Matching of the hidden units of members to those of references, by their weights."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from zoojax.architectures.base import Architecture
+from zoojax.architectures.layers import ACTIVATIONS
 from zoojax.architectures.units import parameters_by_path, require_units
-from zoojax.geometry.blocks import (
-    Block,
-    apply_step,
-    assign,
-    compare_units,
-    costs,
-    make_blocks,
-    squared_distance,
+from zoojax.geometry.arguments import check_count
+from zoojax.geometry.descent import Matching, Search, rows_of
+from zoojax.geometry.transforms import (
+    Arrays,
+    Symmetry,
+    Transform,
+    checked_symmetries,
+    concatenated,
+    replaced,
 )
-from zoojax.geometry.transforms import Arrays, Symmetry, Transform, concatenated, replaced
+from zoojax.hyperparameters.declaration import check_name
 from zoojax.runtime import host
+from zoojax.training.inputs import checked_arrays, checked_params
 
-_MAX_SWEEPS = 100
-# Relative decrease of the distance that counts as an improvement; smaller ones are rounding errors.
-_TOLERANCE = 1e-6
-# A member this close to the reference, in squared distance relative to its squared norm, is not
-# matched again from other starting points.
-_MATCHED = 1e-3
 # Bytes of the parameters of the members that are matched at once.
 _CHUNK_BYTES = 256 * 2**20
-
-
-class Matching(NamedTuple):
-    """The result of matching.
-
-    Attributes:
-        transform: Orders and factors of the units of the members.
-        before: Distance of each member to its reference before matching, [members] float64: the
-            root of the sum of squared differences of all parameters.
-        after: The same after matching; never larger.
-
-    Example:
-        >>> matched = zoojax.geometry.match_weights(zoo.config.shape, zoo.params(), zoo.member(0))
-        >>> matched.before.shape
-        (3,)
-    """
-
-    transform: Transform
-    before: np.ndarray
-    after: np.ndarray
 
 
 def match_weights(
@@ -86,10 +54,11 @@ def match_weights(
         seed: Seed of the order of the groups and of the restarts.
 
     Returns:
-        The transform of each member, and its distances to the reference.
+        The transform of each member, and its distances to the reference. Members stay as they are
+        if their parameters or those of their reference are not finite.
 
     Raises:
-        ZoojaxError: If the architecture has no permutation groups.
+        ZoojaxError: If the architecture has no permutation groups, or an argument is invalid.
 
     Example:
         >>> shape, params = zoo.config.shape, zoo.params()
@@ -98,20 +67,61 @@ def match_weights(
         (True, 0.0)
     """
     require_units(arch)
-    theirs = {path: np.asarray(x) for path, x in parameters_by_path(params).items()}
-    ours = {path: np.asarray(x) for path, x in parameters_by_path(reference).items()}
-    if all(ours[path].ndim < theirs[path].ndim for path in theirs):
-        ours = {path: x[None] for path, x in ours.items()}
-    allowed = [each for each in arch.rescalings(activation) if each.kind in symmetries]
-    search = _Search(arch, allowed, "permutation" in symmetries, restarts, seed)
+    chosen = checked_symmetries(symmetries)
+    check_name("activation", activation, ACTIVATIONS)
+    check_count("restarts", restarts, 0)
+    check_count("seed", seed, 0)
+    theirs, ours = checked_pair(arch, params, reference)
+    allowed = [each for each in arch.rescalings(activation) if each.kind in chosen]
+    search = Search(arch, allowed, "permutation" in chosen, restarts, seed)
+    finite = finite_members(theirs) & finite_members(ours)
+    rows = np.flatnonzero(finite)
+    distances = np.full((2, len(finite)), np.nan)
+    transform = Transform.identity(arch.permuted_units(), len(finite))
+    if len(rows):
+        found = _searched(search, {p: x[rows] for p, x in theirs.items()}, rows_of(ours, rows))
+        transform = replaced(transform, rows, found.transform)
+        distances[:, rows] = found.before, found.after
+    return Matching(transform, *distances)
+
+
+def checked_pair(
+    arch: Architecture, params: dict[str, Any], reference: dict[str, Any]
+) -> tuple[Arrays, Arrays]:
+    """Validates stacked parameters and references.
+
+    Returns:
+        Both by path, [members, ...]; a single reference has a member axis of length 1.
+
+    Raises:
+        ZoojaxError: If arrays are missing, unknown, or have the wrong shape or type.
+    """
+    leaves = [np.asarray(x[0]) if (x := jax.tree.leaves(t)) else None for t in (params, reference)]
+    first, second = leaves
+    count = len(first) if first is not None and first.ndim else 0
+    is_single = first is None or second is None or second.ndim < first.ndim
+    theirs = checked_params(arch, params, count)
+    ours = checked_arrays(arch, reference, () if is_single else (count,))
+    one = {p: np.asarray(x) for p, x in parameters_by_path(ours).items()}
+    if is_single:
+        one = {p: x[None] for p, x in one.items()}
+    return {p: np.asarray(x) for p, x in parameters_by_path(theirs).items()}, one
+
+
+def finite_members(arrays: Arrays) -> np.ndarray:
+    """Whether all parameters of each member are finite, [members] bool."""
+    return np.all([np.isfinite(x).reshape(len(x), -1).all(axis=1) for x in arrays.values()], axis=0)
+
+
+def _searched(search: Search, theirs: Arrays, ours: Arrays) -> Matching:
+    """Matches members in chunks, on all cores."""
     count = len(next(iter(theirs.values())))
     size = max(1, _CHUNK_BYTES // sum(x[0].nbytes for x in theirs.values()))
     size = min(size, math.ceil(count / host.cpu_count()))
 
     def match(start: int) -> Matching:
-        rows = slice(start, start + size)
-        own = {path: x if len(x) == 1 else x[rows] for path, x in ours.items()}
-        return search.run(own, {path: x[rows] for path, x in theirs.items()})
+        rows = np.arange(start, min(start + size, count))
+        return search.run(rows_of(ours, rows), {path: x[rows] for path, x in theirs.items()})
 
     starts = range(0, count, size)
     # Products of members are small: threads of BLAS would wait for each other.
@@ -120,179 +130,3 @@ def match_weights(
         parts = list(pool.map(match, starts))
     transforms, before, after = zip(*parts, strict=True)
     return Matching(concatenated(transforms), np.concatenate(before), np.concatenate(after))
-
-
-class _State(NamedTuple):
-    """Members during a search: their changed parameters, and the changes."""
-
-    params: Arrays
-    transform: Transform
-
-    def take(self, rows: np.ndarray) -> "_State":
-        """Selects members at ascending positions."""
-        if len(rows) == len(self.transform):
-            return self
-        return _State({p: x[rows] for p, x in self.params.items()}, self.transform.take(rows))
-
-
-class _Search:
-    """Searches for the best transform of stacked members."""
-
-    def __init__(
-        self, arch: Architecture, rescalings: Sequence, permutes: bool, restarts: int, seed: int
-    ):
-        self.units = arch.permuted_units()
-        shapes = parameters_by_path(arch.parameter_shapes())
-        self.blocks = make_blocks(arch.permutations, self.units, shapes, rescalings)
-        self.permutes, self.restarts, self.seed = permutes, restarts, seed
-        self.sizes = {path: int(np.prod(shape)) for path, shape in shapes.items()}
-
-    def run(self, reference: Arrays, params: Arrays) -> Matching:
-        """Matches members; see `match_weights`."""
-        before = squared_distance(reference, params)
-        norm = squared_distance({p: np.zeros_like(x[:1]) for p, x in params.items()}, params)
-        count = len(before)
-        identity = Transform.identity(self.units, count)
-        best, after = identity, before.copy()
-        for start in self._starts(reference):
-            rows = np.flatnonzero(after > _MATCHED * norm)
-            if not len(rows):
-                break
-            ours = _rows(reference, rows)
-            initial = _State({p: x[rows] for p, x in params.items()}, identity.take(rows))
-            state = self._descend(ours, start(ours, initial))
-            found = squared_distance(ours, state.params)
-            better = found < after[rows]
-            after[rows[better]] = found[better]
-            best = replaced(best, rows[better], state.transform.take(np.flatnonzero(better)))
-        return Matching(best, np.sqrt(before), np.sqrt(after))
-
-    def _starts(self, reference: Arrays) -> Iterator[Any]:
-        if self.permutes:
-            yield lambda ours, state: self._sweep(ours, state, range(len(self.blocks)))
-            yield lambda ours, state: self._sweep(ours, state, None)
-        yield lambda ours, state: state
-        for number in range(self.restarts if self.permutes else 0):
-            yield lambda ours, state, n=number: self._shuffled(state, n)
-
-    def _sweep(self, reference: Arrays, state: _State, order: Sequence[int] | None) -> _State:
-        """Matches the groups one after the other by what is matched already.
-
-        Args:
-            reference: Parameters of the references.
-            state: The members.
-            order: Order of the groups; None for the group with most matched parameters next.
-        """
-        done: set[int] = set()
-        while len(done) < len(self.blocks):
-            left = [block for block in self.blocks if block.index not in done]
-            known = {block.index: self._known(block, done) for block in left}
-            if order is None:
-                chosen = max(left, key=lambda b: self._amount(known[b.index], b))
-            else:
-                chosen = next(b for i in order for b in left if b.index == i)
-            state, _ = self._step(reference, state, chosen, known[chosen.index], always=True)
-            done.add(chosen.index)
-        return state
-
-    def _known(self, block: Block, done: set[int]) -> frozenset[tuple[str, int]]:
-        """Returns the axes of a block in parameters whose other axes are matched or fixed."""
-        others = [b for b in self.blocks if b.index not in done and b.index != block.index]
-        unknown = {axis.path for other in others for axis, _ in other.axes}
-        unknown |= set(block.quadratic)
-        return frozenset((a.path, a.axis) for a, _ in block.axes if a.path not in unknown)
-
-    def _amount(self, known: frozenset[tuple[str, int]], block: Block) -> float:
-        return sum(self.sizes[path] for path, _ in known) / block.units
-
-    def _shuffled(self, state: _State, number: int) -> _State:
-        generator = np.random.default_rng([self.seed, 1 + number])
-        for block in self.blocks:
-            order = generator.permutation(block.units)
-            orders = np.tile(order, (len(state.transform), 1))
-            state = _stepped(block, state, orders, None)
-        return state
-
-    def _descend(self, reference: Arrays, state: _State) -> _State:
-        """Improves the groups in random order until no group of a member improves."""
-        generator = np.random.default_rng([self.seed, 0])
-        active = np.arange(len(state.transform))
-        for _ in range(_MAX_SWEEPS):
-            current, ours = state.take(active), _rows(reference, active)
-            improved = np.zeros(len(active), bool)
-            for index in generator.permutation(len(self.blocks)):
-                current, better = self._step(ours, current, self.blocks[index], None)
-                improved |= better
-            state = _merged(state, active, current)
-            active = active[improved]
-            if not len(active):
-                break
-        return state
-
-    def _step(
-        self,
-        reference: Arrays,
-        state: _State,
-        block: Block,
-        paths: frozenset[tuple[str, int]] | None,
-        always: bool = False,
-    ) -> tuple[_State, np.ndarray]:
-        """Finds the best order and factors of one group; returns which members improved."""
-        pairs = compare_units(block, reference, state.params, paths)
-        cost, factors = costs(block.kind, pairs)
-        own = np.arange(block.units)
-        order = assign(cost) if self.permutes else np.tile(own, (len(cost), 1))
-        chosen = np.take_along_axis(cost, order[..., None], 2)[..., 0]
-        factor = None
-        if factors is not None:
-            factor = np.take_along_axis(factors, order[..., None], 2)[..., 0]
-        if always:
-            return _stepped(block, state, order, factor), np.ones(len(order), bool)
-        present = sum(
-            (square / 2 for square in pairs.squares.values()),
-            start=-sum(np.diagonal(x, 0, 1, 2) for x in pairs.products.values()),
-        )
-        gain = (present - chosen).sum(axis=1, dtype=np.float64)
-        scale = (np.abs(present) + np.abs(chosen)).sum(axis=1, dtype=np.float64)
-        better = gain > _TOLERANCE * scale
-        rows = np.flatnonzero(better)
-        if not len(rows):
-            return state, better
-        used = sorted({axis.path for axis, _ in block.axes})
-        before = _State({p: state.params[p] for p in used}, state.transform).take(rows)
-        after = _stepped(block, before, order[rows], None if factor is None else factor[rows])
-        if block.quadratic:
-            shared = _rows(reference, rows)
-            old, new = (squared_distance(shared, each.params) for each in (before, after))
-            worse = np.flatnonzero(new >= old)
-            after = _merged(after, worse, before.take(worse))
-            better[rows[worse]] = False
-        return _merged(state, rows, after), better
-
-
-def _rows(arrays: Arrays, rows: np.ndarray) -> Arrays:
-    """Selects the references of members; one reference may serve all."""
-    return {path: x if len(x) == 1 else x[rows] for path, x in arrays.items()}
-
-
-def _stepped(block: Block, state: _State, order: np.ndarray, factor: np.ndarray | None) -> _State:
-    orders, factors = list(state.transform.orders), list(state.transform.factors)
-    orders[block.index] = np.take_along_axis(orders[block.index], order, 1)
-    moved = np.take_along_axis(factors[block.index], order, 1)
-    factors[block.index] = moved if factor is None else moved * factor
-    changed = apply_step(block, state.params, order, factor)
-    return _State({**state.params, **changed}, Transform(tuple(orders), tuple(factors)))
-
-
-def _merged(state: _State, rows: np.ndarray, part: _State) -> _State:
-    """Replaces some parameters of the members at ascending positions."""
-    if len(rows) == len(state.transform):
-        return _State({**state.params, **part.params}, part.transform)
-    changed = {path: _put(state.params[path], rows, x) for path, x in part.params.items()}
-    return _State({**state.params, **changed}, replaced(state.transform, rows, part.transform))
-
-
-def _put(array: np.ndarray, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
-    changed = array.copy()
-    changed[rows] = values
-    return changed

@@ -94,16 +94,17 @@ def soup(
         listed = ", ".join(_SOUPS)
         raise ZoojaxError(f"no soup named '{printable(kind, 60)}'; there are: {listed}")
     epoch = zoo.newest_epoch if epoch is None else check_whole("epoch", epoch)
-    ids = zoo.members_table["id"].to_list() if members is None else list(members)
-    rows = zoo.row_indices(ids)
+    rows = zoo.row_indices(zoo.members_table["id"] if members is None else members)
+    if not len(rows):
+        raise ZoojaxError("there are no members to average; give the id of at least one")
     variables = take(_variables(zoo, epoch), rows)
     finite = _finite(variables["params"])
     if members is not None and not finite.all():
-        bad = [ids[i] for i in np.flatnonzero(~finite)]
-        raise ZoojaxError(f"member {bad[0]} of {zoo.path} has weights that are not finite")
+        bad = zoo.members_table["id"][int(rows[np.argmin(finite)])]
+        raise ZoojaxError(f"member {bad} of {zoo.path} has weights that are not finite")
     kept = np.flatnonzero(finite)
     if not len(kept):
-        raise ZoojaxError(f"there are no members to average in {zoo.path}")
+        raise ZoojaxError(f"no member of {zoo.path} has finite weights")
     table = zoo.members_table[rows[kept]]
     if table["activation"].n_unique() > 1:
         raise ZoojaxError(

@@ -106,7 +106,7 @@ def find_ends(
             the newest.
 
     Raises:
-        ZoojaxError: If the zoos have different networks or images, there is no such epoch or
+        ZoojaxError: If the zoos have different networks, there is no such epoch or
             member, or the members of a pair have different activations.
     """
     if zoo.config.shape.task.has_own_images:
@@ -150,9 +150,9 @@ def _given(pairs: Any) -> pl.DataFrame:
         raise ZoojaxError(
             f"pairs is {printable(pairs, 80)}; give pairs of ids, such as [(0, 1), (0, 2)]"
         ) from error
-    return pl.DataFrame(
-        {"first": first, "second": second}, schema=dict.fromkeys(("first", "second"), pl.Int64)
-    )
+    for member in (*first, *second):
+        check_whole("the id of a member", member)
+    return pl.DataFrame({"first": list(map(int, first)), "second": list(map(int, second))})
 
 
 def _related(zoo: Zoo, other: Zoo) -> pl.DataFrame:

@@ -10,7 +10,8 @@ from zoojax.errors import ZoojaxError
 from zoojax.geometry.activation_matching import match_activations
 from zoojax.geometry.canonical import canonical_transform
 from zoojax.geometry.derived import transformed_state
-from zoojax.geometry.matching import Matching, match_weights
+from zoojax.geometry.descent import Matching
+from zoojax.geometry.matching import match_weights
 from zoojax.geometry.transforms import Symmetry, Transform, replaced
 from zoojax.runtime.population import take
 from zoojax.sparsifiers.dense import Dense

@@ -78,6 +78,7 @@ _FRACTIONS = (
     "epoch",
     "ggap",
     "agreement",
+    "sampled_agreement",
     "mean",
     "paper",
     "ours",
@@ -178,6 +179,8 @@ def _values(column: pl.Series, short: dict[str, str]) -> list[Any]:
         return [short.get(value, value) for value in values]
     if column.name in _QUANTITIES:
         return [value and printable(_label(value)) for value in values]
+    if column.dtype == pl.Boolean:
+        return [{True: "yes", False: "no"}.get(value) for value in values]
     return [printable(value) if isinstance(value, str) else value for value in values]
 
 

@@ -31,7 +31,7 @@ from zoojax.hyperparameters.tables import seeds_of
 from zoojax.sparsifiers.checks import checked_values
 from zoojax.sparsifiers.compared import Compared
 from zoojax.sparsifiers.steps import Batch as Batch  # Users import it from here.
-from zoojax.sparsifiers.steps import Loss, Needs, Update
+from zoojax.sparsifiers.steps import Loss, Needs, Posterior, Update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,7 +260,29 @@ class Sparsifier(Compared):
             >>> float(value)
             4.0
         """
-        return loss(trainable["params"])
+        params, posterior = self.loss_inputs(trainable, fixed, epoch)
+        return loss(params) if posterior is None else loss(params, posterior)
+
+    def loss_inputs(
+        self, trainable: dict[str, Any], fixed: dict[str, Any], epoch: Array
+    ) -> tuple[dict[str, Any], Posterior | None]:
+        """Returns what `objective` passes to the loss unless it is overridden.
+
+        Args:
+            trainable: Trainable part of the state.
+            fixed: Fixed part of the state.
+            epoch: Epoch being trained, counted from 1.
+
+        Returns:
+            (parameters, their distributions if pre-activations are sampled, otherwise None).
+
+        Example:
+            >>> trainable = {"params": {"fc": {"kernel": jnp.ones(2)}}}
+            >>> params, posterior = zoojax.MagnitudePruning().loss_inputs(trainable, {}, 1)
+            >>> params is trainable["params"], posterior
+            (True, None)
+        """
+        return trainable["params"], None
 
     def project(self, trainable: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
         """Projects the trainable part after each step, for example onto a mask.

@@ -23,7 +23,7 @@ from zoojax.architectures.parameters import flat_layers, is_conv, nested_layers
 from zoojax.errors import ZoojaxError
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.checks import check_number
-from zoojax.sparsifiers.steps import Loss, Posterior
+from zoojax.sparsifiers.steps import Posterior
 
 VARIANTS = ("released", "corrected")
 LOG_ALPHA_THRESHOLD = 3.0
@@ -247,12 +247,12 @@ class VariationalDropout(Sparsifier):
         """Starts from the parent's parameters and the smallest noise."""
         return {"params": params, "log_sigma2": init_log_sigma2(params, self.variant)}, {}
 
-    def objective(
-        self, loss: Loss, trainable: dict[str, Any], fixed: dict[str, Any], epoch: Array
-    ) -> tuple[Array, Any]:
-        """Mean cross entropy plus the weighted KL divergence."""
+    def loss_inputs(
+        self, trainable: dict[str, Any], fixed: dict[str, Any], epoch: Array
+    ) -> tuple[dict[str, Any], Posterior]:
+        """Distributions of the weights, with the weight of the KL divergence in this epoch."""
         weight = kl_weight(epoch, self.kl_weight, self.warmup)
-        return loss(trainable["params"], Posterior(trainable["log_sigma2"], weight))
+        return trainable["params"], Posterior(trainable["log_sigma2"], weight)
 
     def effective(self, trainable: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
         """Sets weights with a large noise level to zero."""

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -113,57 +113,21 @@ class ZooWriter:
             table = distributed.all_gather_table(metrics)
             with distributed.main_process_first() as is_first:
                 if is_first:
-                    self._publish_epoch(epoch, table)
+                    self.publish_epoch(epoch, table)
                     if duration is not None:
                         timing.record(path, epoch, duration)
         self.last_epoch = epoch
 
-    def append_parts(
-        self,
-        epoch: int,
-        split: parts.Parts,
-        make: Callable[[slice], dict[str, Any]],
-        measure: Callable[[slice, dict[str, Any]], pl.DataFrame],
-    ) -> None:
-        """Appends one epoch part by part, in the memory of one part.
-
-        Parts that an interrupted call has written are read instead of made again. Readers see the
-        epoch only once it is complete. For a single process.
+    def publish_epoch(self, epoch: int, metrics: pl.DataFrame) -> None:
+        """Makes a saved epoch visible to readers by adding it to the metrics table.
 
         Args:
-            epoch: Number of the epoch.
-            split: How the members are split.
-            make: Returns the stacked state of rows of the members table.
-            measure: Returns the metrics of rows and their state, as in `append`. If no part has
-                any, the epoch is not appended.
+            epoch: Number of the epoch, whose state is complete.
+            metrics: Its metrics, of all members.
 
         Raises:
-            ZoojaxError: If writing fails. Earlier epochs and parts are intact.
+            ZoojaxError: If writing fails.
         """
-        config, step = self.zoo.config, self.zoo.path / STATES / str(epoch)
-        like = states.state_like(config, split.members)
-        optional = states.optional_like(config, split.members)
-        parts.claim_step(step, split)
-        tables = []
-        for index, rows in enumerate(split.slices):
-            if parts.find_part_damage(step, index) is None:
-                state = states.unpack(config, parts.read_part(step, index, like, optional))
-            else:
-                state = make(rows)
-                with signals.defer_signals():
-                    checkpoints.save(parts.part_folder(step, index), states.pack(config, state))
-            tables.append(measure(rows, state))
-            del state  # Before the next one is made.
-        metrics = pl.concat(tables)
-        if metrics.is_empty():
-            atomic_rmtree(step)
-            return
-        with signals.defer_signals():
-            self._publish_epoch(epoch, metrics)
-        self.last_epoch = epoch
-
-    def _publish_epoch(self, epoch: int, metrics: pl.DataFrame) -> None:
-        """Makes a saved epoch visible to readers by adding it to the metrics table."""
         path = self.zoo.path
         earlier = self.zoo.metrics.filter(pl.col("epoch") < epoch)
         table = metrics if earlier.is_empty() else pl.concat([earlier, metrics])

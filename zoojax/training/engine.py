@@ -21,6 +21,7 @@ from zoojax.ops.kernel.spec import KernelSpec
 from zoojax.sparsifiers import variational_dropout
 from zoojax.sparsifiers.steps import Batch, Posterior
 from zoojax.sparsifiers.variational_layers import VARIATIONAL
+from zoojax.training.kernel_loss import KernelLoss
 
 ENGINES = ("xla", "kernel")
 Collections = dict[str, Any]
@@ -83,21 +84,7 @@ def loss(arch: Architecture, activation: str, engine: str) -> MemberLoss:
     if engine == "xla":
         return _with_posterior(_xla_loss(arch, activation))
 
-    def kernel_loss(params, variances, collections, batch, noise, dropout_rate):
-        images, labels, weights, indices = batch
-        indices = jnp.arange(len(labels), dtype=jnp.int32) if indices is None else indices
-        penalty = None
-        if isinstance(variances, Posterior):
-            variances, penalty = None, kernel.Penalty(variances.log_sigma2, variances.kl_weight)
-        loss, num_correct = kernel.loss(
-            *(_spec(arch), activation, params, variances, images, labels, indices),
-            weights.astype(jnp.float32),
-            *(noise, dropout_rate),
-            kind=arch.task.loss,
-            penalty=penalty,
-        )
-        return loss, (num_correct, collections)
-
+    kernel_loss = KernelLoss(_spec(arch), activation, arch.task.loss)
     if kernel.computes_variances(_spec(arch)):
         return kernel_loss
     return _with_posterior(kernel_loss)

@@ -21,6 +21,7 @@ from zoojax.optimizers import OPTIMIZERS
 from zoojax.sparsifiers.base import Sparsifier
 from zoojax.sparsifiers.steps import Batch, Update
 from zoojax.training.engine import MemberLoss
+from zoojax.training.kernel_loss import KernelLoss
 
 
 class Hyperparams(NamedTuple):
@@ -117,6 +118,14 @@ def train_step(
         (state after the step, loss, number of correct predictions before the step).
     """
     rate = hyperparams.dropout if dropout else None
+    given = sparsifier, optimizer, state.trainable, state.fixed
+    if isinstance(member_loss, KernelLoss) and member_loss.takes_step(*given, epoch):
+        trainable, moments, loss, num_correct = member_loss.step(
+            *(*given, state.optimizer, hyperparams.learning_rate, hyperparams.weight_decay),
+            *(epoch, batch, noise, rate),
+        )
+        trainable = sparsifier.project(trainable, state.fixed)
+        return state._replace(trainable=trainable, optimizer=moments), loss, num_correct
     noise_key = (
         (jax.random.fold_in(keys.stream_key(hyperparams.seed, "objective", epoch), step),)
         if sparsifier.draws_noise

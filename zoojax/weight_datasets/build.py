@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,7 +19,8 @@ from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_access import parameter_order
 from zoojax.text import printable
 from zoojax.weight_datasets import cache as files
-from zoojax.weight_datasets.reading import Samples, Source, shapes_of
+from zoojax.weight_datasets.items import shapes_of
+from zoojax.weight_datasets.reading import Prepared, Samples, Source
 from zoojax.weight_datasets.sampling import OWN_COLUMNS, sample_table
 from zoojax.weight_datasets.sides import SplitOptions
 from zoojax.weight_datasets.statistics import compute_statistics
@@ -58,26 +59,6 @@ class ArchitectureNetwork:
         """Returns the positions in the vector of the parameters in a layout's order."""
         order = parameter_order(self.arch, layout)
         return np.arange(self.layout.parameters) if order is None else order
-
-
-class Prepared(NamedTuple):
-    """The files of a data set.
-
-    Attributes:
-        sources: The zoos.
-        samples: The items.
-        table: Table of the items.
-        statistics: File of the statistics; None without normalization.
-        length: Number of items.
-        left_out: Number of states of the split that are not finite or lack a target.
-    """
-
-    sources: tuple[Source, ...]
-    samples: Samples
-    table: Path
-    statistics: Path | None
-    length: int
-    left_out: int
 
 
 def prepare(

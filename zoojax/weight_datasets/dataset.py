@@ -1,8 +1,6 @@
 """`WeightDataset`: the states of zoos as items of a data set."""
 
-import operator
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +11,10 @@ from zoojax.hyperparameters.declaration import check_whole
 from zoojax.weight_datasets import parquet
 from zoojax.weight_datasets.arguments import checked_targets, checked_view
 from zoojax.weight_datasets.batches import Batches, Draw
-from zoojax.weight_datasets.cache import read_arrays
-from zoojax.weight_datasets.permuting import random_bits, uniform
-from zoojax.weight_datasets.reading import item_of, join
+from zoojax.weight_datasets.items import Items, item_of, positions_of
 from zoojax.weight_datasets.splits import check_fractions, check_split
 from zoojax.weight_datasets.statistics import Statistics, check_normalization
-from zoojax.weight_datasets.view import Drawn, View
+from zoojax.weight_datasets.view import View
 
 if TYPE_CHECKING:
     import polars as pl
@@ -105,19 +101,12 @@ class WeightDataset:
         self.split, self._seed = split, check_whole("seed", seed)
         if not 0 <= self._seed < 2**63:
             raise ZoojaxError(f"seed is {seed}; give a number from 0 to 2**63 - 1")
-        self._targets, self._single = checked_targets(target), isinstance(target, str)
-        self._permute = permute
-        needed = split is not None or normalize is not None
+        targets, needed = checked_targets(target), split is not None or normalize is not None
         options = SplitOptions(split, check_fractions(fractions), self._seed, published, needed)
-        prepared = prepare(zoos, self.view, options, self._targets, epochs, normalize, cache)
-        self._sources, self._samples = prepared.sources, prepared.samples
-        self._table, self._statistics = prepared.table, prepared.statistics
-        self._length, self.left_out = prepared.length, prepared.left_out
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leaves out what is read from files."""
-        read = {"static", "statistics"}
-        return {name: value for name, value in self.__dict__.items() if name not in read}
+        prepared = prepare(zoos, self.view, options, targets, epochs, normalize, cache)
+        self._items = Items(prepared, self.view, isinstance(target, str), self._seed, permute)
+        self._table, self._length = prepared.table, prepared.length
+        self.left_out = prepared.left_out
 
     def __len__(self) -> int:
         return self._length
@@ -143,21 +132,21 @@ class WeightDataset:
 
         return read_table(self._table)
 
-    @cached_property
+    @property
     def static(self) -> dict[str, np.ndarray]:
         """Arrays that are the same for all items, such as positions of tokens; of the first zoo."""
-        return self.view.static(self._sources[0].plan)
+        return self._items.static
 
-    @cached_property
+    @property
     def statistics(self) -> Statistics | None:
         """Mean and standard deviation of the parameters; None without normalization."""
-        return None if self._statistics is None else Statistics(**read_arrays(self._statistics))
+        return self._items.statistics
 
     def __getitem__(self, index: Any) -> Any:
         """Returns an item, or a batch.
 
         Args:
-            index: A position, several or a slice; or a `Draw` of them.
+            index: A position, several, a slice or a mask; or a `Draw` of them.
 
         Returns:
             The view of a state, and the target if there is one: a float32 number, or one per
@@ -176,10 +165,10 @@ class WeightDataset:
         """
         number, index = index if isinstance(index, Draw) else (0, index)
         if isinstance(index, slice):
-            return self._batch(np.arange(len(self))[index], number)
-        if hasattr(index, "__iter__"):
-            return self._batch(np.asarray(index, np.int64).reshape(-1), number)
-        return item_of(self._batch(np.array([operator.index(index)]), number), 0)
+            return self._items.batch(np.arange(len(self))[index], number)
+        positions = positions_of(index, len(self))
+        batch = self._items.batch(np.atleast_1d(positions), number)
+        return batch if positions.ndim else item_of(batch, 0)
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Returns several items one by one, as PyTorch's DataLoader requests them.
@@ -190,36 +179,6 @@ class WeightDataset:
         """
         batch = self[list(indices)]
         return [item_of(batch, position) for position in range(len(indices))]
-
-    def _batch(self, index: np.ndarray, number: int) -> Any:
-        count = len(self)
-        if len(index) and (index.min() < -count or index.max() >= count):
-            wrong = index[(index < -count) | (index >= count)][0]
-            raise IndexError(f"no item {wrong}; the data set has {count}")
-        index = index % count
-        arrays = self._samples.arrays
-        sources = arrays["source"][index]
-        parts = []
-        for number_of_source in np.unique(sources) if len(index) else [0]:
-            at = np.flatnonzero(sources == number_of_source)
-            parts.append((at, self._items(int(number_of_source), index[at], number)))
-        items = join(parts, len(index))
-        if not self._targets:
-            return items
-        target = arrays["target"][index]
-        return items, target[:, 0] if self._single else target
-
-    def _items(self, number_of_source: int, index: np.ndarray, number: int) -> Any:
-        """The items of one zoo."""
-        source, arrays = self._sources[number_of_source], self._samples.arrays
-        vectors = np.take(source.matrix, arrays["row"][index], axis=0)
-        units = source.permuter.units if self._permute else 0
-        bits = random_bits(self._seed, number, arrays["key"][index], 1 + units)
-        if self._permute:
-            vectors = source.permuter.permute(vectors, bits[:, 1:])
-        if self.statistics is not None:
-            vectors = self.statistics.normalize(vectors)
-        return self.view.items(Drawn(vectors, source.layout, uniform(bits[:, 0])), source.plan)
 
     def batches(
         self, size: int, seed: int = 0, *, shuffle: bool = True, drop_last: bool = False
@@ -267,19 +226,7 @@ class WeightDataset:
             >>> bool((params["conv1"]["kernel"] == zoo.params(0)["conv1"]["kernel"]).all())
             True
         """
-        if not 0 <= check_whole("zoo", zoo) < len(self._sources):
-            raise ZoojaxError(f"there is no zoo {zoo}; the data set has {len(self._sources)}")
-        source = self._sources[zoo]
-        try:
-            vectors = self.view.vectors(items, source.plan, source.layout)
-        except (ValueError, IndexError, KeyError, TypeError) as error:
-            raise ZoojaxError(
-                f"these are no items of the view {self.view.name}; give a batch as dataset[[0, 1]] "
-                "returns it, without targets"
-            ) from error
-        if self.statistics is not None:
-            vectors = self.statistics.denormalize(vectors)
-        return source.layout.unflatten(vectors)["params"]
+        return self._items.parameters(items, zoo)
 
     def to_parquet(self, folder: str | Path) -> Path:
         """Writes the items to a Parquet file, which Hugging Face's `datasets` reads.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -72,35 +72,21 @@ class Samples:
         return {"file": self.file}
 
 
-def item_of(batch: Any, position: int) -> Any:
-    """Returns one item of a batch: an array, or a nested dict or tuple of arrays."""
-    if isinstance(batch, dict):
-        return {name: item_of(value, position) for name, value in batch.items()}
-    if isinstance(batch, tuple):
-        return tuple(item_of(value, position) for value in batch)
-    return batch[position]
+class Prepared(NamedTuple):
+    """The files of a data set.
 
-
-def join(parts: list[tuple[np.ndarray, Any]], count: int) -> Any:
-    """Joins batches of several sources.
-
-    Args:
-        parts: (positions in the joined batch, items) of each source.
-        count: Number of items.
+    Attributes:
+        sources: The zoos.
+        samples: The items.
+        table: Table of the items.
+        statistics: File of the statistics; None without normalization.
+        length: Number of items.
+        left_out: Number of states of the split that are not finite or lack a target.
     """
-    if len(parts) == 1:
-        return parts[0][1]
-    first = parts[0][1]
-    if isinstance(first, dict):
-        return {name: join([(at, items[name]) for at, items in parts], count) for name in first}
-    joined = np.empty((count, *first.shape[1:]), first.dtype)
-    for at, items in parts:
-        joined[at] = items
-    return joined
 
-
-def shapes_of(items: Any) -> Any:
-    """Returns the shape of each array of one item, in the structure of the items."""
-    if isinstance(items, dict):
-        return {name: shapes_of(value) for name, value in items.items()}
-    return items.shape[1:], items.dtype.name
+    sources: tuple[Source, ...]
+    samples: Samples
+    table: Path
+    statistics: Path | None
+    length: int
+    left_out: int

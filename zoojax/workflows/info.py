@@ -19,6 +19,7 @@ from zoojax.architectures.registry import (
 )
 from zoojax.datasets import loading
 from zoojax.errors import ZoojaxError
+from zoojax.ops import kernel
 from zoojax.progress import count_progress
 from zoojax.runtime import host
 from zoojax.storage.integrity import find_corrupt_files, find_missing_files
@@ -70,9 +71,9 @@ def system_info() -> dict[str, Any]:
 
     Returns:
         Facts by name: "devices" (their "count", "kind" and "platform"), "engine" of the small CNN,
-        "networks" (the engine of each, and why it is not the C++ kernel), the folders "data",
-        "kernels" and "programs" (None without a compilation cache), and "versions" of the
-        libraries by name.
+        "networks" (the engine of each; why it is not the C++ kernel, or why the kernel does not
+        take the steps of Adam), the folders "data", "kernels" and "programs" (None without a
+        compilation cache), and "versions" of the libraries by name.
 
     Raises:
         ZoojaxError: The home folder in a path cannot be determined.
@@ -85,7 +86,7 @@ def system_info() -> dict[str, Any]:
     device = devices[0]
     names = (*architectures(), *family_examples())
     networks = {
-        name: _engine(architecture(name, 1), device.platform)
+        name: _engine_and_steps(architecture(name, 1), device.platform)
         for name in names
         if not is_reference(name)
     }
@@ -95,7 +96,7 @@ def system_info() -> dict[str, Any]:
             "kind": device.device_kind,
             "platform": device.platform,
         },
-        "engine": networks["small"],
+        "engine": _engine(architecture("small", 1), device.platform),
         "networks": networks,
         "data": loading.data_directory(None),
         "kernels": host.cache_dir("kernels"),
@@ -108,6 +109,15 @@ def _engine(network: Architecture, platform: str) -> str:
     """Names the engine of a network; for XLA, with the reason why it is not the C++ kernel."""
     gap = engine.kernel_gap(network, platform)
     return "C++ kernel" if gap is None else f"XLA (no C++ kernel: {gap})"
+
+
+def _engine_and_steps(network: Architecture, platform: str) -> str:
+    """Names the engine of a network and, for the C++ kernel, why XLA takes the steps of Adam."""
+    name = _engine(network, platform)
+    if network.kernel is None or engine.kernel_gap(network, platform) is not None:
+        return name
+    gap = kernel.step_gap(network.kernel)
+    return name if gap is None else f"{name} (steps of Adam on XLA: {gap})"
 
 
 def _check(zoo: Zoo, quiet: bool) -> dict[str, Any]:

@@ -7,15 +7,21 @@ cannot be compiled, or the kernel does not support the chain, zoojax runs on XLA
 
 from zoojax.ops.kernel.build import unavailable_reason
 from zoojax.ops.kernel.calls import Penalty, evaluate, loss, outputs
-from zoojax.ops.kernel.lowering import computes_variances
+from zoojax.ops.kernel.lowering import computes_variances, step_gap
 from zoojax.ops.kernel.spec import KernelSpec
+from zoojax.ops.kernel.steps import AdamConstants, AdamNumbers, Values, adam_step
 
 __all__ = [
+    "AdamConstants",
+    "AdamNumbers",
     "KernelSpec",
     "Penalty",
+    "Values",
+    "adam_step",
     "computes_variances",
     "evaluate",
     "loss",
     "outputs",
+    "step_gap",
     "unavailable_reason",
 ]

@@ -28,7 +28,7 @@ _FLAGS = (
 )
 _MAX_BYTES = 64 * MIB
 _SWITCH = "ZOOJAX_KERNEL"
-_TARGETS = ("train", "outputs", "evaluate")
+_TARGETS = ("train", "adam", "outputs", "evaluate")
 
 
 class _Unavailable(Exception):

@@ -32,6 +32,9 @@ struct Workspace {
   // Of variational dropout; the head's variances are those of one member.
   F log_sigma2[kLaneParameters ? kLaneParameters : 1];
   float variances[kHeadVariances ? kHeadVariances : 1];
+  // Gradients of a step of Adam, by member: those of the head, and those of one leaf before it.
+  float head_gradients[kTakesSteps ? kGroup : 1][kHeadParameters];
+  float lane_gradients[kTakesSteps && kHead > 0 ? kLanes * largest_lane_leaf() : 1];
 };
 
 // Operands that training and the forward pass share.

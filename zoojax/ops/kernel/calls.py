@@ -10,20 +10,21 @@ import numpy as np
 from jax import Array
 
 from zoojax.errors import ZoojaxError
-from zoojax.ops.kernel.build import register_targets
+from zoojax.ops.kernel import batching
 from zoojax.ops.kernel.lowering import ACTIVATIONS, LOSSES
 from zoojax.ops.kernel.operands import (
     Leaves,
+    batch_operands,
+    batch_shape,
     float_array,
     image_array,
     int_array,
-    noise_arrays,
+    member_leaves,
+    noise_operands,
     parameter_leaves,
-    variance_leaves,
 )
 from zoojax.ops.kernel.spec import Conv, KernelSpec
 from zoojax.ops.noise import Noise
-from zoojax.runtime import host
 from zoojax.text import printable
 
 
@@ -86,32 +87,20 @@ def loss(
     Raises:
         ZoojaxError: If an argument is missing, or has the wrong shape or type.
     """
-    if kind not in LOSSES[:2]:
-        raise ZoojaxError(f"no loss named '{printable(kind)}'; there are: {', '.join(LOSSES[:2])}")
+    batch = batch_operands(spec, images, targets, index, weights, noise, dropout_rate, kind)
     # The kernel takes log sigma squared in place of the variances.
     spread = variances if penalty is None else penalty.log_sigma2
     operation = _loss(
         spec,
         LOSSES.index(kind),
-        _activation_id(activation),
+        activation_id(activation),
         dropout_rate is not None,
         spread is not None,
-        _penalized(spec, penalty),
+        penalty_id(spec, penalty),
     )
-    leaves = _leaves(spec, params, spread)
-    images = image_array(spec, images)
-    count, size = images.shape[:1], _batch_shape(images, index)
-    if kind == "cross_entropy":
-        targets = int_array("labels", targets, count)
-    else:
-        targets = float_array("targets", targets, (*count, spec.outputs))
     return operation(
-        leaves,
-        images,
-        targets,
-        int_array("index", index, size),
-        float_array("weights", weights, size),
-        *_noise_arrays(noise, dropout_rate),
+        member_leaves(spec, params, spread),
+        *batch,
         *([] if penalty is None else [float_array("weight of the KL", penalty.weight, ())]),
     )
 
@@ -148,14 +137,14 @@ def outputs(
         ZoojaxError: If an argument is missing, or has the wrong shape or type.
     """
     operation = _outputs(
-        spec, _activation_id(activation), dropout_rate is not None, variances is not None
+        spec, activation_id(activation), dropout_rate is not None, variances is not None
     )
     images = image_array(spec, images)
     return operation(
-        _leaves(spec, params, variances),
+        member_leaves(spec, params, variances),
         images,
-        int_array("index", index, _batch_shape(images, index)),
-        *_noise_arrays(noise, dropout_rate),
+        int_array("index", index, batch_shape(images, index)),
+        *noise_operands(noise, dropout_rate),
     )
 
 
@@ -180,44 +169,21 @@ def evaluate(
         ZoojaxError: If an argument is missing, or has the wrong shape or type.
     """
     images = image_array(spec, images)
-    return _evaluate(spec, _activation_id(activation))(
+    return _evaluate(spec, activation_id(activation))(
         parameter_leaves(spec, params),
         images,
         int_array("labels", labels, images.shape[:1]),
     )
 
 
-def _activation_id(activation: str) -> int:
+def activation_id(activation: str) -> int:
     if activation not in ACTIVATIONS:
         listed = ", ".join(ACTIVATIONS)
         raise ZoojaxError(f"no activation named '{printable(activation)}'; there are: {listed}")
     return ACTIVATIONS.index(activation)
 
 
-def _threads() -> np.int32:
-    """Threads that one call may use: all cores, or one if each core is a device."""
-    return np.int32(1 if jax.local_device_count("cpu") > 1 else host.cpu_count())
-
-
-def _leaves(spec: KernelSpec, params: dict, variances: dict | None) -> Leaves:
-    leaves = parameter_leaves(spec, params)
-    return leaves if variances is None else leaves + variance_leaves(spec, variances)
-
-
-def _batch_shape(images: Array, index: Any) -> tuple[int, ...]:
-    size = jnp.shape(index)[:1]
-    if 0 in (images.shape[0], *size):
-        raise ZoojaxError("there are no images to compute a loss of")
-    return size
-
-
-def _noise_arrays(noise: Noise | None, dropout_rate: Any) -> tuple[Array, Array, Array]:
-    noise = noise_arrays(noise)
-    rate = jnp.float32(0) if dropout_rate is None else dropout_rate
-    return noise.key, noise.counter, float_array("dropout rate", rate, ())
-
-
-def _penalized(spec: KernelSpec, penalty: Penalty | None) -> int:
+def penalty_id(spec: KernelSpec, penalty: Penalty | None) -> int:
     """The number of a penalty in training.h."""
     if penalty is None:
         return 0
@@ -256,16 +222,16 @@ def _loss(
 def _outputs(spec: KernelSpec, activation: int, dropout: bool, variational: bool) -> Callable:
     def call(leaves: Leaves, images, index, key, counter, rate):
         result = jax.ShapeDtypeStruct((*index.shape, spec.outputs), jnp.float32)
-        ffi = _ffi_call(spec, "outputs", result)
+        ffi = batching.ffi_call(spec, "outputs", result)
         return ffi(
             *(images, index, key, counter, rate, *leaves),
             activation=np.int32(activation),
             dropout=dropout,
             variational=variational,
-            threads=_threads(),
+            threads=batching.threads(),
         )
 
-    batched = _batch_over_members(call, shared=(1,))
+    batched = batching.batch_over_members(call, shared=(1,))
     training = _training(spec, LOSSES.index("cotangent"), activation, dropout, variational)
 
     @jax.custom_vjp
@@ -298,24 +264,20 @@ def _training(
     def call(leaves: Leaves, images, targets, index, weights, key, counter, rate, *share):
         scalars = [jax.ShapeDtypeStruct(index.shape[:1], jnp.float32)] * 2
         results = [*scalars, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)]
-        value, correct, *gradients = _ffi_call(spec, "train", results)(
+        value, correct, *gradients = batching.ffi_call(spec, "train", results)(
             *(images, targets, index, weights, key, counter, rate, *share, *leaves),
             loss=np.int32(kind),
             activation=np.int32(activation),
             dropout=dropout,
             variational=variational,
             penalty=np.int32(penalty),
-            threads=_threads(),
+            threads=batching.threads(),
         )
         return value, correct, tuple(gradients)
 
     # Other targets may differ between members.
     shared = (1, 2) if LOSSES[kind] == "cross_entropy" else (1,)
-    return _batch_over_members(call, shared)
-
-
-def _ffi_call(spec: KernelSpec, target: str, results: Any) -> Callable:
-    return jax.ffi.ffi_call(f"{register_targets(spec)}_{target}", results, vmap_method="sequential")
+    return batching.batch_over_members(call, shared)
 
 
 @functools.cache
@@ -326,51 +288,11 @@ def _evaluate(spec: KernelSpec, activation: int) -> Callable:
             *[jax.ShapeDtypeStruct((members,), jnp.float32)] * 2,
             jax.ShapeDtypeStruct((members, count), jnp.int32),
         ]
-        ffi = _ffi_call(spec, "evaluate", results)
+        ffi = batching.ffi_call(spec, "evaluate", results)
         return tuple(
-            ffi(images, labels, *leaves, activation=np.int32(activation), threads=_threads())
-        )
-
-    return _batch_over_members(call, shared=(1, 2))
-
-
-def _batch_over_members(call: Callable, shared: tuple[int, ...]) -> Callable:
-    """Converts a function of stacked members to a function of one member.
-
-    `jax.vmap` of the result calls the original function once for all members.
-
-    Args:
-        call: A function whose arguments have a leading member axis, except those at `shared`.
-        shared: Positions of the arguments that all members share.
-    """
-
-    def add_axis(arguments: tuple) -> tuple:
-        return tuple(
-            a if i in shared else jax.tree.map(lambda x: x[None], a)
-            for i, a in enumerate(arguments)
-        )
-
-    def single(*arguments):
-        return jax.tree.map(lambda x: x[0], call(*add_axis(arguments)))
-
-    function = jax.custom_batching.custom_vmap(single)
-
-    @function.def_vmap
-    def rule(size: int, batched: list, *arguments: Any):
-        if any(batched[i] for i in shared):
-            axes = jax.tree.map(lambda b: 0 if b else None, tuple(batched))
-            result = jax.vmap(single, in_axes=axes)(*arguments)
-        else:
-
-            def stacked(x: Array, is_stacked: bool) -> Array:
-                return x if is_stacked else jnp.broadcast_to(x[None], (size, *x.shape))
-
-            result = call(
-                *(
-                    a if i in shared else jax.tree.map(stacked, a, b)
-                    for i, (a, b) in enumerate(zip(arguments, batched, strict=True))
-                )
+            ffi(
+                images, labels, *leaves, activation=np.int32(activation), threads=batching.threads()
             )
-        return result, jax.tree.map(lambda _: True, result)
+        )
 
-    return function
+    return batching.batch_over_members(call, shared=(1, 2))

@@ -48,19 +48,23 @@ Call make_call(const ffi::RemainingArgs& args, int64_t members, int64_t batch, i
   return call;
 }
 
-// Operands: images, targets, index, weights, key, counter, rate, weight of the KL divergence, leaves.
+// Operands: images, targets, index, weights, key, counter, rate, weight of the KL divergence, leaves;
+// with Adam also both moments of all leaves, and AdamNumbers [members].
 // Targets are labels [images], rows [members][images][outputs] or cotangents
 // [members][batch][outputs]. The weight of the KL divergence is present with a penalty only.
-ffi::Error train(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
-                 int32_t loss, int32_t activation, bool dropout, bool variational,
-                 int32_t penalty, int32_t threads) {
+// Results: loss, correct predictions, gradients of the leaves; with Adam, instead of the gradients,
+// leaves and moments after the step.
+ffi::Error run_training(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
+                        int32_t loss, int32_t activation, bool dropout, bool variational,
+                        int32_t penalty, int32_t threads, Adam* adam) {
   constexpr int kIndex = 2, kKey = 4, kShare = 7;
   const int kFirst = kShare + (penalty != kNoPenalty);
   const int64_t images = axis_size(args, 0, 0);
   const int64_t members = axis_size(args, kIndex, 0), batch = axis_size(args, kIndex, 1);
-  const int leaves = leaves_of(variational);
+  const int leaves = leaves_of(variational), copies = adam ? 3 : 1;
   Check check(args, rets);
-  check.counts(kFirst + leaves, 2 + leaves);
+  check.require(!adam || kTakesSteps, "optimizer");
+  check.counts(kFirst + copies * leaves + (adam != nullptr), 2 + copies * leaves);
   check.require(loss >= 0 && loss < kLosses, "loss");
   check.require(
       penalty == kNoPenalty || (penalty > 0 && penalty < kPenalties && variational && !kPoints),
@@ -75,7 +79,11 @@ ffi::Error train(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
   check.operand(3, ffi::F32, {members, batch});
   if (penalty != kNoPenalty) check.operand(kShare, ffi::F32, {members});
   for (int i = 0; i < 2; ++i) check.result(i, ffi::F32, {members});
-  for (int i = 0; i < leaves; ++i) check.result_leaf(2 + i, members, i);
+  for (int i = 0; i < copies * leaves; ++i) {
+    check.operand_leaf(kFirst + i, members, i % leaves);
+    check.result_leaf(2 + i, members, i % leaves);
+  }
+  if (adam) check.operand(kFirst + copies * leaves, ffi::F32, {members, kAdamNumbers});
   if (!check.ok()) return check.error();
   const Call call =
       make_call(args, members, batch, kIndex, kKey, kFirst, variational, activation, dropout);
@@ -91,14 +99,45 @@ ffi::Error train(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRe
     objective.rows = operand<float>(args, 1);
   }
   if (!check.ok()) return check.error();
-  Results results{result<float>(rets, 0), result<float>(rets, 1), {}};
-  for (int i = 0; i < leaves; ++i) results.gradients[i] = result<float>(rets, 2 + i);
+  Results results{result<float>(rets, 0), result<float>(rets, 1), {}, adam};
+  for (int i = 0; i < leaves; ++i) {
+    results.gradients[i] = adam ? nullptr : result<float>(rets, 2 + i);
+    if (!adam) continue;
+    adam->values[i] = operand<float>(args, kFirst + i);
+    adam->mean[i] = operand<float>(args, kFirst + leaves + i);
+    adam->square[i] = operand<float>(args, kFirst + 2 * leaves + i);
+    adam->new_values[i] = result<float>(rets, 2 + i);
+    adam->new_mean[i] = result<float>(rets, 2 + leaves + i);
+    adam->new_square[i] = result<float>(rets, 2 + 2 * leaves + i);
+  }
+  if (adam)
+    adam->numbers =
+        reinterpret_cast<const AdamNumbers*>(operand<float>(args, kFirst + copies * leaves));
   return for_each_group<Workspace>(groups(members), threads, pool, [&](int g, Workspace& s) {
     if (variational)
       train_group<true>(g, s, call, objective, results);
     else
       train_group<false>(g, s, call, objective, results);
   });
+}
+
+ffi::Error train(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
+                 int32_t loss, int32_t activation, bool dropout, bool variational,
+                 int32_t penalty, int32_t threads) {
+  return run_training(pool, args, rets, loss, activation, dropout, variational, penalty, threads,
+                      nullptr);
+}
+
+// Trains, and takes a step of Adam.
+ffi::Error adam(ffi::ThreadPool pool, ffi::RemainingArgs args, ffi::RemainingRets rets,
+                int32_t loss, int32_t activation, bool dropout, bool variational, int32_t penalty,
+                double b1, double b2, double eps, int32_t threads) {
+  Adam step{};
+  step.b1 = float(b1), step.one_minus_b1 = float(1 - b1);
+  step.b2 = float(b2), step.one_minus_b2 = float(1 - b2);
+  step.eps = float(eps);
+  return run_training(pool, args, rets, loss, activation, dropout, variational, penalty, threads,
+                      &step);
 }
 
 // Operands: images, index, key, counter, rate, leaves. Result: the outputs of a training step.
@@ -170,6 +209,20 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(zoojax_train, train,
                                   .Attr<bool>("dropout")
                                   .Attr<bool>("variational")
                                   .Attr<int32_t>("penalty")
+                                  .Attr<int32_t>("threads"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(zoojax_adam, adam,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .RemainingArgs()
+                                  .RemainingRets()
+                                  .Attr<int32_t>("loss")
+                                  .Attr<int32_t>("activation")
+                                  .Attr<bool>("dropout")
+                                  .Attr<bool>("variational")
+                                  .Attr<int32_t>("penalty")
+                                  .Attr<double>("b1")
+                                  .Attr<double>("b2")
+                                  .Attr<double>("eps")
                                   .Attr<int32_t>("threads"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(zoojax_outputs, outputs,
                               ffi::Ffi::Bind()

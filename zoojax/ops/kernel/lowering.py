@@ -43,6 +43,9 @@ MAX_POINT_INPUTS = 16
 _MAX_SIDE, _MAX_CHANNELS, _MAX_FEATURES, _MAX_UNITS = 64, 64, 64, 1024
 _MAX_OPERATIONS, _MAX_SLOT = 64, 2**16
 _MAX_WORKSPACE, _LANE_BYTES = 2**29, 64
+# Memory of a thread up to which the kernel takes the steps of Adam: gradients of the head, and of
+# log sigma squared, for the members that share the lanes.
+_MAX_STEP_BYTES = 2**25
 
 
 class Unsupported(Exception):
@@ -93,6 +96,7 @@ def macros(spec: KernelSpec) -> list[str]:
         f"-DZOOJAX_STAGES={','.join(stage.initializer() for stage in stages)}",
         f"-DZOOJAX_HEAD={head}",
         f"-DZOOJAX_POINTS={int(takes_points(spec))}",
+        f"-DZOOJAX_ADAM={int(step_gap(spec) is None)}",
     ]
 
 
@@ -160,6 +164,29 @@ def computes_variances(spec: KernelSpec) -> bool:
     return head < len(stages) or not any(stage.pooled_noise for stage in stages)
 
 
+def step_gap(spec: KernelSpec) -> str | None:
+    """Returns why XLA takes the steps of Adam instead of the kernel; None if the kernel does.
+
+    The kernel takes the step of a member while its gradients are in the cache. This pays where
+    members run one after the other: otherwise the parameters are few. The kernel rounds differently
+    than XLA, and results of the networks of the paper, which have few, must not change between
+    versions.
+
+    Args:
+        spec: A chain that the kernel supports.
+    """
+    stages, head = lower(spec)
+    if head == len(stages) or takes_points(spec):
+        return f"it has at most {MAX_LANE_WEIGHTS} weights in fully connected layers"
+    shapes = spec.parameter_shapes()
+    dense = [op.layer for op in spec.weighted if isinstance(op, Dense)]
+    parameters = sum(math.prod(shape) for layer in dense for shape in shapes[layer].values())
+    members = 1 if head == 0 else _LANE_BYTES // 4
+    if 2 * 4 * members * parameters > _MAX_STEP_BYTES:
+        return f"gradients of {members} members take more than {_MAX_STEP_BYTES >> 20} MiB"
+    return None
+
+
 def _append(
     stages: list[Stage], operation: Operation, following: Operation | None, shape: Shape
 ) -> None:
@@ -213,7 +240,7 @@ def _head(stages: list[Stage], spec: KernelSpec) -> int:
 
 
 def _workspace(stages: list[Stage], head: int, spec: KernelSpec) -> int:
-    """Upper bound of a thread's memory, in bytes."""
+    """Upper bound of a thread's memory without steps of Adam, in bytes."""
     values = sum(8 * math.prod(shape) for shape in spec.shapes)
     for op, shape in zip(spec.operations, spec.shapes, strict=False):
         if isinstance(op, Conv):

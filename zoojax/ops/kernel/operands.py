@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from zoojax.errors import ZoojaxError
+from zoojax.ops.kernel.lowering import LOSSES
 from zoojax.ops.kernel.spec import Conv, KernelSpec
 from zoojax.ops.noise import Noise
 from zoojax.text import printable
@@ -123,6 +124,93 @@ def variance_leaves(spec: KernelSpec, variances: dict) -> Leaves:
         for layer in _convolutions(spec)
     ]
     return (*kernels, *biases)
+
+
+def member_leaves(spec: KernelSpec, params: dict, variances: dict | None) -> Leaves:
+    """Returns the leaves of parameters and, if there are any, of variances.
+
+    Args:
+        spec: The chain of operations.
+        params: Parameters of one member.
+        variances: Its variances; None without.
+
+    Raises:
+        ZoojaxError: If one is missing, or has a different shape or type.
+    """
+    leaves = parameter_leaves(spec, params)
+    return leaves if variances is None else leaves + variance_leaves(spec, variances)
+
+
+def batch_shape(images: Array, index: Any) -> tuple[int, ...]:
+    """Returns the shape of an index, (B,).
+
+    Args:
+        images: All images of the set.
+        index: Positions of the batch in the set.
+
+    Raises:
+        ZoojaxError: If there are no images, or the batch is empty.
+    """
+    size = jnp.shape(index)[:1]
+    if 0 in (images.shape[0], *size):
+        raise ZoojaxError("there are no images to compute a loss of")
+    return size
+
+
+def noise_operands(noise: Noise | None, dropout_rate: Any) -> tuple[Array, Array, Array]:
+    """Returns key, counter and dropout rate of a step.
+
+    Args:
+        noise: Noise source of the step; None without.
+        dropout_rate: The rate; None without dropout.
+
+    Raises:
+        ZoojaxError: If one has a different shape or type.
+    """
+    noise = noise_arrays(noise)
+    rate = jnp.float32(0) if dropout_rate is None else dropout_rate
+    return noise.key, noise.counter, float_array("dropout rate", rate, ())
+
+
+def batch_operands(
+    spec: KernelSpec,
+    images: Any,
+    targets: Any,
+    index: Any,
+    weights: Any,
+    noise: Noise | None,
+    dropout_rate: Any,
+    kind: str,
+) -> tuple[Array, ...]:
+    """Returns the operands of a training step that follow from the batch.
+
+    Args:
+        spec: The chain of operations.
+        images: All images of the set.
+        targets: Their labels, or the member's own targets.
+        index: Positions of the batch in the set.
+        weights: Weight of each sample.
+        noise: Noise source of the step; None without.
+        dropout_rate: The rate; None without dropout.
+        kind: The loss, "cross_entropy" or "squared_error".
+
+    Returns:
+        (images, targets, index, weights, key, counter, rate).
+
+    Raises:
+        ZoojaxError: If the loss is unknown, or an array has the wrong shape or type.
+    """
+    if kind not in LOSSES[:2]:
+        raise ZoojaxError(f"no loss named '{printable(kind)}'; there are: {', '.join(LOSSES[:2])}")
+    images = image_array(spec, images)
+    count, size = images.shape[:1], batch_shape(images, index)
+    if kind == "cross_entropy":
+        targets = int_array("labels", targets, count)
+    else:
+        targets = float_array("targets", targets, (*count, spec.outputs))
+    index = int_array("index", index, size)
+    weights = float_array("weights", weights, size)
+    return images, targets, index, weights, *noise_operands(noise, dropout_rate)
 
 
 def _convolutions(spec: KernelSpec) -> tuple[str, ...]:

@@ -64,6 +64,20 @@ inline void unpack_rows(const F* from, int size, int count, float* const* rows) 
     for (int l = 0; l < count; ++l) rows[l][i] = from[i][l];
 }
 
+// Calls use(start, count) for the vectors of an array; the last one may be shorter.
+template <class Use>
+inline void for_vectors(int size, const Use& use) {
+  int i = 0;
+  for (; i + kLanes <= size; i += kLanes) use(i, std::integral_constant<int, kLanes>{});
+  if (i < size) use(i, size - i);
+}
+inline F load_first(const float* from, int count) {
+  F r = F{};
+  std::memcpy(&r, from, count * sizeof(float));
+  return r;
+}
+inline void store_first(F x, float* to, int count) { std::memcpy(to, &x, count * sizeof(float)); }
+
 // Members are processed in groups of one per lane. The last group is padded with the last member.
 inline int member(int group, int lane, int members) {
   return std::min(group * kLanes + lane, members - 1);

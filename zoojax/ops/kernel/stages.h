@@ -2,7 +2,8 @@
 //   ZOOJAX_INPUT = height, width, channels of an image;
 //   ZOOJAX_STAGES = {a StageSpec}, ...;
 //   ZOOJAX_HEAD = the first stage of the head;
-//   ZOOJAX_POINTS = whether all stages process many samples of one member at a time (see points.h).
+//   ZOOJAX_POINTS = whether all stages process many samples of one member at a time (see points.h);
+//   ZOOJAX_ADAM = whether training can take the step of Adam (see adam.h).
 // Stages before the head have one member per lane. The head consists of fully connected layers
 // whose weights would not fit the cache for all lanes at once: there, members run one after the
 // other, with one sample per lane.
@@ -49,6 +50,8 @@ static_assert(kHead >= 0 && kHead <= kCount);
 constexpr bool kPoints = ZOOJAX_POINTS;
 static_assert(!kPoints || kHead == 0);
 constexpr bool kHasHead = kHead < kCount && !kPoints;
+constexpr bool kTakesSteps = ZOOJAX_ADAM;
+static_assert(!kTakesSteps || kHasHead);
 
 // Shape of the input of a stage, or of the outputs for kCount.
 constexpr Shape shape_before(int stage) {
@@ -110,6 +113,19 @@ constexpr int leaf_start(int leaf) {
   return start;
 }
 constexpr int kLaneParameters = leaf_start(kDenseLeaves + kVariances);
+// Start of a leaf in an array of all leaves of the head.
+constexpr int head_start(int leaf) {
+  int start = 0;
+  for (int i = 0; i < leaf; ++i) start += leaf_layer(i) < kLaneLayers ? 0 : leaf_size(i);
+  return start;
+}
+constexpr int kHeadParameters = kTakesSteps ? head_start(kDenseLeaves + kVariances) : 1;
+constexpr int largest_lane_leaf() {
+  int most = 1;
+  for (int i = 0; i < kDenseLeaves + kVariances; ++i)
+    if (leaf_layer(i) < kLaneLayers && leaf_size(i) > most) most = leaf_size(i);
+  return most;
+}
 // Start of a leaf in an array of all leaves.
 constexpr int point_start(int leaf) {
   int start = 0;

@@ -1,16 +1,25 @@
 // One training step of a group of members: loss and gradients.
 #pragma once
 
+#include "adam.h"
 #include "call.h"
 #include "losses.h"
 #include "variational.h"
 
 namespace {
 
-// Results of a training step.
+// Results of a training step: with Adam the parameters after it, otherwise their gradients.
 struct Results {
   float *loss, *correct;
   float* gradients[kDenseLeaves + kVariances];
+  const Adam* adam;  // null without a step
+
+  // Where the gradient of a leaf of the head is written. The workspace holds that of one member, or
+  // of all members of the group, with one in each slot.
+  float* head_gradient(Workspace& s, int leaf, int m, int slot) const {
+    if (kTakesSteps && adam) return s.head_gradients[slot] + head_start(leaf);
+    return gradients[leaf] + int64_t(m) * leaf_size(leaf);
+  }
 };
 
 // The part of variational dropout that the kernel computes: nothing, or variances and KL divergence
@@ -75,36 +84,71 @@ inline void head_variances(Workspace& s, const Objective& objective, HeadParamet
     }
 }
 
-// Adds the weighted KL divergence to the losses, and the gradients that follow from it and from log
-// sigma^2.
-inline void penalize_group(int g, Workspace& s, const Call& call, const Objective& objective,
+// Adds the weighted KL divergence of the layers before the head to the losses, and the gradients that
+// follow from it and from log sigma^2.
+inline void penalize_lanes(int g, Workspace& s, const Call& call, const Objective& objective,
                            const Results& results) {
   F share;
   for (int l = 0; l < kLanes; ++l) share[l] = objective.kl_weight[call.member(g, l)];
-  LongSum lanes;
+  LongSum sum;
   for (int i = kDenseLeaves; i < leaves_of(true); ++i) {
-    if (!objective.penalizes(i)) continue;
-    const int size = leaf_size(i), other = weights_of(i);
-    if (leaf_layer(i) < kLaneLayers) {
-      const F *w = s.parameters.values + leaf_start(other), *from = s.log_sigma2 + leaf_start(i);
-      F* by_weight = s.parameters.gradients + leaf_start(other);
-      F* by_variance = s.parameters.gradients + leaf_start(i);
-      for (int k = 0; k < size; ++k)
-        lanes.add(penalize(w[k], from[k], share, clip_of(i), by_weight[k], by_variance[k]));
-    } else {
-      for (int l = 0; l < call.valid(g); ++l) {
-        const int m = call.member(g, l);
-        const int64_t from = int64_t(m) * size;
-        const float kl = penalize_leaf(call.leaves[other] + from, call.leaves[i] + from, size,
-                                       share[l], clip_of(i), results.gradients[other] + from,
-                                       results.gradients[i] + from);
-        results.loss[m] += share[l] * kl;
-      }
-    }
+    if (!objective.penalizes(i) || leaf_layer(i) >= kLaneLayers) continue;
+    const int other = weights_of(i);
+    const F *w = s.parameters.values + leaf_start(other), *from = s.log_sigma2 + leaf_start(i);
+    F* by_weight = s.parameters.gradients + leaf_start(other);
+    F* by_variance = s.parameters.gradients + leaf_start(i);
+    for (int k = 0; k < leaf_size(i); ++k)
+      sum.add(penalize(w[k], from[k], share, clip_of(i), by_weight[k], by_variance[k]));
   }
-  const F kl = lanes.total();
-  if constexpr (kHead > 0)
-    for (int l = 0; l < call.valid(g); ++l) results.loss[call.member(g, l)] += share[l] * kl[l];
+  const F kl = sum.total();
+  for (int l = 0; l < call.valid(g); ++l) results.loss[call.member(g, l)] += share[l] * kl[l];
+}
+
+// The same for the head of one member.
+inline void penalize_head(int m, int slot, Workspace& s, const Call& call,
+                          const Objective& objective, const Results& results) {
+  const float share = objective.kl_weight[m];
+  for (int i = kDenseLeaves; i < leaves_of(true); ++i) {
+    if (!objective.penalizes(i) || leaf_layer(i) < kLaneLayers) continue;
+    const int size = leaf_size(i), other = weights_of(i);
+    const int64_t from = int64_t(m) * size;
+    const float kl =
+        penalize_leaf(call.leaves[other] + from, call.leaves[i] + from, size, share, clip_of(i),
+                      results.head_gradient(s, other, m, slot), results.head_gradient(s, i, m, slot));
+    results.loss[m] += share * kl;
+  }
+}
+
+// What follows the last sample of a member in the head: the KL divergence and the step of Adam.
+template <bool Variational>
+void finish_head(int m, int slot, Workspace& s, const Call& call, const Objective& objective,
+                 const Results& results) {
+  if (Variational && objective.penalty != kNoPenalty)
+    penalize_head(m, slot, s, call, objective, results);
+  if (kTakesSteps && results.adam)
+    for (int i = 0; i < leaves_of(Variational); ++i)
+      if (leaf_layer(i) >= kLaneLayers)
+        results.adam->step(i, m, results.head_gradient(s, i, m, slot));
+}
+
+// What follows the last sample in the layers before the head.
+template <bool Variational>
+void finish_lanes(int g, Workspace& s, const Call& call, const Objective& objective,
+                  const Results& results) {
+  if (Variational && objective.penalty != kNoPenalty)
+    penalize_lanes(g, s, call, objective, results);
+  for (int i = 0; i < leaves_of(Variational); ++i) {
+    if (leaf_layer(i) >= kLaneLayers) continue;
+    const F* gradient = s.parameters.gradients + leaf_start(i);
+    if (!kTakesSteps || !results.adam) {
+      unpack(gradient, leaf_size(i), g, call.members, results.gradients[i]);
+      continue;
+    }
+    const int valid = call.valid(g);
+    unpack(gradient, leaf_size(i), 0, valid, s.lane_gradients);
+    for (int l = 0; l < valid; ++l)
+      results.adam->step(i, call.member(g, l), s.lane_gradients + l * leaf_size(i));
+  }
 }
 
 // Without a head: one member per lane, one sample at a time.
@@ -152,6 +196,13 @@ void train_head(int g, Workspace& s, const Call& call, const Objective& objectiv
   for (int l = 0; l < valid; ++l)
     for (int b = 0; b < call.batch; ++b)
       total[l] += objective.weight(call, call.member(g, l), b);
+  // The gradient of one member is summed at a time, unless all members take turns.
+  const bool turns = kHead > 0 && call.batch > kLanes;
+  const auto finish = [&](int l) {
+    const int m = call.member(g, l);
+    results.loss[m] = loss_sum[l], results.correct[m] = correct_sum[l];
+    finish_head<Variational>(m, turns ? l : 0, s, call, objective, results);
+  };
   bool add = false;
   for (int b = 0; b < call.batch;) {
     int at[kLanes], count = 0;
@@ -175,7 +226,7 @@ void train_head(int g, Workspace& s, const Call& call, const Objective& objectiv
       HeadParameters p = call.head_parameters(m, Variational);
       for (int i = 0; i < leaves_of(Variational); ++i)
         if (leaf_layer(i) >= kLaneLayers)
-          p.gradients[i] = results.gradients[i] + int64_t(m) * leaf_size(i);
+          p.gradients[i] = results.head_gradient(s, i, m, turns ? l : 0);
       if constexpr (Variational) head_variances(s, objective, p);
       const InputRows rows = head_rows<Variational>(s, call, m, l, at, count);
       s.head.template forward<true, Variational>(rows, count, p, call.member_step(m),
@@ -196,16 +247,15 @@ void train_head(int g, Workspace& s, const Call& call, const Objective& objectiv
             dx[i][l] = s.head.dx[i][k] +
                        (Variational ? 2.f * x[i][l] * s.head.dx2[i][k] : 0.f);
         }
+      if (kHead > 0 && !turns) finish(l);
     }
     if constexpr (kHead > 0)
       for (int k = 0; k < count; ++k)
         backward_lanes<Variational>(s.samples[k], s.parameters, s.scratches);
     add = true;
   }
-  for (int l = 0; l < valid; ++l) {
-    results.loss[call.member(g, l)] = loss_sum[l];
-    results.correct[call.member(g, l)] = correct_sum[l];
-  }
+  if (kHead == 0 || turns)
+    for (int l = 0; l < valid; ++l) finish(l);
 }
 
 // Calls use(vectors, batch position of the first sample, in_batch) for the tiles of a batch, of
@@ -288,12 +338,7 @@ void train_group(int g, Workspace& s, const Call& call, const Objective& objecti
     train_head<Variational>(g, s, call, objective, results);
   else
     train_lanes<Variational>(g, s, call, objective, results);
-  if (Variational && objective.penalty != kNoPenalty)
-    penalize_group(g, s, call, objective, results);
-  for (int i = 0; i < leaves_of(Variational); ++i)
-    if (leaf_layer(i) < kLaneLayers)
-      unpack(s.parameters.gradients + leaf_start(i), leaf_size(i), g, call.members,
-             results.gradients[i]);
+  if constexpr (kHead > 0) finish_lanes<Variational>(g, s, call, objective, results);
 }
 
 }  // namespace

@@ -68,20 +68,6 @@ class LongSum {
   int count_ = 0;
 };
 
-// Calls use(start, count) for the vectors of an array; the last one may be shorter.
-template <class Use>
-inline void for_vectors(int size, const Use& use) {
-  int i = 0;
-  for (; i + kLanes <= size; i += kLanes) use(i, std::integral_constant<int, kLanes>{});
-  if (i < size) use(i, size - i);
-}
-inline F load_first(const float* from, int count) {
-  F r = F{};
-  std::memcpy(&r, from, count * sizeof(float));
-  return r;
-}
-inline void store_first(F x, float* to, int count) { std::memcpy(to, &x, count * sizeof(float)); }
-
 // The variances of one member's leaf.
 inline void leaf_variances(const float* w, const float* log_sigma2, int size, Clip clip,
                            float* to) {

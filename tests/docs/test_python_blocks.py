@@ -1,0 +1,55 @@
+"""The Python of each page runs as it is printed, block after block."""
+
+import contextlib
+import io
+import sys
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import zoojax
+from tests.docs.pages import PAGES, blocks
+from tests.support import zoo_fixtures
+from zoojax.architectures import registry as architecture_registry
+from zoojax.sparsifiers import registry as sparsifier_registry
+from zoojax.storage import zoo_images
+
+# Pages whose Python is tested elsewhere: as a file, or in a process of its own.
+TESTED_ELSEWHERE = {"architectures"}
+# Pages with trainings that take a minute or more.
+SLOW = {"hyper_representations", "README", "start"}
+EPOCHS = 25
+
+WITH_PYTHON = [
+    pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in SLOW else [])
+    for page in PAGES
+    if blocks(page, "python") and page.stem not in TESTED_ELSEWHERE
+]
+
+
+@pytest.fixture
+def folder(tmp_path_factory, tmp_path, monkeypatch):
+    """A working folder with the zoos that pages open: zoos/usps, zoos/usps-vd and zoos/usps-mp."""
+    grid = replace(zoo_fixtures.GRID, seeds=8)
+    parent = zoo_fixtures.train(tmp_path_factory, tmp_path / "zoos/usps", grid, epochs=EPOCHS)
+    zoo_fixtures.train_variational(tmp_path / "zoos/usps-vd", parent, epochs=EPOCHS)
+    zoo_fixtures.prune(tmp_path / "zoos/usps-mp", parent, (0.5, 0.9), epochs=1)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON)
+def test_python_of_a_page(folder, page, monkeypatch):
+    zoo = zoojax.open_zoo("zoos/usps")
+    images = zoo_images.load_images(zoo, None).test.images
+    names = {"zoojax": zoojax, "zoo": zoo, "images": images, "jax": jax, "jnp": jnp, "np": np}
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    for registry in (architecture_registry, sparsifier_registry):
+        monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    with contextlib.redirect_stderr(io.StringIO()):
+        for block in blocks(page, "python"):
+            exec(compile(block, page.name, "exec"), names)
