@@ -130,7 +130,7 @@ def check_logits(zoo: Zoo, sample: Path, expected: dict, tolerance: float) -> in
 
 def is_of(trial: str, identity: str) -> bool:
     """Whether a trial is the member with this id, which may be a path."""
-    return identity.replace("/", "-").endswith(trial)
+    return identity.replace("/", "-").endswith(trial.replace("/", "-"))
 
 
 def refusal(call) -> str:
