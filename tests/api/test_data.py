@@ -12,7 +12,7 @@ from zoojax import DataSpec, Grid, ZoojaxError
 from zoojax.api.data import load_data
 from zoojax.datasets import loading
 
-PIXELS, LABELS = load_digits(return_X_y=True)
+PIXELS, LABELS = map(np.asarray, load_digits(return_X_y=True))
 IMAGES = (PIXELS[:40] / 16 * 255).astype(np.uint8).reshape(-1, 8, 8)
 LABELS = LABELS[:40]
 OPTIONS: dict[str, Any] = {"epochs": 0, "quiet": True, "chunk": 1}

@@ -72,7 +72,7 @@ untrained.initial_variables = _cached_initial_variables(untrained.initial_variab
 
 def write_images(path: Path, first: int = 0) -> Path:
     """Saves TINY_SIZES real digits. The last batch of ten training images is half full."""
-    digits, labels = load_digits(return_X_y=True)
+    digits, labels = map(np.asarray, load_digits(return_X_y=True))
     pixels, arrays = (digits / 16 * 255).astype(np.uint8).reshape(-1, 8, 8), {}
     for part, size in zip(("train", "val", "test"), TINY_SIZES, strict=True):
         arrays[f"{part}_images"] = pixels[first : first + size]

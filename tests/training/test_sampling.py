@@ -69,5 +69,5 @@ def test_gates_are_sampled(tmp_path_factory):
 
 
 def test_only_some_sparsifiers_have_noise():
-    noisy = {name for name, kind in sparsifiers().items() if sampling.has_noise(kind)}
+    noisy = {name for name, kind in sparsifiers().items() if sampling.has_noise(kind())}
     assert noisy == {"variational_dropout", "l0"}

@@ -50,7 +50,7 @@ def correlation_pairings(
         known = known.filter(pl.col("train_acc").is_finite())
         for pairing, column in PAIRINGS.items():
             parents = known["parent_id"].to_numpy()
-            values = (known[name].to_numpy().astype(np.float64) for name in (column, "test_acc"))
+            accuracies = known.select(pl.col(column, "test_acc").cast(pl.Float64)).to_numpy()
             rows.append(
                 {
                     "ratio": ratio,
@@ -58,7 +58,7 @@ def correlation_pairings(
                     "pooled": pooled,
                     "pairing": pairing,
                     "members": len(np.unique(parents)),
-                    **coefficients(*values, resamples, seed, parents),
+                    **coefficients(accuracies[:, 0], accuracies[:, 1], resamples, seed, parents),
                 }
             )
     schema = {"ratio": pl.Float64, "epoch": pl.Int64, "pooled": pl.String, "pairing": pl.String}
