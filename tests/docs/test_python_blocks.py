@@ -18,7 +18,9 @@ from zoojax.sparsifiers import registry as sparsifier_registry
 from zoojax.storage import zoo_images
 
 # Pages whose Python is tested elsewhere: as a file, or in a process of its own.
-TESTED_ELSEWHERE = {"architectures"}
+TESTED_ELSEWHERE = {"architectures", "weight_datasets"}
+# Pages that need services on the network.
+NEEDS_NETWORK = {"publishing"}
 # Pages with trainings that take a minute or more.
 SLOW = {"hyper_representations", "README", "start"}
 EPOCHS = 25
@@ -26,7 +28,7 @@ EPOCHS = 25
 WITH_PYTHON = [
     pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in SLOW else [])
     for page in PAGES
-    if blocks(page, "python") and page.stem not in TESTED_ELSEWHERE
+    if blocks(page, "python") and page.stem not in TESTED_ELSEWHERE | NEEDS_NETWORK
 ]
 
 
