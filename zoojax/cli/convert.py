@@ -1,23 +1,16 @@
 """`zoojax convert`: converts PyTorch zoos to zoojax and back."""
 
-import sys
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from zoojax.cli.conversion_output import print_conversion, print_export
 from zoojax.cli.options import DataDir, Flag, Processes, ProcessOptions, option
 from zoojax.runtime.startup import join_processes
-from zoojax.text import printable
-
-_MAX_REMARKS = 40
 
 if TYPE_CHECKING:
-    from zoojax.converters.api import Export
-    from zoojax.converters.torch_to_zoo import Conversion
     from zoojax.converters.verification import Verification
 
 
@@ -141,10 +134,10 @@ class From:
         }
         if not self.each_network:
             result = convert_from(self.source, self.out, **arguments)
-            _print_conversion(result, self.out, self.conversion.json)
+            print_conversion(result, self.out, self.conversion.json)
             return
         for name, result in convert_each(self.source, self.out, **arguments).items():
-            _print_conversion(result, self.out / name, self.conversion.json)
+            print_conversion(result, self.out / name, self.conversion.json)
 
 
 @dataclass(frozen=True)
@@ -171,7 +164,7 @@ class FromTorch:
         from zoojax.converters.api import from_torch
 
         result = from_torch(self.root, self.out, **self.conversion.arguments())
-        _print_conversion(result, self.out, self.conversion.json)
+        print_conversion(result, self.out, self.conversion.json)
 
 
 @dataclass(frozen=True)
@@ -195,7 +188,7 @@ class FromDataset:
         from zoojax.converters.api import from_dataset
 
         result = from_dataset(self.file, self.out, **self.conversion.arguments())
-        _print_conversion(result, self.out, self.conversion.json)
+        print_conversion(result, self.out, self.conversion.json)
 
 
 @dataclass(frozen=True)
@@ -240,7 +233,7 @@ class To:
         export = convert_to(
             self.zoo, self.out, format=self.format, epochs=self.epochs, quiet=self.quiet
         )
-        _print_export(export, self.format, self.out)
+        print_export(export, self.format, self.out)
 
 
 @dataclass(frozen=True)
@@ -282,7 +275,7 @@ class ToTorch:
             epochs=self.epochs,
             quiet=self.quiet,
         )
-        _print_export(export, self.format, self.out)
+        print_export(export, self.format, self.out)
 
 
 @dataclass(frozen=True)
@@ -368,46 +361,3 @@ class Convert:
     def run(self) -> None:
         """Runs the command."""
         self.command.run()
-
-
-def _print_export(export: "Export", format: str, out: Path) -> None:
-    """Prints the notes of an export and how much was written."""
-    from zoojax.cli.terminal import say
-    from zoojax.converters.targets.registry import TARGETS
-
-    _print_notes(export.notes)
-    target = TARGETS.get(format)
-    unit = "states" if target is None else target.unit
-    say(f"{export.written} {unit} in {out}")
-
-
-def _print_conversion(result: "Conversion", out: Path, as_json: bool) -> None:
-    """Prints a summary of a conversion."""
-    from zoojax.cli.terminal import say, show_json
-    from zoojax.converters.torch_to_zoo import REJECTS
-
-    reasons = Counter(result.rejected.values())
-    if as_json:
-        summary = {"zoo": str(out), "members": len(result.zoo), "states": result.states}
-        lists = {"rejected": dict(reasons), "notes": result.notes, "remarks": result.remarks}
-        show_json({**summary, **lists})
-        return
-    _print_notes(result.notes)
-    members, states, rejected = len(result.zoo), result.states, len(result.rejected)
-    say(f"{result.zoo}")
-    say(f"members: {members}, states: {states}, rejected: {rejected}")
-    for reason, count in reasons.most_common(20):
-        say(f"  {count} x {reason}")
-    if reasons:
-        say(f"all rejected states are listed in {out / REJECTS}")
-    remarks = list(result.remarks.items())
-    for remark, count in remarks[:_MAX_REMARKS]:
-        say(f"  {count:>7}  {printable(remark, 200)}")
-    if len(remarks) > _MAX_REMARKS:
-        say(f"  {len(remarks) - _MAX_REMARKS} more remarks are in the notes of the members table")
-
-
-def _print_notes(notes: Sequence[str]) -> None:
-    """Prints notes on standard error, one line each."""
-    for note in notes:
-        print(f"zoojax: note: {printable(note, 2000)}", file=sys.stderr)
