@@ -19,7 +19,7 @@ from zoojax.text import printable
 
 if TYPE_CHECKING:
     import pandas
-    import xarray  # pyright: ignore[reportMissingImports]
+    import xarray
 
     from zoojax.architectures.base import Architecture
     from zoojax.storage.zoo import Zoo
@@ -210,7 +210,7 @@ class ZooAccess:
             >>> zoo.to_xarray()["test_acc"].sel(epoch=2)  # doctest: +SKIP
         """
         _require("xarray")
-        import xarray  # pyright: ignore[reportMissingImports]
+        import xarray
 
         zoo = cast("Zoo", self)
         members, epochs, metrics = zoo.members, zoo.epochs, zoo.metrics
