@@ -105,7 +105,7 @@ def _header(file: Path) -> tuple[tuple[int, int], bool, np.dtype, int]:
     except (UnsafePickleError, ZoojaxError):
         raise
     except Exception as error:
-        raise UnsafePickleError(f"no NumPy file, or damaged: {printable(error, 100)}") from error
+        raise UnsafePickleError(f"not a NumPy file, or damaged: {printable(error, 100)}") from error
     if dtype.kind != "f" or dtype.hasobject or len(shape) != 2 or dtype.itemsize > 8:
         raise UnsafePickleError(f"{len(shape)} axes of {printable(dtype, 40)}, not rows of numbers")
     if not 0 < shape[1] <= _MAX_COLUMNS or offset + math.prod(shape) * dtype.itemsize != size:

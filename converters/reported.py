@@ -107,7 +107,7 @@ def is_metric(key: str) -> tuple[str, int] | None:
         key: The name; parts of nested names are joined by "/".
 
     Returns:
-        The metric and the rank of the spelling, from 0; None if it is no metric.
+        The metric and the rank of the spelling, from 0; None if it is not a metric.
     """
     name = re.sub(r"[/. -]+", "_", key[:200].lower())
     return _BY_OTHER_NAME.get(_OUTER.sub("", name, count=1) if _OUTER.match(name) else name)

@@ -22,7 +22,7 @@ _MAX_TEXT = 10_000
 
 
 def plain_values(content: Mapping[Any, Any]) -> dict[str, Any]:
-    """Converts the entries of a file that are no tensors to plain values.
+    """Converts the entries of a file that are not tensors to plain values.
 
     Args:
         content: The mapping in the file.

@@ -21,7 +21,7 @@ _MAX_RATIO = 400
 
 
 def find_file(folder: Path, names: Sequence[str]) -> Path | None:
-    """Returns the first of several files that exists in a folder and is no link; None without."""
+    """Returns the first of several files in a folder that exists and is not a link, or None."""
     for name in names:
         file = folder / name
         if exists(file) and not file.is_symlink() and file.is_file():
@@ -114,7 +114,7 @@ def read_config(file: Path) -> dict[str, Any]:
         file: The file.
 
     Raises:
-        ZoojaxError: If it cannot be read, or is no object.
+        ZoojaxError: If it cannot be read, or is not an object.
     """
     content = read_bytes(file, _MAX_CONFIG_BYTES).decode(errors="replace")
     if file.suffix in (".yaml", ".yml"):
@@ -123,9 +123,9 @@ def read_config(file: Path) -> dict[str, Any]:
     try:
         config = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ZoojaxError(f"{printable(file)} is no JSON") from error
+        raise ZoojaxError(f"{printable(file)} is not JSON") from error
     if not isinstance(config, dict):
-        raise ZoojaxError(f"{printable(file)} is no JSON object")
+        raise ZoojaxError(f"{printable(file)} is not a JSON object")
     return config
 
 

@@ -87,7 +87,7 @@ PAGES = (
     (
         "weight_datasets",
         "Weights as data",
-        "States of zoos as data sets, for any training loop.",
+        "States of zoos as datasets, for any training loop.",
         (
             "WeightDataset",
             *(

@@ -211,7 +211,7 @@ def test_upload_of_an_existing_data_set(published, zoos, monkeypatch):
 def test_command(tmp_path_factory, tmp_path, zoos):
     words = ["publish", *(zoo.path for zoo in zoos), "--out", tmp_path / "zoo", "--epochs", 0, 2]
     done = zoo_fixtures.cli(tmp_path_factory, *words, "--quiet")
-    assert (done.returncode, done.stdout) == (0, f"data set: {tmp_path / 'zoo'}\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"dataset: {tmp_path / 'zoo'}\n"), done.stderr
     assert open_zoo(tmp_path / "zoo").epochs == [0, 2]
     evaluated = zoo_fixtures.cli_json(tmp_path_factory, "info", tmp_path / "zoo")
     assert re.fullmatch("[0-9a-f]{16}", evaluated["fingerprint"])

@@ -1,4 +1,4 @@
-"""Items, batches, splits, targets, normalization and augmentation of data sets."""
+"""Items, batches, splits, targets, normalization and augmentation of datasets."""
 
 import pickle
 import shutil
@@ -34,7 +34,7 @@ def test_items_are_the_states_in_order(zoo, cache):
     assert [a.shape for a, _ in dataset.__getitems__([3, 1])] == [(2464,)] * 2
     assert len(list(dataset)) == 120
     for wrong in (120, -121, [0, 120], Draw(0, 120)):
-        with pytest.raises(IndexError, match="the data set has 120"):
+        with pytest.raises(IndexError, match="the dataset has 120"):
             dataset[wrong]
     for wrong in (1.0, [0.5], "0", None, [True], True, [[0]], [[0], [1, 2]], {}):
         with pytest.raises(IndexError, match=r"give whole numbers|give a list"):
@@ -382,7 +382,7 @@ def test_zoos_that_do_not_fit_are_refused(zoo, cache, tmp_path):
         with pytest.raises(ZoojaxError):
             WeightDataset(wrong, cache=cache)
     dataset = WeightDataset(zoo, cache=cache)
-    with pytest.raises(ZoojaxError, match="no items of the view flat"):
+    with pytest.raises(ZoojaxError, match="not items of the view flat"):
         dataset.parameters("weights")
     with pytest.raises(ZoojaxError, match="there is no zoo 1"):
         dataset.parameters(dataset[:1], zoo=1)

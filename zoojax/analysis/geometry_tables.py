@@ -105,7 +105,7 @@ def training_images(
     """Returns the first training images of a zoo and their labels.
 
     Raises:
-        ZoojaxError: If the count is no whole number of 1 or more, or the images are missing.
+        ZoojaxError: If the count is not a whole number of 1 or more, or the images are missing.
     """
     check_count("images", count)
     train = load_images(zoo, data_dir).train

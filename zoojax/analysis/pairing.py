@@ -166,7 +166,7 @@ def nearest_sparsity(twin: Zoo, sparsity: float) -> tuple[int, float]:
 
     It is the epoch at which the smoothed mean sparsity (see `smoothed`) is nearest to the
     requested one. Epochs without stored states are skipped, since comparisons need states, and
-    so are epochs at which members are no finished networks (`Sparsifier.measured_epochs`).
+    so are epochs at which members are not finished networks (`Sparsifier.measured_epochs`).
 
     Args:
         twin: the twin.

@@ -172,7 +172,7 @@ def named_sparsifiers(names: Sequence[str]) -> list[type[Sparsifier]]:
         The sparsifiers, in this order.
 
     Raises:
-        ZoojaxError: If there is none of a name; the message lists those that there are.
+        ZoojaxError: If a name is unknown; the message lists the known ones.
     """
     known = {name: kind for name, kind in sparsifiers().items() if kind is not Dense}
     found = []
@@ -192,7 +192,7 @@ def _checked_sparsifier(sparsifier: Any) -> Sparsifier:
     """Returns a sparsifier, looked up if it is given by name.
 
     Raises:
-        ZoojaxError: It is no sparsifier, or there is none of that name.
+        ZoojaxError: It is not a sparsifier, or there is none of that name.
     """
     if isinstance(sparsifier, str):
         return named_sparsifiers([sparsifier])[0]()

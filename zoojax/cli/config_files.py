@@ -98,7 +98,7 @@ class ConfigFile:
             commands: Union of all commands.
 
         Raises:
-            ZoojaxError: The command has no option of a name, or a value does not fit it.
+            ZoojaxError: An option is unknown to the command, or its value is invalid.
         """
         names, command_type = find_command(commands, list(words))
         below = list(subcommands(command_type))
@@ -209,21 +209,21 @@ def read_config(path: Path) -> ConfigFile:
     """Reads a config file.
 
     Raises:
-        ZoojaxError: It is missing, no YAML, or no mapping of names to values.
+        ZoojaxError: It is missing, not YAML, or not a mapping of names to values.
     """
     try:
         text = read_bytes(path, MIB).decode()
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except (ValueError, RecursionError) as error:
-        raise ZoojaxError(f"{path} is no config: {first_line(error)}") from error
+        raise ZoojaxError(f"{path} is not a config: {first_line(error)}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f", line {mark.line + 1}"
         reason = getattr(error, "problem", None) or first_line(error)
-        raise ZoojaxError(f"{path}{where}: no YAML: {printable(reason, 200)}") from error
+        raise ZoojaxError(f"{path}{where} is not YAML: {printable(reason, 200)}") from error
     values: dict[str, str | list[str] | None] = {}
     if not isinstance(root, yaml.MappingNode):
-        raise ZoojaxError(f"{path} is no config: it has no lines such as 'members: 64'")
+        raise ZoojaxError(f"{path} is not a config: it has no lines such as 'members: 64'")
     for key, node in root.value:
         where = f"{path}, line {key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode):

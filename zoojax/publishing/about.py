@@ -1,4 +1,4 @@
-"""What a publisher says about a data set."""
+"""What a publisher says about a dataset."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _MAX_LENGTH = 10_000
 
 @dataclass(frozen=True)
 class About:
-    """What a publisher says about a data set.
+    """What a publisher says about a dataset.
 
     Attributes:
         title: Title.
@@ -33,7 +33,7 @@ class About:
         """Checks what a publisher gives.
 
         Raises:
-            ZoojaxError: A value is no text, too long or has control characters, or the license is
+            ZoojaxError: A value is not text, too long or has control characters, or the license is
                 not named as on the Hub.
         """
         given = {"title": title, "creator": creator, "citation": citation}

@@ -1,4 +1,4 @@
-"""The data set card: README.md with the metadata that the Hugging Face Hub reads."""
+"""The dataset card: README.md with the metadata that the Hugging Face Hub reads."""
 
 import html
 from pathlib import Path
@@ -22,8 +22,8 @@ def data_card(folder: Path, zoos: dict[str, Zoo], about: About) -> str:
     """Returns the content of README.md.
 
     Args:
-        folder: Folder with the other files of the data set.
-        zoos: The zoo and its twins by their folder in the data set; "" for the first.
+        folder: Folder with the other files of the dataset.
+        zoos: The zoo and its twins by their folder in the dataset; "" for the first.
         about: What the publisher says.
     """
     states = sum(len(zoo) * len(_epochs(folder, name)) for name, zoo in zoos.items())

@@ -1,4 +1,4 @@
-"""Uploads a data set to the Hugging Face Hub."""
+"""Uploads a dataset to the Hugging Face Hub."""
 
 import re
 from pathlib import Path
@@ -23,10 +23,10 @@ def check_repo_id(repo_id: Any) -> None:
 
 
 def upload(folder: Path, repo_id: str, private: bool) -> None:
-    """Uploads a data set as it is; creates the repository if it does not exist.
+    """Uploads a dataset as it is; creates the repository if it does not exist.
 
     Args:
-        folder: Folder of the data set.
+        folder: Folder of the dataset.
         repo_id: OWNER/NAME.
         private: Whether a new repository is private.
 

@@ -60,7 +60,7 @@ def parse(path: object) -> Address:
     found = _ADDRESS.fullmatch(_PREFIX.sub("", str(path), count=1))
     if found is None or ".." in str(path):
         raise ZoojaxError(
-            f"{printable(path, 200)} is no address of a zoo; give hf://OWNER/NAME, followed by "
+            f"{printable(path, 200)} is not an address of a zoo; give hf://OWNER/NAME, followed by "
             "@REVISION or /twins/TWIN if needed"
         )
     folder = found["folder"].strip("/")
@@ -103,7 +103,7 @@ class HubFiles:
             raise ZoojaxError(f"{self.place} has no {name}") from error
         except hub.errors.RepositoryNotFoundError as error:
             raise ZoojaxError(
-                f"{self.place}: there is no such data set on the Hub, or it is private (log in "
+                f"{self.place}: there is no such dataset on the Hub, or it is private (log in "
                 "with `hf auth login`)"
             ) from error
         except Exception as error:  # Of httpx, of the file system, and of huggingface_hub.

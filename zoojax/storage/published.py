@@ -1,4 +1,4 @@
-"""Published zoos: a folder, or a data set on the Hugging Face Hub, that `zoojax publish` wrote.
+"""Published zoos: a folder, or a dataset on the Hugging Face Hub, that `zoojax publish` wrote.
 
     zoo.json, members.parquet, metrics.parquet   as in any zoo
     weights/epoch-<N>.safetensors                the states of an epoch, stacked by member
@@ -216,11 +216,11 @@ def _read_checksums(files: Files) -> dict[str, Checksum]:
     """
     path = files.path(CHECKSUMS)
     if not exists(path):
-        raise ZoojaxError(f"{files.place} is no published zoo: it has no {CHECKSUMS}")
+        raise ZoojaxError(f"{files.place} is not a published zoo: it has no {CHECKSUMS}")
     content = read_json(path)
     known = isinstance(content, dict) and content.get("format") == FORMAT
     if not known or type(content.get("schema")) is not int:
-        raise ZoojaxError(f"{files.place} is no published zoo: {CHECKSUMS} is another file")
+        raise ZoojaxError(f"{files.place} is not a published zoo: {CHECKSUMS} is another file")
     if content["schema"] != SCHEMA:
         raise ZoojaxError(
             f"{files.place} has schema {content['schema']}, but this version of zoojax reads "
@@ -233,11 +233,11 @@ def _read_checksums(files: Files) -> dict[str, Checksum]:
     for name in checksums:
         if not _FILE.fullmatch(name):
             raise ZoojaxError(
-                f"{files.place}: {CHECKSUMS} is damaged: {printable(name, 80)} is no file name"
+                f"{files.place}: {CHECKSUMS} is damaged: {printable(name, 80)} is not a file name"
             )
     for name in (CONFIG, MEMBERS):
         if name not in checksums:
-            raise ZoojaxError(f"{files.place} is no published zoo: {CHECKSUMS} has no {name}")
+            raise ZoojaxError(f"{files.place} is not a published zoo: {CHECKSUMS} has no {name}")
     return checksums
 
 

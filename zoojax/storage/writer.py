@@ -217,7 +217,7 @@ def save(zoo: Zoo, out: Path) -> Zoo:
     images = zoo.store.images() if zoo.store.has_images else None
     config = zoo.config
     if not zoo.store.identity().equals(zoo.members_table):
-        # A view is no zoo that was extended.
+        # A view is not a zoo that was extended.
         config = replace(config, earlier=None)
     with create_or_resume(out, config, zoo.members_table, images) as writer:
         last = -1 if writer.last_epoch is None else writer.last_epoch

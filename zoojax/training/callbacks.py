@@ -44,14 +44,14 @@ def checked_callbacks(callbacks: Any) -> tuple[EpochCallback, ...]:
     """Returns callbacks as a tuple.
 
     Raises:
-        ZoojaxError: They are no list of functions.
+        ZoojaxError: They are not a list of functions.
     """
     if callable(callbacks) or not isinstance(callbacks, Iterable):
         raise ZoojaxError(f"callbacks is {printable(callbacks, 80)}; give a list of functions")
     functions = tuple(callbacks)
     for each in functions:
         if not callable(each):
-            raise ZoojaxError(f"callback {printable(each, 80)} is no function")
+            raise ZoojaxError(f"callback {printable(each, 80)} is not a function")
     return functions
 
 

@@ -1,4 +1,4 @@
-"""Creates the files of a data set from zoos."""
+"""Creates the files of a dataset from zoos."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ def prepare(
     normalize: str | None,
     cache: Any,
 ) -> Prepared:
-    """Creates the files of a data set, unless they exist.
+    """Creates the files of a dataset, unless they exist.
 
     Args:
         zoos: A zoo or several, or their folders.
@@ -82,7 +82,7 @@ def prepare(
         cache: Folder of the files; None for the user's cache.
 
     Raises:
-        ZoojaxError: If the zoos cannot give this data set.
+        ZoojaxError: If the zoos cannot give this dataset.
     """
     opened = _opened(zoos)
     tables = sample_table(opened, options, targets, epochs)
@@ -152,7 +152,7 @@ def _check_same_shapes(
         if shape != shapes[0]:
             raise ZoojaxError(
                 f"{zoos[0].path} ({networks[0].name}) and {zoo.path} ({network.name}) have "
-                f"items of different shapes in the view {view.name}; create one data set per "
+                f"items of different shapes in the view {view.name}; create one dataset per "
                 "architecture, or take windows of tokens"
             )
 

@@ -1,7 +1,7 @@
-"""Files of data sets: arrays that are computed once, and then read without zoojax's zoos.
+"""Files of datasets: arrays that are computed once, and then read without zoojax's zoos.
 
 File names are digests of everything that determines the content, so files never change. Any of
-them may be removed; a new data set creates it again.
+them may be removed; a new dataset creates it again.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""`WeightDataset`: the states of zoos as items of a data set."""
+"""`WeightDataset`: the states of zoos as items of a dataset."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,11 +25,11 @@ FRACTIONS = (0.7, 0.15, 0.15)
 
 
 class WeightDataset:
-    """The states of one or several zoos as a data set with random access.
+    """The states of one or several zoos as a dataset with random access.
 
     An item is a view of a state (member, epoch), or a pair of it and a target. `dataset[3]` is an
     item, `dataset[[3, 7]]` a batch, whose arrays are stacked. All arrays are NumPy's. It is a
-    map-style data set for PyTorch's DataLoader and a data source for grain. Pickles hold paths
+    map-style dataset for PyTorch's DataLoader and a data source for grain. Pickles hold paths
     only, and workers read without JAX.
 
     The parameters are those that members are evaluated with. States that are not finite, or lack a
@@ -65,7 +65,7 @@ class WeightDataset:
         permute: bool = False,
         cache: str | Path | None = None,
     ):
-        """Creates the data set, and its files in the cache.
+        """Creates the dataset, and its files in the cache.
 
         Args:
             zoos: A zoo or several, or their folders. Views of zoos are zoos, too.

@@ -1,4 +1,4 @@
-"""Reads the states of data sets from their files, with NumPy alone."""
+"""Reads the states of datasets from their files, with NumPy alone."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,7 +52,7 @@ class Source:
 
 
 class Samples:
-    """The items of a data set: which states they are, and their targets.
+    """The items of a dataset: which states they are, and their targets.
 
     Attributes:
         file: Their arrays: source [items], row [items] in the file of the source, key [items]
@@ -73,7 +73,7 @@ class Samples:
 
 
 class Prepared(NamedTuple):
-    """The files of a data set.
+    """The files of a dataset.
 
     Attributes:
         sources: The zoos.

@@ -39,7 +39,7 @@ def member_sides(zoo: Zoo, zoos: list[Zoo], options: SplitOptions) -> list[str |
 
     Args:
         zoo: The zoo.
-        zoos: All zoos of the data set, among which a parent may be.
+        zoos: All zoos of the dataset, among which a parent may be.
         options: The split.
 
     Returns:

@@ -75,7 +75,7 @@ def published_sides(
         name: Name of the zoo, for messages.
 
     Raises:
-        ZoojaxError: If a value is no name of `SPLITS`.
+        ZoojaxError: If a value is not a name of `SPLITS`.
     """
     for member, side in zip(ids, column, strict=True):
         if side not in SPLITS:

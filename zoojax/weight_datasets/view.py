@@ -1,4 +1,4 @@
-"""The interface of views: what a data set returns for a state."""
+"""The interface of views: what a dataset returns for a state."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol

@@ -97,7 +97,7 @@ def chosen_sparsifiers(
         The sparsifiers; and one sentence per sparsifier that "all" leaves out.
 
     Raises:
-        ZoojaxError: If there is no sparsifier of a name, one is named twice or not applicable, or
+        ZoojaxError: If a sparsifier is unknown, named twice or not applicable, or
             none is left.
     """
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
@@ -133,7 +133,7 @@ def check_budget(budget: int | None) -> None:
         budget: The number; None for no budget.
 
     Raises:
-        ZoojaxError: If it is no whole number of 1 or more.
+        ZoojaxError: If it is not a whole number of 1 or more.
     """
     if budget is None:
         return
