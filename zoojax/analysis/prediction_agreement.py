@@ -58,14 +58,13 @@ def agreement(
             n]; computed if None.
         of_twin: predictions of the twin, [members, n]; computed if None.
         of_samples: predictions of the twin with the noise of its training, [members, n]; computed
-            if None and its sparsifier has noise (see
+            if `of_twin` is None, too, and its sparsifier has noise (see
             `zoojax.training.sampling.sampled_predictions`).
 
     Returns:
         One row per member of the twin: `member`, `parent_id`, `ratio`, `epoch`, `agreement`,
         `test_acc`, `sparsity`, and `sampled_agreement`: agreement of the twin with the noise of
-        its training, null if its sparsifier has none. Both are null if either member is not
-        finite.
+        its training, null without `of_samples`. Both are null if either member is not finite.
 
     Raises:
         ZoojaxError: it is not a twin of this zoo, or states or images are missing.
@@ -78,11 +77,11 @@ def agreement(
         of_zoo = predictions(zoo, twin.config.parent.epoch, data_dir)
     if of_twin is None:
         of_twin = predictions(twin, epoch, data_dir)
+        if of_samples is None and sampling.has_noise(twin.config.sparsifier):
+            images = zoo_images.load_images(twin, data_dir).test.images
+            of_samples = sampling.sampled_predictions(twin, images, epoch)
     members = _rows(twin.members_table["id"], table["member"])
     parents = _rows(zoo.members_table["id"], table["parent_id"])
-    if of_samples is None and sampling.has_noise(twin.config.sparsifier):
-        images = zoo_images.load_images(twin, data_dir).test.images
-        of_samples = sampling.sampled_predictions(twin, images, epoch)
     shares = {
         name: pl.lit(None, pl.Float64)
         if predicted is None
