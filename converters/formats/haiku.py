@@ -101,7 +101,7 @@ def _member(root: Path, run: Path, taken: set[str]) -> Source:
         config = {}
         notes.append(f"{_CONFIG} is missing or unreadable")
     if config.get("class_dropped") is not None:
-        notes.append(f"class {printable(config['class_dropped'], 40)} was left out in training")
+        notes.append(f"class {printable(config['class_dropped'], 40)} was left out of training")
     inside = run.relative_to(root).as_posix()
     return Source(
         unique_name(run.name, taken),

@@ -53,7 +53,7 @@ def read_columns(file: Path) -> dict[str, list[str]]:
 
     Returns:
         The texts of each column, by the names in the first line; "" where a line is too short.
-        Equal texts of a column are one object.
+        Equal texts of a column share one object.
 
     Raises:
         ZoojaxError: If it cannot be read, is too large, has too many cells, or its first line has
@@ -80,7 +80,7 @@ def _lines(file: Path) -> tuple[list[str], Iterator[list[str]]]:
     except csv.Error as error:
         raise ZoojaxError(f"{printable(file)} is damaged: {printable(error, 100)}") from error
     if not names or len(set(names)) < len(names) or len(names) > _MAX_COLUMNS:
-        raise ZoojaxError(f"{printable(file)} has no first line of distinct names")
+        raise ZoojaxError(f"{printable(file)} has no header line with distinct names")
 
     def others() -> Iterator[list[str]]:
         try:

@@ -138,7 +138,7 @@ def train_zoo(
             "none", "crop", "flip", "crop_flip"; see `zoojax.augmentations`.
         data_order: "member" (each member shuffles by its own seed) or "shared" (all members
             see the images in one order, which is faster).
-        steps_per_epoch: Steps per epoch of members that learn an image each ("siren"), with all
+        steps_per_epoch: Steps per epoch of members that learn one image each ("siren"), with all
             pixels in each step; None for the preset's, or 100.
         split: Part of the image set that these members learn: "train", "val", "test" or "all"
             (None). Seed 1 learns the first image, seed 2 the second, ...; seeds beyond the last

@@ -156,7 +156,7 @@ def check_applicable(sparsifier: Sparsifier, architecture: Architecture, name: s
     if needs is not None and needs.images and architecture.task.has_own_images:
         raise ZoojaxError(
             f"{sparsifier.label} scores weights on images that members classify, but members of "
-            f"{name} learn an image each; use another sparsifier, such as magnitude pruning"
+            f"{name} learn one image each; use another sparsifier, such as magnitude pruning"
         )
     if sparsifier.samples_layers:
         check_replaceable(architecture)

@@ -98,7 +98,7 @@ def align(
     if method == "activations":
         if zoo.config.shape.task.has_own_images:
             raise ZoojaxError(
-                f"members of {zoo.path} learn an image each; align them with method 'weights'"
+                f"members of {zoo.path} learn one image each; align them with method 'weights'"
             )
         if to in TARGETS:
             raise ZoojaxError(f"to is '{to}', which is defined by weights; give method 'weights'")

@@ -274,7 +274,7 @@ def _batches(members: Members, images: Any, labels: Any) -> Batch:
     arch = members.architecture
     if arch.task.has_own_images:
         raise ZoojaxError(
-            f"members of the {arch.label} learn an image each; curvature is computed for members "
+            f"members of the {arch.label} learn one image each; curvature is computed for members "
             "that classify the same images"
         )
     pixels = checked_images(arch, images)

@@ -94,7 +94,7 @@ class ZooConfig:
         versions: Versions of the libraries that the zoo was created with.
         origin: Description of any other source of the initial members, such as a
             hyper-representation; None if there is none.
-        steps_per_epoch: Steps per epoch of members that learn an image each, with all pixels in
+        steps_per_epoch: Steps per epoch of members that learn one image each, with all pixels in
             each step; None for members that classify.
         earlier: What the zoo was before it was extended, oldest first; None if it was not.
     """

@@ -12,7 +12,7 @@ from zoojax.storage.zoo import Zoo, open_zoo
 from zoojax.text import printable
 from zoojax.weight_datasets.splits import published_sides, side_of
 
-# Columns that determine a member. Members that learn an image each have the number of the image.
+# Columns that determine a member. Members that learn one image each have the number of the image.
 _IDENTITY = ("seed", *(each.name for each in HYPERPARAMETERS), "image")
 
 
