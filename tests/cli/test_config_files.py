@@ -188,7 +188,7 @@ def test_zoo_made_in_python_has_no_command(tmp_path_factory):
     path = zoo_fixtures.dense(tmp_path_factory).path
     status, _, error = run("info", path, "--show-command")
     assert status == 2
-    assert "it was made in Python" in error
+    assert "it was created in Python" in error
 
 
 def test_plugins_are_part_of_the_config(tmp_path):

@@ -10,7 +10,7 @@ from zoojax.storage.zoo import Zoo, with_states
 
 # Largest number of distinct values of a number that are compared one by one.
 MAX_VALUES = 12
-# A ratio of weights differs from the sparsity that it leads to by no more than this.
+# Largest difference between a ratio of weights and the resulting sparsity.
 ROUNDING = 0.005
 # Columns of the members table that are hyperparameters; converted zoos have more columns.
 HYPERPARAMETERS = tuple(each.name for each in grid.HYPERPARAMETERS)
@@ -204,8 +204,8 @@ def ratio_sparsities(twin: Zoo) -> dict[float, float]:
         twin: A twin whose sparsity varies with the ratio.
 
     Returns:
-        Sparsities by ratio, ascending by ratio: the ratio itself if it differs from the mean by
-        rounding only, and for ratios without finite members.
+        Sparsities by ratio, ascending by ratio: the ratio itself if it differs from the mean only
+        by rounding, and for ratios without finite members.
     """
     table = finite_rows(member_metrics(twin))
     table = table.filter(pl.col("epoch") == pl.col("epoch").max())

@@ -68,7 +68,7 @@ def sparsify(
     """Sparsifies all members of a dense zoo as one population.
 
     A twin in a folder is resumed if it was interrupted, and returned unchanged if it is complete.
-    With more epochs or members it is extended, as a zoo is by `train_zoo`.
+    With more epochs or members, it is extended as in `train_zoo`.
     Members keep the optimizer and momentum of their parents, but not the schedule: their learning
     rate is constant, unless the sparsifier changes it.
 
@@ -94,7 +94,7 @@ def sparsify(
         quiet: Whether to show no progress.
         report: Progress callback, called at the start and after each block of members; replaces
             the progress display.
-        callbacks: Functions that get the metrics of each epoch, such as `TensorBoard()`; see
+        callbacks: Functions that receive the metrics of each epoch, such as `TensorBoard()`; see
             `zoojax.training.callbacks`.
 
     Returns:

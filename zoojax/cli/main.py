@@ -162,7 +162,7 @@ def _run(words: list[str]) -> int:
 
 
 def _execute(command: Any, names: list[str], plugins: list[str]) -> None:
-    """Runs a command; a zoo that it made keeps its config, also if it was interrupted."""
+    """Runs a command. A zoo that it creates stores its config, even if it is interrupted."""
     try:
         command.run()
     finally:

@@ -21,7 +21,7 @@ class Publish:
     """Folder of the zoo."""
 
     out: Annotated[Path, option("FOLDER")]
-    """Folder of the dataset: a new one, or the same dataset, to upload it."""
+    """Folder of the dataset: new, or of the same dataset to upload it."""
 
     twins: Annotated[tuple[Path, ...], tyro.conf.Positional, option("[TWIN ...]")] = ()
     """Folders of its twins."""

@@ -75,7 +75,7 @@ class Train:
     A changed preset is not compared with the paper."""
 
     log: LogOption = ()
-    """Also write event files for TensorBoard, into logs/tensorboard in the folder of the zoo."""
+    """Also write event files for TensorBoard to logs/tensorboard in the folder of the zoo."""
 
     running: RunningOptions = field(default_factory=RunOptions)
 
