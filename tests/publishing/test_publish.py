@@ -145,7 +145,7 @@ def test_images_are_published_only_on_request(tmp_path_factory, tmp_path, zoos):
 
 def test_published_zoo_is_not_changed(tmp_path_factory, published):
     before = zoo_fixtures.contents(published)
-    with refuses("is a published zoo, which is not changed"):
+    with refuses("is a published zoo, which is read-only"):
         zoo_fixtures.train(tmp_path_factory, published, epochs=9)
     assert zoo_fixtures.contents(published) == before
 

@@ -87,11 +87,11 @@ _CAPTIONS = {
     "geometry_barriers": "Barriers on straight lines in weight space, on test images: largest "
     "increase of the loss over its linear interpolation between the ends, and largest decrease of "
     "the accuracy below its interpolation. Lines between a parent and its twin, between two dense "
-    "members, and between the twins of two members, before and after one end is aligned to the other "
-    "(target). Means over lines, with 95 % intervals.",
+    "members, and between the twins of two members, before and after one end is aligned to the "
+    "other (target). Means over lines, with 95 % intervals.",
     "geometry_masks": "Overlap of the masks of pairs of members (intersection over union of the "
-    "kept weights): as they are (iou), after the parent of one is aligned to that of the other "
-    "(aligned), expected for independent masks with the same counts in each layer (chance), and "
+    "kept weights): without alignment (iou), after the parent of one is aligned to that of the "
+    "other (aligned), expected for independent masks with the same counts in each layer (chance), and "
     "for parents whose weights are shuffled within each layer before they are aligned (shuffled). "
     "Means over pairs, with 95 % intervals.",
     "geometry_transfer": "Mask transfer: test accuracy of members pruned with their own mask, with "

@@ -13,7 +13,7 @@ from zoojax.cli.options import Flag, option
 class Publish:
     """Publish a zoo and its twins as a dataset: weights, tables, a card and checksums.
 
-    The folder can be uploaded as it is. `zoojax.open_zoo` and all commands open it.
+    The folder can be uploaded without changes. `zoojax.open_zoo` and all commands open it.
     Example: zoojax publish zoos/usps zoos/usps-mp --out published/usps --license cc-by-4.0
     """
 

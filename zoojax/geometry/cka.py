@@ -1,4 +1,4 @@
-"""Similarity of what layers compute: centered kernel alignment of all pairs of layers."""
+"""Similarity of the outputs of layers: centered kernel alignment of all pairs of layers."""
 
 from collections.abc import Callable
 from typing import Any

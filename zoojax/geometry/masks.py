@@ -1,4 +1,4 @@
-"""Masks of members: how much they overlap, before and after alignment, and by chance."""
+"""Overlap of the masks of members: before alignment, after alignment, and by chance."""
 
 from collections.abc import Mapping
 from typing import Any

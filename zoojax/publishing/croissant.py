@@ -67,7 +67,7 @@ def croissant(folder: Path, zoos: dict[str, Zoo], about: About) -> dict[str, Any
     Args:
         folder: Folder with the other files of the dataset.
         zoos: The zoo and its twins by their folder in the dataset; "" for the first.
-        about: What the publisher says.
+        about: The publisher's descriptions.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     content = {

@@ -66,9 +66,9 @@ def publish(
     metadata and checksums. `open_zoo` opens it, or the address "hf://OWNER/NAME" after an upload.
 
     Args:
-        zoo: The zoo, or its folder. A twin can be published alone, too.
+        zoo: The zoo, or its folder. A twin can also be published alone.
         *twins: Its twins, of any sparsifiers.
-        out: Folder of the dataset: new or empty, or the same dataset, which is then uploaded.
+        out: Folder of the dataset: new, empty, or of the same dataset to upload it.
         epochs: Epochs whose weights are published; None for all. Metrics of all are published.
         title: Title of the dataset; None for the name of the zoo.
         license: License, as the Hub names it, such as "cc-by-4.0"; None for "unknown".
@@ -86,7 +86,7 @@ def publish(
 
     Raises:
         ZoojaxError: A zoo is damaged or has no epochs, a twin belongs to another zoo, the folder
-            holds something else, or writing or uploading failed.
+            contains other files, or writing or uploading failed.
 
     Example:
         >>> folder = zoojax.publish(zoo, out="published", license="cc-by-4.0")
@@ -246,7 +246,7 @@ def _write_arrays(file: Path, state: dict[str, Any]) -> None:
 
     arrays = {name: np.ascontiguousarray(leaf) for name, leaf in flat_arrays(state).items()}
     if len(arrays) != len(jax.tree.leaves(state)):
-        raise ZoojaxError("two layers have one name with slashes, so they cannot be published")
+        raise ZoojaxError("two layers have the same name with slashes, which cannot be published")
     try:
         save_file(arrays, file)
     except Exception as error:  # The library wraps errors of the file system.

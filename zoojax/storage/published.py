@@ -7,7 +7,7 @@
     twins/<NAME>/...                             the same for each twin
     README.md, croissant.json                    descriptions
 
-Files are read when they are needed, and compared with their checksums the first time.
+Files are read on demand, and compared with their checksums on first use.
 """
 
 import functools
@@ -35,7 +35,7 @@ CHECKSUMS = "checksums.json"
 FORMAT, SCHEMA = "zoojax-published", 1
 _WEIGHTS = re.compile(r"weights/epoch-(0|[1-9][0-9]{0,8})\.safetensors")
 _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-# Members that are read at once.
+# Number of members that are read at once.
 _BLOCK = 1024
 # Names of safetensors' types.
 _DTYPES = {
@@ -283,7 +283,7 @@ def read_arrays(
 def _shape(part: Any) -> jax.ShapeDtypeStruct:
     kind = part.get_dtype()
     if kind not in _DTYPES:
-        raise ValueError(f"arrays of type {printable(kind, 20)} are not read")
+        raise ValueError(f"arrays of type {printable(kind, 20)} are not supported")
     return jax.ShapeDtypeStruct(tuple(part.get_shape()), np.dtype(_DTYPES[kind]))
 
 
