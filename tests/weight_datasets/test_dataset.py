@@ -141,7 +141,7 @@ def test_a_twin_without_parent_has_no_split(zoo, tmp_path, cache):
     moved = twin_of(tmp_path / "far" / "away" / "twin", zoo)
     shutil.move(moved.path, tmp_path / "twin")
     alone = open_zoo(tmp_path / "twin")
-    with pytest.raises(ZoojaxError, match="is split as its parent, which was not found"):
+    with pytest.raises(ZoojaxError, match="is split like its parent, which was not found"):
         WeightDataset(alone, split="train", cache=cache)
     assert WeightDataset(alone, cache=cache).table["split"].null_count() == len(alone)
     assert len(WeightDataset([alone, zoo], split="train", cache=cache)) > 0

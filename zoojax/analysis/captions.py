@@ -91,9 +91,9 @@ _CAPTIONS = {
     "other (target). Means over lines, with 95 % intervals.",
     "geometry_masks": "Overlap of the masks of pairs of members (intersection over union of the "
     "kept weights): without alignment (iou), after the parent of one is aligned to that of the "
-    "other (aligned), expected for independent masks with the same counts in each layer (chance), and "
-    "for parents whose weights are shuffled within each layer before they are aligned (shuffled). "
-    "Means over pairs, with 95 % intervals.",
+    "other (aligned), expected for independent masks with the same counts in each layer (chance), "
+    "and for parents whose weights are shuffled within each layer before they are aligned "
+    "(shuffled). Means over pairs, with 95 % intervals.",
     "geometry_transfer": "Mask transfer: test accuracy of members pruned with their own mask, with "
     "that of another member, aligned or not, and with that mask shuffled within each layer; "
     "without fine-tuning (epoch 0) and after it. Differences are relative to the own and the "

@@ -110,9 +110,9 @@ def geometry_barriers(analysis: Analysis) -> Figure | None:
 
 @drawing(
     "Overlap of the masks of pairs of members (intersection over union of the kept weights): "
-    "without alignment; after the parent of one is aligned to that of the other; the same for parents "
-    "whose weights are shuffled within each layer; and expected for independent masks with the same "
-    f"counts in each layer. Means over pairs. {BARS}"
+    "without alignment; after the parent of one is aligned to that of the other; the same for "
+    "parents whose weights are shuffled within each layer; and expected for independent masks with "
+    f"the same counts in each layer. Means over pairs. {BARS}"
 )
 def geometry_masks(analysis: Analysis) -> Figure | None:
     """Plots the overlap of masks over the pruning ratio, against chance.

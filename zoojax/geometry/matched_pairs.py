@@ -16,8 +16,8 @@ def member_pairs(table: pl.DataFrame) -> pl.DataFrame:
     """Pairs each member with another one that has the same activation.
 
     Each member is the source of one pair and the target of another. Members of a pair have
-    different seeds if no seed is that of more than half of the members with an activation: members with the
-    same seed start from the same weights, so their units correspond already.
+    different seeds if no seed is that of more than half of the members with an activation: members
+    with the same seed start from the same weights, so their units already correspond.
 
     Args:
         table: Rows of the members table.

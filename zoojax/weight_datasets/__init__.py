@@ -5,7 +5,7 @@
 >>> tokens[0].shape
 (25, 100)
 
-Reading needs no JAX, so that worker processes start fast; only creating a dataset does.
+Reading a dataset does not need JAX, so worker processes start fast. Only creating one does.
 """
 
 import importlib

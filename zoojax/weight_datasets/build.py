@@ -75,14 +75,14 @@ def prepare(
     Args:
         zoos: A zoo or several, or their folders.
         view: The view.
-        options: How members are split, and which part is selected.
+        options: How members are split, and which split is selected.
         targets: Columns of the targets.
         epochs: Epochs, one epoch, or None for all.
         normalize: Normalization, or None.
         cache: Folder of the files; None for the user's cache.
 
     Raises:
-        ZoojaxError: If the zoos cannot give this dataset.
+        ZoojaxError: If this dataset cannot be created from the zoos.
     """
     opened = _opened(zoos)
     tables = sample_table(opened, options, targets, epochs)
@@ -131,8 +131,8 @@ def _keys(selected: pl.DataFrame) -> np.ndarray:
 
 
 def _opened(zoos: Any) -> list[Zoo]:
-    """The zoos that a user gives."""
-    # A zoo is iterable, too: over its members.
+    """The zoos that a user passes."""
+    # A zoo is also iterable: over its members.
     several = isinstance(zoos, Sequence) and not isinstance(zoos, str)
     opened = [as_zoo(zoo, "zoos") for zoo in (zoos if several else [zoos])]
     if not opened:

@@ -38,7 +38,7 @@ class Items:
         self._statistics, self._single = prepared.statistics, single
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves out what is read from files."""
+        """Leaves out values that are read from files."""
         read = {"static", "statistics"}
         return {name: value for name, value in self.__dict__.items() if name not in read}
 

@@ -28,7 +28,7 @@ def write(dataset: "WeightDataset", folder: str | Path, name: str) -> Path:
         folder: The folder.
         name: Name of the file.
     """
-    # Slow to import, and workers do not need it.
+    # Slow to import, and not needed by workers.
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -21,7 +21,7 @@ def random_bits(seed: int, number: int, states: np.ndarray, count: int) -> np.nd
     Args:
         seed: Seed of the dataset.
         number: Number of the pass.
-        states: What identifies the states, [states] uint64.
+        states: Identifiers of the states, [states] uint64.
         count: Numbers per state.
 
     Returns:

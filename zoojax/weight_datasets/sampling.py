@@ -1,4 +1,4 @@
-"""Which states of zoos are the items of a dataset: splits, targets, finite states."""
+"""Selects the states of zoos that are items of a dataset: splits, targets, finite states."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ class SampleTables(NamedTuple):
         selected: One row per item, with its zoo (`_zoo`) and its row in the file of that zoo
             (`_row`).
         training: The states of the training members.
-        left_out: Number of states of the selected part that are not finite or lack a target.
+        left_out: Number of states of the selected split that are not finite or lack a target.
         epochs: Epochs of each zoo.
     """
 
