@@ -16,7 +16,7 @@ _MAX_NAME_LENGTH = 100
 _INTERVALS = (
     f'with 95 % percentile intervals (bootstrap of members); "{TOO_FEW}" below {MIN_MEMBERS}'
 )
-# How the epoch is chosen that stands for a sparsity.
+# How the epoch is chosen that represents a sparsity.
 SMOOTHED = (
     f"the epoch whose mean sparsity is nearest to {REFERENCE_SPARSITY:.0%}, on the curve of mean "
     "sparsity averaged over neighboring epochs"

@@ -162,7 +162,7 @@ def group_by_population(table: pl.DataFrame) -> list[tuple[float | None, int, pl
 
 
 def nearest_sparsity(twin: Zoo, sparsity: float) -> tuple[int, float]:
-    """The epoch that stands for a sparsity, and the distance of its mean sparsity from it.
+    """The epoch that represents a sparsity, and the distance of its mean sparsity from it.
 
     It is the epoch at which the smoothed mean sparsity (see `smoothed`) is nearest to the
     requested one. Epochs without stored states are skipped, since comparisons need states, and
@@ -253,7 +253,7 @@ def smoothed(curve: np.ndarray) -> np.ndarray:
 
 
 def nearest_sparsity_epoch(twin: Zoo, sparsity: float) -> int:
-    """The epoch that stands for a sparsity: see `nearest_sparsity`.
+    """The epoch that represents a sparsity: see `nearest_sparsity`.
 
     Args:
         twin: a twin whose sparsity varies with the epoch.
