@@ -118,7 +118,7 @@ def modify(path: Path, keys: tuple, value: object) -> None:
         (("versions",), {"jax": "\x1b[31m"}, "unprintable"),
         (("versions",), {"x" * 10_000: "1"}, "versions"),
         (("extra",), 1, "extra is not a field"),
-        (("\x1b[2J" * 1000,), 1, "no field"),
+        (("\x1b[2J" * 1000,), 1, "not a field"),
         (("schema",), "2", "damaged"),
         (("schema",), True, "damaged"),
         (("schema",), HUGE, "upgrade"),
