@@ -178,9 +178,9 @@ def _add_checkpoint(trial: Trial, entry: os.DirEntry[str], home: str) -> None:
     shown, problem, note = printable(entry.name, 60), None, None
     file, is_link = Path(entry.path, _STATE), False
     if not _is_folder(entry):
-        problem = "leads to no folder" if entry.is_symlink() else "is not a folder"
+        problem = "leads to no folder" if entry.is_symlink() else "is no folder"
     elif epoch > MAX_EPOCH:
-        problem = "is not an epoch"
+        problem = "is no epoch"
     else:
         file, is_link = _state_of(entry.path)
     if problem is not None:

@@ -198,8 +198,8 @@ def test_checkpoint_without_epoch_is_skipped(one_trial, name):
     (trial / name).mkdir()
     (source,) = from_trials(one_trial)
     assert sorted(source.states) == [0, 1]
-    assert source.skipped == {f"{trial.name}/{name}": "is not an epoch"}
-    assert source.notes == [f"{name} is not an epoch and is ignored"]
+    assert source.skipped == {f"{trial.name}/{name}": "is no epoch"}
+    assert source.notes == [f"{name} is no epoch and is ignored"]
 
 
 def test_linked_trials_are_skipped_with_a_reason(tmp_path):

@@ -177,7 +177,7 @@ def test_sample_is_converted_and_restored(samples, tmp_path, name):
                 assert matched == {digest for digest, _ in states}
         rejects = expected.get("rejects", {})
         places = [
-            place for place in result.rejected if "is not a folder" not in result.rejected[place]
+            place for place in result.rejected if "is no folder" not in result.rejected[place]
         ]
         assert len(places) == len(rejects)
         assert all(any(full.endswith(p) for full in rejects) for p in places)
