@@ -262,11 +262,11 @@ def convert_to(
     epochs: Epochs = "all",
     quiet: bool = False,
 ) -> Export:
-    """Writes a zoo in a format of other tools, which `convert_from` reads again.
+    """Writes a zoo in a format of other tools. `convert_from` reads all of them.
 
     Args:
         zoo: Zoo, or its folder.
-        out: Folder to write to: new, or of the same export, interrupted.
+        out: Folder to write to: new, or of an interrupted call of the same export.
         format: "trials", "trials-prune", "trials-shrunk", "trials-original", "safetensors",
             "matrix" or "dataset"; docs/converting.md describes them.
         epochs: Epochs to write: "all", numbers and ranges such as "0,25,40-50", or numbers.
@@ -277,7 +277,7 @@ def convert_to(
 
     Raises:
         ZoojaxError: torch is not installed, an argument is invalid, the format cannot hold the
-            zoo, an epoch is missing, the folder contains something else, or writing failed.
+            zoo, an epoch is missing, the folder contains other files, or writing failed.
 
     Example (with a trained zoo):
         convert_to("zoos/usps", "exported/usps", format="matrix").written

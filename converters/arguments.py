@@ -68,7 +68,7 @@ def parse_assumptions(assume: Sequence[str]) -> dict[str, Any]:
         A value for every hyperparameter that zoos need: the given one, or the default.
 
     Raises:
-        ZoojaxError: If a text is no such pair, or a name or value is unknown.
+        ZoojaxError: If a text is not such a pair, or a name or value is unknown.
 
     Example:
         >>> parse_assumptions(["activation=relu"])["activation"]

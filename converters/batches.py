@@ -1,7 +1,7 @@
-"""States that are read many at a time: rows of one matrix, with the same tensors in each.
+"""States that are read in batches: rows of a matrix, each with the same tensors.
 
-All states of a batch have the same names and shapes, so that one of them shows the network of all,
-and the columns of a matrix are the values of a member's arrays in some order.
+All states of a batch have the same names and shapes, so one of them determines the network of all,
+and the columns of the matrix are the values of a member's arrays in some order.
 """
 
 import functools
@@ -26,11 +26,11 @@ MAX_COLUMNS = 2**24
 
 
 class StateBatch(ABC):
-    """The states of a matrix; see this module.
+    """The states of a matrix; see the module.
 
     Attributes:
         columns: Number of values of a state.
-        is_float32: Whether all values are float32 exactly, so that no state can fail to be read.
+        is_float32: Whether all values are exact in float32, so reading a state cannot fail.
     """
 
     columns: int

@@ -20,7 +20,7 @@ from zoojax.errors import ZoojaxError
 MAX_STATE_BYTES = 256 * MIB
 _ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pth.tar", ".pt.tar", ".th", ".pt2")
 _NAMES = ("checkpoints", "checkpoint", "model", "state_dict")
-# First parts of the names of files that training scripts write, but that are no states of networks.
+# First parts of the names of files of training scripts that are not states of networks.
 _OTHERS = ("optimizer", "scheduler", "random_states", "training_args", "dataset", "scaler", "rng",
            "statistics", "stats")  # fmt: skip
 

@@ -28,7 +28,7 @@ class CommonNetwork:
     Attributes:
         sources: The sources of these members.
         info: Their network and sparsifier; layer names are those of one of them.
-        rejected: Reasons by place, of the states of all other members.
+        rejected: Reasons for rejecting the states of all other members, by place.
         notes: Remarks for the user: how many members have other networks.
     """
 
@@ -120,8 +120,8 @@ def inspect_newest(source: Source) -> tuple[StateDictInfo | None, dict[str, str]
         source: The member; what its file says is filled in.
 
     Returns:
-        The network and sparsifier, None without a valid state; and reasons by place, of the newer
-        states that are not valid.
+        The network and sparsifier, None without a valid state; and the reasons, by place, why
+        newer states are not valid.
     """
     reads = [*source.states.values()]
     if reads and isinstance(reads[-1], BatchState) and reads[-1].batch.layout is not None:
@@ -139,7 +139,7 @@ def inspect_newest(source: Source) -> tuple[StateDictInfo | None, dict[str, str]
 
 
 def _use_stored_iterations(source: Source) -> None:
-    """Replaces the numbers of folders by the iterations of Ray in the files.
+    """Replaces the numbers of folders with the iterations that Ray stores in the files.
 
     Numbers of folders may count checkpoints. If a file has no iteration, or two have the same one,
     the numbers are kept, with a note.
@@ -153,7 +153,7 @@ def _use_stored_iterations(source: Source) -> None:
         if iteration is not None:
             dated[epoch] = iteration
     if len(set(dated.values())) < len(source.states):
-        source.notes.append("the iterations in its files are not distinct, its folders count")
+        source.notes.append("iterations in its files repeat; its folders number the epochs")
         return
     source.states = {dated[epoch]: read for epoch, read in source.states.items()}
     source.places = {dated[epoch]: place for epoch, place in source.places.items()}

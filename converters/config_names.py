@@ -85,7 +85,7 @@ def our_key(key: str) -> str | None:
         key: The key; nested ones joined by "::".
 
     Returns:
-        A key of `KEYS`; None if it is of something else.
+        A key of `KEYS`; None if it is another key.
     """
     names = [_squash(part) for part in re.split(r"::|[./]", key)]
     # "scheduler::name" is the scheduler, "model::act::type" the activation.

@@ -39,7 +39,7 @@ def append_epoch(
         writer: The zoo.
         share: The members of this process.
         epoch: The epoch.
-        rejected: Reasons by place, of rejected states. Those of this epoch are added, of all
+        rejected: Reasons for rejecting states, by place. Those of this epoch are added, from all
             processes.
         record: Called after states were rejected, before a part or the epoch is complete.
 
@@ -141,7 +141,7 @@ def remaining_metrics(
 
     Args:
         share: The members of this process.
-        rejected: Reasons by place, of all rejected states. Metrics of states that were
+        rejected: Reasons for rejecting states, by place. Metrics of states that were
             rejected by a filter are left out.
         schema: The schema of the zoo's metrics.
     """

@@ -1,4 +1,4 @@
-"""Reads rows of a two-dimensional array in a .npy file, in the memory of those rows."""
+"""Reads rows of a two-dimensional array in a .npy file; memory is bounded by those rows."""
 
 import math
 import os
@@ -30,7 +30,7 @@ class MatrixFile:
         """Checks the header and the size of the file.
 
         Raises:
-            UnsafePickleError: If the file has no matrix of numbers, or is not of its size.
+            UnsafePickleError: If the file has no matrix of numbers, or has another size.
         """
         self.path = path
         self.shape, self._is_fortran, self.dtype, self._offset = _header(path)
@@ -83,7 +83,7 @@ class MatrixFile:
         while rest:
             count = os.preadv(file, [rest], self._offset + offset)
             if not count:
-                raise UnreadableFileError(self.path, "it ends early")
+                raise UnreadableFileError(self.path, "it is truncated")
             rest, offset = rest[count:], offset + count
 
 
@@ -105,7 +105,7 @@ def _header(file: Path) -> tuple[tuple[int, int], bool, np.dtype, int]:
     except (UnsafePickleError, ZoojaxError):
         raise
     except Exception as error:
-        raise UnsafePickleError(f"no NumPy file, or damaged: {printable(error, 100)}") from error
+        raise UnsafePickleError(f"not a NumPy file, or damaged: {printable(error, 100)}") from error
     if dtype.kind != "f" or dtype.hasobject or len(shape) != 2 or dtype.itemsize > 8:
         raise UnsafePickleError(f"{len(shape)} axes of {printable(dtype, 40)}, not rows of numbers")
     if not 0 < shape[1] <= _MAX_COLUMNS or offset + math.prod(shape) * dtype.itemsize != size:

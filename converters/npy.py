@@ -23,7 +23,7 @@ def read_array(data: io.BytesIO) -> np.ndarray:
         A contiguous array of numbers, in the byte order of this machine.
 
     Raises:
-        UnsafePickleError: If there is none, it has no numbers, or is damaged.
+        UnsafePickleError: If there is no array, it does not contain numbers, or it is damaged.
     """
     try:
         version = np.lib.format.read_magic(data)

@@ -38,7 +38,7 @@ _BY_OTHER_NAME = {
     for name, others in _OTHER_NAMES.items()
     for rank, other in enumerate((name, *others))
 }
-# First parts of nested names that say nothing.
+# First parts of nested names that are ignored.
 _OUTER = re.compile(r"(?:metrics?|results?|last_result)_")
 _MAX_DEPTH, _MAX_NAMES = 4, 10_000
 MAX_EPOCH = 10**8
@@ -92,7 +92,7 @@ def parse_row(report: Mapping[str, Any]) -> Row:
             continue
         name, rank = known
         if row[name] is not None and name not in ranks:
-            continue  # It is reported under its usual name.
+            continue  # The report has it under its usual name.
         number = parse_number(value)
         if number is not None and rank < ranks.get(name, len(_OTHER_NAMES[name]) + 1):
             row[name], ranks[name] = number, rank
@@ -101,13 +101,13 @@ def parse_row(report: Mapping[str, Any]) -> Row:
 
 @functools.lru_cache(maxsize=10_000)
 def is_metric(key: str) -> tuple[str, int] | None:
-    """Finds the metric that a name in a report is for.
+    """Finds the metric that a name in a report refers to.
 
     Args:
         key: The name; parts of nested names are joined by "/".
 
     Returns:
-        The metric and the rank of the spelling, from 0; None if it is no metric.
+        The metric and the rank of the spelling, from 0; None if it is not a metric.
     """
     name = re.sub(r"[/. -]+", "_", key[:200].lower())
     return _BY_OTHER_NAME.get(_OUTER.sub("", name, count=1) if _OUTER.match(name) else name)

@@ -236,7 +236,7 @@ def read_file(path: Path, limit: int) -> bytes:
         limit: Maximum bytes.
 
     Raises:
-        UnsafePickleError: If it is no regular file, empty, too large, or cannot be read.
+        UnsafePickleError: If it is not a regular file, empty, too large, or cannot be read.
     """
     try:
         # Opening a pipe without O_NONBLOCK would wait for its writer.

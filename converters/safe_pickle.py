@@ -187,7 +187,7 @@ class SafeUnpickler:
             if known is None and self._is_stub(function.module, function.name):
                 return Stub(str(function), args)
         if creates:
-            raise UnsafePickleError("its pickle creates an object that is no stub")
+            raise UnsafePickleError("its pickle creates an object that is not a stub")
         raise UnsafePickleError("its pickle calls something in a way that torch's pickles do not")
 
     def _storage(self, reference: object) -> Storage:
@@ -307,7 +307,7 @@ def _add_items(target: object, items: list, is_dict: bool) -> None:
     if not is_dict and isinstance(target, list):
         target.extend(items)
     elif not is_dict or type(target) is not dict or len(items) % 2:
-        raise UnsafePickleError("its pickle adds items to what is no list or dict")
+        raise UnsafePickleError("its pickle adds items to what is not a list or dict")
     # Hashing deeply nested tuples would take forever, or overflow the C stack.
     elif not all(type(key) in (str, int, float, bool, type(None)) for key in items[::2]):
         raise UnsafePickleError("not a state dict: a key is neither a string nor a number")
@@ -333,7 +333,7 @@ def _set_state(target: object, state: object) -> None:
         target.shape = shape if isinstance(shape, tuple) else ()
     # Attributes of a dict, such as the metadata of a state dict, are not needed.
     elif type(target) is not dict:
-        raise UnsafePickleError("its pickle sets the state of what is no stub")
+        raise UnsafePickleError("its pickle sets the state of what is not a stub")
 
 
 def _operations(stream: io.BytesIO) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]]:

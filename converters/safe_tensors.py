@@ -101,10 +101,10 @@ def parse_header(data: bytes, size: int) -> Header:
         header = parse_json(data[8:start])
     except ValueError as error:
         raise UnsafePickleError(
-            f"not safetensors, or damaged: its header is no JSON: {printable(error, 100)}"
+            f"not safetensors, or damaged: its header is not JSON: {printable(error, 100)}"
         ) from error
     if not isinstance(header, dict) or len(header) > _MAX_TENSORS:
-        raise UnsafePickleError("not safetensors, or damaged: its header is no list of tensors")
+        raise UnsafePickleError("not safetensors, or damaged: its header is not a list of tensors")
     about = header.pop("__metadata__", {})
     if not isinstance(about, dict) or not all(isinstance(v, str) for v in about.values()):
         raise UnsafePickleError("damaged: its metadata is not text")

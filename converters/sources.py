@@ -33,7 +33,7 @@ class Source:
         rows: Reported metrics by epoch, including epochs without a state.
         states: By epoch, a function that reads the state; it raises UnreadableFileError.
         places: By epoch, a description of where the state is.
-        skipped: Reasons by place, of entries that look like states but are not converted.
+        skipped: Reasons, by place, why entries that look like states are not converted.
         notes: Remarks for the members table.
         split: "train", "val" or "test", as published with the zoo; None if unknown.
         image: Number of the image that it learned; None if it learned no single image.
@@ -63,7 +63,7 @@ class Source:
         self.config = normalized_config(self.config)
 
     def learn(self, epoch: int, stored: Mapping[str, Any]) -> None:
-        """Takes over what a file stores next to a state and nothing else reports.
+        """Copies values that a file stores with a state and that no report contains.
 
         Args:
             epoch: The epoch of the state.

@@ -1,4 +1,4 @@
-"""Torch tensors of many members at once, in the memory of one block of members."""
+"""Torch tensors of many members; memory is bounded by one block of members."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -81,7 +81,7 @@ def blocks_of(zoo: Zoo, info: StateDictInfo, epoch: int, *, plain: bool = False)
 
 
 def plain_info(info: StateDictInfo) -> StateDictInfo:
-    """Returns the network as which pruned members without masks are written."""
+    """Returns the network that pruned members are written as if they have no masks."""
     return replace(info, sparsifier=Dense()) if info.mask_names() else info
 
 

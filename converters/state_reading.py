@@ -1,4 +1,4 @@
-"""Reads the states of one epoch and converts them to members, many at a time where possible."""
+"""Reads the states of one epoch and converts them to members, in batches where possible."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ class Converted(NamedTuple):
     Attributes:
         state: Stacked arrays, NaN for members without a valid state.
         valid: Whether each member has a valid state.
-        rejected: Reasons by place, of the states that are rejected.
+        rejected: Reasons for rejecting states, by place.
         originals: Records and kept arrays by member, of states in another dialect.
         rounded: Number of values that were rounded.
     """

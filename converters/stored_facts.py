@@ -1,4 +1,4 @@
-"""What a file stores next to the weights: configs, metrics, a label, as plain values.
+"""Plain values that a file stores with the weights: configs, metrics, a label.
 
 Foreign objects are read as data: argparse.Namespace by its attributes, Lightning's AttributeDict by
 its items, omegaconf's DictConfig and ListConfig by their content.
@@ -11,7 +11,7 @@ from zoojax.converters.config_names import normalized_config
 from zoojax.converters.inert import Stub
 from zoojax.converters.reported import MAX_EPOCH, Row, parse_integer, parse_row
 
-# Entries with the config of a member, preferred ones first.
+# Entries with the config of a member, the preferred one first.
 _CONFIGS = ("config", "hyper_parameters", "hparams", "hyperparameters", "args", "cfg")
 # Entries with metrics.
 _METRICS = ("last_result", "metrics", "results", "result")
@@ -22,7 +22,7 @@ _MAX_TEXT = 10_000
 
 
 def plain_values(content: Mapping[Any, Any]) -> dict[str, Any]:
-    """Converts the entries of a file that are no tensors to plain values.
+    """Converts the entries of a file that are not tensors to plain values.
 
     Args:
         content: The mapping in the file.
@@ -92,7 +92,7 @@ def _plain(value: object, depth: int, budget: list[int]) -> Any:
 
 
 def _content_of(stub: Stub) -> object:
-    """Returns what a foreign object stands for."""
+    """Returns the plain value of a foreign object."""
     for name in ("_content", "_val"):  # Of omegaconf.
         if name in stub.state:
             return stub.state[name]

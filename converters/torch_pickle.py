@@ -1,4 +1,4 @@
-"""Writes files as torch.save does, without the classes that they name and without torch.
+"""Writes files as torch.save does, without torch and without the classes that the files name.
 
 `PickleWriter` writes the opcodes of a pickle of protocol 2 for containers, numbers, text, tensors,
 and instances of classes that need not exist here. The storages of the tensors are entries of the
@@ -68,7 +68,7 @@ class Tensor:
 
 
 def ordered_dict(items: Mapping[str, Any]) -> Call:
-    """An OrderedDict, as torch's state dicts are."""
+    """An OrderedDict, like the state dicts of torch."""
     return Call("collections", "OrderedDict", (), items)
 
 
@@ -216,7 +216,7 @@ class TorchZip:
         self._entry(f"data/{key}", data)
 
     def _entry(self, name: str, data: bytes | memoryview) -> None:
-        # Without the time, so that the same zoo gives the same file.
+        # Without a time, so the same zoo results in the same file.
         self.archive.writestr(zipfile.ZipInfo(f"{_FOLDER}/{name}"), data)
 
     def __enter__(self) -> "TorchZip":

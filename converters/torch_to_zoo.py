@@ -49,7 +49,7 @@ class Conversion:
     Attributes:
         zoo: The zoo.
         states: The number of converted states.
-        rejected: Reasons by place, of the rejected states.
+        rejected: Reasons for rejecting states, by place.
         notes: Remarks for the user, one sentence each.
     """
 
@@ -109,7 +109,7 @@ def convert(
     notes = [*network.notes, *units.summary()]
     spec, image_set = images if images is not None else (None, None)
     if image_set is not None and network.info.architecture.task.has_own_images:
-        notes.append(f"{image_set.name} is left out: files do not say which image a member learned")
+        notes.append(f"{image_set.name} is left out: no file says which image a member learned")
         spec = image_set = None
     if spec is None and image_set is not None and not _fit(image_set, network.info.architecture):
         net = network.info.architecture.label
@@ -147,7 +147,7 @@ def _write_epochs(
     """Writes the epochs that the zoo does not have yet, rejects.csv, and remaining metrics.
 
     Returns:
-        Reasons by place, of all rejected states, including those of an interrupted call; and the
+        Reasons for rejecting states, by place, including those of an interrupted call; and the
         number of values that were rounded.
     """
     out = writer.zoo.path
@@ -232,7 +232,7 @@ def _network_config(info: StateDictInfo, sources: Sequence[Source]) -> ZooConfig
         data_hash=None,
         epochs=0,
         batch_size=_batch_size(sources),
-        # Files do not have the number of steps; twins are trained with the default.
+        # Files do not record the number of steps; twins are trained with the default.
         steps_per_epoch=DEFAULT_STEPS if net.task.has_own_images else None,
         data_order="member",
         chunk=min(_CHUNK, population.fitting_members(net.parameter_count)),

@@ -37,7 +37,7 @@ class Trial:
         config: The content of params.json, else the config in result.json, else empty.
         rows: Reported metrics by epoch: the last report of each.
         checkpoints: The files of the states by epoch.
-        skipped: Reasons by place, of entries that look like states but are not used.
+        skipped: Reasons, by place, why entries that look like states are not used.
         notes: Notes for the members table. They are part of the zoo's fingerprint: with other
             words, the same files would convert to another zoo.
         folders: Epochs by the name of the checkpoint folder, as rows report them.

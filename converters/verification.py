@@ -69,7 +69,7 @@ def verify(
     row_of = {trial: row for row, trial in enumerate(zoo.members_table["trial"])}
     for source in sources:
         if source.name in row_of:
-            inspect_newest(source)  # Which may find the epochs of its states.
+            inspect_newest(source)  # May find the epochs of its states.
     states, missing = _match_states(zoo, sources, row_of)
     if not states:
         raise ZoojaxError(f"{zoo.path} has no states in common with the source")

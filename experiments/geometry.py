@@ -2,11 +2,11 @@
 
     python -m zoojax.experiments.geometry --members 64 --out runs/geometry
 
-Trains the zoo and its magnitude-pruned twin (ratio 0 is fine-tuning without pruning, the control of
-the question whether twins leave the basins of their parents), measures barriers, overlap of masks,
-similarity and curvature, and transfers masks between pairs of members, each once. Results are in
+Trains the zoo and its magnitude-pruned twin (ratio 0 is fine-tuning without pruning, the control
+for whether twins leave the basins of their parents), measures barriers, overlap of masks,
+similarity and curvature, and transfers masks between pairs of members. Results are in
 OUT/PRESET/geometry: tables (Parquet and CSV), figures (SVG and PNG), and results.md, which
-docs/geometry.md cites. An interrupted run resumes its training.
+docs/geometry.md cites. Rerun the command to resume an interrupted run.
 """
 
 import argparse

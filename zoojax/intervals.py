@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.stats
 
-# The intervals of fewer values are Student's: a bootstrap of them would be too narrow.
+# Fewer values have Student's intervals, since bootstrap intervals would be too narrow.
 MIN_BOOTSTRAP = 20
 _RESAMPLES = 1000
 
@@ -16,7 +16,7 @@ def mean_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
         seed: Seed of the bootstrap.
 
     Returns:
-        (low, high): a bootstrap (BCa) of 20 values or more, else Student's t. Both are the value
+        (low, high): bootstrap (BCa) for 20 values or more, else Student's t. Both are the value
         itself if all values are equal.
     """
     if np.ptp(values) == 0:

@@ -40,6 +40,6 @@ def check_names(content: Any, known: set[str], optional: set[str], where: str) -
     if not isinstance(content, dict):
         raise ValueError(f"{where}: not an object")
     for name in sorted(content.keys() - known):
-        raise ValueError(f"{printable(name, 60)} is no field of {where}")
+        raise ValueError(f"{printable(name, 60)} is not a field of {where}")
     for name in sorted(known - optional - content.keys()):
         raise ValueError(f"{where} has no {name}")

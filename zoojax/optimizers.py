@@ -50,7 +50,7 @@ class Optimizer(NamedTuple):
             the learning rate are subtracted from the parameters.
         decoupled_decay: Whether weight decay shrinks the parameters, as in AdamW (Loshchilov and
             Hutter, 2019). Otherwise it is added to the gradient (L2) and enters the moments.
-        adam: Constants if the updates are those of Adam, whose steps the C++ kernel can take.
+        adam: Constants if the updates are those of Adam, which the C++ kernel can compute.
     """
 
     init: Callable[[Any], Any]

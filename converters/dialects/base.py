@@ -43,8 +43,8 @@ class ReadState(dict[str, np.ndarray]):
         kept: Arrays that only the original dialect needs.
         notes: Remarks for the user.
         rounded: Number of values that were rounded.
-        network: The network, if it is not the one that names and shapes show; otherwise None.
-        stored: What the file has next to the weights: configs, metrics, a label.
+        network: The network, if it is not the one that names and shapes imply; otherwise None.
+        stored: Values that the file stores with the weights: configs, metrics, a label.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ _BY_NAME = {dialect.name: dialect for dialect in (*_CHAIN, HaikuNames())}
 # Names of other records: how the file contains the state dict, and the path of the file.
 _WRAPPER, _ORDER, _CONTAINER, _FILE = "wrapper", "order", "container", "file"
 _EXTRA = "extra"
-_OTHERS = "others"  # Entries of a state dict that are no tensors, such as a label.
+_OTHERS = "others"  # Entries of a state dict that are not tensors, such as a label.
 
 
 class Original(NamedTuple):
@@ -53,7 +53,7 @@ class Original(NamedTuple):
         path: Names of the mappings that contained it, outermost first.
         container: Format of its file: "zip", "legacy", "safetensors" or "npy" (see
             `zoojax.converters.dialects.haiku`).
-        others: Entries of the state dict that are no tensors.
+        others: Entries of the state dict that are not tensors.
     """
 
     arrays: Arrays

@@ -49,16 +49,16 @@ def plain_arrays(draft: Draft, arrays: dict[tuple[str, str], np.ndarray]) -> Non
         arrays: Arrays by (module, leaf), in the order of the file.
 
     Raises:
-        UnsafePickleError: If they are not those of a known network.
+        UnsafePickleError: If they do not belong to a known network.
     """
     modules = sorted({module for module, _ in arrays}, key=_order)
     for module in modules:
         kernel, bias = arrays.get((module, _KERNEL)), arrays.get((module, _BIAS))
         if kernel is None or bias is None or bias.shape != kernel.shape[-1:]:
-            raise UnsafePickleError(f"{printable(module, 80)} has no w and b that fit together")
+            raise UnsafePickleError(f"{printable(module, 80)} has no matching w and b")
     if len(arrays) != 2 * len(modules):
         others = [f"{module}/{leaf}" for module, leaf in arrays if leaf not in (_KERNEL, _BIAS)]
-        raise UnsafePickleError(f"{listed(others)}: no known network of Haiku has such arrays")
+        raise UnsafePickleError(f"{listed(others)}: no known Haiku network has such arrays")
     chain = _chain([arrays[module, _KERNEL].shape for module in modules])
     prefixes = default_prefixes(chain, dropout=False)
     for module, prefix, layer in zip(modules, prefixes, chain.layers, strict=True):
@@ -77,7 +77,7 @@ class HaikuNames(Dialect):
     name: ClassVar = "haiku"
 
     def read(self, draft: Draft) -> None:
-        """Nothing: no torch file is in this dialect."""
+        """Does nothing: no torch file has this dialect."""
 
     def undo(self, arrays: Arrays, facts: dict[str, Any], kept: Arrays) -> Arrays:
         """Returns the arrays in the order of the file: by sorted names, "b" before "w"."""
@@ -96,7 +96,7 @@ def _order(module: str) -> tuple[int, int]:
     """Sort key of modules in the order of the layers: convolutions, then linear layers."""
     match = _NAME.fullmatch(module)
     if match is None:
-        raise UnsafePickleError(f"no known network of Haiku has a {printable(module, 80)}")
+        raise UnsafePickleError(f"no known Haiku network has a {printable(module, 80)}")
     return _KINDS.index(match[1]), int(match[2] or 0)
 
 
@@ -121,7 +121,7 @@ def _chain(shapes: list[tuple[int, ...]]) -> Chain:
                 if named is not None:
                     return named
     shown = printable(", ".join(map(str, shapes[:8])), 200)
-    raise UnsafePickleError(f"no known network of Haiku has weights of these shapes: {shown}")
+    raise UnsafePickleError(f"no known Haiku network has weights of these shapes: {shown}")
 
 
 def _layers(

@@ -10,7 +10,7 @@ from zoojax.converters.inert import UnsafePickleError, shorten
 from zoojax.converters.layouts.normalizations import COUNTER
 
 _FLOAT32 = np.dtype(np.float32)
-_EXACT = ":float64"  # End of the names of rounded tensors among the kept ones.
+_EXACT = ":float64"  # Suffix of the names of kept tensors that were rounded.
 _FLOATS = {
     "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(jnp.bfloat16),
@@ -98,7 +98,7 @@ class FloatCounters(Dialect):
             draft.records.append((self.name, {"types": types}))
 
     def undo(self, arrays: Arrays, facts: dict[str, Any], kept: Arrays) -> Arrays:
-        """Casts the counters again."""
+        """Casts the counters back."""
         types = facts["types"]
         cast = {name: arrays[name].astype(_RESTORED[kind]) for name, kind in types.items()}
         return {name: cast.get(name, array) for name, array in arrays.items()}

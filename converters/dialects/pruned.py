@@ -98,7 +98,7 @@ class BiasMasks(Dialect):
                 continue
             bias = draft.arrays[name]
             if mask.shape != bias.shape or not np.isin(mask, (0, 1)).all():
-                raise UnsafePickleError(f"{shorten(f'{layer}.bias_mask')} is no mask of its biases")
+                raise UnsafePickleError(f"{shorten(f'{layer}.bias_mask')} is not a mask of biases")
             draft.keep(name)
             draft.keep(f"{layer}.bias_mask")
             draft.arrays[f"{layer}.bias"] = np.where(mask != 0, bias, np.float32(0))

@@ -23,7 +23,7 @@ class FoundState(NamedTuple):
     Attributes:
         tensors: Tensors by name.
         path: Names of the mappings that contain it, outermost first.
-        others: Entries of it that are no tensors, such as a label.
+        others: Entries of it that are not tensors, such as a label.
         notes: Remarks for the user.
     """
 

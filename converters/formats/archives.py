@@ -149,7 +149,7 @@ def _unpack_zip(path: Path, target: Path, limits: ArchiveLimits, notes: list[str
             budget.entry()
             kind = stat.S_IFMT(entry.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                _note(notes, f"{printable(entry.filename, 100)} is no regular file and is left out")
+                _note(notes, f"{printable(entry.filename, 100)} is not a regular file; left out")
                 continue
             file = _inside(path, target, entry.filename)
             if entry.is_dir():
@@ -168,7 +168,7 @@ def _unpack_tar(path: Path, target: Path, limits: ArchiveLimits, notes: list[str
         for entry in archive:
             budget.entry()
             if not entry.isfile() and not entry.isdir():
-                _note(notes, f"{printable(entry.name, 100)} is no regular file and is left out")
+                _note(notes, f"{printable(entry.name, 100)} is not a regular file; left out")
                 continue
             file = _inside(path, target, entry.name)
             if entry.isdir():

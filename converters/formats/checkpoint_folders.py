@@ -218,7 +218,7 @@ def _add(source: Source, root: Path, file: Path, epoch: int, options: DialectOpt
     """Adds a state to a member, or to its skipped entries."""
     place = printable(file.relative_to(root), 300)
     if epoch > MAX_EPOCH:
-        source.skipped[place] = "is no epoch"
+        source.skipped[place] = "is not an epoch"
     elif epoch in source.places:
         source.skipped[place] = f"epoch {epoch} twice"
         source.notes.append(f"epoch {epoch} twice; {printable(file.name, 60)} is ignored")

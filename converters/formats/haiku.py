@@ -61,7 +61,7 @@ class Haiku(SourceFormat):
             source = sources[run]
             place = printable((step / _ARRAYS).relative_to(path), 300)
             if number > MAX_EPOCH:
-                source.skipped[place] = "is no epoch"
+                source.skipped[place] = "is not an epoch"
                 continue
             source.places[number] = place
             source.states[number] = functools.partial(_read_step, step, options)
@@ -101,7 +101,7 @@ def _member(root: Path, run: Path, taken: set[str]) -> Source:
         config = {}
         notes.append(f"{_CONFIG} is missing or unreadable")
     if config.get("class_dropped") is not None:
-        notes.append(f"class {printable(config['class_dropped'], 40)} was left out in training")
+        notes.append(f"class {printable(config['class_dropped'], 40)} was left out of training")
     inside = run.relative_to(root).as_posix()
     return Source(
         unique_name(run.name, taken),
@@ -162,5 +162,5 @@ def _mapping(value: object) -> dict[str, object]:
         parts = [value.items, value.state.get("_mapping"), *value.args]
         value = next((part for part in parts if isinstance(part, dict) and part), None)
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise UnsafePickleError(f"{_TREE} is no dict of dicts")
+        raise UnsafePickleError(f"{_TREE} is not a dict of dicts")
     return value

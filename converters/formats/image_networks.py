@@ -1,4 +1,4 @@
-"""Folders of networks that learned an image each (INRs), such as SIRENs: one file per member.
+"""Folders of networks that learned one image each (INRs), such as SIRENs: one file per member.
 
 The class and the number of the image are in the names of the published sets:
 
@@ -77,21 +77,21 @@ class ImageNetworks(SourceFormat):
             sources.append(source)
         if not sources:
             raise ZoojaxError(f"{printable(path)} has no checkpoint files; give --format")
-        notes.append("they have no epochs: 0")
+        notes.append("they have no epochs; epoch 0 is assumed")
         return Listing(sources, notes)
 
 
 def _holds_inr(file: Path) -> bool:
     try:
         state = read_state(file, options=DialectOptions(drop_extra=True))
-        # The "image" that it takes is a pair of coordinates, or one coordinate.
+        # Its input "image" is a pair of coordinates, or one coordinate.
         return infer_network(state).architecture.size == 1
     except ZoojaxError:
         return False
 
 
 def _member(root: Path, file: Path, taken: set[str], options: DialectOptions) -> Source:
-    """Creates the member of a file, with what its path says."""
+    """Creates the member of a file, with the facts in its path."""
     path = file.relative_to(root)
     # A folder such as "train" may be the one that the user gave.
     start = f"{root.name}/"

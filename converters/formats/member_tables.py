@@ -35,7 +35,7 @@ class Reports(NamedTuple):
 
     Attributes:
         rows: Metrics by epoch; empty if there is no readable table.
-        notes: Remarks: the column of the epochs, lines without one.
+        notes: Remarks: which column holds the epochs, and lines without an epoch.
     """
 
     rows: dict[int, Row]
@@ -52,7 +52,7 @@ def reports_of(folder: Path) -> Reports:
     try:
         name, reports = _reports(folder)
     except ZoojaxError as error:
-        return Reports(rows, [f"its metrics are not read: {printable(error, 200)}"])
+        return Reports(rows, [f"its metrics cannot be read: {printable(error, 200)}"])
     if not reports:
         return Reports(rows, [])
     key = next(

@@ -3,7 +3,7 @@
     {"train": ["a/model_1.pth", ...], ...}
     {"train": {"path": [...], "label": [...]}, ...}
 
-The paths may be those of another machine: only their last parts count.
+The paths may be from another machine: only their last parts are compared.
 """
 
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ from zoojax.text import printable
 
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _MAX_FILES, _MAX_PATHS, _MAX_PATH_LENGTH = 20, 5_000_000, 4096
-# Numbers of last parts of a path that are compared, the most specific first.
+# How many last parts of a path are compared, the largest number first.
 _PARTS = (5, 4, 3, 2, 1)
 
-# Split and label of a path, by its last parts; None if several paths with other splits end so.
+# Split and label of a path, by its last parts; None if paths with these parts differ in the split.
 _Table = dict[tuple[str, ...], tuple[str, int | None] | None]
 
 
@@ -41,17 +41,17 @@ def add_splits(root: Path, sources: list[Source]) -> list[str]:
         try:
             content = read_config(file)
         except ZoojaxError as error:
-            notes.append(f"splits are not read: {printable(error, 300)}")
+            notes.append(f"splits cannot be read: {printable(error, 300)}")
             continue
         table = _table(content)
         found = sum(_fill_in(source, table) for source in sources)
         if found:
-            notes.append(f"the splits of {found} members are those in {printable(file.name, 100)}")
+            notes.append(f"the splits of {found} members are read from {printable(file.name, 100)}")
     return notes
 
 
 def _files(root: Path) -> list[Path]:
-    """Lists the files in a folder, or next to it, that may hold splits."""
+    """Lists the files in a folder that may contain splits."""
     names = [name for name in entries(root) if _is_split_name(name)] if root.is_dir() else []
     files = [root / name for name in sorted(names)[:_MAX_FILES]]
     return [file for file in files if file.is_file() and not file.is_symlink()]

@@ -53,7 +53,7 @@ class StackedTensors(SourceFormat):
 
     def members(self, path: Path, options: DialectOptions) -> Listing:
         """One member per row of the members table."""
-        del options  # Zoojax wrote the files in the plain form.
+        del options  # The files, written by zoojax, have no dialects.
         members, metrics = read_table(path / MEMBERS), read_table(path / METRICS)
         files = _epoch_files(path)
         for table, name, keys in (
@@ -74,7 +74,7 @@ class StackedTensors(SourceFormat):
         sources = _sources(members, batches)
         by_id = dict(zip(members["id"].to_list(), range(len(members)), strict=True))
         if len(by_id) < len(members):
-            raise ZoojaxError(f"{printable(path / MEMBERS)} has an id twice")
+            raise ZoojaxError(f"{printable(path / MEMBERS)} has duplicate ids")
         for row in metrics.iter_rows(named=True):
             if row["member"] in by_id and 0 <= row["epoch"] <= MAX_EPOCH:
                 sources[by_id[row["member"]]].rows[row["epoch"]] = _report(row)
@@ -125,7 +125,7 @@ class _StackedFile(StateBatch):
         """Reads the header.
 
         Raises:
-            UnsafePickleError: If it is damaged, or a tensor is not of so many members.
+            UnsafePickleError: If it is damaged, or a tensor has another number of members.
         """
         self._path = path
         header = _header(path)
@@ -170,7 +170,7 @@ class _StackedFile(StateBatch):
                         file.fileno(), (high - low) * width, self._start + begin + low * width
                     )
                     if len(data) < (high - low) * width:
-                        raise UnreadableFileError(self._path, "it ends early")
+                        raise UnreadableFileError(self._path, "it is truncated")
                     stacked = np.frombuffer(data, dtype).reshape(high - low, *ref.shape[1:])
                     arrays[name] = stacked[indices - low]
         except OSError as error:

@@ -21,7 +21,7 @@ _MAX_RATIO = 400
 
 
 def find_file(folder: Path, names: Sequence[str]) -> Path | None:
-    """Returns the first of several files that exists in a folder and is no link; None without."""
+    """Returns the first of several files in a folder that exists and is not a link, or None."""
     for name in names:
         file = folder / name
         if exists(file) and not file.is_symlink() and file.is_file():
@@ -53,7 +53,7 @@ def read_columns(file: Path) -> dict[str, list[str]]:
 
     Returns:
         The texts of each column, by the names in the first line; "" where a line is too short.
-        Equal texts of a column are one object.
+        Equal texts of a column share one object.
 
     Raises:
         ZoojaxError: If it cannot be read, is too large, has too many cells, or its first line has
@@ -80,7 +80,7 @@ def _lines(file: Path) -> tuple[list[str], Iterator[list[str]]]:
     except csv.Error as error:
         raise ZoojaxError(f"{printable(file)} is damaged: {printable(error, 100)}") from error
     if not names or len(set(names)) < len(names) or len(names) > _MAX_COLUMNS:
-        raise ZoojaxError(f"{printable(file)} has no first line of distinct names")
+        raise ZoojaxError(f"{printable(file)} has no header line with distinct names")
 
     def others() -> Iterator[list[str]]:
         try:
@@ -114,7 +114,7 @@ def read_config(file: Path) -> dict[str, Any]:
         file: The file.
 
     Raises:
-        ZoojaxError: If it cannot be read, or is no object.
+        ZoojaxError: If it cannot be read, or is not an object.
     """
     content = read_bytes(file, _MAX_CONFIG_BYTES).decode(errors="replace")
     if file.suffix in (".yaml", ".yml"):
@@ -123,9 +123,9 @@ def read_config(file: Path) -> dict[str, Any]:
     try:
         config = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ZoojaxError(f"{printable(file)} is no JSON") from error
+        raise ZoojaxError(f"{printable(file)} is not JSON") from error
     if not isinstance(config, dict):
-        raise ZoojaxError(f"{printable(file)} is no JSON object")
+        raise ZoojaxError(f"{printable(file)} is not a JSON object")
     return config
 
 

@@ -45,7 +45,7 @@ class Trials(SourceFormat):
         columns = Counter(trial.epoch_column for trial in trials if trial.epoch_column)
         notes += [f"epochs are {name} ({count} trials)" for name, count in columns.items()]
         present = {source.name for source in listed}
-        # Trials without a checkpoint are no members; they are only named.
+        # Trials without a checkpoint are not members; they are only named.
         without = [trial for trial in trials if trial.name not in present]
         for trial in without[:20]:
             failed = "; it failed (error.txt)" if exists(trial.path / "error.txt") else ""

@@ -155,7 +155,7 @@ class NetworkLayout(ABC):
 
         Returns:
             (architecture, torch's names of its layers with weights, in torch's order); None if it
-            is no network of this kind.
+            is not a network of this kind.
         """
 
     def fit(

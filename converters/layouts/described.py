@@ -1,7 +1,7 @@
-"""Networks that a config describes, which is stored next to the weights: those of CNN Wild Park.
+"""Networks that a config stored with the weights describes: those of CNN Wild Park.
 
-Shapes do not show their skips and activations. A network is n_layers convolutions, each followed by
-a skip and an activation; global average pooling; and a linear layer. See
+Shapes do not determine their skips and activations. A network is n_layers convolutions, each
+followed by a skip and an activation; global average pooling; and a linear layer. See
 experiments/cnn_generalization in https://github.com/mkofinas/neural-graphs.
 """
 
@@ -32,7 +32,7 @@ def described_network(stored: Mapping[str, Any]) -> Chain | None:
     """Creates the network that a stored config describes.
 
     Args:
-        stored: What a file stores next to the weights.
+        stored: Values that a file stores with the weights.
 
     Returns:
         The network; None if there is no such config.

@@ -37,7 +37,7 @@ def infer(
     Args:
         weights: As in `NetworkLayout.infer`.
         shapes: As in `NetworkLayout.infer`.
-        network: The network if it is known, such as from a config; None if not.
+        network: The network if it is known, for example from a config; otherwise None.
     """
     if network is not None:
         prefixes = network_layout(network).fit(network, weights)

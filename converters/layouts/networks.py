@@ -63,8 +63,8 @@ def torch_steps(chain: Chain, dropout: bool) -> list[Step]:
 
     Args:
         chain: The network.
-        dropout: Whether dropout modules take part in the numbering; in some networks they
-            always do.
+        dropout: Whether dropout modules are numbered; in some networks they
+            always are.
     """
     steps = list(chain.steps)
     # Networks of fully connected layers take flattened images.
@@ -195,7 +195,7 @@ def default_prefixes(chain: Chain, dropout: bool) -> tuple[str, ...]:
 
     Args:
         chain: The network.
-        dropout: Whether dropout modules take part in the numbering.
+        dropout: Whether dropout modules are numbered.
     """
     if chain.task.has_own_images:
         return tuple(f"seq.{i}" for i, _ in enumerate(chain.layers))

@@ -3,7 +3,7 @@
 from zoojax.converters.layouts.base import TensorLayout
 
 _STATISTICS = "collections/batch_stats"
-# Name of the counter of batches, the only tensor that is no float32.
+# Name of the counter of batches, the only tensor that is not float32.
 COUNTER = "num_batches_tracked"
 
 LAYER_NORM = (TensorLayout("weight", "params", "scale"), TensorLayout("bias", "params", "bias"))

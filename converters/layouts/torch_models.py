@@ -138,8 +138,8 @@ class TorchChain(nn.Module):
     Args:
         chain: The network.
         activation: A key of ACTIVATIONS, for activations without a name of their own.
-        dropout: The dropout rate; above 0, dropout layers take part in the numbering (in some
-            networks always, see `torch_steps`).
+        dropout: The dropout rate; above 0, dropout layers are numbered (in some networks
+            always, see `torch_steps`).
         variational: Whether layers are variational.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Target formats: what a zoo can be written as."""
+"""Target formats that a zoo can be written in."""

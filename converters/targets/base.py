@@ -16,7 +16,7 @@ class Request:
     Attributes:
         epochs: The epochs; None for all.
         report: Called with the number of states or files written and their total.
-        note: Called with each remark for the user, one sentence at a time.
+        note: Called with each remark for the user, one sentence per call.
     """
 
     epochs: Sequence[int] | None = None
@@ -43,7 +43,7 @@ class TargetFormat(ABC):
 
         Args:
             zoo: The zoo.
-            out: The folder to write to: new, or of the same export, interrupted.
+            out: The folder to write to: new, or of an interrupted call of the same export.
             request: What is written.
 
         Returns:
@@ -51,5 +51,5 @@ class TargetFormat(ABC):
 
         Raises:
             ZoojaxError: If the format cannot hold the zoo, an epoch is missing or damaged, the
-                folder contains something else, or writing fails. No file is half-written.
+                folder contains other files, or writing fails. No file is half-written.
         """

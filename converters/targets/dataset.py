@@ -1,9 +1,9 @@
-"""A pickled dataset of models, as ModelZooDataset's and SANE's code loads it.
+"""A pickled dataset of models, in the format that the code of ModelZooDataset and SANE loads.
 
     dataset.pt    {"trainset", "valset", "testset"}: checkpoints_to_datasets' ModelDatasetBase
 
-The objects have the attributes that that code sets (see `converters.pickled_datasets`). Their class
-is only named in the file: it is needed to load the file, but not to write it.
+The objects have the attributes that this code sets (see `converters.pickled_datasets`). The file
+only names their class, which is needed to load the file, but not to write it.
 """
 
 import math
@@ -40,7 +40,7 @@ FILE = "dataset.pt"
 _MODULE, _CLASS = "checkpoints_to_datasets.dataset_base", "ModelDatasetBase"
 _SPLITS = ("train", "val", "test")
 _SHARES, _SEED = (0.7, 0.15, 0.15), 42
-# Members with a larger weight were left out of the published datasets; none is here.
+# The published datasets left out members with a larger weight; this one leaves out none.
 _NO_THRESHOLD = math.inf
 
 
@@ -48,7 +48,7 @@ class ModelDatasetFile(TargetFormat):
     """One file with the state dicts and metrics of all members, by split."""
 
     name: ClassVar = "dataset"
-    label: ClassVar = "dataset.pt with splits, as ModelZooDataset and SANE load it"
+    label: ClassVar = "dataset.pt with splits, in the format of ModelZooDataset and SANE"
 
     def write(self, zoo: Zoo, out: Path, request: Request) -> int:
         """Writes dataset.pt."""
@@ -101,7 +101,7 @@ def _write(
 
 
 def _by_kind(block: Block, types: dict[str, TensorType]) -> Iterator[tuple[str, np.ndarray]]:
-    """The tensors of each type side by side, [rows, values]."""
+    """The concatenated tensors of each type, [rows, values]."""
     for kind in _kinds(types):
         flat = [
             array.reshape(len(array), -1)
@@ -133,12 +133,12 @@ def _splits(zoo: Zoo) -> tuple[pl.Series, str]:
     chosen = np.full(len(table), _SPLITS[0], object)
     chosen[order[train:val]] = _SPLITS[1]
     chosen[order[val:]] = _SPLITS[2]
-    note = f"the zoo has no splits: its members are split at random, with seed {_SEED}"
+    note = f"the zoo has no splits; its members are split at random with seed {_SEED}"
     return pl.Series(chosen.tolist(), dtype=pl.String), note
 
 
 class _Facts(NamedTuple):
-    """What the attributes of a split are made of; one entry per state.
+    """Content of the attributes of a split; one entry per state.
 
     Attributes:
         states: State dicts, whose tensors have no data yet.

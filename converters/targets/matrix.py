@@ -1,6 +1,6 @@
 """One matrix of flat weights with its tables: the layout of the Small CNN Zoo.
 
-    weights.npy        one state per row, those of a member together, by epoch
+    weights.npy        one state per row, ordered by member, then epoch
     layout.csv         varname, start_idx, end_idx, shape: the tensors in the columns
     metrics.csv.gz     one row per state: config.*, modeldir, step, split and metrics
 
@@ -34,7 +34,7 @@ from zoojax.filesystem.atomic import atomic_write
 from zoojax.storage.zoo import Zoo
 
 _MATRIX, _LAYOUT, _TABLE = "weights.npy", "layout.csv", "metrics.csv.gz"
-# Names of the Small CNN Zoo; other values have the names of params.json.
+# Names in the Small CNN Zoo; other values have the names of params.json.
 _NAMES = {
     "model::nlin": "activation",
     "model::init_type": "w_init",
@@ -54,7 +54,7 @@ class FlatMatrixFolder(TargetFormat):
     """weights.npy, layout.csv and metrics.csv.gz."""
 
     name: ClassVar = "matrix"
-    label: ClassVar = "one matrix of flat weights with its tables, as the Small CNN Zoo"
+    label: ClassVar = "one matrix of flat weights with tables, as in the Small CNN Zoo"
 
     def write(self, zoo: Zoo, out: Path, request: Request) -> int:
         """Writes the matrix and its tables."""
@@ -80,7 +80,7 @@ class FlatMatrixFolder(TargetFormat):
 
 
 def _check(zoo: Zoo, types: dict[str, TensorType]) -> None:
-    """Refuses tensors that rows of float32 cannot hold."""
+    """Raises an error for tensors that rows of float32 cannot hold."""
     for name, (_, dtype) in types.items():
         if dtype != np.float32:
             raise ZoojaxError(
@@ -178,5 +178,5 @@ def _facts(zoo: Zoo, member: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    """A value as CSV has it: the shortest text that is read as the same number."""
+    """A value as text in CSV: the shortest text that is read as the same number."""
     return "" if value is None or value != value else value

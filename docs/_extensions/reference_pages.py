@@ -87,7 +87,7 @@ PAGES = (
     (
         "weight_datasets",
         "Weights as data",
-        "States of zoos as data sets, for any training loop.",
+        "States of zoos as datasets, for any training loop.",
         (
             "WeightDataset",
             *(
@@ -141,7 +141,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     return {"parallel_read_safe": True}
 
 
-# Code in backticks, which stays as it is, or characters with a meaning in reStructuredText.
+# Code in backticks, which is not changed, or characters with a meaning in reStructuredText.
 _MARKUP = re.compile(r"(`[^`]*`)|([|*])|(?<=\w)_(?!\w)")
 
 

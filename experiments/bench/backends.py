@@ -105,7 +105,7 @@ def backends(
 def _own_images(
     case: Case, fastest: str, chunk: int | None, seconds: float
 ) -> Iterator[tuple[str, Measure]]:
-    """Lists the backends of members that learn an image each."""
+    """Lists the backends of members that learn one image each."""
     program = own_images.population_program
     yield ZOOJAX, program(case, fastest, chunk, seconds)
     if own_images.measures_sines(case):

@@ -1,4 +1,4 @@
-"""Programs of `zoojax bench` for members that learn an image each, such as SIRENs: full batches."""
+"""Programs of `zoojax bench` for members that learn one image each (SIRENs): full batches."""
 
 import dataclasses
 import time
@@ -15,7 +15,7 @@ WITHOUT_SINES = "zoojax without the sines"
 
 
 def has_own_images(case: Case) -> bool:
-    """Whether the members of a case learn an image each."""
+    """Whether the members of a case learn one image each."""
     return case.shape.task.has_own_images
 
 

@@ -63,7 +63,7 @@ def measure(
         after the last epoch.
 
     Raises:
-        ZoojaxError: If there is no sparsifier of a name, or `members` is below 1.
+        ZoojaxError: If a sparsifier is unknown, or `members` is below 1.
     """
     known = {name: kind for name, kind in sparsifiers().items() if kind is not Dense}
     names = list(known) if names is None else [name.replace("-", "_") for name in names]

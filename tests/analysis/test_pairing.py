@@ -1,4 +1,4 @@
-"""The epoch of a twin that stands for a sparsity."""
+"""The epoch of a twin that represents a sparsity."""
 
 import numpy as np
 import polars as pl

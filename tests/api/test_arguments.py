@@ -26,7 +26,7 @@ UNREGISTERED = Chain(
     [
         ({"out": 5}, "out is 5; give the path"),
         ({"out": b"zoo"}, "out is b'zoo'; give the path"),
-        ({"out": "a\0b"}, r"a\\x00b is no path"),
+        ({"out": "a\0b"}, r"a\\x00b is not a path"),
         ({"grid": {"seeds": 2}}, "grid is .*; give a zoojax.Grid"),
         ({"members": "3"}, "members is '3'; give a whole number"),
         ({"members": 2.5}, "members is 2.5; give a whole number"),
@@ -42,7 +42,7 @@ UNREGISTERED = Chain(
         ({"report": 5}, "report is 5; give a function"),
         ({"architecture": UNREGISTERED}, "'unregistered' is not registered; register it with"),
         ({"data": "digits", "data_dir": 5}, "data_dir is 5; give the path"),
-        ({"data": "a\0b.npz"}, r"a\\x00b.npz is no path"),
+        ({"data": "a\0b.npz"}, r"a\\x00b.npz is not a path"),
     ],
 )
 def test_train_zoo(options, message):

@@ -203,7 +203,7 @@ def test_what_members_without_classes_cannot_do(zoo, arrays, tmp_path):
             lambda: zoojax.functional.evaluate(
                 zoojax.functional.init("siren", 1), coordinates(3), np.zeros(9, int)
             ),
-            "learn an image each",
+            "learn one image each",
         ),
     ):
         with pytest.raises(ZoojaxError, match=message) as raised:

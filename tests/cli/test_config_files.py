@@ -118,12 +118,12 @@ def run(*words: object) -> tuple[int, str, str]:
         ("members: 3", "names no command of zoojax; there are: presets, train,"),
         ("- a\n- b", "it has no lines such as"),
         ("", "it has no lines such as"),
-        ("a: [", "no YAML"),
+        ("a: [", "is not YAML"),
         ("a: !!python/object/apply:os.system ['true']", "names no command"),
         ("[a]: 1", "not the name of an option"),
         ('command: train\nname: "a\\0b"', "null character"),
-        ("\x00", "no YAML"),
-        pytest.param("[" * 2000, "is no config", id="nested"),
+        ("\x00", "is not YAML"),
+        pytest.param("[" * 2000, "is not a config", id="nested"),
         ("a: &a [x, x]\nb: [*a, *a]", "neither a value nor a list"),
     ],
     ids=str,
@@ -188,7 +188,7 @@ def test_zoo_made_in_python_has_no_command(tmp_path_factory):
     path = zoo_fixtures.dense(tmp_path_factory).path
     status, _, error = run("info", path, "--show-command")
     assert status == 2
-    assert "it was made in Python" in error
+    assert "it was created in Python" in error
 
 
 def test_plugins_are_part_of_the_config(tmp_path):

@@ -85,8 +85,8 @@ def test_module_with_replaceable_layers():
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("nets:UNITS", r"nets:UNITS is no function \(channels, classes\)"),
-        ("nets:Net", "nets:Net is no function"),
+        ("nets:UNITS", r"nets:UNITS is not a function \(channels, classes\)"),
+        ("nets:Net", "nets:Net is not a function"),
         ("nets:other", "has no object 'other'"),
         ("no_such_module:net", "module no_such_module cannot be imported"),
     ],

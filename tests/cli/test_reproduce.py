@@ -108,7 +108,7 @@ def test_chosen_sparsifiers_with_an_equal_budget(tmp_path_factory, tmp_path):
     assert done.returncode == 0, done.stderr
     zoos = {path.parent.name for path in out.glob("*/zoo.json")}
     assert zoos == {"dense", "mp", "nm", "nm-2"}
-    assert "What each zoo took to train" in done.stdout
+    assert "Training cost of each zoo" in done.stdout
     assert done.stdout.splitlines()[-1] == f"report: {out / 'analysis/report.html'}"
     before = {name: zoo_fixtures.contents(out / name) for name in zoos}
     printed = zoo_fixtures.cli_json(tmp_path_factory, *COMPARE, "--out", out)

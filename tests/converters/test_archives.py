@@ -125,7 +125,7 @@ def test_links_and_devices_are_left_out(tmp_path, kind):
     secret.write_text("secret")
     entries = [tar_entry("link", kind, str(secret)), tar_entry("other")]
     with unpacked(tar_of(tmp_path / "a.tar", entries)) as (folder, notes):
-        assert notes == ["link is no regular file and is left out"]
+        assert notes == ["link is not a regular file; left out"]
         assert [path.name for path in folder.iterdir()] == ["other"]
 
 
@@ -137,7 +137,7 @@ def test_files_below_links_are_not_written_through_them(tmp_path):
         assert (folder / "file").read_bytes() == b"x" or (folder / "link/file").exists()
     assert not list(outside.iterdir())
     with unpacked(zip_of(tmp_path / "a.zip", {"link": b"/etc"}, stat.S_IFLNK | 0o777)) as content:
-        assert content[1] == ["link is no regular file and is left out"]
+        assert content[1] == ["link is not a regular file; left out"]
 
 
 def test_bombs_are_refused(tmp_path):

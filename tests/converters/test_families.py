@@ -65,7 +65,7 @@ def test_published_splits_of_ambiguous_paths_are_not_guessed(tmp_path):
     assert found == {"model_0": None, "model_1": "train", "model_2": None}
     (root / "splits.json").write_text("[")
     result = convert_from(root, tmp_path / "again", quiet=True)
-    assert any(note.startswith("splits are not read") for note in result.notes)
+    assert any(note.startswith("splits cannot be read") for note in result.notes)
     assert "split" not in result.zoo.members_table.columns
 
 

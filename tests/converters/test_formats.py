@@ -174,7 +174,7 @@ def test_flat_matrix(tmp_path):
         (lambda r: np.save(r / "weights.npy", np.zeros(9, np.float32)), "not rows of numbers"),
         (lambda r: np.save(r / "weights.npy", np.zeros((4, 9), np.int64)), "not rows of numbers"),
         (lambda r: np.save(r / "weights.npy", np.array([[{}]])), "not rows of numbers"),
-        (lambda r: (r / "weights.npy").write_bytes(b"\x93NUMPY"), "no NumPy file"),
+        (lambda r: (r / "weights.npy").write_bytes(b"\x93NUMPY"), "not a NumPy file"),
         (lambda r: (r / "layout.csv").write_text("varname\na\n"), "start_idx"),
         (lambda r: (r / "layout.csv").write_text("a,a\n1,2\n"), "distinct names"),
         (lambda r: (r / "metrics.csv.gz").write_bytes(b"\x1f\x8b\x08"), "is damaged"),

@@ -191,7 +191,7 @@ def test_matrix_that_shrinks_is_refused(matrix, tmp_path):
     listing = FlatMatrix().members(tmp_path / "copy", None)  # type: ignore[arg-type]
     with (tmp_path / "copy" / "weights.npy").open("r+b") as file:
         file.truncate(5 * ROW)
-    with pytest.raises(ZoojaxError, match="it ends early"):
+    with pytest.raises(ZoojaxError, match="it is truncated"):
         listing.sources[9].states[20]()
 
 

@@ -163,7 +163,7 @@ def test_dataset_loads_with_torch(tmp_path_factory, tmp_path):
     zoo = zoo_fixtures.dense(tmp_path_factory)
     exported = convert_to(zoo, tmp_path / "out", format="dataset", epochs=[1, 2], quiet=True)
     assert exported.notes == (
-        "the zoo has no splits: its members are split at random, with seed 42",
+        "the zoo has no splits; its members are split at random with seed 42",
     )
     with foreign_class(BASE) as cls:
         content = torch.load(tmp_path / "out" / "dataset.pt", weights_only=False)

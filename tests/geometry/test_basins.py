@@ -58,5 +58,5 @@ def test_barriers_of_parents_twins_and_pairs(tmp_path_factory):
 
 def test_basins_refuse_other_zoos(tmp_path_factory):
     zoo = zoo_fixtures.dense(tmp_path_factory)
-    with pytest.raises(ZoojaxError, match="is no twin of"):
+    with pytest.raises(ZoojaxError, match="is not a twin of"):
         geometry.basins(zoo, zoo)

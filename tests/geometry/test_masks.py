@@ -101,5 +101,5 @@ def test_permuted_copies_overlap_after_alignment(tmp_path_factory):
 
 def test_overlap_refuses_other_zoos(tmp_path_factory):
     zoo = zoo_fixtures.dense(tmp_path_factory)
-    with pytest.raises(ZoojaxError, match="is no twin of"):
+    with pytest.raises(ZoojaxError, match="is not a twin of"):
         geometry.mask_overlap(zoo, zoo)

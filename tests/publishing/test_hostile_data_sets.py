@@ -81,11 +81,11 @@ def test_check_lists_all_damaged_files(published):
         (lambda c: c["files"].pop("zoo.json"), "has no zoo.json"),
         (
             lambda c: c["files"].update({"../x": c["files"]["zoo.json"]}),
-            "../x is no file name",
+            "../x is not a file name",
         ),
         (
             lambda c: c["files"].update({"/etc/passwd": c["files"]["zoo.json"]}),
-            "/etc/passwd is no file name",
+            "/etc/passwd is not a file name",
         ),
         (
             lambda c: c["files"].update({"weights/epoch-7.safetensors": c["files"][WEIGHTS]}),

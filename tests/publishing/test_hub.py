@@ -21,7 +21,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Serves the data set me/digits from a folder."""
+    """Serves the dataset me/digits from a folder."""
 
     def __init__(self, folder: Path, asked: list[str], *arguments):
         self.folder, self.asked = folder, asked
@@ -122,7 +122,7 @@ def test_zoo_on_the_hub(tmp_path, published):
     shown, asked = run(tmp_path, published, CODE.format(folder=str(published)))
     lines = shown.splitlines()
     assert lines[0] == "Zoo('hf:/me/digits': dense, small, 3 members, epochs 0 to 2)"
-    assert lines[1].startswith("hf://me/missing: there is no such data set on the Hub")
+    assert lines[1].startswith("hf://me/missing: there is no such dataset on the Hub")
     assert lines[2] == "hf://me/digits/twins/missing has no checksums.json"
     own = ["zoo.json", "members.parquet", "metrics.parquet"]
     expected = ["checksums.json", *own, "weights/epoch-1.safetensors"]

@@ -145,7 +145,7 @@ def test_images_are_published_only_on_request(tmp_path_factory, tmp_path, zoos):
 
 def test_published_zoo_is_not_changed(tmp_path_factory, published):
     before = zoo_fixtures.contents(published)
-    with refuses("is a published zoo, which is not changed"):
+    with refuses("is a published zoo, which is read-only"):
         zoo_fixtures.train(tmp_path_factory, published, epochs=9)
     assert zoo_fixtures.contents(published) == before
 
@@ -211,7 +211,7 @@ def test_upload_of_an_existing_data_set(published, zoos, monkeypatch):
 def test_command(tmp_path_factory, tmp_path, zoos):
     words = ["publish", *(zoo.path for zoo in zoos), "--out", tmp_path / "zoo", "--epochs", 0, 2]
     done = zoo_fixtures.cli(tmp_path_factory, *words, "--quiet")
-    assert (done.returncode, done.stdout) == (0, f"data set: {tmp_path / 'zoo'}\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"dataset: {tmp_path / 'zoo'}\n"), done.stderr
     assert open_zoo(tmp_path / "zoo").epochs == [0, 2]
     evaluated = zoo_fixtures.cli_json(tmp_path_factory, "info", tmp_path / "zoo")
     assert re.fullmatch("[0-9a-f]{16}", evaluated["fingerprint"])

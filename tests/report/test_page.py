@@ -30,7 +30,7 @@ def test_page_is_reproducible(result, file, tmp_path):
 
 
 def test_page_refers_to_nothing_outside(file):
-    # Plotly names addresses of maps, but does not load them here; the data is no markup.
+    # Plotly names addresses of maps, but does not load them here; the data is not markup.
     text = file.read_text()
     scripts = re.sub(r"<script>(?=/\*\*\n\* plotly\.js).*?</script>", "", text, flags=re.DOTALL)
     scripts = re.sub(r"<script type=\"application/json.*?</script>", "", scripts, flags=re.DOTALL)
@@ -241,7 +241,7 @@ def test_links_are_relative_and_of_files_that_exist(file):
 @pytest.mark.parametrize("text", ["", "PNG", "<html/>", "<svg/>", "<!DOCTYPE s [<!ENTITY a 'b'>"])
 def test_other_files_are_no_figures(result, tmp_path, text):
     (tmp_path / "figure.svg").write_text(text)
-    with pytest.raises(ZoojaxError, match=r"figure\.svg is no SVG image"):
+    with pytest.raises(ZoojaxError, match=r"figure\.svg is not an SVG image"):
         report.write(result, tmp_path / "page.html", {"figure": tmp_path / "figure.svg"})
 
 

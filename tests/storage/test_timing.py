@@ -45,7 +45,7 @@ def test_laps_add_up():
 )
 def test_invalid_times_are_refused_and_replaced(tmp_path, table):
     table.write_parquet(tmp_path / TIMING)
-    with pytest.raises(ZoojaxError, match=r"timing\.parquet .*; delete it, it is not needed"):
+    with pytest.raises(ZoojaxError, match=r"timing\.parquet .*; delete it \(it is not needed\)"):
         read_timing(tmp_path)
     record(tmp_path, 1, Duration(1.0, 2.0))
     assert read_timing(tmp_path).rows() == [(1, 1.0, 2.0)]

@@ -7,10 +7,10 @@ LOADED = ("jax", "jaxlib", "flax", "orbax", "tensorstore")
 
 
 class Reporting:
-    """A data set whose items also tell which slow modules the process has imported.
+    """A dataset whose items also tell which slow modules the process has imported.
 
     Attributes:
-        dataset: The data set.
+        dataset: The dataset.
     """
 
     def __init__(self, dataset: Any):

@@ -1,4 +1,4 @@
-"""Random zoos and a cache folder, shared by the tests of data sets."""
+"""Random zoos and a cache folder, shared by the tests of datasets."""
 
 import pytest
 

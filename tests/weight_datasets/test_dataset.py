@@ -1,4 +1,4 @@
-"""Items, batches, splits, targets, normalization and augmentation of data sets."""
+"""Items, batches, splits, targets, normalization and augmentation of datasets."""
 
 import pickle
 import shutil
@@ -34,7 +34,7 @@ def test_items_are_the_states_in_order(zoo, cache):
     assert [a.shape for a, _ in dataset.__getitems__([3, 1])] == [(2464,)] * 2
     assert len(list(dataset)) == 120
     for wrong in (120, -121, [0, 120], Draw(0, 120)):
-        with pytest.raises(IndexError, match="the data set has 120"):
+        with pytest.raises(IndexError, match="the dataset has 120"):
             dataset[wrong]
     for wrong in (1.0, [0.5], "0", None, [True], True, [[0]], [[0], [1, 2]], {}):
         with pytest.raises(IndexError, match=r"give whole numbers|give a list"):
@@ -141,7 +141,7 @@ def test_a_twin_without_parent_has_no_split(zoo, tmp_path, cache):
     moved = twin_of(tmp_path / "far" / "away" / "twin", zoo)
     shutil.move(moved.path, tmp_path / "twin")
     alone = open_zoo(tmp_path / "twin")
-    with pytest.raises(ZoojaxError, match="is split as its parent, which was not found"):
+    with pytest.raises(ZoojaxError, match="is split like its parent, which was not found"):
         WeightDataset(alone, split="train", cache=cache)
     assert WeightDataset(alone, cache=cache).table["split"].null_count() == len(alone)
     assert len(WeightDataset([alone, zoo], split="train", cache=cache)) > 0
@@ -382,7 +382,7 @@ def test_zoos_that_do_not_fit_are_refused(zoo, cache, tmp_path):
         with pytest.raises(ZoojaxError):
             WeightDataset(wrong, cache=cache)
     dataset = WeightDataset(zoo, cache=cache)
-    with pytest.raises(ZoojaxError, match="no items of the view flat"):
+    with pytest.raises(ZoojaxError, match="not items of the view flat"):
         dataset.parameters("weights")
     with pytest.raises(ZoojaxError, match="there is no zoo 1"):
         dataset.parameters(dataset[:1], zoo=1)

@@ -1,8 +1,8 @@
-"""Which accuracies correlate: dense and sparse, or train and test accuracy of the same members.
+"""Correlations of accuracies: dense with sparse, and train with test of the same members.
 
 The caption of Table 2 of "Sparsified Model Zoo Twins" (arXiv 2304.13718) says that it correlates
-members before and after sparsification. This table has both pairings, also pooled over epochs
-and over pruning ratios.
+members before and after sparsification. This table has both pairings, also pooled over epochs and
+over pruning ratios.
 """
 
 from collections.abc import Iterator

@@ -74,7 +74,7 @@ def analysis_table(
         ZoojaxError: If the name is invalid or taken, or a text is empty, long or not printable.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,59}", name) or name in TABLES:
-        raise ZoojaxError(f"'{printable(name, 60)}' is no valid name of an added table")
+        raise ZoojaxError(f"'{printable(name, 60)}' is not a valid name of an added table")
     for text in (title, about):
         if not 0 < len(text) <= _MAX_TEXT_LENGTH or not is_printable(text):
             raise ZoojaxError(f"title or description of table {name} is not a short text")

@@ -16,14 +16,12 @@ _MAX_NAME_LENGTH = 100
 _INTERVALS = (
     f'with 95 % percentile intervals (bootstrap of members); "{TOO_FEW}" below {MIN_MEMBERS}'
 )
-# How the epoch is chosen that stands for a sparsity.
+# How the epoch is chosen that represents a sparsity.
 SMOOTHED = (
     f"the epoch whose mean sparsity is nearest to {REFERENCE_SPARSITY:.0%}, on the curve of mean "
     "sparsity averaged over neighboring epochs"
 )
-_SAMPLED = (
-    "Sampled agreement is that of twins with the noise of their training and without threshold."
-)
+_SAMPLED = "Sampled agreement is that of twins with the noise of training and without a threshold."
 _COMPARED = (
     "Twins with pruning ratios are taken at their last epoch, twins whose sparsity varies with the "
     f"epoch at {SMOOTHED}."
@@ -88,18 +86,18 @@ _CAPTIONS = {
     "training images at the last epoch, by rank: means over members, with 95 % intervals.",
     "geometry_barriers": "Barriers on straight lines in weight space, on test images: largest "
     "increase of the loss over its linear interpolation between the ends, and largest decrease of "
-    "the accuracy below its. Lines between a parent and its twin, between two dense members, and "
-    "between the twins of two members, before and after one end is aligned to the other (target). "
-    "Means over lines, with 95 % intervals.",
+    "the accuracy below its interpolation. Lines between a parent and its twin, between two dense "
+    "members, and between the twins of two members, before and after one end is aligned to the "
+    "other (target). Means over lines, with 95 % intervals.",
     "geometry_masks": "Overlap of the masks of pairs of members (intersection over union of the "
-    "kept weights): as they are (iou), after the parent of one is aligned to that of the other "
-    "(aligned), expected for independent masks with the same counts in each layer (chance), and "
-    "for parents whose weights are shuffled within each layer before they are aligned (shuffled). "
-    "Means over pairs, with 95 % intervals.",
+    "kept weights): without alignment (iou), after the parent of one is aligned to that of the "
+    "other (aligned), expected for independent masks with the same counts in each layer (chance), "
+    "and for parents whose weights are shuffled within each layer before they are aligned "
+    "(shuffled). Means over pairs, with 95 % intervals.",
     "geometry_transfer": "Mask transfer: test accuracy of members pruned with their own mask, with "
     "that of another member, aligned or not, and with that mask shuffled within each layer; "
-    "without fine-tuning (epoch 0) and after it. Differences are to the own and to the random mask "
-    "of the same member. Means over members, with 95 % intervals.",
+    "without fine-tuning (epoch 0) and after it. Differences are relative to the own and the "
+    "random mask of the same member. Means over members, with 95 % intervals.",
     "representation_summary": "R² on held-out members of the weights and alphas that the "
     "hyper-representation reconstructs, and of ridge regression of model properties on its "
     "embeddings, on raw weights and on statistics of each layer.",

@@ -30,7 +30,7 @@ _AT = (
     "fewer weights kept, or interpolated linearly between two sparsities at most "
     f"{100 * MAX_GAP:.0f} percentage points apart"
 )
-_BUDGET = "Budget: epochs of training in all, those of the dense parent included."
+_BUDGET = "Budget: total epochs of training, including those of the dense parent."
 
 
 def _is_comparable(analysis: Analysis) -> bool:
@@ -94,8 +94,8 @@ def _estimate(name: str, values: np.ndarray) -> dict[str, float | None]:
     title="Differences of methods",
     about="Test accuracy of one method minus that of another at the same sparsity, paired by "
     "member: mean with 95 % interval (Student's t); the share of members with which the first is "
-    "more accurate (equal ones count half); p-value of Wilcoxon's signed-rank test, corrected "
-    f"over all pairs of methods at this sparsity (Holm); the better method if it is below "
+    "more accurate (ties count half); p-value of Wilcoxon's signed-rank test, corrected "
+    f"over all pairs of methods at this sparsity (Holm); the better method if p is below "
     f"{SIGNIFICANT}. {_AT}.",
     fractions=("sparsity", "wins", "interpolated"),
 )
@@ -124,7 +124,7 @@ def method_differences(analysis: Analysis) -> pl.DataFrame:
 
 
 def _budgets(points, targets: np.ndarray) -> list[int]:
-    """Epochs in all of the setting nearest to each sparsity."""
+    """Total epochs of the setting nearest to each sparsity."""
     settings = setting_means(points)
     means = settings["mean"].to_numpy()
     return [int(settings["budget"][int(np.abs(means - t).argmin())]) for t in targets]
@@ -244,19 +244,19 @@ def method_ranking(analysis: Analysis) -> pl.DataFrame:
     "method_crossings",
     title="Crossings of methods",
     about="Pairs of methods of which one is significantly better at a lower sparsity and the other "
-    "at a higher one, and the measured sparsities between which this changes (see the differences "
-    "of methods). Nothing is known in between.",
+    "at a higher one, and the measured sparsities between which the ranking changes (see the "
+    "differences of methods). Nothing is known between them.",
     fractions=("above", "below"),
 )
 def method_crossings(analysis: Analysis) -> pl.DataFrame:
-    """Brackets of the sparsities at which the better of two methods changes.
+    """Pairs of sparsities between which the ranking of two methods changes.
 
     Args:
         analysis: The analysis.
 
     Returns:
         One row per change: `method`, the better one at lower sparsity; `other_method`, the better
-        one at higher sparsity; `budget` and `other_budget`, their epochs in all at `below`;
+        one at higher sparsity; `budget` and `other_budget`, their total epochs at `below`;
         `above`, the last compared sparsity at which the first is significantly better; `below`,
         the first at which the other is; `above_difference` and `below_difference`: accuracy of the
         first minus that of the other there; `members`, the smaller number of the two.
@@ -293,11 +293,11 @@ def method_crossings(analysis: Analysis) -> pl.DataFrame:
     "method_cost",
     title="Cost of methods",
     about="Epochs of each twin, those of its parents, and their sum (the budget); members; seconds "
-    "that training took, in all and per member, and CPU seconds per member, as recorded while "
+    "of training, in total and per member, and CPU seconds per member, as recorded while "
     "training, compilation included. Times of converted zoos are not known.",
 )
 def method_cost(analysis: Analysis) -> pl.DataFrame:
-    """What each zoo cost.
+    """Training cost of each zoo.
 
     Args:
         analysis: The analysis.

@@ -286,7 +286,7 @@ def _agreement_table(analysis: Analysis, values: str) -> Iterator[PaperTable]:
     sampled = ""
     if table["sampled_agreement_mean"].is_not_null().any():
         quantities.append("sampled_agreement")
-        sampled = " Sampled: with the noise of training, without threshold."
+        sampled = " Sampled: with the noise of training, without a threshold."
     cells = zip(*(_cells(table, name) for name in quantities), strict=True)
     rows = [
         [_population(analysis, row), str(row["epoch"]), *cell]

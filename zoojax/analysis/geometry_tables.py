@@ -105,7 +105,7 @@ def training_images(
     """Returns the first training images of a zoo and their labels.
 
     Raises:
-        ZoojaxError: If the count is no whole number of 1 or more, or the images are missing.
+        ZoojaxError: If the count is not a whole number of 1 or more, or the images are missing.
     """
     check_count("images", count)
     train = load_images(zoo, data_dir).train
@@ -144,10 +144,10 @@ def transfer_summary(table: pl.DataFrame) -> pl.DataFrame:
 def add_geometry(
     analysis: Analysis, data_dir: Path | None, report_step: Callable[[str], None]
 ) -> None:
-    """Adds the tables of the geometry to an analysis; what cannot be computed adds a note.
+    """Adds the geometry tables to an analysis, or a note for each that cannot be computed.
 
-    Similarities of pairs are those of the first `MEMBERS` members, curvature is that of the first
-    `CURVED_MEMBERS`.
+    Similarities are those of pairs of the first `MEMBERS` members. Curvature is that of the first
+    `CURVED_MEMBERS` members.
 
     Args:
         analysis: The analysis, which is changed.
@@ -229,7 +229,7 @@ def _curvature(analysis: Analysis, data_dir: Path | None) -> dict[str, pl.DataFr
 
 
 def _compared_members(method: Method, parents: list[int]) -> list[int]:
-    """Ids of the members that are some parents, or whose parents are."""
+    """Ids of the members that are among some parents, or whose parents are."""
     table = method.zoo.members_table
     column = "id" if method.zoo.config.is_dense else "parent_id"
     return table.filter(pl.col(column).is_in(parents))["id"].to_list()

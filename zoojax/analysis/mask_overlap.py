@@ -24,7 +24,7 @@ from zoojax.architectures.parameters import kernels
 
 # Members whose masks are compared at once.
 _BATCH = 64
-# Masks of all methods take no more memory: of large networks, fewer members are compared.
+# Memory limit of the masks of all methods: for large networks, fewer members are compared.
 _MAX_BYTES = 1_000_000_000
 
 
@@ -130,7 +130,7 @@ class Masks(NamedTuple):
 
     Attributes:
         key: Key of the method.
-        budget: Epochs of training in all.
+        budget: Total epochs of training.
         parents: Ids of the parents, [members].
         kept: Which weights are kept, [members, weights] bool, layer after layer.
         counts: Number of kept weights, [members, layers].
@@ -173,7 +173,7 @@ def _masks_near(points: MethodPoints, targets: list[float], most: int) -> dict[f
 
 
 def _compared(one: Masks, other: Masks) -> dict[str, str | int | float] | None:
-    """Overlap of the masks of the parents that both have."""
+    """Overlap of the masks of the parents that both methods have."""
     shared = sorted(set(one.parents) & set(other.parents))
     if len(shared) < MIN_MEMBERS:
         return None

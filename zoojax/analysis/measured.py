@@ -1,7 +1,7 @@
-"""At which sparsities each method was measured, and accuracies of members at common sparsities.
+"""Sparsities at which each method was measured, and accuracies at common sparsities.
 
-A setting is what decides on sparsity: a ratio, a penalty, a round of iterative pruning, or an
-epoch of a method that becomes sparser with the epochs. Sparsities are measured: the fraction of
+A setting determines the sparsity: a ratio, a penalty, a round of iterative pruning, or an epoch of
+a method that becomes sparser over the epochs. Sparsities are measured: the fraction of
 weights that are zero.
 """
 
@@ -14,15 +14,15 @@ from zoojax.analysis.method_comparison import MIN_MEMBERS, at_sparsity
 from zoojax.analysis.pairing import ROUNDING, finite_rows, paired_metrics
 from zoojax.analysis.results import Analysis, Method
 
-# A setting stands for a sparsity if it keeps at most this fraction more or fewer weights.
+# A setting represents a sparsity if it keeps at most this fraction more or fewer weights.
 TOLERANCE = 0.06
 # Between two settings of a member, accuracy is interpolated if they are no further apart.
 MAX_GAP = 0.1
-# Sparsities at which only one method was measured are left out this close to others.
+# Sparsities with only one method are left out if they are at most this far from others.
 _CROWDED = 0.05
-# Less is not sparse.
+# Members below this sparsity are not sparse.
 _MIN_SPARSITY = 0.05
-# Sparsities of a comparison of methods that all become sparser with the epochs.
+# Sparsities of a comparison if all methods become sparser over the epochs.
 _DEFAULT_TARGETS = (0.5, 0.7, 0.8, 0.9, 0.95)
 
 
@@ -33,8 +33,8 @@ class MethodPoints:
     Attributes:
         method: The method.
         rows: One row per parent and setting with a finite twin: `parent_id`, `member` (the first
-            of several), `setting` (text), `ratio`, `epoch`, `budget` (epochs of training in all,
-            those of the parent included), `sparsity`, `test_acc`, `dense_acc` (of the parent's
+            of several), `setting` (text), `ratio`, `epoch`, `budget` (total epochs of training,
+            including those of the parent), `sparsity`, `test_acc`, `dense_acc` (of the parent's
             last epoch) and the sparsities of layers.
     """
 
@@ -60,7 +60,7 @@ class AccuraciesAt:
 
 
 def is_near(sparsity: np.ndarray | float, target: np.ndarray | float) -> np.ndarray:
-    """Whether sparsities stand for others: their kept weights differ by 6 % or less.
+    """Whether sparsities represent others: their kept weights differ by 6 % or less.
 
     Args:
         sparsity: Measured sparsities.
@@ -135,9 +135,9 @@ def setting_means(points: MethodPoints) -> pl.DataFrame:
 def common_sparsities(points: list[MethodPoints]) -> np.ndarray:
     """Returns the sparsities at which methods are compared.
 
-    These are the mean sparsities of all settings of which members have the same sparsity; those
-    within half a percentage point are one. A ratio stands for the sparsities that differ from it
-    by no more. Those of a single method are left out near those of several.
+    These are the mean sparsities of all settings whose members have the same sparsity. Sparsities
+    within half a percentage point are merged; a ratio represents those that near. Sparsities of a
+    single method are left out near those of several methods.
 
     Args:
         points: Measurements of all methods.
@@ -185,7 +185,7 @@ def accuracies_at(analysis: Analysis) -> AccuraciesAt:
         shape = (len(points), len(targets))
         accuracy = np.array([a for a, _ in tables]).reshape(*shape, len(parents))
         interpolated = np.array([i for _, i in tables]).reshape(shape)
-        # Sparsities at which only one method was measured compare nothing.
+        # A sparsity with only one method compares nothing.
         several = (np.isfinite(accuracy).sum(2) >= MIN_MEMBERS).sum(0) >= min(2, len(points))
         analysis.cache["accuracies"] = AccuraciesAt(
             targets[several], parents, accuracy[:, several], interpolated[:, several]

@@ -70,7 +70,7 @@ def _missing_twins(analysis: Analysis) -> list[str]:
 
 
 def _named(method: Method) -> str:
-    """Path of a twin, with the members if the method is only a part of it."""
+    """Path of a twin, with the name of the method if it is only a part of the twin."""
     part = "" if method.zoo is method.twin else f" ({printable(method.short)})"
     return _path(method.zoo) + part
 

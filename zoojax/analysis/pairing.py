@@ -10,7 +10,7 @@ from zoojax.storage.zoo import Zoo, with_states
 
 # Largest number of distinct values of a number that are compared one by one.
 MAX_VALUES = 12
-# A ratio of weights differs from the sparsity that it leads to by no more than this.
+# Largest difference between a ratio of weights and the resulting sparsity.
 ROUNDING = 0.005
 # Columns of the members table that are hyperparameters; converted zoos have more columns.
 HYPERPARAMETERS = tuple(each.name for each in grid.HYPERPARAMETERS)
@@ -162,11 +162,11 @@ def group_by_population(table: pl.DataFrame) -> list[tuple[float | None, int, pl
 
 
 def nearest_sparsity(twin: Zoo, sparsity: float) -> tuple[int, float]:
-    """The epoch that stands for a sparsity, and the distance of its mean sparsity from it.
+    """The epoch that represents a sparsity, and the distance of its mean sparsity from it.
 
     It is the epoch at which the smoothed mean sparsity (see `smoothed`) is nearest to the
     requested one. Epochs without stored states are skipped, since comparisons need states, and
-    so are epochs at which members are no finished networks (`Sparsifier.measured_epochs`).
+    so are epochs at which members are not finished networks (`Sparsifier.measured_epochs`).
 
     Args:
         twin: the twin.
@@ -204,8 +204,8 @@ def ratio_sparsities(twin: Zoo) -> dict[float, float]:
         twin: A twin whose sparsity varies with the ratio.
 
     Returns:
-        Sparsities by ratio, ascending by ratio: the ratio itself if it differs from the mean by
-        rounding only, and for ratios without finite members.
+        Sparsities by ratio, ascending by ratio: the ratio itself if it differs from the mean only
+        by rounding, and for ratios without finite members.
     """
     table = finite_rows(member_metrics(twin))
     table = table.filter(pl.col("epoch") == pl.col("epoch").max())
@@ -253,7 +253,7 @@ def smoothed(curve: np.ndarray) -> np.ndarray:
 
 
 def nearest_sparsity_epoch(twin: Zoo, sparsity: float) -> int:
-    """The epoch that stands for a sparsity: see `nearest_sparsity`.
+    """The epoch that represents a sparsity: see `nearest_sparsity`.
 
     Args:
         twin: a twin whose sparsity varies with the epoch.

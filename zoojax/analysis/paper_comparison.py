@@ -12,7 +12,7 @@ from zoojax.storage.zoo import Zoo
 # Largest distance of a mean sparsity from the paper's at which the two are compared.
 SPARSITY_TOLERANCE = 0.03
 _AGREEMENTS = ("agreement", "sampled_agreement")
-# Further quantities that a printed one is compared with, since it may be one of them instead.
+# Other quantities that a printed value is compared with, since it may be one of them instead.
 _ALTERNATIVES = {
     "agreement": ("sampled_agreement",),
     "pearson": ("train_test_pearson",),
@@ -41,7 +41,7 @@ def comparison_notes(analysis: Analysis) -> list[str]:
     reason = presets.difference(zoo)
     if reason is not None:
         return [f"{zoo.path} is not compared with the paper's {preset}: {reason}."]
-    # The paper has no values for other sparsifiers, so that there is nothing to compare.
+    # The paper has no values for other sparsifiers, so there is nothing to compare.
     known = [t for t in analysis.twins if t.config.sparsifier.name in SPARSIFIERS.values()]
     reasons = {twin.path: presets.twin_difference(zoo, twin) for twin in known}
     return [
@@ -58,7 +58,7 @@ def compare_with_paper(analysis: Analysis) -> pl.DataFrame:
     `nearest_sparsity_epoch` chooses is compared, provided its sparsity is within three
     percentage points.
     Magnitude-pruned twins are compared at their last epoch. Values of Tables 1, 2 and 9 are also
-    compared with what they may be instead: `sampled_agreement` (see
+    compared with other quantities that they may be: `sampled_agreement` (see
     `zoojax.analysis.prediction_agreement.agreement`), and `train_test_pearson` and
     `train_test_kendall` (see `zoojax.analysis.accuracy_pairings`).
 

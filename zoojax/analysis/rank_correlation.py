@@ -71,8 +71,8 @@ def coefficients(
         y: [n].
         resamples: number of bootstrap resamples.
         seed: seed of the bootstrap.
-        members: which member each sample is of, [n]; members are drawn with all their samples. If
-            None, each sample is of a member of its own.
+        members: the member of each sample, [n]; members are drawn with all their samples. If None,
+            each sample belongs to a separate member.
 
     Returns:
         The coefficients, the ends of their intervals, and `remark`, by column name, as in

@@ -66,7 +66,7 @@ class Method:
 
         Returns:
             The rows at `Sparsifier.measured_epochs`; those of the last epoch if there are none,
-            as of a twin that ends early.
+            for example because the twin ends early.
         """
         epochs = self.sparsifier.measured_epochs(self.zoo.config.epochs)
         rows = table.filter(pl.col("epoch").is_in(epochs))
@@ -86,7 +86,7 @@ class Method:
 
     @property
     def of(self) -> str:
-        """What a ratio is a fraction of, after a number: empty for weights, else " of units"."""
+        """Text after a ratio that says what it is a fraction of, such as " of units"."""
         of = self.sparsifier.ratio_of
         return "" if of == "weights" else f" of {of}"
 
@@ -143,7 +143,7 @@ class Analysis:
 
     @cached_property
     def whole_methods(self) -> list[Method]:
-        """The twins, one method per twin: what a comparison of sparsifiers compares."""
+        """The twins, one method per twin, as a comparison of sparsifiers needs them."""
         return methods_of(self.zoo, self.twins, split=False)[1:]
 
     def twin_methods(self, sweep: Literal["ratio", "epoch"] | None = None) -> list[Method]:

@@ -16,7 +16,7 @@ _MAX_EXACT = 50
 def signed_rank_test(differences: np.ndarray) -> float:
     """Tests whether paired differences are symmetric around zero.
 
-    Zeros are ranked, but do not count (Pratt 1959); equal magnitudes share their mean rank. The
+    Zeros are ranked, but not counted (Pratt, 1959); equal magnitudes share their mean rank. The
     distribution of the sum of positive ranks is exact for up to 50 differences other than zero,
     else normal.
 

@@ -86,7 +86,7 @@ def output_folder_of(out: object) -> Path | None:
     """Returns the folder of a zoo to train: a path, or that of an opened zoo; None for None.
 
     Raises:
-        ZoojaxError: If it is no path, or a zoo without a folder of its own.
+        ZoojaxError: If it is not a path, or a zoo without a folder of its own.
     """
     if not isinstance(out, Zoo):
         return optional_path(out, "out")
@@ -102,7 +102,7 @@ def check_dense(zoo: Zoo) -> None:
 
 
 def check_training(epochs: int, batch_size: int, data_order: str, chunk: int | None) -> None:
-    """Raises a ZoojaxError if an argument of a training is no number, or out of range."""
+    """Raises a ZoojaxError if an argument of a training is not a number, or out of range."""
     check_whole("epochs", epochs)
     check_whole("batch_size", batch_size)
     if chunk is not None:

@@ -93,8 +93,8 @@ def train_zoo(
     """Trains a dense zoo: a population of networks that differ in seed or hyperparameters.
 
     A zoo in a folder is resumed if it was interrupted, and returned unchanged if it is complete.
-    With more epochs or members it is extended: existing members and epochs stay as they are, and
-    the result is that of training all at once with the same chunk. Twins still belong to it.
+    With more epochs or members, it is extended. Existing members and epochs do not change, and the
+    result is bit-identical to training in one call with the same chunk. Its twins stay valid.
 
     Args:
         preset: Name of a preset, such as "usps-s-seed" (see `zoojax.presets`), or a `Preset`.
@@ -138,7 +138,7 @@ def train_zoo(
             "none", "crop", "flip", "crop_flip"; see `zoojax.augmentations`.
         data_order: "member" (each member shuffles by its own seed) or "shared" (all members
             see the images in one order, which is faster).
-        steps_per_epoch: Steps per epoch of members that learn an image each ("siren"), with all
+        steps_per_epoch: Steps per epoch of members that learn one image each ("siren"), with all
             pixels in each step; None for the preset's, or 100.
         split: Part of the image set that these members learn: "train", "val", "test" or "all"
             (None). Seed 1 learns the first image, seed 2 the second, ...; seeds beyond the last
@@ -152,7 +152,7 @@ def train_zoo(
         quiet: Whether to show no progress.
         report: Progress callback, called at the start and after each block of members; replaces
             the progress display.
-        callbacks: Functions that get the metrics of each epoch, such as `TensorBoard()`; see
+        callbacks: Functions that receive the metrics of each epoch, such as `TensorBoard()`; see
             `zoojax.training.callbacks`.
 
     Returns:

@@ -1,7 +1,7 @@
 """Trains a zoo, or extends the one in its folder by epochs or members.
 
-A zoo is extended if it is requested again with more epochs, or with members of which it has some.
-The result is that of training the whole zoo at once with the same chunk, bit for bit.
+A zoo is extended if it is requested again with more epochs, or with more members that include its
+own. The result is bit-identical to training the whole zoo in one call with the same chunk.
 """
 
 import json
@@ -40,7 +40,7 @@ Starting = Callable[[pl.DataFrame], Callable[[slice], StateParts]]
 
 
 class Run(Protocol):
-    """Function that trains a zoo, or a part of the one that is requested."""
+    """Function that trains a zoo, or a part of the requested one."""
 
     def __call__(
         self, folder: Path, settings: ZooConfig, table: pl.DataFrame, is_part: bool = False, /
@@ -49,7 +49,7 @@ class Run(Protocol):
         ...
 
 
-# Ends the name of a zoo whose settings are not those of its preset.
+# Suffix of the name of a zoo whose settings differ from its preset.
 _CUSTOM = "-custom"
 # What an extension may change in the config of a zoo, besides the name.
 _CHANGED = {"epochs", "name", "preset", "earlier", "versions", "parent"}
@@ -77,7 +77,7 @@ def train_or_extend(
         starting: Creates the states at epoch 0 of the members in a table.
         report: Progress callback; see `trainer.train`.
         callbacks: Called with the metrics of each epoch of the complete zoo.
-        parent: The dense zoo, for a twin.
+        parent: The dense zoo of a twin.
 
     Returns:
         The complete zoo.
@@ -93,7 +93,7 @@ def train_or_extend(
         own = table if parent is None else present_ids(parent, settings.parent, table)
         initial, told = starting(own), () if is_part else callbacks
         with zoo_writer(folder, settings, table, images, store_images) as writer:
-            # The progress display would say that a complete part is the complete zoo.
+            # Otherwise, the progress display would report a complete part as the complete zoo.
             is_done = is_part and settings.epochs in writer.zoo.epochs
             return trainer.train(writer, initial, images, None if is_done else report, told)
 
@@ -131,10 +131,10 @@ def _add_members(
     """Adds members to the zoo in a folder; `recorded` is the config as `_as_recorded` returns it.
 
     Raises:
-        ZoojaxError: Several processes do this together, or writing failed.
+        ZoojaxError: Several processes run, or writing failed.
     """
     if distributed.is_distributed():
-        raise ZoojaxError(f"{out}: only one process can add members; run the command in one")
+        raise ZoojaxError(f"{out}: only one process can add members; run a single process")
     check_valid(out, config, members)
     existing = run(out, recorded, open_zoo(out).members_table, True)
     added = members[np.setdiff1d(np.arange(len(members)), rows).tolist()]
@@ -154,7 +154,7 @@ def _as_recorded(existing: Zoo, known: Zoo, config: ZooConfig) -> ZooConfig:
 
     Args:
         existing: The zoo in the folder.
-        known: The same with its parent as it is now; see `paired`.
+        known: The same zoo with its present parent; see `paired`.
         config: The requested config.
     """
     if known is existing:
@@ -191,7 +191,7 @@ def _common_rows(zoo: Zoo, config: ZooConfig, members: pl.DataFrame) -> list[int
 
 
 def _same_name(old: ZooConfig, new: ZooConfig) -> bool:
-    """Whether names differ at most in "-custom", which depends on the number of epochs."""
+    """Whether names are the same except for "-custom", which depends on the number of epochs."""
     return old.name.replace(_CUSTOM, "") == new.name.replace(_CUSTOM, "")
 
 
@@ -200,7 +200,7 @@ def _parent_of(config: ZooConfig) -> tuple[str, int] | None:
 
 
 def _check_epochs(zoo: Zoo, config: ZooConfig, members: pl.DataFrame) -> None:
-    """Raises a ZoojaxError if the first epochs of a longer training would be different ones."""
+    """Raises a ZoojaxError if the first epochs of a longer training would differ."""
     steps = f"{zoo.path} has {zoo.config.epochs} epochs and cannot be extended to {config.epochs}"
     if config.sparsifier.needs_epochs:
         raise ZoojaxError(
@@ -233,13 +233,13 @@ def _add_epochs(zoo: Zoo, config: ZooConfig) -> None:
 
 
 def _train_new(out: Path, config: ZooConfig, members: pl.DataFrame, run: Run) -> Zoo:
-    """Trains the new members of a zoo in a folder of their own, or resumes them."""
+    """Trains the new members of a zoo in a separate folder, or resumes their training."""
     folder = extension.new_members_folder(out)
     if exists(folder / CONFIG):
         started = open_zoo(folder)
         same = replace(started.config, versions=config.versions, parent=config.parent) == config
         if not same or not started.members_table.equals(members):
-            # Of an extension by other members.
+            # Left by an extension with other members.
             with os_errors(folder):
                 shutil.rmtree(folder.parent)
     return run(folder, config, members, True)

@@ -34,7 +34,7 @@ def apply(
     Args:
         zoo: The zoo, or its folder.
         images: Images [n, height, width, channels], float, normalized like those of the zoo. For
-            members that learn an image each: coordinates (x, y) in [-1, 1], [n, 1, 1, 2].
+            members that learn one image each: coordinates (x, y) in [-1, 1], [n, 1, 1, 2].
         epoch: Saved epoch to use; None for the newest.
         members: Ids of the members to use, in this order; None for all.
 
@@ -82,7 +82,7 @@ def predict(
     zoo = as_zoo(zoo)
     if zoo.config.shape.task.has_own_images:
         raise ZoojaxError(
-            f"members of {zoo.path} learn an image each and predict no classes; `apply` computes "
+            f"members of {zoo.path} learn one image each and predict no classes; `apply` computes "
             "the pixels at coordinates"
         )
     return inference.predict(zoo, _normalized(zoo, images), epoch, members)
@@ -142,7 +142,7 @@ def images_for(zoo: Zoo, data: Any, data_dir: str | Path | None) -> ImageSet:
         return load_images(zoo, data_dir)
     if zoo.config.shape.task.has_own_images:
         raise ZoojaxError(
-            f"members of {zoo.path} learn an image each; they cannot be evaluated on others"
+            f"members of {zoo.path} learn one image each; they cannot be evaluated on others"
         )
     template = zoo.config.data
     if template is None and not isinstance(data, ImageSet):

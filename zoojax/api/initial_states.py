@@ -55,7 +55,7 @@ def parent_scores(
         epoch: Epoch of the parent.
         table: Members table of the twin.
         scores: Function of stacked parameters that returns stacked scores by layer; None if there
-            are no scores.
+            are not scores.
 
     Returns:
         {layer path: [parent members, ...]}, members in the order of their first rows in the table;

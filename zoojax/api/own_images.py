@@ -1,4 +1,4 @@
-"""Zoos whose members learn an image each: the image of each member, and the options."""
+"""Zoos whose members learn one image each: the image of each member, and the options."""
 
 from typing import Any
 

@@ -68,7 +68,7 @@ def sparsify(
     """Sparsifies all members of a dense zoo as one population.
 
     A twin in a folder is resumed if it was interrupted, and returned unchanged if it is complete.
-    With more epochs or members it is extended, as a zoo is by `train_zoo`.
+    With more epochs or members, it is extended as in `train_zoo`.
     Members keep the optimizer and momentum of their parents, but not the schedule: their learning
     rate is constant, unless the sparsifier changes it.
 
@@ -94,7 +94,7 @@ def sparsify(
         quiet: Whether to show no progress.
         report: Progress callback, called at the start and after each block of members; replaces
             the progress display.
-        callbacks: Functions that get the metrics of each epoch, such as `TensorBoard()`; see
+        callbacks: Functions that receive the metrics of each epoch, such as `TensorBoard()`; see
             `zoojax.training.callbacks`.
 
     Returns:
@@ -156,7 +156,7 @@ def check_applicable(sparsifier: Sparsifier, architecture: Architecture, name: s
     if needs is not None and needs.images and architecture.task.has_own_images:
         raise ZoojaxError(
             f"{sparsifier.label} scores weights on images that members classify, but members of "
-            f"{name} learn an image each; use another sparsifier, such as magnitude pruning"
+            f"{name} learn one image each; use another sparsifier, such as magnitude pruning"
         )
     if sparsifier.samples_layers:
         check_replaceable(architecture)
@@ -172,7 +172,7 @@ def named_sparsifiers(names: Sequence[str]) -> list[type[Sparsifier]]:
         The sparsifiers, in this order.
 
     Raises:
-        ZoojaxError: If there is none of a name; the message lists those that there are.
+        ZoojaxError: If a name is unknown; the message lists the known ones.
     """
     known = {name: kind for name, kind in sparsifiers().items() if kind is not Dense}
     found = []
@@ -192,7 +192,7 @@ def _checked_sparsifier(sparsifier: Any) -> Sparsifier:
     """Returns a sparsifier, looked up if it is given by name.
 
     Raises:
-        ZoojaxError: It is no sparsifier, or there is none of that name.
+        ZoojaxError: It is not a sparsifier, or there is none of that name.
     """
     if isinstance(sparsifier, str):
         return named_sparsifiers([sparsifier])[0]()

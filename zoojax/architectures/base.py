@@ -347,12 +347,12 @@ def checked_architecture(arch: object, name: str) -> Architecture:
     """Validates what a registered function returned.
 
     Raises:
-        ZoojaxError: If it is no architecture, or has another name.
+        ZoojaxError: If it is not an architecture, or has another name.
     """
     if not isinstance(arch, Architecture) or arch.name != name:
         raise ZoojaxError(
             f"the registered function of architecture '{printable(name, 60)}' returned "
-            f"{printable(arch, 100)}, which is no architecture of that name"
+            f"{printable(arch, 100)}, which is not an architecture of that name"
         )
     return arch
 

@@ -59,7 +59,7 @@ class Layer:
 
     @property
     def commutes_with(self) -> tuple[Kind, ...]:
-        """Factors of units that its output is multiplied by if its input is."""
+        """Kinds of factors of units that multiply the output if they multiply the input."""
         return ()
 
     def output(self, shape: Shape) -> Shape:
@@ -181,7 +181,7 @@ class AvgPool(Pool):
 
 @dataclass(frozen=True)
 class Skip(Layer):
-    """Adds the output of an earlier block, as far as both have the same channels.
+    """Adds the output of an earlier block, in the channels that both have.
 
     A block is a layer with weights and the layers after it, up to the next layer with weights. If
     the blocks have different numbers of channels, the first ones that both have are added.
@@ -203,12 +203,12 @@ class Skip(Layer):
             blocks: Shapes of the outputs of the complete blocks.
 
         Raises:
-            MisfitError: If there is no such block, or its output has another side.
+            MisfitError: If there is no such block, or its output has another image size.
         """
         if self.block > len(blocks):
             raise MisfitError(f"there are {len(blocks)} complete blocks before it")
         if blocks[self.block - 1][:-1] != shape[:-1]:
-            raise MisfitError("the output of the earlier block has another side")
+            raise MisfitError("the output of the earlier block has another image size")
 
 
 @dataclass(frozen=True)

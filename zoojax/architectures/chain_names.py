@@ -95,7 +95,7 @@ def named_chain(name: str, channels: int, classes: int) -> Chain:
         The chain.
 
     Raises:
-        ZoojaxError: If a part is no layer, or the layers do not fit together.
+        ZoojaxError: If a part is not a layer, or the layers do not fit together.
 
     Example:
         >>> named_chain("chain-28-f-d20-relu-d", channels=1, classes=10).layers
@@ -158,7 +158,9 @@ def _layer(part: str, name: str, classes: int) -> Layer:
         match = re.fullmatch(pattern, part)
         if match is not None:
             return create(*match.groups())
-    raise ZoojaxError(f"'{part}' in {printable(name, 200)} is no layer; a valid name is {EXAMPLE}")
+    raise ZoojaxError(
+        f"'{part}' in {printable(name, 200)} is not a layer; a valid name is {EXAMPLE}"
+    )
 
 
 def _padding(number: str | None, same: str | None) -> Any:

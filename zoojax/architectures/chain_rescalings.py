@@ -45,7 +45,7 @@ def _kind(steps: "list[Step]", activation: str) -> Kind | None:
     before = layers.index(activations[0])
     for position, layer in enumerate(layers):
         normalized = any(isinstance(each, Normalization) for each in layers[:position])
-        # Before a normalization that takes the factors, there are none.
+        # A normalization takes the factors, so layers before it have none.
         has_factors = not any(isinstance(each, Normalization) for each in layers[position:before])
         if isinstance(layer, Normalization):
             if layer.kind != "batch" or normalized or position > before:

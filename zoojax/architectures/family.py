@@ -37,7 +37,7 @@ class Family:
         return "-".join([self.name, *map(str, sizes)])
 
     def sizes_of(self, name: str) -> tuple[int, ...] | None:
-        """Returns the sizes in a name; None if it is no name of this family."""
+        """Returns the sizes in a name; None if it is not a name of this family."""
         if not re.fullmatch(rf"{self.name}(-[1-9][0-9]{{0,3}})+", name):
             return None
         sizes = tuple(int(size) for size in name.split("-")[1:])

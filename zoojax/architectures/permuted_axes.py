@@ -1,6 +1,6 @@
 """Axes of the parameters that hold the same hidden units.
 
-Without JAX, so that worker processes can read data sets of weights without importing it.
+Without JAX, so that worker processes can read datasets of weights without importing it.
 """
 
 from typing import NamedTuple

@@ -64,7 +64,7 @@ def register_architecture(name: str, factory: Factory) -> None:
         ['fc1']
     """
     if not (isinstance(name, str) and is_name(name)):
-        raise ZoojaxError(f"'{printable(name, 60)}' is no valid name of an architecture")
+        raise ZoojaxError(f"'{printable(name, 60)}' is not a valid name of an architecture")
     known = _factory(name)
     if known is not None and _identity(known) != _identity(factory):
         raise ZoojaxError(f"an architecture named '{name}' is already registered")

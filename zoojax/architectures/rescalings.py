@@ -1,9 +1,9 @@
 """Factors of hidden units that do not change the function of a network.
 
-If an activation f is odd, f(-x) = -f(x), the sign of a unit can be moved from the weights into it
-to the weights out of it. If f(s x) = s f(x) for all s > 0, so can a positive scale (Neyshabur et
-al., "Path-SGD", 2015; Chen et al., "On the Geometry of Feedforward Neural Network Error Surfaces",
-1993).
+If an activation f is odd, f(-x) = -f(x), the sign of a unit can be moved from its incoming weights
+to its outgoing weights. If f(s x) = s f(x) for all s > 0, a positive scale can be moved
+(Neyshabur et al., "Path-SGD", 2015; Chen et al., "On the Geometry of Feedforward Neural Network
+Error Surfaces", 1993).
 """
 
 from typing import Literal, NamedTuple

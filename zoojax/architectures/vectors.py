@@ -1,6 +1,6 @@
 """The variables of a network as one vector.
 
-Without JAX, so that worker processes can read data sets of weights without importing it.
+Without JAX, so that worker processes can read datasets of weights without importing it.
 """
 
 import math

@@ -81,7 +81,7 @@ def print_analysis(analysis: "Analysis", as_json: bool, *, costs: bool = False) 
     Args:
         analysis: the analysis.
         as_json: print JSON instead of a table.
-        costs: whether to print what each zoo took to train.
+        costs: whether to print the training cost of each zoo.
     """
     from zoojax.cli.terminal import comparison, say, show_comparison, show_json
 
@@ -104,7 +104,7 @@ def print_analysis(analysis: "Analysis", as_json: bool, *, costs: bool = False) 
 
 
 def print_costs(analysis: "Analysis") -> None:
-    """Prints what each zoo of an analysis took to train, as far as it is known.
+    """Prints the training cost of each zoo of an analysis, if it is known.
 
     Args:
         analysis: the analysis.
@@ -118,12 +118,12 @@ def print_costs(analysis: "Analysis") -> None:
         + ["-" if row[n] is None else f"{row[n]:.{d}f}" for n, d in (("seconds", 0), (_EACH, 2))]
         for row in analysis.tables[_COST].iter_rows(named=True)
     ]
-    names = ("epochs", "epochs in all", "members", "seconds", "CPU s per member")
+    names = ("epochs", "total epochs", "members", "seconds", "CPU s per member")
     print_table(
         [Column("zoo", numeric=False), *map(Column, names)],
         rows,
-        title="What each zoo took to train",
-        caption="epochs in all include those of the dense parents",
+        title="Training cost of each zoo",
+        caption="total epochs include those of the dense parents",
     )
 
 

@@ -1,4 +1,4 @@
-"""Config files of commands: `--config FILE`, `--print-config`, and the file that a zoo keeps.
+"""Config files of commands: `--config FILE`, `--print-config`, and the file in a zoo.
 
     command: train
     preset: usps-s-seed
@@ -28,7 +28,7 @@ from zoojax.filesystem.paths import user_path
 from zoojax.filesystem.reading import MIB, read_bytes
 from zoojax.text import first_line, printable
 
-# The file with the command that a zoo was made with, in its folder.
+# The file in the folder of a zoo with the command that created it.
 FILE_NAME = "command.yaml"
 OPTION, PRINT = "--config", "--print-config"
 _COMMAND, _PLUGINS = "command", "plugin"
@@ -91,14 +91,14 @@ class ConfigFile:
         return [*own, *words[len(given) :]]
 
     def with_options(self, words: Sequence[str], commands: Any) -> list[str]:
-        """Adds the options of the file to a command line, except those that it has itself.
+        """Adds the options of the file to a command line, except those that the command line has.
 
         Args:
             words: The command line.
             commands: Union of all commands.
 
         Raises:
-            ZoojaxError: The command has no option of a name, or a value does not fit it.
+            ZoojaxError: An option is unknown to the command, or its value is invalid.
         """
         names, command_type = find_command(commands, list(words))
         below = list(subcommands(command_type))
@@ -125,7 +125,7 @@ class ConfigFile:
     def _no_command(
         self, names: Sequence[str], words: Sequence[str], known: list[str]
     ) -> ZoojaxError:
-        """Returns the error for a file and a command line that name no complete command."""
+        """Returns the error if a file and a command line do not name a complete command."""
         group = "zoojax" if not names else names[-1]
         given = [word for word in words if not word.startswith("-")][len(names) :]
         if not given:
@@ -209,21 +209,21 @@ def read_config(path: Path) -> ConfigFile:
     """Reads a config file.
 
     Raises:
-        ZoojaxError: It is missing, no YAML, or no mapping of names to values.
+        ZoojaxError: It is missing, not YAML, or not a mapping of names to values.
     """
     try:
         text = read_bytes(path, MIB).decode()
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except (ValueError, RecursionError) as error:
-        raise ZoojaxError(f"{path} is no config: {first_line(error)}") from error
+        raise ZoojaxError(f"{path} is not a config: {first_line(error)}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f", line {mark.line + 1}"
         reason = getattr(error, "problem", None) or first_line(error)
-        raise ZoojaxError(f"{path}{where}: no YAML: {printable(reason, 200)}") from error
+        raise ZoojaxError(f"{path}{where} is not YAML: {printable(reason, 200)}") from error
     values: dict[str, str | list[str] | None] = {}
     if not isinstance(root, yaml.MappingNode):
-        raise ZoojaxError(f"{path} is no config: it has no lines such as 'members: 64'")
+        raise ZoojaxError(f"{path} is not a config: it has no lines such as 'members: 64'")
     for key, node in root.value:
         where = f"{path}, line {key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode):
@@ -239,7 +239,7 @@ def read_config(path: Path) -> ConfigFile:
 
 
 def _value(node: yaml.Node, where: str) -> str | list[str] | None:
-    """Returns the texts of a value: its type is that of the option, not what YAML makes of it."""
+    """Returns the texts of a value. The option determines its type, not YAML."""
     if isinstance(node, yaml.ScalarNode):
         value = None if node.style is None and node.value in _NULL else node.value
         if value is not None and "\0" in value:
@@ -308,7 +308,7 @@ def _plain(value: Any) -> Any:
 
 
 def record(command: Any, names: Sequence[str], plugins: Sequence[str]) -> None:
-    """Writes the config of a command into the zoo that it made, unless it is there already.
+    """Writes the config of a command to the zoo that it created, unless the zoo already has one.
 
     Args:
         command: The command, which has run.
@@ -319,25 +319,25 @@ def record(command: Any, names: Sequence[str], plugins: Sequence[str]) -> None:
     if not isinstance(folder, Path) or not (folder / "zoo.json").is_file():
         return
     text, file = to_yaml(command, names, plugins), folder / FILE_NAME
-    # A complete zoo may be in a folder that cannot be written to.
+    # The folder of a complete zoo may be read-only.
     with contextlib.suppress(OSError, ZoojaxError):
         if not file.is_file() or file.read_text("utf-8") != text:
             atomic_write(file, lambda path: path.write_text(text, "utf-8"))
 
 
 def recorded(folder: Path) -> str:
-    """Returns the command and the config file that make a zoo again.
+    """Returns the command and the config file that recreate a zoo.
 
     Args:
         folder: Folder of the zoo.
 
     Raises:
-        ZoojaxError: The zoo has no such file, for example because it was made in Python.
+        ZoojaxError: The zoo has no such file, for example because it was created in Python.
     """
     file = folder / FILE_NAME
     if not file.is_file():
         raise ZoojaxError(
-            f"{folder} has no {FILE_NAME}: it was made in Python, or by an older version of zoojax"
+            f"{folder} has no {FILE_NAME}: it was created in Python, or by an older zoojax"
         )
     config = read_config(file)
     text = read_bytes(file, MIB).decode()

@@ -1,4 +1,4 @@
-"""What `zoojax convert` prints at its end."""
+"""Prints the results of `zoojax convert`."""
 
 import sys
 from collections import Counter

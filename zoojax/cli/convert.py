@@ -196,9 +196,10 @@ class To:
     """Write a zoo in a format of other tools; `convert from` reads all of them.
 
     Formats are trial folders with plain state dicts (trials), with torch.nn.utils.prune's keys
-    (trials-prune), without unused hidden units (trials-shrunk) or as a converted zoo was
-    (trials-original); one stacked safetensors file per epoch; a matrix of flat weights with tables,
-    as the Small CNN Zoo; and a pickled dataset.pt with splits, as ModelZooDataset and SANE.
+    (trials-prune), without unused hidden units (trials-shrunk), or with the original names and
+    types of a converted zoo (trials-original); one stacked safetensors file per epoch; a matrix of
+    flat weights with tables, as in the Small CNN Zoo; and a pickled dataset.pt with splits, as in
+    ModelZooDataset and SANE.
 
     Example: zoojax convert to zoos/usps --format matrix --out exported/usps
     """
@@ -207,7 +208,7 @@ class To:
     """Folder of the zoo."""
 
     out: Annotated[Path, option("FOLDER")]
-    """Folder of the files: new, or of an interrupted run of the same command."""
+    """Folder to write to: new, or of an interrupted run of the same command."""
 
     format: Literal[
         "trials",
@@ -247,7 +248,7 @@ class ToTorch:
     """Folder of the zoo."""
 
     out: Annotated[Path, option("FOLDER")]
-    """Folder of the files: new, or of an interrupted run of the same command."""
+    """Folder to write to: new, or of an interrupted run of the same command."""
 
     format: Literal["trial", "prune", "shrunk", "safetensors"] = "trial"
     """Trial folders with plain state dicts; the same with torch.nn.utils.prune's keys for

@@ -33,7 +33,7 @@ class Info:
     """Read all files of the zoo and list the damaged ones; exit status 2 if there are any."""
 
     show_command: Flag = False
-    """Print the command and the config file that make the zoo again."""
+    """Print the command and the config file that recreate the zoo."""
 
     json: Flag = False
     """Print JSON on standard output."""
@@ -72,7 +72,7 @@ class Info:
             )
 
     def _print_command(self) -> None:
-        """Prints the config file that the zoo keeps."""
+        """Prints the config file of the zoo."""
         from zoojax.cli.config_files import recorded
         from zoojax.storage.zoo import open_zoo
 

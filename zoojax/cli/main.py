@@ -73,8 +73,8 @@ _INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 _MEMORY_ADVICE = "use a smaller --chunk or fewer members, or close other programs"
 _DESCRIPTION = (
     "Train, sparsify and analyze populations of small neural networks. "
-    "`zoojax --version` prints the version. `--plugin MODULE`, anywhere in a command, imports a "
-    "module of yours that registers architectures or sparsifiers (MODULE:OBJECT: one of them); so "
+    "`zoojax --version` prints the version. `--plugin MODULE`, anywhere in a command, imports "
+    "your module that registers architectures or sparsifiers (MODULE:OBJECT: one of them); so "
     "does $ZOOJAX_PLUGINS (MODULE,MODULE). `--config FILE` takes options from a YAML file, and "
     "`--print-config` prints that file instead of running the command."
 )
@@ -162,7 +162,7 @@ def _run(words: list[str]) -> int:
 
 
 def _execute(command: Any, names: list[str], plugins: list[str]) -> None:
-    """Runs a command; a zoo that it made keeps its config, also if it was interrupted."""
+    """Runs a command. A zoo that it creates stores its config, even if it is interrupted."""
     try:
         command.run()
     finally:

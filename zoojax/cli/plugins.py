@@ -81,8 +81,8 @@ def load_sparsifier(reference: str) -> "type[Sparsifier]":
         reference: Its module and name, such as "package.module:MySparsifier".
 
     Raises:
-        ZoojaxError: If the module cannot be imported, has no such object, or the object is no
-            sparsifier.
+        ZoojaxError: If the module cannot be imported, has no such object, or the object is not
+            a sparsifier.
     """
     from zoojax.sparsifiers.dense import Dense
     from zoojax.sparsifiers.registry import register_sparsifier, sparsifiers
@@ -103,15 +103,15 @@ def load_architecture(reference: str) -> None:
             channels and of classes.
 
     Raises:
-        ZoojaxError: If the module cannot be imported, has no such object, or the object is no
-            function.
+        ZoojaxError: If the module cannot be imported, has no such object, or the object is not
+            a function.
     """
     from zoojax.architectures.registry import register_architecture
 
     loaded = _object(reference)
     if isinstance(loaded, type) or not callable(loaded):
         raise ZoojaxError(
-            f"{printable(reference, 200)} is no function (channels, classes) that returns an "
+            f"{printable(reference, 200)} is not a function (channels, classes) that returns an "
             "architecture"
         )
     register_architecture(reference, _Named(reference, loaded))

@@ -1,4 +1,4 @@
-"""`zoojax publish ZOO --out FOLDER`: writes a zoo and its twins as a data set."""
+"""`zoojax publish ZOO --out FOLDER`: writes a zoo and its twins as a dataset."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +11,9 @@ from zoojax.cli.options import Flag, option
 
 @dataclass(frozen=True)
 class Publish:
-    """Publish a zoo and its twins as a data set: weights, tables, a card and checksums.
+    """Publish a zoo and its twins as a dataset: weights, tables, a card and checksums.
 
-    The folder can be uploaded as it is. `zoojax.open_zoo` and all commands open it.
+    The folder can be uploaded without changes. `zoojax.open_zoo` and all commands open it.
     Example: zoojax publish zoos/usps zoos/usps-mp --out published/usps --license cc-by-4.0
     """
 
@@ -21,7 +21,7 @@ class Publish:
     """Folder of the zoo."""
 
     out: Annotated[Path, option("FOLDER")]
-    """Folder of the data set: a new one, or the same data set, to upload it."""
+    """Folder of the dataset: new, or of the same dataset to upload it."""
 
     twins: Annotated[tuple[Path, ...], tyro.conf.Positional, option("[TWIN ...]")] = ()
     """Folders of its twins."""
@@ -30,7 +30,7 @@ class Publish:
     """Epochs of the zoo whose weights are published (default: all)."""
 
     title: Annotated[str | None, option("TEXT")] = None
-    """Title of the data set (default: the name of the zoo)."""
+    """Title of the dataset (default: the name of the zoo)."""
 
     license: Annotated[str | None, option("NAME")] = None
     """License, as the Hugging Face Hub names it, such as cc-by-4.0 (default: unknown)."""
@@ -45,7 +45,7 @@ class Publish:
     """Also publish the images that the zoo stores (--keep-data)."""
 
     repo_id: Annotated[str | None, option("OWNER/NAME")] = None
-    """Data set on the Hugging Face Hub to upload to; created if it does not exist."""
+    """Dataset on the Hugging Face Hub to upload to; created if it does not exist."""
 
     private: Flag = False
     """Make a new repository private."""
@@ -54,7 +54,7 @@ class Publish:
     """Show no progress."""
 
     def run(self) -> None:
-        """Writes the data set, uploads it if requested, and prints its folder."""
+        """Writes the dataset, uploads it if requested, and prints its folder."""
         from zoojax.cli.terminal import say
         from zoojax.progress import stage_progress
         from zoojax.publishing.publish import publish
@@ -74,6 +74,6 @@ class Publish:
                 private=self.private,
                 report=stage,
             )
-        say(f"data set: {folder}")
+        say(f"dataset: {folder}")
         if self.repo_id is not None:
             say(f"address: hf://{self.repo_id}")

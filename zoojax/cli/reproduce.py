@@ -13,8 +13,8 @@ from zoojax.workflows.defaults import RATIOS, SPARSIFIERS
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Train a zoo, create its sparse twins, and analyze them: the paper, or all sparsifiers, in
-    one command.
+    """Train a zoo, create its sparse twins, and analyze them: those of the paper, or all
+    sparsifiers.
 
     Rerun the command to resume an interrupted run. The zoos are FOLDER/dense, FOLDER/mp,
     FOLDER/vd and so on; the report is FOLDER/analysis/report.html.
@@ -48,11 +48,11 @@ class Reproduce:
     """Sparsifiers to compare; `all` compares all that apply to the architecture."""
 
     budget: Annotated[int | None, option("N")] = None
-    """Epochs that every twin trains on top of those of the dense zoo, so that all methods train
-    equally long (default: each method's own number)."""
+    """Epochs that every twin trains in addition to those of the dense zoo, so that all methods
+    train for the same number of epochs (default: the number of each method)."""
 
     log: LogOption = ()
-    """Also write event files for TensorBoard, into logs/tensorboard in the folder of the zoo."""
+    """Also write event files for TensorBoard to logs/tensorboard in the folder of the zoo."""
 
     running: RunningOptions = field(default_factory=RunOptions)
 

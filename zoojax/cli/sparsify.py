@@ -54,7 +54,7 @@ class SparsifyWith:
     """Current path of the .npz file with the dense zoo's images, if it was moved."""
 
     log: LogOption = ()
-    """Also write event files for TensorBoard, into logs/tensorboard in the folder of the zoo."""
+    """Also write event files for TensorBoard to logs/tensorboard in the folder of the zoo."""
 
     running: RunningOptions = field(default_factory=RunOptions)
 

@@ -60,7 +60,7 @@ class Train:
     """Shuffle the images for each member by its own seed, or once for all members (faster)."""
 
     steps_per_epoch: Annotated[int | None, option("N")] = None
-    """Steps per epoch of members that learn an image each, such as those of mnist-siren
+    """Steps per epoch of members that learn one image each, such as those of mnist-siren
     (default: the preset's)."""
 
     split: Annotated[str | None, option("PART")] = None
@@ -75,7 +75,7 @@ class Train:
     A changed preset is not compared with the paper."""
 
     log: LogOption = ()
-    """Also write event files for TensorBoard, into logs/tensorboard in the folder of the zoo."""
+    """Also write event files for TensorBoard to logs/tensorboard in the folder of the zoo."""
 
     running: RunningOptions = field(default_factory=RunOptions)
 

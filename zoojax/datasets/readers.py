@@ -269,7 +269,7 @@ def read_usps_h5(path: Path) -> tuple[RawPart, RawPart]:
                 for part in ("train", "test")
             )
         return train, test
-    # TypeError: a group in place of a data set becomes an array of names.
+    # TypeError: a group in place of a dataset becomes an array of names.
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
 

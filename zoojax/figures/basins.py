@@ -24,7 +24,7 @@ from zoojax.text import for_matplotlib
 
 TRANSFER_CAPTION = (
     "Mask transfer: test accuracy of members pruned with their own mask; with that of another "
-    "member, carried through the alignment of the two or as it is; and with that mask shuffled "
+    "member, permuted by the alignment of the two or unchanged; and with that mask shuffled "
     f"within each layer. Means over members. {BARS}"
 )
 # Kind of line, whether its ends are aligned, label and color.
@@ -109,10 +109,10 @@ def geometry_barriers(analysis: Analysis) -> Figure | None:
 
 
 @drawing(
-    "Overlap of the masks of pairs of members (intersection over union of the kept weights): as "
-    "they are; after the parent of one is aligned to that of the other; the same for parents whose "
-    "weights are shuffled within each layer; and expected for independent masks with the same "
-    f"counts in each layer. Means over pairs. {BARS}"
+    "Overlap of the masks of pairs of members (intersection over union of the kept weights): "
+    "without alignment; after the parent of one is aligned to that of the other; the same for "
+    "parents whose weights are shuffled within each layer; and expected for independent masks with "
+    f"the same counts in each layer. Means over pairs. {BARS}"
 )
 def geometry_masks(analysis: Analysis) -> Figure | None:
     """Plots the overlap of masks over the pruning ratio, against chance.

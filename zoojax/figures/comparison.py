@@ -29,7 +29,7 @@ from zoojax.text import for_matplotlib
 _COLUMNS = 4
 # A comparison of fewer methods is a single curve, which other figures show.
 _MIN_METHODS = 2
-# Cells above this share of the color range have dark texts.
+# Cells above this share of the color range have dark text.
 _BRIGHT = 0.6
 _INTERVALS = "95 % intervals (Student's t over members)"
 
@@ -52,7 +52,7 @@ def _methods_in(analysis: Analysis, table: pl.DataFrame) -> list[Method]:
     "Test accuracy over sparsity, one panel per method: mean over members with "
     f"{_INTERVALS}, at the sparsity that was measured. Gray: all other methods. Dashed: mean of "
     "the dense parents at their last epoch. Dotted: not measured in between. The budget is the "
-    "number of training epochs in all, those of the parents included."
+    "total number of training epochs, including those of the parents."
 )
 def method_accuracy(analysis: Analysis) -> Figure | None:
     """Accuracy over measured sparsity of every method, as small multiples.
@@ -145,7 +145,7 @@ def method_ranking(analysis: Analysis) -> Figure | None:
         at = methods.index(by_key[row["method"]]), targets.index(row["sparsity"])
         grid[at], rows[at] = 100 * row["test_acc"], row
     below = np.nanmax(grid, axis=0) - grid
-    # A few methods far below the others would take the whole range of colors.
+    # A few methods far below the others would use the whole color range.
     limit = max(float(np.nanpercentile(below, 85)), 0.5)
     figure = new_figure(min(WIDTH, 2.2 + 0.56 * len(targets)), 0.24 * len(methods) + 1.1)
     axes = figure.add_subplot()
@@ -177,7 +177,7 @@ def _name_rows(axes: Axes, methods: list[Method]) -> None:
 
 
 def _reference(table: pl.DataFrame) -> float:
-    """Of the sparsities with at least half of the most rows, the one nearest to the reference."""
+    """The sparsity nearest to the reference, of those with at least half as many rows as any."""
     counts = table.group_by("sparsity").len()
     best = counts.filter(2 * pl.col("len") >= pl.col("len").max())["sparsity"].to_list()
     return min(best, key=lambda each: abs(each - REFERENCE_SPARSITY))

@@ -18,7 +18,7 @@ def expand_user(path: str | Path) -> Path:
         ZoojaxError: If the home folder cannot be determined, or the path contains a null character.
     """
     if "\0" in str(path):
-        raise ZoojaxError(f"{printable(path)} is no path: it contains a null character")
+        raise ZoojaxError(f"{printable(path)} is not a path: it contains a null character")
     try:
         return Path(path).expanduser()
     except RuntimeError as error:

@@ -44,7 +44,7 @@ def number(name: str, value: Any, check: Callable[[Any], None], whole: bool = Fa
         The scalar, float32 or int32.
 
     Raises:
-        ZoojaxError: If the value is no real number, or out of range.
+        ZoojaxError: If the value is not a real number, or out of range.
     """
     kinds = (jnp.integer,) if whole else (jnp.floating, jnp.integer)
     array = _scalar(name, value, kinds, "an integer" if whole else "a number")
@@ -63,7 +63,7 @@ def seed(value: Any) -> Array:
         The seed, uint32.
 
     Raises:
-        ZoojaxError: If the value is no integer, or not in [0, 2**32).
+        ZoojaxError: If the value is not an integer, or not in [0, 2**32).
     """
     array = _scalar("seed", value, (jnp.integer,), "an integer")
     if not is_traced(array) and not 0 <= int(array) < _SEED_LIMIT:
@@ -79,7 +79,7 @@ def count(name: str, value: Any) -> int:
         value: An integer of at least 1.
 
     Raises:
-        ZoojaxError: If the value is no integer, is traced, or is below 1.
+        ZoojaxError: If the value is not an integer, is traced, or is below 1.
     """
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise ZoojaxError(

@@ -270,7 +270,7 @@ def _images_and_labels(member: Member, images: Any, labels: Any) -> tuple[Array,
     arch = member.architecture
     if arch.task.has_own_images:
         raise ZoojaxError(
-            f"members of the {arch.label} learn an image each, without labels; train them with "
+            f"members of the {arch.label} learn one image each, without labels; train them with "
             "train_zoo, or with apply and a loss of your own"
         )
     images = jnp.asarray(checked_images(arch, images))

@@ -1,4 +1,4 @@
-"""Geometry of a zoo: what lies between its members, and how similar they are.
+"""Geometry of a zoo: alignment, connectivity, merging, curvature and similarity of members.
 
 >>> aligned = zoojax.geometry.align(zoo, to=0)
 >>> aligned.zoo.epochs

@@ -1,6 +1,6 @@
 """Matching of hidden units by their activations on images.
 
-Units are assigned to those with which their values correlate most (Li et al., "Convergent
+Each unit is assigned to the unit whose values correlate most with its own (Li et al., "Convergent
 Learning", 2016; Ainsworth et al., "Git Re-Basin", 2023, section 3.1). The values of the units of a
 group are the inputs of all layers that read them, at all images and positions.
 """
@@ -183,7 +183,7 @@ def _unit_values(
     layer = axis.path.rpartition("/")[0]
     rows = inputs[layer]
     taps = math.prod(shapes[axis.path][:-2])
-    # At the center of the kernel, so that padding is left out where possible.
+    # At the center of the kernel, to leave out padding where possible.
     center = rows.reshape(len(rows), taps, -1)[:, taps // 2]
     split = center.reshape(len(rows), axis.positions, units, axis.width)
     return jnp.moveaxis(split, 2, -1).reshape(-1, units)

@@ -1,4 +1,4 @@
-"""Alignment of a zoo: the hidden units of its members in the order of a reference.
+"""Alignment of a zoo: permutes the hidden units of its members into the order of a reference.
 
 The aligned zoo is a zoo with the same functions. Its folder also has `alignment.npz`, with the
 order and the factor of every unit.
@@ -49,15 +49,15 @@ def align(
 ) -> Alignment:
     """Permutes the hidden units of all members so that they match a reference.
 
-    The transform of a member is found at one epoch and applied to all of its saved epochs; the
+    The transform of a member is computed at one epoch and applied to all of its saved epochs. The
     functions of the members stay the same, except for rounding. Masks, log alphas and batch
-    statistics are permuted, too. Members with values that are not finite stay as they are.
+    statistics are also permuted. Members with values that are not finite are not changed.
 
     Args:
         zoo: The zoo, dense or a twin, or its folder.
         out: Folder of the aligned zoo: new, or of the same alignment; None for a zoo in memory.
         to: Id of the reference member; "center" for the mean of the aligned members, which is
-            found by iteration; or "canonical" for a form that needs no reference.
+            computed iteratively; or "canonical" for a form that needs no reference.
         method: "weights" for the smallest distance between the parameters (weight matching), or
             "activations" for the largest correlations between units on training images.
         symmetries: Changes to search: "permutation", "sign" and "scale". Signs and scales are used
@@ -98,7 +98,7 @@ def align(
     if method == "activations":
         if zoo.config.shape.task.has_own_images:
             raise ZoojaxError(
-                f"members of {zoo.path} learn an image each; align them with method 'weights'"
+                f"members of {zoo.path} learn one image each; align them with method 'weights'"
             )
         if to in TARGETS:
             raise ZoojaxError(f"to is '{to}', which is defined by weights; give method 'weights'")

@@ -15,7 +15,7 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
         least: Smallest valid value.
 
     Raises:
-        ZoojaxError: If the value is no whole number, or too small.
+        ZoojaxError: If the value is not a whole number, or too small.
     """
     check_whole(name, value)
     if value < least:

@@ -1,4 +1,4 @@
-"""Similarity of what layers compute: centered kernel alignment of all pairs of layers."""
+"""Similarity of the outputs of layers: centered kernel alignment of all pairs of layers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -94,7 +94,7 @@ def layer_outputs(
         {layer path: outputs before the activation, [batch, values]}.
 
     Raises:
-        ZoojaxError: If a layer with weights is no module of its own, or is used more than once.
+        ZoojaxError: If a layer with weights is not a module of its own, or is used more than once.
     """
 
     def record(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:

@@ -2,7 +2,7 @@
 
 The Hessian is that of the mean cross entropy on given images, in evaluation (batch statistics are
 fixed, dropout is off), with respect to all parameters that are not pruned. It is never stored:
-everything follows from its products with vectors (Pearlmutter, "Fast exact multiplication by the
+only its products with vectors are computed (Pearlmutter, "Fast exact multiplication by the
 Hessian", 1994).
 """
 
@@ -140,7 +140,7 @@ def top_eigenvalues(
     check_count("steps", steps, count)
     fewest = int(_parameter_counts(members).min())
     if count > fewest:
-        raise ZoojaxError(f"count is {count}, but a member has {fewest} parameters; give less")
+        raise ZoojaxError(f"count is {count}, but a member has {fewest} parameters; give fewer")
     batches, steps = _batches(members, images, labels), min(steps, fewest)
 
     def make(activation: str) -> Callable[..., dict[str, Array]]:
@@ -192,7 +192,7 @@ def _lanczos(product: Callable[[Array], Array], start: Array, steps: int) -> tup
         entry = jnp.dot(vector, image)
         rest = orthogonal(image, basis)
         length = jnp.linalg.norm(rest)
-        # Rounding errors are not orthogonal, and are all that is left of an invariant subspace.
+        # After an invariant subspace, only rounding errors are left, which are not orthogonal.
         following = orthogonal(rest / jnp.where(length > 0, length, 1), basis)
         following = following / jnp.maximum(jnp.linalg.norm(following), 1e-30)
         return (basis, following, length), (entry, length)
@@ -274,7 +274,7 @@ def _batches(members: Members, images: Any, labels: Any) -> Batch:
     arch = members.architecture
     if arch.task.has_own_images:
         raise ZoojaxError(
-            f"members of the {arch.label} learn an image each; curvature is computed for members "
+            f"members of the {arch.label} learn one image each; curvature is computed for members "
             "that classify the same images"
         )
     pixels = checked_images(arch, images)

@@ -52,7 +52,7 @@ def derived_config(
 
 
 def _shortened(origin: str) -> str:
-    """Replaces the end of a long origin by a hash, so that origins still differ."""
+    """Replaces the end of a long origin with a hash, so that origins still differ."""
     if len(origin) <= _MAX_ORIGIN:
         return origin
     digest = hashlib.sha256(origin.encode()).hexdigest()
@@ -81,7 +81,7 @@ def write_derived(
         The zoo.
 
     Raises:
-        ZoojaxError: If several processes run, the folder holds something else, or writing fails.
+        ZoojaxError: If several processes run, the folder contains other files, or writing fails.
     """
     if distributed.is_distributed():
         raise ZoojaxError("several processes cannot compute one zoo from another; use one process")

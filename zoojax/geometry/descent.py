@@ -3,10 +3,10 @@
 Each step finds the best order (and factors) of one group of all members, so the distance to the
 reference never increases. Descent finds local minima, so it starts from several points:
 
-- sweeps: groups are matched one after the other, each by those parameters whose other units are
-  matched already. At first those are the images on one side and the classes on the other. A sweep
+- sweeps: groups are matched one after the other, each by the parameters whose other units are
+  already matched or fixed. At first, only the input channels and the classes are fixed. A sweep
   recovers the order of a permuted copy of the reference, also in residual networks.
-- the members as they are;
+- the unchanged members;
 - random orders, if requested.
 """
 
@@ -130,7 +130,7 @@ class Search:
             yield lambda ours, state, n=number: self._shuffled(state, n)
 
     def _sweep(self, reference: Arrays, state: _State, order: Sequence[int] | None) -> _State:
-        """Matches the groups one after the other by what is matched already.
+        """Matches the groups one after the other by the parameters that are already matched.
 
         Args:
             reference: Parameters of the references.

@@ -42,7 +42,7 @@ def lines(
 ) -> pl.DataFrame:
     """Measures loss and accuracy on straight lines between pairs of members.
 
-    Batch statistics are estimated again at every point, on training images.
+    Batch statistics are recomputed at every point, on training images.
 
     Args:
         zoo: The zoo, or its folder.

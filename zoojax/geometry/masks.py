@@ -1,4 +1,4 @@
-"""Masks of members: how much they overlap, before and after alignment, and by chance."""
+"""Overlap of the masks of members: before alignment, after alignment, and by chance."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -149,7 +149,7 @@ def parents_of(zoo: Zoo, twin: Zoo) -> Members:
     """
     parent = twin.config.parent
     if parent is None or parent.fingerprint != zoo.fingerprint:
-        raise ZoojaxError(f"{twin.path} is no twin of {zoo.path}; give a twin of this zoo")
+        raise ZoojaxError(f"{twin.path} is not a twin of {zoo.path}; give a twin of this zoo")
     return members_at(zoo, parent.epoch)
 
 

@@ -15,9 +15,9 @@ from zoojax.runtime.population import concatenate, take
 def member_pairs(table: pl.DataFrame) -> pl.DataFrame:
     """Pairs each member with another one that has the same activation.
 
-    Each member is the source of one pair and the target of one. Members of a pair have different
-    seeds if no seed is that of more than half of the members with an activation: members with the
-    same seed start from the same weights, so their units correspond already.
+    Each member is the source of one pair and the target of another. Members of a pair have
+    different seeds if no seed is that of more than half of the members with an activation: members
+    with the same seed start from the same weights, so their units already correspond.
 
     Args:
         table: Rows of the members table.
@@ -55,7 +55,7 @@ def positions(members: Members, ids: pl.Series) -> np.ndarray:
 
 
 def aligned_tree(members: Members, pairs: pl.DataFrame, sources: Any, tree: Any) -> Any:
-    """Carries arrays of the sources of pairs through the alignment of sources to targets.
+    """Permutes arrays of the sources of pairs by the alignment of sources to targets.
 
     Args:
         members: Members that include the targets.

@@ -54,8 +54,8 @@ def match_weights(
         seed: Seed of the order of the groups and of the restarts.
 
     Returns:
-        The transform of each member, and its distances to the reference. Members stay as they are
-        if their parameters or those of their reference are not finite.
+        The transform of each member, and its distances to the reference. Members are not
+        changed if their parameters or those of their reference are not finite.
 
     Raises:
         ZoojaxError: If the architecture has no permutation groups, or an argument is invalid.

@@ -1,4 +1,4 @@
-"""Members of a zoo at one epoch, and programs of one member that run over them with vmap."""
+"""Members of a zoo at one epoch, and programs of one member that are mapped over them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

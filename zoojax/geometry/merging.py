@@ -1,7 +1,7 @@
 """Merged members: soups of a zoo's members, and averages over the epochs of each member.
 
 Members should be in one basin: align them first. The result is a dense zoo whose epoch 0 holds the
-merged members; batch statistics are estimated again on the training images.
+merged members; batch statistics are recomputed on the training images.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -65,8 +65,8 @@ def soup(
 
     Wortsman et al., "Model Soups", 2022. A greedy soup starts with the member that is most accurate
     on the validation images, and adds the others in descending order of their accuracy if the
-    accuracy of the average does not decrease. It is never below its best member. Pruned weights
-    count as zeros.
+    accuracy of the average does not decrease. Its validation accuracy is never below that of its
+    best member. Pruned weights count as zeros.
 
     Args:
         zoo: The zoo, usually aligned, or its folder.
@@ -108,7 +108,7 @@ def soup(
     table = zoo.members_table[rows[kept]]
     if table["activation"].n_unique() > 1:
         raise ZoojaxError(
-            f"members of {zoo.path} have different activations; name members with the same one"
+            f"members of {zoo.path} have different activations; give members with the same one"
         )
     images = load_images(zoo, data_dir)
     kitchen = _Kitchen(zoo, str(table["activation"][0]), take(variables, kept), images)
@@ -252,12 +252,12 @@ _AVERAGES: dict[str, Callable[[Iterator[Variables], float], Variables]] = {
 
 
 def _mixed(mean: np.ndarray, value: np.ndarray, share: np.float32) -> np.ndarray:
-    """Moves an average towards a value; integers take the value."""
+    """Moves an average toward a value; for integers, returns the value."""
     return mean + share * (value - mean) if mean.dtype.kind == "f" else value
 
 
 def _mean(variables: Variables, rows: np.ndarray) -> Variables:
-    """Averages stacked members, with a member axis; of integers, takes those of the first."""
+    """Averages stacked members, with a member axis; for integers, takes those of the first."""
 
     def mean(x: np.ndarray) -> np.ndarray:
         chosen = x[rows]
@@ -279,7 +279,7 @@ def _finite(params: Any) -> np.ndarray:
 def _with_statistics(
     zoo: Zoo, activations: Sequence[str], variables: Variables, images: ImageSet
 ) -> Variables:
-    """Estimates the batch statistics of stacked members again, one member at a time."""
+    """Recomputes the batch statistics of stacked members, one member at a time."""
     arch = zoo.config.shape
     if not has_statistics(arch):
         return variables

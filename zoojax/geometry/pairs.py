@@ -110,7 +110,7 @@ def find_ends(
             member, or the members of a pair have different activations.
     """
     if zoo.config.shape.task.has_own_images:
-        raise ZoojaxError(f"members of {zoo.path} learn an image each; they have no loss in common")
+        raise ZoojaxError(f"members of {zoo.path} learn one image each; they share no loss")
     epoch = zoo.newest_epoch if epoch is None else check_whole("epoch", epoch)
     is_same = other is None
     other = zoo if other is None else other

@@ -1,7 +1,7 @@
 """Loss and accuracy of weighted sums of members, as one program for all sums.
 
-A sum is evaluated like a member, by the same engine. Sums are computed a chunk at a time on the
-devices, so memory does not grow with their number.
+A sum is evaluated like a member, by the same engine. Sums are computed on the devices chunk by
+chunk, so memory does not grow with their number.
 """
 
 import functools
@@ -36,7 +36,7 @@ def evaluate_sums(
 ) -> dict[str, np.ndarray]:
     """Evaluates weighted sums of stacked variables.
 
-    Collections are summed, too, except for batch statistics that are estimated again.
+    Collections are also summed, except for batch statistics that are recomputed.
 
     Args:
         arch: Architecture of the members.
@@ -94,7 +94,7 @@ def _program(arch: Architecture, activation: str, engine_name: str, mesh: Mesh) 
 
 
 def _sum(stacked: Array, rows: Array, coefficients: Array) -> Array:
-    """Sums entries of a stacked array; of integers, takes the first entry."""
+    """Sums entries of a stacked array; for integers, takes the first entry."""
     if not jnp.issubdtype(stacked.dtype, jnp.floating):
         return stacked[rows[0]]
     terms = [coefficients[i] * stacked[rows[i]] for i in range(rows.shape[0])]

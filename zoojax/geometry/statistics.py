@@ -16,7 +16,7 @@ from jax import Array
 from zoojax.architectures.base import Architecture, training_logits, variable_shapes
 from zoojax.architectures.batch_norm import COLLECTION
 
-# Images of a batch, and the most images that are used.
+# Images per batch, and the largest number of images that are used.
 BATCH, MAX_IMAGES = 128, 2048
 
 

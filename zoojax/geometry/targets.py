@@ -1,4 +1,4 @@
-"""What the members of a zoo are aligned to: a member, their center, or a canonical form."""
+"""References that the members of a zoo are aligned to: a member, the center, a canonical form."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -43,7 +43,7 @@ class Match:
 
 
 class Targets:
-    """The members of an epoch of a zoo, and their alignment to something.
+    """The members of an epoch of a zoo, and their alignment to references.
 
     Args:
         zoo: The zoo.
@@ -138,7 +138,7 @@ class Targets:
         return transformed_state(dense, {"params": params}, transform, activations)["params"]
 
     def _matched(self, params: Any, reference: Any, activation: str | None) -> Matching:
-        """Matches the finite members to one reference; the others stay as they are."""
+        """Matches the finite members to one reference; the others are not changed."""
         count = len(self.zoo)
         before, after = np.full(count, np.nan), np.full(count, np.nan)
         transform = Transform.identity(self.arch.permuted_units(), count)

@@ -2,8 +2,8 @@
 
 Members are paired (`member_pairs`), and the target of a pair is pruned with the mask of the source:
 
-- "aligned": carried through the alignment of the source to the target, both before pruning;
-- "unaligned": as it is;
+- "aligned": permuted by the alignment of the source to the target, both before pruning;
+- "unaligned": unchanged;
 - "random": shuffled within each layer, so that each layer keeps as many weights.
 
 Each of them is a twin, trained like the twin whose masks are used. Epoch 0 is the one-shot result.
@@ -51,10 +51,10 @@ def transfer_masks(
     Args:
         zoo: The dense zoo.
         twin: Its twin whose masks are used: pruned once, at several ratios or one. The masks of a
-            member at different ratios must be nested, as those by any score are.
+            member at different ratios must be nested, like those of any score.
         out: Folder of the results, one folder per way; an interrupted call resumes. None keeps
             them in memory.
-        ways: How masks are carried over; see the module.
+        ways: How masks are transferred; see the module.
         epochs: Epochs of fine-tuning; None takes the twin's.
         members: Ids of the members to pair; None for all.
         chunk: Members that a device trains at once; None chooses for this machine.

@@ -1,4 +1,4 @@
-"""Changes of stacked members that keep their functions: units are permuted and rescaled."""
+"""Changes of stacked members that keep their functions: permuted and rescaled units."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -115,7 +115,7 @@ class Transform:
             arch: Architecture of the members.
             tree: Arrays [members, ...] in the structure of the parameters or of a collection,
                 or by layer path, such as a mask {layer: kernel}. Leaves without hidden units,
-                such as one number per member, stay as they are.
+                such as one number per member, are not changed.
 
         Returns:
             The tree with permuted units.

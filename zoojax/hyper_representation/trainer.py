@@ -107,7 +107,7 @@ def train_autoencoder(
     check_architecture(zoo.config.shape)
     if zoo.config.shape.task.has_own_images:
         raise ZoojaxError(
-            f"members of {zoo.path} learn an image each; hyper-representations need members that "
+            f"members of {zoo.path} learn one image each; hyper-representations need members that "
             "classify"
         )
     if settings.task == "sparsify" and (weights_only or alphas_of is None):

@@ -81,7 +81,7 @@ class Hyperparameter:
             value: The value.
 
         Raises:
-            ZoojaxError: If it is no known name, or no number in the range.
+            ZoojaxError: If it is not a known name, or no number in the range.
         """
         if self.known is not None:
             check_name(self.label, value, self.choices)

@@ -76,7 +76,7 @@ class Uniform(Distribution):
         high: Highest number.
 
     Raises:
-        ZoojaxError: If the bounds are no numbers, or not in ascending order.
+        ZoojaxError: If the bounds are not numbers, or not in ascending order.
 
     Example:
         >>> grid = zoojax.Grid(dropouts=zoojax.Uniform(0.0, 0.5), seeds=3)
@@ -118,7 +118,7 @@ class LogUniform(Uniform):
         high: Highest number.
 
     Raises:
-        ZoojaxError: If the bounds are no positive numbers, or not in ascending order.
+        ZoojaxError: If the bounds are not positive numbers, or not in ascending order.
 
     Example:
         >>> zoojax.LogUniform(1e-4, 1e-2).at(0.5)

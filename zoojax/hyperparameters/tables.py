@@ -68,7 +68,7 @@ def varied_numbers(member: dict[str, Any]) -> tuple[str, ...]:
 
 
 def seeds_of(members: pl.DataFrame) -> np.ndarray:
-    """Returns the seeds of members, uint32 [members]; that of a member without one is its id.
+    """Returns the seeds of members, uint32 [members]; for members without a seed, the id.
 
     Files of converted zoos may not have the seeds.
 

@@ -1,1 +1,1 @@
-"""What a training reports after each epoch: TensorBoard, a log file, and callbacks of users."""
+"""Callbacks that report each epoch of training: TensorBoard and a log file."""

@@ -1,4 +1,4 @@
-"""A log file per run, in the folder of the zoo: when each epoch was trained, and how well."""
+"""A log file per run, in the folder of the zoo: time and metrics of each epoch."""
 
 import datetime
 import os
@@ -18,7 +18,7 @@ _SHOWN = ("train_loss", "train_acc", "val_acc", "test_acc", "psnr", "sparsity")
 
 
 class RunLog:
-    """Callback that writes one line per trained epoch into `logs/TIME.log` in the zoo's folder.
+    """Callback that writes one line per trained epoch to `logs/TIME.log` in the zoo's folder.
 
     A run that trains no epoch writes no file.
 

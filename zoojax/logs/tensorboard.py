@@ -20,7 +20,7 @@ _QUANTILES = {"q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
 class TensorBoard:
     """Callback that writes event files: mean, quantiles and histogram of each metric.
 
-    The files have all epochs of the zoo, once each: they are written again when a training resumes.
+    The files contain each epoch of the zoo once: they are rewritten when training resumes.
     Members without finite values are left out. Twins have one curve per pruning ratio. Needs the
     extra `tensorboard`.
 
@@ -70,7 +70,7 @@ class TensorBoard:
         return zoo.path / FOLDER
 
     def _start(self, folder: Path) -> None:
-        """Starts event files, which replace those of earlier trainings."""
+        """Starts event files, which replace those of earlier runs."""
         if folder in self._writers:
             self._writers[folder].close()
         make_folder(folder)
@@ -82,7 +82,7 @@ class TensorBoard:
 
 
 def _groups(zoo: Zoo, metrics: pl.DataFrame) -> list[tuple[str, pl.Series]]:
-    """Returns the finite values of each metric by its name; of twins, also by ratio."""
+    """Returns the finite values of each metric by its name; for twins, also by ratio."""
     parts = [("", metrics)]
     if "ratio" in zoo.members_table.columns:
         ratios = zoo.members_table.select(pl.col("id").alias("member"), "ratio")

@@ -64,7 +64,7 @@ class Preset:
         epochs: Number of epochs of dense training.
         batch_size: Images per step.
         data_order: "member" or "shared"; see `zoojax.train_zoo`.
-        steps_per_epoch: Steps per epoch of members that learn an image each; None for others.
+        steps_per_epoch: Steps per epoch of members that learn one image each; None for others.
 
     Example:
         >>> data = zoojax.DataSpec("digits")

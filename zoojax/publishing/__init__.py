@@ -1,1 +1,1 @@
-"""Publishes zoos as data sets: folders with a data set card, Croissant metadata and checksums."""
+"""Publishes zoos as datasets: folders with a dataset card, Croissant metadata and checksums."""

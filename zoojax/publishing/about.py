@@ -1,4 +1,4 @@
-"""What a publisher says about a data set."""
+"""Descriptions that a publisher gives of a dataset."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _MAX_LENGTH = 10_000
 
 @dataclass(frozen=True)
 class About:
-    """What a publisher says about a data set.
+    """Descriptions that a publisher gives of a dataset.
 
     Attributes:
         title: Title.
@@ -30,11 +30,11 @@ class About:
 
     @staticmethod
     def of(title: Any, license: Any, creator: Any, citation: Any, zoo: Zoo) -> "About":
-        """Checks what a publisher gives.
+        """Checks the descriptions of a dataset.
 
         Raises:
-            ZoojaxError: A value is no text, too long or has control characters, or the license is
-                not named as on the Hub.
+            ZoojaxError: A value is not text, too long, or has control characters; or the license
+                is not named as on the Hub.
         """
         given = {"title": title, "creator": creator, "citation": citation}
         for name, value in given.items():

@@ -1,4 +1,4 @@
-"""The data set card: README.md with the metadata that the Hugging Face Hub reads."""
+"""The dataset card: README.md with the metadata that the Hugging Face Hub reads."""
 
 import html
 from pathlib import Path
@@ -14,7 +14,7 @@ from zoojax.text import printable
 
 _TAGS = ["weight-space-learning", "model-zoo", "sparsity"]
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
-# Values of a hyperparameter that are listed one by one.
+# Largest number of values of a hyperparameter that are listed one by one.
 _MAX_LISTED = 8
 
 
@@ -22,9 +22,9 @@ def data_card(folder: Path, zoos: dict[str, Zoo], about: About) -> str:
     """Returns the content of README.md.
 
     Args:
-        folder: Folder with the other files of the data set.
-        zoos: The zoo and its twins by their folder in the data set; "" for the first.
-        about: What the publisher says.
+        folder: Folder with the other files of the dataset.
+        zoos: The zoo and its twins by their folder in the dataset; "" for the first.
+        about: The publisher's descriptions.
     """
     states = sum(len(zoo) * len(_epochs(folder, name)) for name, zoo in zoos.items())
     header = {
@@ -63,7 +63,7 @@ def _tables(zoos: dict[str, Zoo]) -> list[dict[str, Any]]:
 
 
 def _text(value: object) -> str:
-    """Returns foreign text as plain text of Markdown."""
+    """Escapes foreign text for Markdown."""
     escaped = html.escape(printable(value), quote=False)
     return "".join(f"\\{c}" if c in "\\`*_[]|#" else c for c in escaped)
 
@@ -181,7 +181,7 @@ def _rights(about: About) -> str:
             fence += "`"
         parts.append(f"Please cite:\n\n{fence}\n{about.citation.strip()}\n{fence}")
     parts.append(
-        "The method of sparse twins is that of "
+        "The method of sparse twins is from "
         '"Sparsified Model Zoo Twins" ([arXiv:2304.13718](https://arxiv.org/abs/2304.13718)).'
     )
     return "\n\n".join(parts)

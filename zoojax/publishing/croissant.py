@@ -1,4 +1,4 @@
-"""Croissant metadata of a data set: https://docs.mlcommons.org/croissant/docs/croissant-spec.html."""
+"""Croissant metadata of a dataset: https://docs.mlcommons.org/croissant/docs/croissant-spec.html."""
 
 import datetime
 from pathlib import Path
@@ -65,9 +65,9 @@ def croissant(folder: Path, zoos: dict[str, Zoo], about: About) -> dict[str, Any
     """Returns the content of croissant.json.
 
     Args:
-        folder: Folder with the other files of the data set.
-        zoos: The zoo and its twins by their folder in the data set; "" for the first.
-        about: What the publisher says.
+        folder: Folder with the other files of the dataset.
+        zoos: The zoo and its twins by their folder in the dataset; "" for the first.
+        about: The publisher's descriptions.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     content = {

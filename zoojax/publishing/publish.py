@@ -1,4 +1,4 @@
-"""Writes a zoo and its twins as a data set; see `zoojax.storage.published` for its files."""
+"""Writes a zoo and its twins as a dataset; see `zoojax.storage.published` for its files."""
 
 import json
 import os
@@ -60,23 +60,23 @@ def publish(
     private: bool = False,
     report: Report | None = None,
 ) -> Path:
-    """Publishes a zoo and its twins as a data set in a folder, and uploads it if requested.
+    """Publishes a zoo and its twins as a dataset in a folder, and uploads it if requested.
 
-    The folder has the weights as safetensors, the tables as Parquet, a data set card, Croissant
+    The folder has the weights as safetensors, the tables as Parquet, a dataset card, Croissant
     metadata and checksums. `open_zoo` opens it, or the address "hf://OWNER/NAME" after an upload.
 
     Args:
-        zoo: The zoo, or its folder. A twin can be published alone, too.
+        zoo: The zoo, or its folder. A twin can also be published alone.
         *twins: Its twins, of any sparsifiers.
-        out: Folder of the data set: new or empty, or the same data set, which is then uploaded.
+        out: Folder of the dataset: new, empty, or of the same dataset to upload it.
         epochs: Epochs whose weights are published; None for all. Metrics of all are published.
-        title: Title of the data set; None for the name of the zoo.
+        title: Title of the dataset; None for the name of the zoo.
         license: License, as the Hub names it, such as "cc-by-4.0"; None for "unknown".
         creator: Person or organization that publishes the zoo.
         citation: How to cite the zoo, as text or BibTeX.
         with_images: Whether to publish the images that the zoo stores (`keep_data`). Otherwise
             they are identified by their name and hash only.
-        repo_id: OWNER/NAME of a data set on the Hugging Face Hub to upload to; created if it does
+        repo_id: OWNER/NAME of a dataset on the Hugging Face Hub to upload to; created if it does
             not exist. Needs the extra `hub`.
         private: Whether a new repository is private.
         report: Called with the name of each step.
@@ -86,7 +86,7 @@ def publish(
 
     Raises:
         ZoojaxError: A zoo is damaged or has no epochs, a twin belongs to another zoo, the folder
-            holds something else, or writing or uploading failed.
+            contains other files, or writing or uploading failed.
 
     Example:
         >>> folder = zoojax.publish(zoo, out="published", license="cc-by-4.0")
@@ -141,17 +141,17 @@ def _checked_epochs(zoo: Zoo, epochs: Sequence[int]) -> list[int]:
 
 
 def _is_same(folder: Path, zoos: list[Zoo]) -> bool:
-    """Whether a folder is the complete data set of these zoos.
+    """Whether a folder is the complete dataset of these zoos.
 
     Raises:
-        ZoojaxError: It is the data set of other zoos, or damaged.
+        ZoojaxError: It is the dataset of other zoos, or damaged.
     """
     if not is_published(folder):
         return False
     names = _folder_names(zoos)
     published = [open_zoo(folder / name) for name in names if is_published(folder / name)]
     if [each.fingerprint for each in published] != [each.fingerprint for each in zoos]:
-        raise ZoojaxError(f"{folder} is the data set of other zoos; give --out a new folder")
+        raise ZoojaxError(f"{folder} is the dataset of other zoos; give --out a new folder")
     store = published[0].store
     assert isinstance(store, PublishedStore)
     for problem in damaged_files(store):
@@ -160,7 +160,7 @@ def _is_same(folder: Path, zoos: list[Zoo]) -> bool:
 
 
 def _folder_names(zoos: list[Zoo]) -> list[str]:
-    """Returns the folder of each zoo in the data set; "" for the first."""
+    """Returns the folder of each zoo in the dataset; "" for the first."""
     names: list[str] = []
     for twin in zoos[1:]:
         name = _UNSAFE.sub("-", twin.path.name if not twin.store.in_memory else twin.config.name)
@@ -178,7 +178,7 @@ def _write(
     with_images: bool,
     say: Report,
 ) -> None:
-    """Writes a data set next to its folder, then renames it."""
+    """Writes a dataset next to its folder, then renames it."""
     make_folder(folder.parent, folder)
     prefix = f".{folder.name}.tmp-"
     for name in entries(folder.parent):
@@ -246,7 +246,7 @@ def _write_arrays(file: Path, state: dict[str, Any]) -> None:
 
     arrays = {name: np.ascontiguousarray(leaf) for name, leaf in flat_arrays(state).items()}
     if len(arrays) != len(jax.tree.leaves(state)):
-        raise ZoojaxError("two layers have one name with slashes, so they cannot be published")
+        raise ZoojaxError("two layers have the same name with slashes, which cannot be published")
     try:
         save_file(arrays, file)
     except Exception as error:  # The library wraps errors of the file system.

@@ -1,4 +1,4 @@
-"""Uploads a data set to the Hugging Face Hub."""
+"""Uploads a dataset to the Hugging Face Hub."""
 
 import re
 from pathlib import Path
@@ -23,10 +23,10 @@ def check_repo_id(repo_id: Any) -> None:
 
 
 def upload(folder: Path, repo_id: str, private: bool) -> None:
-    """Uploads a data set as it is; creates the repository if it does not exist.
+    """Uploads the files of a dataset; creates the repository if it does not exist.
 
     Args:
-        folder: Folder of the data set.
+        folder: Folder of the dataset.
         repo_id: OWNER/NAME.
         private: Whether a new repository is private.
 
@@ -38,7 +38,7 @@ def upload(folder: Path, repo_id: str, private: bool) -> None:
         api = hub.HfApi()
         api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True)
         api.upload_folder(repo_id=repo_id, folder_path=folder, repo_type="dataset")
-    except Exception as error:  # Of httpx, of the file system, and of huggingface_hub.
+    except Exception as error:  # From httpx, the file system and huggingface_hub.
         raise ZoojaxError(
             f"cannot upload {folder} to {repo_id}: {first_line(error)}; the folder is complete: "
             "rerun the command to upload it"

@@ -49,7 +49,7 @@ def write(
         tables: Folder with the files of the analysis' tables, to which the page links.
 
     Raises:
-        ZoojaxError: If a figure is no SVG file or cannot be read, or writing failed.
+        ZoojaxError: If a figure is not an SVG file or cannot be read, or writing failed.
 
     Example:
         >>> report.write(analysis, Path("report.html"))

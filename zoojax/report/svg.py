@@ -57,14 +57,14 @@ def inline_svg(path: Path, prefix: str) -> str:
         The markup of one `svg` element, with its size in pixels.
 
     Raises:
-        ZoojaxError: If the file cannot be read or is no SVG image.
+        ZoojaxError: If the file cannot be read or is not an SVG image.
     """
     try:
         root = ElementTree.fromstring(read_bytes(path, _MAX_FILE_SIZE))
     except (ElementTree.ParseError, ValueError) as error:
-        raise ZoojaxError(f"{path} is no SVG image: draw the figures again") from error
+        raise ZoojaxError(f"{path} is not an SVG image: draw the figures again") from error
     if root.tag != f"{_SVG}svg":
-        raise ZoojaxError(f"{path} is no SVG image: draw the figures again")
+        raise ZoojaxError(f"{path} is not an SVG image: draw the figures again")
     values = [value for element in root.iter() for value in element.attrib.values()]
     targets = {match[1] for match in map(_TARGET.fullmatch, values) if match}
     targets |= {target for value in values for target in _REFERENCE.findall(value)}

@@ -74,7 +74,7 @@ def initialize(
             "give --coordinator, --num-processes and --process-id together, or none of them"
         )
     if coordinator is not None and not all(isinstance(n, int) for n in (count, index)):
-        raise ZoojaxError(f"--num-processes {count} and --process-id {index} are no whole numbers")
+        raise ZoojaxError(f"--num-processes {count} and --process-id {index} are not whole numbers")
     if coordinator is not None and (count is None or index is None or not 0 <= index < count):
         raise ZoojaxError(f"--process-id {index} is not one of 0 to {(count or 0) - 1}")
     # zoojax handles SIGTERM itself.

@@ -33,7 +33,7 @@ def check_ratio(ratio: float) -> None:
         ratio: Fraction of weights to prune.
 
     Raises:
-        ZoojaxError: If the ratio is no number in [0, 1).
+        ZoojaxError: If the ratio is not a number in [0, 1).
     """
     if not isinstance(ratio, numbers.Real):
         raise ZoojaxError(f"pruning ratio is {printable(ratio, 60)}; give a number")

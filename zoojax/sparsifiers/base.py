@@ -173,7 +173,7 @@ class Sparsifier(Compared):
             One row per parent and combination of the per-member options.
 
         Raises:
-            ZoojaxError: If a per-member option is empty, repeats a value, is no number, or is out
+            ZoojaxError: If a per-member option is empty, not a number, repeats a value, or is out
                 of range.
 
         Example:

@@ -19,7 +19,7 @@ def check_number(option: str, value: Any, low: float = -math.inf, high: float = 
         high: Largest value.
 
     Raises:
-        ZoojaxError: If the value is no finite number in [low, high].
+        ZoojaxError: If the value is not a finite number in [low, high].
 
     Example:
         >>> check_number("end", 0.75, 0, 1)
@@ -41,7 +41,7 @@ def check_count(option: str, value: Any) -> None:
         value: Its value.
 
     Raises:
-        ZoojaxError: If the value is no integer of 1 or more.
+        ZoojaxError: If the value is not an integer of 1 or more.
 
     Example:
         >>> check_count("frequency", 100)
@@ -87,7 +87,7 @@ def checked_values(
         The values.
 
     Raises:
-        ZoojaxError: If there are none, or one is repeated, is no number, or is out of range.
+        ZoojaxError: If there are none, or one is repeated, is not a number, or is out of range.
 
     Example:
         >>> checked_values("magnitude pruning", "ratios", "ratio", (0.5, 0.9), 0, 1)

@@ -1,16 +1,16 @@
-"""What a comparison of sparsifiers needs to know of each; base class of `Sparsifier`."""
+"""Properties that a comparison of sparsifiers uses; base class of `Sparsifier`."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 
 class Compared:
-    """How a sparsifier takes part in a comparison of many.
+    """Defines how a sparsifier is compared with others.
 
     Attributes:
-        starts_untrained: Whether the method trains sparse members from scratch: in a comparison,
-            it starts from epoch 0 of the parents, and trains as many epochs as parents and twins
-            of other methods together.
+        starts_untrained: Whether the method trains sparse members from scratch. In a comparison,
+            it then starts from epoch 0 of the parents, and trains as many epochs as parents and
+            twins of other methods together.
         ratio_of: What a pruning ratio is a fraction of, such as "weights" or "units".
     """
 
@@ -56,8 +56,8 @@ class Compared:
             epochs: Epochs of the twin.
 
         Returns:
-            Ascending. By default the last epoch if an option, such as the ratio, decides on the
-            sparsity; else all epochs.
+            Ascending. By default the last epoch if an option, such as the ratio, determines
+            the sparsity; else all epochs.
 
         Example:
             >>> zoojax.IterativeMagnitude(ratios=(0.5, 0.9)).measured_epochs(10)

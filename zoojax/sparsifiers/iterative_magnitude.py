@@ -119,7 +119,7 @@ class IterativeMagnitude(Sparsifier):
 
     @classmethod
     def at_ratios(cls, ratios: Sequence[float]) -> tuple[Self, ...]:
-        """Returns a chain through all ratios with each way to rewind; none without a ratio."""
+        """Returns a chain through all ratios for each kind of rewinding; none without a ratio."""
         ascending = tuple(sorted({ratio for ratio in ratios if ratio > 0}))
         return tuple(cls(ascending, rewind=each) for each in REWINDS) if ascending else ()
 

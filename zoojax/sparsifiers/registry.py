@@ -72,7 +72,7 @@ def register_sparsifier(sparsifier: S) -> S:
         The same class, so that this function is a decorator.
 
     Raises:
-        ZoojaxError: If it is no such class, an attribute is missing or invalid, or its name or
+        ZoojaxError: If it is not such a class, an attribute is missing or invalid, or its name or
             abbreviation is that of another sparsifier.
 
     Example:

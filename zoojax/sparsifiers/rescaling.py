@@ -18,8 +18,8 @@ def rescaled(
 ) -> tuple[Tree, Tree]:
     """Multiplies the parameters of stacked twins by factors.
 
-    Sparsifiers with further parts that depend on the size of the weights register a function of
-    their own: `rescaled.register`.
+    Sparsifiers with other parts that depend on the magnitude of the weights register their own
+    function with `rescaled.register`.
 
     Args:
         sparsifier: The sparsifier.
@@ -43,7 +43,7 @@ def _(sparsifier: VariationalDropout, trainable: Tree, fixed: Tree, factors: Tre
 
 @rescaled.register
 def _(sparsifier: IterativeMagnitude, trainable: Tree, fixed: Tree, factors: Tree):
-    """Also multiplies the weights to rewind to."""
+    """Also multiplies the weights for rewinding."""
     trainable = {**trainable, "params": _multiplied(trainable["params"], factors)}
     if "rewind" in fixed:
         fixed = {**fixed, "rewind": _multiplied(fixed["rewind"], factors)}

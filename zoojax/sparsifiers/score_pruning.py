@@ -48,7 +48,7 @@ def check_positive(name: str, value: float) -> None:
         value: Its value.
 
     Raises:
-        ZoojaxError: If the value is no number, or not positive and finite.
+        ZoojaxError: If the value is not a number, or not positive and finite.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise ZoojaxError(f"{name} is {printable(value, 60)}; give a number")
@@ -207,7 +207,7 @@ class DataPruning(ScorePruning):
             there are fewer.
 
     Raises:
-        ZoojaxError: If there is no such scope, or `samples` is no whole number of 1 or more.
+        ZoojaxError: If there is no such scope, or `samples` is not a whole number of 1 or more.
     """
 
     has_mask_only: ClassVar = True

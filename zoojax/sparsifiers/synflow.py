@@ -37,7 +37,7 @@ class SynFlow(ScorePruning):
         iterations: Number of steps; 100 in the paper.
 
     Raises:
-        ZoojaxError: If `iterations` is no whole number of 1 or more.
+        ZoojaxError: If `iterations` is not a whole number of 1 or more.
 
     Example:
         >>> pruning = zoojax.SynFlow(ratios=(0.99,))

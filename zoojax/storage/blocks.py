@@ -1,4 +1,4 @@
-"""Reads some members of an epoch block by block, in the memory of one block and the result."""
+"""Reads some members of an epoch block by block, to bound memory by one block and the result."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,7 @@ def read_rows(
 
 
 def gather_rows(blocks: list[slice], rows: np.ndarray, read: Callable[[slice], Tree]) -> Tree:
-    """Reads rows from those blocks that hold them.
+    """Reads rows from the blocks that contain them.
 
     Args:
         blocks: Consecutive blocks of all rows.

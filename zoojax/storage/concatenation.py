@@ -14,9 +14,9 @@ def concat(zoos: Sequence[Zoo | str | Path]) -> Zoo:
     """Joins the members of several zoos, without copies.
 
     The zoos must have the same architecture, images, sparsifier and settings of training; the
-    epochs are those that all of them have. Ids of members stay the same if they differ between
-    the zoos. Otherwise, those of each further zoo follow the largest id of the zoos before it.
-    Twins of one parent stay its twins; other twins lose their parents.
+    epochs are those that all of them have. Ids of members stay the same if no two
+    zoos share one. Otherwise, the ids of each further zoo follow the largest id before it. Twins of
+    one parent stay its twins; other twins lose their parents.
 
     Args:
         zoos: The zoos, or their folders.

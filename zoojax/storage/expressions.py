@@ -55,7 +55,7 @@ def parse_condition(text: str, columns: Sequence[str]) -> pl.Expr:
         The expression.
 
     Raises:
-        ZoojaxError: If the text is no condition, or names an unknown column.
+        ZoojaxError: If the text is not a condition, or names an unknown column.
 
     Example:
         >>> table = pl.DataFrame({"seed": [1, 2], "init": ["normal", "uniform"]})
@@ -70,7 +70,7 @@ def parse_condition(text: str, columns: Sequence[str]) -> pl.Expr:
             tree = ast.parse(text.strip(), mode="eval")
         return _Converter(text, columns).expression(tree.body)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise _invalid(text, 'it is no condition such as "test_acc > 0.8 and seed < 10"') from error
+        raise _invalid(text, 'give a condition such as "test_acc > 0.8 and seed < 10"') from error
 
 
 def _invalid(text: str, reason: str) -> ZoojaxError:
@@ -138,7 +138,7 @@ class _Converter:
         return value
 
     def _refuse(self, value: object) -> Any:
-        raise _invalid(self.text, f"{type(value).__name__} is no number, text, bool or None")
+        raise _invalid(self.text, f"{type(value).__name__} is not a number, text, bool or None")
 
 
 def select_rows(table: pl.DataFrame, condition: object) -> pl.Series:

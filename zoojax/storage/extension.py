@@ -1,12 +1,12 @@
-"""Extended zoos: which member is which, and how old and new members become one folder.
+"""Extended zoos: finds the existing members, and merges old and new members into one folder.
 
-More members are trained in a hidden folder next to the zoo:
+Additional members are trained in a hidden folder next to the zoo:
 
     .NAME.extension/members/   a zoo of the new members
     .NAME.extension/zoo/       the extended zoo; complete once it has a zoo.json
-    .NAME.extension/before/    the zoo as it was, from the moment that the extended one replaces it
+    .NAME.extension/before/    the earlier zoo, once the extended one replaces it
 
-Until that moment the zoo itself does not change. Killed at any time, the command resumes.
+Until then, the zoo itself does not change. A command that is killed at any time can be resumed.
 """
 
 import json
@@ -87,7 +87,7 @@ def positions(old: pl.DataFrame, new: pl.DataFrame) -> list[int] | int:
 
 
 def history(zoo: Zoo, ids: dict[int, int] | None = None) -> tuple[Earlier, ...]:
-    """Returns what a zoo was before an extension, including earlier ones.
+    """Returns the earlier identities of a zoo that is extended.
 
     Args:
         zoo: The zoo that is extended.
@@ -99,7 +99,7 @@ def history(zoo: Zoo, ids: dict[int, int] | None = None) -> tuple[Earlier, ...]:
     known = []
     for each in zoo.config.earlier or ():
         if pairs is not None and ids is not None:
-            # Without ids of its own it had those of today, but perhaps fewer members.
+            # Without ids, it had the present ids, but perhaps fewer members.
             renamed = pairs if each.ids is None else _renamed(each.ids, ids)
             each = replace(each, ids=renamed)
         known.append(each)
@@ -150,7 +150,7 @@ def merge(old: Zoo, new: Zoo, config: ZooConfig, members: pl.DataFrame, rows: li
 
 
 def _joined_moments(old: dict, new: dict, counts: tuple[int, int]) -> dict[str, Any]:
-    """Joins optimizer states; members that use another optimizer have zeros."""
+    """Joins optimizer states, with zeros for members that use another optimizer."""
 
     def zeros(tree: Any, count: int) -> Any:
         return jax.tree.map(lambda x: np.zeros((count, *x.shape[1:]), x.dtype), tree)
@@ -183,7 +183,7 @@ def _joined_metrics(
 
 
 def finish_replacing(path: Path) -> None:
-    """Completes the replacement of a zoo by its extension that was interrupted, if there is one.
+    """Completes an interrupted replacement of a zoo by its extension, if there is one.
 
     Args:
         path: Folder of the zoo.
@@ -198,7 +198,7 @@ def finish_replacing(path: Path) -> None:
         if not exists(target):
             (work / _WHOLE).rename(target)
             sync_folder(target.parent)
-        # What zoojax did not write stays in the folder.
+        # Files that zoojax did not write stay in the folder.
         for name in entries(work / _BEFORE):
             if name not in _OWN and not is_temporary(name) and not exists(target / name):
                 (work / _BEFORE / name).rename(target / name)

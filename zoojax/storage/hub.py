@@ -5,7 +5,7 @@
     hf://OWNER/NAME@REVISION     a branch, tag or commit
 
 Files are downloaded when they are first read, into the cache of huggingface_hub. $HF_ENDPOINT and
-$HF_TOKEN work as in all programs that use it.
+$HF_TOKEN work as usual.
 """
 
 import re
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from zoojax.errors import ZoojaxError
 from zoojax.text import first_line, printable
 
-# `Path` joins the two slashes.
+# `Path` merges the two slashes.
 _PREFIX = re.compile(r"hf:/{1,2}(?=[^/])")
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _ADDRESS = re.compile(
@@ -60,7 +60,7 @@ def parse(path: object) -> Address:
     found = _ADDRESS.fullmatch(_PREFIX.sub("", str(path), count=1))
     if found is None or ".." in str(path):
         raise ZoojaxError(
-            f"{printable(path, 200)} is no address of a zoo; give hf://OWNER/NAME, followed by "
+            f"{printable(path, 200)} is not an address of a zoo; give hf://OWNER/NAME, followed by "
             "@REVISION or /twins/TWIN if needed"
         )
     folder = found["folder"].strip("/")
@@ -83,7 +83,7 @@ class HubFiles:
     def path(self, name: str) -> Path:
         """Downloads a file unless it is cached; returns its path in the cache.
 
-        All files are of the commit that the first one came from.
+        All files are from the commit of the first one.
 
         Args:
             name: Name in the folder of the zoo.
@@ -103,10 +103,10 @@ class HubFiles:
             raise ZoojaxError(f"{self.place} has no {name}") from error
         except hub.errors.RepositoryNotFoundError as error:
             raise ZoojaxError(
-                f"{self.place}: there is no such data set on the Hub, or it is private (log in "
+                f"{self.place}: there is no such dataset on the Hub, or it is private (log in "
                 "with `hf auth login`)"
             ) from error
-        except Exception as error:  # Of httpx, of the file system, and of huggingface_hub.
+        except Exception as error:  # From httpx, the file system and huggingface_hub.
             raise ZoojaxError(
                 f"cannot download {self.place}/{name}: {first_line(error)}"
             ) from error

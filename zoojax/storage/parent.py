@@ -35,7 +35,7 @@ def parent_of(parent: Zoo, epoch: int, twin: Path | None) -> Parent:
 
 
 def is_version(zoo: Zoo, fingerprint: str) -> bool:
-    """Whether a zoo has a fingerprint, or had it before it was extended.
+    """Whether a zoo has a fingerprint now, or had it before it was extended.
 
     Args:
         zoo: The zoo.
@@ -46,7 +46,7 @@ def is_version(zoo: Zoo, fingerprint: str) -> bool:
 
 
 def has_same_ids(zoo: Zoo, fingerprint: str) -> bool:
-    """Whether a zoo has a fingerprint, or had it when its members had the same ids.
+    """Whether a zoo has a fingerprint now, or had it when its members had the same ids.
 
     Args:
         zoo: The zoo.
@@ -77,14 +77,14 @@ def present_ids(zoo: Zoo, parent: Parent | None, table: pl.DataFrame) -> pl.Data
 
 
 def paired(zoo: Zoo, twin: Zoo) -> Zoo:
-    """Returns a twin whose `parent_id` and parent are those of a zoo as it is now.
+    """Returns a twin whose `parent_id` and parent refer to the present zoo.
 
     Args:
         zoo: The dense zoo, which may have been extended since the twin was created.
         twin: Its twin.
 
     Returns:
-        The twin; itself if the zoo was not extended since, or is not its parent.
+        The twin, unchanged if the zoo was not extended since, or is not its parent.
     """
     parent = twin.config.parent
     if parent is None or parent.fingerprint == zoo.fingerprint:
@@ -93,7 +93,7 @@ def paired(zoo: Zoo, twin: Zoo) -> Zoo:
         return twin
     config = replace(twin.config, parent=replace(parent, fingerprint=zoo.fingerprint))
     present = Zoo(twin.store, config)
-    # Both are properties that are computed once.
+    # Both properties are cached.
     present.members_table = present_ids(zoo, parent, twin.members_table)
     present.fingerprint = twin.fingerprint
     return present

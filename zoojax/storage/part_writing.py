@@ -19,10 +19,10 @@ def append_parts(
     make: Callable[[slice], dict[str, Any]],
     measure: Callable[[slice, dict[str, Any]], pl.DataFrame],
 ) -> None:
-    """Appends one epoch part by part, in the memory of one part.
+    """Appends one epoch part by part; memory is bounded by one part.
 
-    Parts that an interrupted call has written are read instead of made again. Readers see the
-    epoch only once it is complete. For a single process.
+    Parts that an interrupted call has written are read, not computed again. Readers see the epoch
+    only once it is complete. Only for a single process.
 
     Args:
         writer: The writer of the zoo.
@@ -48,7 +48,7 @@ def append_parts(
             with signals.defer_signals():
                 checkpoints.save(parts.part_folder(step, index), states.pack(config, state))
         tables.append(measure(rows, state))
-        del state  # Before the next one is made.
+        del state  # Frees memory before the next part.
     metrics = pl.concat(tables)
     if metrics.is_empty():
         atomic_rmtree(step)

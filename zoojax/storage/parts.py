@@ -5,8 +5,8 @@
       part_000000/           an Orbax step with the rows 0 to 1682
       part_000001/ ...
 
-A part is written and read by itself, so memory is bounded by one part, and an interrupted epoch
-resumes from its last part. Steps without parts.json are whole: one checkpoint of all members.
+Each part is written and read separately, so memory is bounded by one part, and an interrupted epoch
+resumes after its last part. Steps without parts.json are whole: one checkpoint of all members.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ from zoojax.runtime import population
 from zoojax.storage import checkpoints
 
 _FILE = "parts.json"
-# A part and its copies fit into a small computer's memory; smaller parts cost time.
+# A part and its copies fit into the memory of a small computer; smaller parts are slower.
 _PART_BYTES = 32 * 2**20
 _PART = re.compile("part_[0-9]{6}")
 

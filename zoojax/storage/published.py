@@ -1,4 +1,4 @@
-"""Published zoos: a folder, or a data set on the Hugging Face Hub, that `zoojax publish` wrote.
+"""Published zoos: a folder, or a dataset on the Hugging Face Hub, that `zoojax publish` wrote.
 
     zoo.json, members.parquet, metrics.parquet   as in any zoo
     weights/epoch-<N>.safetensors                the states of an epoch, stacked by member
@@ -7,7 +7,7 @@
     twins/<NAME>/...                             the same for each twin
     README.md, croissant.json                    descriptions
 
-Files are read when they are needed, and compared with their checksums the first time.
+Files are read on demand, and compared with their checksums on first use.
 """
 
 import functools
@@ -35,7 +35,7 @@ CHECKSUMS = "checksums.json"
 FORMAT, SCHEMA = "zoojax-published", 1
 _WEIGHTS = re.compile(r"weights/epoch-(0|[1-9][0-9]{0,8})\.safetensors")
 _FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-# Members that are read at once.
+# Number of members that are read at once.
 _BLOCK = 1024
 # Names of safetensors' types.
 _DTYPES = {
@@ -216,11 +216,11 @@ def _read_checksums(files: Files) -> dict[str, Checksum]:
     """
     path = files.path(CHECKSUMS)
     if not exists(path):
-        raise ZoojaxError(f"{files.place} is no published zoo: it has no {CHECKSUMS}")
+        raise ZoojaxError(f"{files.place} is not a published zoo: it has no {CHECKSUMS}")
     content = read_json(path)
     known = isinstance(content, dict) and content.get("format") == FORMAT
     if not known or type(content.get("schema")) is not int:
-        raise ZoojaxError(f"{files.place} is no published zoo: {CHECKSUMS} is another file")
+        raise ZoojaxError(f"{files.place} is not a published zoo: {CHECKSUMS} is another file")
     if content["schema"] != SCHEMA:
         raise ZoojaxError(
             f"{files.place} has schema {content['schema']}, but this version of zoojax reads "
@@ -233,11 +233,11 @@ def _read_checksums(files: Files) -> dict[str, Checksum]:
     for name in checksums:
         if not _FILE.fullmatch(name):
             raise ZoojaxError(
-                f"{files.place}: {CHECKSUMS} is damaged: {printable(name, 80)} is no file name"
+                f"{files.place}: {CHECKSUMS} is damaged: {printable(name, 80)} is not a file name"
             )
     for name in (CONFIG, MEMBERS):
         if name not in checksums:
-            raise ZoojaxError(f"{files.place} is no published zoo: {CHECKSUMS} has no {name}")
+            raise ZoojaxError(f"{files.place} is not a published zoo: {CHECKSUMS} has no {name}")
     return checksums
 
 
@@ -283,7 +283,7 @@ def read_arrays(
 def _shape(part: Any) -> jax.ShapeDtypeStruct:
     kind = part.get_dtype()
     if kind not in _DTYPES:
-        raise ValueError(f"arrays of type {printable(kind, 20)} are not read")
+        raise ValueError(f"arrays of type {printable(kind, 20)} are not supported")
     return jax.ShapeDtypeStruct(tuple(part.get_shape()), np.dtype(_DTYPES[kind]))
 
 

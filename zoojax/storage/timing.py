@@ -1,7 +1,7 @@
-"""How long the epochs of a zoo took: `timing.parquet` in its folder.
+"""The time that each epoch of a zoo took: `timing.parquet` in its folder.
 
-The times are facts about a run, not about the zoo: they are no part of its identity, and a zoo
-without them is complete.
+The times describe a run, not the zoo: they are not part of its identity, and a zoo without them is
+complete.
 """
 
 import time
@@ -22,8 +22,8 @@ class Duration(NamedTuple):
     """How long something took.
 
     Attributes:
-        seconds: Seconds that passed.
-        cpu_seconds: Seconds that the cores computed for this process, added up.
+        seconds: Elapsed time.
+        cpu_seconds: CPU time of this process, summed over all cores.
     """
 
     seconds: float
@@ -61,7 +61,7 @@ def record(folder: Path, epoch: int, duration: Duration) -> None:
     try:
         earlier = read_timing(folder).filter(pl.col("epoch") < epoch)
     except ZoojaxError:
-        # Damaged times must not keep a zoo from being trained.
+        # Damaged times must not prevent training.
         earlier = pl.DataFrame(schema=_SCHEMA)
     row = pl.DataFrame([(epoch, *duration)], schema=_SCHEMA, orient="row")
     write_table(folder / TIMING, pl.concat([earlier, row]), durable=False)
@@ -74,8 +74,8 @@ def read_timing(folder: Path) -> pl.DataFrame:
         folder: Folder of the zoo.
 
     Returns:
-        One row per epoch: `epoch`, `seconds` and `cpu_seconds`; empty if they are not known, as
-        those of converted zoos and of zoos in memory.
+        One row per epoch: `epoch`, `seconds` and `cpu_seconds`; empty if they are unknown, as
+        for converted zoos and zoos in memory.
 
     Raises:
         ZoojaxError: If the file is damaged.
@@ -85,8 +85,8 @@ def read_timing(folder: Path) -> pl.DataFrame:
         return pl.DataFrame(schema=_SCHEMA)
     table = read_table(path)
     if dict(table.schema) != _SCHEMA:
-        raise ZoojaxError(f"{path} is not a table of times; delete it, it is not needed")
+        raise ZoojaxError(f"{path} is not a table of times; delete it (it is not needed)")
     valid = pl.all_horizontal(pl.col("seconds", "cpu_seconds").is_finite() & (pl.nth(1, 2) >= 0))
     if table.null_count().row(0) != (0, 0, 0) or not table.select(valid.all()).item():
-        raise ZoojaxError(f"{path} has invalid times; delete it, it is not needed")
+        raise ZoojaxError(f"{path} has invalid times; delete it (it is not needed)")
     return table

@@ -1,7 +1,7 @@
 """Views of zoos: some members of a zoo, or the members of several zoos, without copies.
 
-A view is a `Zoo` whose store reads from the stores of other zoos, so that everything that takes a
-zoo takes a view.
+A view is a `Zoo` whose store reads from the stores of other zoos, so everything that accepts a zoo
+accepts a view.
 """
 
 from collections.abc import Hashable, Sequence
@@ -29,8 +29,7 @@ _FREE_FIELDS = {"name", "chunk", "preset", "versions", "origin", "data", "parent
 class RowsStore:
     """Some rows of the members table of a zoo.
 
-    It has the path and the identity of the whole zoo, so that twins of a view are twins of the
-    zoo.
+    It has the path and the identity of the whole zoo, so twins of a view are twins of the zoo.
 
     Attributes:
         path: Path of the zoo.
@@ -106,8 +105,8 @@ class RowsStore:
 class ConcatStore:
     """The members of several zoos, one after the other.
 
-    Ids stay the same if no two zoos share one. Otherwise, those of each further zoo are shifted
-    behind the largest id before it.
+    Ids stay the same if no two zoos share one. Otherwise, the ids of each further zoo follow the
+    largest id before it.
 
     Attributes:
         path: Name by which messages refer to the view.
@@ -182,7 +181,7 @@ class ConcatStore:
         return tree if rows is None else take(tree, rows)
 
     def blocks(self, kind: str, epoch: int, members: int) -> list[slice]:
-        """Returns all rows: reading a part reads all zoos."""
+        """Returns all rows as one block, since reading a part reads all zoos."""
         del kind, epoch
         return [slice(0, members)]
 

@@ -98,7 +98,7 @@ class ZooWriter:
             optimizer: Optimizer state of the members of `rows`, stacked; None to save none.
             metrics: One row per member of `rows`, without members that have no state at this
                 epoch.
-            duration: How long the epoch took, if it is to be recorded.
+            duration: Time that the epoch took; None records nothing.
 
         Raises:
             ZoojaxError: If writing fails, in this process or another. Earlier epochs are
@@ -205,10 +205,10 @@ def create_or_resume(
 
 
 def check_not_published(path: Path) -> None:
-    """Raises a ZoojaxError if a folder is that of a published zoo, which does not change."""
+    """Raises a ZoojaxError if a folder is that of a published zoo, which is read-only."""
     if is_published(path):
         raise ZoojaxError(
-            f"{path} is a published zoo, which is not changed; give --out another folder"
+            f"{path} is a published zoo, which is read-only; give --out another folder"
         )
 
 
@@ -217,7 +217,7 @@ def save(zoo: Zoo, out: Path) -> Zoo:
     images = zoo.store.images() if zoo.store.has_images else None
     config = zoo.config
     if not zoo.store.identity().equals(zoo.members_table):
-        # A view is no zoo that was extended.
+        # A view was not extended.
         config = replace(config, earlier=None)
     with create_or_resume(out, config, zoo.members_table, images) as writer:
         last = -1 if writer.last_epoch is None else writer.last_epoch
@@ -349,7 +349,7 @@ def _remove_partial(zoo: Zoo, last: int | None) -> None:
         write_table(zoo.path / METRICS, table)
     for folder in (zoo.path / STATES, zoo.path / OPTIMIZER):
         for name in entries(folder):
-            # An epoch that is being written in parts resumes from them.
+            # An epoch in parts resumes from the complete parts.
             epoch = number(name)
             unfinished = epoch is not None and epoch not in measured
             resumable = unfinished and parts.is_split(folder / name)

@@ -101,7 +101,7 @@ class Zoo(ZooFunctions):
     def fingerprint(self) -> str:
         """Hash that identifies this zoo; twins store that of their parent.
 
-        A view of some members has that of the whole zoo.
+        A view of some members has the hash of the whole zoo.
         """
         return fingerprint(self.config, self.store.identity())
 
@@ -346,7 +346,7 @@ def open_zoo(path: str | Path) -> Zoo:
     """Opens a zoo for reading.
 
     Args:
-        path: Folder of the zoo, of a zoo that `zoojax publish` wrote, or the address of one on the
+        path: Folder of a zoo, or of one that `zoojax publish` wrote; or the address of one on the
             Hugging Face Hub, such as "hf://OWNER/NAME" (needs the extra `hub`).
 
     Returns:

@@ -1,4 +1,4 @@
-"""Selecting members, and zoos as vectors and tables: methods of `zoojax.storage.zoo.Zoo`."""
+"""Methods of `zoojax.storage.zoo.Zoo` that select members, and return vectors and tables."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -39,10 +39,10 @@ class ZooAccess:
 
         Returns:
             A view of these members, without copies. It has the fingerprint of the whole zoo, so
-            that twins made of it are twins of the zoo.
+            twins of it are twins of the zoo.
 
         Raises:
-            ZoojaxError: If there is no such row, or no row or a row twice is selected.
+            ZoojaxError: If there is no such row, no row is selected, or a row is selected twice.
 
         Example:
             >>> zoo[1:].members["id"].to_list(), zoo[[2, 0]].members["id"].to_list()
@@ -262,7 +262,7 @@ def parameter_order(arch: "Architecture", layout: object) -> np.ndarray | None:
         raise ZoojaxError(f"no layout {printable(layout, 40)}; there are: {', '.join(LAYOUTS)}")
     if layout == "flax":
         return None
-    # In a higher layer, since PyTorch's layouts are.
+    # Imported here, since PyTorch's layouts are in a higher layer.
     from zoojax.weight_datasets.torch_order import torch_order
 
     return torch_order(arch)

@@ -59,7 +59,7 @@ class Parent:
 
 @dataclass(frozen=True)
 class Earlier:
-    """What a zoo was before more epochs or members were added; its twins still refer to that.
+    """Identity of a zoo before it was extended; its twins may still refer to it.
 
     Attributes:
         fingerprint: `Zoo.fingerprint` that the zoo had.
@@ -94,9 +94,9 @@ class ZooConfig:
         versions: Versions of the libraries that the zoo was created with.
         origin: Description of any other source of the initial members, such as a
             hyper-representation; None if there is none.
-        steps_per_epoch: Steps per epoch of members that learn an image each, with all pixels in
+        steps_per_epoch: Steps per epoch of members that learn one image each, with all pixels in
             each step; None for members that classify.
-        earlier: What the zoo was before it was extended, oldest first; None if it was not.
+        earlier: Identities before each extension, oldest first; None if it was not extended.
     """
 
     name: Name
@@ -178,7 +178,7 @@ def config_of(content: Any, file: str) -> ZooConfig:
         file: The file, for messages.
 
     Raises:
-        ZoojaxError: If it is damaged, is that of something else, or has a newer schema.
+        ZoojaxError: If it is damaged, is not the config of a zoo, or has a newer schema.
     """
     schema = content.get("schema") if isinstance(content, dict) else None
     if not isinstance(content, dict) or content.get("format") != FORMAT or type(schema) is not int:

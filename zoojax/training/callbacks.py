@@ -1,4 +1,4 @@
-"""Callbacks that get the metrics of each epoch."""
+"""Callbacks that receive the metrics of each epoch."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
@@ -12,14 +12,14 @@ from zoojax.text import printable
 
 
 class EpochMetrics(NamedTuple):
-    """What a callback gets after an epoch is saved.
+    """Argument of a callback, after an epoch is saved.
 
     Attributes:
         zoo: The zoo, for reading.
         epoch: The epoch.
         metrics: One row per member: the rows of `zoo.metrics` of this epoch.
         is_new: Whether the epoch was just trained. Epochs of earlier calls are reported first, so
-            that a resumed training has one complete curve; after members were added, all are.
+            resumed training has one complete curve. After members were added, no epoch is new.
     """
 
     zoo: Zoo
@@ -29,14 +29,14 @@ class EpochMetrics(NamedTuple):
 
 
 class EpochCallback(Protocol):
-    """Function that gets the metrics of each epoch, in order, once in a call.
+    """Function that receives the metrics of each epoch, in order, once per call.
 
     In a multi-process run it is called in process 0 only. An error ends the training; the epoch is
     saved, and the training can be resumed.
     """
 
     def __call__(self, done: EpochMetrics, /) -> Any:
-        """Is called with the metrics of an epoch."""
+        """Receives the metrics of an epoch."""
         ...
 
 
@@ -44,14 +44,14 @@ def checked_callbacks(callbacks: Any) -> tuple[EpochCallback, ...]:
     """Returns callbacks as a tuple.
 
     Raises:
-        ZoojaxError: They are no list of functions.
+        ZoojaxError: They are not a list of functions.
     """
     if callable(callbacks) or not isinstance(callbacks, Iterable):
         raise ZoojaxError(f"callbacks is {printable(callbacks, 80)}; give a list of functions")
     functions = tuple(callbacks)
     for each in functions:
         if not callable(each):
-            raise ZoojaxError(f"callback {printable(each, 80)} is no function")
+            raise ZoojaxError(f"callback {printable(each, 80)} is not a function")
     return functions
 
 

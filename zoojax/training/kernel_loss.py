@@ -1,4 +1,4 @@
-"""Loss of a member on the C++ kernel, and training steps that the kernel takes as a whole."""
+"""Loss of a member on the C++ kernel, and complete training steps on the kernel."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from zoojax.sparsifiers.steps import Batch, Posterior
 
 
 class Stepped(NamedTuple):
-    """What a training step changes and measures.
+    """The result of a training step.
 
     Attributes:
         trainable: Trainable part of the state after the step.

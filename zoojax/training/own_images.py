@@ -1,4 +1,4 @@
-"""Programs of members that learn an image each, as a function of coordinates.
+"""Programs of members that learn one image each, as a function of coordinates.
 
 All members share the coordinates; the pixels of a member's image are in `Hyperparams.own`. A step
 uses all pixels, and an epoch has `ZooConfig.steps_per_epoch` steps.

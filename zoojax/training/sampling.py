@@ -25,12 +25,12 @@ _BATCH = 64
 
 
 def has_noise(sparsifier: Sparsifier) -> bool:
-    """Whether members are trained with noise of their sparsifier, which evaluation leaves out."""
+    """Whether the sparsifier adds noise in training, which evaluation leaves out."""
     return sparsifier.samples_layers or sparsifier.draws_noise
 
 
 def sampled_predictions(zoo: Zoo, images: np.ndarray, epoch: int | None = None) -> np.ndarray:
-    """Predicts classes as members do in training: with the noise of their sparsifier.
+    """Predicts classes with the noise of the sparsifier, as in training.
 
     Each image gets one draw, and parameters are not thresholded. Dropout is off.
 
@@ -84,7 +84,7 @@ def _sampled_logits(
     n, sparsifier = images.shape[0], spec.sparsifier
     steps = -(-n // _BATCH)
     key = keys.stream_key(hyperparams.seed, "sampling", epoch)
-    # Padding computes the last image again.
+    # Padding repeats the last image.
     index = jnp.minimum(jnp.arange(steps * _BATCH, dtype=jnp.int32), n - 1).reshape(steps, _BATCH)
 
     def body(_, xs):

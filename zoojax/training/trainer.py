@@ -66,7 +66,7 @@ def train(
         images: Image set of the zoo.
         report: Progress callback, called at the start and after each block of each epoch; called
             once for a zoo that is already complete.
-        callbacks: Called with the metrics of each epoch, those that are saved already first.
+        callbacks: Called with the metrics of each epoch: first those that are already saved.
 
     Returns:
         The complete zoo.

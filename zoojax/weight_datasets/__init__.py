@@ -1,11 +1,11 @@
-"""Zoos as data sets: views of the states, splits, augmentation, statistics.
+"""Zoos as datasets: views of the states, splits, augmentation, statistics.
 
 >>> from zoojax.weight_datasets import Tokens
 >>> tokens = zoojax.WeightDataset(zoo, Tokens("chunk", size=100), cache="cache")
 >>> tokens[0].shape
 (25, 100)
 
-Reading needs no JAX, so that worker processes start fast; only creating a data set does.
+Reading a dataset does not need JAX, so worker processes start fast. Only creating one does.
 """
 
 import importlib

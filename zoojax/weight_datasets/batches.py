@@ -1,4 +1,4 @@
-"""Batches of indices, in an order of their own in each pass."""
+"""Batches of indices; each pass has its own order."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Creates the files of a data set from zoos."""
+"""Creates the files of a dataset from zoos."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -70,19 +70,19 @@ def prepare(
     normalize: str | None,
     cache: Any,
 ) -> Prepared:
-    """Creates the files of a data set, unless they exist.
+    """Creates the files of a dataset, unless they exist.
 
     Args:
         zoos: A zoo or several, or their folders.
         view: The view.
-        options: How members are split, and which part is selected.
+        options: How members are split, and which split is selected.
         targets: Columns of the targets.
         epochs: Epochs, one epoch, or None for all.
         normalize: Normalization, or None.
         cache: Folder of the files; None for the user's cache.
 
     Raises:
-        ZoojaxError: If the zoos cannot give this data set.
+        ZoojaxError: If this dataset cannot be created from the zoos.
     """
     opened = _opened(zoos)
     tables = sample_table(opened, options, targets, epochs)
@@ -131,8 +131,8 @@ def _keys(selected: pl.DataFrame) -> np.ndarray:
 
 
 def _opened(zoos: Any) -> list[Zoo]:
-    """The zoos that a user gives."""
-    # A zoo is iterable, too: over its members.
+    """The zoos that a user passes."""
+    # A zoo is also iterable: over its members.
     several = isinstance(zoos, Sequence) and not isinstance(zoos, str)
     opened = [as_zoo(zoo, "zoos") for zoo in (zoos if several else [zoos])]
     if not opened:
@@ -152,7 +152,7 @@ def _check_same_shapes(
         if shape != shapes[0]:
             raise ZoojaxError(
                 f"{zoos[0].path} ({networks[0].name}) and {zoo.path} ({network.name}) have "
-                f"items of different shapes in the view {view.name}; create one data set per "
+                f"items of different shapes in the view {view.name}; create one dataset per "
                 "architecture, or take windows of tokens"
             )
 

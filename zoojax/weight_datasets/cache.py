@@ -1,7 +1,7 @@
-"""Files of data sets: arrays that are computed once, and then read without zoojax's zoos.
+"""Files of datasets: arrays that are computed once, and then read without the zoos.
 
 File names are digests of everything that determines the content, so files never change. Any of
-them may be removed; a new data set creates it again.
+them can be deleted; a new dataset recreates it.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def cache_folder(cache: object) -> Path:
     """Returns the folder of the files, and creates it.
 
     Args:
-        cache: The folder that the user gave; None for the user's cache.
+        cache: The folder that the user passed; None for the user's cache.
 
     Raises:
         ZoojaxError: If it cannot be created.

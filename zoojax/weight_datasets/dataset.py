@@ -1,4 +1,4 @@
-"""`WeightDataset`: the states of zoos as items of a data set."""
+"""`WeightDataset`: the states of zoos as items of a dataset."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,19 +25,19 @@ FRACTIONS = (0.7, 0.15, 0.15)
 
 
 class WeightDataset:
-    """The states of one or several zoos as a data set with random access.
+    """The states of one or several zoos as a dataset with random access.
 
-    An item is a view of a state (member, epoch), or a pair of it and a target. `dataset[3]` is an
-    item, `dataset[[3, 7]]` a batch, whose arrays are stacked. All arrays are NumPy's. It is a
-    map-style data set for PyTorch's DataLoader and a data source for grain. Pickles hold paths
-    only, and workers read without JAX.
+    An item is a view of a state (member, epoch), or a pair of this view and a target. `dataset[3]`
+    is an item, `dataset[[3, 7]]` a batch, whose arrays are stacked. All arrays are NumPy arrays. It
+    is a map-style dataset for PyTorch's DataLoader and a data source for grain. Pickles contain
+    only paths, and workers read without JAX.
 
     The parameters are those that members are evaluated with. States that are not finite, or lack a
     target, are left out. States are ordered by zoo, epoch and member.
 
-    Members are split, not states. The side of a member depends on its seed and hyperparameters, and
-    on the seed of the split, so that it stays the same if members are added. Twins are on the side
-    of their parents.
+    Members are split, not states. The split of a member depends on its seed and hyperparameters,
+    and on the argument `seed`, so it stays the same if members are added. Twins are in the split of
+    their parents.
 
     Attributes:
         view: The view.
@@ -65,10 +65,10 @@ class WeightDataset:
         permute: bool = False,
         cache: str | Path | None = None,
     ):
-        """Creates the data set, and its files in the cache.
+        """Creates the dataset, and its files in the cache.
 
         Args:
-            zoos: A zoo or several, or their folders. Views of zoos are zoos, too.
+            zoos: A zoo or several, or their folders. Views of zoos are also zoos.
             view: "state", "flat", "tokens" or "graph", or a view with options, such as
                 `Tokens("sane", size=64, window=32)` of `zoojax.weight_datasets`.
             split: "train", "val" or "test"; None for all members.
@@ -81,7 +81,7 @@ class WeightDataset:
                 published with a split.
             normalize: "layer" or "parameter": subtracts the mean and divides by the standard
                 deviation of each layer or parameter over the training states. They are stored with
-                the files, and the same for all splits. None keeps the values.
+                the files, and are the same for all splits. None keeps the values.
             permute: Whether to permute hidden units at random, without changing the functions of
                 the networks. Each pass of `batches` draws other permutations.
             cache: Folder of the files; None for the user's cache folder. It takes four bytes per

@@ -25,9 +25,9 @@ _INPUTS, _OUTPUTS = "inputs", "outputs"
 class Graph(View):
     """The parameters as a graph: {"nodes": [nodes, features], "edges": [edges, features]}.
 
-    Features are zero where a node or an edge has fewer than the most. `WeightDataset.static` has
+    Nodes and edges with fewer features are padded with zeros. `WeightDataset.static` has
 
-    - "edge_index" [2, edges]: the nodes from and to which edges lead,
+    - "edge_index" [2, edges]: the source and target node of each edge,
     - "node_layer" [nodes]: 0 for inputs, then one number per set of units; the outputs are last,
     - "edge_layer" [edges]: number of the layer whose weights the edges are,
     - "node_mask" and "edge_mask": False for padding.
@@ -149,7 +149,7 @@ def _edges(layout: VectorLayout, leaf: Leaf, held: dict[tuple[str, int], _Units]
     """The edges of a kernel: positions in the vector, [sources, targets, features]."""
     source = held.get((leaf.path, -2), _Units(_INPUTS, PermutedAxis(leaf.path, -2)))
     target = held.get((leaf.path, -1), _Units(_OUTPUTS, PermutedAxis(leaf.path, -1)))
-    # The units of the inputs move to the end, behind the outputs and two new axes.
+    # The units of the inputs move to the end, after the outputs and two new axes.
     index = _by_unit(layout.index(leaf), source.axis)
     index = _by_unit(index, target.axis._replace(axis=-4))
     index = np.moveaxis(index, (-4, -1), (0, 1))

@@ -1,4 +1,4 @@
-"""The items of data sets: batches of views and targets, with NumPy alone."""
+"""The items of datasets: batches of views and targets, with NumPy alone."""
 
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from zoojax.weight_datasets.view import Drawn, View
 
 
 class Items:
-    """Reads the items of a data set from its files.
+    """Reads the items of a dataset from its files.
 
     Attributes:
         view: The view.
@@ -38,7 +38,7 @@ class Items:
         self._statistics, self._single = prepared.statistics, single
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leaves out what is read from files."""
+        """Leaves out values that are read from files."""
         read = {"static", "statistics"}
         return {name: value for name, value in self.__dict__.items() if name not in read}
 
@@ -85,13 +85,13 @@ class Items:
     def parameters(self, items: Any, zoo: int) -> dict[str, Any]:
         """Converts items back to parameters; see `WeightDataset.parameters`."""
         if not 0 <= check_whole("zoo", zoo) < len(self._sources):
-            raise ZoojaxError(f"there is no zoo {zoo}; the data set has {len(self._sources)}")
+            raise ZoojaxError(f"there is no zoo {zoo}; the dataset has {len(self._sources)}")
         source = self._sources[zoo]
         try:
             vectors = self.view.vectors(items, source.plan, source.layout)
         except (ValueError, IndexError, KeyError, TypeError) as error:
             raise ZoojaxError(
-                f"these are no items of the view {self.view.name}; give a batch as dataset[[0, 1]] "
+                f"not items of the view {self.view.name}; give a batch as dataset[[0, 1]] "
                 "returns it, without targets"
             ) from error
         if self.statistics is not None:
@@ -127,7 +127,7 @@ def positions_of(index: Any, count: int) -> np.ndarray:
         )
     wrong = positions[(positions < -count) | (positions >= count)]
     if wrong.size:
-        raise IndexError(f"no item {wrong.ravel()[0]}; the data set has {count}")
+        raise IndexError(f"no item {wrong.ravel()[0]}; the dataset has {count}")
     return positions.astype(np.int64) % count
 
 

@@ -1,4 +1,4 @@
-"""Data sets as Parquet files."""
+"""Datasets as Parquet files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,14 +21,14 @@ _GROUP_BYTES = 64 * 2**20
 
 
 def write(dataset: "WeightDataset", folder: str | Path, name: str) -> Path:
-    """Writes the items of a data set; see `WeightDataset.to_parquet`.
+    """Writes the items of a dataset; see `WeightDataset.to_parquet`.
 
     Args:
-        dataset: The data set.
+        dataset: The dataset.
         folder: The folder.
         name: Name of the file.
     """
-    # Slow to import, and workers do not need it.
+    # Slow to import, and not needed by workers.
     import pyarrow as pa
     import pyarrow.parquet as pq
 

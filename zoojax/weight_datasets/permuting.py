@@ -19,9 +19,9 @@ def random_bits(seed: int, number: int, states: np.ndarray, count: int) -> np.nd
     """Draws random bits that depend on the arguments alone.
 
     Args:
-        seed: Seed of the data set.
+        seed: Seed of the dataset.
         number: Number of the pass.
-        states: What identifies the states, [states] uint64.
+        states: Identifiers of the states, [states] uint64.
         count: Numbers per state.
 
     Returns:

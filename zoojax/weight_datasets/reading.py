@@ -1,4 +1,4 @@
-"""Reads the states of data sets from their files, with NumPy alone."""
+"""Reads the states of datasets from their files, with NumPy alone."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,7 @@ from zoojax.weight_datasets.view import Plan
 class Source:
     """The states of one zoo.
 
-    Its files are opened when they are first needed, in each process anew.
+    Each process opens the files when it first needs them.
 
     Attributes:
         file: Matrix of the states, [states, size].
@@ -52,11 +52,11 @@ class Source:
 
 
 class Samples:
-    """The items of a data set: which states they are, and their targets.
+    """The items of a dataset: their states and their targets.
 
     Attributes:
         file: Their arrays: source [items], row [items] in the file of the source, key [items]
-            (what identifies the state in random draws), target [items, targets].
+            (identifies the state in random draws), target [items, targets].
     """
 
     def __init__(self, file: Path):
@@ -73,7 +73,7 @@ class Samples:
 
 
 class Prepared(NamedTuple):
-    """The files of a data set.
+    """The files of a dataset.
 
     Attributes:
         sources: The zoos.

@@ -1,4 +1,4 @@
-"""Which states of zoos are the items of a data set: splits, targets, finite states."""
+"""Selects the states of zoos that are items of a dataset: splits, targets, finite states."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,13 +16,13 @@ OWN_COLUMNS = ("zoo", "member", "epoch", "split")
 
 
 class SampleTables(NamedTuple):
-    """The states of a data set.
+    """The states of a dataset.
 
     Attributes:
         selected: One row per item, with its zoo (`_zoo`) and its row in the file of that zoo
             (`_row`).
         training: The states of the training members.
-        left_out: Number of states of the selected part that are not finite or lack a target.
+        left_out: Number of states of the selected split that are not finite or lack a target.
         epochs: Epochs of each zoo.
     """
 

@@ -1,4 +1,4 @@
-"""The side of each member of zoos: training, validation or test."""
+"""The split of each member of zoos: training, validation or test."""
 
 import json
 from typing import NamedTuple
@@ -12,19 +12,19 @@ from zoojax.storage.zoo import Zoo, open_zoo
 from zoojax.text import printable
 from zoojax.weight_datasets.splits import published_sides, side_of
 
-# Columns that determine a member. Members that learn an image each have the number of the image.
+# Columns that determine a member. Members that learn one image each have the number of the image.
 _IDENTITY = ("seed", *(each.name for each in HYPERPARAMETERS), "image")
 
 
 class SplitOptions(NamedTuple):
-    """How members are split, and which part is selected.
+    """How members are split, and which split is selected.
 
     Attributes:
-        split: The selected part; None for all members.
+        split: The selected split; None for all members.
         fractions: Shares of training, validation and test members.
-        seed: Seed of the split.
+        seed: Seed of the splits.
         published: Whether to use the `split` column of zoos that have one.
-        needed: Whether the sides are used: a part is selected, or training states are.
+        needed: Whether the splits are used: one is selected, or training states are needed.
     """
 
     split: str | None
@@ -35,19 +35,19 @@ class SplitOptions(NamedTuple):
 
 
 def member_sides(zoo: Zoo, zoos: list[Zoo], options: SplitOptions) -> list[str | None]:
-    """Returns the side of each member of a zoo.
+    """Returns the split of each member of a zoo.
 
     Args:
         zoo: The zoo.
-        zoos: All zoos of the data set, among which a parent may be.
-        options: The split.
+        zoos: All zoos of the dataset, among which a parent may be.
+        options: The splits.
 
     Returns:
         Names of `SPLITS`, one per member; all None if the parent of a twin is not found, and the
-        sides are not needed.
+        splits are not needed.
 
     Raises:
-        ZoojaxError: If a published split is invalid, or sides are needed and not found.
+        ZoojaxError: If a published split is invalid, or splits are needed and not found.
     """
     if zoo.config.is_dense:
         return _dense_sides(zoo.members_table, zoo, options)
@@ -59,8 +59,8 @@ def member_sides(zoo: Zoo, zoos: list[Zoo], options: SplitOptions) -> list[str |
     except (ZoojaxError, KeyError) as error:
         if options.needed:
             raise ZoojaxError(
-                f"{zoo.path} is split as its parent, which was not found ({error}); give the "
-                "parent, too, or split=None"
+                f"{zoo.path} is split like its parent, which was not found ({error}); also give "
+                "the parent, or split=None"
             ) from error
         return [None] * len(zoo)
 

@@ -1,7 +1,8 @@
 """Splits of members into training, validation and test members.
 
-The side of a member depends on its own seed and hyperparameters and on the seed of the split: not
-on other members, their ids or order, or the machine. A twin is on the side of its parent.
+The split of a member depends only on its own seed and hyperparameters and on the seed of the
+splits, not on other members, their ids or order, or the machine. A twin is in the split of its
+parent.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ SPLITS = ("train", "val", "test")
 
 
 def check_split(split: object) -> None:
-    """Checks the name of a split; None is all members.
+    """Checks the name of a split; None selects all members.
 
     Raises:
         ZoojaxError: If it is unknown.
@@ -44,10 +45,10 @@ def check_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:
 
 
 def side_of(member: str, seed: int, fractions: tuple[float, float, float]) -> str:
-    """Draws the side of a member.
+    """Draws the split of a member.
 
     Args:
-        member: What identifies the member (`member_identities`); of a twin, that of its parent.
+        member: Identity of the member (`member_identities`); for a twin, that of its parent.
         seed: Seed of the split.
         fractions: Shares of training, validation and test members.
 
@@ -67,7 +68,7 @@ def side_of(member: str, seed: int, fractions: tuple[float, float, float]) -> st
 def published_sides(
     ids: Sequence[int], column: Sequence[object], name: object
 ) -> Mapping[int, str]:
-    """Returns the sides that a zoo's `split` column gives.
+    """Returns the splits in the `split` column of a zoo.
 
     Args:
         ids: Ids of the members.
@@ -75,7 +76,7 @@ def published_sides(
         name: Name of the zoo, for messages.
 
     Raises:
-        ZoojaxError: If a value is no name of `SPLITS`.
+        ZoojaxError: If a value is not a name of `SPLITS`.
     """
     for member, side in zip(ids, column, strict=True):
         if side not in SPLITS:

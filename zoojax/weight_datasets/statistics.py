@@ -45,7 +45,7 @@ class Statistics(NamedTuple):
 
 
 def check_normalization(name: object) -> None:
-    """Checks the name of a normalization; None is none.
+    """Checks the name of a normalization; None normalizes nothing.
 
     Raises:
         ZoojaxError: If it is unknown.
@@ -61,7 +61,7 @@ def compute_statistics(blocks: Blocks, layout: VectorLayout, normalization: str)
     Args:
         blocks: The states.
         layout: Where the parameters are.
-        normalization: "layer" for the same numbers for all parameters of a layer, or "parameter".
+        normalization: "layer" for one mean and deviation per layer, or "parameter".
     """
     count = sum(len(block) for block in blocks())
     mean, square = np.zeros(layout.parameters), np.zeros(layout.parameters)

@@ -27,12 +27,12 @@ class Tokens(View):
     With a window, items are dicts of "tokens", "mask" and "positions" of that window.
 
     Attributes:
-        kind: "neuron": one token per unit, with all of its parameters. "chunk": the vector, cut
-            into pieces of equal size. "sane": the parameters of each unit, cut into pieces
+        kind: "neuron": one token per unit, with all of its parameters. "chunk": the vector, split
+            into pieces of equal size. "sane": the parameters of each unit, split into pieces
             (Schürholt et al., "Towards Scalable and Versatile Weight Space Learning", 2024).
         size: Values per token of the kinds "chunk" and "sane".
-        window: Number of consecutive tokens of an item, at a random start that is drawn anew in
-            each pass; None for all tokens.
+        window: Number of consecutive tokens of an item, from a random start that each pass draws
+            again; None for all tokens.
         layout: "flax" or "torch": order of the layers, and of the values of a unit.
 
     Example:
@@ -135,7 +135,7 @@ def _unit_rows(layout: VectorLayout, rank: np.ndarray) -> list[np.ndarray]:
 
 
 def _cut(row: np.ndarray, size: int) -> np.ndarray:
-    """Cuts the rows of units into pieces: [units * pieces, size]."""
+    """Splits the rows of units into pieces: [units * pieces, size]."""
     pieces = -(-row.shape[1] // size)
     wide = np.pad(row, ((0, 0), (0, pieces * size - row.shape[1])), constant_values=PADDING)
     return wide.reshape(-1, size)

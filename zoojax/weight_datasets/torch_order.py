@@ -36,7 +36,7 @@ def torch_order(arch: Architecture) -> np.ndarray:
     for layer, tensors in info.tensors:
         for tensor in tensors:
             if tensor.part != "params":
-                continue  # Running statistics are no parameters.
+                continue  # Running statistics are not parameters.
             values = index[f"{layer.name}/{tensor.leaf}"]
             if tensor.is_weight:
                 values = network.kernel_to_torch(layer.name, values, arch)

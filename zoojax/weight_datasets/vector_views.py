@@ -1,4 +1,4 @@
-"""States as they are: nested dicts of arrays, or vectors."""
+"""Views that keep the values of states: nested dicts of arrays, or vectors."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""The interface of views: what a data set returns for a state."""
+"""The interface of views, which convert the states of a dataset to items."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -15,7 +15,7 @@ PADDING = -1
 
 
 class Network(Protocol):
-    """What a view may know about a network."""
+    """Properties of a network that views use."""
 
     @property
     def name(self) -> str: ...

@@ -105,7 +105,7 @@ def similarity(
     data_dir: str | Path | None = None,
     quiet: bool = False,
 ) -> dict[str, pl.DataFrame]:
-    """Measures how similar members are: in weight space by epoch, and in what layers compute.
+    """Measures how similar members are: in weight space by epoch, and in the outputs of layers.
 
     Args:
         zoo: The zoo, dense, aligned or a twin, or its folder.
@@ -208,9 +208,9 @@ def mask_transfer(
     Args:
         zoo: The dense zoo, or its folder.
         twin: Its twin whose masks are used, or its folder.
-        out: Folder of the twins, the tables and a figure; an interrupted call resumes if it is
-            repeated.
-        ways: How masks are carried over; see `zoojax.geometry.transfer_masks`.
+        out: Folder of the twins, the tables and a figure. Repeat an interrupted call to resume
+            it.
+        ways: How masks are transferred; see `zoojax.geometry.transfer_masks`.
         members: Ids of the members that are paired; None for all.
         epochs: Epochs of fine-tuning; None takes the twin's.
         chunk: Members that a device trains at once; None chooses for this machine.

@@ -15,7 +15,7 @@ from zoojax.sparsifiers.registry import sparsifiers
 from zoojax.text import printable
 
 ALL = "all"
-# With it, options are checked before anything is trained.
+# Options are checked with it before training starts.
 _PARENT = pl.DataFrame({"id": [0], "parent_id": [0], "seed": [0]})
 
 
@@ -48,13 +48,14 @@ def plan(
     """Plans the twins of a comparison.
 
     Methods that prune trained members start from the last epoch of the parents. Those that train
-    sparse members from scratch start from epoch 0, and train as many epochs as the parents more.
+    sparse members from scratch start from epoch 0, and additionally train the epochs of the
+    parents.
 
     Args:
         chosen: The sparsifiers.
         ratios: Fractions of weights to prune; see `Sparsifier.at_ratios`.
         parent_epochs: Epochs of the parents.
-        budget: Epochs that every method trains on top of those of the parents; None takes
+        budget: Epochs that every method trains in addition to those of the parents; None takes
             `Sparsifier.comparison_epochs`.
         epochs: Epochs of single sparsifiers by name, without a budget.
 
@@ -62,7 +63,7 @@ def plan(
         The twins in the order of the sparsifiers.
 
     Raises:
-        ZoojaxError: If a sparsifier cannot be applied at these ratios, such as if one is repeated.
+        ZoojaxError: If a sparsifier cannot be applied at these ratios, for example repeated ones.
 
     Example:
         >>> [(twin.folder, twin.epoch, twin.epochs) for twin in plan(
@@ -97,7 +98,7 @@ def chosen_sparsifiers(
         The sparsifiers; and one sentence per sparsifier that "all" leaves out.
 
     Raises:
-        ZoojaxError: If there is no sparsifier of a name, one is named twice or not applicable, or
+        ZoojaxError: If a sparsifier is unknown, named twice or not applicable, or
             none is left.
     """
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
@@ -133,7 +134,7 @@ def check_budget(budget: int | None) -> None:
         budget: The number; None for no budget.
 
     Raises:
-        ZoojaxError: If it is no whole number of 1 or more.
+        ZoojaxError: If it is not a whole number of 1 or more.
     """
     if budget is None:
         return

@@ -1,4 +1,4 @@
-"""Trains a zoo and its sparse twins, and analyzes them: the paper, or all methods, in one call."""
+"""Trains a zoo and its sparse twins, and analyzes them: those of the paper, or all methods."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -46,9 +46,9 @@ def reproduce(
     interrupted call resumes if it is repeated with the same arguments.
 
     Twins of all methods have the same learning rate, that of the preset for magnitude pruning,
-    except those for which the preset has another one. How a method takes part, for example at
-    which ratios N:M pruning is possible, is defined by `Sparsifier.at_ratios` and
-    `Sparsifier.comparison_epochs`.
+    except those for which the preset has another one. `Sparsifier.at_ratios` and
+    `Sparsifier.comparison_epochs` define how a method is compared, for example at which ratios N:M
+    pruning is possible.
 
     Args:
         preset: Name of the zoo's preset; `zoojax.presets.preset_table` lists them.
@@ -61,12 +61,12 @@ def reproduce(
         ratios: Fractions of weights to prune, each in [0, 1); 0 means fine-tuning only.
         sparsifiers: Names of the sparsifiers to compare; ("all",) compares all that apply to the
             architecture.
-        budget: Epochs that every twin trains on top of those of the dense zoo, so that all methods
-            train equally long; None takes each method's own number.
+        budget: Epochs that every twin trains in addition to those of the dense zoo, so that all
+            methods train for the same number of epochs; None takes the number of each method.
         chunk: Members that a device trains at once; None chooses for this machine.
         data_dir: Folder of image sets; None takes $ZOOJAX_DATA, or else a cache folder.
         quiet: Whether to show no progress.
-        callbacks: Functions that get the metrics of each epoch of each zoo.
+        callbacks: Functions that receive the metrics of each epoch of each zoo.
 
     Returns:
         The analysis, see `zoojax.workflows.analyze.analyze`. If several processes train one

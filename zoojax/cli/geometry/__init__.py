@@ -19,7 +19,7 @@ from zoojax.cli.geometry.transfer import Transfer
 
 @dataclass(frozen=True)
 class Geometry:
-    """Align the members of a zoo, and measure what lies between them."""
+    """Align, connect and average the members of a zoo; measure curvature and similarity."""
 
     action: (
         Annotated[Align, tyro.conf.subcommand("align")]

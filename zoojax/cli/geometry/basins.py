@@ -15,8 +15,8 @@ class Basins:
     """Measure whether twins leave the basins of their parents, and how much masks overlap.
 
     Barriers on straight lines between parent and twin, between pairs of dense members, and between
-    the twins of these pairs, by pruning ratio; and the overlap of the masks of pairs, against
-    chance. Pairs are compared before and after they are aligned.
+    the twins of these pairs, by pruning ratio; and the overlap of the masks of pairs,
+    compared with chance. Pairs are compared before and after they are aligned.
     Example: zoojax geometry basins zoos/usps zoos/usps-mp --out basins
     """
 

@@ -16,7 +16,7 @@ class Lines:
     """Measure loss and accuracy on straight lines between members, and print the barriers.
 
     Lines connect the members of a zoo, those of a zoo and its twin (OTHER), or each member at two
-    epochs. Batch statistics are estimated again at every point.
+    epochs. Batch statistics are recomputed at every point.
     Example: zoojax geometry lines zoos/usps zoos/usps-mp --out barriers
     """
 

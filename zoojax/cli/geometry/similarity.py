@@ -12,7 +12,7 @@ from zoojax.runtime.startup import configure_jax
 
 @dataclass(frozen=True)
 class Similarity:
-    """Measure how similar the members of a zoo are, in their weights and in what layers compute.
+    """Measure how similar the members of a zoo are, in their weights and in the outputs of layers.
 
     By epoch: effective dimension of the zoo, distances and cosines of parameters. At one epoch:
     linear CKA between the layers of different members.

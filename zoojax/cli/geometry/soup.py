@@ -14,8 +14,8 @@ from zoojax.runtime.startup import configure_jax
 class MakeSoup:
     """Average the weights of members; the result is a dense zoo with one member at epoch 0.
 
-    Members should be aligned first. A greedy soup is never below its best member on the validation
-    images.
+    Members should be aligned first. The validation accuracy of a greedy soup is never below that of
+    its best member.
     Example: zoojax geometry soup zoos/usps-aligned --kind greedy --out zoos/usps-soup
     """
 

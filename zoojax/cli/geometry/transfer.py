@@ -14,8 +14,8 @@ from zoojax.runtime.startup import configure_jax
 class Transfer:
     """Prune each member with the mask of another one, and fine-tune it.
 
-    Masks are those of a twin that was pruned by ratio. They are carried through the alignment of
-    the two members, used as they are, or shuffled within each layer. Each way creates a twin,
+    Masks are those of a twin that was pruned by ratio. They are permuted by the alignment of
+    the two members, used unchanged, or shuffled within each layer. Each way creates a twin,
     FOLDER/aligned, /unaligned and /random; FOLDER also has a table and a figure that compare them
     with the twin.
     Example: zoojax geometry transfer zoos/usps zoos/usps-mp --out transfer
@@ -35,7 +35,7 @@ class Transfer:
         "unaligned",
         "random",
     )
-    """How masks are carried over: aligned, unaligned, random."""
+    """How masks are transferred: aligned, unaligned, random."""
 
     members: Annotated[tuple[int, ...] | None, option("ID ...")] = None
     """Ids of the members that are paired (default: all)."""

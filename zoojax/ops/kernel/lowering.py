@@ -167,10 +167,10 @@ def computes_variances(spec: KernelSpec) -> bool:
 def step_gap(spec: KernelSpec) -> str | None:
     """Returns why XLA takes the steps of Adam instead of the kernel; None if the kernel does.
 
-    The kernel takes the step of a member while its gradients are in the cache. This pays where
-    members run one after the other: otherwise the parameters are few. The kernel rounds differently
-    than XLA, and results of the networks of the paper, which have few, must not change between
-    versions.
+    The kernel takes the step of a member while its gradients are in the cache. This is faster if
+    members run one after the other; otherwise, they have few parameters. The kernel rounds
+    differently than XLA, and results of the paper's networks, which have few parameters, must not
+    change between versions.
 
     Args:
         spec: A chain that the kernel supports.

@@ -1,4 +1,4 @@
-"""A training step of ONE member with the step of Adam, as one call of the kernel."""
+"""A training step of one member, including the step of Adam, as one call of the kernel."""
 
 import functools
 from collections.abc import Callable
@@ -51,7 +51,7 @@ class AdamNumbers(NamedTuple):
 
 
 class Values(NamedTuple):
-    """What a member trains, or a moment of it.
+    """The trained values of a member, or a moment of them.
 
     Attributes:
         params: Parameters by layer and name.
@@ -85,11 +85,11 @@ def adam_step(
     Args:
         spec: The chain of operations, of which `step_gap` is None.
         activation: The member's own activation, a name of ACTIVATIONS.
-        values: What the member trains.
+        values: Trained values of the member.
         moments: Means of the gradients and of the squared gradients.
         constants: Constants of Adam.
         numbers: Numbers of this step.
-        images: As for `loss`, like all that follow.
+        images: As for `loss`, like all following arguments.
         targets: Labels, or the member's own targets.
         index: Positions of the batch in the set.
         weights: Weight of each sample.
