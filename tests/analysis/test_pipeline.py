@@ -33,7 +33,7 @@ def test_tables_of_a_zoo_with_both_twins(result):
         *("pairings", "methods", "crossing", "agreement", "agreement_summary"),
         "change_by_hyperparameters",
         *(f"added_method_{name}" for name in ("accuracy", "differences", "ranking")),
-        *("added_method_layers", "added_method_cost"),
+        *("added_method_layers", "added_method_cost", "added_mask_overlap"),
     }
     # The variational-dropout twin has only five epochs.
     few, sparsity = result.notes
