@@ -143,7 +143,8 @@ def test_analysis_of_a_zoo_without_accuracies(zoo, tmp_path):
         zoojax.sparsify(zoo, "variational_dropout", epochs=1, quiet=True),
     ]
     result = zoojax.analyze(zoo, *twins, out=tmp_path, quiet=True)
-    assert {"members", "trajectories", "layer_sparsity", "pruning_frequency"} == set(result.tables)
+    tables = {"members", "trajectories", "layer_sparsity", "pruning_frequency"}
+    assert set(result.tables) == tables | {"added_method_cost"}
     assert any("no accuracies and no predictions" in note for note in result.notes)
     trajectories = result.tables["trajectories"]
     assert "psnr_mean" in trajectories.columns and "test_acc_mean" not in trajectories.columns

@@ -108,8 +108,8 @@ def test_rerun_of_a_finished_zoo_changes_nothing(tmp_path_factory):
 @pytest.mark.parametrize(
     ("option", "value", "named"),
     [
-        ("--epochs", 13, "created with epochs=12, but 13 was requested"),
-        ("--members", 4, "other members (3 members, but 4 were requested)"),
+        ("--epochs", 11, "created with epochs=12, but 11 was requested"),
+        ("--members", 2, "other members (3 members, but 2 were requested)"),
         ("--learning-rate", 0.5, "learning"),
         ("--chunk", 2, "created with chunk=4, but 2 was requested"),
     ],

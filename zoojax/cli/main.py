@@ -162,13 +162,21 @@ def _run(words: list[str]) -> int:
 
 
 def _execute(command: Any, names: list[str], plugins: list[str]) -> None:
-    """Runs a command. A zoo that it creates stores its config, even if it is interrupted."""
+    """Runs a command. A zoo that it creates stores its config, even if it is interrupted.
+
+    A command that is refused changes nothing, so it is not stored.
+    """
+    is_refused = False
     try:
         command.run()
+    except ZoojaxError:
+        is_refused = True
+        raise
     finally:
         peers = _peer_processes()
         is_first = peers is None or peers.process_index() == 0
-        if is_first and isinstance(getattr(command, "action", command), _RESUMABLE):
+        is_resumable = isinstance(getattr(command, "action", command), _RESUMABLE)
+        if is_first and is_resumable and not is_refused:
             record(command, names, plugins)
 
 
