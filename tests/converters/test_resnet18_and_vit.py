@@ -181,7 +181,7 @@ def test_state_dict_of_resnet18_is_torchvisions():
     [
         (torch.tensor(-1), "bn1.num_batches_tracked is -1, not a whole number"),
         (torch.tensor(2**31), "bn1.num_batches_tracked is 2147483648, not a whole number"),
-        (torch.tensor(1.0), "bn1.num_batches_tracked is 1.0, not a whole number"),
+        (torch.tensor(1.5), "bn1.num_batches_tracked is 1.5, not a whole number"),
         (torch.tensor([1]), "bn1.num_batches_tracked has shape (1,), not ()"),
     ],
 )

@@ -46,8 +46,9 @@ def folder(tmp_path_factory, tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", WITH_PYTHON)
 def test_python_of_a_page(folder, page, monkeypatch):
     zoo = zoojax.open_zoo("zoos/usps")
-    images = zoo_images.load_images(zoo, None).test.images
-    names = {"zoojax": zoojax, "zoo": zoo, "images": images, "jax": jax, "jnp": jnp, "np": np}
+    test = zoo_images.load_images(zoo, None).test
+    modules = {"zoojax": zoojax, "jax": jax, "jnp": jnp, "np": np}
+    names = {**modules, "zoo": zoo, "images": test.images, "labels": test.labels}
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
     monkeypatch.setenv("MPLBACKEND", "Agg")
     for registry in (architecture_registry, sparsifier_registry):

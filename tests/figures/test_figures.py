@@ -10,11 +10,10 @@ from tests.support.figure_readers import drawn, texts
 from zoojax import figures
 from zoojax.analysis import Analysis
 
-# Figures of hyper-representations and of the geometry are tested in tests/report; those that need
-# masks of two methods at one sparsity in test_comparison.
-_OTHERS = ("representation_", "geometry_", "mask_overlap", "method_layers")
+# Figures of hyper-representations and of the geometry are tested in tests/report.
+_OTHERS = ("representation_", "geometry_")
 # Figures that compare methods.
-_SEVERAL = {"methods", "method_accuracy", "method_ranking"}
+_SEVERAL = {"methods", "method_accuracy", "method_ranking", "mask_overlap", "method_layers"}
 NAMES = [name for name in figures.FIGURES if not name.startswith(_OTHERS)]
 NAMES.insert(NAMES.index("pruning_frequency") + 1, "pruning_frequency_mp")
 

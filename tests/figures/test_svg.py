@@ -15,6 +15,8 @@ from zoojax.figures.style import INK, color_sequence
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 # Of a page with figures at most this wide, and its smallest font, in pixels.
 PAGE, SMALLEST = 720, 9
+# Figures with texts in colored cells, which are black or white on every page.
+CELLS = {"method_ranking", "mask_overlap", "method_layers"}
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -28,12 +30,15 @@ def _styles(root: ET.Element) -> list[str]:
     return [f"{each.get('style', '')};fill: {each.get('fill', '')}" for each in root.iter()]
 
 
-def test_texts_and_axes_have_the_color_of_the_page(svg):
+def test_texts_and_axes_have_the_color_of_the_page(svg, request):
     texts = list(svg.iter(f"{SVG}text"))
-    assert texts
-    assert all("fill: currentColor" in text.get("style", "") for text in texts)
-    for style in _styles(svg):
-        assert INK not in style and "#ffffff" not in style and "#000000" not in style
+    colored = ["fill: currentColor" in text.get("style", "") for text in texts]
+    if request.node.callspec.params["svg"] in CELLS:
+        assert any(colored)
+    else:
+        assert texts and all(colored)
+        for style in _styles(svg):
+            assert INK not in style and "#ffffff" not in style and "#000000" not in style
     assert any("stroke: currentColor" in style for style in _styles(svg))
 
 
