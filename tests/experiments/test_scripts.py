@@ -220,7 +220,7 @@ def test_complete_zoos_are_not_trained_again(reproduce, out, capsys):
 def test_other_options_for_a_folder_are_refused(reproduce, out):
     reproduce("table6")
     with pytest.raises(ZoojaxError):
-        script("table6").main(["--presets", PRESET, *TINY, "--out", str(out), "--members", "8"])
+        script("table6").main(["--presets", PRESET, *TINY, "--out", str(out), "--members", "2"])
 
 
 def test_unknown_preset(tmp_path, capsys):
