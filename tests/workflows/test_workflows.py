@@ -112,8 +112,9 @@ def test_info_of_the_system():
     facts = info(system=True)
     assert facts == system_info()
     engines = facts["networks"]
-    assert engines["resnet18"].startswith("XLA (") and facts["engine"] == engines["small"]
-    assert {engines[name] for name in ("medium", "lenet5", "siren")} == {facts["engine"]}
+    assert engines["resnet18"].startswith("XLA (")
+    for name in ("small", "medium", "lenet5", "siren"):
+        assert engines[name].startswith(facts["engine"])
     for ask in (info, lambda: info("zoo", system=True), lambda: info(check=True)):
         with pytest.raises(ZoojaxError, match="give the folder of a zoo"):
             ask()
