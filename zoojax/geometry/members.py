@@ -37,6 +37,11 @@ class Members:
         params: Parameters that they are evaluated with, stacked.
         collections: Variables that are not parameters, such as batch statistics, stacked.
         is_dense: Whether they are not pruned.
+
+    Example:
+        >>> from zoojax import geometry
+        >>> geometry.members_at(zoo, epoch=1, members=[0, 2]).ids
+        [0, 2]
     """
 
     architecture: Architecture

@@ -20,6 +20,11 @@ class WeightSimilarity(NamedTuple):
         distance: Euclidean distance of all parameters, [members, members] float64.
         cosine: Cosine of all parameters, [members, members] float64; NaN for members whose
             parameters are all zero.
+
+    Example:
+        >>> from zoojax import geometry
+        >>> geometry.weight_similarity(zoo.params()).cosine.shape
+        (3, 3)
     """
 
     distance: np.ndarray
@@ -69,7 +74,7 @@ def effective_dimension(params: dict[str, Any]) -> float:
     Example:
         >>> from zoojax import geometry
         >>> params = {"layer": {"kernel": np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])}}
-        >>> geometry.effective_dimension(params)
+        >>> round(geometry.effective_dimension(params), 6)
         1.6
     """
     gram = _gram(params, centered=True)
