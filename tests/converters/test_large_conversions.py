@@ -211,8 +211,8 @@ def test_lies_in_the_header_are_refused(matrix, tmp_path, header, reason):
     shutil.copytree(matrix, tmp_path / "copy")
     data = (matrix / "weights.npy").read_bytes()
     with (tmp_path / "copy" / "weights.npy").open("wb") as file:
-        told = {"descr": "<f4", "fortran_order": False, **header}
-        np.lib.format.write_array_header_1_0(file, told)
+        claimed = {"descr": "<f4", "fortran_order": False, **header}
+        np.lib.format.write_array_header_1_0(file, claimed)
         file.write(data[-20 * ROW :])
     with pytest.raises(ZoojaxError) as caught:
         convert_from(tmp_path / "copy", tmp_path / "zoo", quiet=True)

@@ -238,10 +238,10 @@ def train_zoo(
         return lambda rows: untrained_states(config.shape, members[rows])
 
     label = preset if isinstance(preset, str) else config.name
-    told = checked_callbacks(callbacks)
+    reported = checked_callbacks(callbacks)
     with progress_callback(report, f"train {label}", quiet) as shown:
         store_images = keep_data or not loaded.has_source
-        return train_or_extend(out, config, table, images, store_images, starting, shown, told)
+        return train_or_extend(out, config, table, images, store_images, starting, shown, reported)
 
 
 def _chosen_preset(preset: Any) -> Preset | None:

@@ -91,11 +91,11 @@ def train_or_extend(
         folder: Path | None, settings: ZooConfig, table: pl.DataFrame, is_part: bool = False
     ) -> Zoo:
         own = table if parent is None else present_ids(parent, settings.parent, table)
-        initial, told = starting(own), () if is_part else callbacks
+        initial, notified = starting(own), () if is_part else callbacks
         with zoo_writer(folder, settings, table, images, store_images) as writer:
             # Otherwise, the progress display would report a complete part as the complete zoo.
             is_done = is_part and settings.epochs in writer.zoo.epochs
-            return trainer.train(writer, initial, images, None if is_done else report, told)
+            return trainer.train(writer, initial, images, None if is_done else report, notified)
 
     if out is not None and exists(extension.work_folder(out)):
         with distributed.main_process_first() as is_first:

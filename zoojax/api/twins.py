@@ -134,10 +134,10 @@ def sparsify(
             parent, epoch, sparsifier, twins, rows, checked_scores, images.train
         )
 
-    told = checked_callbacks(callbacks)
+    reported = checked_callbacks(callbacks)
     with progress_callback(report, sparsifier.label, quiet) as shown:
         own = parent.store.has_images
-        return train_or_extend(out, config, table, images, own, starting, shown, told, parent)
+        return train_or_extend(out, config, table, images, own, starting, shown, reported, parent)
 
 
 def check_applicable(sparsifier: Sparsifier, architecture: Architecture, name: str) -> None:

@@ -1,5 +1,6 @@
 """The interface of views, which convert the states of a dataset to items."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -46,7 +47,7 @@ class Drawn(NamedTuple):
 
 
 @dataclass(frozen=True)
-class View:
+class View(ABC):
     """Base class of views, whose fields are options.
 
     A view is computed with NumPy from the vectors of states and from a plan: arrays such as
@@ -73,21 +74,21 @@ class View:
         """Selects the arrays of the plan that describe all items, such as positions."""
         return {}
 
+    @abstractmethod
     def items(self, states: Drawn, plan: Plan) -> Any:
         """Converts states.
 
         Returns:
             An array or nested dict of arrays, with the states as leading axis.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def vectors(self, items: Any, plan: Plan, layout: VectorLayout) -> np.ndarray:
         """Inverts `items`.
 
         Returns:
             [states, parameters], or with the values of other collections if the items have them.
         """
-        raise NotImplementedError
 
 
 def gather(vectors: np.ndarray, index: np.ndarray) -> np.ndarray:
