@@ -62,7 +62,7 @@ class RunLog:
     def _begin(self, done: EpochMetrics) -> Path:
         folder = done.zoo.path / FOLDER
         make_folder(folder)
-        now = datetime.datetime.now().strftime("%Y-%m-%dT%H-%M-%S")
+        now = datetime.datetime.now().strftime("%Y-%m-%dT%H-%M-%S-%f")
         file = folder / f"{now}-{os.getpid()}.log"
         libraries = ", ".join(f"{name} {of}" for name, of in done.zoo.config.versions.items())
         if self._command:
