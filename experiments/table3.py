@@ -20,6 +20,7 @@ from dataclasses import replace
 
 import polars as pl
 
+from zoojax.analysis.paper import published_representations
 from zoojax.experiments import common
 from zoojax.hyper_representation import settings
 from zoojax.hyper_representation.evaluation import EMBEDDING, evaluate
@@ -36,7 +37,8 @@ def reproduce(options: argparse.Namespace, name: str) -> pl.DataFrame:
     folder = options.out / name / f"representation-{options.settings}"
     representation = train_autoencoder(folder, vd, chosen)
     summary = evaluate(representation, vd, images=None).tables["summary"]
-    return summary.filter(features=EMBEDDING).drop("features")
+    # The layout of the paper's table, without intervals.
+    return summary.filter(features=EMBEDDING).select(published_representations().columns)
 
 
 def main(arguments: list[str] | None = None) -> None:

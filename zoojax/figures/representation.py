@@ -65,7 +65,7 @@ def representation_map(analysis: Analysis) -> Figure | None:
     if table.is_empty():
         return None
     figure = new_figure(WIDTH, 5.4)
-    probed = _table(analysis, "properties").filter(features="embedding")
+    probed = _table(analysis, "properties").filter(features="embedding", scope="all states")
     r2 = dict(probed.select("property", "r2").iter_rows())
     for i, name in enumerate(_PROPERTIES, start=1):
         axes = figure.add_subplot(2, 2, i)

@@ -3,23 +3,27 @@
 Each function has the options of its command `zoojax represent`, with the same names and defaults.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import jax
 
+from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import optional_path, output_folder
 from zoojax.hyper_representation import settings
-from zoojax.hyper_representation.evaluation import evaluate
+from zoojax.hyper_representation.evaluation import EPOCHS, evaluate
 from zoojax.hyper_representation.evaluation_tables import FOLDER, Evaluation, write
 from zoojax.hyper_representation.representation import Representation, as_representation
 from zoojax.hyper_representation.tokens import TokenKind
 from zoojax.hyper_representation.trainer import default_alpha_epoch, train_autoencoder
+from zoojax.hyperparameters.declaration import check_whole
 from zoojax.progress import progress_callback, stage_progress
 from zoojax.storage.opening import as_zoo
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_images import load_images
+from zoojax.text import printable
 from zoojax.training.trainer import ProgressCallback
 
 
@@ -115,38 +119,53 @@ def evaluate_representation(
     representation: Representation | str | Path,
     zoo: Zoo | str | Path | None = None,
     *,
+    predictors: Sequence[str] = (),
+    epochs: Sequence[int] = EPOCHS,
     data_dir: str | Path | None = None,
     quiet: bool = False,
 ) -> Evaluation:
     """Measures reconstruction and property prediction on held-out members (Table 3 of the paper).
 
-    Writes the tables (Parquet and CSV) to the folder evaluation of the hyper-representation,
-    from which `zoojax.workflows.analyze.analyze` reads them.
+    All figures have 95 % intervals over members. Properties are predicted from embeddings, raw
+    weights and layer statistics by ridge regression, and by the mean of each epoch. The tables
+    (Parquet and CSV) are written to the folder evaluation of the hyper-representation, from which
+    `zoojax.workflows.analyze.analyze` reads them.
 
     Args:
         representation: Hyper-representation, or its folder.
         zoo: Its training zoo, or the folder of it; None takes the recorded one.
+        predictors: Further predictors of properties to compare with: "boosting" (gradient boosting
+            on layer statistics), "mlp" (a multilayer perceptron on flat weights) and "equivariant"
+            (a graph network that is invariant to the order of hidden units). They take minutes.
+        epochs: Epochs at which the accuracy of reconstructed members is summarized. Of epochs that
+            the training samples do not have, the nearest is taken.
         data_dir: Folder of image sets; None takes $ZOOJAX_DATA, or else a cache folder.
         quiet: Whether to show no progress.
 
     Returns:
-        The evaluation, with polars frames in `tables`. The table "functional" (accuracy of
-        reconstructed members) is missing if the zoo records no images.
+        The evaluation, with polars frames in `tables`. The tables "functional" and
+        "functional_summary" (accuracy of reconstructed members) are missing if the zoo records no
+        images.
 
     Raises:
-        ZoojaxError: The zoo is missing or another one, a state is damaged, images are missing,
-            or writing failed.
+        ZoojaxError: The zoo is missing or another one, a predictor is unknown or does not take the
+            architecture, a state is damaged, images are missing, or writing failed.
 
     Example (with a trained hyper-representation):
         evaluate_representation("reps/usps").tables["summary"]
     """
     opened = as_representation(representation)
+    if isinstance(epochs, str) or not isinstance(epochs, Sequence):
+        raise ZoojaxError(f"epochs is {printable(repr(epochs), 80)}; give a list of whole numbers")
+    shown = [check_whole("an epoch", epoch) for epoch in epochs]
     training_zoo = opened.training_zoo(zoo)
     images = None
     # A converted zoo may record no images; all other tables can still be computed.
     if training_zoo.config.data_hash is not None:
         images = load_images(training_zoo, optional_path(data_dir, "data_dir"))
     with stage_progress("evaluating", quiet) as stage:
-        evaluation = evaluate(opened, training_zoo, images, stage)
+        evaluation = evaluate(
+            opened, training_zoo, images, stage, predictor_names=predictors, epochs=shown
+        )
     write(evaluation, opened.path / FOLDER)
     return evaluation

@@ -1,6 +1,6 @@
-"""Evaluates a hyper-representation: reconstruction, probes and embeddings, as named tables."""
+"""Evaluates a hyper-representation: reconstruction, properties and embeddings, as named tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,19 +9,30 @@ import polars as pl
 from zoojax import presets
 from zoojax.analysis.layer_statistics import layer_statistics
 from zoojax.analysis.paper import published_representations
+from zoojax.architectures.base import vector_layout
+from zoojax.architectures.vectors import PARAMS
 from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
-from zoojax.hyper_representation.dataset import PROPERTIES, read_samples
+from zoojax.hyper_representation import predictors
+from zoojax.hyper_representation.block_mean import BlockMean
+from zoojax.hyper_representation.bootstrap import interval_columns
+from zoojax.hyper_representation.dataset import PROPERTIES, Samples, read_samples
 from zoojax.hyper_representation.evaluation_tables import COLUMNS, PAIRS, TABLES, Evaluation, check
-from zoojax.hyper_representation.probes import SplitArrays, probe_table
+from zoojax.hyper_representation.functional_fidelity import (
+    functional_fidelity,
+    nearest_epochs,
+    summarize,
+)
+from zoojax.hyper_representation.predictor_registry import make_predictors
+from zoojax.hyper_representation.predictors import Predictor
+from zoojax.hyper_representation.probes import Ridge
+from zoojax.hyper_representation.property_scores import ALL_STATES, PropertyScores, block_numbers
 from zoojax.hyper_representation.reconstruction import (
     ALL,
     ALPHAS,
     WEIGHTS,
     LayerValues,
     R2Accumulator,
-    flatten_layers,
-    functional_fidelity,
     r2_inputs,
     scatter_pairs,
     zero_above_threshold,
@@ -33,6 +44,14 @@ from zoojax.storage.zoo import Zoo
 EMBEDDING = "embedding"
 # Orders of the hidden units over which the second kind of embedding is averaged.
 _VIEWS = 8
+_AVERAGED = f"{EMBEDDING}, mean of {_VIEWS} orders"
+# Probes of every evaluation.
+_PROBES: tuple[Predictor, ...] = (
+    *map(Ridge, (EMBEDDING, _AVERAGED, predictors.WEIGHTS, predictors.STATISTICS)),
+    BlockMean(),
+)
+# Epochs in the table "functional_summary".
+EPOCHS = (0, 10, 25)
 StageCallback = Callable[[str], None]
 
 
@@ -41,40 +60,52 @@ def evaluate(
     zoo: Zoo,
     images: ImageSet | None,
     on_stage: StageCallback | None = None,
+    *,
+    predictor_names: Sequence[str] = (),
+    epochs: Sequence[int] = EPOCHS,
 ) -> Evaluation:
-    """Measures reconstruction and property probes on held-out members.
+    """Measures reconstruction and property prediction on held-out members.
 
     Args:
         representation: A trained hyper-representation.
         zoo: Its training zoo, see `Representation.training_zoo`.
         images: The zoo's images; if None, predictions of reconstructed members are not measured.
         on_stage: Called with a description at the start of each stage.
+        predictor_names: Keys of `predictor_registry.PREDICTORS` to compare the embeddings with.
+        epochs: Epochs at which reconstructed members are summarized; of epochs that the samples do
+            not have, the nearest is taken.
 
     Raises:
-        ZoojaxError: If a state is missing or damaged, or an embedding is not finite.
+        ZoojaxError: If a predictor is unknown or does not take the architecture, a state is missing
+            or damaged, or an embedding is not finite.
     """
     start_stage = on_stage or (lambda description: None)
+    config = representation.config
+    added = make_predictors(predictor_names, config.shape, config.settings.seed)
     states = _EvaluationPass(representation, zoo, images)
     _check_epochs(representation, zoo)
-    for epoch in representation.config.epochs:
+    for epoch in config.epochs:
         start_stage(f"reconstructing epoch {epoch}")
         states.add_epoch(epoch)
     metrics = pl.concat(states.metrics)
-    targets = _by_part(metrics, _properties(metrics))
-    probes = []
-    for name, blocks in states.features.items():
-        start_stage(f"probing {name}")
-        features = _by_part(metrics, np.concatenate(blocks))
-        probes.append(probe_table({name: features}, targets))
-    tables = {"reconstruction": states.r2.table(), "properties": pl.concat(probes)}
+    features = {name: np.concatenate(blocks) for name, blocks in states.features.items()}
+    features[predictors.BLOCKS] = block_numbers(metrics)
+    scores = PropertyScores(metrics)
+    for predictor in (*_PROBES, *added):
+        start_stage(f"predicting properties from {predictor.name}")
+        scores.add(predictor, features[predictor.inputs])
+    tables = {"reconstruction": states.r2.table(), "properties": scores.table()}
+    tables["differences"] = scores.differences([EMBEDDING, _AVERAGED])
     if states.functional:
         tables["functional"] = pl.concat(states.functional)
+        shown = nearest_epochs(epochs, config.epochs)
+        tables["functional_summary"] = summarize(tables["functional"], shown)
     start_stage("projecting embeddings")
-    tables["embeddings"] = _project(metrics, np.concatenate(states.features[EMBEDDING]))
+    tables["embeddings"] = _project(metrics, features[EMBEDDING])
     tables["scatter"] = pl.concat(states.pairs)
     tables["losses"] = representation.losses
     tables["summary"] = _summary(tables, zoo)
-    check(representation.config, tables)
+    check(config, tables)
     return Evaluation({name: tables[name] for name in TABLES if name in tables})
 
 
@@ -100,7 +131,7 @@ class _EvaluationPass:
         r2: Sums for R2 of the reconstruction.
         metrics: One frame per epoch: `member`, `epoch`, `part` and properties of all states.
         features: One array [members, ...] per epoch, by the name of the features.
-        functional: One frame per epoch of the functional fidelity of the test split.
+        functional: Frames of the functional fidelity of the test split.
         pairs: Frames of scatter pairs of the test split.
     """
 
@@ -130,34 +161,46 @@ class _EvaluationPass:
         reconstructed = r2_inputs(codec, weights, alphas)
         for name in parts:
             rows = np.flatnonzero(part == name)
-            self.r2.add(name, _take_rows(true, rows), _take_rows(reconstructed, rows))
+            values = _take_rows(true, rows), _take_rows(reconstructed, rows)
+            self.r2.add(name, states.table["member"].to_numpy()[rows], *values)
         test = np.flatnonzero(part == "test")
         max_pairs = -(-PAIRS // len(config.epochs))
         rng = np.random.default_rng(epoch)
         shown = {key: x[test] for key, x in true.items() if key[0] != ALPHAS}
         self.pairs += scatter_pairs(shown, _take_rows(reconstructed, test), max_pairs, rng)
         if self.images is not None:
-            original = population.take(zero_above_threshold(states.weights, true_alphas), test)
-            copy = population.take(zero_above_threshold(weights, alphas), test)
-            table = states.table[test]
-            self.functional.append(
-                functional_fidelity(self.zoo, self.images.test, table, original, copy)
+            self._add_functional(states, (weights, alphas), test)
+
+    def _add_functional(self, states: Samples, reconstructed: tuple, rows: np.ndarray) -> None:
+        """Runs the states of some rows: with all weights and, if any, thresholded by log alphas."""
+        assert self.images is not None
+        kinds = {False: (states.weights, reconstructed[0])}
+        if states.alphas is not None and reconstructed[1] is not None:
+            kinds[True] = (
+                zero_above_threshold(states.weights, states.alphas),
+                zero_above_threshold(*reconstructed),
             )
+        for thresholded, params in kinds.items():
+            original, copy = (population.take(each, rows) for each in params)
+            measured = functional_fidelity(
+                self.zoo, self.images.test, states.table[rows], original, copy
+            )
+            self.functional.append(measured.with_columns(thresholded=pl.lit(thresholded)))
 
 
 def _features(representation: Representation, weights: dict) -> dict[str, np.ndarray]:
-    """Returns the features of the probes by name, [members, ...] each."""
-    raw = flatten_layers(weights)
+    """Returns the features of states by name, [members, ...] each."""
     embeddings = {
         EMBEDDING: representation.embed(weights),
-        f"{EMBEDDING}, mean of {_VIEWS} orders": representation.embed(weights, views=_VIEWS),
+        _AVERAGED: representation.embed(weights, views=_VIEWS),
     }
     if not all(np.isfinite(z).all() for z in embeddings.values()):
         raise ZoojaxError(f"{representation.path} produces embeddings that are not finite")
+    layout = vector_layout(representation.config.shape)
     return {
         **embeddings,
-        "weights": np.concatenate([raw[layer] for layer in sorted(raw)], axis=1),
-        "layer statistics": layer_statistics(weights),
+        predictors.WEIGHTS: layout.flatten({PARAMS: weights}),
+        predictors.STATISTICS: layer_statistics(weights),
     }
 
 
@@ -165,22 +208,12 @@ def _take_rows(values: LayerValues, rows: np.ndarray) -> LayerValues:
     return {key: x[rows] for key, x in values.items()}
 
 
-def _by_part(metrics: pl.DataFrame, x: np.ndarray) -> SplitArrays:
-    return SplitArrays(*(x[(metrics["part"] == name).to_numpy()] for name in SplitArrays._fields))
-
-
-def _properties(metrics: pl.DataFrame) -> np.ndarray:
-    """Returns [states, properties] float64; NaN for missing values."""
-    columns = [metrics[name].cast(pl.Float64).to_numpy() for name in PROPERTIES]
-    return np.stack(columns, axis=1)
-
-
 def _project(metrics: pl.DataFrame, embeddings: np.ndarray) -> pl.DataFrame:
     """Adds the first two principal components of the embeddings as columns x and y."""
     # Imported here because importing scikit-learn takes seconds.
     from sklearn.decomposition import PCA
 
-    train = _by_part(metrics, embeddings).train
+    train = embeddings[(metrics["part"] == "train").to_numpy()]
     # One-dimensional embeddings have no second component.
     pca = PCA(min(2, *train.shape), random_state=0).fit(train)
     projected = np.zeros((len(embeddings), 2))
@@ -189,25 +222,34 @@ def _project(metrics: pl.DataFrame, embeddings: np.ndarray) -> pl.DataFrame:
 
 
 def _summary(tables: dict[str, pl.DataFrame], zoo: Zoo) -> pl.DataFrame:
-    """Returns R2 on the test split with the columns of the paper's Table 3.
+    """Returns R2 on the test split with the columns of the paper's Table 3, and its intervals.
 
-    If the paper reports a zoo of the same preset and images, its row comes first.
+    If the paper reports a zoo of the same preset and images, its row comes first, without
+    intervals.
     """
     preset = presets.preset_of(zoo)
     in_paper = preset is not None and zoo.config.data in (None, preset.data)
     published = published_representations().filter(zoo=zoo.config.preset if in_paper else "")
-    published = published.with_columns(
-        pl.format("{} (paper)", "zoo").alias("zoo"), pl.lit(EMBEDDING).alias("features")
-    )
-    all_layers = tables["reconstruction"].filter(part="test", layer=ALL)
-    reconstruction = dict(all_layers.select("quantity", "r2").iter_rows())
-    rows = []
-    for features in tables["properties"]["features"].unique(maintain_order=True):
-        probes = tables["properties"].filter(features=features)
-        row = {COLUMNS[p]: r2 for p, r2 in probes.select("property", "r2").iter_rows()}
+    rows = [
+        {**row, "zoo": f"{row['zoo']} (paper)", "features": EMBEDDING}
+        for row in published.to_dicts()
+    ]
+    quantities = pl.col("quantity").is_in((WEIGHTS, ALPHAS))
+    reconstruction = tables["reconstruction"].filter(quantities, part="test", layer=ALL)
+    properties = tables["properties"].filter(scope=ALL_STATES)
+    for features in properties["features"].unique(maintain_order=True):
+        row = {"zoo": zoo.config.name, "features": features}
         if features == EMBEDDING:
-            row |= {n: reconstruction.get(n) for n in (WEIGHTS, ALPHAS)}
-        rows.append({"zoo": zoo.config.name, "features": features, **row})
-    columns = ["zoo", "features", WEIGHTS, ALPHAS, *COLUMNS.values()]
-    schema = {c: pl.String if c in ("zoo", "features") else pl.Float64 for c in columns}
-    return pl.concat([published.select(columns), pl.DataFrame(rows, schema=schema)])
+            for measured in reconstruction.to_dicts():
+                row |= _renamed(measured, measured["quantity"])
+        for measured in properties.filter(features=features).to_dicts():
+            row |= _renamed(measured, COLUMNS[measured["property"]])
+        rows.append(row)
+    values = [c for name in (WEIGHTS, ALPHAS, *COLUMNS.values()) for c in interval_columns(name)]
+    schema = dict.fromkeys(("zoo", "features"), pl.String) | dict.fromkeys(values, pl.Float64)
+    return pl.DataFrame(rows, schema=schema)
+
+
+def _renamed(row: dict, name: str) -> dict[str, float | None]:
+    """R2 and the ends of its interval under the names of another column."""
+    return dict(zip(interval_columns(name), (row[c] for c in interval_columns("r2")), strict=True))

@@ -9,17 +9,22 @@ from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import is_temporary, make_folder, os_errors
 from zoojax.filesystem.reading import NotFoundError, entries, read_table
 from zoojax.filesystem.tables import write_both
+from zoojax.hyper_representation.bootstrap import interval_columns
 from zoojax.hyper_representation.config import RepresentationConfig
 from zoojax.hyper_representation.dataset import PROPERTIES
+from zoojax.hyper_representation.functional_fidelity import ALL_EPOCHS, MEASURED, SPARSITIES
+from zoojax.hyper_representation.property_scores import SCOPES
 from zoojax.hyper_representation.reconstruction import ALL, ALPHAS, LOG_ALPHAS, WEIGHTS
 from zoojax.hyper_representation.representation import Representation
 from zoojax.text import printable
 
 FOLDER = "evaluation"
 TABLES = (
-    *("summary", "reconstruction", "properties", "functional", "embeddings", "scatter"),
-    "losses",
+    *("summary", "reconstruction", "properties", "differences", "functional"),
+    *("functional_summary", "embeddings", "scatter", "losses"),
 )
+# Tables of zoos whose images are known.
+_OF_IMAGES = {"functional", "functional_summary"}
 # Pairs of true and reconstructed values stored per quantity and layer.
 PAIRS = 2000
 # R2 columns of the paper's Table 3, by property.
@@ -32,23 +37,47 @@ def _columns(kind: object, *names: str) -> dict[str, object]:
     return dict.fromkeys(names, kind)
 
 
+def _intervals(*names: str) -> dict[str, object]:
+    """Columns of figures with the ends of their intervals."""
+    return _columns(_FLOAT, *(column for name in names for column in interval_columns(name)))
+
+
 _SCHEMAS = {
     "summary": _columns(pl.String, "zoo", "features")
-    | _columns(_FLOAT, WEIGHTS, ALPHAS, *COLUMNS.values()),
+    | _intervals(WEIGHTS, ALPHAS, *COLUMNS.values()),
     "reconstruction": _columns(pl.String, "part", "quantity", "layer")
-    | {"count": pl.Int64, "r2": _FLOAT},
-    "properties": _columns(pl.String, "features", "property")
-    | _columns(_FLOAT, "r2", "tau", "lambda"),
+    | {"count": pl.Int64}
+    | _intervals("r2"),
+    "properties": _columns(pl.String, "features", "scope", "property")
+    | _intervals("r2", "tau")
+    | {"lambda": _FLOAT},
+    "differences": _columns(pl.String, "features", "other", "scope", "property")
+    | _intervals("r2_difference", "tau_difference"),
     "functional": _columns(pl.Int64, "member", "epoch")
-    | _columns(_FLOAT, "test_acc", "reconstructed_acc", "agreement")
-    | _columns(_FLOAT, "sparsity", "reconstructed_sparsity"),
+    | _columns(_FLOAT, "test_acc", "reconstructed_acc", "agreement", *SPARSITIES)
+    | {"thresholded": pl.Boolean},
+    "functional_summary": {"thresholded": pl.Boolean, "epochs": pl.String, "members": pl.Int64}
+    | _intervals(*MEASURED)
+    | _columns(_FLOAT, *SPARSITIES),
     "embeddings": _columns(pl.Int64, "member", "epoch")
     | _columns(_FLOAT, "test_acc", "sparsity", "ggap", "x", "y")
     | {"part": pl.String},
     "scatter": _columns(pl.String, "quantity", "layer") | _columns(_FLOAT, "true", "reconstructed"),
 }
+# Columns whose values identify a row.
+_KEYS = {
+    "properties": ("features", "scope", "property"),
+    "differences": ("features", "other", "scope", "property"),
+    "functional": ("member", "epoch", "thresholded"),
+    "functional_summary": ("thresholded", "epochs"),
+    "embeddings": ("member", "epoch"),
+}
 # Columns that are plotted must be finite and small enough for matplotlib's arithmetic.
-_PLOTTED = {"embeddings": ("x", "y"), "scatter": ("true", "reconstructed")}
+_PLOTTED = {
+    "properties": interval_columns("r2"),
+    "embeddings": ("x", "y"),
+    "scatter": ("true", "reconstructed"),
+}
 _MAX_PLOTTED = 1e15
 _MAX_TEXT_LENGTH = 1000
 
@@ -62,9 +91,12 @@ class Evaluation:
             summary: R2 in the layout of the paper's Table 3, one row per kind of `features`,
                 preceded by the paper's rows.
             reconstruction: See `R2Accumulator.table`.
-            properties: See `probe_table`.
+            properties: See `PropertyScores.table`.
+            differences: See `PropertyScores.differences`; of the embeddings and all others.
             functional: See `functional_fidelity`; test split only, and only if the zoo's images
-                are known.
+                are known. `thresholded` is true for members whose weights are thresholded by log
+                alphas, and false for those with all weights.
+            functional_summary: See `functional_fidelity.summarize`.
             embeddings: One row per state: `member`, `epoch`, `part` of the split, `x` and `y`
                 (principal components of the training split's embeddings), and properties.
             scatter: Pairs of the test split, see `scatter_pairs`.
@@ -91,6 +123,8 @@ def find_error(config: RepresentationConfig, name: str, table: pl.DataFrame) -> 
         "quantity": [WEIGHTS, ALPHAS, LOG_ALPHAS],
         "layer": [ALL, *config.shape.layers],
         "property": list(PROPERTIES),
+        "scope": list(SCOPES),
+        "epochs": [ALL_EPOCHS, *map(str, config.epochs)],
         "member": [member for part in parts.values() for member in part],
     }
     if name != "summary":
@@ -104,8 +138,8 @@ def find_error(config: RepresentationConfig, name: str, table: pl.DataFrame) -> 
     for column, kind in table.schema.items():
         if kind == pl.String and (table[column].str.len_chars() > _MAX_TEXT_LENGTH).any():
             return f"column {column} contains a text of more than {_MAX_TEXT_LENGTH} characters"
-    if "member" in table.columns and table.select("member", "epoch").is_duplicated().any():
-        return "duplicate states (member and epoch)"
+    if name in _KEYS and table.select(_KEYS[name]).is_duplicated().any():
+        return f"duplicate rows of the same {' and '.join(_KEYS[name])}"
     if name == "embeddings":
         return _split_error(parts, table)
     if name == "scatter" and len(table):
@@ -189,7 +223,10 @@ def read_evaluation(representation: Representation) -> Evaluation:
         if name != "losses":
             error = find_error(representation.config, name, tables[name])
         if error is not None:
-            raise ZoojaxError(f"{file} is damaged: {error}")
+            raise ZoojaxError(
+                f"{file} is damaged, or of an older version: {error}; rerun '{command} "
+                f"{representation.path}'"
+            )
     if "losses" not in tables:
         raise ZoojaxError(
             f"{representation.path} has not been evaluated; run '{command} {representation.path}'"
@@ -199,8 +236,8 @@ def read_evaluation(representation: Representation) -> Evaluation:
             f"{representation.path} was trained further after its evaluation; rerun '{command} "
             f"{representation.path}'"
         )
-    for name in set(TABLES) - {"functional"}:
-        if name not in tables:
+    for name in TABLES:
+        if name not in tables and name not in _OF_IMAGES:
             raise ZoojaxError(
                 f"{folder} has no {name}.parquet; rerun '{command} {representation.path}'"
             )
