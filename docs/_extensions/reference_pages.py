@@ -65,7 +65,8 @@ PAGES = (
         "Interfaces and registries.",
         (
             *("Architecture", "register_architecture", "Sparsifier"),
-            *("sparsifiers.declared.Declared", "ScorePruning", "Needs", "register_sparsifier"),
+            *("sparsifiers.declared.Declared", "sparsifiers.compared.Compared", "ScorePruning"),
+            *("Needs", "register_sparsifier"),
         ),
     ),
     (
