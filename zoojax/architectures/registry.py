@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import SupportsIndex, cast
 
-from zoojax.architectures import chain_names, mlp, resnet18, siren, vit
+from zoojax.architectures import chain_names, mlp, resnet, siren, vit
 from zoojax.architectures.base import Architecture, checked_architecture
 from zoojax.architectures.chain import Chain
 from zoojax.architectures.checks import check_architecture
@@ -31,13 +31,15 @@ _registered: dict[str, Factory] = {
     "lenet5": lenet5,
     "gap_cnn": gap_cnn,
     "gap_cnn_32": gap_cnn_32,
-    resnet18.NAME: resnet18.resnet18,
+    "resnet18": resnet.resnet18,
     siren.NAME: siren.default_siren,
 }
 # Not checked at first use, since tests check them.
 _OWN = frozenset(_registered)
 # Networks with their sizes in their names.
-_FAMILIES: tuple[Family, ...] = (mlp.FAMILY, siren.FAMILY, resnet18.FAMILY, vit.FAMILY)
+_FAMILIES: tuple[Family, ...] = (
+    *(mlp.FAMILY, siren.FAMILY, resnet.RESNET_18, resnet.RESNET_50, vit.FAMILY),
+)
 
 
 def register_architecture(name: str, factory: Factory) -> None:
