@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from zoojax.api import dense
+from zoojax.api.common import explain_interrupt
 from zoojax.architectures.base import Architecture
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import (
@@ -145,7 +146,7 @@ def train_autoencoder(
         versions=dense.versions(),
     )
     check_config(config)
-    with locked(out):
+    with explain_interrupt(out), locked(out):
         representation = _create_or_resume(out, config)
         if representation.epoch >= settings.epochs:
             total = settings.epochs * len(sets[0])
