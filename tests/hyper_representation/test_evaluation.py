@@ -173,8 +173,8 @@ def test_scatter_pairs_are_a_bounded_sample():
 def test_perfect_autoencoder_has_r2_and_agreement_of_one(representation, images):
     zoo, config = representation.training_zoo(), representation.config
     perfect = FakeRepresentation(representation.path, config)
-    order = [*config.members.train, *config.members.val, *config.members.test]
-    epochs = iter(config.epochs)
+    order = [member for part in config.zoos[0].members for member in part]
+    epochs = iter(config.zoos[0].epochs)
 
     def reconstruct(params):
         states = read_samples(zoo, order, [next(epochs)])
@@ -186,10 +186,10 @@ def test_perfect_autoencoder_has_r2_and_agreement_of_one(representation, images)
     assert tables["scatter"]["true"].equals(tables["scatter"]["reconstructed"].alias("true"))
     functional = tables["functional"]
     assert set(functional["agreement"]) == {1.0}
-    for epoch in (0, config.epochs[-1]):
+    for epoch in (0, config.zoos[0].epochs[-1]):
         metrics = inference.evaluate(zoo, images, epoch)
         table = functional.filter(epoch=epoch).join(metrics, on="member", suffix="_of_zoo")
-        assert table["member"].to_list() == config.members.test
+        assert table["member"].to_list() == config.zoos[0].members.test
         for name in ("test_acc", "sparsity"):
             for column in (name, f"reconstructed_{name.removeprefix('test_')}"):
                 assert table[column].to_list() == pytest.approx(table[f"{name}_of_zoo"].to_list())
@@ -197,7 +197,7 @@ def test_perfect_autoencoder_has_r2_and_agreement_of_one(representation, images)
 
 
 def test_evaluation_has_all_tables(results, representation):
-    tables, members = results.tables, representation.config.members
+    tables, members = results.tables, representation.config.zoos[0].members
     assert tuple(tables) == TABLES
     reconstruction = tables["reconstruction"]
     assert len(reconstruction) == 3 * 3 * (1 + len(LAYERS))
@@ -215,7 +215,7 @@ def test_evaluation_has_all_tables(results, representation):
 
 
 def test_embeddings_table_has_principal_components(results, representation):
-    table, members = results.tables["embeddings"], representation.config.members
+    table, members = results.tables["embeddings"], representation.config.zoos[0].members
     assert len(table) == STATES
     parts = {name: sorted(part) for name, part in members._asdict().items()}
     for name, part in parts.items():

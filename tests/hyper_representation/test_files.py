@@ -54,7 +54,7 @@ def copied(representation, tmp_path) -> Path:
 
 def small_tables(config: RepresentationConfig) -> dict[str, pl.DataFrame]:
     """Small valid tables of an evaluation."""
-    members, epochs = config.members, config.epochs
+    members, epochs = config.zoos[0].members, config.zoos[0].epochs
     states = [(m, e, part) for part, ids in members._asdict().items() for m in ids for e in epochs]
     embeddings = pl.DataFrame(states, schema=["member", "epoch", "part"], orient="row")
     columns = ("test_acc", "sparsity", "ggap", "x", "y")

@@ -135,7 +135,7 @@ def test_invalid_config_is_refused(copied, keys, value, named):
 
 
 def test_member_in_two_splits(copied, representation):
-    modify(copied, ("members", "val"), [representation.config.members.train[0]])
+    modify(copied, ("members", "val"), [representation.config.zoos[0].members.train[0]])
     with pytest.raises(ZoojaxError, match="duplicate ids"):
         open_representation(copied)
 

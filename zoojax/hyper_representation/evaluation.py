@@ -56,7 +56,7 @@ def evaluate(
     start_stage = on_stage or (lambda description: None)
     states = _EvaluationPass(representation, zoo, images)
     _check_epochs(representation, zoo)
-    for epoch in representation.config.epochs:
+    for epoch in representation.entry(zoo).epochs:
         start_stage(f"reconstructing epoch {epoch}")
         states.add_epoch(epoch)
     metrics = pl.concat(states.metrics)
@@ -81,7 +81,7 @@ def evaluate(
 def _check_epochs(representation: Representation, zoo: Zoo) -> None:
     """Raises ZoojaxError if the zoo lacks an epoch of the training samples."""
     alphas_of = representation.config.alphas_of
-    needed = [*representation.config.epochs, *([] if alphas_of is None else [alphas_of])]
+    needed = [*representation.entry(zoo).epochs, *([] if alphas_of is None else [alphas_of])]
     for epoch in needed:
         if epoch not in zoo.epochs:
             raise ZoojaxError(
@@ -116,7 +116,8 @@ class _EvaluationPass:
     def add_epoch(self, epoch: int) -> None:
         """Reads and reconstructs the states of all parts of the split at an epoch."""
         config, codec = self.representation.config, self.representation.codec
-        parts = config.members._asdict()
+        entry = self.representation.entry(self.zoo)
+        parts = entry.members._asdict()
         members = [member for part in parts.values() for member in part]
         states = read_samples(self.zoo, members, [epoch], alphas_of=config.alphas_of)
         part = pl.Series("part", [name for name, part in parts.items() for _ in part])
@@ -132,7 +133,7 @@ class _EvaluationPass:
             rows = np.flatnonzero(part == name)
             self.r2.add(name, _take_rows(true, rows), _take_rows(reconstructed, rows))
         test = np.flatnonzero(part == "test")
-        max_pairs = -(-PAIRS // len(config.epochs))
+        max_pairs = -(-PAIRS // len(entry.epochs))
         rng = np.random.default_rng(epoch)
         shown = {key: x[test] for key, x in true.items() if key[0] != ALPHAS}
         self.pairs += scatter_pairs(shown, _take_rows(reconstructed, test), max_pairs, rng)

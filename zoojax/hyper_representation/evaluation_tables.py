@@ -85,7 +85,8 @@ def find_error(config: RepresentationConfig, name: str, table: pl.DataFrame) -> 
     error = _column_error(table, _SCHEMAS[name])
     if error is not None:
         return error
-    parts = config.members._asdict()
+    (entry,) = config.zoos
+    parts = entry.members._asdict()
     known: dict[str, list] = {
         "part": list(parts),
         "quantity": [WEIGHTS, ALPHAS, LOG_ALPHAS],
@@ -94,7 +95,7 @@ def find_error(config: RepresentationConfig, name: str, table: pl.DataFrame) -> 
         "member": [member for part in parts.values() for member in part],
     }
     if name != "summary":
-        known["epoch"] = config.epochs
+        known["epoch"] = entry.epochs
     for column, values in known.items():
         if column in table.columns and not table[column].is_in(values).all():
             return f"column {column} contains unknown values"
@@ -109,7 +110,7 @@ def find_error(config: RepresentationConfig, name: str, table: pl.DataFrame) -> 
     if name == "embeddings":
         return _split_error(parts, table)
     if name == "scatter" and len(table):
-        max_pairs = PAIRS + len(config.epochs)
+        max_pairs = PAIRS + len(entry.epochs)
         counts = table.group_by("quantity", "layer").len()["len"]
         if counts.max() > max_pairs:  # pyright: ignore
             return f"more than {max_pairs} pairs per quantity and layer"

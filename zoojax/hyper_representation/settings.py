@@ -12,12 +12,17 @@ Task = Literal["reconstruct", "sparsify"]
 Schedule = Literal["plateau", "cosine"]
 Precision = Literal["float32", "bfloat16"]
 _CHOICES = {"task": Task, "tokens": TokenKind, "schedule": Schedule, "precision": Precision}
-_FLOATS = ("dropout", "gamma", "erase", "local", "temperature", "alpha_radius", "learning_rate")
+_FLOATS = (
+    *("dropout", "gamma", "erase", "local", "temperature", "alpha_radius", "learning_rate"),
+    *("behavior", "probe_loss"),
+)
 
 # Larger networks would take minutes, or more memory than a machine has, to build.
 _MAX_WIDTH = 2**16
 _MAXIMA = {
-    **dict.fromkeys(("chunk_length", "width", "heads", "feed_forward", "latent"), _MAX_WIDTH),
+    **dict.fromkeys(
+        ("chunk_length", "width", "heads", "feed_forward", "latent", "queries"), _MAX_WIDTH
+    ),
     "layers": 256,
     "epochs": 10**8,
     "batch_size": 10**8,
@@ -39,6 +44,14 @@ class Settings:
         layers: Transformer blocks in the encoder, and in the decoder.
         feed_forward: Hidden width of the feed-forward layers.
         latent: Dimension of the embedding z.
+        probes: Number of probes: training images on which the outputs of a member are an input
+            of the encoder, next to its weights. 0 is the published model.
+        probe_latent: Dimensions of z that are a linear function of the outputs on the probes.
+        probe_loss: Weight of the mean squared error of the outputs on the probes, predicted
+            linearly from z.
+        behavior: Weight of the Kullback-Leibler divergence between the predictions of the
+            original and of the reconstructed member on queries. 0 is the published model.
+        queries: Training images per step on which both predict.
         local: Fraction of z that is compressed per token, each token into its own slice; the
             rest of z is computed from the CLS token. 0 is the published model. Larger
             fractions need much less width and training.
@@ -69,6 +82,11 @@ class Settings:
     layers: int = 1
     feed_forward: int = 256
     latent: int = 1024
+    probes: int = 0
+    probe_latent: int = 0
+    probe_loss: float = 0.1
+    behavior: float = 0.0
+    queries: int = 32
     local: float = 0.9
     dropout: float = 0.0
     projection: tuple[int, int] = (400, 50)
@@ -93,7 +111,7 @@ class Settings:
         """
         for name, choices in _CHOICES.items():
             _check_choice(name, getattr(self, name), get_args(choices))
-        for name in (*_MAXIMA, "seed"):
+        for name in (*_MAXIMA, "seed", "probes", "probe_latent"):
             if not isinstance(getattr(self, name), int):
                 value = printable(getattr(self, name), 80)
                 raise ZoojaxError(f"{name} is {value}; give a whole number")
@@ -119,7 +137,14 @@ class Settings:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ZoojaxError(f"{name} is {value:g}; give a positive value")
-        for name in ("noise", "weight_decay"):
+        for name in ("probes", "probe_latent"):
+            if not 0 <= getattr(self, name) <= _MAX_WIDTH:
+                raise ZoojaxError(f"{name} must be between 0 and {_MAX_WIDTH}")
+        if bool(self.probes) < bool(self.probe_latent):
+            raise ZoojaxError("probe_latent needs probes; give at least 1")
+        if self.probe_latent + int(self.latent * self.local) >= self.latent:
+            raise ZoojaxError("latent has no dimension left for the CLS token; make it larger")
+        for name in ("noise", "weight_decay", "behavior", "probe_loss"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ZoojaxError(f"{name} is {value:g}; give a non-negative value")
@@ -127,13 +152,18 @@ class Settings:
             raise ZoojaxError(f"seed is {self.seed}; give a value from 0 to 2**32 - 1")
         return self
 
+    @property
+    def uses_behavior(self) -> bool:
+        """Whether members are run on images."""
+        return self.probes > 0 or self.behavior > 0
+
 
 # "paper": the autoencoder of "Sparsified Model Zoo Twins", for a GPU. "small": trains in half
 # an hour on two cores. Values that the paper does not report (epochs, noise, erasing, r) are the
 # same in both.
-SMALL = Settings()
+SMALL = replace(Settings(), probes=64, probe_latent=64, behavior=1.0)
 PAPER = replace(
-    SMALL,
+    Settings(),
     width=800,
     heads=4,
     layers=2,
