@@ -147,7 +147,7 @@ def test_images_are_drawn_without_overlap(images):
     assert len(np.unique(flat, axis=0)) == 16
     few = choose_images(images[:8], 6, 10, 3)
     assert [len(x) for x in few] == [6, 2]
-    with pytest.raises(ZoojaxError, match="^6 training images are too few for 6 probes"):
+    with pytest.raises(ZoojaxError, match=r"^6 training images are too few for 6 probes"):
         choose_images(images[:6], 6, 10, 3)
 
 
@@ -174,7 +174,7 @@ def test_behavior_is_left_out_with_a_warning(zoos):
     ):
         plain = api._behaving(SETTINGS, [unknown], None)
     assert not plain.uses_behavior
-    with pytest.raises(ZoojaxError, match="behavior of members cannot be used: .* no images$"):
+    with pytest.raises(ZoojaxError, match=r"behavior of members cannot be used: .* no images$"):
         api._behaving(SETTINGS, [unknown], True)
     assert api._behaving(SETTINGS, zoos, False) == plain
     assert api._behaving(SETTINGS, zoos, None) is api._behaving(SETTINGS, zoos, True) is SETTINGS

@@ -69,7 +69,8 @@ def test_unrelated_zoos_are_split_together(tmp_path, dense):
     """Members of another zoo with the same ids are other members."""
     other = synthetic_zoos.dense(tmp_path / "other", 20, spec=dense.config.data)
     first, second = split_zoos([dense, other], 1)
-    assert sorted(sum(first, [])) == list(range(9)) and sorted(sum(second, [])) == list(range(20))
+    for split, count in ((first, 9), (second, 20)):
+        assert sorted(member for part in split for member in part) == list(range(count))
     assert len(first.test) + len(second.test) == round(0.15 * 29)
 
 
@@ -116,7 +117,7 @@ def test_moved_zoo(representation, dense, twin, tmp_path):
     entry = replace(representation.config.zoos[0], path="../nowhere")
     config = replace(representation.config, zoos=[entry, *representation.config.zoos[1:]])
     copy = Representation(representation.path, config)
-    with pytest.raises(ZoojaxError, match="it was the training zoo of .* give its new folder"):
+    with pytest.raises(ZoojaxError, match=r"it was the training zoo of .* give its new folder"):
         copy.training_zoos()
     assert copy.training_zoos([moved])[0].path == moved
     assert copy.fingerprint == representation.fingerprint
