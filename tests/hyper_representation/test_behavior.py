@@ -12,18 +12,25 @@ from tests.support import representations, zoo_fixtures
 from zoojax import Zoo, ZoojaxError, open_zoo
 from zoojax.hyper_representation import api, trainer
 from zoojax.hyper_representation.augmentation import draw_permutation, permute
-from zoojax.hyper_representation.behavior import Behavior, behavior_gap, choose_images
+from zoojax.hyper_representation.behavior import behavior_gap, choose_images
 from zoojax.hyper_representation.codec import PROBES, Codec
 from zoojax.hyper_representation.dataset import Normalization, read_samples
 from zoojax.hyper_representation.losses import divergence
 from zoojax.hyper_representation.representation import Representation, open_representation
 from zoojax.hyper_representation.trainer import train_autoencoder
+from zoojax.hyper_representation.training_inputs import answers
 from zoojax.runtime import population
 from zoojax.storage.zoo_images import load_images
 from zoojax.training import inference
 
 SETTINGS = replace(
-    representations.SETTINGS, epochs=2, latent=24, probes=5, probe_latent=8, behavior=1.0, queries=4
+    representations.SETTINGS,
+    epochs=2,
+    latent=128,
+    probes=5,
+    probe_latent=8,
+    behavior=1.0,
+    queries=4,
 )
 
 
@@ -44,16 +51,23 @@ def trained(tmp_path_factory, zoos, images) -> Representation:
     return train_autoencoder(out, zoos, SETTINGS, images=images)
 
 
+def codec_of(zoo: Zoo) -> Codec:
+    """A codec that does not normalize."""
+    arch = zoo.config.shape
+    plain = Normalization(dict.fromkeys(arch.layers, 0.0), dict.fromkeys(arch.layers, 1.0))
+    return Codec(SETTINGS, arch, plain, {layer: ("kernel",) for layer in arch.layers}, "tanh")
+
+
 def test_log_probabilities_are_those_of_the_members(zoos, images):
     (twin,) = zoos[1:]
-    behavior = Behavior(twin.config.shape, "tanh")
+    codec = codec_of(twin)
     weights = read_samples(twin, [3, 1], [2])
     alphas = weights.alphas
     assert alphas is not None
-    thresholded = behavior.answers(weights, images[:7], thresholded=True)
+    thresholded = answers(codec, weights, images[:7], thresholded=True)
     expected = jax.nn.log_softmax(inference.logits(twin, images[:7], 2, [3, 1]))
     np.testing.assert_allclose(thresholded, np.maximum(expected, -12), rtol=1e-5, atol=1e-5)
-    whole = behavior.answers(weights, images[:7], thresholded=False)
+    whole = answers(codec, weights, images[:7], thresholded=False)
     assert np.abs(whole - thresholded).max() > 1e-3
 
 
@@ -79,11 +93,11 @@ def test_probes_are_stored_and_normalized(trained, zoos, images):
     probes = trained.variables[PROBES]
     chosen, _ = choose_images(images, SETTINGS.probes, 512, SETTINGS.seed)
     np.testing.assert_array_equal(probes["images"], chosen)
-    answers = []
+    found = []
     for zoo, entry in zip(zoos, trained.config.zoos, strict=True):
         samples = read_samples(zoo, entry.members.train)
-        answers.append(trained.codec.behavior.answers(samples, chosen, thresholded=False))
-    flat = np.concatenate(answers).reshape(-1, trained.codec.probed)
+        found.append(answers(trained.codec, samples, chosen, thresholded=False))
+    flat = np.concatenate(found).reshape(-1, trained.codec.probed)
     np.testing.assert_allclose(probes["mean"], flat.mean(axis=0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(probes["std"], np.maximum(flat.std(axis=0), 1e-3), rtol=1e-3)
     params, arch = zoos[0].params(50), trained.config.shape
@@ -113,10 +127,7 @@ def test_resume_gives_the_same_bits(trained, zoos, images, tmp_path, monkeypatch
 def test_gradient_of_behavior_reaches_weights_and_log_alphas(zoos, images):
     """The differentiable threshold keeps weights far below it and removes those far above."""
     twin = zoos[1]
-    arch = twin.config.shape
-    names = {layer: ("kernel",) for layer in arch.layers}
-    plain = Normalization(dict.fromkeys(arch.layers, 0.0), dict.fromkeys(arch.layers, 1.0))
-    codec = Codec(SETTINGS, arch, plain, names, "tanh")
+    codec = codec_of(twin)
     weights = population.take(twin.params(0), [0, 1])
     tokens = codec.tokens(weights)
     low = jax.tree.map(lambda x: jnp.full_like(x, -9.0), tokens)

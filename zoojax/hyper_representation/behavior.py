@@ -17,16 +17,11 @@ from jax import Array
 
 from zoojax.architectures.base import Architecture
 from zoojax.errors import ZoojaxError
-from zoojax.hyper_representation.dataset import Samples
-from zoojax.hyper_representation.reconstruction import zero_above_threshold
-from zoojax.runtime import population
 from zoojax.storage.zoo import Zoo
 from zoojax.training import engine
 
 # Outputs with a smaller log probability than this count as equally improbable.
 _MIN_LOG_PROBABILITY = -12.0
-# Members that are run at once when the answers of all samples are computed.
-_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -57,26 +52,6 @@ class Behavior:
             return engine.outputs(self.arch, self.activation, name, {"params": params}, images)
 
         return jnp.maximum(jax.nn.log_softmax(jax.vmap(one)(params)), _MIN_LOG_PROBABILITY)
-
-    def answers(self, samples: Samples, images: np.ndarray, *, thresholded: bool) -> np.ndarray:
-        """Computes the log probabilities of all samples.
-
-        Args:
-            samples: The samples.
-            images: [q, H, W, C].
-            thresholded: Whether to zero weights with log alpha >= 3.
-
-        Returns:
-            [samples, q, classes] float32.
-        """
-        program, parts = jax.jit(self.__call__), []
-        weights = samples.weights
-        if thresholded:
-            weights = zero_above_threshold(weights, samples.alphas)
-        for first in range(0, len(samples), _BATCH):
-            rows = np.minimum(np.arange(first, first + _BATCH), len(samples) - 1)
-            parts.append(np.asarray(program(population.take(weights, rows), images)))
-        return np.concatenate(parts)[: len(samples)]
 
 
 def behavior_gap(zoos: Sequence[Zoo]) -> str | None:

@@ -104,7 +104,7 @@ class Codec:
         probes = variables[PROBES]
         answers = self.behavior(weights, probes["images"])
         flat = answers.reshape(answers.shape[0], -1)
-        return (flat - probes["mean"]) / probes["std"]
+        return (flat - probes["mean"][None]) / probes["std"][None]
 
     def tokens(self, normalized: dict) -> Tokens:
         """Tokenizes a stacked parameter-shaped tree."""

@@ -143,7 +143,10 @@ class Settings:
         if bool(self.probes) < bool(self.probe_latent):
             raise ZoojaxError("probe_latent needs probes; give at least 1")
         if self.probe_latent + int(self.latent * self.local) >= self.latent:
-            raise ZoojaxError("latent has no dimension left for the CLS token; make it larger")
+            raise ZoojaxError(
+                f"none of the {self.latent} dimensions of latent is left for the CLS token; give "
+                "more"
+            )
         for name in ("noise", "weight_decay", "behavior", "probe_loss"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):

@@ -109,7 +109,7 @@ def objective(
     # The second view is only embedded, not reconstructed.
     first = jax.tree.map(lambda x: x[:size], permuted)
     dropout = view_keys[0] if train else None
-    _, projected, out, predicted = codec.outputs(
+    _, projected, out, probed = codec.outputs(
         variables, seen, permuted.probed, first.weights, dropout
     )
     target = codec.tokens(first.weights)
@@ -122,8 +122,8 @@ def objective(
         target = codec.alpha_tokens(first.alphas)
         parts["alphas"] = masked_mse(predicted, target, codec.masks[1])
     reconstruction = parts["weights"] + parts.get("alphas", 0.0)
-    if predicted is not None:
-        parts["probes"] = jnp.mean(jnp.square(predicted - first.probed))
+    if probed is not None:
+        parts["probes"] = jnp.mean(jnp.square(probed - first.probed))
         reconstruction += s.probe_loss * parts["probes"]
     if first.answers is not None:
         answers = codec.behavior(codec.soft_thresholded(out), queries)

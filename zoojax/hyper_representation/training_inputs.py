@@ -10,10 +10,14 @@ from jax import Array
 from zoojax.hyper_representation.behavior import choose_images
 from zoojax.hyper_representation.codec import PROBES, Codec, Variables
 from zoojax.hyper_representation.dataset import Samples
+from zoojax.hyper_representation.reconstruction import zero_above_threshold
 from zoojax.hyper_representation.train_step import Data
+from zoojax.runtime import population
 
 # Queries from which each step draws; the answers of all samples to all of them are kept.
 _QUERIES = 512
+# Members that are run at once when the answers of all samples are computed.
+_BATCH = 256
 # Smallest standard deviation of an output, so that constant outputs stay finite.
 _MIN_STD = 1e-3
 
@@ -54,11 +58,10 @@ def training_inputs(
     if images is not None and s.uses_behavior:
         probe_images, query_images = choose_images(images, s.probes, _QUERIES, s.seed)
         if s.probes:
-            answers = [
-                codec.behavior.answers(each, probe_images, thresholded=False)
+            flat = [
+                answers(codec, each, probe_images, thresholded=False).reshape(len(each), -1)
                 for each in (train, val)
             ]
-            flat = [x.reshape(len(x), -1) for x in answers]
             mean, std = flat[0].mean(axis=0), flat[0].std(axis=0)
             probes = {"images": probe_images, "mean": mean, "std": np.maximum(std, _MIN_STD)}
             data = [
@@ -69,9 +72,7 @@ def training_inputs(
             queries = jnp.asarray(query_images)
             data = [
                 each._replace(
-                    answers=jnp.asarray(
-                        codec.behavior.answers(samples, query_images, thresholded=True)
-                    )
+                    answers=jnp.asarray(answers(codec, samples, query_images, thresholded=True))
                 )
                 for each, samples in zip(data, (train, val), strict=True)
             ]
@@ -82,3 +83,24 @@ def _targets(codec: Codec, samples: Samples) -> Data:
     """Computes the targets of the weights and log alphas."""
     alphas = samples.alphas if codec.variational else None
     return Data(*jax.device_put(jax.jit(codec.targets)(samples.weights, alphas)))
+
+
+def answers(codec: Codec, samples: Samples, images: np.ndarray, *, thresholded: bool) -> np.ndarray:
+    """Computes the log probabilities of all samples on images.
+
+    Args:
+        codec: The autoencoder.
+        samples: The samples.
+        images: [q, H, W, C].
+        thresholded: Whether to zero weights with log alpha >= 3.
+
+    Returns:
+        [samples, q, classes] float32.
+    """
+    program, weights, parts = jax.jit(codec.behavior.__call__), samples.weights, []
+    if thresholded:
+        weights = zero_above_threshold(weights, samples.alphas)
+    for first in range(0, len(samples), _BATCH):
+        rows = np.minimum(np.arange(first, first + _BATCH), len(samples) - 1)
+        parts.append(np.asarray(program(population.take(weights, rows), images)))
+    return np.concatenate(parts)[: len(samples)]

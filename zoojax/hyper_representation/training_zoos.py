@@ -33,8 +33,8 @@ def finite_members(zoo: Zoo) -> list[int]:
 def split_zoos(zoos: Sequence[Zoo], seed: int) -> list[Split]:
     """Splits the finite members of each zoo 70/15/15.
 
-    What is split are the dense members: a dense member and its twins, at any ratio, are in the
-    same split, also if their parent is not among the zoos.
+    What is split are the members of each dense zoo: a dense member and its twins, at any ratio,
+    are in the same split, also if their parent is not among the zoos.
 
     Args:
         zoos: Dense zoos and twins.
@@ -44,11 +44,16 @@ def split_zoos(zoos: Sequence[Zoo], seed: int) -> list[Split]:
         The split of each zoo, ascending ids.
 
     Raises:
-        ZoojaxError: If there are fewer than MIN_MEMBERS dense members, or a split has no member
-            of a zoo.
+        ZoojaxError: If fewer than MIN_MEMBERS members of a dense zoo are in the zoos, or a split
+            has no member of a zoo.
     """
     origins = [_origins(zoo, zoos) for zoo in zoos]
-    sides = split_members([origin for each in origins for origin in each.values()], seed)
+    keys = {key for origin in origins for key in origin.values()}
+    by_dense_zoo = [
+        split_members([key for key in keys if key[0] == zoo], seed)
+        for zoo in sorted({zoo for zoo, _ in keys})
+    ]
+    sides = [set().union(*parts) for parts in zip(*by_dense_zoo, strict=True)]
     splits = []
     for zoo, origin in zip(zoos, origins, strict=True):
         parts = Split(*(sorted(m for m, key in origin.items() if key in side) for side in sides))
