@@ -128,7 +128,7 @@ def test_gradient_of_behavior_reaches_weights_and_log_alphas(zoos, images):
     """The differentiable threshold keeps weights far below it and removes those far above."""
     twin = zoos[1]
     codec = codec_of(twin)
-    weights = population.take(twin.params(0), [0, 1])
+    weights = population.take(twin.params(0), np.array([0, 1]))
     tokens = codec.tokens(weights)
     low = jax.tree.map(lambda x: jnp.full_like(x, -9.0), tokens)
     kept = codec.soft_thresholded([tokens, low])

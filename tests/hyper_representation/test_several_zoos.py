@@ -77,7 +77,7 @@ def test_states_without_log_alphas_have_the_initial_ones(dense, twin, pruned):
     """Log sigma squared is -10; pruned weights are above the threshold."""
     names = {layer: tuple(x) for layer, x in twin.state(0)["log_sigma2"].items()}
     samples = read_samples(dense, [4, 2], [50], variational=names)
-    params = population.take(dense.params(50), [4, 2])
+    params = population.take(dense.params(50), np.array([4, 2]))
     expected = jax.device_get(log_alphas(params, init_log_sigma2(params, "released")))
     assert zoo_fixtures.same_bits(samples.alphas, expected)
     own = read_samples(twin, [4, 2], [3], variational=names)

@@ -1,7 +1,7 @@
 """The split of the members of one or several zoos; a member and its twins are in the same split."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import polars as pl
@@ -13,7 +13,7 @@ from zoojax.storage.zoo import Zoo
 # The smallest number of members of which 15 % round to at least one.
 MIN_MEMBERS = 7
 
-_Member = TypeVar("_Member", bound=Any)
+_Member = TypeVar("_Member", int, tuple[str, int])
 
 
 class Split(NamedTuple):
@@ -83,7 +83,7 @@ def split_members(
         >>> [len(part) for part in split_members(range(20), 1)]
         [14, 3, 3]
     """
-    distinct = sorted(set(members))
+    distinct: list[_Member] = sorted(set(members))
     n = len(distinct)
     if n < MIN_MEMBERS:
         raise ZoojaxError(
@@ -91,7 +91,7 @@ def split_members(
             "or more"
         )
     held_out = max(1, round(0.15 * n))
-    order = [distinct[i] for i in np.random.default_rng(seed).permutation(n)]
+    order = [distinct[int(i)] for i in np.random.default_rng(seed).permutation(n)]
     first, second = n - 2 * held_out, n - held_out
     return set(order[:first]), set(order[first:second]), set(order[second:])
 
