@@ -39,6 +39,7 @@ class TrainingZoo:
     """The part of a zoo that a hyper-representation is trained on.
 
     Attributes:
+        name: Name of the zoo.
         path: Path of the zoo, relative to the folder of the hyper-representation; "unknown" for
             a zoo in memory.
         fingerprint: Fingerprint of the zoo.
@@ -47,6 +48,7 @@ class TrainingZoo:
         epochs: Epochs of the zoo whose states are the samples.
     """
 
+    name: Name
     path: FilePath
     fingerprint: Sha256
     members: Split
@@ -105,17 +107,26 @@ class RepresentationConfig:
         """The members' architecture."""
         return architecture(self.architecture, self.channels, self.classes)
 
+    @property
+    def labels(self) -> list[str]:
+        """Distinct names of the zoos: their names, with a number if two are equal."""
+        names = [zoo.name for zoo in self.zoos]
+        return [
+            name if names.count(name) == 1 else f"{name} ({position + 1})"
+            for position, name in enumerate(names)
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Returns the content of representation.json."""
         zoos = [asdict(zoo) | {"members": zoo.members._asdict()} for zoo in self.zoos]
         return {"format": FORMAT, "schema": SCHEMA, **asdict(self), "zoos": zoos}
 
     def identity(self) -> dict[str, Any]:
-        """Returns `to_json` without the versions of libraries and the folders of the zoos."""
+        """Returns `to_json` without versions of libraries, and names and folders of zoos."""
         content = self.to_json()
         del content["versions"]
         for zoo in content["zoos"]:
-            del zoo["path"]
+            del zoo["path"], zoo["name"]
         return content
 
     @staticmethod
@@ -163,8 +174,8 @@ def _zoo_errors(zoo: TrainingZoo) -> Iterator[str]:
 
 def _errors(config: RepresentationConfig) -> Iterator[str]:
     """Yields the inconsistencies of a config whose fields have the right types."""
-    paths = [zoo.path for zoo in config.zoos]
-    texts = [*paths, *config.versions, *config.versions.values()]
+    texts = [text for zoo in config.zoos for text in (zoo.name, zoo.path)]
+    texts = [*texts, *config.versions, *config.versions.values()]
     for text in texts:
         if not is_printable(text):
             yield f"{printable(text, 60)} contains unprintable characters"

@@ -173,8 +173,14 @@ def _activation(zoos: Sequence[Zoo], settings: Settings) -> str | None:
 
 
 def _entry(zoo: Zoo, out: Path, split: Split, epochs: list[int]) -> TrainingZoo:
-    kept = sum(map(len, split))
-    return TrainingZoo(_relative_path(zoo, out), zoo.fingerprint, split, len(zoo) - kept, epochs)
+    return TrainingZoo(
+        zoo.config.name,
+        _relative_path(zoo, out),
+        zoo.fingerprint,
+        split,
+        len(zoo) - sum(map(len, split)),
+        epochs,
+    )
 
 
 class PermutationWarning(UserWarning):
