@@ -31,6 +31,8 @@ _TERMS = {
     "contrastive": ("contrastive (eq. 3)", "#009E73"),
     "weights": ("weights (eq. 4)", "#D55E00"),
     "alphas": ("alphas (eq. 5)", "#0072B2"),
+    "behavior": ("predictions", "#CC79A7"),
+    "probes": ("probes", "#E69F00"),
 }
 _UNITS = {"weights": "weight (std of its layer)", "log alphas": "log alpha"}
 # Panels of layers in one row.
@@ -157,7 +159,8 @@ def _hexagons(axes: Axes, pairs: pl.DataFrame) -> None:
 
 @drawing(
     "Loss of the autoencoder and its terms (equations 3 to 6 of the paper, arXiv 2304.13718), over "
-    "its training epochs. Solid: training members. Dashed: validation members."
+    "its training epochs. Predictions: divergence of reconstructed members from the originals. "
+    "Solid: training members. Dashed: validation members."
 )
 def representation_losses(analysis: Analysis) -> Figure | None:
     """Plots the loss and its terms over the training epochs of the autoencoder.
