@@ -178,7 +178,7 @@ def test_complete_run_is_returned_unchanged(trained, twin):
     [
         (replace(SETTINGS, gamma=0.2), {}, "settings"),
         (replace(SETTINGS, seed=2), {}, "settings"),
-        (SETTINGS, {"epochs": [0, 1]}, "epochs"),
+        (SETTINGS, {"epochs": [0, 1]}, "zoos"),
         (SETTINGS, {"weights_only": True}, "variational"),
     ],
 )

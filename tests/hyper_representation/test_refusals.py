@@ -142,8 +142,8 @@ def test_presets_are_valid():
         (lambda text: text[:-20], "damaged"),
         (lambda text: text.replace('"width"', '"breadth"'), "damaged"),
         (lambda text: text.replace("zoojax-representation", "zoojax"), "does not describe a hyper"),
-        (lambda text: text.replace('"schema": 2', '"schema": 99'), "schema 99.*upgrade"),
-        (lambda text: text.replace('"zoo"', '"park"'), "damaged"),
+        (lambda text: text.replace('"schema": 3', '"schema": 99'), "schema 99.*upgrade"),
+        (lambda text: text.replace('"zoos"', '"parks"'), "damaged"),
         (lambda text: "[]", "damaged"),
     ],
 )
@@ -181,7 +181,7 @@ def test_reopened_representation_has_the_same_config(representation):
 def test_training_zoo_is_found_by_path_or_option(representation, twin, tmp_path_factory):
     assert representation.training_zoo().fingerprint == twin.fingerprint
     assert representation.training_zoo(twin.path).path == twin.path
-    with pytest.raises(ZoojaxError, match="is not the zoo"):
+    with pytest.raises(ZoojaxError, match=r"is not a zoo that .* was trained on"):
         representation.training_zoo(representations.dense(tmp_path_factory).path)
 
 
@@ -202,12 +202,14 @@ def test_members_with_nan_are_excluded_and_counted(command, twin, tmp_path, monk
     table.write_parquet(zoo.path / "metrics.parquet")
     out = tmp_path / "rep"
     sizes = ["--epochs", "1", "--batch-size", "8", "--latent", "64", "--seed", "5"]
+    sizes.append("--without-behavior")
     assert command(["represent", "train", str(zoo.path), "--out", str(out), *sizes]) == 0
     assert "note: excluded 1 member with NaN" in capsys.readouterr().out
     created = open_representation(out)
     assert created.config.zoos[0].left_out == 1
     assert 3 not in {m for part in created.config.zoos[0].members for m in part}
     options = {"epochs": 1, "batch_size": 8, "latent": 64, "seed": 5}
+    options |= {"probes": 0, "probe_latent": 0, "behavior": 0.0}
     assert created.codec.settings == replace(PRESETS["small"], **options)
 
 

@@ -159,8 +159,9 @@ def different_representation(representation: Representation, folder) -> Represen
     path = shutil.copytree(representation.path, folder / "other")
     config = open_representation(path).config
     settings = replace(config.settings, alpha_radius=3.0)
-    zoo = str(representation.training_zoo().path.resolve())
-    config = replace(config, settings=settings, zoo=zoo)
+    path_of_zoo = str(representation.training_zoo().path.resolve())
+    zoos = [replace(config.zoos[0], path=path_of_zoo)]
+    config = replace(config, settings=settings, zoos=zoos)
     return Representation(path, config)
 
 

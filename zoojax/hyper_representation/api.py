@@ -20,7 +20,7 @@ from zoojax.hyper_representation.evaluation_tables import FOLDER, Evaluation, wr
 from zoojax.hyper_representation.representation import Representation, as_representation
 from zoojax.hyper_representation.tokens import TokenKind
 from zoojax.hyper_representation.trainer import train_autoencoder
-from zoojax.hyper_representation.training_data import default_alpha_epoch
+from zoojax.hyper_representation.training_data import check_zoos, default_alpha_epoch
 from zoojax.progress import progress_callback, stage_progress
 from zoojax.storage.opening import as_zoo
 from zoojax.storage.zoo import Zoo
@@ -113,6 +113,7 @@ def train_representation(
     chosen = replace(settings.preset(preset, task), **changes).validate()
     if task == "sparsify" and alphas_of is None:
         alphas_of = default_alpha_epoch(opened[0])
+    check_zoos(opened, chosen)
     chosen = _behaving(chosen, opened, behavior)
     images = None
     if chosen.uses_behavior:

@@ -58,7 +58,8 @@ def prepare(
             "the task 'sparsify' predicts the log alphas of one epoch; give it with --alphas-of, "
             "without --weights-only"
         )
-    _check_zoos(zoos, settings)
+    check_zoos(zoos, settings)
+    check_architecture(zoos[0].config.shape)
     variational = _variational(zoos, alphas_of, weights_only)
     used = [_epochs(zoo, epochs, alphas_of) for zoo in zoos]
     splits = split_zoos(zoos, settings.seed)
@@ -93,12 +94,11 @@ def prepare(
     return Prepared(config, train, val)
 
 
-def _check_zoos(zoos: Sequence[Zoo], settings: Settings) -> None:
+def check_zoos(zoos: Sequence[Zoo], settings: Settings) -> None:
     """Raises ZoojaxError if zoos cannot be represented together."""
     if not zoos:
         raise ZoojaxError("no training zoo; give at least one")
     first, seen = zoos[0], dict[str, Zoo]()
-    check_architecture(first.config.shape)
     for zoo in zoos:
         shape = zoo.config.shape
         if shape.task.has_own_images:
