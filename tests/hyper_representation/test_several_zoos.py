@@ -14,7 +14,7 @@ from zoojax.cli.main import main
 from zoojax.hyper_representation.dataset import fit_normalization, join_samples, read_samples
 from zoojax.hyper_representation.representation import Representation, open_representation
 from zoojax.hyper_representation.settings import PRESETS
-from zoojax.hyper_representation.training_zoos import split_members, split_zoos
+from zoojax.hyper_representation.training_zoos import number_origins, split_members, split_zoos
 from zoojax.runtime import population
 from zoojax.sparsifiers.variational_dropout import init_log_sigma2, log_alphas
 
@@ -63,6 +63,14 @@ def test_member_and_its_twins_are_in_the_same_split(dense, twin, pruned):
     assert split_zoos([twin, pruned], 1) == [splits[1], splits[2]]
     assert split_zoos([twin], 1) == [splits[1]]
     assert [set(part) for part in split_zoos([dense], 1)[0]] == list(split_members(range(9), 1))
+
+
+def test_members_of_one_dense_member_have_one_number(dense, twin, pruned):
+    first, second, third = number_origins([dense, twin, pruned])
+    assert first == {member: member for member in range(9)} == second
+    parent_ids = pruned.members_table["parent_id"].to_list()
+    assert third == dict(zip(pruned.members_table["id"], parent_ids, strict=True))
+    assert number_origins([pruned]) == [third]
 
 
 def test_unrelated_zoos_are_split_as_if_alone(tmp_path, dense):

@@ -66,6 +66,21 @@ def split_zoos(zoos: Sequence[Zoo], seed: int) -> list[Split]:
     return splits
 
 
+def number_origins(zoos: Sequence[Zoo]) -> list[dict[int, int]]:
+    """Numbers the dense members that the finite members of each zoo are or come from.
+
+    Args:
+        zoos: Dense zoos and twins.
+
+    Returns:
+        For each zoo, the number by member id. A dense member and its twins have the same number.
+    """
+    origins = [_origins(zoo, zoos) for zoo in zoos]
+    keys = sorted({key for origin in origins for key in origin.values()})
+    numbers = {key: number for number, key in enumerate(keys)}
+    return [{member: numbers[key] for member, key in origin.items()} for origin in origins]
+
+
 def split_members(
     members: Sequence[_Member], seed: int
 ) -> tuple[set[_Member], set[_Member], set[_Member]]:
