@@ -78,7 +78,7 @@ def _settings() -> "Settings":
     from zoojax.hyper_representation.settings import SMALL
 
     # Without the behavior of members, which the model in PyTorch does not have.
-    return replace(SMALL, probes=0, probe_latent=0, behavior=0.0)
+    return replace(SMALL, probes=0, behavior=0.0)
 
 
 def _variational(shape: "Architecture") -> dict[str, tuple[str, ...]]:

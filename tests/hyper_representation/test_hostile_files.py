@@ -84,7 +84,7 @@ def modify(path: Path, keys: tuple, value: object) -> None:
         (("zoos", 0, "name"), ..., "no name"),
         (("activation",), "tanh", "activation"),
         (("settings", "probes"), -1, "probes"),
-        (("settings", "probe_latent"), 4, "probe_latent needs probes"),
+        (("settings", "probe_share"), 1.0, "probe_share"),
         (("settings", "behavior"), -0.5, "behavior"),
         (("settings", "queries"), 0, "queries"),
         (("zoos", 0, "path"), "/etc", "not relative"),

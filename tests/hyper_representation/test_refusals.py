@@ -209,7 +209,7 @@ def test_members_with_nan_are_excluded_and_counted(command, twin, tmp_path, monk
     assert created.config.zoos[0].left_out == 1
     assert 3 not in {m for part in created.config.zoos[0].members for m in part}
     options = {"epochs": 1, "batch_size": 8, "latent": 64, "seed": 5}
-    options |= {"probes": 0, "probe_latent": 0, "behavior": 0.0}
+    options |= {"probes": 0, "behavior": 0.0}
     assert created.codec.settings == replace(PRESETS["small"], **options)
 
 

@@ -146,7 +146,7 @@ def _behaving(
         warnings.warn(message, BehaviorWarning, stacklevel=3)
     if gap is None and behavior is not False:
         return chosen
-    return replace(chosen, probes=0, probe_latent=0, behavior=0.0)
+    return replace(chosen, probes=0, behavior=0.0)
 
 
 def evaluate_representation(

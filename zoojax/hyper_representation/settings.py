@@ -14,7 +14,7 @@ Precision = Literal["float32", "bfloat16"]
 _CHOICES = {"task": Task, "tokens": TokenKind, "schedule": Schedule, "precision": Precision}
 _FLOATS = (
     *("dropout", "gamma", "erase", "local", "temperature", "alpha_radius", "learning_rate"),
-    *("behavior", "probe_loss"),
+    *("behavior", "probe_share", "probe_loss"),
 )
 
 # Larger networks would take minutes, or more memory than a machine has, to build.
@@ -46,7 +46,8 @@ class Settings:
         latent: Dimension of the embedding z.
         probes: Number of probes: training images on which the outputs of a member are an input
             of the encoder, next to its weights. 0 is the published model.
-        probe_latent: Dimensions of z that are a linear function of the outputs on the probes.
+        probe_share: Fraction of z that is a linear function of the outputs on the probes, if there
+            are any.
         probe_loss: Weight of the mean squared error of the outputs on the probes, predicted
             linearly from z.
         behavior: Weight of the Kullback-Leibler divergence between the predictions of the
@@ -83,7 +84,7 @@ class Settings:
     feed_forward: int = 256
     latent: int = 1024
     probes: int = 0
-    probe_latent: int = 0
+    probe_share: float = 0.0625
     probe_loss: float = 0.1
     behavior: float = 0.0
     queries: int = 32
@@ -111,7 +112,7 @@ class Settings:
         """
         for name, choices in _CHOICES.items():
             _check_choice(name, getattr(self, name), get_args(choices))
-        for name in (*_MAXIMA, "seed", "probes", "probe_latent"):
+        for name in (*_MAXIMA, "seed", "probes"):
             if not isinstance(getattr(self, name), int):
                 value = printable(getattr(self, name), 80)
                 raise ZoojaxError(f"{name} is {value}; give a whole number")
@@ -130,22 +131,19 @@ class Settings:
             raise ZoojaxError(f"the widths of projection must be between 1 and {_MAX_WIDTH}")
         if self.width % self.heads:
             raise ZoojaxError(f"width {self.width} is not a multiple of {self.heads} heads")
-        for name in ("dropout", "gamma", "erase", "local"):
+        for name in ("dropout", "gamma", "erase", "local", "probe_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ZoojaxError(f"{name} is {getattr(self, name):g}; give a value in [0, 1)")
         for name in ("temperature", "alpha_radius", "learning_rate"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ZoojaxError(f"{name} is {value:g}; give a positive value")
-        for name in ("probes", "probe_latent"):
-            if not 0 <= getattr(self, name) <= _MAX_WIDTH:
-                raise ZoojaxError(f"{name} must be between 0 and {_MAX_WIDTH}")
-        if bool(self.probes) < bool(self.probe_latent):
-            raise ZoojaxError("probe_latent needs probes; give at least 1")
-        if self.probe_latent + int(self.latent * self.local) >= self.latent:
+        if not 0 <= self.probes <= _MAX_WIDTH:
+            raise ZoojaxError(f"probes is {self.probes}; give a value from 0 to {_MAX_WIDTH}")
+        if int(self.latent * self.local) + self.probe_latent >= self.latent:
             raise ZoojaxError(
                 f"none of the {self.latent} dimensions of latent is left for the CLS token; give "
-                "more"
+                "more, or a smaller local or probe_share"
             )
         for name in ("noise", "weight_decay", "behavior", "probe_loss"):
             value = getattr(self, name)
@@ -156,6 +154,11 @@ class Settings:
         return self
 
     @property
+    def probe_latent(self) -> int:
+        """Dimensions of z that are a linear function of the outputs on the probes."""
+        return int(self.latent * self.probe_share) if self.probes else 0
+
+    @property
     def uses_behavior(self) -> bool:
         """Whether members are run on images."""
         return self.probes > 0 or self.behavior > 0
@@ -164,7 +167,7 @@ class Settings:
 # "paper": the autoencoder of "Sparsified Model Zoo Twins", for a GPU. "small": trains in half
 # an hour on two cores. Values that the paper does not report (epochs, noise, erasing, r) are the
 # same in both.
-SMALL = replace(Settings(), probes=64, probe_latent=64, behavior=1.0)
+SMALL = replace(Settings(), probes=64, behavior=1.0)
 PAPER = replace(
     Settings(),
     width=800,
