@@ -3,6 +3,7 @@
     weights.npy        one state per row
     layout.csv         varname, start_idx, end_idx, shape: the tensors in the columns
     metrics.csv.gz     one row per state: config.*, modeldir, step and metrics
+    mnist_split.csv    optional: NFN's split (row_splits.py)
 
 Rows with the same modeldir are a run. Kernels have the axes of Keras: [height, width, in, out], and
 [in, out].
@@ -20,6 +21,7 @@ from zoojax.converters.config_names import our_key
 from zoojax.converters.dialects.base import DialectOptions, Draft, ReadState
 from zoojax.converters.dialects.number_types import NumberTypes
 from zoojax.converters.formats.base import Listing, SourceFormat
+from zoojax.converters.formats.row_splits import add_row_splits
 from zoojax.converters.formats.tables import find_file, read_columns, read_rows, to_value
 from zoojax.converters.matrix_file import MatrixFile
 from zoojax.converters.ray_trials import unique_name
@@ -85,7 +87,10 @@ class FlatMatrix(SourceFormat):
             )
         epoch_key = next((name for name in EPOCH_KEYS if name in table), None)
         notes = [f"epochs are the column {epoch_key}" if epoch_key else "it has no epochs: 0"]
-        return Listing(_sources(table, epoch_key, batch), notes)
+        sources = _sources(table, epoch_key, batch)
+        images = next(iter(table.get("config.dataset", ())), "")
+        notes += add_row_splits(path, sources, len(matrix), images)
+        return Listing(sources, notes)
 
 
 def _sources(table: dict[str, list[str]], epoch_key: str | None, batch: StateBatch) -> list[Source]:

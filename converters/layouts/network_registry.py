@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from zoojax.architectures.base import Architecture
 from zoojax.converters.layouts.base import NetworkLayout
 from zoojax.converters.layouts.chains import ChainLayout
-from zoojax.converters.layouts.resnet18 import ResNet18Layout
+from zoojax.converters.layouts.resnets import ResNet18Layout, ResNet50Layout
 from zoojax.converters.layouts.vit import ViTLayout
 from zoojax.errors import ZoojaxError
 
-NETWORKS: tuple[NetworkLayout, ...] = (ChainLayout(), ResNet18Layout(), ViTLayout())
+NETWORKS: tuple[NetworkLayout, ...] = (
+    *(ChainLayout(), ResNet18Layout(), ResNet50Layout(), ViTLayout()),
+)
 
 
 def network_layout(architecture: Architecture) -> NetworkLayout:

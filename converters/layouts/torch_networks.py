@@ -1,34 +1,36 @@
-"""ResNet-18 and vision transformers as torch modules, under the names of published zoos."""
+"""Residual networks and vision transformers as torch modules, under the names of published zoos."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from zoojax.architectures import resnet18, vit
+from zoojax.architectures import resnet, vit
 from zoojax.converters.layouts.torch_models import ACTIVATIONS
 
 
-class TorchResNet18(nn.Module):
-    """ResNet-18 with torchvision's names.
+class TorchResNet(nn.Module):
+    """A residual network with torchvision's names.
 
     Args:
         channels: Channels of the images.
         classes: Number of classes.
         width: Channels of the first stage.
+        design: Its blocks.
         activation: A key of `torch_models.ACTIVATIONS`.
     """
 
-    def __init__(self, channels: int, classes: int, width: int, activation: str):
+    def __init__(
+        self, channels: int, classes: int, width: int, design: resnet.Design, activation: str
+    ):
         super().__init__()
         self.act = ACTIVATIONS[activation]()
         self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         inputs, stages = width, {}
-        for block, stage, stride, downsamples in resnet18.block_names():
-            features = width * 2**stage
-            module = _BasicBlock(inputs, features, stride, downsamples, self.act)
-            stages.setdefault(block.split(".")[0], []).append(module)
-            inputs = features
+        for block in design.blocks():
+            module = _ResidualBlock(inputs, width, block, self.act)
+            stages.setdefault(block.name.split(".")[0], []).append(module)
+            inputs = width * block.convs[-1].features
         for name, modules in stages.items():
             setattr(self, name, nn.Sequential(*modules))
         self.stages = tuple(stages)
@@ -42,25 +44,34 @@ class TorchResNet18(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-class _BasicBlock(nn.Module):
-    """Two convolutions and a residual connection."""
+class _ResidualBlock(nn.Module):
+    """Convolutions conv1, conv2, ... with normalizations, and a residual connection."""
 
-    def __init__(self, inputs: int, features: int, stride: int, downsamples: bool, act: nn.Module):
+    def __init__(self, inputs: int, width: int, block: resnet.Block, act: nn.Module):
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, features, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(features)
-        self.conv2 = nn.Conv2d(features, features, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(features)
+        self.count, before = len(block.convs), inputs
+        for i, each in enumerate(block.convs, start=1):
+            setattr(self, f"conv{i}", _conv(before, width, each))
+            before = width * each.features
+            setattr(self, f"bn{i}", nn.BatchNorm2d(before))
         self.downsample = None
-        if downsamples:
-            conv = nn.Conv2d(inputs, features, 1, stride, bias=False)
-            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(features))
+        if block.downsampling is not None:
+            conv = _conv(inputs, width, block.downsampling)
+            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(before))
         self.act = act
 
     def forward(self, x: Tensor) -> Tensor:
         """Values [batch, features, height, width]."""
-        y = self.bn2(self.conv2(self.act(self.bn1(self.conv1(x)))))
+        y = x
+        for i in range(1, self.count + 1):
+            y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(y))
+            y = self.act(y) if i < self.count else y
         return self.act(y + (x if self.downsample is None else self.downsample(x)))
+
+
+def _conv(inputs: int, width: int, conv: resnet.BlockConv) -> nn.Conv2d:
+    features, padding = width * conv.features, conv.kernel // 2
+    return nn.Conv2d(inputs, features, conv.kernel, conv.stride, padding, bias=False)
 
 
 class TorchViT(nn.Module):

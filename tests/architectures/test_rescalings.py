@@ -37,6 +37,7 @@ NETWORKS = {
         architecture("resnet18-2-8", 1),
         {"relu": list(range(12)), "silu": []},
     ),
+    "bottlenecks": (architecture("resnet50-2-8", 1), {"relu": list(range(37))}),
     "normalized": (chain(NORM, AvgPool(2), Activation()), {"tanh": [0], "relu": [0]}),
     # The factors begin after the normalization.
     "max pooling first": (chain(MaxPool(2), NORM, Activation()), {"tanh": [0], "relu": [0]}),
@@ -47,7 +48,12 @@ NETWORKS = {
     "own activation": (chain(Activation("relu")), {"tanh": [0]}),
     "vit": (architecture("vit-12-1-6-4-8", 1), {"relu": []}),
 }
-CASES = [(name, each) for name, (_, groups) in NETWORKS.items() for each in groups]
+SLOW = ("bottlenecks",)
+CASES = [
+    pytest.param(name, each, marks=pytest.mark.slow if name in SLOW else ())
+    for name, (_, groups) in NETWORKS.items()
+    for each in groups
+]
 
 
 @pytest.mark.parametrize("name, activation", CASES)

@@ -35,7 +35,7 @@ from zoojax.training import engine, loop, own_images, programs, task_programs
 from zoojax.training.programs import ProgramSpec, Splits
 
 MLP, SIREN = "mlp-16-12", "siren-24-16"
-RESNET, VIT = "resnet18-2-8", "vit-12-2-6-4-8"
+RESNET, BOTTLENECKS, VIT = "resnet18-2-8", "resnet50-2-8", "vit-12-2-6-4-8"
 # (parameters with one and with three channels, 10 classes): as published, or counted in torch.
 PARAMETERS = {
     "small": (2464, 2864),
@@ -50,12 +50,13 @@ PARAMETERS = {
     "resnet18": (11172810, 11173962),
     RESNET: (11384, 11420),
     "resnet18-32": (2797034, 2797610),
+    BOTTLENECKS: (25224, 25260),
     VIT: (4198, 4582),
     "vit-384-12-6-16-224": (21472906, 21669514),
 }
 FAST = ("small", MLP, SIREN, RESNET, VIT)
 # Networks for images of another side that have the same shapes.
-OTHER_SIDE = {"gap_cnn_32": "gap_cnn", RESNET: "resnet18-2"}
+OTHER_SIDE = {"gap_cnn_32": "gap_cnn", RESNET: "resnet18-2", BOTTLENECKS: "resnet50-2"}
 # Too large to be trained, or computed more than once, in tests.
 LARGE = ("resnet18", "resnet18-32", "vit-384-12-6-16-224")
 # Tests register more.
@@ -169,8 +170,12 @@ def test_permutation_of_hidden_units_preserves_the_logits(name):
 
 @pytest.mark.parametrize(
     "name, groups",
-    # Hidden layers; stages and the insides of blocks; tokens, and heads and MLPs of blocks.
-    [("small", 4), ("lenet5", 4), (MLP, 2), (RESNET, 4 + 8), (VIT, 1 + 2 * 2)],
+    # Hidden layers; stages and the insides of blocks, also the first convolution's channels before
+    # bottlenecks; tokens, and heads and MLPs of blocks.
+    [
+        *(("small", 4), ("lenet5", 4), (MLP, 2), (VIT, 1 + 2 * 2)),
+        *((RESNET, 4 + 8), (BOTTLENECKS, 1 + 4 + 2 * 16)),
+    ],
 )
 def test_number_of_permutation_groups(name, groups):
     assert len(family(name).permuted_units()) == groups

@@ -12,17 +12,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import TensorDataset
 
 import zoojax
-from tests.converters.test_shared_formats import given
+from tests.support.samples import check_logits, given
 from zoojax import Zoo
 from zoojax.converters.api import convert_each, verify
-from zoojax.storage.states import COLLECTIONS
 
 FORMATS = os.environ.get("ZOOJAX_FORMATS")
 FAMILIES = (
@@ -96,41 +94,6 @@ def converted(name: str, folder: Path) -> list[tuple[Zoo, Path, dict]]:
         results = convert_each(path, folder / f"zoos{position}", quiet=True, **options)
         found += [(result.zoo, path, expected) for result in results.values()]
     return found
-
-
-def check_logits(zoo: Zoo, sample: Path, expected: dict, tolerance: float) -> int:
-    """Compares the outputs of members with those of the sample's torch networks.
-
-    Returns:
-        The number of states compared.
-    """
-    arrays = np.load(sample / "expected.npz")
-    table, count = zoo.members_table, 0
-    inputs = arrays["inputs"].astype(np.float32)
-    images = inputs.transpose(0, 2, 3, 1) if inputs.ndim == 4 else inputs[:, None, None, :]
-    # DWSNets adds 0.5 to the outputs of its networks.
-    shift = 0.5 if "x + 0.5" in expected["architecture"].get("output", "") else 0.0
-    for member in expected["members"]:
-        rows = [i for i, trial in enumerate(table["trial"]) if is_of(trial, member["id"])]
-        for epoch, state in member["states"].items():
-            if not rows or "logits" not in state:
-                continue
-            model = zoo.config.shape.module(table["activation"][rows[0]], "uniform")
-            tree, params = zoo.state(int(epoch), raw=True), zoo.sparse_params(int(epoch))
-            variables = {"params": params, **tree.get(COLLECTIONS, {})}
-            own = jax.tree.map(lambda x, row=rows[0]: x[row], variables)
-            outputs = np.asarray(model.apply(own, images)) + shift
-            logits = arrays[state["logits"]]
-            assert np.abs(outputs - logits).max() <= tolerance * np.abs(logits).max(), state[
-                "place"
-            ]
-            count += 1
-    return count
-
-
-def is_of(trial: str, identity: str) -> bool:
-    """Whether a trial is the member with this id, which may be a path."""
-    return identity.replace("/", "-").endswith(trial.replace("/", "-"))
 
 
 def refusal(call) -> str:

@@ -4,7 +4,6 @@ The samples are written by make_samples.py in the folder that ZOOJAX_FORMATS nam
 """
 
 import hashlib
-import json
 import os
 import re
 import subprocess
@@ -15,8 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.samples import check_logits, given
 from zoojax import Zoo
-from zoojax.converters.api import convert_each, convert_from, to_torch
+from zoojax.converters.api import convert_each, convert_from, to_torch, verify
 from zoojax.converters.checkpoint_files import parse
 from zoojax.converters.dialects.base import DialectOptions
 from zoojax.converters.dialects.wrappers import find_state
@@ -116,14 +116,6 @@ def raw(file: Path, key: str = "") -> list[tuple[str, str, tuple[int, ...], byte
     tensors = find_state(content.content, DialectOptions(state_key=key)).tensors
     arrays = {name: content.array(tensor) for name, tensor in tensors.items()}
     return [(n, a.dtype.name, a.shape, a.tobytes()) for n, a in arrays.items()]
-
-
-def given(folder: Path) -> list[tuple[Path, dict]]:
-    """What to convert, and the expected outcome."""
-    expected = json.loads((folder / "expected.json").read_text())
-    paths = expected["give"] if isinstance(expected["give"], list) else [expected["give"]]
-    expected["zoo"] = str(folder / "zoo")
-    return [(folder / path, expected) for path in paths]
 
 
 def check_metrics(zoo: Zoo, trial: str, epoch: int, expected: dict[str, float]) -> None:
@@ -305,6 +297,21 @@ def test_each_network_of_a_sample_has_a_zoo(samples, tmp_path, name):
     states = [state for each in expected["members"] for state in each["states"].values()]
     assert found == {state["sha256"] for state in states}
     assert count == SEVERAL[name]
+
+
+@pytest.mark.parametrize("name, tolerance", [("small_cnn_zoo", 1e-5), ("vit_zoo", 1e-4)])
+def test_networks_of_torch_and_zoojax_agree(samples, tmp_path, name, tolerance):
+    """Outputs equal those of the torch module, and those of the network that wrote the sample."""
+    compared, states = 0, 0
+    for position, (path, expected) in enumerate(given(samples / name)):
+        states = sum(len(member["states"]) for member in expected["members"])
+        for result in convert_each(path, tmp_path / str(position), quiet=True).values():
+            zoo = result.zoo
+            checked = verify(zoo, path, images=2, tolerance=tolerance, quiet=True)
+            assert checked.states == len(zoo.metrics) > 0
+            assert checked.difference <= tolerance and not checked.unequal
+            compared += check_logits(zoo, samples / name, expected, tolerance)
+    assert compared == states > 0
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -28,7 +28,6 @@ SETTINGS = replace(
     epochs=2,
     latent=128,
     probes=5,
-    probe_latent=8,
     behavior=1.0,
     queries=4,
 )

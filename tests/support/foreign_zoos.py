@@ -70,7 +70,9 @@ def lightning_runs(root: Path) -> Path:
     return root
 
 
-def flat_matrix(root: Path, runs: int = 2, steps: tuple[int, ...] = (0, 20)) -> Path:
+def flat_matrix(
+    root: Path, runs: int = 2, steps: tuple[int, ...] = (0, 20), dataset: str | None = None
+) -> Path:
     """A matrix of flat weights with its tables, as the Small CNN Zoo."""
     root.mkdir(parents=True)
     generator = np.random.default_rng(0)
@@ -84,7 +86,8 @@ def flat_matrix(root: Path, runs: int = 2, steps: tuple[int, ...] = (0, 20)) -> 
         {"config.activation": "relu", "config.optimizer": "rmsprop", "config.dropout": 0.25,
          "config.learning_rate": 0.01, "config.l2reg": 0.001, "config.w_init": "he_normal",
          "config.random_seed": 42, "modeldir": f"/zoo/{run}", "step": step,
-         "test_accuracy": 0.5, "train_loss": 1.5}
+         "test_accuracy": 0.5, "train_loss": 1.5,
+         **({} if dataset is None else {"config.dataset": dataset})}
         for run in range(runs) for step in steps
     ]  # fmt: skip
     np.save(root / "weights.npy", generator.normal(size=(len(rows), begin)).astype(np.float32))

@@ -44,10 +44,10 @@ class Train:
     architecture: Annotated[str | None, option("NAME")] = None
     """Another architecture than the preset's: "small", "medium", "large", "lenet5", "gap_cnn",
     "gap_cnn_32", "siren", an MLP such as "mlp-64-32", a SIREN such as "siren-64-64", "resnet18",
-    a ResNet-18 of another width such as "resnet18-16", a vision transformer such as "vit-64-4-4-8"
-    (width, blocks, heads, side of the patches), a chain of layers such as "chain-28-c8x5-m2-a-f-d",
-    one that a --plugin registers, or MODULE:OBJECT, a function of yours. Images are resized to its
-    input size, except for SIRENs."""
+    a ResNet of another width such as "resnet18-16" and "resnet50-16", a vision transformer such as
+    "vit-64-4-4-8" (width, blocks, heads, side of the patches), a chain of layers such as
+    "chain-28-c8x5-m2-a-f-d", one that a --plugin registers, or MODULE:OBJECT, a function of yours.
+    Images are resized to its input size, except for SIRENs."""
 
     data: Annotated[str | None, option("IMAGES")] = None
     """Another image set than the preset's: a name, or the path of an .npz file.

@@ -46,6 +46,11 @@ def _table(analysis: Analysis, name: str) -> pl.DataFrame:
     return analysis.tables.get(f"representation_{name}", pl.DataFrame())
 
 
+def of_all_zoos(table: pl.DataFrame) -> pl.DataFrame:
+    """Selects the figures of all training zoos, which come first, from those of each zoo."""
+    return table if table.is_empty() else table.filter(pl.col("zoo") == pl.col("zoo").first())
+
+
 @drawing(
     "Embeddings of the hyper-representation: their first two principal components, one dot per "
     "member and epoch, colored by a property of the state. Outlined: held-out members, with the R² "
@@ -67,7 +72,9 @@ def representation_map(analysis: Analysis) -> Figure | None:
     if table.is_empty():
         return None
     figure = new_figure(WIDTH, 5.4)
-    probed = _table(analysis, "properties").filter(features="embedding")
+    probed = of_all_zoos(_table(analysis, "properties")).filter(
+        features="embedding", scope="all states"
+    )
     r2 = dict(probed.select("property", "r2").iter_rows())
     for i, name in enumerate(_PROPERTIES, start=1):
         axes = figure.add_subplot(2, 2, i)
@@ -112,7 +119,7 @@ def representation_reconstruction(analysis: Analysis) -> Figure | None:
         One panel per quantity and layer with the density of pairs as hexagons, the diagonal,
         and R2. None without a hyper-representation.
     """
-    pairs, fit = _table(analysis, "scatter"), _table(analysis, "reconstruction")
+    pairs, fit = _table(analysis, "scatter"), of_all_zoos(_table(analysis, "reconstruction"))
     if pairs.is_empty():
         return None
     quantities = pairs["quantity"].unique(maintain_order=True).to_list()

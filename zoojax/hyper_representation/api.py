@@ -15,16 +15,18 @@ from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import optional_path, output_folder
 from zoojax.hyper_representation import settings
 from zoojax.hyper_representation.behavior import behavior_gap
-from zoojax.hyper_representation.evaluation import evaluate
+from zoojax.hyper_representation.evaluation import EPOCHS, evaluate
 from zoojax.hyper_representation.evaluation_tables import FOLDER, Evaluation, write
 from zoojax.hyper_representation.representation import Representation, as_representation
 from zoojax.hyper_representation.tokens import TokenKind
 from zoojax.hyper_representation.trainer import train_autoencoder
 from zoojax.hyper_representation.training_data import check_zoos, default_alpha_epoch
+from zoojax.hyperparameters.declaration import check_whole
 from zoojax.progress import progress_callback, stage_progress
 from zoojax.storage.opening import as_zoo
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_images import load_images
+from zoojax.text import printable
 from zoojax.training.trainer import ProgressCallback
 
 
@@ -151,40 +153,61 @@ def _behaving(
 
 def evaluate_representation(
     representation: Representation | str | Path,
-    zoo: Zoo | str | Path | None = None,
+    zoos: Zoo | str | Path | Sequence[Zoo | str | Path] = (),
     *,
+    predictors: Sequence[str] = (),
+    epochs: Sequence[int] = EPOCHS,
     data_dir: str | Path | None = None,
     quiet: bool = False,
 ) -> Evaluation:
     """Measures reconstruction and property prediction on held-out members (Table 3 of the paper).
 
-    Writes the tables (Parquet and CSV) to the folder evaluation of the hyper-representation,
-    from which `zoojax.workflows.analyze.analyze` reads them.
+    All figures have 95 % intervals over members; with several training zoos, they are reported for
+    all of them and for each. Properties are predicted from embeddings, raw
+    weights and layer statistics by ridge regression, and by the mean of each epoch. The tables
+    (Parquet and CSV) are written to the folder evaluation of the hyper-representation, from which
+    `zoojax.workflows.analyze.analyze` reads them.
 
     Args:
         representation: Hyper-representation, or its folder.
-        zoo: Its training zoo, or the folder of it; None takes the recorded one.
+        zoos: Its training zoos, or their folders; those that are not given are opened from their
+            recorded folders.
+        predictors: Further predictors of properties to compare with: "boosting" (gradient boosting
+            on layer statistics), "mlp" (a multilayer perceptron on flat weights) and "equivariant"
+            (a graph network that is invariant to the order of hidden units). They take minutes.
+        epochs: Epochs at which the accuracy of reconstructed members is summarized. Of epochs that
+            the training samples do not have, the nearest is taken.
         data_dir: Folder of image sets; None takes $ZOOJAX_DATA, or else a cache folder.
         quiet: Whether to show no progress.
 
     Returns:
-        The evaluation, with polars frames in `tables`. The table "functional" (accuracy of
-        reconstructed members) is missing if the zoo records no images.
+        The evaluation, with polars frames in `tables`. The tables "functional" and
+        "functional_summary" (accuracy of reconstructed members) are missing if the zoo records no
+        images.
 
     Raises:
-        ZoojaxError: The zoo is missing or another one, a state is damaged, images are missing,
-            or writing failed.
+        ZoojaxError: The zoo is missing or another one, a predictor is unknown or does not take the
+            architecture, a state is damaged, images are missing, or writing failed.
 
     Example (with a trained hyper-representation):
         evaluate_representation("reps/usps").tables["summary"]
     """
     opened = as_representation(representation)
-    training_zoo = opened.training_zoo(zoo)
-    images = None
+    if isinstance(epochs, str) or not isinstance(epochs, Sequence):
+        raise ZoojaxError(f"epochs is {printable(repr(epochs), 80)}; give a list of whole numbers")
+    shown = [check_whole("an epoch", epoch) for epoch in epochs]
+    given = [zoos] if isinstance(zoos, Zoo | str | Path) else list(zoos)
+    training_zoos, folder = opened.training_zoos(given), optional_path(data_dir, "data_dir")
     # A converted zoo may record no images; all other tables can still be computed.
-    if training_zoo.config.data_hash is not None:
-        images = load_images(training_zoo, optional_path(data_dir, "data_dir"))
+    loaded = {
+        zoo.config.data_hash: load_images(zoo, folder)
+        for zoo in training_zoos
+        if zoo.config.data_hash is not None
+    }
+    images = [loaded.get(zoo.config.data_hash) for zoo in training_zoos]
     with stage_progress("evaluating", quiet) as stage:
-        evaluation = evaluate(opened, training_zoo, images, stage)
+        evaluation = evaluate(
+            opened, training_zoos, images, stage, predictor_names=predictors, epochs=shown
+        )
     write(evaluation, opened.path / FOLDER)
     return evaluation

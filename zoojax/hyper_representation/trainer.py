@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import polars as pl
 
+from zoojax.api.common import explain_interrupt
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.atomic import (
     atomic_rmtree,
@@ -101,7 +102,7 @@ def train_autoencoder(
         alphas_of=alphas_of,
         weights_only=weights_only,
     )
-    with locked(out):
+    with explain_interrupt(out), locked(out):
         representation = _create_or_resume(out, prepared.config)
         if representation.epoch >= settings.epochs:
             total = settings.epochs * len(prepared.train)

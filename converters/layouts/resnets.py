@@ -1,30 +1,39 @@
-"""Torch's layout of ResNet-18: torchvision's names, or those of WeightCLIP's ResNet18Slim."""
+"""Torch's layouts of residual networks: names of torchvision, or of WeightCLIP's ResNet18Slim."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from zoojax.architectures import resnet18
+from zoojax.architectures import resnet
 from zoojax.architectures.base import Architecture
+from zoojax.architectures.family import Family
 from zoojax.architectures.linen import LinenArchitecture
 from zoojax.architectures.registry import architecture
 from zoojax.converters.layouts.base import Layer, NetworkLayout
 from zoojax.converters.layouts.normalizations import BATCH_NORM
-from zoojax.converters.layouts.torch_networks import TorchResNet18
+from zoojax.converters.layouts.torch_networks import TorchResNet
 
 # Names of the downsamplings: torchvision's, and those of ResNet18Slim.
 _DOWNSAMPLINGS = ("downsample", "shortcut")
 _MAX_CLASSES = 10_000
 
 
-class ResNet18Layout(NetworkLayout):
-    """Convolutions without biases, batch normalizations with their statistics, one linear layer."""
+class ResNetLayout(NetworkLayout):
+    """Convolutions without biases, batch normalizations with their statistics, one linear layer.
 
-    model_type: ClassVar = "Resnet18"
+    Attributes:
+        family: The networks of this layout.
+        design: Their blocks.
+    """
+
+    family: ClassVar[Family]
+    design: ClassVar[resnet.Design]
 
     def takes(self, architecture: Architecture) -> bool:
-        """ResNet-18 of any width."""
-        return isinstance(architecture, LinenArchitecture) and isinstance(
-            architecture.network, resnet18.ResNet18
+        """Networks of these blocks, of any width."""
+        return (
+            isinstance(architecture, LinenArchitecture)
+            and isinstance(architecture.network, resnet.ResNet)
+            and architecture.network.design == self.design
         )
 
     def infer(
@@ -33,13 +42,13 @@ class ResNet18Layout(NetworkLayout):
         """Files do not have the side of the images: it is assumed to be 32, as for CIFAR."""
         kernels = {name for name, shape in weights.items() if len(shape) > 1}
         for name in _DOWNSAMPLINGS:
-            prefixes = _prefixes(name)
+            prefixes = self._prefixes(name)
             if kernels != set(prefixes):
                 continue
             (width, channels, *_), (classes, *_) = weights["conv1"], weights["fc"]
             if channels not in (1, 3) or not 0 < classes <= _MAX_CLASSES:
                 return None
-            network = _network(width, channels, classes)
+            network = self._network(width, channels, classes)
             if network is None or any(
                 weights[each.prefix] != each.shape
                 for each in self.layers(network, prefixes)
@@ -51,39 +60,59 @@ class ResNet18Layout(NetworkLayout):
 
     def default_prefixes(self, architecture: Architecture, dropout: bool) -> tuple[str, ...]:
         """Torchvision's names."""
-        return _prefixes(_DOWNSAMPLINGS[0])
+        return self._prefixes(_DOWNSAMPLINGS[0])
 
     def layers(self, architecture: Architecture, prefixes: Sequence[str]) -> tuple[Layer, ...]:
         """Convolutions, each followed by its normalization, in torchvision's order; then `fc`."""
         shapes, layers = architecture.parameter_shapes(), []
-        for name, prefix in zip(resnet18.layer_names(), prefixes, strict=True):
+        for name, prefix in zip(self.design.layer_names(), prefixes, strict=True):
             kernel = shapes[name]["kernel"]
             layer = Layer(name, prefix, (*kernel[:-3:-1], *kernel[:-2]), "bias" in shapes[name])
             layers.append(layer)
             if layer.is_conv:
-                norm, features = resnet18.norm_of(name), layer.shape[:1]
+                norm, features = resnet.norm_of(name), layer.shape[:1]
                 layers.append(Layer(norm, _norm_prefix(prefix), features, tensors=BATCH_NORM))
         return tuple(layers)
 
-    def torch_module(self, architecture: Architecture, activation: str) -> TorchResNet18:
+    def torch_module(self, architecture: Architecture, activation: str) -> TorchResNet:
         """Torchvision's network with the zoos' stem."""
         assert isinstance(architecture, LinenArchitecture)
         network = architecture.network
-        assert isinstance(network, resnet18.ResNet18)
-        return TorchResNet18(architecture.channels, network.classes, network.width, activation)
+        assert isinstance(network, resnet.ResNet)
+        sizes = (architecture.channels, network.classes, network.width)
+        return TorchResNet(*sizes, network.design, activation)
+
+    def _network(self, width: int, channels: int, classes: int) -> Architecture | None:
+        if not self.family.is_valid((width,)):
+            return None
+        return architecture(self._name(width), channels, classes)
+
+    def _name(self, width: int) -> str:
+        return self.family.name_of((width,))
+
+    def _prefixes(self, downsampling: str) -> tuple[str, ...]:
+        names = self.design.layer_names()
+        return tuple(name.replace(_DOWNSAMPLINGS[0], downsampling) for name in names)
 
 
-def _network(width: int, channels: int, classes: int) -> Architecture | None:
-    if not resnet18.is_valid((width,)):
-        return None
-    is_published = width == resnet18.WIDTH
-    name = resnet18.NAME if is_published else resnet18.FAMILY.name_of((width,))
-    return architecture(name, channels, classes)
+class ResNet18Layout(ResNetLayout):
+    """ResNet-18."""
+
+    model_type: ClassVar = "Resnet18"
+    family: ClassVar = resnet.RESNET_18
+    design: ClassVar = resnet.DESIGN_18
+
+    def _name(self, width: int) -> str:
+        is_published = width == resnet.WIDTH
+        return self.family.name if is_published else super()._name(width)
 
 
-def _prefixes(downsampling: str) -> tuple[str, ...]:
-    names = resnet18.layer_names()
-    return tuple(name.replace(_DOWNSAMPLINGS[0], downsampling) for name in names)
+class ResNet50Layout(ResNetLayout):
+    """ResNet-50."""
+
+    model_type: ClassVar = "Resnet50_width"
+    family: ClassVar = resnet.RESNET_50
+    design: ClassVar = resnet.DESIGN_50
 
 
 def _norm_prefix(conv: str) -> str:

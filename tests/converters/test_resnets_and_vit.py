@@ -1,4 +1,4 @@
-"""Zoos of ResNet-18 and of vision transformers under the published names; slow at full size."""
+"""Zoos of ResNets and of vision transformers under the published names; slow at full size."""
 
 from collections import OrderedDict
 from typing import Any
@@ -25,6 +25,7 @@ networks = pytest.mark.parametrize(
     [
         # Compiling a ResNet takes long.
         pytest.param("resnet18-2", "relu", marks=pytest.mark.slow),
+        pytest.param("resnet50-2", "relu", marks=pytest.mark.slow),
         ("vit-12-2-6-4-8", "gelu"),
         pytest.param("resnet18", "relu", marks=pytest.mark.slow),
         pytest.param("vit-384-12-6-16-224", "gelu", marks=pytest.mark.slow),
@@ -115,7 +116,7 @@ def test_zoo_converts_evaluates_and_prunes_as_torch(tmp_path, name, activation):
         assert_same_pruning(*map(np.concatenate, (ours, theirs, weights)))
 
 
-@pytest.mark.parametrize("name", ["resnet18-2", "vit-12-2-6-4-8"])
+@pytest.mark.parametrize("name", ["resnet18-2", "resnet50-2", "vit-12-2-6-4-8"])
 def test_pruned_members_round_trip(tmp_path, name):
     arch = architecture(name, 3)
     modules = [torch_network(arch, "relu", seed) for seed in range(2)]
@@ -174,6 +175,25 @@ def test_state_dict_of_resnet18_is_torchvisions():
     ]
     assert names[-2:] == ["fc.weight", "fc.bias"]
     assert state["bn1.num_batches_tracked"].dtype == torch.int64
+
+
+def test_state_dict_of_resnet50_is_torchvisions():
+    arch = architecture("resnet50-2", 3)
+    state = network_layout(arch).torch_module(arch, "relu").state_dict()
+    # 53 convolutions, as many normalizations with five tensors, and a linear layer.
+    assert len(state) == 53 + 53 * 5 + 2
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    block = ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "downsample.0", "downsample.1")
+    names = [name for name in shapes if name.startswith("layer3.0.")]
+    layers = list(
+        dict.fromkeys(name.removeprefix("layer3.0.").rpartition(".")[0] for name in names)
+    )
+    assert layers == list(block)
+    assert [shapes[f"layer3.0.{name}.weight"] for name in block[::2]] == [
+        *((8, 16, 1, 1), (8, 8, 3, 3), (32, 8, 1, 1), (32, 16, 1, 1)),
+    ]
+    assert shapes["layer1.0.downsample.0.weight"] == (8, 2, 1, 1)
+    assert shapes["fc.weight"] == (10, 64)
 
 
 @pytest.mark.parametrize(
