@@ -4,10 +4,12 @@ As Unterthiner et al., "Predicting Neural Network Accuracy from Weights", 2020, 
 trees of scikit-learn.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from zoojax.hyper_representation.predictors import (
     STATISTICS,
@@ -43,21 +45,27 @@ class Boosting(Predictor):
             inputs: [n, features] per split.
             targets: [n, targets] per split.
         """
+        # Imported here because importing scikit-learn takes seconds; its threads can be limited
+        # only after it was loaded.
+        from sklearn.ensemble import HistGradientBoostingRegressor as Model
+
         columns = zip(*(part.T for part in targets[:2]), strict=True)
-        return Prediction(np.stack([self._fit(inputs, *each) for each in columns], axis=1))
+        # Several threads would wait for each other most of the time: the trees are small.
+        with threadpool_limits(1, user_api="openmp"):
+            fitted = [self._fit(Model, inputs, *each) for each in columns]
+        return Prediction(np.stack(fitted, axis=1))
 
-    def _fit(self, inputs: SplitArrays, train: Floats, val: Floats) -> Floats:
+    def _fit(
+        self, create: Callable[..., Any], inputs: SplitArrays, train: Floats, val: Floats
+    ) -> Floats:
         """Predicts one target of the test split, [n]."""
-        # Imported here because importing scikit-learn takes seconds.
-        from sklearn.ensemble import HistGradientBoostingRegressor
-
         lowest, best = np.inf, np.full(len(inputs.test), train.mean())
         for leaves in LEAVES:
-            model: Any = HistGradientBoostingRegressor(
+            model = create(
                 max_iter=_ROUNDS,
                 learning_rate=_LEARNING_RATE,
                 max_leaf_nodes=leaves,
-                early_stopping=cast(Any, False),
+                early_stopping=False,
                 random_state=self.seed,
             ).fit(inputs.train, train)
             stages = zip(
