@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import jax
 import numpy as np
+import polars as pl
 import pytest
 
 import zoojax.cli.represent.train
@@ -12,6 +13,15 @@ from tests.support import representations, synthetic_zoos, zoo_fixtures
 from zoojax import Zoo, ZoojaxError, train_representation
 from zoojax.cli.main import main
 from zoojax.hyper_representation.dataset import fit_normalization, join_samples, read_samples
+from zoojax.hyper_representation.evaluation import evaluate
+from zoojax.hyper_representation.evaluation_tables import (
+    ALL_ZOOS,
+    FOLDER,
+    Evaluation,
+    find_error,
+    read_evaluation,
+    write,
+)
 from zoojax.hyper_representation.representation import Representation, open_representation
 from zoojax.hyper_representation.settings import PRESETS
 from zoojax.hyper_representation.training_zoos import number_origins, split_members, split_zoos
@@ -179,3 +189,25 @@ def test_embeddings_do_not_depend_on_the_zoo(representation, dense):
     """A dense state has one embedding, whichever zoo it was read from."""
     z = representation.embed(dense.params(50))
     assert z.shape == (9, SETTINGS.latent) and np.isfinite(z).all()
+
+
+def test_evaluation_of_all_zoos_and_of_each(representation, dense, twin, pruned):
+    """Figures of one zoo are those of its states alone; members are resampled with their twins."""
+    zoos = [dense, twin, pruned]
+    labels = representation.config.labels
+    tables = evaluate(representation, zoos, [None] * 3).tables
+    assert tables["summary"]["zoo"].unique(maintain_order=True).to_list() == [ALL_ZOOS, *labels]
+    states = tables["embeddings"].group_by("zoo", maintain_order=True).len()
+    assert states.rows() == [(labels[0], 18), (labels[1], 36), (labels[2], 36)]
+    counts = tables["reconstruction"].filter(part="test", quantity="weights", layer="all")
+    assert counts["zoo"].to_list() == [ALL_ZOOS, *labels]
+    size = sum(x[0].size for leaves in dense.params(0).values() for x in leaves.values())
+    assert counts["count"].to_list() == [size * n for n in (2 + 4 + 4, 2, 4, 4)]
+    assert "functional" not in tables
+    write(Evaluation(tables), representation.path / FOLDER)
+    assert read_evaluation(representation).tables.keys() == tables.keys()
+    broken = tables["embeddings"].with_columns(zoo=pl.lit(labels[0]))
+    assert "zoo" in str(find_error(representation.config, "embeddings", broken))
+    epochs = tables["embeddings"].filter(zoo=labels[1]).with_columns(zoo=pl.lit(labels[0]))
+    error = find_error(representation.config, "embeddings", epochs)
+    assert error == f"column epoch: contains epochs on which {labels[0]} was not trained"

@@ -11,6 +11,7 @@ from typing import Literal
 
 import jax
 
+from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import optional_path, output_folder
 from zoojax.hyper_representation import settings
@@ -199,7 +200,7 @@ def evaluate_representation(
     given = [zoos] if isinstance(zoos, Zoo | str | Path) else list(zoos)
     training_zoos, folder = opened.training_zoos(given), optional_path(data_dir, "data_dir")
     # A converted zoo may record no images; all other tables can still be computed.
-    loaded = {
+    loaded: dict[str | None, ImageSet] = {
         zoo.config.data_hash: load_images(zoo, folder)
         for zoo in training_zoos
         if zoo.config.data_hash is not None
