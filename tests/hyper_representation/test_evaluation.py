@@ -266,7 +266,7 @@ def test_summary_has_the_papers_row_of_the_same_preset(results, representation, 
     data = PRESETS["mnist-s-seed"].data
     twin = representation.training_zoo()
     same_preset = Zoo(twin.path, replace(twin.config, preset=preset, data=data))
-    rows = evaluation._summary(results.tables, same_preset).filter(
+    rows = evaluation._summary(results.tables, [same_preset]).filter(
         pl.col("zoo").str.contains("paper")
     )
     published = [(0.787, 0.794, 0.963, 0.98, 0.532, 0.191)] if preset == "mnist-s-seed" else []
