@@ -127,7 +127,8 @@ def evaluate(
             [
                 _labeled(
                     summarize(
-                        tables["functional"].filter(zoo=label), nearest_epochs(epochs, entry.epochs)
+                        tables["functional"].filter(zoo=label).drop("zoo"),
+                        nearest_epochs(epochs, entry.epochs),
                     ),
                     label,
                 )
