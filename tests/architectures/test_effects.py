@@ -59,6 +59,7 @@ def module(network: nn.Module) -> LinenArchitecture:
     [
         (chain(Activation("relu")), {"init"}),
         (chain(Activation(), Activation("relu")), {"init", "activation"}),
+        (chain(Activation(omega=2.0)), {"init", "activation"}),
         (chain(Dropout()), {"init", "dropout"}),
         (module(Fixed(10)), set()),
         (module(Free(10)), ALL),

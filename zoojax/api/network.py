@@ -62,7 +62,8 @@ def _registered(architecture: Any, template: specs.DataSpec | None) -> Architect
         return registered_architecture(architecture, channels)
     if not isinstance(architecture, Architecture):
         raise ZoojaxError(
-            f"architecture is {printable(architecture, 100)}; give the name of an architecture"
+            f"architecture is {printable(architecture, 100)}; give the name of an architecture, a "
+            "Chain, or a LinenArchitecture that is registered"
         )
     try:
         own = architecture.task.has_own_images

@@ -28,7 +28,7 @@ def uses_activation(arch: Architecture) -> bool:
         (False, True)
     """
     if type(arch) is Chain:
-        return Activation() in arch.sequence
+        return any(isinstance(x, Activation) and x.name is None for x in arch.sequence)
     first, second = fixed_logits(arch)
     return not np.array_equal(first, second)
 
