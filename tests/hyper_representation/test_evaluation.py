@@ -351,7 +351,7 @@ def test_evaluation_has_intervals_and_predictors(tmp_path_factory, monkeypatch):
     representation, stages = fake_representation(zoo, weights_only=True), []
     options = {"predictor_names": ["boosting"], "on_stage": stages.append}
     tables = evaluate(representation, [zoo], [None], **options).tables
-    assert "predicting properties from layer statistics, gradient boosting" in stages
+    assert "made-up: predicting properties from layer statistics, gradient boosting" in stages
     scores = tables["properties"].filter(property="test_acc", scope="all states")
     assert scores["features"].to_list()[-2:] == [
         *("mean of each epoch", "layer statistics, gradient boosting")
