@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from zoojax.api.common import versions
+from zoojax.api.common import explain_interrupt, versions
 from zoojax.api.own_images import DEFAULT_STEPS
 from zoojax.architectures.base import Architecture
 from zoojax.converters import rejects
@@ -125,7 +125,7 @@ def convert(
         parent=None if parent is None else parent_of(parent, parent.newest_epoch, out),
     )
     own_images = image_set if spec is None else None
-    with create_or_resume(out, config, members, own_images) as writer:
+    with explain_interrupt(out), create_or_resume(out, config, members, own_images) as writer:
         ids = members["id"][writer.rows]
         share = LocalShare(selected[writer.rows], ids, network.info, config, selection, units)
         rejected, rounded = _write_epochs(
@@ -238,7 +238,7 @@ def _network_config(info: StateDictInfo, sources: Sequence[Source]) -> ZooConfig
         chunk=min(_CHUNK, population.fitting_members(net.parameter_count)),
         sparsifier=info.sparsifier,
         versions=versions(),
-    )
+    ).defined()
 
 
 def _batch_size(sources: Sequence[Source]) -> int:

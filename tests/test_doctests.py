@@ -130,5 +130,5 @@ def test_example(name, provided):
 
 def test_names_are_found():
     """Those of the library and of modules, classes and methods."""
-    names = {"zoojax", "zoojax.functional.init", "zoojax.sparsifiers.base.Sparsifier.members"}
+    names = {"zoojax", "zoojax.functional.init", "zoojax.sparsifiers.declared.Declared.members"}
     assert names < DOCSTRINGS.keys()

@@ -21,6 +21,8 @@ ArchitectureName = Annotated[
         "|[A-Za-z0-9_.]{1,140}:[A-Za-z0-9_]{1,59})\\Z"
     ),
 ]
+# See `zoojax.architectures.definitions`.
+Logits = Annotated[tuple[float, ...], msgspec.Meta(min_length=1, max_length=64)]
 # Predictions are stored as 16-bit integers.
 Classes = Annotated[int, msgspec.Meta(ge=1, le=2**16)]
 

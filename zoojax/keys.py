@@ -26,6 +26,7 @@ STREAMS = {
     "augmentation": 8,
     "sampling": 9,
     "curvature": 10,
+    "predictor": 11,
 }
 
 

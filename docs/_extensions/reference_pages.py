@@ -64,8 +64,9 @@ PAGES = (
         "Networks and sparsifiers of your own",
         "Interfaces and registries.",
         (
-            *("Architecture", "register_architecture", "Sparsifier", "ScorePruning", "Needs"),
-            "register_sparsifier",
+            *("Architecture", "register_architecture", "Sparsifier"),
+            *("sparsifiers.declared.Declared", "sparsifiers.compared.Compared", "ScorePruning"),
+            *("Needs", "register_sparsifier"),
         ),
     ),
     (
@@ -177,9 +178,18 @@ def _api_page(title: str, introduction: str, names: tuple[str, ...]) -> str:
         options = ""
         if isinstance(value, type):
             directive = "autoexception" if issubclass(value, Exception) else "autoclass"
-            options = "\n   :members:"
+            options = f"\n   :members:\n   :inherited-members: {', '.join(_described_elsewhere())}"
         parts.append(f"```{{eval-rst}}\n.. {directive}:: zoojax.{name}{options}\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def _described_elsewhere() -> list[str]:
+    """Names of classes whose methods are not repeated for the classes that are derived from them.
+
+    Those with a description of their own, and those of Python.
+    """
+    names = [name.rpartition(".")[2] for *_, names in PAGES for name in names]
+    return ["object", "BaseException", "Exception", "tuple", "dict", "Protocol", "Generic", *names]
 
 
 def command_pages() -> Iterator[tuple[str, str]]:

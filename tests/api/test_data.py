@@ -80,7 +80,7 @@ def test_zoo_of_arrays_stores_them_and_its_twin_uses_them(tmp_path):
     assert zoo.config.name == "arrays-small"
     twin = zoojax.sparsify(zoo, "magnitude-pruning", tmp_path / "mp", **OPTIONS)
     assert twin.config.data_hash == zoo.config.data_hash
-    with pytest.raises(ZoojaxError, match="data_hash"):
+    with pytest.raises(ZoojaxError, match="zoo was created with other images; give"):
         zoojax.train_zoo(None, zoo.path, data=(255 - IMAGES, LABELS), members=2, **OPTIONS)
     (tmp_path / "zoo" / "images.npz").unlink()
     with pytest.raises(ZoojaxError, match=r"trained on arrays, and its images\.npz is missing"):
@@ -113,6 +113,11 @@ def test_preset_with_arrays_keeps_its_settings():
         ((IMAGES, LABELS - 3), "data: labels runs from -3 .*number the classes from 0"),
         ((IMAGES, LABELS * 0.5), "data: labels has shape .* type float64"),
         ((IMAGES, ["a"] * 40), "data: labels has shape"),
+        ((IMAGES, LABELS + 1), r"^data: the labels start at 1, so .* from 0, .*labels - 1$"),
+        (IMAGES, r"^data is an array without labels; give both: data=\(images, labels\)$"),
+        ((IMAGES,), "data is an array without labels"),
+        ([*IMAGES], r"data: item 0 is an image without a label; give pairs \(image, label\)"),
+        ({"images": IMAGES}, r"data: lacks labels \(it has images\); give images and labels"),
         ({"pictures": IMAGES}, "data: lacks"),
         ([{"image": IMAGES[0], "y": 3}], "item 0 has the keys image, y; give 'image' and 'label'"),
         ([(IMAGES[0], 1), (IMAGES[0][1:], 2), (IMAGES[0], 1)], "image 1 has shape"),

@@ -12,10 +12,12 @@ from zoojax import (
     DataSpec,
     Grid,
     ZoojaxError,
+    sparsify,
     train_zoo,
 )
 from zoojax.api.untrained import initial_variables
 from zoojax.runtime import population
+from zoojax.training.trainer import Progress
 
 TWIN: dict[str, Any] = {"epochs": 1, "chunk": zoo_fixtures.CHUNK}
 
@@ -157,6 +159,26 @@ def test_progress_counts_each_member_and_image_once(tmp_path_factory, tmp_path):
         (1, 2, total // 2, total),
         (2, 2, total, total),
     ]
+
+
+def test_interrupt_says_how_to_resume(tmp_path_factory, tmp_path):
+    """In Python, where a traceback of ctrl-C is shown."""
+
+    def stop(progress: Progress) -> None:
+        if progress.epoch == 1 and progress.done:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "zoo"
+    with pytest.raises(KeyboardInterrupt) as caught:
+        zoo_fixtures.train(tmp_path_factory, out, report=stop)
+    advice = f"repeat the call to resume from the last complete epoch in {out}"
+    assert caught.value.__notes__ == [f"zoojax: interrupted; {advice}"]
+    resumed = zoo_fixtures.train(tmp_path_factory, out)
+    zoo_fixtures.assert_same_zoo(resumed, zoo_fixtures.dense(tmp_path_factory))
+    with pytest.raises(KeyboardInterrupt) as caught:
+        sparsify(resumed, "magnitude-pruning", report=stop, **TWIN)
+    (note,) = caught.value.__notes__
+    assert note.endswith("the zoo was not saved; give out a folder to resume later")
 
 
 def test_paths_may_be_text_with_a_home_folder(tmp_path_factory, tmp_path, monkeypatch):

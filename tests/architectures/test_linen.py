@@ -127,18 +127,32 @@ class OfTheBatch(nn.Module):
         return x - jnp.broadcast_to(x.mean(0), x.shape)
 
 
+class WithFeatures(nn.Module):
+    @nn.compact
+    def __call__(self, images):
+        x = images.mean((1, 2))
+        return nn.Dense(3)(x), x
+
+
 @pytest.mark.parametrize(
     ("arch", "message"),
     [
+        (
+            own(WithFeatures()),
+            "architecture own: its module returns a tuple; return only the logits",
+        ),
         (own(Random()), "architecture own: its evaluation is not deterministic"),
         (own(AlwaysDropout()), "architecture own cannot be evaluated .*needs PRNG"),
         (own(OfTheBatch()), "depends on the other images of the batch"),
-        (own(Net(4)), r"its module returns \(3, 4\) for 3 images, not \(3, 3\)"),
+        (own(Net(4)), r"returns an array \[3, 4\] for 3 images and 3 classes; return .* \[3, 3\]"),
         (own(Net(3), UNITS[:-1]), "its permutation of conv/kernel, .* changes the function"),
         (own(Net(3), UNITS[:2] + UNITS[3:]), "changes the function of the network"),
         (own(Net(3), (PermutedAxis("head/scale", -1),)), "head/scale"),
     ],
-    ids=["random", "dropout", "batch", "classes", "permutation", "forgotten axis", "no such axis"],
+    ids=[
+        *("tuple", "random", "dropout", "batch", "classes", "permutation", "forgotten axis"),
+        "no such axis",
+    ],
 )
 def test_mistakes_that_are_found_on_first_use(arch, message):
     with pytest.raises(ZoojaxError, match=message):

@@ -23,3 +23,11 @@ def commands(page: Path) -> Iterator[list[str]]:
             if line.startswith(("zoojax ", "srun zoojax ", "CUDA_VISIBLE_DEVICES")):
                 words = shlex.split(line.partition(" > ")[0], comments=True)
                 yield words[words.index("zoojax") + 1 :]
+
+
+def scripts(page: Path) -> Iterator[list[str]]:
+    """The words of each command of a page that runs a module of zoojax, with its name first."""
+    for block in blocks(page, ""):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.startswith("python -m zoojax."):
+                yield shlex.split(line, comments=True)[2:]

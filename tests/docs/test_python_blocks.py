@@ -17,18 +17,18 @@ from zoojax.architectures import registry as architecture_registry
 from zoojax.sparsifiers import registry as sparsifier_registry
 from zoojax.storage import zoo_images
 
-# Pages whose Python is tested elsewhere: as a file, or in a process of its own.
-TESTED_ELSEWHERE = {"architectures", "weight_datasets"}
-# Pages that need services on the network.
-NEEDS_NETWORK = {"publishing"}
+# test_publishing_page.py runs this page in a process of its own, with stand-ins for services.
+ELSEWHERE = {"publishing"}
 # Pages with trainings that take a minute or more.
-SLOW = {"hyper_representations", "README", "start"}
+SLOW = {"architectures", "hyper_representations", "README", "start"}
+# Pages whose programs, which begin with imports, are tested elsewhere on zoos of their own.
+WITH_PROGRAMS = {"weight_datasets"}
 EPOCHS = 25
 
 WITH_PYTHON = [
     pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in SLOW else [])
     for page in PAGES
-    if blocks(page, "python") and page.stem not in TESTED_ELSEWHERE | NEEDS_NETWORK
+    if blocks(page, "python") and page.stem not in ELSEWHERE
 ]
 
 
@@ -48,11 +48,14 @@ def test_python_of_a_page(folder, page, monkeypatch):
     zoo = zoojax.open_zoo("zoos/usps")
     test = zoo_images.load_images(zoo, None).test
     modules = {"zoojax": zoojax, "jax": jax, "jnp": jnp, "np": np}
-    names = {**modules, "zoo": zoo, "images": test.images, "labels": test.labels}
+    names = {**modules, "zoo": zoo, "other": zoo, "images": test.images, "labels": test.labels}
     monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
     monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     for registry in (architecture_registry, sparsifier_registry):
         monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     with contextlib.redirect_stderr(io.StringIO()):
         for block in blocks(page, "python"):
+            if page.stem in WITH_PROGRAMS and block.startswith("import"):
+                continue
             exec(compile(block, page.name, "exec"), names)

@@ -8,9 +8,11 @@ import polars as pl
 import pytest
 from sklearn.metrics import r2_score
 
+import zoojax.cli.represent.evaluate as evaluate_command
 from tests.support import representations, synthetic_zoos, zoo_fixtures
 from zoojax import Zoo, ZoojaxError
-from zoojax.hyper_representation import evaluation, trainer
+from zoojax.hyper_representation import boosting, evaluate_representation, evaluation, trainer
+from zoojax.hyper_representation.bootstrap import MemberBootstrap
 from zoojax.hyper_representation.dataset import PROPERTIES, read_samples
 from zoojax.hyper_representation.evaluation import evaluate
 from zoojax.hyper_representation.evaluation_tables import (
@@ -20,6 +22,8 @@ from zoojax.hyper_representation.evaluation_tables import (
     read_evaluation,
     write,
 )
+from zoojax.hyper_representation.functional_fidelity import summarize
+from zoojax.hyper_representation.property_scores import SCOPES
 from zoojax.hyper_representation.reconstruction import (
     R2Accumulator,
     flatten_layers,
@@ -33,6 +37,7 @@ from zoojax.hyper_representation.representation import (
 )
 from zoojax.hyper_representation.settings import Settings
 from zoojax.hyperparameters.grid import Grid
+from zoojax.intervals import mean_interval
 from zoojax.presets import PRESETS
 from zoojax.sparsifiers.variational_dropout import LOG_ALPHA_THRESHOLD
 from zoojax.storage import zoo_images
@@ -41,6 +46,7 @@ from zoojax.training import inference
 LAYERS = ["conv1", "conv2", "conv3", "fc1", "fc2"]
 MEMBERS, EPOCHS = 9, 3
 STATES = MEMBERS * (EPOCHS + 1)
+COLUMNS_OF_TABLE_3 = ("weights", "alphas", "accuracy", "sparsity", "epoch", "ggap")
 
 
 class FakeRepresentation(Representation):
@@ -92,7 +98,7 @@ def images(dense):
 
 @pytest.fixture(scope="module")
 def results(representation, images) -> Evaluation:
-    return evaluate(representation, representation.training_zoo(), images)
+    return evaluate(representation, representation.training_zoos(), [images])
 
 
 # ---- R2 ------------------------------------------------------------------------------------
@@ -110,13 +116,15 @@ def random_values(seed: int) -> dict:
 
 def test_r2_matches_sklearn():
     """By layer; R2 of all layers uses SST about the mean of each layer."""
-    r2 = R2Accumulator()
+    r2, members = R2Accumulator(), np.arange(3)
     batches = [(random_values(0), random_values(1)), (random_values(2), random_values(2))]
     for true, reconstructed in batches:
-        r2.add("test", true, reconstructed)
-        r2.add("train", true, true)
+        r2.add("test", members, true, reconstructed)
+        r2.add("train", members, true, true)
     table = r2.table()
-    test = table.filter(part="test").drop("part", "quantity")
+    # Three members are too few for intervals.
+    assert table["r2_low"].null_count() == table["r2_high"].null_count() == len(table)
+    test = table.filter(part="test").select("layer", "count", "r2")
     errors = totals = 0.0
     for row, key in enumerate(random_values(0), start=1):
         true, reconstructed = (
@@ -131,9 +139,26 @@ def test_r2_matches_sklearn():
     assert table.filter(part="train")["r2"].to_list() == [1.0, 1.0, 1.0]
 
 
+def test_interval_of_r2_is_over_members():
+    """States of two epochs are resampled together; the first two members are reconstructed."""
+    values = np.random.default_rng(0).standard_normal((12, 50))
+    exact = np.where(np.arange(12)[:, None] < 2, values, 0)
+    key, members, r2 = ("weights", "conv1"), np.arange(12), R2Accumulator()
+    for _ in range(2):
+        r2.add("test", members, {key: values}, {key: exact})
+    row = r2.table().row(0, named=True)
+    errors, variation = np.square(values - exact).sum(axis=1), np.square(values).sum(axis=1)
+    counts = MemberBootstrap(members).counts
+    # The mean is nearly zero.
+    expected = np.percentile(1 - counts @ errors / (counts @ variation), [2.5, 97.5])
+    assert [row["r2_low"], row["r2_high"]] == pytest.approx(expected.tolist(), abs=0.01)
+    assert row["count"] == 1200 and row["r2_high"] - row["r2_low"] > 0.2
+
+
 def test_constant_values_have_no_r2():
     r2, key = R2Accumulator(), ("weights", "conv1")
-    r2.add("test", {key: np.full((3, 7), 0.1, np.float32)}, {key: np.zeros((3, 7))})
+    constant = {key: np.full((3, 7), 0.1, np.float32)}
+    r2.add("test", np.arange(3), constant, {key: np.zeros((3, 7))})
     assert r2.table()["r2"].to_list() == [None, None]
 
 
@@ -173,23 +198,26 @@ def test_scatter_pairs_are_a_bounded_sample():
 def test_perfect_autoencoder_has_r2_and_agreement_of_one(representation, images):
     zoo, config = representation.training_zoo(), representation.config
     perfect = FakeRepresentation(representation.path, config)
-    order = [*config.members.train, *config.members.val, *config.members.test]
-    epochs = iter(config.epochs)
+    order = [member for part in config.zoos[0].members for member in part]
+    epochs = iter(config.zoos[0].epochs)
 
     def reconstruct(params):
         states = read_samples(zoo, order, [next(epochs)])
         return states.weights, states.alphas
 
     perfect.reconstruct = reconstruct
-    tables = evaluate(perfect, zoo, images).tables
+    tables = evaluate(perfect, [zoo], [images]).tables
     assert set(tables["reconstruction"]["r2"]) == {1.0}
     assert tables["scatter"]["true"].equals(tables["scatter"]["reconstructed"].alias("true"))
-    functional = tables["functional"]
-    assert set(functional["agreement"]) == {1.0}
-    for epoch in (0, config.epochs[-1]):
+    summary = tables["functional_summary"]
+    assert set(summary["agreement"]) == {1.0} and set(summary["change"]) == {0.0}
+    assert set(tables["functional"]["agreement"]) == {1.0}
+    dense, functional = (tables["functional"].filter(thresholded=t) for t in (False, True))
+    assert dense["sparsity"].to_list() == [0.0] * len(functional)
+    for epoch in (0, config.zoos[0].epochs[-1]):
         metrics = inference.evaluate(zoo, images, epoch)
         table = functional.filter(epoch=epoch).join(metrics, on="member", suffix="_of_zoo")
-        assert table["member"].to_list() == config.members.test
+        assert table["member"].to_list() == config.zoos[0].members.test
         for name in ("test_acc", "sparsity"):
             for column in (name, f"reconstructed_{name.removeprefix('test_')}"):
                 assert table[column].to_list() == pytest.approx(table[f"{name}_of_zoo"].to_list())
@@ -197,7 +225,7 @@ def test_perfect_autoencoder_has_r2_and_agreement_of_one(representation, images)
 
 
 def test_evaluation_has_all_tables(results, representation):
-    tables, members = results.tables, representation.config.members
+    tables, members = results.tables, representation.config.zoos[0].members
     assert tuple(tables) == TABLES
     reconstruction = tables["reconstruction"]
     assert len(reconstruction) == 3 * 3 * (1 + len(LAYERS))
@@ -206,7 +234,9 @@ def test_evaluation_has_all_tables(results, representation):
     # Reconstructed weights are 0.9 times the true ones.
     weights = reconstruction.filter(quantity="weights", layer="fc1")["r2"].to_list()
     assert weights == pytest.approx([0.99] * 3, abs=1e-3)
-    assert len(tables["properties"]) == 4 * len(PROPERTIES)
+    assert len(tables["properties"]) == 5 * len(SCOPES) * len(PROPERTIES)
+    assert len(tables["differences"]) == 2 * 3 * len(SCOPES) * len(PROPERTIES)
+    assert len(tables["functional"]) == 2 * len(members.test) * (EPOCHS + 1)
     assert tables["losses"].equals(representation.losses)
     per_epoch = -(-2000 // (EPOCHS + 1))
     sizes = tables["scatter"].group_by("quantity", "layer").len()["len"]
@@ -215,7 +245,7 @@ def test_evaluation_has_all_tables(results, representation):
 
 
 def test_embeddings_table_has_principal_components(results, representation):
-    table, members = results.tables["embeddings"], representation.config.members
+    table, members = results.tables["embeddings"], representation.config.zoos[0].members
     assert len(table) == STATES
     parts = {name: sorted(part) for name, part in members._asdict().items()}
     for name, part in parts.items():
@@ -236,22 +266,27 @@ def test_summary_has_the_papers_row_of_the_same_preset(results, representation, 
     data = PRESETS["mnist-s-seed"].data
     twin = representation.training_zoo()
     same_preset = Zoo(twin.path, replace(twin.config, preset=preset, data=data))
-    rows = evaluation._summary(results.tables, same_preset).filter(
+    rows = evaluation._summary(results.tables, [same_preset]).filter(
         pl.col("zoo").str.contains("paper")
     )
     published = [(0.787, 0.794, 0.963, 0.98, 0.532, 0.191)] if preset == "mnist-s-seed" else []
-    assert [row[2:] for row in rows.rows()] == [pytest.approx(row) for row in published]
+    shown = rows.select(list(COLUMNS_OF_TABLE_3)).rows()
+    assert shown == [pytest.approx(row) for row in published]
+    assert rows["weights_low"].to_list() == [None] * len(published)
 
 
 def test_summary_has_the_columns_of_table_3(results):
     summary = results.tables["summary"]
-    assert summary.columns[2:] == ["weights", "alphas", "accuracy", "sparsity", "epoch", "ggap"]
+    assert summary.columns[2::3] == list(COLUMNS_OF_TABLE_3)
+    assert summary.columns[3::3] == [f"{name}_low" for name in COLUMNS_OF_TABLE_3]
     assert summary["zoo"].unique().to_list() == ["made-up-vd"]
     assert summary["features"].to_list() == [
-        *("embedding", "embedding, mean of 8 orders", "weights", "layer statistics")
+        *("embedding", "embedding, mean of 8 orders", "weights", "layer statistics"),
+        "mean of each epoch",
     ]
-    assert summary["alphas"].to_list()[1:] == [None] * 3
-    probe = results.tables["properties"].filter(features="weights", property="test_acc")
+    assert summary["alphas"].to_list()[1:] == [None] * 4
+    scores = results.tables["properties"].filter(scope="all states")
+    probe = scores.filter(features="weights", property="test_acc")
     assert summary["accuracy"][2] == probe["r2"][0]
     alphas = results.tables["reconstruction"].filter(part="test", quantity="alphas", layer="all")
     assert summary["alphas"][0] == alphas["r2"][0]
@@ -262,23 +297,114 @@ def test_evaluation_of_zoo_without_log_alphas(name, dense):
     path = dense.path.with_name("pruned")
     zoo = dense if name == "dense" else synthetic_zoos.pruned(path, dense, (0.5,))
     representation = fake_representation(zoo, weights_only=True)
-    tables = evaluate(representation, zoo, None).tables
+    tables = evaluate(representation, [zoo], [None]).tables
     assert "functional" not in tables
     assert set(tables["reconstruction"]["quantity"]) == {"weights"}
     assert set(tables["scatter"]["quantity"]) == {"weights"}
     # All members have the same sparsity.
     probes = tables["properties"].filter(property="sparsity")
-    assert probes["r2"].to_list() == [None] * 4
-    assert tables["summary"].filter(zoo=zoo.config.name)["alphas"].to_list() == [None] * 4
+    assert probes["r2"].to_list() == [None] * 5 * len(SCOPES)
+    assert tables["summary"].filter(zoo=zoo.config.name)["alphas"].to_list() == [None] * 5
+
+
+def test_functional_summary_has_means_of_the_nearest_epochs(representation, images):
+    zoo = representation.training_zoo()
+    tables = evaluate(representation, [zoo], [images], epochs=[0, 99, 2, 100]).tables
+    summary, functional = tables["functional_summary"], tables["functional"]
+    assert summary["epochs"].to_list() == ["0", "3", "2", "all"] * 2
+    assert summary["thresholded"].to_list() == [False] * 4 + [True] * 4
+    for row in summary.to_dicts():
+        states = functional.filter(thresholded=row["thresholded"])
+        if row["epochs"] != "all":
+            states = states.filter(epoch=int(row["epochs"]))
+        for name in ("test_acc", "reconstructed_acc", "agreement", "sparsity"):
+            assert row[name] == pytest.approx(states[name].mean())
+        assert row["change"] == pytest.approx(row["reconstructed_acc"] - row["test_acc"])
+        # There is only one test member.
+        assert row["members"] == 1 and row["agreement_low"] is None
+
+
+def test_functional_summary_has_intervals_of_means_over_members():
+    rng, states = np.random.default_rng(0), [(m, e) for m in range(25) for e in (0, 1)]
+    table = pl.DataFrame(states, schema=["member", "epoch"], orient="row").with_columns(
+        thresholded=pl.lit(True),
+        agreement=pl.Series(rng.random(50)),
+        test_acc=pl.lit(0.5),
+        reconstructed_acc=pl.Series(rng.random(50)),
+        sparsity=0.0,
+        reconstructed_sparsity=0.0,
+    )
+    first, everything = summarize(table, [0]).to_dicts()
+    assert (first["members"], first["test_acc_low"], first["test_acc_high"]) == (25, 0.5, 0.5)
+    for row, chosen in ((first, table.filter(epoch=0)), (everything, table)):
+        by_member = chosen.group_by("member", maintain_order=True).mean()
+        ends = mean_interval(by_member["agreement"].to_numpy())
+        assert (row["agreement_low"], row["agreement_high"]) == pytest.approx(ends)
+        assert row["change_low"] == pytest.approx(row["reconstructed_acc_low"] - 0.5)
+
+
+def test_evaluation_has_intervals_and_predictors(tmp_path_factory, monkeypatch):
+    """Of a zoo with ten test members."""
+    monkeypatch.setattr(boosting, "_ROUNDS", 5)
+    path = tmp_path_factory.mktemp("many") / "dense"
+    zoo = synthetic_zoos.dense(path, 67, spec=zoo_fixtures.spec(tmp_path_factory))
+    representation, stages = fake_representation(zoo, weights_only=True), []
+    options = {"predictor_names": ["boosting"], "on_stage": stages.append}
+    tables = evaluate(representation, [zoo], [None], **options).tables
+    assert "made-up: predicting properties from layer statistics, gradient boosting" in stages
+    scores = tables["properties"].filter(property="test_acc", scope="all states")
+    assert scores["features"].to_list()[-2:] == [
+        *("mean of each epoch", "layer statistics, gradient boosting")
+    ]
+    for table, columns in (
+        (scores, ["r2"]),
+        (tables["reconstruction"].filter(part="test"), ["r2"]),
+        (tables["summary"].head(1), ["weights", "accuracy", "ggap"]),
+        (tables["differences"].filter(property="ggap", scope="last epoch"), ["r2_difference"]),
+    ):
+        for name in columns:
+            assert (table[f"{name}_low"] <= table[name]).all()
+            assert (table[f"{name}_high"] >= table[name]).all()
+            assert table[f"{name}_low"].null_count() == 0
+    again = evaluate(representation, [zoo], [None], **options).tables
+    assert all(table.equals(again[name]) for name, table in tables.items())
+
+
+def test_predictors_are_checked_before_the_evaluation(representation, monkeypatch):
+    monkeypatch.setattr(evaluation, "read_samples", None)
+    for names, message in ((["forest"], "no predictor named 'forest'"), ("mlp", "a list")):
+        with pytest.raises(ZoojaxError, match=message):
+            evaluate(representation, representation.training_zoos(), [None], predictor_names=names)
+
+
+@pytest.mark.parametrize("epochs", [5, "0", [0.5], [True], None])
+def test_epochs_that_are_not_whole_numbers(representation, epochs):
+    with pytest.raises(ZoojaxError, match="whole number"):
+        evaluate_representation(representation, epochs=epochs)
 
 
 def test_task_sparsify_is_compared_with_the_later_log_alphas(representation, images):
     representation = fake_representation(representation.training_zoo(), alphas_of=EPOCHS)
-    tables = evaluate(representation, representation.training_zoo(), images).tables
+    tables = evaluate(representation, representation.training_zoos(), [images]).tables
     # The synthetic weights, and so the target log alphas, are the same at all epochs.
-    functional = tables["functional"]
+    functional = tables["functional"].filter(thresholded=True)
     assert functional.group_by("member").agg(pl.col("sparsity").n_unique())["sparsity"].max() == 1
     assert set(tables["reconstruction"]["quantity"]) == {"weights", "alphas", "log alphas"}
+
+
+def test_printed_tables(results, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    evaluate_command._show(results)
+    printed = capsys.readouterr().out
+    for words in (
+        ("embedding, mean of 8 orders", "mean of each epoch", "within epochs", "last epoch"),
+        ("R2 of the embedding minus", "Reconstructed members", "thresholded", "agreement"),
+    ):
+        assert all(word in printed for word in words)
+    row = {"r2": 0.5, "r2_low": -0.0001, "r2_high": 0.75}
+    assert evaluate_command._cell(row, "r2") == "50.0 [0.0, 75.0]"
+    assert evaluate_command._cell({"r2": 0.5}, "r2") == "50.0"
+    assert evaluate_command._cell({"r2": None}, "r2") == "-"
 
 
 # ---- Files ---------------------------------------------------------------------------------
@@ -294,7 +420,8 @@ def test_written_evaluation_is_read_back(results, representation, tmp_path):
     assert all(tables[name].equals(results.tables[name]) for name in TABLES)
     names = {file.name for file in (copy.path / FOLDER).iterdir()}
     assert names == {f"{name}.{kind}" for name in TABLES for kind in ("csv", "parquet")}
-    fewer = {name: table for name, table in results.tables.items() if name != "functional"}
+    images = ("functional", "functional_summary")
+    fewer = {name: table for name, table in results.tables.items() if name not in images}
     write(replace(results, tables=fewer), copy.path / FOLDER)
     assert "functional" not in read_evaluation(copy).tables
     longer = pl.concat([copy.losses, copy.losses.with_columns(epoch=pl.lit(2, pl.Int64))])
@@ -327,10 +454,13 @@ def test_command_names_missing_zoo_and_epoch(representation, tmp_path_factory, t
 @pytest.mark.slow
 def test_command_prints_summary_and_writes_tables(tmp_path_factory):
     path = representations.reconstructing(tmp_path_factory).path
-    printed = zoo_fixtures.cli_json(tmp_path_factory, "represent", "evaluate", path)
+    words = ("--predictors", "boosting", "mlp", "equivariant", "--epochs", 0, 3)
+    printed = zoo_fixtures.cli_json(tmp_path_factory, "represent", "evaluate", path, *words)
     tables = read_evaluation(open_representation(path)).tables
-    for name in ("summary", "reconstruction", "properties"):
+    for name in ("summary", "reconstruction", "properties", "differences", "functional_summary"):
         assert len(printed[name]) == len(tables[name])
+    assert len(tables["summary"]) == 8
+    assert set(tables["functional_summary"]["epochs"]) == {"0", "3", "all"}
     assert printed["summary"][0]["weights"] == pytest.approx(tables["summary"]["weights"][0])
     assert (path / FOLDER / "functional.csv").exists()
     done = zoo_fixtures.cli(tmp_path_factory, "represent", "evaluate", path, "--quiet")

@@ -14,6 +14,7 @@ from zoojax import Zoo, ZoojaxError, figures
 from zoojax.figures.zero_shot import zero_shot as zero_shot_figure
 from zoojax.figures.zero_shot import zero_shot_caption
 from zoojax.filesystem.tables import write_both
+from zoojax.hyper_representation import evaluation_tables
 from zoojax.hyper_representation.config import RepresentationConfig
 from zoojax.hyper_representation.evaluation_tables import (
     FOLDER,
@@ -54,27 +55,30 @@ def copied(representation, tmp_path) -> Path:
 
 def small_tables(config: RepresentationConfig) -> dict[str, pl.DataFrame]:
     """Small valid tables of an evaluation."""
-    members, epochs = config.members, config.epochs
+    members, epochs = config.zoos[0].members, config.zoos[0].epochs
     states = [(m, e, part) for part, ids in members._asdict().items() for m in ids for e in epochs]
     embeddings = pl.DataFrame(states, schema=["member", "epoch", "part"], orient="row")
+    zoo = {"zoo": config.labels[0]}
     columns = ("test_acc", "sparsity", "ggap", "x", "y")
-    scores = {"weights": [0.5], "alphas": [None], "accuracy": [0.5], "sparsity": [0.5]}
-    floats = dict.fromkeys(("alphas", "tau", "ggap"), pl.Float64)
-    summary = {"zoo": ["z"], "features": ["f"], **scores, "epoch": [0.5], "ggap": [None]}
-    probes = {"features": ["f"], "property": ["ggap"], "r2": [0.5], "tau": [None]}
-    fit = {"part": ["test"], "quantity": ["weights"], "layer": ["all"], "count": [3], "r2": [0.5]}
-    pairs = {"quantity": ["weights"] * 2, "layer": ["fc1"] * 2, "true": [0.0, 1.0]}
+    text = {"features": "f", "other": "g", "scope": "all states", "property": "ggap"}
     contents = {
-        "summary": summary,
-        "reconstruction": fit,
-        "properties": probes | {"lambda": [1e-3]},
-        "scatter": pairs | {"reconstructed": [0.0, 0.5]},
+        "summary": {"zoo": "z", "features": "f"},
+        "reconstruction": zoo | {"part": "test", "quantity": "weights", "layer": "all", "count": 3},
+        "properties": zoo | {name: text[name] for name in ("features", "scope", "property")},
+        "differences": zoo | text,
+        "functional_summary": zoo | {"thresholded": False, "epochs": "all", "members": 3},
     }
-    frames = {
-        name: pl.DataFrame(table, schema_overrides={n: t for n, t in floats.items() if n in table})
-        for name, table in contents.items()
-    }
-    return frames | {"embeddings": embeddings.with_columns(pl.lit(0.5).alias(n) for n in columns)}
+    frames = {}
+    for name, values in contents.items():
+        # Figures that are unknown.
+        floats = [column for column in evaluation_tables._SCHEMAS[name] if column not in values]
+        schema_overrides = dict.fromkeys(floats, pl.Float64)
+        row = dict.fromkeys(floats) | values
+        frames[name] = pl.DataFrame([row], schema_overrides=schema_overrides)
+    pairs = {"quantity": ["weights"] * 2, "layer": ["fc1"] * 2, "true": [0.0, 1.0]}
+    frames["scatter"] = pl.DataFrame(pairs | {"reconstructed": [0.0, 0.5]})
+    halves = embeddings.with_columns(pl.lit(0.5).alias(n) for n in columns)
+    return frames | {"embeddings": halves.with_columns(zoo=pl.lit(config.labels[0]))}
 
 
 @pytest.fixture
@@ -109,6 +113,15 @@ def test_valid_evaluation_is_read(evaluated, representation):
         ("reconstruction", "r2", [float("inf")], "infinite"),
         ("reconstruction", "count", [1.5], "type"),
         ("properties", "property", ["size"], "property"),
+        ("properties", "scope", ["today"], "scope"),
+        ("properties", "scope", None, "no column scope; rerun 'zoojax represent evaluate"),
+        ("properties", "r2", [1e300], "plotted"),
+        ("properties", "tau_low", ["-"], "type"),
+        ("differences", "other", pl.Series([None], dtype=pl.String), "nulls"),
+        ("differences", "r2_difference_low", [float("-inf")], "infinite"),
+        ("functional_summary", "epochs", ["88"], "epochs"),
+        ("functional_summary", "members", [1.5], "type"),
+        ("functional_summary", "thresholded", ["yes"], "type"),
         ("scatter", "true", [0.0, float("nan")], "plotted"),
         ("scatter", "reconstructed", [0.0, 1e300], "plotted"),
         ("embeddings", "x", 1e200, "plotted"),
@@ -132,6 +145,15 @@ def test_invalid_table_is_refused(evaluated, name, column, values, named):
     with pytest.raises(ZoojaxError, match=named) as refused:
         read_evaluation(open_representation(evaluated))
     assert str(refused.value).startswith(str(file)) and str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["properties", "differences", "embeddings"])
+def test_duplicate_rows_are_refused(representation, name):
+    table = small_tables(representation.config)[name]
+    assert find_error(representation.config, name, table) is None
+    assert "duplicate rows" in (
+        find_error(representation.config, name, pl.concat([table, table])) or ""
+    )
 
 
 def test_maximum_number_of_scatter_pairs(representation):
@@ -164,7 +186,7 @@ def test_moved_representation_needs_option_zoo(tmp_path_factory, tmp_path, twin,
     }[action]
     zoo_fixtures.assert_refused(zoo_fixtures.cli(tmp_path_factory, *words), "--zoo", moved)
     done = zoo_fixtures.cli(tmp_path_factory, *words, "--zoo", dense.path)
-    zoo_fixtures.assert_refused(done, "is not the zoo", "--zoo")
+    zoo_fixtures.assert_refused(done, "is not a zoo that", "--zoo")
     assert not (tmp_path / "out").exists()
     done = zoo_fixtures.cli(tmp_path_factory, *words, "--zoo", twin.path)
     assert done.returncode == 0, done.stderr
@@ -173,7 +195,7 @@ def test_moved_representation_needs_option_zoo(tmp_path_factory, tmp_path, twin,
 
 def test_zoo_without_a_member_of_the_split(copied, twin):
     content = json.loads((copied / CONFIG).read_text())
-    content["members"]["test"] = [1000]
+    content["zoos"][0]["members"]["test"] = [1000]
     (copied / CONFIG).write_text(json.dumps(content))
     with pytest.raises(ZoojaxError, match="no member 1000"):
         open_representation(copied).training_zoo(twin.path)

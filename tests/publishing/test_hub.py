@@ -1,62 +1,18 @@
 """Zoos at hf:// addresses, from a local server that answers like the Hub."""
 
-import hashlib
 import os
 import subprocess
 import sys
-import threading
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.support import ROOT, zoo_fixtures
 from tests.support.damage import refuses
+from tests.support.local_hub import serving
 from zoojax import open_zoo
 from zoojax.publishing.publish import publish
 from zoojax.storage import hub
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Hub(BaseHTTPRequestHandler):
-    """Serves the dataset me/digits from a folder."""
-
-    def __init__(self, folder: Path, asked: list[str], *arguments):
-        self.folder, self.asked = folder, asked
-        super().__init__(*arguments)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Prints nothing."""
-
-    def do_HEAD(self) -> None:
-        self.answer(with_content=False)
-
-    def do_GET(self) -> None:
-        self.answer(with_content=True)
-
-    def answer(self, with_content: bool) -> None:
-        parts = self.path.partition("/datasets/me/digits/resolve/")[2].split("/", 1)
-        file = self.folder / parts[-1]
-        if len(parts) < 2 or not file.is_file():
-            found = "/datasets/me/digits/" in self.path
-            self.send_response(404)
-            self.send_header("X-Error-Code", "EntryNotFound" if found else "RepoNotFound")
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        content = file.read_bytes()
-        if with_content:
-            self.asked.append(parts[1])
-        self.send_response(200)
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if with_content:
-            self.wfile.write(content)
 
 
 @pytest.fixture(scope="module")
@@ -67,27 +23,15 @@ def published(tmp_path_factory) -> Path:
 
 def run(tmp_path: Path, published: Path, code: str) -> tuple[str, list[str]]:
     """Runs Python with a local Hub; returns its output and the downloaded files."""
-    asked: list[str] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, published, asked))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    environment = os.environ | {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "HF_HOME": str(tmp_path / "cache"),
-        "PYTHONPATH": str(ROOT),
-        "JAX_PLATFORMS": "cpu",
-    }
-    try:
+    with serving("me/digits", published, tmp_path / "cache") as (variables, asked):
         done = subprocess.run(
             [sys.executable, "-c", code],
-            env=environment,
+            env={**os.environ, **variables, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
             capture_output=True,
             text=True,
             check=False,
             cwd=tmp_path,
         )
-    finally:
-        server.shutdown()
-        server.server_close()
     assert done.returncode == 0, done.stderr
     return done.stdout, asked
 

@@ -15,6 +15,7 @@ from zoojax.figures.representation import (
     representation_map,
     representation_reconstruction,
 )
+from zoojax.figures.representation_scores import representation_scores
 from zoojax.hyper_representation import trainer
 from zoojax.hyper_representation.settings import Settings
 from zoojax.report.data import payload
@@ -76,6 +77,32 @@ def test_map_has_one_panel_per_property(analysis):
     rows = table.filter(pl.col("part") != "test")
     np.testing.assert_allclose(np.asarray(rest.get_offsets()), rows.select("x", "y").to_numpy())
     np.testing.assert_allclose(np.asarray(rest.get_array()), 100 * rows["test_acc"].to_numpy())
+
+
+def test_scores_have_one_panel_per_property_with_intervals(analysis):
+    figure = representation_scores(analysis)
+    assert figure is not None
+    assert [axes.get_title() for axes in figure.axes] == [
+        *("test accuracy", "sparsity", "epoch", "gap")
+    ]
+    everything, within = figure.axes[0].containers
+    assert [each.get_label() for each in (everything, within)] == ["all states", "within epochs"]
+    for container, r2 in ((everything, 90), (within, 40)):
+        assert container[0].get_xdata() == pytest.approx([r2])
+        (bar,) = container[2][0].get_segments()
+        assert bar[:, 0] == pytest.approx([r2 - 10, r2 + 5])
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["embedding"]
+
+
+def test_scores_of_many_features_are_cut_off(analysis):
+    table = analysis.tables["representation_properties"].head(8)
+    many = pl.concat([table.with_columns(features=pl.lit("$x" * 300 + str(i))) for i in range(99)])
+    figure = representation_scores(
+        replace(analysis, tables=analysis.tables | {"representation_properties": many})
+    )
+    assert figure is not None and figure.get_figheight() < 12
+    figure.draw_without_rendering()
 
 
 def test_reconstruction_has_one_panel_per_quantity_and_layer(analysis):

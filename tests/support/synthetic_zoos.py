@@ -174,6 +174,7 @@ def representation_tables(states: int = 300) -> dict[str, pl.DataFrame]:
     rng = np.random.default_rng(0)
     embeddings = pl.DataFrame(
         {
+            "zoo": ["usps-vd"] * states,
             "member": np.arange(states) % 20,
             "epoch": np.arange(states) // 20,
             **{name: rng.random(states) for name in ("test_acc", "sparsity", "ggap", "x", "y")},
@@ -189,13 +190,21 @@ def representation_tables(states: int = 300) -> dict[str, pl.DataFrame]:
         }
     )
     fit = [
-        ("test", quantity, layer, 100, 0.7 - 0.1 * i)
+        ("usps-vd", "test", quantity, layer, 100, 0.7 - 0.1 * i, 0.6 - 0.1 * i, 0.8 - 0.1 * i)
         for quantity in ("weights", "alphas", "log alphas")
         for i, layer in enumerate(("all", *REPRESENTED))
     ]
-    columns = ["part", "quantity", "layer", "count", "r2"]
-    probed = {"features": ["embedding"] * 4, "property": ["test_acc", "sparsity", "epoch", "ggap"]}
-    probed |= {"r2": [0.9, 0.8, 0.7, None], "tau": [0.5] * 3 + [None], "lambda": [1e-3] * 4}
+    columns = ["zoo", "part", "quantity", "layer", "count", "r2", "r2_low", "r2_high"]
+    r2 = {"test_acc": 0.9, "sparsity": 0.8, "epoch": 0.7, "ggap": None}
+    probed = [
+        {"zoo": "usps-vd", "features": "embedding", "scope": scope, "property": name}
+        | {"r2": value and value - shift}
+        for scope, shift in (("all states", 0.0), ("within epochs", 0.5))
+        for name, value in r2.items()
+    ]
+    scores = pl.DataFrame(probed).with_columns(
+        pl.col("r2").sub(0.1).alias("r2_low"), pl.col("r2").add(0.05).alias("r2_high")
+    )
     losses = {
         f"{part}_{name}": [1.0, 0.5] for part in ("train", "val") for name in ("loss", "alphas")
     }
@@ -204,7 +213,7 @@ def representation_tables(states: int = 300) -> dict[str, pl.DataFrame]:
         "embeddings": embeddings,
         "scatter": pairs,
         "reconstruction": pl.DataFrame(fit, schema=columns, orient="row"),
-        "properties": pl.DataFrame(probed),
+        "properties": scores,
         "losses": pl.DataFrame({"epoch": [1, 2], **losses}),
         "summary": pl.DataFrame(summary, schema_overrides={"epoch": pl.Float64}),
     }

@@ -23,6 +23,7 @@ def random_zoo(
     epochs: int = 2,
     split: list[str | None] | None = None,
     diverged: tuple[int, int] | None = None,
+    grid: Grid | None = None,
     **changes: Any,
 ) -> Zoo:
     """A dense zoo: epochs 0 to `epochs`, random weights, and a linear function of them as accuracy.
@@ -30,16 +31,18 @@ def random_zoo(
     Args:
         path: Its folder.
         name: Its architecture.
-        members: Number of members.
+        members: Number of members, which differ in their seeds.
         epochs: Number of its last epoch.
         split: Column `split` of its members table.
         diverged: A member and an epoch that are marked as not finite.
+        grid: Its members, instead of `members`.
         **changes: Other fields of the config.
     """
     arch = architecture(name, 1)
     options = {"epochs": epochs, "batch_size": 10, "data_order": "member", "chunk": 4, **changes}
     config = ZooConfig("random", name, 1, 10, None, None, **options)
-    table = Grid(seeds=members).members()
+    table = (grid or Grid(seeds=members)).members()
+    members = len(table)
     if split is not None:
         table = table.with_columns(pl.Series("split", split, dtype=pl.String))
     shapes, rng = dict(variable_shapes(arch)), np.random.default_rng(0)

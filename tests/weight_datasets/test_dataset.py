@@ -1,8 +1,7 @@
-"""Items, batches, splits, targets, normalization and augmentation of datasets."""
+"""Items, batches, targets, normalization and augmentation of datasets."""
 
 import pickle
 import shutil
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,9 @@ import polars as pl
 import pytest
 
 from tests.support import zoo_fixtures
-from tests.support.weight_zoos import random_zoo, twin_of
-from zoojax import Grid, WeightDataset, ZoojaxError, concat, open_zoo
+from tests.support.weight_zoos import random_zoo
+from zoojax import WeightDataset, ZoojaxError, concat
 from zoojax.weight_datasets import Batches, Draw, Flat, Tokens
-from zoojax.weight_datasets.sides import member_identities
-from zoojax.weight_datasets.splits import SPLITS, side_of
 
 
 def test_items_are_the_states_in_order(zoo, cache):
@@ -97,77 +94,6 @@ def test_windows_are_consecutive_tokens_and_cover_the_state(zoo, cache):
         np.testing.assert_array_equal(params["fc1"][name][0], leaf)
     with pytest.raises(ZoojaxError, match="windows do not have token"):
         long.parameters({name: x[:1] for name, x in stacked.items()})
-
-
-def test_splits_depend_on_members_alone(zoo, twin, cache, tmp_path):
-    sides = {}
-    for split in SPLITS:
-        dataset = WeightDataset(zoo, split=split, cache=cache)
-        table = dataset.table
-        assert set(table["split"]) == {split}
-        # All epochs of a member are on its side.
-        assert table.group_by("member").len()["len"].to_list() == [3] * table["member"].n_unique()
-        sides |= dict.fromkeys(table["member"], split)
-    assert len(sides) == 40
-    # More members and another order do not move members; twins are with their parents.
-    larger = random_zoo(tmp_path / "larger", members=60, epochs=0)
-    grown = WeightDataset(larger[::-1], cache=cache).table
-    assert {m: s for m, s in grown.select("member", "split").iter_rows() if m < 40} == sides
-    joined = WeightDataset([zoo, twin], epochs=0, cache=cache).table.filter(zoo=str(twin.path))
-    parents = dict(twin.members_table.select("id", "parent_id").iter_rows())
-    for member, side in joined.select("member", "split").iter_rows():
-        assert side == sides[parents[member]]
-    # A twin alone is on the same sides: its parent is found in its folder.
-    alone = WeightDataset(twin[::-1], epochs=0, cache=cache).table.sort("member")
-    assert alone["split"].to_list() == joined.sort("member")["split"].to_list()
-    other = WeightDataset(zoo, seed=1, cache=cache).table
-    assert dict(other.select("member", "split").iter_rows()) != sides
-
-
-def test_sides_do_not_depend_on_ids():
-    """As in a grid zoo, whose ids change if seeds are added."""
-    two, four = (replace(Grid(learning_rates=(0.1, 0.2)), seeds=n).members() for n in (2, 4))
-    merged = two.join(four, on=["seed", "learning_rate"])
-    assert not merged["id"].equals(merged["id_right"]) and len(merged) == len(two)
-    names = dict(zip(four["id"], member_identities(four), strict=True))
-    assert len(set(names.values())) == len(four)
-    for name, member in zip(member_identities(two), merged["id_right"], strict=True):
-        assert names[member] == name
-    unknown = two.with_columns(seed=pl.lit(None, pl.Int64))
-    assert len(set(member_identities(unknown))) == len(unknown)
-
-
-def test_a_twin_without_parent_has_no_split(zoo, tmp_path, cache):
-    moved = twin_of(tmp_path / "far" / "away" / "twin", zoo)
-    shutil.move(moved.path, tmp_path / "twin")
-    alone = open_zoo(tmp_path / "twin")
-    with pytest.raises(ZoojaxError, match="is split like its parent, which was not found"):
-        WeightDataset(alone, split="train", cache=cache)
-    assert WeightDataset(alone, cache=cache).table["split"].null_count() == len(alone)
-    assert len(WeightDataset([alone, zoo], split="train", cache=cache)) > 0
-
-
-def test_shares_of_splits():
-    sides = [side_of(str(member), 0, (0.5, 0.3, 0.2)) for member in range(20_000)]
-    shares = [sides.count(split) / len(sides) for split in SPLITS]
-    np.testing.assert_allclose(shares, [0.5, 0.3, 0.2], atol=0.015)
-    assert {side_of(str(m), 0, (0.0, 0.0, 1.0)) for m in range(100)} == {"test"}
-    assert {side_of(str(m), 0, (1.0, 0.0, 0.0)) for m in range(100)} == {"train"}
-
-
-def test_published_splits_are_used(tmp_path, cache):
-    split: list[str | None] = ["test", "train", "val", "train"]
-    zoo = random_zoo(tmp_path / "zoo", members=4, epochs=1, split=split)
-    own = twin_of(tmp_path / "twin", zoo)
-    table = WeightDataset([zoo, own], epochs=0, cache=cache).table
-    assert table.filter(zoo=str(zoo.path))["split"].to_list() == split
-    assert table.filter(zoo=str(own.path))["split"].to_list() == [s for s in split for _ in "12"]
-    drawn = WeightDataset(zoo, epochs=0, published=False, cache=cache).table["split"].to_list()
-    names = member_identities(zoo.members_table)
-    assert drawn == [side_of(name, 0, (0.7, 0.15, 0.15)) for name in names]
-    unclear = random_zoo(tmp_path / "unclear", members=2, epochs=0, split=["train", "a\nb"])
-    with pytest.raises(ZoojaxError, match=r"member 1 is a\\nb.*published=False"):
-        WeightDataset(unclear, cache=cache)
 
 
 def test_states_without_values_are_left_out(tmp_path, cache):

@@ -16,6 +16,7 @@ _MAX_NAME_LENGTH = 100
 _INTERVALS = (
     f'with 95 % percentile intervals (bootstrap of members); "{TOO_FEW}" below {MIN_MEMBERS}'
 )
+_OVER_MEMBERS = "with 95 % percentile intervals (bootstrap of members)"
 # How the epoch is chosen that represents a sparsity.
 SMOOTHED = (
     f"the epoch whose mean sparsity is nearest to {REFERENCE_SPARSITY:.0%}, on the curve of mean "
@@ -99,13 +100,22 @@ _CAPTIONS = {
     "without fine-tuning (epoch 0) and after it. Differences are relative to the own and the "
     "random mask of the same member. Means over members, with 95 % intervals.",
     "representation_summary": "R² on held-out members of the weights and alphas that the "
-    "hyper-representation reconstructs, and of ridge regression of model properties on its "
-    "embeddings, on raw weights and on statistics of each layer.",
+    "hyper-representation reconstructs, and of model properties that are predicted from its "
+    "embeddings and from other features, by ridge regression unless stated otherwise; "
+    f"{_OVER_MEMBERS}.",
     "representation_reconstruction": "R² of the weights, alphas and log alphas of each layer that "
-    "the hyper-representation reconstructs, by part of the split.",
-    "representation_properties": "Ridge regression of model properties on the embeddings of the "
-    "hyper-representation, on raw weights and on statistics of each layer: R² and Kendall's tau "
-    "on held-out members.",
+    f"the hyper-representation reconstructs, by part of the split, {_OVER_MEMBERS}.",
+    "representation_properties": "Model properties predicted from the embeddings of the "
+    "hyper-representation and from other features, by ridge regression unless stated otherwise: R² "
+    "and Kendall's tau on held-out members. Within epochs, the mean of the training members at the "
+    f"same epoch is subtracted from the property. {_OVER_MEMBERS.capitalize()}.",
+    "representation_differences": "R² and Kendall's tau of the embeddings minus those of other "
+    "features, on the same held-out members, with 95 % percentile intervals (paired bootstrap of "
+    "members).",
+    "representation_functional_summary": "Accuracy of the originals and of their reconstructions, "
+    "their difference (change), and agreement (fraction of test images for which both predict the "
+    "same class): with all weights, and thresholded by the decoded log alphas. Means over held-out "
+    "members, with 95 % intervals.",
     "representation_embeddings": "Embeddings of all states in two principal components, with the "
     "properties of the states.",
     "representation_scatter": "True and reconstructed weights and log alphas of held-out members "

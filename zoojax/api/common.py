@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from importlib import metadata
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import jax
 import polars as pl
 
 from zoojax.architectures.base import Architecture
+from zoojax.architectures.effects import EFFECTS
 from zoojax.datasets import specs
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import optional_path
 from zoojax.filesystem.reading import exists
 from zoojax.hyperparameters.declaration import check_whole
-from zoojax.runtime import distributed, population
+from zoojax.runtime import distributed, population, signals
 from zoojax.storage.memory import create_in_memory
 from zoojax.storage.stores import CONFIG, FolderStore
 from zoojax.storage.writer import EpochWriter, create_or_resume
@@ -29,6 +31,19 @@ from zoojax.training.programs import ORDERS
 def versions() -> dict[str, str]:
     """Returns the versions of the libraries that results may depend on, by library."""
     return {name: metadata.version(name) for name in ("zoojax", "jax", "flax", "optax", "numpy")}
+
+
+def explain_interrupt(out: Path | None) -> AbstractContextManager[None]:
+    """Returns a context in which ctrl-C says how to resume a zoo.
+
+    Args:
+        out: Folder of the zoo; None for one in memory.
+    """
+    if out is None:
+        return signals.explain_interrupt("the zoo was not saved; give out a folder to resume later")
+    return signals.explain_interrupt(
+        f"repeat the call to resume from the last complete epoch in {printable(out, 1000)}"
+    )
 
 
 @contextlib.contextmanager
@@ -99,6 +114,25 @@ def check_dense(zoo: Zoo) -> None:
     """Raises a ZoojaxError if a zoo is a twin."""
     if not zoo.config.is_dense:
         raise ZoojaxError(f"{zoo.path} is itself a twin; give its dense parent")
+
+
+def check_effects(shape: Architecture, members: pl.DataFrame) -> None:
+    """Checks that hyperparameters in which members differ have an effect on the network.
+
+    Args:
+        shape: The network.
+        members: The members table.
+
+    Raises:
+        ZoojaxError: If the network ignores one, so that members would be the same.
+    """
+    for name, has_effect in EFFECTS.items():
+        count = members[name].n_unique()
+        if count > 1 and not has_effect(shape):
+            raise ZoojaxError(
+                f"{name} has no effect on the {printable(shape.label, 200)}, but members differ in "
+                f"it ({count} values); give one value"
+            )
 
 
 def check_training(epochs: int, batch_size: int, data_order: str, chunk: int | None) -> None:

@@ -21,11 +21,14 @@ class LoadedData(NamedTuple):
         images: The images, split and normalized.
         spec: Their origin and normalization; None for an `ImageSet`, which has none.
         has_source: Whether they can be loaded again, so that a zoo need not store them.
+        first_label: Lowest label before the split; None for an `ImageSet`, whose number of classes
+            is given.
     """
 
     images: ImageSet
     spec: DataSpec | None
     has_source: bool
+    first_label: int | None = None
 
 
 def load_data(
@@ -52,12 +55,18 @@ def load_data(
         return LoadedData(_checked(data), None, False)
     if isinstance(data, DataSpec):
         data = replace(data, name=_source_name(data.name))
-        return LoadedData(loading.load(data, data_dir), data, True)
+        return _prepared(loading.read(data.name, data_dir), data, True)
     if isinstance(data, str | Path):
         return _load_named(_source_name(data), template, size, data_dir)
     raw = objects.read_object(data)
     spec = _spec(objects.NAME, template, size, raw)
-    return LoadedData(loading.prepare(raw, spec), spec, False)
+    return _prepared(raw, spec, False)
+
+
+def _prepared(raw: RawSet, spec: DataSpec, has_source: bool) -> LoadedData:
+    parts = (part for part in (raw.train, raw.val, raw.test) if part is not None)
+    first = min(int(part.labels.min()) for part in parts)
+    return LoadedData(loading.prepare(raw, spec), spec, has_source, first)
 
 
 def _checked(images: ImageSet) -> ImageSet:
@@ -94,7 +103,7 @@ def _load_named(
     spec = template
     if spec is None or spec.name != name:
         spec = _spec(name, template, size, raw)
-    return LoadedData(loading.prepare(raw, spec), spec, True)
+    return _prepared(raw, spec, True)
 
 
 def _spec(name: str, template: DataSpec | None, size: int | None, raw: RawSet) -> DataSpec:

@@ -16,14 +16,17 @@ import polars as pl
 from zoojax import presets
 from zoojax.api.common import (
     check_dense,
+    check_effects,
     check_training,
+    explain_interrupt,
     output_folder_of,
     resolve_chunk,
     versions,
     zoo_writer,
 )
-from zoojax.api.data import LoadedData, load_data
+from zoojax.api.data import LoadedData
 from zoojax.api.extension import train_or_extend
+from zoojax.api.network import network_and_images
 from zoojax.api.own_images import (
     ALL,
     DEFAULT_GRID,
@@ -33,11 +36,8 @@ from zoojax.api.own_images import (
 )
 from zoojax.api.untrained import untrained_states
 from zoojax.architectures.base import Architecture
-from zoojax.architectures.chain import Chain
-from zoojax.architectures.chain_names import with_name
-from zoojax.architectures.registry import architecture as registered_architecture
 from zoojax.datasets import specs
-from zoojax.errors import UnregisteredError, ZoojaxError
+from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import optional_path
 from zoojax.hyperparameters.draws import Choice, Distribution
 from zoojax.hyperparameters.grid import Grid, as_tuple, changed
@@ -191,7 +191,7 @@ def train_zoo(
     base, out = _chosen_preset(preset), output_folder_of(out)
     if base is None and data is None:
         raise ZoojaxError("there is nothing to train on: give a preset or data")
-    shape, loaded = _network_and_images(base, architecture, data, data_dir)
+    shape, loaded = network_and_images(base, architecture, data, data_dir)
     check_options(shape, batch_size, steps_per_epoch, split)
     has_own_images, images = shape.task.has_own_images, loaded.images
     defaults = Preset if base is None else base
@@ -231,15 +231,19 @@ def train_zoo(
         preset=recorded_preset,
         versions=versions(),
         steps_per_epoch=changes["steps_per_epoch"],
-    )
+    ).defined()
     check_image_set(config.shape, images)
+    check_effects(config.shape, table)
 
     def starting(members: pl.DataFrame) -> Callable[[slice], StateParts]:
         return lambda rows: untrained_states(config.shape, members[rows])
 
     label = preset if isinstance(preset, str) else config.name
     reported = checked_callbacks(callbacks)
-    with progress_callback(report, f"train {label}", quiet) as shown:
+    with (
+        explain_interrupt(out),
+        progress_callback(report, f"train {label}", quiet) as shown,
+    ):
         store_images = keep_data or not loaded.has_source
         return train_or_extend(out, config, table, images, store_images, starting, shown, reported)
 
@@ -257,64 +261,6 @@ def _chosen_preset(preset: Any) -> Preset | None:
     if not isinstance(preset, str):
         raise ZoojaxError(f"preset is {printable(preset, 100)}; give the name of a preset")
     return presets.preset(preset)
-
-
-def _network_and_images(
-    base: Preset | None, architecture: Any, data: Any, data_dir: str | Path | None
-) -> tuple[Architecture, LoadedData]:
-    """Returns the network and its images: the caller's, else those of the preset.
-
-    Raises:
-        ZoojaxError: One of them is unknown or invalid, or they do not fit together.
-    """
-    template = None if base is None else base.data
-    if architecture is None:
-        architecture = "small" if base is None else base.architecture
-    shape = _registered(architecture, template)
-    # Members that learn an image of their own take images of any size.
-    size = None if shape.task.has_own_images else shape.size
-    if template is not None and base is not None and shape.name != base.architecture:
-        template = replace(template, size=size or template.size)
-    if data is None and template is not None:
-        data = template.name
-    loaded = load_data(data, template, size, data_dir)
-    if loaded.spec is not None and size not in (None, loaded.spec.size):
-        raise ZoojaxError(
-            f"the {shape.label} takes images of side {shape.size}, not {loaded.spec.size}; set size"
-        )
-    return shape, loaded
-
-
-def _registered(architecture: Any, template: specs.DataSpec | None) -> Architecture:
-    """Returns an architecture, which must be registered so that the zoo can be opened again.
-
-    A chain that is not registered gets the name that describes it.
-    """
-    channels = 1 if template is None else template.channels
-    if isinstance(architecture, str):
-        return registered_architecture(architecture, channels)
-    if not isinstance(architecture, Architecture):
-        raise ZoojaxError(
-            f"architecture is {printable(architecture, 100)}; give the name of an architecture"
-        )
-    try:
-        own = architecture.task.has_own_images
-        image_channels = architecture.classes if own else architecture.channels
-        known = registered_architecture(architecture.name, image_channels, architecture.classes)
-    except UnregisteredError as error:
-        named = with_name(architecture) if type(architecture) is Chain else None
-        if named is not None:
-            return named
-        name = printable(architecture.name, 60)
-        raise ZoojaxError(
-            f"architecture '{name}' is not registered; register it with register_architecture"
-        ) from error
-    if known != architecture:
-        raise ZoojaxError(
-            f"another architecture is registered as '{printable(architecture.name, 60)}'; "
-            "register this one with register_architecture"
-        )
-    return architecture
 
 
 def _names(
@@ -385,5 +331,6 @@ def train_like(
             collections = untrained_states(base.shape, members[rows]).collections
         return StateParts({"params": population.take(initial(), rows)}, {}, collections)
 
-    with zoo_writer(out, config, members, images, source.store.has_images) as writer:
+    own = source.store.has_images
+    with explain_interrupt(out), zoo_writer(out, config, members, images, own) as writer:
         return trainer.train(writer, first, images, report)

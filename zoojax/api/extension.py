@@ -105,6 +105,9 @@ def train_or_extend(
     if out is None or not exists(out / CONFIG) or is_published(out):
         return run(out, config, members)
     existing = open_zoo(out)
+    if _network(existing.config) == _network(config):
+        # Opening compared the networks; measured again, the last digits may differ.
+        config = replace(config, definition=existing.config.definition)
     known = existing if parent is None else paired(parent, existing)
     rows = _common_rows(known, config, members)
     recorded = _as_recorded(existing, known, config)
@@ -188,6 +191,10 @@ def _common_rows(zoo: Zoo, config: ZooConfig, members: pl.DataFrame) -> list[int
         f"of the {len(members)} members requested; give --out another folder, or the options that "
         "it was created with"
     )
+
+
+def _network(config: ZooConfig) -> tuple[str, int, int]:
+    return config.architecture, config.channels, config.classes
 
 
 def _same_name(old: ZooConfig, new: ZooConfig) -> bool:

@@ -19,6 +19,7 @@ from zoojax import presets
 from zoojax.api.common import (
     check_dense,
     check_training,
+    explain_interrupt,
     output_folder_of,
     resolve_chunk,
     versions,
@@ -135,7 +136,10 @@ def sparsify(
         )
 
     reported = checked_callbacks(callbacks)
-    with progress_callback(report, sparsifier.label, quiet) as shown:
+    with (
+        explain_interrupt(out),
+        progress_callback(report, sparsifier.label, quiet) as shown,
+    ):
         own = parent.store.has_images
         return train_or_extend(out, config, table, images, own, starting, shown, reported, parent)
 

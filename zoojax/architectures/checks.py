@@ -91,9 +91,15 @@ def _check(arch: Architecture) -> None:
     images = np.random.default_rng(0).standard_normal((_IMAGES, *arch.image_shape), np.float32)
     identity = [np.arange(units) for units in arch.permuted_units()]
     outputs = evaluate(variables, images, identity)
+    if not hasattr(outputs, "shape"):
+        raise ZoojaxError(f"its module returns a {type(outputs).__name__}; return only the logits")
     shape, expected = np.shape(outputs), (_IMAGES, arch.classes)
     if shape != expected:
-        raise ZoojaxError(f"its module returns {shape} for {_IMAGES} images, not {expected}")
+        raise ZoojaxError(
+            f"its module returns an array {list(shape)} for {_IMAGES} images and {arch.classes} "
+            f"classes; return one logit per image and class, {list(expected)} (the function that "
+            "creates it gets the number of classes)"
+        )
     if not np.isfinite(outputs).all():
         raise ZoojaxError("its logits of random images are not finite")
     if _differ(_program(arch)(variables, images, identity), outputs):

@@ -46,7 +46,8 @@ def register_architecture(name: str, factory: Factory) -> None:
     """Makes an architecture known by its name: to zoo.json and the command line.
 
     When it is first used with some channels and classes, `check_architecture` checks it; chains of
-    layers and the networks of zoojax need no checks.
+    layers and the networks of zoojax need no checks. A zoo stores the name and what the network
+    computes, and does not open if another network has the name.
 
     Args:
         name: Its name: lower case letters, digits, hyphens and underscores. "MODULE:OBJECT", such
@@ -128,9 +129,20 @@ def architecture(name: str, channels: int, classes: int = 10) -> Architecture:
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise ZoojaxError(f"creating architecture {shown} failed: {reason}") from error
     arch = checked_architecture(created, name)
-    if type(arch) is not Chain and name not in _OWN and _sizes(name) is None:
+    if type(arch) is not Chain and not is_own(name):
         check_architecture(arch)
     return arch
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is always that of the same network, which zoojax defines.
+
+    Example:
+        >>> from zoojax.architectures.registry import is_own
+        >>> is_own("small"), is_own("mlp-64-32"), is_own("chain-28-f-d"), is_own("mine")
+        (True, True, True, False)
+    """
+    return name in _OWN or _sizes(name) is not None or chain_names.is_chain_name(name)
 
 
 def _factory(name: str) -> Factory | None:

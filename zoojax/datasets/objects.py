@@ -49,6 +49,8 @@ def read_object(data: Any) -> RawSet:
         >>> read_object((images, labels)).train.images.shape
         (40, 8, 8, 1)
     """
+    if _is_array(data) or (isinstance(data, tuple) and len(data) == 1 and _is_array(data[0])):
+        raise ZoojaxError("data is an array without labels; give both: data=(images, labels)")
     if isinstance(data, tuple | list) and len(data) == 2:
         return raw_set(_SOURCE, _arrays({"images": data[0], "labels": data[1]}))
     if isinstance(data, Mapping) and data and set(data) <= set(_PARTS):
@@ -59,6 +61,11 @@ def read_object(data: Any) -> RawSet:
     if isinstance(data, Mapping):
         return raw_set(_SOURCE, _arrays(data))
     return raw_set(_SOURCE, _dataset_arrays(data, ""))
+
+
+def _is_array(data: Any) -> bool:
+    """Whether an object is an array of NumPy, JAX, PyTorch or the like."""
+    return hasattr(data, "shape") and hasattr(data, "dtype")
 
 
 def _arrays(data: Mapping[Any, Any]) -> dict[str, np.ndarray]:
@@ -121,6 +128,10 @@ def _item(item: Any, index: int) -> tuple[Any, Any]:
         return image, label
     if isinstance(item, tuple | list) and len(item) == 2:
         return item[0], item[1]
+    if _is_array(item):
+        raise ZoojaxError(
+            f"data: item {index} is an image without a label; give pairs (image, label)"
+        )
     raise ZoojaxError(f"data: item {index} is {type(item).__name__}; {_EXPECTED}")
 
 

@@ -39,6 +39,7 @@ from zoojax.figures.representation import (
     representation_map,
     representation_reconstruction,
 )
+from zoojax.figures.representation_scores import representation_scores
 from zoojax.figures.style import Drawing, styled
 from zoojax.figures.svg import themed
 from zoojax.figures.trajectories import accuracy_over_sparsity, methods, trajectories
@@ -76,6 +77,7 @@ FIGURES: dict[str, Drawing] = {
     "geometry_masks": geometry_masks,
     "geometry_transfer": geometry_transfer,
     "representation_map": representation_map,
+    "representation_scores": representation_scores,
     "representation_reconstruction": representation_reconstruction,
     "representation_losses": representation_losses,
 }

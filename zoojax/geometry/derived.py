@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import polars as pl
 
-from zoojax.api.common import versions, zoo_writer
+from zoojax.api.common import explain_interrupt, versions, zoo_writer
 from zoojax.errors import ZoojaxError
 from zoojax.geometry.transforms import Transform
 from zoojax.runtime import distributed
@@ -86,7 +86,8 @@ def write_derived(
     if distributed.is_distributed():
         raise ZoojaxError("several processes cannot compute one zoo from another; use one process")
     images: Any = source.store.images()
-    with zoo_writer(out, config, members, images, source.store.has_images) as writer:
+    own = source.store.has_images
+    with explain_interrupt(out), zoo_writer(out, config, members, images, own) as writer:
         last = -1 if writer.last_epoch is None else writer.last_epoch
         for epoch in epochs:
             if epoch > last:

@@ -1,22 +1,17 @@
 """Ridge probes that predict member properties from features, in float64.
 
-The penalty is selected on the validation split and R2 is measured on the test split. One
-eigendecomposition of the smaller Gram matrix (of features or of samples) is shared by all
-penalties and properties.
+The penalty is selected on the validation split. One eigendecomposition of the smaller Gram matrix
+(of features or of samples) is shared by all penalties and properties.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 import scipy.linalg
 from numpy.typing import NDArray
 
-from zoojax.analysis.rank_correlation import kendall
-from zoojax.hyper_representation.dataset import PROPERTIES
-
-Floats = NDArray[np.floating]
+from zoojax.hyper_representation.predictors import Floats, Prediction, Predictor, SplitArrays
 
 # Ridge penalties, relative to a mean squared error on standardized features.
 PENALTIES = np.logspace(-8, 6, 29)
@@ -24,95 +19,37 @@ PENALTIES = np.logspace(-8, 6, 29)
 _BLOCK = 1024
 
 
-class SplitArrays(NamedTuple):
-    """Arrays [n, columns] of the training, validation and test split."""
+class Ridge(Predictor):
+    """Ridge regression."""
 
-    train: Floats
-    val: Floats
-    test: Floats
+    def __init__(self, features: str):
+        """Names the features.
 
+        Args:
+            features: Name of the features, also in tables.
+        """
+        self.name = self.inputs = features
 
-class Probe(NamedTuple):
-    """Quality of the probe of one property.
+    def predict(self, inputs: SplitArrays, targets: SplitArrays) -> Prediction:
+        """Fits a ridge regression of each target on the features.
 
-    Attributes:
-        r2: 1 - SSE/SST on the test split, with SST about the mean of the test split.
-        tau: Kendall's tau-b between predictions and targets on the test split; None if either
-            is constant.
-        penalty: The selected element of PENALTIES.
-    """
+        Args:
+            inputs: [n, features] per split, of any float type. They are standardized with the
+                statistics of the training split; features that are constant there are dropped.
+            targets: [n, targets] float64 per split.
 
-    r2: float
-    tau: float | None
-    penalty: float
-
-
-def fit_probes(features: SplitArrays, targets: SplitArrays) -> list[Probe | None]:
-    """Fits a ridge regression of each target on the features.
-
-    Args:
-        features: [n, features] per split, of any float type. They are standardized with the
-            statistics of the training split; features that are constant there are dropped.
-        targets: [n, targets] per split.
-
-    Returns:
-        One probe per target; None for targets that are not finite, or are constant on the
-        training or the test split.
-    """
-    y = SplitArrays(*(np.asarray(part, np.float64) for part in targets))
-    valid = np.all([np.isfinite(part).all(axis=0) for part in y], axis=0)
-    valid &= (np.ptp(y.train, axis=0) > 0) & (np.ptp(y.test, axis=0) > 0)
-    if not valid.any():
-        return [None] * len(valid)
-    standardizer = _Standardizer.fit(features.train)
-    center = y.train[:, valid].mean(axis=0)
-    coefficients = _coefficients(standardizer, features.train, y.train[:, valid] - center)
-    val, test = (
-        standardizer.matmul(x, coefficients) + center for x in (features.val, features.test)
-    )
-    probes = iter(
-        _select_penalty(val[..., i], test[..., i], y.val[:, column], y.test[:, column])
-        for i, column in enumerate(np.flatnonzero(valid))
-    )
-    return [next(probes) if ok else None for ok in valid]
-
-
-def _select_penalty(
-    val_predictions: Floats, test_predictions: Floats, val: Floats, test: Floats
-) -> Probe:
-    """Returns the probe of the penalty with the lowest validation error.
-
-    Args:
-        val_predictions: [n, penalties].
-        test_predictions: [n, penalties].
-        val: Targets, [n].
-        test: Targets, [n].
-    """
-    best = int(np.argmin(np.square(val_predictions - val[:, None]).mean(axis=0)))
-    predicted = test_predictions[:, best]
-    r2 = 1 - np.square(predicted - test).sum() / np.square(test - test.mean()).sum()
-    tau = kendall(test, predicted) if np.ptp(predicted) > 0 else None
-    return Probe(float(r2), tau, float(PENALTIES[best]))
-
-
-def probe_table(features: dict[str, SplitArrays], targets: SplitArrays) -> pl.DataFrame:
-    """Fits probes of all properties on each kind of features.
-
-    Args:
-        features: Features by name.
-        targets: [n, properties], with the columns of PROPERTIES.
-
-    Returns:
-        One row per kind of features and property: `features`, `property`, `r2`, `tau` and
-        `lambda` (the penalty); null if the property is constant.
-    """
-    rows = []
-    for name, parts in features.items():
-        for target, result in zip(PROPERTIES, fit_probes(parts, targets), strict=True):
-            rows.append((name, target, *(result or (None, None, None))))
-    schema = {"features": pl.String, "property": pl.String}
-    schema |= dict.fromkeys(("r2", "tau", "lambda"), pl.Float64)
-    return pl.DataFrame(rows, schema=schema, orient="row")
+        Returns:
+            Predictions with the element of PENALTIES that has the lowest validation error.
+        """
+        standardizer = _Standardizer.fit(inputs.train)
+        center = targets.train.mean(axis=0)
+        coefficients = _coefficients(standardizer, inputs.train, targets.train - center)
+        val, test = (
+            standardizer.matmul(x, coefficients) + center for x in (inputs.val, inputs.test)
+        )
+        best = np.square(val - targets.val[:, None]).mean(axis=0).argmin(axis=0)
+        chosen = np.stack([test[:, i, column] for column, i in enumerate(best)], axis=1)
+        return Prediction(chosen, PENALTIES[best].tolist())
 
 
 class _Standardizer(NamedTuple):

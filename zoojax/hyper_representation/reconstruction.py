@@ -1,22 +1,18 @@
-"""Reconstruction quality: R2 of parameters and log alphas, and functional fidelity."""
+"""Reconstruction quality: R2 of parameters and log alphas."""
 
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from zoojax.architectures.parameters import kernels
-from zoojax.datasets.specs import Images
+from zoojax.hyper_representation.bootstrap import MemberBootstrap, interval_columns, squares
 from zoojax.hyper_representation.codec import Codec
 from zoojax.hyper_representation.losses import scale_log_alpha
 from zoojax.sparsifiers.variational_dropout import LOG_ALPHA_THRESHOLD
-from zoojax.storage.zoo import Zoo
-from zoojax.training import inference
 
 # Reconstructed quantities: weights in units of their layer's standard deviation, log alphas on
 # the scale of the loss (eq. 5), and plain log alphas.
@@ -56,51 +52,58 @@ class R2Accumulator:
     """Accumulates R2 over states that are added one epoch at a time.
 
     Attributes:
-        sums: {(part, quantity, layer): [count, sum, sum of squares, sum of squared errors]}.
+        members: Member of each state, by part of the split.
+        sums: Columns of `bootstrap.squares` of each state, by part, quantity and layer.
     """
 
-    sums: dict[tuple[str, str, str], np.ndarray] = field(
-        default_factory=lambda: defaultdict(lambda: np.zeros(4))
+    members: dict[str, list[np.ndarray]] = field(default_factory=lambda: defaultdict(list))
+    sums: dict[tuple[str, str, str], list[np.ndarray]] = field(
+        default_factory=lambda: defaultdict(list)
     )
 
-    def add(self, part: str, true: LayerValues, reconstructed: LayerValues) -> None:
-        """Adds states of one part of the split ("train", "val" or "test")."""
+    def add(
+        self, part: str, members: np.ndarray, true: LayerValues, reconstructed: LayerValues
+    ) -> None:
+        """Adds states of one part of the split ("train", "val" or "test").
+
+        Args:
+            part: Part of the split.
+            members: Member of each state; states of one member are resampled together.
+            true: True values.
+            reconstructed: Reconstructed values of the same shape.
+        """
+        self.members[part].append(members)
         for (quantity, layer), x in true.items():
-            wide = x.astype(np.float64)
-            error = np.square(wide - reconstructed[quantity, layer]).sum()
-            sums = [wide.size, wide.sum(), np.square(wide).sum(), error]
-            self.sums[part, quantity, layer] += np.array(sums)
+            errors = x.astype(np.float64) - reconstructed[quantity, layer]
+            self.sums[part, quantity, layer].append(squares(x, errors))
 
     def table(self) -> pl.DataFrame:
         """Computes R2 by part, quantity and layer.
 
         Returns:
             `part`, `quantity` ("weights", "alphas", "log alphas"), `layer` ("all" first),
-            `count` of values, and `r2`: 1 - SSE/SST with SST about each layer's mean over the
-            part; null if the true values are constant.
+            `count` of values, and `r2` with the ends of its 95 % interval over members: 1 -
+            SSE/SST with SST about each layer's mean over the part; null if the true values are
+            constant.
         """
         rows = []
-        for part, quantity in dict.fromkeys(key[:2] for key in self.sums):
-            layers = {
-                key[2]: _sums_of_squares(sums)
-                for key, sums in self.sums.items()
-                if key[:2] == (part, quantity)
+        for part, members in self.members.items():
+            bootstrap = MemberBootstrap(np.concatenate(members))
+            sums = {
+                key[1:]: bootstrap.sums(np.concatenate(blocks))
+                for key, blocks in self.sums.items()
+                if key[0] == part
             }
-            total = {ALL: np.sum(list(layers.values()), axis=0)}
-            for layer, (count, variation, error) in (total | layers).items():
-                r2 = float(1 - error / variation) if variation > 0 else None
-                rows.append((part, quantity, layer, int(count), r2))
+            for quantity in dict.fromkeys(quantity for quantity, _ in sums):
+                layers = {layer: [x] for (name, layer), x in sums.items() if name == quantity}
+                everything = {ALL: [x for (x,) in layers.values()]}
+                for layer, each in (everything | layers).items():
+                    count = int(sum(x[:, 0].sum() for x in each))
+                    row = {"part": part, "quantity": quantity, "layer": layer, "count": count}
+                    rows.append(row | bootstrap.r2_of_sums(each).columns("r2"))
         schema = {"part": pl.String, "quantity": pl.String, "layer": pl.String}
-        schema |= {"count": pl.Int64, "r2": pl.Float64}
-        return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def _sums_of_squares(sums: np.ndarray) -> np.ndarray:
-    """Returns count, sum of squares about the mean, and sum of squared errors of a layer."""
-    count, total, squares, errors = sums
-    variation = squares - total**2 / count
-    # Rounding can leave a constant with a tiny sum of squares.
-    return np.array([count, variation if variation > 1e-12 * squares else 0.0, errors])
+        schema |= {"count": pl.Int64} | dict.fromkeys(interval_columns("r2"), pl.Float64)
+        return pl.DataFrame(rows, schema=schema)
 
 
 def zero_above_threshold(weights: Tree, alphas: Tree | None) -> Tree:
@@ -116,47 +119,6 @@ def zero_above_threshold(weights: Tree, alphas: Tree | None) -> Tree:
         }
         for layer, leaves in weights.items()
     }
-
-
-def functional_fidelity(
-    zoo: Zoo, images: Images, states: pl.DataFrame, original: Tree, reconstructed: Tree
-) -> pl.DataFrame:
-    """Compares the predictions of reconstructed members with those of the originals.
-
-    Args:
-        zoo: The members' zoo.
-        images: Images to classify.
-        states: `member` and `epoch`, one row per state.
-        original: Thresholded stacked parameters.
-        reconstructed: Thresholded stacked reconstructions.
-
-    Returns:
-        `member`, `epoch`, `test_acc` and `sparsity` of the original, `reconstructed_acc`,
-        `reconstructed_sparsity`, and `agreement`: the fraction of images for which both predict
-        the same class.
-    """
-    members = states.select(pl.col("member").alias("id")).join(
-        zoo.members_table, on="id", how="left", maintain_order="left"
-    )
-    stacked = jax.tree.map(lambda *x: np.concatenate(x), original, reconstructed)
-    classes = inference.predict_params(
-        zoo.config, pl.concat([members, members]), stacked, images.images
-    )
-    predicted, predicted_reconstructed = np.split(classes, 2)
-    accuracy = [(c == images.labels).mean(axis=1) for c in (predicted, predicted_reconstructed)]
-    return states.select("member", "epoch").with_columns(
-        test_acc=pl.Series(accuracy[0]),
-        reconstructed_acc=pl.Series(accuracy[1]),
-        agreement=pl.Series((predicted == predicted_reconstructed).mean(axis=1)),
-        sparsity=pl.Series(_sparsity(original)),
-        reconstructed_sparsity=pl.Series(_sparsity(reconstructed)),
-    )
-
-
-def _sparsity(params: Tree) -> np.ndarray:
-    """Returns the fraction of zero weights (excluding biases) of each member, [members]."""
-    weights = [w.reshape(len(w), -1) for w in kernels(params).values()]
-    return (np.concatenate(weights, axis=1) == 0).mean(axis=1)
 
 
 def scatter_pairs(

@@ -39,7 +39,9 @@ _TITLES = {
     "geometry_transfer": "Geometry: mask transfer",
     "representation_summary": "Hyper-representation",
     "representation_reconstruction": "Reconstruction by layer",
-    "representation_properties": "Probes of properties",
+    "representation_functional_summary": "Reconstructed members",
+    "representation_properties": "Prediction of properties",
+    "representation_differences": "Embeddings compared with other features",
 }
 # Columns of the comparison with the paper whose unit depends on the quantity.
 _MIXED = ("paper", "ours", "difference")
@@ -56,6 +58,9 @@ _LABELS = {
     "kendall": "Kendall's tau",
     "r2": "R²",
     "tau": "Kendall's tau",
+    "r2_difference": "difference of R²",
+    "tau_difference": "difference of Kendall's tau",
+    "reconstructed_acc": "reconstructed accuracy",
     "parent_id": "parent",
     "to_own": "difference to own",
     "to_random": "difference to random",
@@ -64,6 +69,7 @@ _LABELS = {
 }
 _KINDS = {
     **dict.fromkeys(("pearson", "kendall", "tau", "r2"), "coefficient"),
+    **dict.fromkeys(("r2_difference", "tau_difference"), "coefficient change"),
     **dict.fromkeys(("difference", "above_difference", "below_difference"), "points"),
     **dict.fromkeys(("change", "to_own", "to_random", "acc_barrier"), "points"),
     **dict.fromkeys(("ratio", "other_ratio", "above", "below"), "ratio"),

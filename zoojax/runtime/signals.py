@@ -76,6 +76,20 @@ def _executor() -> "Executor":
 
 
 @contextlib.contextmanager
+def explain_interrupt(advice: str) -> Iterator[None]:
+    """Adds a line to the traceback of ctrl-C in Python; the command line has its own message.
+
+    Args:
+        advice: What is kept, and how to resume.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"zoojax: interrupted; {advice}")
+        raise
+
+
+@contextlib.contextmanager
 def raise_on_signal() -> Iterator[None]:
     """Raises `Interrupted` on SIGINT and SIGTERM inside the context, for the whole command."""
     _received.clear()

@@ -40,7 +40,7 @@ def concat(zoos: Sequence[Zoo | str | Path]) -> Zoo:
     if len(opened) == 1:
         return opened[0]
     for zoo in opened:
-        _ = zoo.members_table
+        _ = zoo.config.shape, zoo.members_table
     store, config = concat_store([zoo.store for zoo in opened], [zoo.config for zoo in opened])
     joined = Zoo(store, config)
     _ = joined.members_table

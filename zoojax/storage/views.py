@@ -23,7 +23,11 @@ from zoojax.storage.zoo_config import ZooConfig
 from zoojax.text import printable
 
 # Fields of a config in which zoos of one view may differ.
-_FREE_FIELDS = {"name", "chunk", "preset", "versions", "origin", "data", "parent", "earlier"}
+_FREE_FIELDS = {
+    *("name", "chunk", "preset", "versions", "origin", "data", "parent", "earlier"),
+    # Networks are compared with the registered one, not with each other.
+    "definition",
+}
 
 
 class RowsStore:
@@ -207,13 +211,20 @@ def concat_store(
         for name in (field.name for field in fields(ZooConfig) if field.name not in _FREE_FIELDS):
             old, new = getattr(first, name), getattr(config, name)
             if old != new:
+                values = f"{name} is {printable(old, 60)} and {printable(new, 60)}"
                 raise ZoojaxError(
-                    f"{stores[0].path} and {store.path} cannot be one zoo: their {name} is "
-                    f"{printable(old, 60)} and {printable(new, 60)}"
+                    f"{stores[0].path} and {store.path} cannot be one zoo: their "
+                    f"{'images differ' if name == 'data_hash' else values}"
                 )
     parents = [config.parent for config in configs]
     known = {None if each is None else (each.fingerprint, each.epoch) for each in parents}
-    config = replace(first, parent=parents[0] if len(known) == 1 else None, earlier=None)
+    config = replace(
+        first,
+        parent=parents[0] if len(known) == 1 else None,
+        earlier=None,
+        # Older zoos have none.
+        definition=next((c.definition for c in configs if c.definition is not None), None),
+    )
     return ConcatStore(stores, config.parent is not None), config
 
 

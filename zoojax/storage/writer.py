@@ -30,7 +30,7 @@ from zoojax.filesystem.locks import locked
 from zoojax.filesystem.reading import entries, exists, is_folder, number, numbered
 from zoojax.runtime import distributed, signals
 from zoojax.storage import checkpoints, parts, states, timing
-from zoojax.storage.differences import describe_difference, differences
+from zoojax.storage.differences import describe_difference, settings_difference
 from zoojax.storage.integrity import find_corruption
 from zoojax.storage.published import is_published
 from zoojax.storage.schema import earlier_problem, members_problem
@@ -300,10 +300,11 @@ def _open_matching(path: Path, config: ZooConfig, members: pl.DataFrame) -> Zoo:
     if not exists(path / CONFIG):
         raise ZoojaxError(f"{path} is not empty and is not a zoo; give --out a new folder")
     zoo = open_zoo(path)
-    for name, old, new in differences(zoo.config, config):
+    difference = settings_difference(zoo.config, config)
+    if difference is not None:
         raise ZoojaxError(
-            f"{path} was created with {name}={old}, but {new} was requested; give --out another "
-            "folder, or the options that it was created with"
+            f"{path} was created with {difference}; give --out another folder, or the options that "
+            "it was created with"
         )
     if not zoo.members_table.equals(members):
         raise ZoojaxError(

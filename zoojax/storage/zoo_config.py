@@ -10,7 +10,8 @@ import msgspec
 import polars as pl
 
 from zoojax.architectures.base import Architecture
-from zoojax.architectures.registry import architecture
+from zoojax.architectures.definitions import Definition, definition, difference
+from zoojax.architectures.registry import architecture, is_own
 from zoojax.datasets.specs import DataSpec
 from zoojax.errors import UnregisteredError, ZoojaxError
 from zoojax.json_fields import (
@@ -37,7 +38,7 @@ FORMAT = "zoojax"
 _Order = Annotated[str, msgspec.Meta(pattern="^(member|shared)\\Z")]
 # Fields that zoo.json may omit, and omits when they are None, so that fingerprints of older zoos,
 # which twins refer to, stay valid.
-_OPTIONAL_FIELDS = {"origin", "steps_per_epoch", "earlier"}
+_OPTIONAL_FIELDS = {"origin", "steps_per_epoch", "earlier", "definition"}
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ class ZooConfig:
         steps_per_epoch: Steps per epoch of members that learn one image each, with all pixels in
             each step; None for members that classify.
         earlier: Identities before each extension, oldest first; None if it was not extended.
+        definition: What the network computes, if zoojax does not define it; see
+            `zoojax.architectures.definitions`. None otherwise, and for older zoos.
     """
 
     name: Name
@@ -116,11 +119,30 @@ class ZooConfig:
     origin: Note | None = None
     steps_per_epoch: Positive | None = None
     earlier: tuple[Earlier, ...] | None = None
+    definition: Definition | None = None
 
     @property
     def shape(self) -> Architecture:
-        """Architecture of the members."""
-        return architecture(self.architecture, self.channels, self.classes)
+        """Architecture of the members.
+
+        Raises:
+            UnregisteredError: If it is not registered, or another one is under its name.
+        """
+        arch = architecture(self.architecture, self.channels, self.classes)
+        differs = None if self.definition is None else difference(arch, self.definition)
+        if differs is not None:
+            raise UnregisteredError(
+                f"architecture {printable(self.architecture, 200)} is registered with another "
+                f"network than that of zoo {printable(self.name, 60)}: {differs}; register that of "
+                "the zoo, and this one under another name"
+            )
+        return arch
+
+    def defined(self) -> "ZooConfig":
+        """Returns the config of a new zoo, with the definition of its network."""
+        if is_own(self.architecture):
+            return self
+        return replace(self, definition=definition(self.shape))
 
     @property
     def is_dense(self) -> bool:
@@ -137,6 +159,7 @@ class ZooConfig:
             "parent": None if self.parent is None else asdict(self.parent),
             "data": None if self.data is None else asdict(self.data),
             "earlier": None if self.earlier is None else [asdict(each) for each in self.earlier],
+            "definition": None if self.definition is None else _given(asdict(self.definition)),
         }
         return {k: v for k, v in content.items() if k not in _OPTIONAL_FIELDS or v is not None}
 
@@ -163,6 +186,9 @@ class ZooConfig:
         for part, kind in (("parent", Parent), ("data", DataSpec)):
             if fields[part] is not None:
                 check_names(fields[part], set(_field_names(kind)), set(), part)
+        if fields.get("definition") is not None:
+            names = set(_field_names(Definition))
+            check_names(fields["definition"], names, names, "definition")
         sparsifier = sparsifier_from_json(fields.pop("sparsifier"))
         config = replace(msgspec.convert(fields, ZooConfig), sparsifier=sparsifier)
         for problem in _problems(config):
@@ -212,7 +238,8 @@ def fingerprint(config: ZooConfig, members: pl.DataFrame) -> str:
         del content["sparsifier"]
         content |= known_to_schema1
     # Images are identified by their hash (data_hash), not by their location (data).
-    for irrelevant in ("versions", "chunk", "name", "data", "earlier"):
+    # Definitions are measured logits, whose last digits depend on the machine.
+    for irrelevant in ("versions", "chunk", "name", "data", "earlier", "definition"):
         content.pop(irrelevant, None)
     if content["parent"] is not None:
         content["parent"] = content["parent"]["fingerprint"]
@@ -227,6 +254,10 @@ def fingerprint(config: ZooConfig, members: pl.DataFrame) -> str:
 
 def _field_names(kind: type) -> list[str]:
     return list(kind.__dataclass_fields__)
+
+
+def _given(content: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in content.items() if value is not None}
 
 
 def _strings(content: Any) -> Iterator[str]:
@@ -246,6 +277,8 @@ def _problems(config: ZooConfig) -> Iterator[str]:
         yield f"images with {config.channels} channels; 1 and 3 are supported"
     if config.is_dense and config.parent is not None:
         yield "a dense zoo cannot have a parent"
+    if config.definition is not None and len(_given(asdict(config.definition))) != 1:
+        yield "its definition has not one of layers and logits"
     # Raises if the architecture is unknown or too large.
     net = config.shape
     if net.task.has_own_images != (config.steps_per_epoch is not None):
@@ -257,4 +290,4 @@ def _problems(config: ZooConfig) -> Iterator[str]:
             size = f"{spec.size} pixels and {spec.channels} channels"
             yield f"images of {size} do not fit the {net.label}"
         if config.data_hash is None:
-            yield "data_hash is missing for an image set"
+            yield "the hash of its images (data_hash) is missing"

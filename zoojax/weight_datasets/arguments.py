@@ -26,17 +26,21 @@ def checked_view(view: object) -> View:
     return VIEWS[view]()
 
 
-def checked_targets(target: object) -> tuple[str, ...]:
-    """Returns the names of the targets: none, one or several.
+def checked_columns(argument: str, columns: object) -> tuple[str, ...]:
+    """Returns the names of columns: none, one or several.
+
+    Args:
+        argument: Name of the argument, for messages.
+        columns: What the user passed.
 
     Raises:
         ZoojaxError: If they are not names.
     """
-    if target is None:
+    if columns is None:
         return ()
-    names = (target,) if isinstance(target, str) else target
+    names = (columns,) if isinstance(columns, str) else columns
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise ZoojaxError(f"target is {printable(target, 60)}; give the names of columns")
+        raise ZoojaxError(f"{argument} is {printable(columns, 60)}; give the names of columns")
     if not names or len(set(names)) < len(names):
-        raise ZoojaxError(f"targets are {printable(target, 60)}; give each column once, or None")
+        raise ZoojaxError(f"{argument} is {printable(columns, 60)}; give each column once, or None")
     return tuple(map(str, names))

@@ -105,7 +105,8 @@ def prepare(
     }
     shown = selected.select(list(dict.fromkeys((*OWN_COLUMNS, *targets))))
     paths = [str(source.file) for source in sources]
-    name = files.digest("samples", shown.columns, paths, *arrays.values())
+    facts = [shown.columns, paths, [str(zoo.path) for zoo in opened], shown["split"].to_list()]
+    name = files.digest("samples", *facts, *arrays.values())
     samples = Samples(folder / f"samples-{name}.npz")
     files.cached_arrays(samples.file, lambda: arrays)
     table = folder / f"table-{name}.parquet"

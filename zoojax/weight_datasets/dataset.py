@@ -9,7 +9,7 @@ import numpy as np
 from zoojax.errors import ZoojaxError
 from zoojax.hyperparameters.declaration import check_whole
 from zoojax.weight_datasets import parquet
-from zoojax.weight_datasets.arguments import checked_targets, checked_view
+from zoojax.weight_datasets.arguments import checked_columns, checked_view
 from zoojax.weight_datasets.batches import Batches, Draw
 from zoojax.weight_datasets.items import Items, item_of, positions_of
 from zoojax.weight_datasets.splits import check_fractions, check_split
@@ -37,7 +37,8 @@ class WeightDataset:
 
     Members are split, not states. The split of a member depends on its seed and hyperparameters,
     and on the argument `seed`, so it stays the same if members are added. Twins are in the split of
-    their parents.
+    their parents. In a grid whose combinations share their seeds, members with the same seed start
+    from the same draws; `split_by="seed"` has them in the same split.
 
     Attributes:
         view: The view.
@@ -60,6 +61,7 @@ class WeightDataset:
         epochs: int | Sequence[int] | None = None,
         fractions: Sequence[float] = FRACTIONS,
         seed: int = 0,
+        split_by: str | Sequence[str] | None = None,
         published: bool = True,
         normalize: str | None = None,
         permute: bool = False,
@@ -77,6 +79,8 @@ class WeightDataset:
             epochs: Epochs, or one epoch; None for all.
             fractions: Shares of training, validation and test members.
             seed: Seed of the split, of permutations and of windows.
+            split_by: Column of the members table, such as "seed", or several: members with the same
+                values are in the same split. None splits by seed and all hyperparameters.
             published: Whether to use the column `split` of the members table for zoos that were
                 published with a split.
             normalize: "layer" or "parameter": subtracts the mean and divides by the standard
@@ -101,8 +105,9 @@ class WeightDataset:
         self.split, self._seed = split, check_whole("seed", seed)
         if not 0 <= self._seed < 2**63:
             raise ZoojaxError(f"seed is {seed}; give a number from 0 to 2**63 - 1")
-        targets, needed = checked_targets(target), split is not None or normalize is not None
-        options = SplitOptions(split, check_fractions(fractions), self._seed, published, needed)
+        targets, by = checked_columns("target", target), checked_columns("split_by", split_by)
+        shares, needed = check_fractions(fractions), split is not None or normalize is not None
+        options = SplitOptions(split, shares, self._seed, published, by, needed)
         prepared = prepare(zoos, self.view, options, targets, epochs, normalize, cache)
         self._items = Items(prepared, self.view, isinstance(target, str), self._seed, permute)
         self._table, self._length = prepared.table, prepared.length

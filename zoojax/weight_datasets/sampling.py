@@ -54,10 +54,12 @@ def sample_table(
     table = pl.concat(tables)
     part = table if options.split is None else table.filter(split=options.split)
     if part.is_empty():
-        members = sum(map(len, zoos))
+        members = f"{sum(map(len, zoos))} members"
+        if options.by:
+            members = f"{members}, split by {printable(', '.join(options.by), 200)}"
         raise ZoojaxError(
-            f"the split {options.split} has none of the {members} members; give other fractions or "
-            "another seed, or more members"
+            f"the split {options.split} has none of the {members}; give other fractions or another "
+            "seed, or more members"
         )
     usable = pl.col("_finite")
     for target in targets:

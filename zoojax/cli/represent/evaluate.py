@@ -1,8 +1,8 @@
-"""`zoojax represent evaluate REP`: measures reconstruction and property probes."""
+"""`zoojax represent evaluate REP`: measures reconstruction and property prediction."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -10,6 +10,8 @@ from zoojax.cli.options import DataDir, Flag, option
 from zoojax.runtime.startup import configure_jax
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from zoojax.hyper_representation.evaluation_tables import Evaluation
 
 
@@ -17,21 +19,33 @@ if TYPE_CHECKING:
 class EvaluateRepresentation:
     """Measure a hyper-representation on held-out members.
 
-    Writes tables (Parquet and CSV) to REP/evaluation, where `zoojax analyze` reads them.
-    Example: zoojax represent evaluate reps/usps
+    Writes tables (Parquet and CSV) to REP/evaluation, where `zoojax analyze` reads them. All
+    figures have 95 % intervals over members.
+    Example: zoojax represent evaluate reps/usps --predictors boosting mlp equivariant
     """
 
     representation: Annotated[Path, tyro.conf.Positional, option("REP")]
     """Folder of the hyper-representation."""
 
-    zoo: Annotated[Path | None, option("ZOO")] = None
-    """Folder of the training zoo, if it or REP was moved."""
+    zoo: Annotated[tuple[Path, ...], option("ZOO")] = ()
+    """Folders of training zoos, if they or REP were moved."""
+
+    predictors: Annotated[
+        tuple[Literal["boosting", "mlp", "equivariant"], ...],
+        option("{boosting,mlp,equivariant} ..."),
+    ] = ()
+    """Predictors of properties to compare with, which take minutes: gradient boosting on layer
+    statistics, a multilayer perceptron on flat weights, and a graph network that is invariant to
+    the order of hidden units."""
+
+    epochs: Annotated[tuple[int, ...], option("N ...")] = (0, 10, 25)
+    """Epochs at which the accuracy of reconstructed members is summarized, or the nearest."""
 
     data_dir: DataDir = None
     """Folder of image sets (default: $ZOOJAX_DATA, or else a cache folder)."""
 
     json: Flag = False
-    """Print the R2 tables as JSON on standard output."""
+    """Print the tables of scores as JSON on standard output."""
 
     quiet: Flag = False
     """Show no progress."""
@@ -44,11 +58,16 @@ class EvaluateRepresentation:
         from zoojax.hyper_representation.evaluation_tables import FOLDER
 
         evaluation = evaluate_representation(
-            self.representation, self.zoo, data_dir=self.data_dir, quiet=self.quiet
+            self.representation,
+            self.zoo,
+            predictors=self.predictors,
+            epochs=self.epochs,
+            data_dir=self.data_dir,
+            quiet=self.quiet,
         )
         if self.json:
-            names = ("summary", "reconstruction", "properties")
-            rows = {name: evaluation.tables[name].to_dicts() for name in names}
+            tables = evaluation.tables
+            rows = {name: tables[name].to_dicts() for name in _PRINTED if name in tables}
             show_json({"representation": str(self.representation), **rows})
             return
         _show(evaluation)
@@ -57,23 +76,68 @@ class EvaluateRepresentation:
         say(f"evaluation: {self.representation / FOLDER}")
 
 
-def _show(evaluation: "Evaluation") -> None:
-    """Prints R2 in the layout of the paper's Table 3, and functional fidelity."""
-    from zoojax.cli.terminal import Column, print_table, say
+_PRINTED = ("summary", "reconstruction", "properties", "differences", "functional_summary")
 
-    summary = evaluation.tables["summary"]
-    columns = [Column(name, kind.is_numeric()) for name, kind in summary.schema.items()]
-    rows = [
-        [zoo, features, *("-" if v is None else f"{100 * v:z.1f}" for v in values)]
-        for zoo, features, *values in summary.iter_rows()
-    ]
-    print_table(columns, rows, title="R2 on held-out members, %")
-    functional = evaluation.tables.get("functional")
-    if functional is None:
-        return
-    means = {name: functional[name].mean() for name in functional.columns}
-    say(
-        "reconstructed members on the test images: accuracy {reconstructed_acc:.1%} "
-        "(originals {test_acc:.1%}), agreement {agreement:.1%}, sparsity "
-        "{reconstructed_sparsity:.1%} (originals {sparsity:.1%})".format(**means)
+
+def _show(evaluation: "Evaluation") -> None:
+    """Prints R2 in the layout of the paper's Table 3, baselines, and functional fidelity."""
+    import polars as pl
+
+    from zoojax.hyper_representation.evaluation import EMBEDDING
+    from zoojax.hyper_representation.property_scores import ALL_STATES
+
+    tables, within = evaluation.tables, pl.col("scope") != ALL_STATES
+    _print(tables["summary"], ["zoo", "features"], "R2 on held-out members")
+    compared = _wide(tables["differences"].filter(~within, features=EMBEDDING), "r2_difference")
+    _print(compared, ["zoo", "other"], "R2 of the embedding minus R2 of other features, all states")
+    scores = _wide(tables["properties"].filter(within), "r2")
+    _print(scores, ["zoo", "features", "scope"], "R2 of what the epoch does not explain")
+    if "functional_summary" in tables:
+        summary = tables["functional_summary"].with_columns(
+            weights=pl.when("thresholded").then(pl.lit("thresholded")).otherwise(pl.lit("all"))
+        )
+        order = pl.exclude("zoo", "thresholded", "epochs", "members", "weights")
+        table = summary.select("zoo", "weights", "epochs", order)
+        _print(table, ["zoo", "weights", "epochs"], "Reconstructed members on the test images")
+
+
+def _wide(table: "pl.DataFrame", score: str) -> "pl.DataFrame":
+    """One column per property, with the ends of its interval, instead of one row."""
+    import polars as pl
+
+    from zoojax.hyper_representation.bootstrap import interval_columns
+    from zoojax.hyper_representation.evaluation_tables import COLUMNS
+
+    keys = [name for name in ("zoo", "features", "other", "scope") if name in table.columns]
+    return table.group_by(keys, maintain_order=True).agg(
+        pl.col(column).filter(property=name).first().alias(alias)
+        for name, short in COLUMNS.items()
+        for column, alias in zip(interval_columns(score), interval_columns(short), strict=True)
     )
+
+
+def _print(table: "pl.DataFrame", texts: list[str], title: str) -> None:
+    """Prints columns of text, and fractions with their intervals that are not all unknown."""
+    from zoojax.cli.terminal import Column, print_table
+
+    shown = [
+        name
+        for name, column in table.to_dict().items()
+        if column.dtype.is_float()
+        and not name.endswith(("_low", "_high"))
+        and column.null_count() < len(table)
+    ]
+    columns = [*(Column(name, numeric=False) for name in texts), *map(Column, shown)]
+    rows = [
+        [*(row[name] for name in texts), *(_cell(row, name) for name in shown)]
+        for row in table.to_dicts()
+    ]
+    print_table(columns, rows, title=f"{title}, % [95 % interval over members]")
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    value, low, high = (row.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    if value is None:
+        return "-"
+    text = f"{100 * value:z.1f}"
+    return text if low is None or high is None else f"{text} [{100 * low:z.1f}, {100 * high:z.1f}]"
