@@ -9,36 +9,40 @@ from the embeddings. The paper has, in %:
     mnist-s-seed   78.7     79.4    96.3      98.0      53.2   19.1
     svhn-s-seed    74.8     74.2    94.5      97.6      30.2   10.5
 
-The paper trains on the states of the dense zoo and of its twin. Here the states are those of the
-variational-dropout twin, whose epoch 0 is the trained dense zoo, so accuracy and epoch are not
-directly comparable. `--settings small` is a smaller autoencoder than the paper's, which
-is `--settings paper` and needs a GPU.
+As in the paper, the states are those of the dense zoo and of its variational-dropout twin.
+`--settings small` is a smaller autoencoder than the paper's, which is `--settings paper` and needs
+a GPU.
 """
 
 import argparse
-from dataclasses import replace
 
 import polars as pl
 
+from zoojax import train_representation
 from zoojax.analysis.paper import published_representations
 from zoojax.experiments import common
 from zoojax.hyper_representation import settings
 from zoojax.hyper_representation.evaluation import EMBEDDING, evaluate
-from zoojax.hyper_representation.trainer import train_autoencoder
+from zoojax.hyper_representation.evaluation_tables import ALL_ZOOS
 
 
 def reproduce(options: argparse.Namespace, name: str) -> pl.DataFrame:
-    """Trains a hyper-representation on the variational-dropout twin and evaluates it."""
+    """Trains a hyper-representation on a zoo and its variational-dropout twin and evaluates it."""
     zoo = common.dense_zoo(options, name)
-    vd = common.variational_zoo(options, name, zoo)
-    chosen = settings.preset(options.settings)
-    if options.representation_epochs is not None:
-        chosen = replace(chosen, epochs=options.representation_epochs)
-    folder = options.out / name / f"representation-{options.settings}"
-    representation = train_autoencoder(folder, vd, chosen)
-    summary = evaluate(representation, vd, images=None).tables["summary"]
+    zoos = [zoo, common.variational_zoo(options, name, zoo)]
+    representation = train_representation(
+        zoos,
+        options.out / name / f"representation-{options.settings}",
+        preset=options.settings,
+        epochs=options.representation_epochs,
+        data_dir=options.data_dir,
+    )
+    summary = evaluate(representation, zoos, [None, None]).tables["summary"]
+    published = summary["zoo"].str.ends_with("(paper)")
+    rows = summary.filter(published | (summary["zoo"] == ALL_ZOOS), features=EMBEDDING)
     # The layout of the paper's table, without intervals.
-    return summary.filter(features=EMBEDDING).select(published_representations().columns)
+    rows = rows.with_columns(pl.col("zoo").replace(ALL_ZOOS, name))
+    return rows.select(published_representations().columns)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from zoojax.errors import ZoojaxError
@@ -77,7 +77,8 @@ def _torch(case: Case, compiled: bool, seconds: float) -> float:
 def _settings() -> "Settings":
     from zoojax.hyper_representation.settings import SMALL
 
-    return SMALL
+    # Without the behavior of members, which the model in PyTorch does not have.
+    return replace(SMALL, probes=0, behavior=0.0)
 
 
 def _variational(shape: "Architecture") -> dict[str, tuple[str, ...]]:
@@ -124,12 +125,13 @@ def program(shape: "Architecture", settings: "Settings", seconds: float) -> Meas
     data = jax.device_put(train_step.Data(weights, alphas))
     epoch = jax.jit(train_step.epoch_program(codec, samples), donate_argnums=0)
     state = population.jit_fast_compile(lambda: train_step.init(codec, samples))()
-    holder = {"state": jax.block_until_ready(epoch(state, data, np.int32(1)))[0]}
+    queries = np.zeros((1, *shape.image_shape), np.float32)
+    holder = {"state": jax.block_until_ready(epoch(state, data, queries, np.int32(1)))[0]}
 
     def measure() -> float:
         done, start = 0, time.perf_counter()
         while (spent := time.perf_counter() - start) < seconds:
-            holder["state"], parts = epoch(holder["state"], data, np.int32(2))
+            holder["state"], parts = epoch(holder["state"], data, queries, np.int32(2))
             jax.block_until_ready(parts)
             done += samples
         return done / spent

@@ -51,7 +51,7 @@ def test_flops_match_the_traced_program(name, settings):
     variables = jax.eval_shape(codec.init, jax.random.key(0))
 
     def loss(variables):
-        _, projected, out = codec.outputs(variables, seen, weights)
+        _, projected, out, _ = codec.outputs(variables, seen, None, weights)
         return sum(map(jnp.sum, jax.tree.leaves((projected, out))))
 
     traced = jax.make_jaxpr(jax.grad(loss))(variables)

@@ -66,7 +66,7 @@ def test_outputs_match_flax(local):
 
     @jax.jit
     def forward(variables):
-        z, projected, out = flax_codec.outputs(variables, seen, first)
+        z, projected, out, _ = flax_codec.outputs(variables, seen, None, first)
         loss = settings.gamma * nt_xent(projected[:SAMPLES], projected[SAMPLES:], 0.1)
         guessed = {n: jnp.tanh(x) for n, x in out[1].items()}
         loss += (1 - settings.gamma) * (

@@ -61,12 +61,12 @@ def test_options_become_settings(twin, tmp_path, monkeypatch):
         ({"epochs": "3"}, "^epochs is 3; give a whole number$"),
         ({"learning_rate": "fast"}, "^learning_rate is fast; give a number$"),
         ({"out": None}, "^out is None; give the path"),
-        ({"zoo": None}, "^zoo is None; give a zoo or the folder of one$"),
+        ({"zoos": [None]}, "^zoo is None; give a zoo or the folder of one$"),
     ],
 )
 def test_invalid_arguments(twin, tmp_path, options, message):
     with pytest.raises(ZoojaxError, match=message):
-        train_representation(**{"zoo": twin, "out": tmp_path / "rep", **options})
+        train_representation(**{"zoos": twin, "out": tmp_path / "rep", **options})
     assert not list(tmp_path.iterdir())
 
 
@@ -82,7 +82,9 @@ def test_zero_shot_twin_with_and_without_a_comparison(
     assert (len(result.zoo), result.parent.path, result.note) == (len(dense), dense.path, None)
     assert result.comparison is not None and "predicted" in result.comparison["method"].to_list()
     alone = zoo_fixtures.copied(dense, tmp_path / "alone")
-    with mock.patch.object(Representation, "training_zoo", side_effect=ZoojaxError("it was moved")):
+    with mock.patch.object(
+        Representation, "training_zoos", side_effect=ZoojaxError("it was moved")
+    ):
         other = sparsify_zero_shot(sparsifying, alone, tmp_path / "other", **options)
     assert other.comparison is None and other.note == "it was moved"
     assert capsys.readouterr().err == ""
@@ -109,7 +111,8 @@ def test_parameters_of_another_shape(twin, sparsifying):
 
 
 def test_training_zoo_that_was_in_memory(sparsifying):
-    config = dataclasses.replace(sparsifying.config, zoo="unknown")
+    zoo = dataclasses.replace(sparsifying.config.zoos[0], path="unknown")
+    config = dataclasses.replace(sparsifying.config, zoos=[zoo])
     with (
         mock.patch.object(sparsifying, "config", config),
         pytest.raises(ZoojaxError, match="does not record the folder of its training zoo; give it"),

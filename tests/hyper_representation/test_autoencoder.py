@@ -113,10 +113,10 @@ def test_losses_table_has_all_terms(trained):
 
 def test_normalization_uses_training_members_only(trained, twin):
     config = trained.config
-    normalization = fit_normalization(read_samples(twin, config.members.train).weights)
+    normalization = fit_normalization(read_samples(twin, config.zoos[0].members.train).weights)
     assert (config.mean, config.deviation) == tuple(normalization)
     assert config.deviation != fit_normalization(read_samples(twin, range(9)).weights).std
-    assert [len(part) for part in config.members] == [7, 1, 1]
+    assert [len(part) for part in config.zoos[0].members] == [7, 1, 1]
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
@@ -178,7 +178,7 @@ def test_complete_run_is_returned_unchanged(trained, twin):
     [
         (replace(SETTINGS, gamma=0.2), {}, "settings"),
         (replace(SETTINGS, seed=2), {}, "settings"),
-        (SETTINGS, {"epochs": [0, 1]}, "epochs"),
+        (SETTINGS, {"epochs": [0, 1]}, "zoos"),
         (SETTINGS, {"weights_only": True}, "variational"),
     ],
 )
@@ -290,6 +290,7 @@ def test_sixteen_samples_are_overfitted(monkeypatch):
     codec = Codec(OVERFITTING, arch, Normalization(*identity), variational)
     data = jax.device_put(train_step.Data(*codec.targets(weights, alphas)))
     state = population.jit_fast_compile(lambda: train_step.init(codec, count))()
+    queries = np.zeros((1, *arch.image_shape), np.float32)
     program = jax.jit(
         train_step.epoch_program(codec, count),
         donate_argnums=0,
@@ -298,7 +299,7 @@ def test_sixteen_samples_are_overfitted(monkeypatch):
     )
     parts = {}
     for epoch in range(1, OVERFITTING.epochs + 1):
-        state, parts = program(state, data, np.int32(epoch))
+        state, parts = program(state, data, queries, np.int32(epoch))
     variance = np.var(np.concatenate([np.ravel(x) for x in jax.tree.leaves(data.alphas)]))
     assert 1 - float(parts["weights"]) > 0.99
     assert 1 - float(parts["alphas"]) / variance > 0.99

@@ -98,7 +98,7 @@ def images(dense):
 
 @pytest.fixture(scope="module")
 def results(representation, images) -> Evaluation:
-    return evaluate(representation, representation.training_zoo(), images)
+    return evaluate(representation, representation.training_zoos(), [images])
 
 
 # ---- R2 ------------------------------------------------------------------------------------
@@ -198,15 +198,15 @@ def test_scatter_pairs_are_a_bounded_sample():
 def test_perfect_autoencoder_has_r2_and_agreement_of_one(representation, images):
     zoo, config = representation.training_zoo(), representation.config
     perfect = FakeRepresentation(representation.path, config)
-    order = [*config.members.train, *config.members.val, *config.members.test]
-    epochs = iter(config.epochs)
+    order = [member for part in config.zoos[0].members for member in part]
+    epochs = iter(config.zoos[0].epochs)
 
     def reconstruct(params):
         states = read_samples(zoo, order, [next(epochs)])
         return states.weights, states.alphas
 
     perfect.reconstruct = reconstruct
-    tables = evaluate(perfect, zoo, images).tables
+    tables = evaluate(perfect, [zoo], [images]).tables
     assert set(tables["reconstruction"]["r2"]) == {1.0}
     assert tables["scatter"]["true"].equals(tables["scatter"]["reconstructed"].alias("true"))
     summary = tables["functional_summary"]
@@ -214,10 +214,10 @@ def test_perfect_autoencoder_has_r2_and_agreement_of_one(representation, images)
     assert set(tables["functional"]["agreement"]) == {1.0}
     dense, functional = (tables["functional"].filter(thresholded=t) for t in (False, True))
     assert dense["sparsity"].to_list() == [0.0] * len(functional)
-    for epoch in (0, config.epochs[-1]):
+    for epoch in (0, config.zoos[0].epochs[-1]):
         metrics = inference.evaluate(zoo, images, epoch)
         table = functional.filter(epoch=epoch).join(metrics, on="member", suffix="_of_zoo")
-        assert table["member"].to_list() == config.members.test
+        assert table["member"].to_list() == config.zoos[0].members.test
         for name in ("test_acc", "sparsity"):
             for column in (name, f"reconstructed_{name.removeprefix('test_')}"):
                 assert table[column].to_list() == pytest.approx(table[f"{name}_of_zoo"].to_list())
@@ -225,7 +225,7 @@ def test_perfect_autoencoder_has_r2_and_agreement_of_one(representation, images)
 
 
 def test_evaluation_has_all_tables(results, representation):
-    tables, members = results.tables, representation.config.members
+    tables, members = results.tables, representation.config.zoos[0].members
     assert tuple(tables) == TABLES
     reconstruction = tables["reconstruction"]
     assert len(reconstruction) == 3 * 3 * (1 + len(LAYERS))
@@ -245,7 +245,7 @@ def test_evaluation_has_all_tables(results, representation):
 
 
 def test_embeddings_table_has_principal_components(results, representation):
-    table, members = results.tables["embeddings"], representation.config.members
+    table, members = results.tables["embeddings"], representation.config.zoos[0].members
     assert len(table) == STATES
     parts = {name: sorted(part) for name, part in members._asdict().items()}
     for name, part in parts.items():
@@ -266,7 +266,7 @@ def test_summary_has_the_papers_row_of_the_same_preset(results, representation, 
     data = PRESETS["mnist-s-seed"].data
     twin = representation.training_zoo()
     same_preset = Zoo(twin.path, replace(twin.config, preset=preset, data=data))
-    rows = evaluation._summary(results.tables, same_preset).filter(
+    rows = evaluation._summary(results.tables, [same_preset]).filter(
         pl.col("zoo").str.contains("paper")
     )
     published = [(0.787, 0.794, 0.963, 0.98, 0.532, 0.191)] if preset == "mnist-s-seed" else []
@@ -297,7 +297,7 @@ def test_evaluation_of_zoo_without_log_alphas(name, dense):
     path = dense.path.with_name("pruned")
     zoo = dense if name == "dense" else synthetic_zoos.pruned(path, dense, (0.5,))
     representation = fake_representation(zoo, weights_only=True)
-    tables = evaluate(representation, zoo, None).tables
+    tables = evaluate(representation, [zoo], [None]).tables
     assert "functional" not in tables
     assert set(tables["reconstruction"]["quantity"]) == {"weights"}
     assert set(tables["scatter"]["quantity"]) == {"weights"}
@@ -309,7 +309,7 @@ def test_evaluation_of_zoo_without_log_alphas(name, dense):
 
 def test_functional_summary_has_means_of_the_nearest_epochs(representation, images):
     zoo = representation.training_zoo()
-    tables = evaluate(representation, zoo, images, epochs=[0, 99, 2, 100]).tables
+    tables = evaluate(representation, [zoo], [images], epochs=[0, 99, 2, 100]).tables
     summary, functional = tables["functional_summary"], tables["functional"]
     assert summary["epochs"].to_list() == ["0", "3", "2", "all"] * 2
     assert summary["thresholded"].to_list() == [False] * 4 + [True] * 4
@@ -350,8 +350,8 @@ def test_evaluation_has_intervals_and_predictors(tmp_path_factory, monkeypatch):
     zoo = synthetic_zoos.dense(path, 67, spec=zoo_fixtures.spec(tmp_path_factory))
     representation, stages = fake_representation(zoo, weights_only=True), []
     options = {"predictor_names": ["boosting"], "on_stage": stages.append}
-    tables = evaluate(representation, zoo, None, **options).tables
-    assert "predicting properties from layer statistics, gradient boosting" in stages
+    tables = evaluate(representation, [zoo], [None], **options).tables
+    assert "made-up: predicting properties from layer statistics, gradient boosting" in stages
     scores = tables["properties"].filter(property="test_acc", scope="all states")
     assert scores["features"].to_list()[-2:] == [
         *("mean of each epoch", "layer statistics, gradient boosting")
@@ -366,7 +366,7 @@ def test_evaluation_has_intervals_and_predictors(tmp_path_factory, monkeypatch):
             assert (table[f"{name}_low"] <= table[name]).all()
             assert (table[f"{name}_high"] >= table[name]).all()
             assert table[f"{name}_low"].null_count() == 0
-    again = evaluate(representation, zoo, None, **options).tables
+    again = evaluate(representation, [zoo], [None], **options).tables
     assert all(table.equals(again[name]) for name, table in tables.items())
 
 
@@ -374,7 +374,7 @@ def test_predictors_are_checked_before_the_evaluation(representation, monkeypatc
     monkeypatch.setattr(evaluation, "read_samples", None)
     for names, message in ((["forest"], "no predictor named 'forest'"), ("mlp", "a list")):
         with pytest.raises(ZoojaxError, match=message):
-            evaluate(representation, representation.training_zoo(), None, predictor_names=names)
+            evaluate(representation, representation.training_zoos(), [None], predictor_names=names)
 
 
 @pytest.mark.parametrize("epochs", [5, "0", [0.5], [True], None])
@@ -385,7 +385,7 @@ def test_epochs_that_are_not_whole_numbers(representation, epochs):
 
 def test_task_sparsify_is_compared_with_the_later_log_alphas(representation, images):
     representation = fake_representation(representation.training_zoo(), alphas_of=EPOCHS)
-    tables = evaluate(representation, representation.training_zoo(), images).tables
+    tables = evaluate(representation, representation.training_zoos(), [images]).tables
     # The synthetic weights, and so the target log alphas, are the same at all epochs.
     functional = tables["functional"].filter(thresholded=True)
     assert functional.group_by("member").agg(pl.col("sparsity").n_unique())["sparsity"].max() == 1

@@ -55,17 +55,18 @@ def copied(representation, tmp_path) -> Path:
 
 def small_tables(config: RepresentationConfig) -> dict[str, pl.DataFrame]:
     """Small valid tables of an evaluation."""
-    members, epochs = config.members, config.epochs
+    members, epochs = config.zoos[0].members, config.zoos[0].epochs
     states = [(m, e, part) for part, ids in members._asdict().items() for m in ids for e in epochs]
     embeddings = pl.DataFrame(states, schema=["member", "epoch", "part"], orient="row")
+    zoo = {"zoo": config.labels[0]}
     columns = ("test_acc", "sparsity", "ggap", "x", "y")
     text = {"features": "f", "other": "g", "scope": "all states", "property": "ggap"}
     contents = {
         "summary": {"zoo": "z", "features": "f"},
-        "reconstruction": {"part": "test", "quantity": "weights", "layer": "all", "count": 3},
-        "properties": {name: text[name] for name in ("features", "scope", "property")},
-        "differences": text,
-        "functional_summary": {"thresholded": False, "epochs": "all", "members": 3},
+        "reconstruction": zoo | {"part": "test", "quantity": "weights", "layer": "all", "count": 3},
+        "properties": zoo | {name: text[name] for name in ("features", "scope", "property")},
+        "differences": zoo | text,
+        "functional_summary": zoo | {"thresholded": False, "epochs": "all", "members": 3},
     }
     frames = {}
     for name, values in contents.items():
@@ -76,7 +77,8 @@ def small_tables(config: RepresentationConfig) -> dict[str, pl.DataFrame]:
         frames[name] = pl.DataFrame([row], schema_overrides=schema_overrides)
     pairs = {"quantity": ["weights"] * 2, "layer": ["fc1"] * 2, "true": [0.0, 1.0]}
     frames["scatter"] = pl.DataFrame(pairs | {"reconstructed": [0.0, 0.5]})
-    return frames | {"embeddings": embeddings.with_columns(pl.lit(0.5).alias(n) for n in columns)}
+    halves = embeddings.with_columns(pl.lit(0.5).alias(n) for n in columns)
+    return frames | {"embeddings": halves.with_columns(zoo=pl.lit(config.labels[0]))}
 
 
 @pytest.fixture
@@ -184,7 +186,7 @@ def test_moved_representation_needs_option_zoo(tmp_path_factory, tmp_path, twin,
     }[action]
     zoo_fixtures.assert_refused(zoo_fixtures.cli(tmp_path_factory, *words), "--zoo", moved)
     done = zoo_fixtures.cli(tmp_path_factory, *words, "--zoo", dense.path)
-    zoo_fixtures.assert_refused(done, "is not the zoo", "--zoo")
+    zoo_fixtures.assert_refused(done, "is not a zoo that", "--zoo")
     assert not (tmp_path / "out").exists()
     done = zoo_fixtures.cli(tmp_path_factory, *words, "--zoo", twin.path)
     assert done.returncode == 0, done.stderr
@@ -193,7 +195,7 @@ def test_moved_representation_needs_option_zoo(tmp_path_factory, tmp_path, twin,
 
 def test_zoo_without_a_member_of_the_split(copied, twin):
     content = json.loads((copied / CONFIG).read_text())
-    content["members"]["test"] = [1000]
+    content["zoos"][0]["members"]["test"] = [1000]
     (copied / CONFIG).write_text(json.dumps(content))
     with pytest.raises(ZoojaxError, match="no member 1000"):
         open_representation(copied).training_zoo(twin.path)

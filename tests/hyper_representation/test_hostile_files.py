@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support import representations
 from zoojax import Zoo, ZoojaxError
-from zoojax.hyper_representation.config import RepresentationConfig
+from zoojax.hyper_representation.config import SCHEMA, RepresentationConfig
 from zoojax.hyper_representation.representation import (
     CONFIG,
     LOSSES,
@@ -76,29 +76,95 @@ def modify(path: Path, keys: tuple, value: object) -> None:
         (("settings", "learning_rate"), HUGE, "learning_rate"),
         (("settings", "seed"), ..., "no seed"),
         (("settings", "__class__"), 1, "__class__ is not a field"),
-        (("zoo",), ..., "no zoo"),
-        (("zoo",), "/etc", "not relative"),
-        (("zoo",), "a\nb", "unprintable"),
-        (("zoo",), "\ud800", "unprintable"),
-        (("zoo",), "", "zoo"),
-        (("zoo",), "x" * 5000, "zoo"),
-        (("fingerprint",), "0" * 63, "fingerprint"),
-        (("fingerprint",), "0" * 64 + "\n", "fingerprint"),
+        (("zoos",), ..., "no zoos"),
+        (("zoos",), [], "zoos: none"),
+        (("zoos",), {}, "array"),
+        (("zoos",), ["zoo"], "zoos: not an object"),
+        (("zoos", 0, "name"), "a\nb", "unprintable"),
+        (("zoos", 0, "name"), ..., "no name"),
+        (("activation",), "tanh", "activation"),
+        (("settings", "probes"), -1, "probes"),
+        (("settings", "probe_share"), 1.0, "probe_share"),
+        (("settings", "behavior"), -0.5, "behavior"),
+        (("settings", "queries"), 0, "queries"),
+        (("zoos", 0, "path"), "/etc", "not relative"),
+        (("zoos", 0, "path"), "a\nb", "unprintable"),
+        (("zoos", 0, "path"), "\ud800", "unprintable"),
+        (("zoos", 0, "path"), "", "path"),
+        (("zoos", 0, "path"), "x" * 5000, "path"),
+        (
+            (
+                "zoos",
+                0,
+                "fingerprint",
+            ),
+            "0" * 63,
+            "fingerprint",
+        ),
+        (
+            (
+                "zoos",
+                0,
+                "fingerprint",
+            ),
+            "0" * 64 + "\n",
+            "fingerprint",
+        ),
         (("architecture",), "huge", "architecture"),
         (("channels",), 2, "channels is 2"),
         (("channels",), "1;", "channels"),
         (("classes",), 0, "classes"),
         (("classes",), 10**9, "classes"),
-        (("members",), [[0], [1], [2]], "not an object"),
-        (("members", "train"), [0.5, 1], "int"),
-        (("members", "train"), [0], "too few"),
-        (("members", "val"), [], "too few"),
-        (("members", "test"), [-1], "test"),
-        (("members", "more"), [77], "more is not a field"),
-        (("left_out",), -1, "left_out"),
-        (("epochs",), [], "epochs"),
-        (("epochs",), [1, 1], "duplicates"),
-        (("epochs",), [2**70], "epochs"),
+        (
+            (
+                "zoos",
+                0,
+                "members",
+            ),
+            [[0], [1], [2]],
+            "not an object",
+        ),
+        (("zoos", 0, "members", "train"), [0.5, 1], "int"),
+        (("zoos", 0, "members", "train"), [0], "too few"),
+        (("zoos", 0, "members", "val"), [], "too few"),
+        (("zoos", 0, "members", "test"), [-1], "test"),
+        (("zoos", 0, "members", "more"), [77], "more is not a field"),
+        (
+            (
+                "zoos",
+                0,
+                "left_out",
+            ),
+            -1,
+            "left_out",
+        ),
+        (
+            (
+                "zoos",
+                0,
+                "epochs",
+            ),
+            [],
+            "epochs",
+        ),
+        (
+            (
+                "zoos",
+                0,
+                "epochs",
+            ),
+            [1, 1],
+            "duplicates",
+        ),
+        (
+            (
+                "zoos",
+                0,
+                "epochs",
+            ),
+            [2**70],
+            "epochs",
+        ),
         (("alphas_of",), "3", "alphas_of"),
         (("mean", "conv1"), ..., "mean must have one value"),
         (("mean", "conv9"), 0.0, "mean must have one value"),
@@ -135,7 +201,7 @@ def test_invalid_config_is_refused(copied, keys, value, named):
 
 
 def test_member_in_two_splits(copied, representation):
-    modify(copied, ("members", "val"), [representation.config.members.train[0]])
+    modify(copied, ("zoos", 0, "members", "val"), [representation.config.zoos[0].members.train[0]])
     with pytest.raises(ZoojaxError, match="duplicate ids"):
         open_representation(copied)
 
@@ -155,14 +221,16 @@ def test_random_config_is_read_or_refused(tmp_path_factory, data):
     del content["format"], content["schema"]
     inner = content
     if data.draw(st.booleans()):
-        inner = content[data.draw(st.sampled_from(["settings", "members", "mean", "variational"]))]
+        parts = [content[name] for name in ("settings", "mean", "variational")]
+        parts += [content["zoos"][0], content["zoos"][0]["members"]]
+        inner = data.draw(st.sampled_from(parts))
     inner[data.draw(st.sampled_from(sorted(inner)) | st.text())] = data.draw(JSON)
     try:
         parsed = RepresentationConfig.from_json(content)
     except (ValueError, ZoojaxError):
         return
     written = json.loads(json.dumps(parsed.to_json()))
-    assert written == {**content, "format": written["format"], "schema": 2}
+    assert written == {**content, "format": written["format"], "schema": SCHEMA}
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "loop", "device"])

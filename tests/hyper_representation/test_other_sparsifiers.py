@@ -89,7 +89,7 @@ def test_zero_shot_by_log_alphas_of_another_sparsifier(dense, noisy, tmp_path):
     assert {layer: set(tree) for layer, tree in alphas.items()} == leaves
     options = {"held_out_only": True, "chunk": zoo_fixtures.CHUNK}
     twin = zero_shot_twin(tmp_path / "zero", representation, dense, [0.5], **options)
-    assert twin.members_table["parent_id"].to_list() == representation.config.members.test
+    assert twin.members_table["parent_id"].to_list() == representation.config.zoos[0].members.test
     np.testing.assert_allclose(twin.metrics["sparsity"], 0.5, atol=1e-3)
     images = zoo_images.load_images(dense, None)
     table = compare(representation, dense, noisy, images, [0.5])
@@ -99,7 +99,7 @@ def test_zero_shot_by_log_alphas_of_another_sparsifier(dense, noisy, tmp_path):
     kernels = [-s for s in scores(representation, dense.params()).values()]
     assert all(np.isfinite(k).all() for k in kernels)
     row = table.filter(at_threshold=True, method=true_mask)
-    rows = dense.row_indices(representation.config.members.test)
+    rows = dense.row_indices(representation.config.zoos[0].members.test)
     weights = population.take(dense.params(), rows)
     flat = np.concatenate([np.ravel(leaves["kernel"]) for leaves in weights.values()])
     assert row["sparsity"].item() == pytest.approx((np.sin(1e3 * flat) >= 0).mean(), abs=1e-2)
@@ -121,7 +121,7 @@ def test_twin_without_log_alphas_needs_weights_only(gated, tmp_path):
     representation = representations.train_stub(
         tmp_path / "rep", gated, representations.SETTINGS, weights_only=True
     )
-    train = read_weights(gated, representation.config.members.train, 0)
+    train = read_weights(gated, representation.config.zoos[0].members.train, 0)
     leaves = train["fc1"].values()
     values = np.concatenate([np.ravel(x) for x in leaves])
     assert representation.config.mean["fc1"] == pytest.approx(values.mean(), abs=1e-6)

@@ -27,7 +27,8 @@ def make_metrics(seed: int = 0, **changes) -> pl.DataFrame:
     frames = [
         pl.DataFrame(
             {
-                "member": np.arange(count),
+                "zoo": ["zoo"] * count,
+                "origin": np.arange(count),
                 "epoch": np.full(count, epoch),
                 "test_acc": 0.1 * epoch + own,
                 "sparsity": 0.1 * epoch + 0.01 * rng.standard_normal(count),

@@ -23,7 +23,12 @@ from zoojax.hyper_representation.representation import (
     open_representation,
 )
 from zoojax.hyper_representation.settings import PRESETS
-from zoojax.hyper_representation.trainer import default_alpha_epoch, train_autoencoder
+from zoojax.hyper_representation.trainer import train_autoencoder
+from zoojax.hyper_representation.training_data import (
+    PermutationWarning,
+    check_architecture,
+    default_alpha_epoch,
+)
 
 SETTINGS = representations.SETTINGS
 
@@ -51,13 +56,13 @@ def test_layers_within_modules_are_refused():
     inner = nn.Sequential((nn.Dense(10),))
     net = LinenArchitecture("net", 28, 1, 10, nn.Sequential((inner,)))
     with pytest.raises(ZoojaxError, match="layers within modules, such as layers_0/layers_0"):
-        trainer.check_architecture(net)
+        check_architecture(net)
 
 
 def test_missing_permutations_are_reported():
     net = LinenArchitecture("net", 28, 1, 10, nn.Sequential((nn.Dense(10),)))
-    with pytest.warns(trainer.PermutationWarning, match="trains without permutation augmentation"):
-        trainer.check_architecture(net)
+    with pytest.warns(PermutationWarning, match="trains without permutation augmentation"):
+        check_architecture(net)
 
 
 def test_folder_with_other_files_is_refused(twin, tmp_path):
@@ -71,7 +76,7 @@ def test_folder_with_other_files_is_refused(twin, tmp_path):
 
 def test_non_finite_loss_stops_training(twin, tmp_path, monkeypatch):
     def diverging(codec, samples):
-        return lambda state, data, epoch: (state, {"loss": jnp.nan})
+        return lambda state, data, queries, epoch: (state, {"loss": jnp.nan})
 
     monkeypatch.setattr(trainer, "epoch_program", diverging)
     with pytest.raises(ZoojaxError, match=r"epoch 1 is not finite.*smaller learning rate"):
@@ -137,8 +142,8 @@ def test_presets_are_valid():
         (lambda text: text[:-20], "damaged"),
         (lambda text: text.replace('"width"', '"breadth"'), "damaged"),
         (lambda text: text.replace("zoojax-representation", "zoojax"), "does not describe a hyper"),
-        (lambda text: text.replace('"schema": 2', '"schema": 99'), "schema 99.*upgrade"),
-        (lambda text: text.replace('"zoo"', '"park"'), "damaged"),
+        (lambda text: text.replace('"schema": 3', '"schema": 99'), "schema 99.*upgrade"),
+        (lambda text: text.replace('"zoos"', '"parks"'), "damaged"),
         (lambda text: "[]", "damaged"),
     ],
 )
@@ -176,7 +181,7 @@ def test_reopened_representation_has_the_same_config(representation):
 def test_training_zoo_is_found_by_path_or_option(representation, twin, tmp_path_factory):
     assert representation.training_zoo().fingerprint == twin.fingerprint
     assert representation.training_zoo(twin.path).path == twin.path
-    with pytest.raises(ZoojaxError, match="is not the zoo"):
+    with pytest.raises(ZoojaxError, match=r"is not a zoo that .* was trained on"):
         representation.training_zoo(representations.dense(tmp_path_factory).path)
 
 
@@ -197,16 +202,18 @@ def test_members_with_nan_are_excluded_and_counted(command, twin, tmp_path, monk
     table.write_parquet(zoo.path / "metrics.parquet")
     out = tmp_path / "rep"
     sizes = ["--epochs", "1", "--batch-size", "8", "--latent", "64", "--seed", "5"]
+    sizes.append("--without-behavior")
     assert command(["represent", "train", str(zoo.path), "--out", str(out), *sizes]) == 0
     assert "note: excluded 1 member with NaN" in capsys.readouterr().out
     created = open_representation(out)
-    assert created.config.left_out == 1
-    assert 3 not in {m for part in created.config.members for m in part}
+    assert created.config.zoos[0].left_out == 1
+    assert 3 not in {m for part in created.config.zoos[0].members for m in part}
     options = {"epochs": 1, "batch_size": 8, "latent": 64, "seed": 5}
+    options |= {"probes": 0, "behavior": 0.0}
     assert created.codec.settings == replace(PRESETS["small"], **options)
 
 
-def untrained(state, data, epoch=None):
+def untrained(state, data, queries, epoch=None):
     """Replaces the training and the validation program."""
     parts = {"loss": jnp.float32(1)}
     return parts if epoch is None else (state, parts)
@@ -221,5 +228,5 @@ def test_command_suggests_weights_only(command, tmp_path, tmp_path_factory, caps
 
 def test_config_is_strict_json(representation):
     content = json.loads((representation.path / CONFIG).read_text())
-    assert content["schema"] == 2 and content["left_out"] == 0
-    assert content["zoo"].endswith("vd") and content["variational"]["fc1"] == ["kernel"]
+    assert content["schema"] == 3 and content["zoos"][0]["left_out"] == 0
+    assert content["zoos"][0]["path"].endswith("vd") and content["variational"]["fc1"] == ["kernel"]

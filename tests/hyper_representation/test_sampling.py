@@ -101,7 +101,7 @@ def test_sampled_zoo_is_a_dense_zoo(reconstructing, twin, tmp_path_factory, tmp_
     assert zoo.members_table["seed"].to_list() == [10, 11, 12]
     expected = dense.members_table.drop("id", "seed").head(3)
     assert zoo.members_table.drop("id", "seed").equals(expected)
-    members = reconstructing.config.members.train
+    members = reconstructing.config.zoos[0].members.train
     params = twin.params(representations.EPOCHS)
     points = reconstructing.embed(
         {
@@ -208,7 +208,7 @@ def test_members_have_the_hyperparameters_of_their_center(
     monkeypatch.setitem(dense.__dict__, "members_table", varied)
     monkeypatch.setattr("zoojax.hyper_representation.sampling.dense_zoo", lambda _: dense)
     zoo = sample(tmp_path / "zoo", reconstructing, twin, 4, method="joint")
-    members = reconstructing.config.members.train
+    members = reconstructing.config.zoos[0].members.train
     params = {k: {n: x[members] for n, x in v.items()} for k, v in twin.params().items()}
     centers = sample_kde(reconstructing.embed(params), np.arange(4), 1, independent=False).center
     expected = [rates[members[i]] for i in centers]

@@ -146,7 +146,7 @@ def test_fine_tuning_resumes_and_keeps_masks(dense, sparsifying, tmp_path):
     assert open_zoo(path).epochs == [0, 1]
     zoo = zero_shot_twin(path, sparsifying, dense, [0.8], **options)
     assert zoo.epochs == [0, 1, 2]
-    assert zoo.members_table["parent_id"].to_list() == sparsifying.config.members.test
+    assert zoo.members_table["parent_id"].to_list() == sparsifying.config.zoos[0].members.test
     assert zoo_fixtures.same_bits(zoo.state(2)["mask"], zoo.state(0)["mask"])
     with pytest.raises(ZoojaxError, match="was created with origin="):
         zero_shot_twin(
@@ -159,8 +159,9 @@ def different_representation(representation: Representation, folder) -> Represen
     path = shutil.copytree(representation.path, folder / "other")
     config = open_representation(path).config
     settings = replace(config.settings, alpha_radius=3.0)
-    zoo = str(representation.training_zoo().path.resolve())
-    config = replace(config, settings=settings, zoo=zoo)
+    path_of_zoo = str(representation.training_zoo().path.resolve())
+    zoos = [replace(config.zoos[0], path=path_of_zoo)]
+    config = replace(config, settings=settings, zoos=zoos)
     return Representation(path, config)
 
 
@@ -172,7 +173,7 @@ def test_comparison_matches_pruned_zoos(dense, twin, sparsifying, tmp_path):
     methods = ["predicted", "magnitude", "random", true_mask]
     assert table["method"].unique(maintain_order=True).to_list() == methods
     assert len(table) == 4 * len(RATIOS) + 2
-    held_out = sparsifying.config.members.test
+    held_out = sparsifying.config.zoos[0].members.test
     assert (table["members"] == len(held_out)).all()
     curves = table.filter(~table["at_threshold"])
     expected = [round(r * WEIGHTS) / WEIGHTS for r in RATIOS] * 4
@@ -203,7 +204,7 @@ def test_comparison_matches_pruned_zoos(dense, twin, sparsifying, tmp_path):
 
 def test_sparsity_at_threshold_counts_predicted_log_alphas(sparsifying, dense, twin):
     table = compare(sparsifying, dense, twin, zoo_images.load_images(dense, None), [0.5])
-    rows = np.flatnonzero(dense.members_table["id"].is_in(sparsifying.config.members.test))
+    rows = np.flatnonzero(dense.members_table["id"].is_in(sparsifying.config.zoos[0].members.test))
     params = population.take(dense.params(), rows)
     expected = (-flat(scores(sparsifying, params)) >= LOG_ALPHA_THRESHOLD).mean()
     row = table.filter(at_threshold=True, method="predicted")

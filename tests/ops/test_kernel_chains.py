@@ -1,5 +1,8 @@
 """The kernel computes any chain of operations: its losses and gradients are those of XLA."""
 
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +26,7 @@ from zoojax.ops.kernel.spec import (
 )
 
 MEMBERS, IMAGES = 18, 9
+ULP, DRAWS = 2.0**-23, 4
 
 pytestmark = needs_kernel
 
@@ -99,48 +103,101 @@ def reference_loss(spec, own, kind, given, params, variances, index, noise, rate
     return jnp.sum(losses * given["weights"]) / jnp.sum(given["weights"])
 
 
-def gradients(loss, spec, kind, variational, own, dtype=jnp.float32):
-    """Losses and gradients of all members, with floating-point numbers of a type."""
+def cast(tree, dtype):
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype if x.dtype == "f4" else None), tree)
 
-    def cast(tree):
-        return jax.tree.map(lambda x: jnp.asarray(x, dtype if x.dtype == "f4" else None), tree)
 
-    params, variances = cast(chains.random_parameters(spec, MEMBERS))
-    given = cast(batch(spec))
+@functools.lru_cache(maxsize=1)
+def program(loss, spec, kind, own, dtype):
+    """The compiled losses and gradients of all members."""
+    given = cast(batch(spec), dtype)
 
-    def member(params, variances, index, seed, rate):
+    def member(params, variances, images, index, seed, rate):
         noise = keys.step_noise(keys.stream_key(seed, "noise", 1), 3, slots=128)
 
         def of(trainable):
-            return loss(spec, own, kind, given, *trainable, index, noise, rate)
+            batch = {**given, "images": images}
+            return loss(spec, own, kind, batch, *trainable, index, noise, rate)
 
         return jax.value_and_grad(of)((params, variances))
 
+    return jax.jit(jax.vmap(member, in_axes=(0, 0, None, 0, 0, 0)))
+
+
+def gradients(loss, spec, kind, variational, own, dtype=jnp.float32, draw=None):
+    """Losses and gradients of all members, with floating-point numbers of a type.
+
+    With a draw, parameters, variances and images are moved by one ulp up or down, at random.
+    """
+    given, rng = batch(spec), np.random.default_rng(draw)
+    params, variances = chains.random_parameters(spec, MEMBERS)
+    inputs = cast((params, variances if variational else None, given["images"]), dtype)
+    if draw is not None:
+        inputs = jax.tree.map(lambda x: x * (1 + ULP * rng.choice([-1, 1], x.shape)), inputs)
     seeds, rates = np.arange(MEMBERS, dtype=np.int32), np.linspace(0.1, 0.5, MEMBERS)
-    stacked = (params, variances if variational else None, given["index"], seeds)
-    return jax.device_get(jax.jit(jax.vmap(member))(*stacked, rates.astype(np.float32)))
+    of_members = (given["index"], seeds, rates.astype(np.float32))
+    return jax.device_get(program(loss, spec, kind, own, dtype)(*inputs, *of_members))
 
 
 def assert_gradients_agree(spec, kind="cross_entropy", variational=False, own="tanh"):
     assert kernel.unavailable_reason(spec) is None
     case = (spec, kind, variational, own)
+    reference = functools.partial(gradients, reference_loss, *case)
     assert_within_rounding(
-        lambda dtype: gradients(reference_loss, *case, dtype), gradients(kernel_loss, *case)
+        reference, gradients(kernel_loss, *case), lambda exact: rounding(spec, reference, exact)
     )
 
 
-def assert_within_rounding(reference, actual):
+def assert_within_rounding(reference, actual, rounding=None):
     """The kernel is within 1e-5 of each leaf's norm of XLA, or of double precision.
 
     XLA itself is further from double precision for some chains: where errors of its noise (see
     `chains.outputs`) or of the first layers are amplified.
+
+    Args:
+        reference: Function (type) -> the reference, with floating-point numbers of the type.
+        actual: What the kernel computes.
+        rounding: Function (reference in double precision) -> by leaf, the distance that rounding
+            alone explains; the limit is this distance where it exceeds 1e-5. None for 1e-5.
     """
     errors = jax.tree.map(distance, actual, reference(jnp.float32))
-    if max(jax.tree.leaves(errors)) >= 1e-5:
+    limits = jax.tree.map(lambda error: 1e-5, errors)
+    if not are_below(errors, limits):
         with jax.enable_x64(True):
-            errors = jax.tree.map(distance, actual, reference(jnp.float64))
-    for path, error in jax.tree.leaves_with_path(errors):
-        assert error < 1e-5, jax.tree_util.keystr(path)
+            exact = reference(jnp.float64)
+            errors = jax.tree.map(distance, actual, exact)
+            if rounding is not None and not are_below(errors, limits):
+                limits = jax.tree.map(max, limits, rounding(exact))
+    for (path, error), limit in zip(
+        jax.tree.leaves_with_path(errors), jax.tree.leaves(limits), strict=True
+    ):
+        assert error < limit, jax.tree_util.keystr(path)
+
+
+def are_below(errors, limits):
+    return all(jax.tree.leaves(jax.tree.map(lambda error, limit: error < limit, errors, limits)))
+
+
+def rounding(spec, reference, exact):
+    """By leaf, how far the rounding of sums moves the reference, in double precision.
+
+    Measured is how far it moves if each parameter, variance and pixel moves by one ulp, that is by
+    2 u (u = 2^-24) relative to its value: the root mean square of four draws. In a sum of n
+    products of random signs, weights that move by 2 u move the sum by 2 u relative to its typical
+    size. In single precision, the k-th of its n partial sums, which is sqrt(k / n) of the sum, is
+    rounded with an error of at most u, or u / sqrt(3) on average. Together, these errors move the
+    sum by sqrt(n / 6) u: sqrt(n / 24) times as far as the weights do. So the measured distance is
+    multiplied by sqrt(n / 24) for the longest sum of the chain, or by one if that is less: weights
+    of single precision do not determine the result any better.
+
+    This exceeds 1e-5 only where gradients amplify an ulp by 40 or more, as behind several layers of
+    sines with large arguments (seed 19, where no leaf of the kernel is further from double
+    precision than 2.3e-5, and none of XLA in single precision than 1.7e-5).
+    """
+    draws = [jax.tree.map(distance, reference(jnp.float64, draw), exact) for draw in range(DRAWS)]
+    longest = max(math.prod(shapes["kernel"][:-1]) for shapes in spec.parameter_shapes().values())
+    factor = max(1.0, math.sqrt(longest / 24))
+    return jax.tree.map(lambda *each: factor * math.sqrt(np.mean(np.square(each))), *draws)
 
 
 def distance(a, b):

@@ -16,7 +16,7 @@ from tests.support.damage import (
     replace_file,
 )
 from zoojax import analysis, open_zoo
-from zoojax.hyper_representation.trainer import default_alpha_epoch
+from zoojax.hyper_representation.training_data import default_alpha_epoch
 from zoojax.storage import checkpoints
 from zoojax.storage.zoo_images import load_images
 from zoojax.training.inference import predict

@@ -5,6 +5,7 @@ take longer than most of the tests, which need no trained network.
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -17,17 +18,19 @@ from zoojax.hyper_representation import trainer
 from zoojax.hyper_representation.representation import Representation
 from zoojax.hyper_representation.settings import Settings
 from zoojax.hyperparameters.grid import Grid
+from zoojax.storage.writer import create_or_resume
+from zoojax.storage.zoo_config import ZooConfig
 
 SETTINGS = Settings(width=16, heads=2, layers=1, feed_forward=16, latent=8, epochs=1, batch_size=4)
 MEMBERS, EPOCHS = 9, 3
 
 
 def _train(codec, samples):
-    return lambda state, data, epoch: (state, {"loss": jnp.float32(1)})
+    return lambda state, data, queries, epoch: (state, {"loss": jnp.float32(1)})
 
 
 def _validate(codec, samples):
-    return lambda variables, data: {"loss": jnp.float32(1)}
+    return lambda variables, data, queries: {"loss": jnp.float32(1)}
 
 
 # Programs of `trainer` that do not train.
@@ -74,3 +77,14 @@ def without_alphas(factory: pytest.TempPathFactory) -> Representation:
     """Reconstructs weights only; trained on the dense zoo."""
     zoo = dense(factory)
     return train_stub(zoo.path.with_name("weights"), zoo, SETTINGS, weights_only=True)
+
+
+def large(path: Path) -> Zoo:
+    """A zoo of another architecture."""
+    config = ZooConfig("large", "large", 3, 10, None, None, 0, 10, "member", 16, None)
+    table = replace(Grid(), seeds=MEMBERS).members(1)
+    with create_or_resume(path, config, table) as writer:
+        params = synthetic_zoos._params(config, table["seed"].to_list())
+        rows = synthetic_zoos.metrics(config, table, 0, 0.5, 0.0)
+        writer.append(0, {"params": params}, None, rows)
+    return writer.zoo

@@ -174,6 +174,7 @@ def representation_tables(states: int = 300) -> dict[str, pl.DataFrame]:
     rng = np.random.default_rng(0)
     embeddings = pl.DataFrame(
         {
+            "zoo": ["usps-vd"] * states,
             "member": np.arange(states) % 20,
             "epoch": np.arange(states) // 20,
             **{name: rng.random(states) for name in ("test_acc", "sparsity", "ggap", "x", "y")},
@@ -189,14 +190,15 @@ def representation_tables(states: int = 300) -> dict[str, pl.DataFrame]:
         }
     )
     fit = [
-        ("test", quantity, layer, 100, 0.7 - 0.1 * i, 0.6 - 0.1 * i, 0.8 - 0.1 * i)
+        ("usps-vd", "test", quantity, layer, 100, 0.7 - 0.1 * i, 0.6 - 0.1 * i, 0.8 - 0.1 * i)
         for quantity in ("weights", "alphas", "log alphas")
         for i, layer in enumerate(("all", *REPRESENTED))
     ]
-    columns = ["part", "quantity", "layer", "count", "r2", "r2_low", "r2_high"]
+    columns = ["zoo", "part", "quantity", "layer", "count", "r2", "r2_low", "r2_high"]
     r2 = {"test_acc": 0.9, "sparsity": 0.8, "epoch": 0.7, "ggap": None}
     probed = [
-        {"features": "embedding", "scope": scope, "property": name, "r2": value and value - shift}
+        {"zoo": "usps-vd", "features": "embedding", "scope": scope, "property": name}
+        | {"r2": value and value - shift}
         for scope, shift in (("all states", 0.0), ("within epochs", 0.5))
         for name, value in r2.items()
     ]

@@ -31,6 +31,8 @@ _TERMS = {
     "contrastive": ("contrastive (eq. 3)", "#009E73"),
     "weights": ("weights (eq. 4)", "#D55E00"),
     "alphas": ("alphas (eq. 5)", "#0072B2"),
+    "behavior": ("predictions", "#CC79A7"),
+    "probes": ("probes", "#E69F00"),
 }
 _UNITS = {"weights": "weight (std of its layer)", "log alphas": "log alpha"}
 # Panels of layers in one row.
@@ -42,6 +44,11 @@ _QUANTILES = (0.002, 0.998)
 
 def _table(analysis: Analysis, name: str) -> pl.DataFrame:
     return analysis.tables.get(f"representation_{name}", pl.DataFrame())
+
+
+def of_all_zoos(table: pl.DataFrame) -> pl.DataFrame:
+    """Selects the figures of all training zoos, which come first, from those of each zoo."""
+    return table if table.is_empty() else table.filter(pl.col("zoo") == pl.col("zoo").first())
 
 
 @drawing(
@@ -65,7 +72,9 @@ def representation_map(analysis: Analysis) -> Figure | None:
     if table.is_empty():
         return None
     figure = new_figure(WIDTH, 5.4)
-    probed = _table(analysis, "properties").filter(features="embedding", scope="all states")
+    probed = of_all_zoos(_table(analysis, "properties")).filter(
+        features="embedding", scope="all states"
+    )
     r2 = dict(probed.select("property", "r2").iter_rows())
     for i, name in enumerate(_PROPERTIES, start=1):
         axes = figure.add_subplot(2, 2, i)
@@ -110,7 +119,7 @@ def representation_reconstruction(analysis: Analysis) -> Figure | None:
         One panel per quantity and layer with the density of pairs as hexagons, the diagonal,
         and R2. None without a hyper-representation.
     """
-    pairs, fit = _table(analysis, "scatter"), _table(analysis, "reconstruction")
+    pairs, fit = _table(analysis, "scatter"), of_all_zoos(_table(analysis, "reconstruction"))
     if pairs.is_empty():
         return None
     quantities = pairs["quantity"].unique(maintain_order=True).to_list()
@@ -157,7 +166,8 @@ def _hexagons(axes: Axes, pairs: pl.DataFrame) -> None:
 
 @drawing(
     "Loss of the autoencoder and its terms (equations 3 to 6 of the paper, arXiv 2304.13718), over "
-    "its training epochs. Solid: training members. Dashed: validation members."
+    "its training epochs. Predictions: divergence of reconstructed members from the originals. "
+    "Solid: training members. Dashed: validation members."
 )
 def representation_losses(analysis: Analysis) -> Figure | None:
     """Plots the loss and its terms over the training epochs of the autoencoder.

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from zoojax.analysis import Analysis
 from zoojax.figures.geometry import numbers
+from zoojax.figures.representation import of_all_zoos
 from zoojax.figures.style import INK, SMALL, WIDTH, drawing, new_figure
 from zoojax.text import for_matplotlib, printable
 
@@ -40,7 +41,7 @@ def representation_scores(analysis: Analysis) -> Figure | None:
         One panel per property with one row per kind of features. None without a
         hyper-representation.
     """
-    table = analysis.tables.get("representation_properties", pl.DataFrame())
+    table = of_all_zoos(analysis.tables.get("representation_properties", pl.DataFrame()))
     if table.is_empty():
         return None
     features = table["features"].unique(maintain_order=True).to_list()[:_MAX_FEATURES]

@@ -2,7 +2,8 @@
 
     from zoojax import hyper_representation
 
-    representation = hyper_representation.train_representation("zoos/usps-vd", "reps/usps")
+    zoos = ["zoos/usps", "zoos/usps-vd"]
+    representation = hyper_representation.train_representation(zoos, "reps/usps")
     hyper_representation.evaluate_representation(representation).tables["summary"]
     zoo = hyper_representation.sample_zoo(representation, 100, "zoos/sampled")
 

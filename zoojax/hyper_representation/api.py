@@ -3,6 +3,7 @@
 Each function has the options of its command `zoojax represent`, with the same names and defaults.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +11,17 @@ from typing import Literal
 
 import jax
 
+from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import optional_path, output_folder
 from zoojax.hyper_representation import settings
+from zoojax.hyper_representation.behavior import behavior_gap
 from zoojax.hyper_representation.evaluation import EPOCHS, evaluate
 from zoojax.hyper_representation.evaluation_tables import FOLDER, Evaluation, write
 from zoojax.hyper_representation.representation import Representation, as_representation
 from zoojax.hyper_representation.tokens import TokenKind
-from zoojax.hyper_representation.trainer import default_alpha_epoch, train_autoencoder
+from zoojax.hyper_representation.trainer import train_autoencoder
+from zoojax.hyper_representation.training_data import check_zoos, default_alpha_epoch
 from zoojax.hyperparameters.declaration import check_whole
 from zoojax.progress import progress_callback, stage_progress
 from zoojax.storage.opening import as_zoo
@@ -28,7 +32,7 @@ from zoojax.training.trainer import ProgressCallback
 
 
 def train_representation(
-    zoo: Zoo | str | Path,
+    zoos: Zoo | str | Path | Sequence[Zoo | str | Path],
     out: str | Path,
     *,
     preset: str = "small",
@@ -41,20 +45,23 @@ def train_representation(
     learning_rate: float | None = None,
     latent: int | None = None,
     precision: Literal["float32", "bfloat16"] | None = None,
+    without_behavior: bool = False,
     seed: int = 1,
+    data_dir: str | Path | None = None,
     quiet: bool = False,
     report: ProgressCallback | None = None,
 ) -> Representation:
-    """Trains an autoencoder on a zoo's weights and log alphas (Figure 6 of the paper).
+    """Trains an autoencoder on the weights and log alphas of zoos (Figure 6 of the paper).
 
     Resumes if the folder contains an interrupted run with the same arguments, and returns a
     complete one unchanged. 70 % of the members are for training, 15 % for validation, and 15 %
-    for `evaluate_representation`. `zoojax.hyper_representation.trainer.train_autoencoder` takes
-    all of the `Settings`.
+    for `evaluate_representation`; a member and its twins are in the same part.
+    `zoojax.hyper_representation.trainer.train_autoencoder` takes all of the `Settings`.
 
     Args:
-        zoo: Twin with log alphas (variational dropout), or any zoo with `weights_only`; or its
-            folder.
+        zoos: One or several zoos of one architecture, or their folders, such as a dense zoo and
+            its variational-dropout twin. One must have log alphas, unless `weights_only`. Dense
+            states have those with which variational dropout starts.
         out: Folder of the hyper-representation: new, or of an interrupted run.
         preset: "small" (half an hour on two cores) or "paper" (needs a GPU).
         task: "reconstruct" (weights, and log alphas of the same epoch) or "sparsify" (log alphas
@@ -70,7 +77,12 @@ def train_representation(
         latent: Dimension of the embedding; None takes the preset's.
         precision: Precision of matrix products; None takes bfloat16 on an accelerator and
             float32 on a CPU.
+        without_behavior: Whether to use the weights alone. Otherwise, with the preset "small",
+            the encoder also sees predictions on training images, and reconstructed members must
+            predict as the originals; if the zoos do not allow it, a warning says why. Labels are
+            not used.
         seed: Seed of the split, the initial weights, the sample order and the views.
+        data_dir: Folder of image sets; None takes $ZOOJAX_DATA, or else a cache folder.
         quiet: Whether to show no progress.
         report: Progress callback, called at the start and after each epoch; None shows the
             progress on standard error.
@@ -89,7 +101,8 @@ def train_representation(
         >>> representation.epoch
         1
     """
-    opened, folder = as_zoo(zoo), output_folder(out)
+    given = [zoos] if isinstance(zoos, Zoo | str | Path) else list(zoos)
+    opened, folder = [as_zoo(zoo) for zoo in given], output_folder(out)
     on_cpu = jax.default_backend() == "cpu"
     changes = {
         "tokens": tokens,
@@ -103,21 +116,42 @@ def train_representation(
     changes = {name: value for name, value in changes.items() if value is not None}
     chosen = replace(settings.preset(preset, task), **changes).validate()
     if task == "sparsify" and alphas_of is None:
-        alphas_of = default_alpha_epoch(opened)
+        alphas_of = default_alpha_epoch(opened[0])
+    check_zoos(opened, chosen)
+    chosen = _behaving(chosen, opened, without_behavior)
+    images = None
+    if chosen.uses_behavior:
+        images = load_images(opened[0], optional_path(data_dir, "data_dir")).train.images
     with progress_callback(report, "represent", quiet, "states") as callback:
         return train_autoencoder(
             folder,
             opened,
             chosen,
+            images=images,
             alphas_of=alphas_of,
             weights_only=weights_only,
             report=callback,
         )
 
 
+class BehaviorWarning(UserWarning):
+    """The behavior of members is not used."""
+
+
+def _behaving(chosen: settings.Settings, zoos: Sequence[Zoo], without: bool) -> settings.Settings:
+    """Returns settings without probes and a loss of behavior if these are not used."""
+    gap = behavior_gap(zoos) if chosen.uses_behavior and not without else None
+    if gap is not None:
+        message = f"trains without the behavior of members: {gap}"
+        warnings.warn(message, BehaviorWarning, stacklevel=3)
+    if gap is None and not without:
+        return chosen
+    return replace(chosen, probes=0, behavior=0.0)
+
+
 def evaluate_representation(
     representation: Representation | str | Path,
-    zoo: Zoo | str | Path | None = None,
+    zoo: Zoo | str | Path | Sequence[Zoo | str | Path] = (),
     *,
     predictors: Sequence[str] = (),
     epochs: Sequence[int] = EPOCHS,
@@ -126,14 +160,16 @@ def evaluate_representation(
 ) -> Evaluation:
     """Measures reconstruction and property prediction on held-out members (Table 3 of the paper).
 
-    All figures have 95 % intervals over members. Properties are predicted from embeddings, raw
+    All figures have 95 % intervals over members; with several training zoos, they are reported for
+    all of them and for each. Properties are predicted from embeddings, raw
     weights and layer statistics by ridge regression, and by the mean of each epoch. The tables
     (Parquet and CSV) are written to the folder evaluation of the hyper-representation, from which
     `zoojax.workflows.analyze.analyze` reads them.
 
     Args:
         representation: Hyper-representation, or its folder.
-        zoo: Its training zoo, or the folder of it; None takes the recorded one.
+        zoo: One or several of its training zoos, or their folders; those that are not given are
+            opened from their recorded folders.
         predictors: Further predictors of properties to compare with: "boosting" (gradient boosting
             on layer statistics), "mlp" (a multilayer perceptron on flat weights) and "equivariant"
             (a graph network that is invariant to the order of hidden units). They take minutes.
@@ -158,14 +194,18 @@ def evaluate_representation(
     if isinstance(epochs, str) or not isinstance(epochs, Sequence):
         raise ZoojaxError(f"epochs is {printable(repr(epochs), 80)}; give a list of whole numbers")
     shown = [check_whole("an epoch", epoch) for epoch in epochs]
-    training_zoo = opened.training_zoo(zoo)
-    images = None
+    given = [zoo] if isinstance(zoo, Zoo | str | Path) else list(zoo)
+    training_zoos, folder = opened.training_zoos(given), optional_path(data_dir, "data_dir")
     # A converted zoo may record no images; all other tables can still be computed.
-    if training_zoo.config.data_hash is not None:
-        images = load_images(training_zoo, optional_path(data_dir, "data_dir"))
+    loaded: dict[str | None, ImageSet] = {
+        each.config.data_hash: load_images(each, folder)
+        for each in training_zoos
+        if each.config.data_hash is not None
+    }
+    images = [loaded.get(each.config.data_hash) for each in training_zoos]
     with stage_progress("evaluating", quiet) as stage:
         evaluation = evaluate(
-            opened, training_zoo, images, stage, predictor_names=predictors, epochs=shown
+            opened, training_zoos, images, stage, predictor_names=predictors, epochs=shown
         )
     write(evaluation, opened.path / FOLDER)
     return evaluation

@@ -2,11 +2,13 @@
 
 The encoder embeds weight tokens, applies a pre-norm transformer and compresses the result
 linearly to z: from the CLS token only, as published, or additionally from each token to its own
-slice of z. The decoder decompresses z linearly to two sequences, one for the weights and one for
-the log alphas, applies one transformer to both together, and maps them back to token values.
+slice of z. Outputs of the member on probe images, if there are any, are further tokens, and have
+a linear slice of z. The decoder decompresses z linearly to two sequences, one for the weights and
+one for the log alphas, applies one transformer to both together, and maps them back to token
+values.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -17,6 +19,25 @@ from zoojax.hyper_representation.settings import Settings
 from zoojax.hyper_representation.tokens import Tokenizer, Tokens
 
 _small = nn.initializers.normal(0.02)
+# Tokens to which the outputs on all probes are embedded.
+_PROBE_TOKENS = 4
+
+
+class Outputs(NamedTuple):
+    """Outputs of the autoencoder.
+
+    Attributes:
+        z: Embeddings, [B, latent].
+        projected: Projections of the contrastive loss, [B, features].
+        tokens: Decoded tokens: weights and, if there are any, (log alpha - 3) / r.
+        probed: Normalized outputs on the probes, predicted linearly from z, [B, probed]; None
+            without probes.
+    """
+
+    z: Array
+    projected: Array
+    tokens: list[Tokens]
+    probed: Array | None
 
 
 class SelfAttention(nn.Module):
@@ -77,11 +98,13 @@ class Autoencoder(nn.Module):
         settings: Sizes and dropout of the network.
         tokenizer: Tokenizer of the zoo's architecture.
         alphas: Whether log alphas are reconstructed too.
+        probed: Number of outputs on all probes; 0 without probes.
     """
 
     settings: Settings
     tokenizer: Tokenizer
     alphas: bool
+    probed: int = 0
 
     def setup(self):
         s, dtype = self.settings, jnp.dtype(self.settings.precision)
@@ -93,9 +116,15 @@ class Autoencoder(nn.Module):
 
         self.embed = {g.name: nn.Dense(s.width, dtype=dtype) for g in groups}
         self.cls = self.param("cls", _small, (1, s.width))
-        self.encoder_positions = self.param("encoder_positions", _small, (count + 1, s.width))
+        extra = 1
+        if self.probed:
+            extra += _PROBE_TOKENS
+            self.embed_probes = nn.Dense(_PROBE_TOKENS * s.width, dtype=dtype)
+            self.compress_probes = nn.Dense(s.probe_latent, dtype=dtype)
+            self.predict_probes = nn.Dense(self.probed, dtype=dtype)
+        self.encoder_positions = self.param("encoder_positions", _small, (count + extra, s.width))
         self.encoder = blocks(s.layers)
-        self.compress = nn.Dense(s.latent - self.local_size, dtype=dtype)
+        self.compress = nn.Dense(s.latent - self.local_size - s.probe_latent, dtype=dtype)
         self.compress_local = {name: nn.Dense(n, dtype=dtype) for name, n in self.parts.items()}
         self.projection = [nn.Dense(n, dtype=dtype) for n in s.projection]
         self.decompress = nn.Dense(sequences * count * s.width, dtype=dtype)
@@ -119,48 +148,61 @@ class Autoencoder(nn.Module):
 
     @property
     def local_size(self) -> int:
-        """Dimensions of z that belong to individual tokens; they come last in z."""
+        """Dimensions of z that belong to individual tokens; they come last in z.
+
+        Those of the probes come before them, and those of the CLS token first.
+        """
         counts = {group.name: group.count for group in self.tokenizer.groups}
         return sum(counts[name] * n for name, n in self.parts.items())
 
     def __call__(
-        self, tokens: Tokens, train: bool = False, decoded: int | None = None
-    ) -> tuple[Array, Array, list[Tokens]]:
+        self,
+        tokens: Tokens,
+        probed: Array | None,
+        train: bool = False,
+        decoded: int | None = None,
+    ) -> Outputs:
         """Encodes, projects and decodes a batch.
 
         Args:
             tokens: Normalized tokens, {group: [B, count, width]}.
+            probed: Normalized outputs on the probes, [B, probed]; None without probes.
             train: Whether to apply dropout.
             decoded: Number of samples to decode, from the start of the batch; None for all.
-
-        Returns:
-            Embeddings [B, latent], projections, and tokens of weights and log alphas.
         """
-        z_BL, encoded_BTD = self._encode(tokens, train)
-        out = self._decode(z_BL[:decoded], encoded_BTD[:decoded], train)
-        return z_BL, self._project(z_BL), out
+        z_BL, encoded_BTD = self._encode(tokens, probed, train)
+        decoded_tokens = self._decode(z_BL[:decoded], encoded_BTD[:decoded], train)
+        predicted = None
+        if self.probed:
+            predicted = self.predict_probes(z_BL[:decoded]).astype(jnp.float32)
+        return Outputs(z_BL, self._project(z_BL), decoded_tokens, predicted)
 
-    def encode(self, tokens: Tokens) -> Array:
+    def encode(self, tokens: Tokens, probed: Array | None) -> Array:
         """Encodes normalized tokens {group: [B, count, width]} to embeddings [B, latent]."""
-        return self._encode(tokens, False)[0]
+        return self._encode(tokens, probed, False)[0]
 
     def decode(self, z_BL: Array) -> list[Tokens]:
         """Decodes embeddings to normalized weights and, if there are any, (log alpha - 3) / r."""
         return self._decode(z_BL, None, False)
 
-    def _encode(self, tokens: Tokens, train: bool) -> tuple[Array, Array]:
+    def _encode(self, tokens: Tokens, probed: Array | None, train: bool) -> tuple[Array, Array]:
         embedded = [self.embed[g.name](tokens[g.name]) for g in self.tokenizer.groups]
         x_BTD = jnp.concatenate(embedded, axis=1)
-        cls = jnp.broadcast_to(self.cls, (x_BTD.shape[0], *self.cls.shape))
-        x_BTD = jnp.concatenate([x_BTD, cls.astype(x_BTD.dtype)], axis=1)
+        batch, count, width = x_BTD.shape
+        extra = [jnp.broadcast_to(self.cls, (batch, *self.cls.shape)).astype(x_BTD.dtype)]
+        if probed is not None:
+            extra.insert(0, self.embed_probes(probed).reshape(batch, _PROBE_TOKENS, width))
+        x_BTD = jnp.concatenate([x_BTD, *extra], axis=1)
         x_BTD = x_BTD + self.encoder_positions[None].astype(x_BTD.dtype)
         for block in self.encoder:
             x_BTD = block(x_BTD, train)
-        batch, z = x_BTD.shape[0], [self.compress(x_BTD[:, -1])]
-        for name, part in self._split_groups(x_BTD[:, :-1]).items():
+        z = [self.compress(x_BTD[:, -1])]
+        if probed is not None and self.settings.probe_latent:
+            z.append(self.compress_probes(probed))
+        for name, part in self._split_groups(x_BTD[:, :count]).items():
             if name in self.parts:
                 z.append(self.compress_local[name](part).reshape(batch, -1))
-        return jnp.concatenate(z, axis=1).astype(jnp.float32), x_BTD[:, :-1]
+        return jnp.concatenate(z, axis=1).astype(jnp.float32), x_BTD[:, :count]
 
     def _split_groups(self, x: Array) -> dict[str, Array]:
         """Splits [..., tokens, features] into token groups."""

@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 
 from zoojax.architectures.base import Architecture
+from zoojax.architectures.layers import ACTIVATIONS
 from zoojax.architectures.registry import architecture
 from zoojax.errors import ZoojaxError
-from zoojax.hyper_representation.dataset import Split
 from zoojax.hyper_representation.settings import Settings
+from zoojax.hyper_representation.training_zoos import Split
 from zoojax.json_fields import (
     ArchitectureName,
     Classes,
@@ -25,12 +26,39 @@ from zoojax.json_fields import (
 )
 from zoojax.text import is_printable, printable
 
-SCHEMA = 2
+SCHEMA = 3
 FORMAT = "zoojax-representation"
 
 # Bounds within which float32 can represent a value and its square.
 _MAX_VALUE, _MIN_STD = 1e15, 1e-15
 _HEADER = {"format", "schema"}
+
+
+@dataclass(frozen=True)
+class TrainingZoo:
+    """The part of a zoo that a hyper-representation is trained on.
+
+    Attributes:
+        name: Name of the zoo.
+        path: Path of the zoo, relative to the folder of the hyper-representation; "unknown" for
+            a zoo in memory.
+        fingerprint: Fingerprint of the zoo.
+        members: Member ids in each split.
+        left_out: Number of members excluded from all splits because they have NaN.
+        epochs: Epochs of the zoo whose states are the samples.
+    """
+
+    name: Name
+    path: FilePath
+    fingerprint: Sha256
+    members: Split
+    left_out: MemberId
+    epochs: list[Count]
+
+    @property
+    def all_members(self) -> list[int]:
+        """Member ids of all splits: training, then validation, then test."""
+        return [member for part in self.members for member in part]
 
 
 @dataclass(frozen=True)
@@ -48,14 +76,11 @@ class RepresentationConfig:
 
     Attributes:
         settings: Settings of the autoencoder and its training.
-        zoo: Path of the training zoo, relative to the folder of the hyper-representation.
-        fingerprint: Fingerprint of the training zoo.
+        zoos: The training zoos. Members with the same dense parent are in the same split.
         architecture: Name of the members' architecture.
         channels: Channels of the members' input images.
         classes: Number of classes.
-        members: Member ids in each split.
-        left_out: Number of members excluded from all splits because they have NaN.
-        epochs: Epochs of the zoo whose states are the samples.
+        activation: Activation of all members if the settings use their behavior; None otherwise.
         alphas_of: Epoch whose log alphas are the targets of every sample; None for the log
             alphas of the sample's own epoch.
         mean: Mean of each layer's parameters over the training samples.
@@ -66,14 +91,11 @@ class RepresentationConfig:
     """
 
     settings: Settings
-    zoo: FilePath
-    fingerprint: Sha256
+    zoos: list[TrainingZoo]
     architecture: ArchitectureName
     channels: int
     classes: Classes
-    members: Split
-    left_out: MemberId
-    epochs: list[Count]
+    activation: str | None
     alphas_of: Count | None
     mean: dict[str, float]
     deviation: dict[str, float]
@@ -85,10 +107,27 @@ class RepresentationConfig:
         """The members' architecture."""
         return architecture(self.architecture, self.channels, self.classes)
 
+    @property
+    def labels(self) -> list[str]:
+        """Distinct names of the zoos: their names, with a number if two are equal."""
+        names = [zoo.name for zoo in self.zoos]
+        return [
+            name if names.count(name) == 1 else f"{name} ({position + 1})"
+            for position, name in enumerate(names)
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Returns the content of representation.json."""
-        content = {"format": FORMAT, "schema": SCHEMA, **asdict(self)}
-        return content | {"members": self.members._asdict()}
+        zoos = [asdict(zoo) | {"members": zoo.members._asdict()} for zoo in self.zoos]
+        return {"format": FORMAT, "schema": SCHEMA, **asdict(self), "zoos": zoos}
+
+    def identity(self) -> dict[str, Any]:
+        """Returns `to_json` without versions of libraries, and names and folders of zoos."""
+        content = self.to_json()
+        del content["versions"]
+        for zoo in content["zoos"]:
+            del zoo["path"], zoo["name"]
+        return content
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> "RepresentationConfig":
@@ -103,12 +142,9 @@ class RepresentationConfig:
         for inner, kind, where in (
             (fields, RepresentationConfig, "the hyper-representation"),
             (fields.get("settings"), Settings, "settings"),
-            (fields.get("members"), _SplitJson, "members"),
         ):
             check_names(inner, set(kind.__dataclass_fields__), set(), where)
-        parts = msgspec.convert(fields["members"], _SplitJson)
-        # msgspec converts named tuples from arrays only.
-        fields["members"] = [parts.train, parts.val, parts.test]
+        fields["zoos"] = [_zoo_fields(each) for each in msgspec.convert(fields["zoos"], list)]
         config = msgspec.convert(fields, RepresentationConfig)
         config.settings.validate()
         for error in _errors(config):
@@ -116,25 +152,44 @@ class RepresentationConfig:
         return config
 
 
+def _zoo_fields(content: Any) -> dict[str, Any]:
+    """Returns the fields of a training zoo; msgspec converts named tuples from arrays only."""
+    check_names(content, set(TrainingZoo.__dataclass_fields__), set(), "zoos")
+    check_names(content["members"], set(_SplitJson.__dataclass_fields__), set(), "members")
+    parts = msgspec.convert(content["members"], _SplitJson)
+    return {**content, "members": [parts.train, parts.val, parts.test]}
+
+
+def _zoo_errors(zoo: TrainingZoo) -> Iterator[str]:
+    """Yields the inconsistencies of a training zoo."""
+    if Path(zoo.path).is_absolute():
+        yield f"zoo path {printable(zoo.path, 100)} is not relative"
+    if not all(zoo.members) or len(zoo.members.train) < 2:
+        yield "members: a split has too few members"
+    if len(set(zoo.all_members)) < len(zoo.all_members):
+        yield "members: duplicate ids"
+    if not zoo.epochs or len(set(zoo.epochs)) < len(zoo.epochs):
+        yield "epochs: none, or duplicates"
+
+
 def _errors(config: RepresentationConfig) -> Iterator[str]:
     """Yields the inconsistencies of a config whose fields have the right types."""
-    texts = [config.zoo, *config.versions, *config.versions.values()]
+    texts = [text for zoo in config.zoos for text in (zoo.name, zoo.path)]
+    texts = [*texts, *config.versions, *config.versions.values()]
     for text in texts:
         if not is_printable(text):
             yield f"{printable(text, 60)} contains unprintable characters"
-    if Path(config.zoo).is_absolute():
-        yield f"zoo path {printable(config.zoo, 100)} is not relative"
+    if not config.zoos or len({zoo.fingerprint for zoo in config.zoos}) < len(config.zoos):
+        yield "zoos: none, or duplicates"
+    for zoo in config.zoos:
+        yield from _zoo_errors(zoo)
     if config.channels not in (1, 3):
         yield f"channels is {config.channels}, not 1 or 3"
-    members = [member for part in config.members for member in part]
-    if not all(config.members) or len(config.members.train) < 2:
-        yield "members: a split has too few members"
-    if len(set(members)) < len(members):
-        yield "members: duplicate ids"
-    if not config.epochs or len(set(config.epochs)) < len(config.epochs):
-        yield "epochs: none, or duplicates"
     if config.settings.task == "sparsify" and config.alphas_of is None:
         yield "the task sparsify requires alphas_of"
+    known = (None,) if not config.settings.uses_behavior else tuple(ACTIVATIONS)
+    if config.activation not in known:
+        yield f"activation {printable(config.activation, 40)} is unknown, or is not used"
     shapes = config.shape.parameter_shapes()
     for name, values in (("mean", config.mean), ("deviation", config.deviation)):
         if set(values) != set(shapes):

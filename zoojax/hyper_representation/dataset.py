@@ -1,34 +1,31 @@
-"""States of a zoo as a dataset: the split into members, weights, log alphas and properties."""
+"""States of a zoo as a dataset: weights, log alphas and properties."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from zoojax.errors import ZoojaxError
 from zoojax.runtime import population
-from zoojax.sparsifiers.variational_dropout import LOG_ALPHA_THRESHOLD, log_alphas
+from zoojax.sparsifiers.variational_dropout import (
+    INIT_LOG_SIGMA2,
+    LOG_ALPHA_THRESHOLD,
+    log_alphas,
+)
 from zoojax.storage.states import effective_params, state_like
 from zoojax.storage.zoo import Zoo
 from zoojax.storage.zoo_config import ZooConfig
 
-# The smallest number of members of which 15 % round to at least one.
-MIN_MEMBERS = 7
 # Properties predicted from embeddings; columns of a zoo's metrics.
 PROPERTIES = ("test_acc", "sparsity", "epoch", "ggap")
 # The part of a state from which log alphas are computed.
 _LOG_SIGMA2 = "log_sigma2"
 
-
-class Split(NamedTuple):
-    """Member ids of the training, validation and test split (70, 15 and 15 %)."""
-
-    train: list[int]
-    val: list[int]
-    test: list[int]
+# Names of parameters by layer.
+LeafNames = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Samples:
     Attributes:
         weights: Parameters, [n, ...]: before thresholding if the zoo has log alphas, otherwise
             those that the members are evaluated with.
-        alphas: Log alphas of the variational parameters, [n, ...]; None if the zoo has none.
+        alphas: Log alphas of the variational parameters, [n, ...]; None if there are none.
         table: One row per sample: member, epoch, and the metrics of that epoch.
     """
 
@@ -56,32 +53,10 @@ def has_log_alphas(config: ZooConfig) -> bool:
     return _LOG_SIGMA2 in state_like(config, 1) and threshold == LOG_ALPHA_THRESHOLD
 
 
-def finite_members(zoo: Zoo) -> list[int]:
-    """Returns the ids of the members that are finite at every epoch."""
-    diverged = set(zoo.metrics.filter(~pl.col("finite"))["member"].to_list())
-    return [i for i in zoo.members_table["id"].to_list() if i not in diverged]
-
-
-def split_members(members: Sequence[int], seed: int) -> Split:
-    """Splits members 70/15/15.
-
-    Args:
-        members: Member ids, in any order.
-        seed: Seed of the split.
-
-    Raises:
-        ZoojaxError: If there are fewer than MIN_MEMBERS members.
-    """
-    n = len(members)
-    if n < MIN_MEMBERS:
-        raise ZoojaxError(
-            f"{n} members without NaN are too few to split 70/15/15; the zoo needs {MIN_MEMBERS} "
-            "or more"
-        )
-    held_out = max(1, round(0.15 * n))
-    order = np.random.default_rng(seed).permutation(np.sort(np.asarray(members)))
-    parts = np.split(order, [n - 2 * held_out, n - held_out])
-    return Split(*(sorted(part.tolist()) for part in parts))
+def variational_names(zoo: Zoo) -> LeafNames:
+    """Returns the names of the parameters that have a log alpha, by layer; empty if none has."""
+    state = state_like(zoo.config, 1)
+    return {layer: tuple(leaves) for layer, leaves in state.get(_LOG_SIGMA2, {}).items()}
 
 
 def read_samples(
@@ -90,6 +65,7 @@ def read_samples(
     epochs: Sequence[int] | None = None,
     *,
     alphas_of: int | None = None,
+    variational: LeafNames | None = None,
 ) -> Samples:
     """Reads the states of some members, ordered by epoch and then by member.
 
@@ -98,6 +74,8 @@ def read_samples(
         members: Member ids.
         epochs: Epochs to read; None for all.
         alphas_of: Epoch whose log alphas are used for every sample; None for each sample's own.
+        variational: Parameters that get the log alphas with which variational dropout starts
+            (log sigma squared = -10) if the zoo has none; None for no log alphas.
 
     Raises:
         ZoojaxError: If an epoch is missing or damaged.
@@ -105,12 +83,16 @@ def read_samples(
     epochs = zoo.epochs if epochs is None else list(epochs)
     rows = zoo.row_indices(members)
     fixed = None if alphas_of is None else _alphas(zoo.state(alphas_of), rows)
+    initial = jax.jit(lambda params: _initial_alphas(params, variational or {}))
     weights, alphas, tables = [], [], []
     wanted = pl.DataFrame({"member": members}, schema={"member": zoo.metrics.schema["member"]})
     for epoch in epochs:
         state = zoo.state(epoch)
         weights.append(_weights(zoo.config, state, rows))
-        alphas.append(fixed if fixed is not None else _alphas(state, rows))
+        own = _alphas(state, rows) if fixed is None else fixed
+        if own is None and variational:
+            own = jax.device_get(initial(weights[-1]))
+        alphas.append(own)
         metrics = zoo.metrics.filter(epoch=epoch)
         tables.append(wanted.join(metrics, on="member", how="left", maintain_order="left"))
     table = pl.concat(tables)
@@ -140,6 +122,26 @@ def _alphas(state: dict[str, Any], rows: np.ndarray) -> dict[str, Any] | None:
         return None
     selected = population.take((state["params"], state[_LOG_SIGMA2]), rows)
     return jax.device_get(jax.jit(log_alphas)(*selected))
+
+
+def _initial_alphas(params: dict[str, Any], variational: LeafNames) -> dict[str, Any]:
+    """Computes the log alphas of weights with the initial log sigma squared.
+
+    Pruned weights have the largest log alpha, so they count as pruned.
+    """
+    sigma = {
+        layer: {name: jnp.full_like(params[layer][name], INIT_LOG_SIGMA2) for name in names}
+        for layer, names in variational.items()
+    }
+    return log_alphas(params, sigma)
+
+
+def join_samples(parts: Sequence[Samples]) -> Samples:
+    """Joins the samples of several zoos in order; all or none have log alphas."""
+    weights = population.concatenate([part.weights for part in parts])
+    alphas = [part.alphas for part in parts if part.alphas is not None]
+    table = pl.concat([part.table for part in parts], how="diagonal_relaxed")
+    return Samples(weights, population.concatenate(alphas) if alphas else None, table)
 
 
 class Normalization(NamedTuple):

@@ -16,6 +16,7 @@ from zoojax.hyper_representation.functional_fidelity import ALL_EPOCHS, MEASURED
 from zoojax.hyper_representation.property_scores import SCOPES
 from zoojax.hyper_representation.reconstruction import ALL, ALPHAS, LOG_ALPHAS, WEIGHTS
 from zoojax.hyper_representation.representation import Representation
+from zoojax.hyper_representation.training_zoos import Split
 from zoojax.text import printable
 
 FOLDER = "evaluation"
@@ -29,6 +30,9 @@ _OF_IMAGES = {"functional", "functional_summary"}
 PAIRS = 2000
 # R2 columns of the paper's Table 3, by property.
 COLUMNS = {"test_acc": "accuracy", "sparsity": "sparsity", "epoch": "epoch", "ggap": "ggap"}
+
+# The label of all training zoos together, if there are several.
+ALL_ZOOS = "all zoos"
 
 _FLOAT = "a float"
 
@@ -45,32 +49,35 @@ def _intervals(*names: str) -> dict[str, object]:
 _SCHEMAS = {
     "summary": _columns(pl.String, "zoo", "features")
     | _intervals(WEIGHTS, ALPHAS, *COLUMNS.values()),
-    "reconstruction": _columns(pl.String, "part", "quantity", "layer")
+    "reconstruction": _columns(pl.String, "zoo", "part", "quantity", "layer")
     | {"count": pl.Int64}
     | _intervals("r2"),
-    "properties": _columns(pl.String, "features", "scope", "property")
+    "properties": _columns(pl.String, "zoo", "features", "scope", "property")
     | _intervals("r2", "tau")
     | {"lambda": _FLOAT},
-    "differences": _columns(pl.String, "features", "other", "scope", "property")
+    "differences": _columns(pl.String, "zoo", "features", "other", "scope", "property")
     | _intervals("r2_difference", "tau_difference"),
-    "functional": _columns(pl.Int64, "member", "epoch")
+    "functional": {"zoo": pl.String}
+    | _columns(pl.Int64, "member", "epoch")
     | _columns(_FLOAT, "test_acc", "reconstructed_acc", "agreement", *SPARSITIES)
     | {"thresholded": pl.Boolean},
-    "functional_summary": {"thresholded": pl.Boolean, "epochs": pl.String, "members": pl.Int64}
+    "functional_summary": {"zoo": pl.String, "thresholded": pl.Boolean}
+    | {"epochs": pl.String, "members": pl.Int64}
     | _intervals(*MEASURED)
     | _columns(_FLOAT, *SPARSITIES),
-    "embeddings": _columns(pl.Int64, "member", "epoch")
+    "embeddings": {"zoo": pl.String}
+    | _columns(pl.Int64, "member", "epoch")
     | _columns(_FLOAT, "test_acc", "sparsity", "ggap", "x", "y")
     | {"part": pl.String},
     "scatter": _columns(pl.String, "quantity", "layer") | _columns(_FLOAT, "true", "reconstructed"),
 }
 # Columns whose values identify a row.
 _KEYS = {
-    "properties": ("features", "scope", "property"),
-    "differences": ("features", "other", "scope", "property"),
-    "functional": ("member", "epoch", "thresholded"),
-    "functional_summary": ("thresholded", "epochs"),
-    "embeddings": ("member", "epoch"),
+    "properties": ("zoo", "features", "scope", "property"),
+    "differences": ("zoo", "features", "other", "scope", "property"),
+    "functional": ("zoo", "member", "epoch", "thresholded"),
+    "functional_summary": ("zoo", "thresholded", "epochs"),
+    "embeddings": ("zoo", "member", "epoch"),
 }
 # Columns that are plotted must be finite and small enough for matplotlib's arithmetic.
 _PLOTTED = {
@@ -87,7 +94,8 @@ class Evaluation:
     """The results of `evaluate`.
 
     Attributes:
-        tables: Polars frames by the names in TABLES:
+        tables: Polars frames by the names in TABLES. The column `zoo` is the name of the training
+            zoo; with several, figures of all of them come first, with "all zoos".
             summary: R2 in the layout of the paper's Table 3, one row per kind of `features`,
                 preceded by the paper's rows.
             reconstruction: See `R2Accumulator.table`.
@@ -117,18 +125,18 @@ def find_error(config: RepresentationConfig, name: str, table: pl.DataFrame) -> 
     error = _column_error(table, _SCHEMAS[name])
     if error is not None:
         return error
-    parts = config.members._asdict()
+    epochs = sorted({epoch for zoo in config.zoos for epoch in zoo.epochs})
     known: dict[str, list] = {
-        "part": list(parts),
+        "part": list(Split._fields),
         "quantity": [WEIGHTS, ALPHAS, LOG_ALPHAS],
         "layer": [ALL, *config.shape.layers],
         "property": list(PROPERTIES),
         "scope": list(SCOPES),
-        "epochs": [ALL_EPOCHS, *map(str, config.epochs)],
-        "member": [member for part in parts.values() for member in part],
+        "epochs": [ALL_EPOCHS, *map(str, epochs)],
+        "member": [member for zoo in config.zoos for member in zoo.all_members],
     }
     if name != "summary":
-        known["epoch"] = config.epochs
+        known |= {"epoch": epochs, "zoo": groups(config)}
     for column, values in known.items():
         if column in table.columns and not table[column].is_in(values).all():
             return f"column {column} contains unknown values"
@@ -141,9 +149,9 @@ def find_error(config: RepresentationConfig, name: str, table: pl.DataFrame) -> 
     if name in _KEYS and table.select(_KEYS[name]).is_duplicated().any():
         return f"duplicate rows of the same {' and '.join(_KEYS[name])}"
     if name == "embeddings":
-        return _split_error(parts, table)
+        return _split_error(config, table)
     if name == "scatter" and len(table):
-        max_pairs = PAIRS + len(config.epochs)
+        max_pairs = PAIRS + sum(len(zoo.epochs) for zoo in config.zoos)
         counts = table.group_by("quantity", "layer").len()["len"]
         if counts.max() > max_pairs:  # pyright: ignore
             return f"more than {max_pairs} pairs per quantity and layer"
@@ -167,11 +175,30 @@ def _column_error(table: pl.DataFrame, schema: dict[str, object]) -> str | None:
     return None
 
 
-def _split_error(parts: dict[str, list[int]], table: pl.DataFrame) -> str | None:
-    for part, members in parts.items():
-        if not table.filter(part=part)["member"].is_in(members).all():
-            return f"column part: contains members that are not in the {part} split"
+def _split_error(config: RepresentationConfig, table: pl.DataFrame) -> str | None:
+    for label, zoo in zip(config.labels, config.zoos, strict=True):
+        states = table.filter(zoo=label)
+        if not states["epoch"].is_in(zoo.epochs).all():
+            return f"column epoch: contains epochs on which {label} was not trained"
+        for part, members in zoo.members._asdict().items():
+            if not states.filter(part=part)["member"].is_in(members).all():
+                return f"column part: contains members that are not in the {part} split"
     return None
+
+
+def groups(config: RepresentationConfig) -> list[str]:
+    """Returns the labels of the zoos for which figures are reported, all zoos first."""
+    return config.labels if len(config.zoos) == 1 else [ALL_ZOOS, *config.labels]
+
+
+def selected(metrics: pl.DataFrame, label: str) -> pl.Series:
+    """Returns which states belong to a label of `groups`.
+
+    Args:
+        metrics: One row per state, with a column `zoo`.
+        label: The label.
+    """
+    return (metrics["zoo"] == label) | pl.Series([label == ALL_ZOOS])
 
 
 def check(config: RepresentationConfig, tables: dict[str, pl.DataFrame]) -> None:

@@ -66,5 +66,18 @@ def masked_mse(predicted: Tokens, target: Tokens, mask: Tokens) -> Array:
     return _total(squares) / (batch * _total(counts))
 
 
+def divergence(true: Array, predicted: Array) -> Array:
+    """Computes the mean Kullback-Leibler divergence of predicted from true distributions.
+
+    Args:
+        true: Log probabilities, [..., classes].
+        predicted: Log probabilities, same shape.
+
+    Returns:
+        A scalar, in nats.
+    """
+    return jnp.mean(jnp.sum(jnp.exp(true) * (true - predicted), axis=-1))
+
+
 def _total(tree: dict[str, Array]) -> Array:
     return jnp.sum(jnp.stack(jax.tree.leaves(tree)))

@@ -18,7 +18,7 @@ from zoojax.filesystem.paths import optional_path, output_folder
 from zoojax.filesystem.tables import write_csv
 from zoojax.hyper_representation.representation import Representation, as_representation
 from zoojax.hyper_representation.sampling import train_from_scratch, train_sampled
-from zoojax.hyper_representation.zero_shot import check_parent, compare, zero_shot_twin
+from zoojax.hyper_representation.zero_shot import compare, training_twin, zero_shot_twin
 from zoojax.progress import progress_callback
 from zoojax.runtime import distributed
 from zoojax.storage.opening import as_zoo
@@ -121,8 +121,7 @@ def sparsify_zero_shot(
         if not is_main:
             return ZeroShotResult(twin, dense, note="only process 0 compares methods")
         try:
-            training_zoo = opened.training_zoo(zoo)
-            check_parent(training_zoo, dense)
+            training_zoo = training_twin(opened, dense, zoo)
         except ZoojaxError as error:
             return ZeroShotResult(twin, dense, note=str(error))
         images = load_images(dense, images_folder)

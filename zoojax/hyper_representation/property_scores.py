@@ -23,7 +23,7 @@ from zoojax.hyper_representation.predictors import Floats, Predictor, SplitArray
 ALL_STATES, WITHIN_EPOCHS, LAST_EPOCH = "all states", "within epochs", "last epoch"
 SCOPES = (ALL_STATES, WITHIN_EPOCHS, LAST_EPOCH)
 # Columns that name the block of states with the same training progress.
-_BLOCK = ("epoch",)
+_BLOCK = ("zoo", "epoch")
 _PENALTY = "lambda"
 
 
@@ -79,17 +79,19 @@ def scopes(metrics: pl.DataFrame) -> list[Scope]:
     """Selects the states and targets of each scope.
 
     Args:
-        metrics: One row per state: `epoch`, `part` of the split, and the properties.
+        metrics: One row per state: `zoo`, `epoch`, `part` of the split, and the properties.
 
     Returns:
         The scopes in the order of SCOPES. Within epochs, targets are the differences to the mean
-        of the training members at the same epoch.
+        of the training members of the same zoo at the same epoch. The last epoch is that of each
+        zoo.
     """
     columns = [metrics[name].cast(pl.Float64).to_numpy() for name in PROPERTIES]
     targets = np.stack(columns, axis=1)
     part = metrics["part"].to_numpy()
     within = _within_blocks(targets, block_numbers(metrics)[:, 0], part == "train")
-    last = (metrics["epoch"] == metrics["epoch"].max()).to_numpy()
+    newest = pl.col("epoch").max().over("zoo")
+    last = metrics.select(pl.col("epoch") == newest)["epoch"].to_numpy()
 
     def parts(selected: np.ndarray) -> Rows:
         return Rows(*(np.flatnonzero(selected & (part == name)) for name in Rows._fields))
@@ -132,10 +134,11 @@ class PropertyScores:
         """Selects states and targets.
 
         Args:
-            metrics: See `scopes`; also `member`.
+            metrics: See `scopes`; also `origin`: states of the same dense member and its twins
+                have the same number, and are resampled together.
         """
         self._scopes = scopes(metrics)
-        members = metrics["member"].to_numpy()
+        members = metrics["origin"].to_numpy()
         self._bootstraps = {s.name: MemberBootstrap(members[s.parts.test]) for s in self._scopes}
         # By name of the predictor, then by scope and property.
         self._scores: dict[str, dict[tuple[str, str], _Score]] = {}

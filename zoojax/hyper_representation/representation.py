@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,17 @@ from zoojax import keys
 from zoojax.architectures.base import Architecture
 from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import user_path
-from zoojax.filesystem.reading import NotFoundError, numbered, read_json, read_table
+from zoojax.filesystem.reading import NotFoundError, numbered, read_json
 from zoojax.hyper_representation.augmentation import draw_permutation, permute
 from zoojax.hyper_representation.codec import Codec, Variables
-from zoojax.hyper_representation.config import FORMAT, SCHEMA, RepresentationConfig
+from zoojax.hyper_representation.config import (
+    FORMAT,
+    SCHEMA,
+    RepresentationConfig,
+    TrainingZoo,
+)
 from zoojax.hyper_representation.dataset import Normalization
+from zoojax.hyper_representation.losses_table import read_losses
 from zoojax.hyper_representation.train_step import init
 from zoojax.runtime import population
 from zoojax.storage import checkpoints
@@ -47,7 +53,6 @@ _BATCH_SIZE = 64
 # Maximum size of the checkpoint of an autoencoder, with optimizer state; the paper's has
 # 0.25 * 10**9 values.
 _MAX_VALUES = 2 * 10**9
-_LOSS_TERMS = ("loss", "contrastive", "weights", "alphas")
 
 
 class Representation:
@@ -63,7 +68,9 @@ class Representation:
         self.path, self.config = path, config
         variational = {layer: tuple(names) for layer, names in config.variational.items()}
         normalization = Normalization(config.mean, config.deviation)
-        self.codec = Codec(config.settings, config.shape, normalization, variational)
+        self.codec = Codec(
+            config.settings, config.shape, normalization, variational, config.activation
+        )
 
     def __repr__(self) -> str:
         s = self.config.settings
@@ -79,15 +86,7 @@ class Representation:
         Raises:
             ZoojaxError: If the table is damaged, or is not a table of losses.
         """
-        path = self.path / LOSSES
-        try:
-            table = read_table(path)
-        except NotFoundError:
-            return pl.DataFrame(schema={"epoch": pl.Int64})
-        error = _losses_error(table, self.config.settings.epochs)
-        if error is not None:
-            raise ZoojaxError(f"{path} is damaged: {error}")
-        return table
+        return read_losses(self.path / LOSSES, self.config.settings.epochs)
 
     @property
     def epoch(self) -> int:
@@ -107,11 +106,7 @@ class Representation:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the configuration and the variables at the last complete epoch."""
-        content = self.config.to_json()
-        # Independent of library versions and of the zoo's location.
-        for name in ("versions", "zoo"):
-            del content[name]
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps(self.config.identity(), sort_keys=True).encode())
         for leaf in jax.tree.leaves(self.variables):
             digest.update(np.asarray(leaf).tobytes())
         return digest.hexdigest()
@@ -159,34 +154,73 @@ class Representation:
                 "twin with 'zoojax represent train --task sparsify'"
             )
 
-    def training_zoo(self, path: Zoo | str | Path | None = None) -> Zoo:
-        """Opens the training zoo.
+    def training_zoos(self, given: Sequence[Zoo | str | Path] = ()) -> list[Zoo]:
+        """Opens all training zoos.
 
         Args:
-            path: The zoo, or its folder; None for the recorded one.
+            given: Training zoos, or their folders, in any order; the others are opened from
+                their recorded folders.
+
+        Returns:
+            The zoos, in the order of `config.zoos`.
+
+        Raises:
+            ZoojaxError: If a zoo is missing, is a different zoo, or lacks a member of the split.
+        """
+        opened = [self.training_zoo(each) for each in given]
+        zoos = []
+        for entry in self.config.zoos:
+            matching = [zoo for zoo in opened if has_same_ids(zoo, entry.fingerprint)]
+            zoos.append(matching[0] if matching else self._recorded_zoo(entry))
+        return zoos
+
+    def training_zoo(self, path: Zoo | str | Path | None = None) -> Zoo:
+        """Opens one training zoo.
+
+        Args:
+            path: One of the training zoos, or its folder; None for the first one.
 
         Raises:
             ZoojaxError: If the zoo is missing, is a different zoo, or lacks a member of the split.
         """
-        if path is None and self.config.zoo == "unknown":
+        if path is None:
+            return self._recorded_zoo(self.config.zoos[0])
+        zoo = as_zoo(path)
+        # Raises if a member of the split is missing.
+        zoo.row_indices(self.entry(zoo).all_members)
+        return zoo
+
+    def entry(self, zoo: Zoo) -> TrainingZoo:
+        """Returns the entry of a training zoo in the configuration.
+
+        Raises:
+            ZoojaxError: If it is a different zoo.
+        """
+        for entry in self.config.zoos:
+            if has_same_ids(zoo, entry.fingerprint):
+                return entry
+        raise ZoojaxError(
+            f"{zoo.path} is not a zoo that {self.path} was trained on; give a training zoo with "
+            "--zoo"
+        )
+
+    def _recorded_zoo(self, entry: TrainingZoo) -> Zoo:
+        if entry.path == "unknown":
             raise ZoojaxError(
                 f"{self.path} does not record the folder of its training zoo; give it with --zoo"
             )
         try:
-            zoo = as_zoo(self.path / self.config.zoo if path is None else path)
+            zoo = as_zoo(self.path / entry.path)
         except ZoojaxError as error:
-            if path is not None:
-                raise
             raise ZoojaxError(
                 f"{error}; it was the training zoo of {self.path}: give its new folder with --zoo"
             ) from error
-        if not has_same_ids(zoo, self.config.fingerprint):
+        if not has_same_ids(zoo, entry.fingerprint):
             raise ZoojaxError(
                 f"{zoo.path} is not the zoo that {self.path} was trained on; give that zoo with "
                 "--zoo"
             )
-        # Raises if a member of the split is missing.
-        zoo.row_indices([member for part in self.config.members for member in part])
+        zoo.row_indices(entry.all_members)
         return zoo
 
     def embed(self, params: dict[str, Any], views: int | None = None) -> np.ndarray:
@@ -342,23 +376,6 @@ def as_representation(representation: object) -> Representation:
             "the folder of one"
         )
     return open_representation(Path(representation))
-
-
-def _losses_error(table: pl.DataFrame, epochs: int) -> str | None:
-    """Returns what is wrong with a table of losses, or None if it is valid."""
-    kinds: dict[str, pl.DataType] = {"epoch": pl.Int64()}
-    kinds |= {f"{part}_{name}": pl.Float64() for part in ("train", "val") for name in _LOSS_TERMS}
-    for name, kind in table.schema.items():
-        if kinds.get(name) != kind:
-            return f"unexpected column {printable(name, 60)} of type {printable(kind, 60)}"
-        if table[name].has_nulls():
-            return f"column {name} has nulls"
-    if "epoch" not in table.columns:
-        return "it has no column epoch"
-    recorded = table["epoch"]
-    if not recorded.is_between(1, epochs).all() or not (recorded.diff().drop_nulls() > 0).all():
-        return f"its epochs are not ascending between 1 and {epochs}"
-    return None
 
 
 def _map_batches(program: Callable[[Any], Any], stacked: Any) -> Any:

@@ -98,7 +98,7 @@ def train_sampled(
     Args:
         out: Folder of the new zoo.
         representation: A hyper-representation with the task "reconstruct".
-        training_zoo: Its training zoo.
+        training_zoo: The training zoo whose members are embedded.
         count: Number of members to sample.
         method: One of SAMPLING_METHODS.
         epochs: Epochs of fine-tuning.
@@ -116,9 +116,10 @@ def train_sampled(
     Raises:
         ZoojaxError: If an argument is invalid, an embedding is not finite, or writing failed.
     """
-    epoch = representation.config.epochs[-1] if epoch is None else epoch
+    trained = representation.entry(training_zoo)
+    epoch = trained.epochs[-1] if epoch is None else epoch
     _check(representation, training_zoo, epoch, count, method, top_fraction, seed)
-    centers = representation.config.members.train
+    centers = trained.members.train
     if method == "best":
         centers = _best_members(training_zoo, centers, epoch, top_fraction)
     points = representation.embed(read_weights(training_zoo, centers, epoch))

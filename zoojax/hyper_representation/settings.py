@@ -12,12 +12,17 @@ Task = Literal["reconstruct", "sparsify"]
 Schedule = Literal["plateau", "cosine"]
 Precision = Literal["float32", "bfloat16"]
 _CHOICES = {"task": Task, "tokens": TokenKind, "schedule": Schedule, "precision": Precision}
-_FLOATS = ("dropout", "gamma", "erase", "local", "temperature", "alpha_radius", "learning_rate")
+_FLOATS = (
+    *("dropout", "gamma", "erase", "local", "temperature", "alpha_radius", "learning_rate"),
+    *("behavior", "probe_share", "probe_loss"),
+)
 
 # Larger networks would take minutes, or more memory than a machine has, to build.
 _MAX_WIDTH = 2**16
 _MAXIMA = {
-    **dict.fromkeys(("chunk_length", "width", "heads", "feed_forward", "latent"), _MAX_WIDTH),
+    **dict.fromkeys(
+        ("chunk_length", "width", "heads", "feed_forward", "latent", "queries"), _MAX_WIDTH
+    ),
     "layers": 256,
     "epochs": 10**8,
     "batch_size": 10**8,
@@ -39,6 +44,15 @@ class Settings:
         layers: Transformer blocks in the encoder, and in the decoder.
         feed_forward: Hidden width of the feed-forward layers.
         latent: Dimension of the embedding z.
+        probes: Number of probes: training images on which the outputs of a member are an input
+            of the encoder, next to its weights. 0 is the published model.
+        probe_share: Fraction of z that is a linear function of the outputs on the probes, if there
+            are any.
+        probe_loss: Weight of the mean squared error of the outputs on the probes, predicted
+            linearly from z.
+        behavior: Weight of the Kullback-Leibler divergence between the predictions of the
+            original and of the reconstructed member on queries. 0 is the published model.
+        queries: Training images per step on which both predict.
         local: Fraction of z that is compressed per token, each token into its own slice; the
             rest of z is computed from the CLS token. 0 is the published model. Larger
             fractions need much less width and training.
@@ -69,6 +83,11 @@ class Settings:
     layers: int = 1
     feed_forward: int = 256
     latent: int = 1024
+    probes: int = 0
+    probe_share: float = 0.0625
+    probe_loss: float = 0.1
+    behavior: float = 0.0
+    queries: int = 32
     local: float = 0.9
     dropout: float = 0.0
     projection: tuple[int, int] = (400, 50)
@@ -93,7 +112,7 @@ class Settings:
         """
         for name, choices in _CHOICES.items():
             _check_choice(name, getattr(self, name), get_args(choices))
-        for name in (*_MAXIMA, "seed"):
+        for name in (*_MAXIMA, "seed", "probes"):
             if not isinstance(getattr(self, name), int):
                 value = printable(getattr(self, name), 80)
                 raise ZoojaxError(f"{name} is {value}; give a whole number")
@@ -112,14 +131,21 @@ class Settings:
             raise ZoojaxError(f"the widths of projection must be between 1 and {_MAX_WIDTH}")
         if self.width % self.heads:
             raise ZoojaxError(f"width {self.width} is not a multiple of {self.heads} heads")
-        for name in ("dropout", "gamma", "erase", "local"):
+        for name in ("dropout", "gamma", "erase", "local", "probe_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ZoojaxError(f"{name} is {getattr(self, name):g}; give a value in [0, 1)")
         for name in ("temperature", "alpha_radius", "learning_rate"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ZoojaxError(f"{name} is {value:g}; give a positive value")
-        for name in ("noise", "weight_decay"):
+        if not 0 <= self.probes <= _MAX_WIDTH:
+            raise ZoojaxError(f"probes is {self.probes}; give a value from 0 to {_MAX_WIDTH}")
+        if int(self.latent * self.local) + self.probe_latent >= self.latent:
+            raise ZoojaxError(
+                f"none of the {self.latent} dimensions of latent is left for the CLS token; give "
+                "more, or a smaller local or probe_share"
+            )
+        for name in ("noise", "weight_decay", "behavior", "probe_loss"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise ZoojaxError(f"{name} is {value:g}; give a non-negative value")
@@ -127,13 +153,23 @@ class Settings:
             raise ZoojaxError(f"seed is {self.seed}; give a value from 0 to 2**32 - 1")
         return self
 
+    @property
+    def probe_latent(self) -> int:
+        """Dimensions of z that are a linear function of the outputs on the probes."""
+        return int(self.latent * self.probe_share) if self.probes else 0
+
+    @property
+    def uses_behavior(self) -> bool:
+        """Whether members are run on images."""
+        return self.probes > 0 or self.behavior > 0
+
 
 # "paper": the autoencoder of "Sparsified Model Zoo Twins", for a GPU. "small": trains in half
 # an hour on two cores. Values that the paper does not report (epochs, noise, erasing, r) are the
 # same in both.
-SMALL = Settings()
+SMALL = replace(Settings(), probes=64, behavior=1.0)
 PAPER = replace(
-    SMALL,
+    Settings(),
     width=800,
     heads=4,
     layers=2,

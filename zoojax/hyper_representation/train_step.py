@@ -1,7 +1,7 @@
 """The training program of the autoencoder: one epoch is one XLA program over on-device data."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jax import Array
 from zoojax import keys
 from zoojax.hyper_representation.augmentation import add_noise, draw_permutation, erase, permute
 from zoojax.hyper_representation.codec import Codec, Variables
-from zoojax.hyper_representation.losses import masked_mse, nt_xent
+from zoojax.hyper_representation.losses import divergence, masked_mse, nt_xent
 from zoojax.hyper_representation.tokens import Tokens
 
 _PLATEAU_PATIENCE, _PLATEAU_FACTOR = 10, 0.5
@@ -24,10 +24,15 @@ class Data(NamedTuple):
     Attributes:
         weights: Normalized weights, [n, ...].
         alphas: Scaled log alphas, [n, ...]; None without log alphas.
+        probed: Normalized outputs on the probes, [n, probed]; None without probes.
+        answers: Log probabilities of the (thresholded) members on the queries,
+            [n, queries, classes]; None without a loss of behavior.
     """
 
     weights: dict
     alphas: dict | None
+    probed: Array | None = None
+    answers: Array | None = None
 
 
 class State(NamedTuple):
@@ -66,24 +71,25 @@ def steps_per_epoch(codec: Codec, samples: int) -> int:
 def init(codec: Codec, samples: int) -> State:
     """Creates the untrained state for a number of training samples."""
     variables = codec.init(keys.stream_key(codec.settings.seed, "init"))
-    return State(variables, make_optimizer(codec, samples).init(variables))
+    return State(variables, make_optimizer(codec, samples).init(variables["params"]))
 
 
 def objective(
-    codec: Codec, variables: Variables, batch: Data, key: Array, train: bool
+    codec: Codec, variables: Variables, batch: Data, queries: Array, key: Array, train: bool
 ) -> tuple[Array, dict[str, Array]]:
     """Computes equation 6 and its terms for two views of a batch; the first is reconstructed.
 
     Args:
         codec: The autoencoder.
         variables: Variables of its network.
-        batch: Samples, [B, ...].
+        batch: Samples, [B, ...]; their answers are those to the queries.
+        queries: Query images, [q, H, W, C].
         key: Random key of the views and of dropout.
         train: Whether to apply dropout.
 
     Returns:
-        The loss, and {"loss", "contrastive", "weights", "alphas"}; no "alphas" without log
-        alphas.
+        The loss, and its terms: "loss", "contrastive", "weights", "alphas" (with log alphas),
+        "probes" (with probes) and "behavior" (with answers).
     """
     s, size = codec.settings, jax.tree.leaves(batch.weights)[0].shape[0]
     view_keys = jax.random.split(key, 2 * size + 1)
@@ -93,7 +99,7 @@ def objective(
         orders = draw_permutation(order, codec.arch)
         weights = permute(one.weights, orders, codec.arch)
         alphas = one.alphas and permute(one.alphas, orders, codec.arch)
-        permuted = Data(weights, alphas)
+        permuted = one._replace(weights=weights, alphas=alphas)
         seen = codec.tokenizer.tokenize(permuted.weights)
         seen = add_noise(noise, seen, s.noise) if s.noise else seen
         return permuted, erase(erased, seen, s.erase) if s.erase else seen
@@ -103,7 +109,9 @@ def objective(
     # The second view is only embedded, not reconstructed.
     first = jax.tree.map(lambda x: x[:size], permuted)
     dropout = view_keys[0] if train else None
-    _, projected, out = codec.outputs(variables, seen, first.weights, dropout)
+    _, projected, out, probed = codec.outputs(
+        variables, seen, permuted.probed, first.weights, dropout
+    )
     target = codec.tokens(first.weights)
     parts = {
         "contrastive": nt_xent(projected[:size], projected[size:], s.temperature),
@@ -114,11 +122,29 @@ def objective(
         target = codec.alpha_tokens(first.alphas)
         parts["alphas"] = masked_mse(predicted, target, codec.masks[1])
     reconstruction = parts["weights"] + parts.get("alphas", 0.0)
+    if probed is not None:
+        parts["probes"] = jnp.mean(jnp.square(probed - first.probed))
+        reconstruction += s.probe_loss * parts["probes"]
+    if first.answers is not None:
+        answers = codec.behavior(codec.soft_thresholded(out), queries)
+        parts["behavior"] = divergence(first.answers, answers)
+        reconstruction += s.behavior * parts["behavior"]
     parts["loss"] = s.gamma * parts["contrastive"] + (1 - s.gamma) * reconstruction
     return parts["loss"], parts
 
 
-def epoch_program(codec: Codec, samples: int) -> Callable[[State, Data, Array], tuple[State, dict]]:
+def _with_queries(codec: Codec, batch: Data, queries: Array, key: Array) -> tuple[Data, Array]:
+    """Draws the queries of a step, and selects their answers."""
+    if batch.answers is None:
+        return batch, queries
+    count = min(codec.settings.queries, queries.shape[0])
+    drawn = jax.random.randint(key, (count,), 0, queries.shape[0])
+    return batch._replace(answers=batch.answers[:, drawn]), queries[drawn]
+
+
+def epoch_program(
+    codec: Codec, samples: int
+) -> Callable[[State, Data, Array, Array], tuple[State, dict]]:
     """Creates the program of one training epoch.
 
     Args:
@@ -126,27 +152,30 @@ def epoch_program(codec: Codec, samples: int) -> Callable[[State, Data, Array], 
         samples: Number of training samples.
 
     Returns:
-        (state, data, epoch) -> (state, mean of each loss term). Epochs count from 1.
+        (state, data, queries, epoch) -> (state, mean of each loss term). Epochs count from 1.
     """
     s, optimizer = codec.settings, make_optimizer(codec, samples)
     steps, size = steps_per_epoch(codec, samples), min(s.batch_size, samples)
 
-    def run(state: State, data: Data, epoch: Array) -> tuple[State, dict]:
+    def run(state: State, data: Data, queries: Array, epoch: Array) -> tuple[State, dict]:
         order = keys.permutation(keys.stream_key(s.seed, "order", epoch), samples)
         views = keys.stream_key(s.seed, "views", epoch)
 
         def step(state: State, inputs: tuple[Array, Array]):
             rows, index = inputs
-            batch = jax.tree.map(lambda x: x[rows], data)
             key = jax.random.fold_in(views, index)
+            batch = jax.tree.map(lambda x: x[rows], data)
+            batch, images = _with_queries(codec, batch, queries, jax.random.fold_in(key, 0))
+            variables, params = state.variables, state.variables["params"]
             (_, parts), gradient = jax.value_and_grad(
-                lambda v: objective(codec, v, batch, key, True), has_aux=True
-            )(state.variables)
+                lambda p: objective(codec, {**variables, "params": p}, batch, images, key, True),
+                has_aux=True,
+            )(params)
             updates, optimizer_state = optimizer.update(
-                gradient, state.optimizer, state.variables, value=parts["loss"]
+                gradient, state.optimizer, params, value=parts["loss"]
             )
-            variables = optax.apply_updates(state.variables, updates)
-            return State(cast(Variables, variables), optimizer_state), parts
+            updated = optax.apply_updates(params, updates)
+            return State({**variables, "params": updated}, optimizer_state), parts
 
         batches = order[: steps * size].reshape(steps, size)
         state, parts = jax.lax.scan(step, state, (batches, jnp.arange(steps)))
@@ -155,7 +184,9 @@ def epoch_program(codec: Codec, samples: int) -> Callable[[State, Data, Array], 
     return run
 
 
-def validation_program(codec: Codec, samples: int) -> Callable[[Variables, Data], dict[str, Array]]:
+def validation_program(
+    codec: Codec, samples: int
+) -> Callable[[Variables, Data, Array], dict[str, Array]]:
     """Creates the validation program, which uses the same views at every epoch.
 
     Args:
@@ -163,18 +194,19 @@ def validation_program(codec: Codec, samples: int) -> Callable[[Variables, Data]
         samples: Number of validation samples.
 
     Returns:
-        (variables, data) -> mean of each loss term.
+        (variables, data, queries) -> mean of each loss term.
     """
     size = min(codec.settings.batch_size, samples)
     steps = samples // size
     key = keys.stream_key(codec.settings.seed, "views")
 
-    def run(variables: Variables, data: Data) -> dict[str, Array]:
+    def run(variables: Variables, data: Data, queries: Array) -> dict[str, Array]:
         def step(_, inputs):
             rows, index = inputs
-            batch = jax.tree.map(lambda x: x[rows], data)
             step_key = jax.random.fold_in(key, index)
-            return None, objective(codec, variables, batch, step_key, False)[1]
+            batch = jax.tree.map(lambda x: x[rows], data)
+            batch, images = _with_queries(codec, batch, queries, jax.random.fold_in(step_key, 0))
+            return None, objective(codec, variables, batch, images, step_key, False)[1]
 
         rows = keys.permutation(key, samples)[: steps * size].reshape(steps, size)
         parts = jax.lax.scan(step, None, (rows, jnp.arange(steps)))[1]

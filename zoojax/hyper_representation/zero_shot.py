@@ -19,6 +19,7 @@ from zoojax.api import twins
 from zoojax.architectures import parameters
 from zoojax.datasets.specs import ImageSet
 from zoojax.errors import ZoojaxError
+from zoojax.hyper_representation.dataset import has_log_alphas
 from zoojax.hyper_representation.representation import Representation
 from zoojax.runtime import population
 from zoojax.sparsifiers.magnitude import MagnitudePruning
@@ -97,8 +98,7 @@ def zero_shot_twin(
     representation.check_alphas()
     members = None
     if held_out_only:
-        twin = representation.training_zoo(training_zoo)
-        check_parent(twin, parent)
+        twin = training_twin(representation, parent, training_zoo)
         members = _held_out(representation, paired(parent, twin))["parent_id"].to_list()
     return twins.sparsify(
         parent,
@@ -115,6 +115,25 @@ def zero_shot_twin(
         quiet=report is None,
         report=report,
     )
+
+
+def training_twin(
+    representation: Representation, parent: Zoo, given: Zoo | str | Path | None = None
+) -> Zoo:
+    """Opens the training zoo with log alphas, which must be a twin of a dense zoo.
+
+    Args:
+        representation: The hyper-representation.
+        parent: The dense zoo.
+        given: The training zoo, or its folder; None for the recorded one.
+
+    Raises:
+        ZoojaxError: If no training zoo is a twin of the dense zoo, or it cannot be opened.
+    """
+    zoos = representation.training_zoos() if given is None else [representation.training_zoo(given)]
+    twin = next((zoo for zoo in zoos if has_log_alphas(zoo.config)), zoos[0])
+    check_parent(twin, parent)
+    return twin
 
 
 def check_parent(twin: Zoo, parent: Zoo) -> None:
@@ -197,7 +216,8 @@ def compare(
 
 def _held_out(representation: Representation, twin: Zoo) -> pl.DataFrame:
     """Returns the rows of the twin's members table that are in the test split."""
-    return twin.members_table.filter(pl.col("id").is_in(representation.config.members.test))
+    held_out = representation.entry(twin).members.test
+    return twin.members_table.filter(pl.col("id").is_in(held_out))
 
 
 def _true_scores(twin: Zoo, epoch: int, rows: np.ndarray) -> Scores:

@@ -5,6 +5,7 @@ from typing import Any
 import polars as pl
 
 from zoojax.analysis import Analysis
+from zoojax.figures.representation import of_all_zoos
 from zoojax.report.tables import number
 
 # Maximum number of states in the embedding plot.
@@ -39,7 +40,7 @@ def representation(analysis: Analysis) -> dict[str, Any] | None:
 
 def _pairs(analysis: Analysis) -> list[dict[str, Any]]:
     pairs = analysis.tables["representation_scatter"]
-    fit = analysis.tables["representation_reconstruction"].filter(part="test")
+    fit = of_all_zoos(analysis.tables["representation_reconstruction"]).filter(part="test")
     result = []
     for (quantity, layer), rows in pairs.group_by("quantity", "layer", maintain_order=True):
         # R2 of log alphas is reported on the scale of the loss.

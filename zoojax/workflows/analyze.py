@@ -114,7 +114,8 @@ def representation_tables(
         ZoojaxError: It was trained on another zoo, or has not been evaluated.
     """
     opened = as_representation(representation)
-    if not any(has_same_ids(zoo, opened.config.fingerprint) for zoo in zoos):
+    trained = [entry.fingerprint for entry in opened.config.zoos]
+    if not any(has_same_ids(zoo, fingerprint) for zoo in zoos for fingerprint in trained):
         names = ", ".join(str(zoo.path) for zoo in zoos)
         raise ZoojaxError(f"{opened.path} was trained on none of {names}")
     tables = read_evaluation(opened).tables

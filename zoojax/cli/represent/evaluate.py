@@ -27,8 +27,8 @@ class EvaluateRepresentation:
     representation: Annotated[Path, tyro.conf.Positional, option("REP")]
     """Folder of the hyper-representation."""
 
-    zoo: Annotated[Path | None, option("ZOO")] = None
-    """Folder of the training zoo, if it or REP was moved."""
+    zoo: Annotated[tuple[Path, ...], option("ZOO")] = ()
+    """Folders of training zoos, if they or REP were moved."""
 
     predictors: Annotated[
         tuple[Literal["boosting", "mlp", "equivariant"], ...],
@@ -89,16 +89,16 @@ def _show(evaluation: "Evaluation") -> None:
     tables, within = evaluation.tables, pl.col("scope") != ALL_STATES
     _print(tables["summary"], ["zoo", "features"], "R2 on held-out members")
     compared = _wide(tables["differences"].filter(~within, features=EMBEDDING), "r2_difference")
-    _print(compared, ["other"], "R2 of the embedding minus R2 of other features, all states")
+    _print(compared, ["zoo", "other"], "R2 of the embedding minus R2 of other features, all states")
     scores = _wide(tables["properties"].filter(within), "r2")
-    _print(scores, ["features", "scope"], "R2 of what the epoch does not explain")
+    _print(scores, ["zoo", "features", "scope"], "R2 of what the epoch does not explain")
     if "functional_summary" in tables:
         summary = tables["functional_summary"].with_columns(
             weights=pl.when("thresholded").then(pl.lit("thresholded")).otherwise(pl.lit("all"))
         )
-        order = pl.exclude("thresholded", "epochs", "members", "weights")
-        table = summary.select("weights", "epochs", order)
-        _print(table, ["weights", "epochs"], "Reconstructed members on the test images")
+        order = pl.exclude("zoo", "thresholded", "epochs", "members", "weights")
+        table = summary.select("zoo", "weights", "epochs", order)
+        _print(table, ["zoo", "weights", "epochs"], "Reconstructed members on the test images")
 
 
 def _wide(table: "pl.DataFrame", score: str) -> "pl.DataFrame":
@@ -108,7 +108,7 @@ def _wide(table: "pl.DataFrame", score: str) -> "pl.DataFrame":
     from zoojax.hyper_representation.bootstrap import interval_columns
     from zoojax.hyper_representation.evaluation_tables import COLUMNS
 
-    keys = [name for name in ("features", "other", "scope") if name in table.columns]
+    keys = [name for name in ("zoo", "features", "other", "scope") if name in table.columns]
     return table.group_by(keys, maintain_order=True).agg(
         pl.col(column).filter(property=name).first().alias(alias)
         for name, short in COLUMNS.items()

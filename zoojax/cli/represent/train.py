@@ -1,4 +1,4 @@
-"""`zoojax represent train ZOO --out FOLDER`: trains an autoencoder on a zoo's states."""
+"""`zoojax represent train ZOO... --out REP`: trains an autoencoder on the states of zoos."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,20 +6,22 @@ from typing import Annotated, Literal
 
 import tyro
 
-from zoojax.cli.options import Flag, option
+from zoojax.cli.options import DataDir, Flag, option
 from zoojax.runtime.startup import configure_jax
 
 
 @dataclass(frozen=True)
 class TrainRepresentation:
-    """Train an autoencoder on a zoo's weights and log alphas; resumes if interrupted.
+    """Train an autoencoder on the weights and log alphas of zoos; resumes if interrupted.
 
-    70 % of the members are for training, 15 % for validation, and 15 % for `evaluate`.
-    Example: zoojax represent train zoos/usps-vd --preset small --out reps/usps
+    70 % of the members are for training, 15 % for validation, and 15 % for `evaluate`; a member
+    and its twins are on the same side.
+    Example: zoojax represent train zoos/usps zoos/usps-vd --out reps/usps
     """
 
-    zoo: Annotated[Path, tyro.conf.Positional, option("ZOO")]
-    """Folder of a twin with log alphas (variational dropout), or of any zoo with --weights-only."""
+    zoos: Annotated[tuple[Path, ...], tyro.conf.Positional, option("ZOO")]
+    """Folders of zoos of one architecture, such as a dense zoo and its variational-dropout twin.
+    One must have log alphas; none, with --weights-only."""
 
     out: Annotated[Path, option("REP")]
     """Folder of the hyper-representation: new, or from an interrupted run of the same command."""
@@ -37,6 +39,10 @@ class TrainRepresentation:
 
     weights_only: Flag = False
     """Reconstruct weights only, for zoos without log alphas."""
+
+    without_behavior: Flag = False
+    """Use the weights alone. Otherwise, where the images are known, the encoder also sees
+    predictions on training images, and reconstructed members must predict as the originals."""
 
     tokens: Annotated[Literal["neuron", "chunk"] | None, option("{neuron,chunk}")] = None
     """One token per unit, or chunks of equal length (default: the preset's)."""
@@ -59,6 +65,9 @@ class TrainRepresentation:
     seed: Annotated[int, option("SEED")] = 1
     """Seed of the split, the initial weights, the sample order and the views."""
 
+    data_dir: DataDir = None
+    """Folder of image sets (default: $ZOOJAX_DATA, or else a cache folder)."""
+
     quiet: Flag = False
     """Show no progress."""
 
@@ -69,7 +78,7 @@ class TrainRepresentation:
         from zoojax.hyper_representation.api import train_representation
 
         representation = train_representation(
-            self.zoo,
+            self.zoos,
             self.out,
             preset=self.preset,
             task=self.task,
@@ -81,12 +90,14 @@ class TrainRepresentation:
             learning_rate=self.learning_rate,
             latent=self.latent,
             precision=self.precision,
+            without_behavior=self.without_behavior,
             seed=self.seed,
+            data_dir=self.data_dir,
             quiet=self.quiet,
         )
         last = representation.losses.tail(1)
         columns = [name for name in last.columns if name.startswith("val_")]
         losses = ", ".join(f"{n.removeprefix('val_')} {last[n][0]:.3f}" for n in columns)
         say(f"{representation.path}: epoch {representation.epoch}; validation losses: {losses}")
-        if excluded := representation.config.left_out:
+        if excluded := sum(zoo.left_out for zoo in representation.config.zoos):
             say(f"note: excluded {excluded} {'member' if excluded == 1 else 'members'} with NaN")
