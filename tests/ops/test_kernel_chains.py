@@ -1,5 +1,6 @@
 """The kernel computes any chain of operations: its losses and gradients are those of XLA."""
 
+import contextlib
 import functools
 import math
 
@@ -163,7 +164,7 @@ def assert_within_rounding(reference, actual, rounding=None):
     errors = jax.tree.map(distance, actual, reference(jnp.float32))
     limits = jax.tree.map(lambda error: 1e-5, errors)
     if not are_below(errors, limits):
-        with jax.enable_x64(True):
+        with double_precision():
             exact = reference(jnp.float64)
             errors = jax.tree.map(distance, actual, exact)
             if rounding is not None and not are_below(errors, limits):
@@ -172,6 +173,19 @@ def assert_within_rounding(reference, actual, rounding=None):
         jax.tree.leaves_with_path(errors), jax.tree.leaves(limits), strict=True
     ):
         assert error < limit, jax.tree_util.keystr(path)
+
+
+@contextlib.contextmanager
+def double_precision():
+    """Double precision, in optimized programs: others take minutes for some chains."""
+    option = "jax_disable_most_optimizations"
+    before = jax.config.values[option]
+    jax.config.update(option, False)
+    try:
+        with jax.enable_x64(True):
+            yield
+    finally:
+        jax.config.update(option, before)
 
 
 def are_below(errors, limits):
