@@ -149,7 +149,8 @@ def test_correlation(reproduce, out, monkeypatch, needed):
 
 def test_representation(reproduce, out, monkeypatch):
     """With an autoencoder that keeps its initial weights: compiling its training takes long."""
-    monkeypatch.setattr(script("table3"), "train_autoencoder", representations.train_stub)
+    target = "zoojax.hyper_representation.api.train_autoencoder"
+    monkeypatch.setattr(target, representations.train_stub)
     monkeypatch.setitem(settings.PRESETS, "small", representations.SETTINGS)
     reproduce("table3", "--representation-epochs", "1")
     table = table_of(out, "table3")

@@ -27,9 +27,10 @@ inline void classify(const F* logits, I label, F& loss, I& answer, F* softmax) {
   loss = log(sum) + best - right;
 }
 
-// The targets of a sample: a label, or a row of numbers, per lane.
+// The targets of a sample: a label, or a row of numbers, per lane. Without labels, no answer equals
+// the label: the answer is -1 then.
 struct Targets {
-  I label;
+  I label = I{};
   const float* row[kLanes];
 };
 
