@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 
-from tests.converters.test_resnet18_and_vit import torch_network
+from tests.converters.test_resnets_and_vit import torch_network
 from tests.support import zoo_fixtures
 from tests.support.large_matrix import write_matrix
 from tests.support.pickled_datasets import foreign_class

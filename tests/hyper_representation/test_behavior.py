@@ -182,12 +182,10 @@ def test_behavior_is_left_out_with_a_warning(zoos):
     with pytest.warns(
         api.BehaviorWarning, match="trains without the behavior of members: .*vd rec"
     ):
-        plain = api._behaving(SETTINGS, [unknown], None)
+        plain = api._behaving(SETTINGS, [unknown], False)
     assert not plain.uses_behavior
-    with pytest.raises(ZoojaxError, match=r"behavior of members cannot be used: .* no images$"):
-        api._behaving(SETTINGS, [unknown], True)
-    assert api._behaving(SETTINGS, zoos, False) == plain
-    assert api._behaving(SETTINGS, zoos, None) is api._behaving(SETTINGS, zoos, True) is SETTINGS
+    assert api._behaving(SETTINGS, zoos, True) == plain
+    assert api._behaving(SETTINGS, zoos, False) is SETTINGS
 
 
 def test_library_needs_images(zoos, tmp_path):

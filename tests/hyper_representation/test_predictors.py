@@ -177,6 +177,22 @@ def test_hyperparameters_are_chosen_on_validation_states(short):
     assert np.std(opposite) < 0.5 * np.std(same)
 
 
+def test_many_states_are_trained_for_fewer_epochs(monkeypatch):
+    """With 2 steps per epoch, 3 epochs for at most 5 steps."""
+    calls = []
+
+    def train(module, total_steps, state, *arguments):
+        calls.append(total_steps)
+        return state, np.zeros((SIZES[1], 1)), np.zeros((SIZES[2], 1))
+
+    monkeypatch.setattr(network_training, "MAX_STEPS", 5)
+    monkeypatch.setattr(network_training, "_train_epoch", train)
+    x = split(random_weights(architecture(SMALL, 1, 3), sum(SIZES)))
+    y = split(np.random.default_rng(0).standard_normal((sum(SIZES), 1)))
+    network_training.fit_network(Perceptron(outputs=1), x, y, seed=0, batch_size=60)
+    assert calls == [6] * 3 * len(network_training.DECAYS)
+
+
 def test_diverged_network_predicts_the_mean(short):
     arch = architecture(SMALL, 1, 3)
     x = split(random_weights(arch, sum(SIZES)))

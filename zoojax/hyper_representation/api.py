@@ -45,7 +45,7 @@ def train_representation(
     learning_rate: float | None = None,
     latent: int | None = None,
     precision: Literal["float32", "bfloat16"] | None = None,
-    behavior: bool | None = None,
+    without_behavior: bool = False,
     seed: int = 1,
     data_dir: str | Path | None = None,
     quiet: bool = False,
@@ -77,9 +77,10 @@ def train_representation(
         latent: Dimension of the embedding; None takes the preset's.
         precision: Precision of matrix products; None takes bfloat16 on an accelerator and
             float32 on a CPU.
-        behavior: Whether reconstructed members must also predict as the originals, and the
-            encoder sees predictions on training images; None does so if the preset does and the
-            zoos allow it, and otherwise warns. Labels are not used.
+        without_behavior: Whether to use the weights alone. Otherwise, with the preset "small",
+            the encoder also sees predictions on training images, and reconstructed members must
+            predict as the originals; if the zoos do not allow it, a warning says why. Labels are
+            not used.
         seed: Seed of the split, the initial weights, the sample order and the views.
         data_dir: Folder of image sets; None takes $ZOOJAX_DATA, or else a cache folder.
         quiet: Whether to show no progress.
@@ -117,7 +118,7 @@ def train_representation(
     if task == "sparsify" and alphas_of is None:
         alphas_of = default_alpha_epoch(opened[0])
     check_zoos(opened, chosen)
-    chosen = _behaving(chosen, opened, behavior)
+    chosen = _behaving(chosen, opened, without_behavior)
     images = None
     if chosen.uses_behavior:
         images = load_images(opened[0], optional_path(data_dir, "data_dir")).train.images
@@ -137,24 +138,20 @@ class BehaviorWarning(UserWarning):
     """The behavior of members is not used."""
 
 
-def _behaving(
-    chosen: settings.Settings, zoos: Sequence[Zoo], behavior: bool | None
-) -> settings.Settings:
+def _behaving(chosen: settings.Settings, zoos: Sequence[Zoo], without: bool) -> settings.Settings:
     """Returns settings without probes and a loss of behavior if these are not used."""
-    gap = behavior_gap(zoos) if chosen.uses_behavior and behavior is not False else None
-    if gap is not None and behavior:
-        raise ZoojaxError(f"the behavior of members cannot be used: {gap}")
+    gap = behavior_gap(zoos) if chosen.uses_behavior and not without else None
     if gap is not None:
         message = f"trains without the behavior of members: {gap}"
         warnings.warn(message, BehaviorWarning, stacklevel=3)
-    if gap is None and behavior is not False:
+    if gap is None and not without:
         return chosen
     return replace(chosen, probes=0, behavior=0.0)
 
 
 def evaluate_representation(
     representation: Representation | str | Path,
-    zoos: Zoo | str | Path | Sequence[Zoo | str | Path] = (),
+    zoo: Zoo | str | Path | Sequence[Zoo | str | Path] = (),
     *,
     predictors: Sequence[str] = (),
     epochs: Sequence[int] = EPOCHS,
@@ -171,8 +168,8 @@ def evaluate_representation(
 
     Args:
         representation: Hyper-representation, or its folder.
-        zoos: Its training zoos, or their folders; those that are not given are opened from their
-            recorded folders.
+        zoo: One or several of its training zoos, or their folders; those that are not given are
+            opened from their recorded folders.
         predictors: Further predictors of properties to compare with: "boosting" (gradient boosting
             on layer statistics), "mlp" (a multilayer perceptron on flat weights) and "equivariant"
             (a graph network that is invariant to the order of hidden units). They take minutes.
@@ -197,15 +194,15 @@ def evaluate_representation(
     if isinstance(epochs, str) or not isinstance(epochs, Sequence):
         raise ZoojaxError(f"epochs is {printable(repr(epochs), 80)}; give a list of whole numbers")
     shown = [check_whole("an epoch", epoch) for epoch in epochs]
-    given = [zoos] if isinstance(zoos, Zoo | str | Path) else list(zoos)
+    given = [zoo] if isinstance(zoo, Zoo | str | Path) else list(zoo)
     training_zoos, folder = opened.training_zoos(given), optional_path(data_dir, "data_dir")
     # A converted zoo may record no images; all other tables can still be computed.
     loaded: dict[str | None, ImageSet] = {
-        zoo.config.data_hash: load_images(zoo, folder)
-        for zoo in training_zoos
-        if zoo.config.data_hash is not None
+        each.config.data_hash: load_images(each, folder)
+        for each in training_zoos
+        if each.config.data_hash is not None
     }
-    images = [loaded.get(zoo.config.data_hash) for zoo in training_zoos]
+    images = [loaded.get(each.config.data_hash) for each in training_zoos]
     with stage_progress("evaluating", quiet) as stage:
         evaluation = evaluate(
             opened, training_zoos, images, stage, predictor_names=predictors, epochs=shown

@@ -135,7 +135,7 @@ class EquivariantNetwork(nn.Module):
 
     graph: UnitGraph
     outputs: int
-    width: int = 32
+    width: int = 24
     rounds: int = 2
     dropout: float = 0.1
 

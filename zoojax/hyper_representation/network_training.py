@@ -16,7 +16,8 @@ from zoojax.hyper_representation.predictors import Floats, SplitArrays
 
 # Weight decays that are tried.
 DECAYS = (0.01, 1.0)
-EPOCHS = 30
+# Fewer epochs of many states, so that a training has at most about MAX_STEPS steps.
+EPOCHS, MAX_STEPS = 30, 1800
 _BATCH_SIZE, _LEARNING_RATE, _WARMUP, _CLIP = 64, 1e-3, 0.05, 1.0
 
 
@@ -53,17 +54,18 @@ def fit_network(
     count = len(y)
     batch = min(batch_size, count)
     steps = count // batch
+    epochs = min(EPOCHS, -(-MAX_STEPS // steps))
     data = jax.device_put((*inputs, y.astype(np.float32)))
     lowest = np.full(y.shape[1], np.inf)
     best = np.zeros((len(inputs.test), y.shape[1]))
     for number, decay in enumerate(DECAYS):
         key = jax.random.fold_in(keys.stream_key(seed, "predictor"), number)
-        state = _start(module, EPOCHS * steps, data[0][:1], key)
-        for epoch in range(1, EPOCHS + 1):
+        state = _start(module, epochs * steps, data[0][:1], key)
+        for epoch in range(1, epochs + 1):
             order_key, dropout_key = jax.random.split(jax.random.fold_in(key, epoch))
             order = keys.permutation(order_key, count)[: steps * batch].reshape(steps, batch)
             state, *predicted = _train_epoch(
-                module, EPOCHS * steps, state, jnp.float32(decay), order, dropout_key, data
+                module, epochs * steps, state, jnp.float32(decay), order, dropout_key, data
             )
             # A diverged network predicts the mean.
             on_val, on_test = (np.nan_to_num(np.float64(x), posinf=0, neginf=0) for x in predicted)

@@ -90,7 +90,7 @@ class TrainRepresentation:
             learning_rate=self.learning_rate,
             latent=self.latent,
             precision=self.precision,
-            behavior=False if self.without_behavior else None,
+            without_behavior=self.without_behavior,
             seed=self.seed,
             data_dir=self.data_dir,
             quiet=self.quiet,
