@@ -199,9 +199,11 @@ def _errors(config: RepresentationConfig) -> Iterator[str]:
     if not all(x >= _MIN_STD for x in config.deviation.values()):
         yield "deviation contains values that are not positive"
     variational = config.variational
-    if variational and set(variational) != set(shapes):
-        yield f"variational must name parameters of each of the layers {', '.join(shapes)}"
-    for layer, leaves in shapes.items():
+    # Layers without a kernel, such as normalizations, have no log alphas.
+    weighted = {layer: leaves for layer, leaves in shapes.items() if "kernel" in leaves}
+    if variational and set(variational) != set(weighted):
+        yield f"variational must name parameters of each of the layers {', '.join(weighted)}"
+    for layer, leaves in weighted.items():
         names = variational.get(layer, ["kernel"])
         if "kernel" not in names or not set(names) <= set(leaves) or len(set(names)) < len(names):
             yield (
