@@ -93,7 +93,7 @@ def choose_images(
     """
     if len(images) <= probes:
         raise ZoojaxError(
-            f"{len(images)} training images are too few for {probes} probes; give fewer probes"
+            f"{len(images)} training images are too few for {probes} probes; use --without-behavior"
         )
     order = np.random.default_rng(seed).permutation(len(images))
     return images[np.sort(order[:probes])], images[np.sort(order[probes : probes + queries])]
