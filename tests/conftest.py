@@ -1,8 +1,11 @@
 """Configuration shared by all tests: two CPU devices, strict JAX, paths of real data."""
 
+import ctypes
+import gc
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -51,6 +54,27 @@ def _folder(variable: str) -> Path:
     if value is None:
         pytest.skip(f"{variable} is not set")
     return Path(value)
+
+
+# Resident memory above which compiled programs are released after a file of tests.
+_MEMORY = 4 * 2**30
+
+
+@pytest.fixture(autouse=True, scope="module")
+def released_programs() -> Iterator[None]:
+    """Keeps the memory of a worker bounded; released programs are read from the cache on disk."""
+    yield
+    statistics = Path("/proc/self/statm")
+    if not statistics.exists():
+        return
+    resident = int(statistics.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if resident > _MEMORY:
+        jax.clear_caches()
+        gc.collect()
+        # Freed memory stays with the process otherwise.
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 @pytest.fixture(scope="session")
