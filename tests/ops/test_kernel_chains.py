@@ -177,7 +177,7 @@ def assert_within_rounding(reference, actual, rounding=None):
 
 @contextlib.contextmanager
 def double_precision():
-    """Double precision, in optimized programs: others take minutes for some chains."""
+    """Computes in double precision with optimized programs; others take minutes for some chains."""
     option = "jax_disable_most_optimizations"
     before = jax.config.values[option]
     jax.config.update(option, False)
