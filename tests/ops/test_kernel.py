@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.kernel import SMALL, needs_kernel
+from tests.support.kernel import SMALL, needs_kernel, scale_for
 from tests.support.torch_models import made_up_batch, made_up_params
 from zoojax import keys
 from zoojax.architectures.base import Architecture
@@ -26,8 +26,9 @@ LARGE = large_cnn(3, 10)
 pytestmark = needs_kernel
 
 
-def members(arch: Architecture, count: int):
-    return population.stack([made_up_params(arch, seed) for seed in range(count)])
+def members(arch: Architecture, count: int, activation: str = "tanh"):
+    params = population.stack([made_up_params(arch, seed) for seed in range(count)])
+    return jax.tree.map(lambda w: w * scale_for(activation), params)
 
 
 def variances(params, variant):
@@ -61,7 +62,7 @@ def program(arch, activation, name, dropout):
 
 
 def run(arch, activation, name, count, variant=None, dropout=False, size=10, padding=0):
-    params = members(arch, count)
+    params = members(arch, count, activation)
     member_variances = None if variant is None else variances(params, variant)
     images, labels, *_ = made_up_batch(arch, 40)
     rng = np.random.default_rng(0)

@@ -251,10 +251,10 @@ from tests.support.torch_models import made_up_params
 from zoojax.architectures.cnn import Block, cnn
 from zoojax.ops import kernel
 
-arch = cnn("wide", 64, 3, 10, (Block(64, 3, 1, False),) * 3)
+arch = cnn("wide", 32, 3, 10, (Block(6, 3, 1, False),) * 3)
 spec = arch.kernel
 params = jax.tree.map(jax.numpy.asarray, made_up_params(arch, 0))
-images, labels = jax.numpy.zeros((4, 64, 64, 3)), jax.numpy.zeros(4, jax.numpy.int32)
+images, labels = jax.numpy.zeros((4, 32, 32, 3)), jax.numpy.zeros(4, jax.numpy.int32)
 program = jax.jit(lambda *given: kernel.evaluate(spec, "tanh", *given))
 program = program.lower(params, images, labels).compile()
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.support.kernel import needs_kernel
+from tests.support.kernel import needs_kernel, scale_for
 from tests.support.torch_models import made_up_batch, made_up_params
 from zoojax.architectures import parameters
 from zoojax.architectures.chain import Chain
@@ -58,12 +58,15 @@ def untrained(spec: ProgramSpec, count: int) -> loop.TrainState:
     # Away from zero: sigma^2 = alpha w^2 depends on w only through rounding errors, which grow
     # with 1/w, until log alpha is clipped and its gradient is discontinuous.
     params = jax.tree.map(lambda w: w + np.float32(0.05) * np.sign(w), params)
+    scale = scale_for(spec.activation)
+    params = jax.tree.map(lambda w: w * scale, params)
     trainable, fixed = {"params": params}, {}
     if spec.sparsifier == DROPOUT:
         log_sigma2 = variational_dropout.init_log_sigma2(params, "released")
         rng = np.random.default_rng(count)
         trainable["log_sigma2"] = jax.tree.map(
-            lambda x: rng.uniform(-6, -2, x.shape).astype(np.float32), log_sigma2
+            lambda x: (rng.uniform(-6, -2, x.shape) + 2 * np.log(scale)).astype(np.float32),
+            log_sigma2,
         )
     if spec.sparsifier == PRUNING:
         total = sum(w[0].size for w in parameters.kernels(params).values())

@@ -3,6 +3,8 @@
 import sys
 from typing import Any
 
+import numpy as np
+
 LOADED = ("jax", "jaxlib", "flax", "orbax", "tensorstore")
 
 
@@ -21,3 +23,21 @@ class Reporting:
 
     def __getitem__(self, index: Any) -> tuple[Any, list[str]]:
         return self.dataset[index], [name for name in LOADED if name in sys.modules]
+
+
+class Changing:
+    """A dataset whose batches are changed in the worker: a view, a result, and a plain view.
+
+    Attributes:
+        dataset: The dataset, without targets.
+    """
+
+    def __init__(self, dataset: Any):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: Any) -> tuple[Any, Any, Any]:
+        batch = self.dataset[index]
+        return batch[:, 1:3], 2 * batch, np.asarray(batch)[:, ::2]

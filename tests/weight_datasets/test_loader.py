@@ -5,17 +5,18 @@ import time
 import numpy as np
 import pytest
 
-from tests.support.loader_worker import Reporting
+from tests.support.loader_worker import Changing, Reporting
 from tests.support.weight_zoos import random_zoo
 from zoojax import WeightDataset
+from zoojax.weight_datasets import Tokens, worker_memory
 
 data = pytest.importorskip("torch.utils.data")
 
 
-def loader(dataset, workers: int, size: int = 8):
+def loader(dataset, workers: int, size: int = 8, wrapper=Reporting):
     options = {"persistent_workers": True, "multiprocessing_context": "spawn"} if workers else {}
     return data.DataLoader(
-        Reporting(dataset),
+        wrapper(dataset),
         sampler=dataset.batches(size, seed=5),
         batch_size=None,
         num_workers=workers,
@@ -42,6 +43,38 @@ def test_workers_return_the_same_without_jax(zoo, cache):
     # As multisets of states, too: they are permuted differently.
     one, other = (np.sort(x.reshape(len(x), -1), axis=0) for x in passes)
     assert not np.array_equal(one, other)
+
+
+def test_workers_keep_batches_that_are_in_use(zoo, cache):
+    """More batches than a worker has segments, kept while the others are freed and reused."""
+    view = Tokens("neuron", window=5)
+    dataset = WeightDataset(zoo, view, target="test_acc", permute=True, cache=cache)
+    expected = [item for item, _ in loader(dataset, 0, size=2)]
+    assert len(expected) > 2 * worker_memory._SEGMENTS + 20
+    kept = []
+    for number, (item, _) in enumerate(loader(dataset, 1, size=2)):
+        _assert_same(item, expected[number])
+        if number % 2:
+            kept.append((number, item))
+    for number, item in kept:
+        _assert_same(item, expected[number])
+
+
+def _assert_same(ours, theirs):
+    (x, y), (other_x, other_y) = ours, theirs
+    assert x.keys() == other_x.keys()
+    for one, other in zip((*x.values(), y), (*other_x.values(), other_y), strict=True):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_batches_changed_in_a_worker(zoo, cache):
+    """Views and results of batches are copied, and their memory is free afterwards."""
+    dataset = WeightDataset(zoo, "flat", permute=True, cache=cache)
+    here, worker = (loader(dataset, n, size=2, wrapper=Changing) for n in (0, 1))
+    for ours, theirs in zip(here, list(worker), strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
 def test_default_loading_of_single_items(zoo, cache):

@@ -172,7 +172,7 @@ def transfer_figure(table: pl.DataFrame) -> Figure:
 def _draw_transfer(table: pl.DataFrame) -> Figure:
     epochs = table["epoch"].unique().sort().to_list()
     figure = new_figure(WIDTH, 3.4)
-    panels = figure.subplots(1, len(epochs), squeeze=False, sharey=True).ravel()
+    panels = figure.subplots(1, len(epochs), squeeze=False).ravel()
     for axes, epoch in zip(panels, epochs, strict=True):
         part = table.filter(epoch=epoch)
         for name, label, color in _MASKS:

@@ -15,6 +15,7 @@ from zoojax.weight_datasets.items import Items, item_of, positions_of
 from zoojax.weight_datasets.splits import check_fractions, check_split
 from zoojax.weight_datasets.statistics import Statistics, check_normalization
 from zoojax.weight_datasets.view import View
+from zoojax.weight_datasets.worker_memory import share
 
 if TYPE_CHECKING:
     import polars as pl
@@ -168,12 +169,15 @@ class WeightDataset:
             >>> bool((first == second).all()), bool((np.sort(first) == np.sort(second)).all())
             (False, True)
         """
-        number, index = index if isinstance(index, Draw) else (0, index)
+        is_draw = isinstance(index, Draw)
+        number, index = index if is_draw else (0, index)
         if isinstance(index, slice):
             return self._items.batch(np.arange(len(self))[index], number)
         positions = positions_of(index, len(self))
         batch = self._items.batch(np.atleast_1d(positions), number)
-        return batch if positions.ndim else item_of(batch, 0)
+        if not positions.ndim:
+            return item_of(batch, 0)
+        return share(batch) if is_draw else batch
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Returns several items one by one, as PyTorch's DataLoader requests them.
