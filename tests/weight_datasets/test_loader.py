@@ -13,7 +13,7 @@ from zoojax.weight_datasets import Tokens, worker_memory
 data = pytest.importorskip("torch.utils.data")
 
 
-def loader(dataset, workers: int, size: int = 8, wrapper=Reporting):
+def loader(dataset, workers: int, size: int = 8, wrapper: type = Reporting):
     options = {"persistent_workers": True, "multiprocessing_context": "spawn"} if workers else {}
     return data.DataLoader(
         wrapper(dataset),

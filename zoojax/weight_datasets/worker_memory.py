@@ -11,19 +11,19 @@ array is in use, and continues with the arrays.
 
 import sys
 from multiprocessing.reduction import ForkingPickler
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import torch
+# A torch.Tensor. The processes that use this module have imported PyTorch; others need not.
+Tensor = Any
 
 # Bytes at the start of a segment; also the most arrays of a batch.
 _HEADER = 64
 # Segments of a worker: batches that wait, one in use, and one that is filled.
 _SEGMENTS = 8
 
-_segments: list["torch.Tensor"] = []
+_segments: list[Tensor] = []
 
 
 class _Lease:
@@ -35,7 +35,7 @@ class _Lease:
         sent: Whether the main process frees the memory instead.
     """
 
-    def __init__(self, segment: "torch.Tensor", number: int, interface: dict[str, Any]):
+    def __init__(self, segment: Tensor, number: int, interface: dict[str, Any]):
         self.segment, self.number, self.sent = segment, number, False
         self._in_use = segment.numpy()[number : number + 1]
         # The base of all views of an array is this object, not another array: see `np.asarray`.
@@ -68,7 +68,6 @@ def share(batch: Any) -> Any:
         The batch, with arrays of the same values and shapes. The same batch if this process is not
         a worker, or all of its segments are in use.
     """
-    # A worker has imported it; nobody else needs it.
     data = sys.modules.get("torch.utils.data")
     if data is None or data.get_worker_info() is None:
         return batch
@@ -94,10 +93,8 @@ def _collect(batch: Any, arrays: list[np.ndarray]) -> None:
             _collect(value, arrays)
 
 
-def _free_segment(size: int) -> "torch.Tensor | None":
+def _free_segment(size: int) -> Tensor | None:
     """A segment that is not in use; None if there are too many."""
-    import torch
-
     for segment in list(_segments):
         if not segment[:_HEADER].any():
             if len(segment) >= size:
@@ -105,11 +102,12 @@ def _free_segment(size: int) -> "torch.Tensor | None":
             _segments.remove(segment)
     if len(_segments) == _SEGMENTS:
         return None
+    torch = sys.modules["torch"]
     _segments.append(torch.zeros(size, dtype=torch.uint8).share_memory_())
     return _segments[-1]
 
 
-def _moved(batch: Any, segment: "torch.Tensor", places: Any) -> Any:
+def _moved(batch: Any, segment: Tensor, places: Any) -> Any:
     """Copies arrays to a segment.
 
     Args:
@@ -130,19 +128,16 @@ def _moved(batch: Any, segment: "torch.Tensor", places: Any) -> Any:
     return result
 
 
-def _interface(
-    segment: "torch.Tensor", offset: int, shape: tuple[int, ...], kind: str
-) -> dict[str, Any]:
+def _interface(segment: Tensor, offset: int, shape: tuple[int, ...], kind: str) -> dict[str, Any]:
     """NumPy's description of an array in a segment."""
     return {"data": (segment.data_ptr() + offset, False), "shape": shape, "typestr": kind}
 
 
 def _reduce(array: SharedArray) -> tuple[Any, ...]:
     """Describes an array to the main process."""
-    import torch
-
     lease = array.lease
     if lease is None:
+        torch = sys.modules["torch"]
         return torch.as_tensor, (torch.as_tensor(np.array(array)),)
     lease.sent = True
     offset = array.ctypes.data - lease.segment.data_ptr()
@@ -150,13 +145,11 @@ def _reduce(array: SharedArray) -> tuple[Any, ...]:
 
 
 def _receive(
-    segment: "torch.Tensor", number: int, offset: int, shape: tuple[int, ...], kind: str
-) -> "torch.Tensor":
+    segment: Tensor, number: int, offset: int, shape: tuple[int, ...], kind: str
+) -> Tensor:
     """Returns the tensor of an array, in the main process."""
-    import torch
-
     lease = _Lease(segment, number, _interface(segment, offset, shape, kind))
-    return torch.from_numpy(np.asarray(lease))
+    return sys.modules["torch"].from_numpy(np.asarray(lease))
 
 
 # Queues of worker processes use it; others, such as files, keep arrays.
