@@ -177,7 +177,7 @@ def assert_within_rounding(reference, actual, rounding=None):
 
 @contextlib.contextmanager
 def double_precision():
-    """Computes in double precision with optimized programs; others take minutes for some chains."""
+    """Enables double precision, and optimization, without which some chains take minutes."""
     option = "jax_disable_most_optimizations"
     before = jax.config.values[option]
     jax.config.update(option, False)
