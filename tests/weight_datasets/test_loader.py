@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.support.loader_worker import Changing, Reporting
+from tests.support.loader_worker import Caching, Changing, Reporting
 from tests.support.weight_zoos import random_zoo
 from zoojax import WeightDataset
 from zoojax.weight_datasets import Tokens, worker_memory
@@ -75,6 +75,14 @@ def test_batches_changed_in_a_worker(zoo, cache):
     for ours, theirs in zip(here, list(worker), strict=True):
         for one, other in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_batches_kept_in_a_worker(zoo, cache):
+    """A worker sends batches again after the main process has freed them."""
+    dataset = WeightDataset(zoo, "flat", permute=True, cache=cache)
+    here, worker = (loader(dataset, n, size=2, wrapper=Caching) for n in (0, 1))
+    for ours, theirs in zip(here, worker, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
 def test_default_loading_of_single_items(zoo, cache):

@@ -177,6 +177,7 @@ class WeightDataset:
         batch = self._items.batch(np.atleast_1d(positions), number)
         if not positions.ndim:
             return item_of(batch, 0)
+        # PyTorch collates items of other indices itself, which needs plain arrays.
         return share(batch) if is_draw else batch
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:

@@ -5,8 +5,8 @@ provide, which takes longer than to compute the batch. Here, a worker reuses its
 batch is copied into a segment that the main process no longer uses, and the main process gets
 tensors in this segment, without a copy. When these are freed, so is the segment.
 
-A segment is a shared tensor of bytes. It starts with one byte per array, which is 1 as long as the
-array is in use, and continues with the arrays.
+A segment is a shared tensor of bytes. It starts with a byte per array that is 1 as long as the main
+process uses the array, and one for the worker. A segment without such bytes is free.
 """
 
 import sys
@@ -18,8 +18,8 @@ import numpy as np
 # A torch.Tensor. The processes that use this module have imported PyTorch; others need not.
 Tensor = Any
 
-# Bytes at the start of a segment; also the most arrays of a batch.
-_HEADER = 64
+# The most arrays of a batch, and bytes at the start of a segment.
+_ARRAYS, _HEADER = 32, 64
 # Segments of a worker: batches that wait, one in use, and one that is filled.
 _SEGMENTS = 8
 
@@ -27,35 +27,27 @@ _segments: list[Tensor] = []
 
 
 class _Lease:
-    """The memory of an array in a segment, which it frees with the last array that uses it.
+    """The memory of an array in a segment, in use until the last view of the array is freed."""
 
-    Attributes:
-        segment: The segment.
-        number: Number of the array.
-        sent: Whether the main process frees the memory instead.
-    """
-
-    def __init__(self, segment: Tensor, number: int, interface: dict[str, Any]):
-        self.segment, self.number, self.sent = segment, number, False
-        self._in_use = segment.numpy()[number : number + 1]
+    def __init__(self, segment: Tensor, byte: int, interface: dict[str, Any]):
+        self._in_use = segment.numpy()[byte : byte + 1]
+        self._in_use[:] = 1
         # The base of all views of an array is this object, not another array: see `np.asarray`.
         self.__array_interface__ = {**interface, "version": 3}
 
     def __del__(self):
-        if not self.sent:
-            self._in_use[:] = 0
+        self._in_use[:] = 0
 
 
 class SharedArray(np.ndarray):
     """An array in a segment, which the main process receives as a tensor in the same memory.
 
-    Views of it and results of computations are sent as PyTorch sends arrays, by copying.
-
     Attributes:
-        lease: Its memory; None for views and results.
+        place: Its segment and its number, until it is sent. Without it, as in views and results of
+            computations, the array is copied.
     """
 
-    lease: _Lease | None = None
+    place: tuple[Tensor, int] | None = None
 
 
 def share(batch: Any) -> Any:
@@ -74,7 +66,7 @@ def share(batch: Any) -> Any:
     arrays: list[np.ndarray] = []
     _collect(batch, arrays)
     ends = np.cumsum([_HEADER, *(_aligned(array.nbytes) for array in arrays)])
-    segment = _free_segment(int(ends[-1])) if 0 < len(arrays) <= _HEADER else None
+    segment = _free_segment(int(ends[-1])) if 0 < len(arrays) <= _ARRAYS else None
     if segment is None:
         return batch
     return _moved(batch, segment, iter(enumerate(ends[:-1].tolist())))
@@ -120,11 +112,10 @@ def _moved(batch: Any, segment: Tensor, places: Any) -> Any:
     if isinstance(batch, tuple):
         return tuple(_moved(value, segment, places) for value in batch)
     number, offset = next(places)
-    segment[number] = 1
-    lease = _Lease(segment, number, _interface(segment, offset, batch.shape, batch.dtype.str))
-    result = np.asarray(lease).view(SharedArray)
+    interface = _interface(segment, offset, batch.shape, batch.dtype.str)
+    result = np.asarray(_Lease(segment, _ARRAYS + number, interface)).view(SharedArray)
     np.copyto(result, batch)
-    result.lease = lease
+    result.place = segment, number
     return result
 
 
@@ -135,13 +126,13 @@ def _interface(segment: Tensor, offset: int, shape: tuple[int, ...], kind: str) 
 
 def _reduce(array: SharedArray) -> tuple[Any, ...]:
     """Describes an array to the main process."""
-    lease = array.lease
-    if lease is None:
+    if array.place is None:
         torch = sys.modules["torch"]
         return torch.as_tensor, (torch.as_tensor(np.array(array)),)
-    lease.sent = True
-    offset = array.ctypes.data - lease.segment.data_ptr()
-    return _receive, (lease.segment, lease.number, offset, array.shape, array.dtype.str)
+    (segment, number), array.place = array.place, None
+    segment[number] = 1
+    offset = array.ctypes.data - segment.data_ptr()
+    return _receive, (segment, number, offset, array.shape, array.dtype.str)
 
 
 def _receive(
