@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from zoojax.architectures.base import Architecture
     from zoojax.hyper_representation.codec import Codec
     from zoojax.hyper_representation.settings import Settings
+    from zoojax.hyper_representation.tokens import Tokenizer
 
 KIND = "representation"
 OURS, EAGER, COMPILED = "zoojax", "torch, eager", "torch, compiled"
@@ -77,8 +78,15 @@ def _torch(case: Case, compiled: bool, seconds: float) -> float:
 def _settings() -> "Settings":
     from zoojax.hyper_representation.settings import SMALL
 
-    # Without the behavior of members, which the model in PyTorch does not have.
-    return replace(SMALL, probes=0, behavior=0.0)
+    # Without the behavior of members and without log sigma squared, from which log alphas follow
+    # with few operations: the model in PyTorch does not have these.
+    return replace(SMALL, probes=0, behavior=0.0, decoded_noise=False)
+
+
+def slices(tokenizer: "Tokenizer", total: int) -> dict[str, int]:
+    """Divides dimensions of z in proportion to the width of tokens, of which states are random."""
+    values = tokenizer.num_parameters
+    return {group.name: total * group.width // values for group in tokenizer.groups}
 
 
 def _variational(shape: "Architecture") -> dict[str, tuple[str, ...]]:
@@ -92,9 +100,11 @@ def _variational(shape: "Architecture") -> dict[str, tuple[str, ...]]:
 def _codec(shape: "Architecture", settings: "Settings") -> "Codec":
     from zoojax.hyper_representation.codec import Codec
     from zoojax.hyper_representation.dataset import Normalization
+    from zoojax.hyper_representation.tokens import Tokenizer
 
     plain = Normalization(dict.fromkeys(shape.layers, 0.0), dict.fromkeys(shape.layers, 1.0))
-    return Codec(settings, shape, plain, _variational(shape))
+    each = slices(Tokenizer(shape), settings.local_latent)
+    return Codec(settings, shape, plain, _variational(shape), each)
 
 
 def program(shape: "Architecture", settings: "Settings", seconds: float) -> Measure:
@@ -152,7 +162,7 @@ def _flops(shape: "Architecture", settings: "Settings") -> int:
     """
     s, codec = settings, _codec(shape, settings)
     groups, count, parts = codec.tokenizer.groups, codec.tokenizer.count, codec.module.parts
-    shared, sequences = s.latent - codec.module.local_size, 2
+    shared, sequences = codec.module.global_size, 2
 
     def blocks(tokens: int) -> int:
         dense = tokens * (4 * s.width**2 + 2 * s.width * s.feed_forward)
@@ -160,11 +170,13 @@ def _flops(shape: "Architecture", settings: "Settings") -> int:
 
     values = sum(g.count * g.width for g in groups)
     local = sum(g.count * parts.get(g.name, 0) for g in groups)
+    linear = sum(g.count * g.width * parts.get(g.name, 0) for g in groups)
     hidden, out = s.projection
-    embedding = 2 * values * s.width
+    embedding = 2 * (values * s.width + linear)
     encoding = blocks(count + 1) + (shared + local) * s.width + s.latent * hidden + hidden * out
     decompressed = sequences * s.width * (shared * count + local)
-    decoding = decompressed + blocks(sequences * count) + sequences * values * s.width
+    heads = sequences * (values * s.width + linear)
+    decoding = decompressed + blocks(sequences * count) + heads
     return 2 * (2 * embedding + 3 * (2 * encoding + decoding))
 
 

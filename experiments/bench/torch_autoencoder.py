@@ -25,16 +25,19 @@ class Autoencoder(nn.Module):
         settings: the sizes of the network.
         tokenizer: the tokenizer of the zoo's architecture.
         alphas: whether log alphas are reconstructed as well.
+        slices: dimensions of z per token, by group of tokens.
     """
 
-    def __init__(self, settings: Settings, tokenizer: Tokenizer, alphas: bool):
+    def __init__(
+        self, settings: Settings, tokenizer: Tokenizer, alphas: bool, slices: dict[str, int]
+    ):
         super().__init__()
         s, count, sequences = settings, tokenizer.count, 2 if alphas else 1
-        twin = autoencoder.Autoencoder(settings, tokenizer, alphas)
+        twin = autoencoder.Autoencoder(settings, tokenizer, alphas, slices)
         self.groups, self.parts, self.shared = (
             tokenizer.groups,
             twin.parts,
-            s.latent - twin.local_size,
+            twin.global_size,
         )
 
         def layers() -> nn.ModuleList:
@@ -66,6 +69,16 @@ class Autoencoder(nn.Module):
         self.decompress_local = nn.ModuleDict(
             {name: nn.Linear(n, sequences * s.width) for name, n in self.parts.items()}
         )
+        widths = {g.name: g.width for g in self.groups}
+        self.linear_in = nn.ModuleDict(
+            {name: nn.Linear(widths[name], n, bias=False) for name, n in self.parts.items()}
+        )
+        self.linear_out = nn.ModuleDict(
+            {
+                name: nn.Linear(n, sequences * widths[name], bias=False)
+                for name, n in self.parts.items()
+            }
+        )
         self.decoder_positions = small(count, s.width)
         self.types = small(sequences, 1, s.width)
         self.decoder = layers()
@@ -93,13 +106,14 @@ class Autoencoder(nn.Module):
         z = [self.compress(x[:, -1])]
         for group, part in zip(self.groups, self._split(x[:, :-1]), strict=True):
             if group.name in self.parts:
-                z.append(self.compress_local[group.name](part).flatten(1))
+                linear = self.linear_in[group.name](tokens[group.name])
+                z.append((self.compress_local[group.name](part) + linear).flatten(1))
         return torch.cat(z, 1)
 
     def decode(self, z: Tensor) -> list[Tokens]:
         """Decodes embeddings [B, latent] to tokens of weights and of (log alpha - t) / r."""
         sequences, _, width = self.types.shape
-        count, first, local = len(self.decoder_positions), self.shared, []
+        count, first, local, outputs = len(self.decoder_positions), self.shared, [], {}
         x = self.decompress(z[:, :first]).view(len(z), count, sequences, width)
         for group in self.groups:
             size = self.parts.get(group.name, 0)
@@ -109,19 +123,22 @@ class Autoencoder(nn.Module):
             part = z[:, first : first + group.count * size].view(len(z), group.count, size)
             both = self.decompress_local[group.name](part)
             local.append(both.view(len(z), group.count, sequences, width))
+            values = self.linear_out[group.name](part)
+            outputs[group.name] = values.view(len(z), group.count, sequences, group.width)
             first += group.count * size
         marks = self.decoder_positions[:, None] + self.types[:, 0]
         x = (x + torch.cat(local, 1) + marks).flatten(1, 2)
         for layer in self.decoder:
             x = layer(x)
         x = x.view(len(z), count, sequences, width)
-        return [
-            {
+        tokens = []
+        for i in range(sequences):
+            decoded = {
                 g.name: self._head(i, g.name)(part)
                 for g, part in zip(self.groups, self._split(x[:, :, i]), strict=True)
             }
-            for i in range(sequences)
-        ]
+            tokens.append(decoded | {n: decoded[n] + y[:, :, i] for n, y in outputs.items()})
+        return tokens
 
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.split([g.count for g in self.groups], 1)
@@ -136,7 +153,8 @@ def load_flax(model: Autoencoder, params: dict[str, Any]) -> None:
     """Copies the parameters of the Flax autoencoder into a torch one."""
 
     def linear(name: str, dense: dict[str, Any]) -> dict[str, Any]:
-        return {f"{name}.weight": dense["kernel"].T, f"{name}.bias": dense["bias"]}
+        bias = {f"{name}.bias": dense["bias"]} if "bias" in dense else {}
+        return {f"{name}.weight": dense["kernel"].T, **bias}
 
     def norm(name: str, layer: dict[str, Any]) -> dict[str, Any]:
         return {f"{name}.weight": layer["scale"], f"{name}.bias": layer["bias"]}

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from zoojax.architectures.chain import Chain
 from zoojax.architectures.cnn import large_cnn, small_cnn
+from zoojax.experiments.bench.representation import slices
 from zoojax.experiments.bench.torch_autoencoder import Autoencoder, Tokens
 from zoojax.hyper_representation.settings import Settings
 from zoojax.hyper_representation.tokens import Tokenizer
@@ -128,7 +129,8 @@ def training_step(
     The function takes normalized weights and scaled log alphas, both [B, ...].
     """
     tokenizer = Tokenizer(arch, "neuron")
-    model = Autoencoder(settings, tokenizer, alphas=True).train()
+    each = slices(tokenizer, settings.local_latent)
+    model = Autoencoder(settings, tokenizer, True, each).train()
     optimizer = torch.optim.Adam(
         model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )

@@ -10,18 +10,27 @@ import torch
 
 from zoojax.architectures.cnn import large_cnn, small_cnn
 from zoojax.experiments.bench import torch_autoencoder, torch_training
+from zoojax.experiments.bench.representation import slices
 from zoojax.hyper_representation import augmentation
 from zoojax.hyper_representation.codec import Codec
 from zoojax.hyper_representation.dataset import Normalization
 from zoojax.hyper_representation.losses import masked_mse, nt_xent
 from zoojax.hyper_representation.settings import Settings
+from zoojax.hyper_representation.tokens import Tokenizer
 
 ARCH = small_cnn(1, 10)
 VARIATIONAL = {
     layer: ("kernel", "bias") if layer.startswith("conv") else ("kernel",) for layer in ARCH.layers
 }
 SETTINGS = Settings(
-    width=16, heads=2, layers=2, feed_forward=24, latent=160, local=0.5, projection=(12, 6)
+    width=16,
+    heads=2,
+    layers=2,
+    feed_forward=24,
+    latent=160,
+    local=0.5,
+    decoded_noise=False,
+    projection=(12, 6),
 )
 SAMPLES = 3
 permute = jax.jit(augmentation.permute, static_argnums=2)
@@ -29,7 +38,8 @@ permute = jax.jit(augmentation.permute, static_argnums=2)
 
 def codec(settings: Settings) -> Codec:
     plain = dict.fromkeys(ARCH.layers, 0.0), dict.fromkeys(ARCH.layers, 1.0)
-    return Codec(settings, ARCH, Normalization(*plain), VARIATIONAL)
+    each = slices(Tokenizer(ARCH), settings.local_latent)
+    return Codec(settings, ARCH, Normalization(*plain), VARIATIONAL, each)
 
 
 def synthetic_weights(samples: int) -> dict:
@@ -76,7 +86,8 @@ def test_outputs_match_flax(local):
         return (z, projected, out), loss
 
     outputs, expected = forward(variables)
-    model = torch_autoencoder.Autoencoder(settings, tokenizer, alphas=True).eval()
+    model = torch_autoencoder.Autoencoder(settings, tokenizer, True, dict(flax_codec.slices))
+    model.eval()
     torch_autoencoder.load_flax(model, variables["params"])
     result = model(to_torch(seen), SAMPLES)
     for ours, theirs in zip(jax.tree.leaves(outputs), jax.tree.leaves(result), strict=True):

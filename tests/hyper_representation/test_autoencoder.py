@@ -287,7 +287,7 @@ def test_sixteen_samples_are_overfitted(monkeypatch):
         for layer in variational
     }
     identity = dict.fromkeys(arch.layers, 0.0), dict.fromkeys(arch.layers, 1.0)
-    codec = Codec(OVERFITTING, arch, Normalization(*identity), variational)
+    codec = Codec(OVERFITTING, arch, Normalization(*identity), variational, {})
     data = jax.device_put(train_step.Data(*codec.targets(weights, alphas)))
     state = population.jit_fast_compile(lambda: train_step.init(codec, count))()
     queries = np.zeros((1, *arch.image_shape), np.float32)

@@ -54,7 +54,7 @@ def codec_of(zoo: Zoo) -> Codec:
     """A codec that does not normalize."""
     arch = zoo.config.shape
     plain = Normalization(dict.fromkeys(arch.layers, 0.0), dict.fromkeys(arch.layers, 1.0))
-    return Codec(SETTINGS, arch, plain, {layer: ("kernel",) for layer in arch.layers}, "tanh")
+    return Codec(SETTINGS, arch, plain, {layer: ("kernel",) for layer in arch.layers}, {}, "tanh")
 
 
 def test_log_probabilities_are_those_of_the_members(zoos, images):
@@ -95,15 +95,16 @@ def test_probes_are_stored_and_normalized(trained, zoos, images):
     found = []
     for zoo, entry in zip(zoos, trained.config.zoos, strict=True):
         samples = read_samples(zoo, entry.members.train)
-        found.append(answers(trained.codec, samples, chosen, thresholded=False))
+        found.append(np.exp(answers(trained.codec, samples, chosen, thresholded=False)))
     flat = np.concatenate(found).reshape(-1, trained.codec.probed)
     np.testing.assert_allclose(probes["mean"], flat.mean(axis=0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(probes["std"], np.maximum(flat.std(axis=0), 1e-3), rtol=1e-3)
     params, arch = zoos[0].params(50), trained.config.shape
     moved = permute(params, draw_permutation(jax.random.key(1), arch), arch)
     z, permuted = trained.embed(params), trained.embed(moved)
-    part = slice(SETTINGS.latent - trained.codec.module.local_size - 8, None)
-    linear = slice(part.start, part.start + 8)
+    count = SETTINGS.probe_latent
+    first = trained.codec.module.global_size - count
+    linear = slice(first, first + count)
     np.testing.assert_allclose(z[:, linear], permuted[:, linear], rtol=1e-4, atol=1e-4)
     assert np.abs(z - permuted).max() > 1e-3
 
@@ -124,25 +125,25 @@ def test_resume_gives_the_same_bits(trained, zoos, images, tmp_path, monkeypatch
 
 
 def test_gradient_of_behavior_reaches_weights_and_log_alphas(zoos, images):
-    """The differentiable threshold keeps weights far below it and removes those far above."""
+    """The threshold is exact; its gradient is that of a sigmoid around it."""
     twin = zoos[1]
     codec = codec_of(twin)
     weights = population.take(twin.params(0), np.array([0, 1]))
     tokens = codec.tokens(weights)
-    low = jax.tree.map(lambda x: jnp.full_like(x, -9.0), tokens)
-    kept = codec.soft_thresholded([tokens, low])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), kept, weights)
-    removed = codec.soft_thresholded([tokens, jax.tree.map(lambda x: -x, low)])
-    assert float(jnp.abs(removed["fc1"]["kernel"]).max()) < 1e-6
+    low = jax.tree.map(lambda x: jnp.full_like(x, -0.01), tokens)
+    kept = codec.thresholded([tokens, low])
+    assert zoo_fixtures.same_bits(kept, weights)
+    removed = codec.thresholded([tokens, jax.tree.map(lambda x: -x, low)])
+    assert not np.any(removed["fc1"]["kernel"])
     assert zoo_fixtures.same_bits(removed["fc1"]["bias"], kept["fc1"]["bias"])
     queries = jnp.asarray(images[:4])
     true = codec.behavior(weights, queries)
 
     def loss(tokens, alphas):
         out = [tokens, alphas]
-        return divergence(true, codec.behavior(codec.soft_thresholded(out), queries))
+        return divergence(true, codec.behavior(codec.thresholded(out), queries))
 
-    at = jax.tree.map(lambda x: x + 0.1, tokens), jax.tree.map(jnp.zeros_like, tokens)
+    at = jax.tree.map(lambda x: x + 0.1, tokens), low
     value, (by_weights, by_alphas) = jax.value_and_grad(loss, (0, 1))(*at)
     assert value > 0 and float(loss(tokens, low)) == pytest.approx(0, abs=1e-5)
     for gradient in (by_weights, by_alphas):

@@ -96,7 +96,7 @@ def random_params(seed: int, width: float = 1.0) -> dict:
 
 def codec(kind: str) -> Codec:
     settings = Settings(tokens=kind, chunk_length=100, alpha_radius=RADIUS)  # pyright: ignore
-    return Codec(settings, ARCH, fit_normalization(random_params(0)), VARIATIONAL)
+    return Codec(settings, ARCH, fit_normalization(random_params(0)), VARIATIONAL, {})
 
 
 @pytest.mark.parametrize("kind", ["neuron", "chunk"])

@@ -142,7 +142,7 @@ def test_presets_are_valid():
         (lambda text: text[:-20], "damaged"),
         (lambda text: text.replace('"width"', '"breadth"'), "damaged"),
         (lambda text: text.replace("zoojax-representation", "zoojax"), "does not describe a hyper"),
-        (lambda text: text.replace('"schema": 3', '"schema": 99'), "schema 99.*upgrade"),
+        (lambda text: text.replace('"schema": 4', '"schema": 99'), "schema 99.*upgrade"),
         (lambda text: text.replace('"zoos"', '"parks"'), "damaged"),
         (lambda text: "[]", "damaged"),
     ],
@@ -228,5 +228,5 @@ def test_command_suggests_weights_only(command, tmp_path, tmp_path_factory, caps
 
 def test_config_is_strict_json(representation):
     content = json.loads((representation.path / CONFIG).read_text())
-    assert content["schema"] == 3 and content["zoos"][0]["left_out"] == 0
+    assert content["schema"] == 4 and content["zoos"][0]["left_out"] == 0
     assert content["zoos"][0]["path"].endswith("vd") and content["variational"]["fc1"] == ["kernel"]

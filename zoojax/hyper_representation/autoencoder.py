@@ -2,12 +2,15 @@
 
 The encoder embeds weight tokens, applies a pre-norm transformer and compresses the result
 linearly to z: from the CLS token only, as published, or additionally from each token to its own
-slice of z. Outputs of the member on probe images, if there are any, are further tokens, and have
-a linear slice of z. The decoder decompresses z linearly to two sequences, one for the weights and
-one for the log alphas, applies one transformer to both together, and maps them back to token
-values.
+slice of z, to which a linear map of the token itself is added. Outputs of the member on probe
+images, if there are any, have a linear slice of z, which is embedded to further tokens.
+
+The decoder decompresses z linearly to two sequences, one for the weights and one for the log
+alphas, applies one transformer to both together, and maps them back to token values, to which a
+linear map of the token's slice of z is added.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -19,7 +22,9 @@ from zoojax.hyper_representation.settings import Settings
 from zoojax.hyper_representation.tokens import Tokenizer, Tokens
 
 _small = nn.initializers.normal(0.02)
-# Tokens to which the outputs on all probes are embedded.
+# Of maps to which a linear map of the token is added, so that training starts from that one.
+_weak = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
+# Tokens to which the slice of z of the outputs on the probes is embedded.
 _PROBE_TOKENS = 4
 
 
@@ -30,8 +35,8 @@ class Outputs(NamedTuple):
         z: Embeddings, [B, latent].
         projected: Projections of the contrastive loss, [B, features].
         tokens: Decoded tokens: weights and, if there are any, (log alpha - 3) / r.
-        probed: Normalized outputs on the probes, predicted linearly from z, [B, probed]; None
-            without probes.
+        probed: Normalized outputs on the probes, predicted linearly from the global part of z,
+            [B, probed]; None without probes.
     """
 
     z: Array
@@ -98,12 +103,14 @@ class Autoencoder(nn.Module):
         settings: Sizes and dropout of the network.
         tokenizer: Tokenizer of the zoo's architecture.
         alphas: Whether log alphas are reconstructed too.
+        slices: Dimensions of z per token, by group of tokens.
         probed: Number of outputs on all probes; 0 without probes.
     """
 
     settings: Settings
     tokenizer: Tokenizer
     alphas: bool
+    slices: Mapping[str, int]
     probed: int = 0
 
     def setup(self):
@@ -124,36 +131,49 @@ class Autoencoder(nn.Module):
             self.predict_probes = nn.Dense(self.probed, dtype=dtype)
         self.encoder_positions = self.param("encoder_positions", _small, (count + extra, s.width))
         self.encoder = blocks(s.layers)
-        self.compress = nn.Dense(s.latent - self.local_size - s.probe_latent, dtype=dtype)
-        self.compress_local = {name: nn.Dense(n, dtype=dtype) for name, n in self.parts.items()}
+        self.compress = nn.Dense(self.global_size - s.probe_latent, dtype=dtype)
+        self.compress_local = {
+            name: nn.Dense(n, dtype=dtype, kernel_init=_weak) for name, n in self.parts.items()
+        }
         self.projection = [nn.Dense(n, dtype=dtype) for n in s.projection]
         self.decompress = nn.Dense(sequences * count * s.width, dtype=dtype)
         self.decompress_local = {
             name: nn.Dense(sequences * s.width, dtype=dtype) for name in self.parts
         }
+        widths = {g.name: g.width for g in groups}
+        self.linear_in = {
+            name: nn.Dense(n, use_bias=False, dtype=dtype) for name, n in self.parts.items()
+        }
+        self.linear_out = {
+            name: nn.Dense(sequences * widths[name], use_bias=False, dtype=dtype)
+            for name in self.parts
+        }
         self.decoder_positions = self.param("decoder_positions", _small, (count, s.width))
         self.types = self.param("types", _small, (sequences, 1, s.width))
         self.decoder = blocks(s.layers)
         self.heads = [
-            {g.name: nn.Dense(g.width, dtype=dtype) for g in groups} for _ in range(sequences)
+            {g.name: self._head(g.name, g.width) for g in groups} for _ in range(sequences)
         ]
         if s.task == "sparsify":
             self.shortcut = nn.Dense(s.width, dtype=dtype)
 
+    def _head(self, name: str, width: int) -> nn.Dense:
+        init = {"kernel_init": _weak} if name in self.parts else {}
+        return nn.Dense(width, dtype=jnp.dtype(self.settings.precision), **init)
+
     @property
     def parts(self) -> dict[str, int]:
         """Dimensions of z per token, for the groups of tokens that have their own slice of z."""
-        sizes = self.tokenizer.allocate(int(self.settings.latent * self.settings.local))
-        return {name: n for name, n in sizes.items() if n}
+        return {name: n for name, n in self.slices.items() if n}
 
     @property
-    def local_size(self) -> int:
-        """Dimensions of z that belong to individual tokens; they come last in z.
+    def global_size(self) -> int:
+        """Dimensions of z that belong to no single token; they come first in z.
 
-        Those of the probes come before them, and those of the CLS token first.
+        Those of the CLS token come before those of the probes.
         """
         counts = {group.name: group.count for group in self.tokenizer.groups}
-        return sum(counts[name] * n for name, n in self.parts.items())
+        return self.settings.latent - sum(counts[name] * n for name, n in self.parts.items())
 
     def __call__(
         self,
@@ -174,7 +194,8 @@ class Autoencoder(nn.Module):
         decoded_tokens = self._decode(z_BL[:decoded], encoded_BTD[:decoded], train)
         predicted = None
         if self.probed:
-            predicted = self.predict_probes(z_BL[:decoded]).astype(jnp.float32)
+            shared = z_BL[:decoded, : self.global_size]
+            predicted = self.predict_probes(shared).astype(jnp.float32)
         return Outputs(z_BL, self._project(z_BL), decoded_tokens, predicted)
 
     def encode(self, tokens: Tokens, probed: Array | None) -> Array:
@@ -190,18 +211,20 @@ class Autoencoder(nn.Module):
         x_BTD = jnp.concatenate(embedded, axis=1)
         batch, count, width = x_BTD.shape
         extra = [jnp.broadcast_to(self.cls, (batch, *self.cls.shape)).astype(x_BTD.dtype)]
-        if probed is not None:
-            extra.insert(0, self.embed_probes(probed).reshape(batch, _PROBE_TOKENS, width))
+        behavior = None if probed is None else self.compress_probes(probed)
+        if behavior is not None:
+            extra.insert(0, self.embed_probes(behavior).reshape(batch, _PROBE_TOKENS, width))
         x_BTD = jnp.concatenate([x_BTD, *extra], axis=1)
         x_BTD = x_BTD + self.encoder_positions[None].astype(x_BTD.dtype)
         for block in self.encoder:
             x_BTD = block(x_BTD, train)
         z = [self.compress(x_BTD[:, -1])]
-        if probed is not None and self.settings.probe_latent:
-            z.append(self.compress_probes(probed))
+        if behavior is not None:
+            z.append(behavior)
         for name, part in self._split_groups(x_BTD[:, :count]).items():
             if name in self.parts:
-                z.append(self.compress_local[name](part).reshape(batch, -1))
+                local = self.compress_local[name](part) + self.linear_in[name](tokens[name])
+                z.append(local.reshape(batch, -1))
         return jnp.concatenate(z, axis=1).astype(jnp.float32), x_BTD[:, :count]
 
     def _split_groups(self, x: Array) -> dict[str, Array]:
@@ -210,21 +233,28 @@ class Autoencoder(nn.Module):
         pieces = jnp.split(x, ends, axis=-2)
         return {g.name: piece for g, piece in zip(self.tokenizer.groups, pieces, strict=True)}
 
+    def _split_slices(self, z_BL: Array) -> dict[str, Array]:
+        """Returns the slices of z of the groups that have one, [B, tokens, dimensions]."""
+        result, first = {}, self.global_size
+        for group in self.tokenizer.groups:
+            size = self.parts.get(group.name, 0)
+            if size:
+                part = z_BL[:, first : first + group.count * size]
+                result[group.name] = part.reshape(-1, group.count, size)
+                first += group.count * size
+        return result
+
     def _decompress(self, z_BL: Array) -> Array:
         """Decompresses z to the tokens of all sequences, [B, tokens, sequences, width]."""
         batch, count, width = z_BL.shape[0], self.tokenizer.count, self.settings.width
-        first = self.settings.latent - self.local_size
-        x = self.decompress(z_BL[:, :first]).reshape(batch, count, -1, width)
-        local = []
+        x = self.decompress(z_BL[:, : self.global_size]).reshape(batch, count, -1, width)
+        slices, local = self._split_slices(z_BL), []
         for group in self.tokenizer.groups:
-            size = self.parts.get(group.name, 0)
-            if not size:
+            if group.name in slices:
+                part = self.decompress_local[group.name](slices[group.name])
+                local.append(part.reshape(batch, group.count, -1, width))
+            else:
                 local.append(jnp.zeros((batch, group.count, x.shape[2], width), x.dtype))
-                continue
-            part = z_BL[:, first : first + group.count * size].reshape(-1, size)
-            sequences = self.decompress_local[group.name](part)
-            local.append(sequences.reshape(batch, group.count, -1, width))
-            first += group.count * size
         return x + jnp.concatenate(local, axis=1)
 
     def _project(self, z_BL: Array) -> Array:
@@ -240,11 +270,18 @@ class Autoencoder(nn.Module):
         x_BTD = x.reshape(x.shape[0], -1, x.shape[-1])
         for block in self.decoder:
             x_BTD = block(x_BTD, train)
-        x = x_BTD.reshape(x.shape)
-        return [
-            {
-                n: head[n](part).astype(jnp.float32)
-                for n, part in self._split_groups(x[:, :, i]).items()
-            }
-            for i, head in enumerate(self.heads)
-        ]
+        x, linear = x_BTD.reshape(x.shape), self._linear_outputs(z_BL)
+        result = []
+        for i, head in enumerate(self.heads):
+            parts = {n: head[n](part) for n, part in self._split_groups(x[:, :, i]).items()}
+            parts |= {n: parts[n] + each[:, :, i] for n, each in linear.items()}
+            result.append({n: part.astype(jnp.float32) for n, part in parts.items()})
+        return result
+
+    def _linear_outputs(self, z_BL: Array) -> dict[str, Array]:
+        """Maps slices of z linearly to token values, [B, tokens, sequences, values]."""
+        result = {}
+        for name, part in self._split_slices(z_BL).items():
+            values = self.linear_out[name](part)
+            result[name] = values.reshape(*part.shape[:2], len(self.heads), -1)
+        return result

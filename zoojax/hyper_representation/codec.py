@@ -1,5 +1,6 @@
 """Encodes and decodes stacked zoo parameters."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -20,7 +21,9 @@ from zoojax.sparsifiers.variational_dropout import LOG_ALPHA_CLIP, LOG_ALPHA_THR
 Variables = dict[str, Any]
 # The collection of variables that holds the probe images; it is not trained.
 PROBES = "probes"
-# Slope of the differentiable threshold, in units of 1 / r.
+# Added to w^2 before the logarithm, so that log alpha stays finite; decoded weights are inexact.
+_SMALLEST_KNOWN, _SMALLEST_DECODED = 1e-12, 1e-6
+# Slope of the sigmoid that replaces the threshold in gradients, in units of 1 / r.
 _SHARPNESS = 4.0
 
 
@@ -34,6 +37,7 @@ class Codec:
         normalization: Normalization fitted to the training samples.
         variational: Names of the leaves that have a log alpha, by layer; empty if only weights
             are reconstructed.
+        slices: Dimensions of z per token, by group of tokens.
         activation: Activation of all members; None if their behavior is not used.
     """
 
@@ -41,6 +45,7 @@ class Codec:
     arch: Architecture
     normalization: Normalization
     variational: dict[str, tuple[str, ...]]
+    slices: Mapping[str, int]
     activation: str | None = None
 
     @cached_property
@@ -51,7 +56,9 @@ class Codec:
     @cached_property
     def module(self) -> Autoencoder:
         """The Flax module."""
-        return Autoencoder(self.settings, self.tokenizer, bool(self.variational), self.probed)
+        return Autoencoder(
+            self.settings, self.tokenizer, bool(self.variational), self.slices, self.probed
+        )
 
     @property
     def probed(self) -> int:
@@ -98,11 +105,11 @@ class Codec:
         return variables
 
     def probe(self, variables: Variables, weights: dict) -> Array | None:
-        """Computes the normalized outputs of stacked parameters on the probes, [n, probed]."""
+        """Computes the normalized probabilities of stacked parameters, [n, probed]."""
         if not self.settings.probes:
             return None
         probes = variables[PROBES]
-        answers = self.behavior(weights, probes["images"])
+        answers = jnp.exp(self.behavior(weights, probes["images"]))
         flat = answers.reshape(answers.shape[0], -1)
         return (flat - probes["mean"][None]) / probes["std"][None]
 
@@ -155,15 +162,25 @@ class Codec:
             module_variables, inputs, probed, key is not None, decoded, rngs=rngs
         )
         out = cast(Outputs, applied)
-        if self.settings.task == "sparsify":
-            # alpha = sigma^2 / w^2 and w is known, so the network predicts log sigma^2 only.
-            weights = self.normalization.invert(normalized)
-            own = jax.tree.map(lambda w: -jnp.log(jnp.square(w) + 1e-12), weights)
-            own = self.tokens(own)
-            r, predicted = self.settings.alpha_radius, out.tokens[1]
-            alphas = {n: x + own[n] / r for n, x in predicted.items()}
-            out = out._replace(tokens=[out.tokens[0], alphas])
-        return out
+        known = self.tokens(normalized) if self.settings.task == "sparsify" else None
+        return out._replace(tokens=self._with_alphas(out.tokens, known))
+
+    def _with_alphas(self, out: list[Tokens], known: Tokens | None) -> list[Tokens]:
+        """Converts decoded log sigma^2 to log alphas, if the network decodes these.
+
+        Args:
+            out: Tokens of normalized weights and, if there are any, of log sigma^2 or log alphas.
+            known: Tokens of the true normalized weights; None takes the decoded ones.
+        """
+        if len(out) == 1 or (known is None and not self.settings.decoded_noise):
+            return out
+        smallest = _SMALLEST_DECODED if known is None else _SMALLEST_KNOWN
+        tokens = out[0] if known is None else known
+        weights = self.normalization.invert(jax.vmap(self.tokenizer.detokenize)(tokens))
+        # alpha = sigma^2 / w^2.
+        own = self.tokens(jax.tree.map(lambda w: -jnp.log(jnp.square(w) + smallest), weights))
+        r = self.settings.alpha_radius
+        return [out[0], {name: x + own[name] / r for name, x in out[1].items()}]
 
     def embed(self, variables: Variables, weights: dict) -> Array:
         """Embeds stacked parameters: [n, latent]."""
@@ -191,10 +208,11 @@ class Codec:
         normalized, probed = self.normalization.apply(weights), self.probe(variables, weights)
         return self.outputs(variables, self.tokens(normalized), probed, normalized).tokens
 
-    def soft_thresholded(self, out: list[Tokens]) -> dict:
-        """Returns decoded parameters, multiplied by a differentiable threshold on log alpha.
+    def thresholded(self, out: list[Tokens]) -> dict:
+        """Returns decoded parameters, zero where log alpha >= 3, with a useful gradient.
 
-        The factor is sigmoid(4 (3 - log alpha) / r) where a log alpha is decoded, otherwise 1.
+        Gradients are those of multiplying by sigmoid(4 (3 - log alpha) / r), the straight-through
+        estimator (Bengio et al. 2013). Parameters without a decoded log alpha are unchanged.
         """
         weights = self.normalization.invert(jax.vmap(self.tokenizer.detokenize)(out[0]))
         if not self.variational:
@@ -202,7 +220,7 @@ class Codec:
         scaled = jax.vmap(self.tokenizer.detokenize)(out[1])
         return {
             layer: {
-                name: w * jax.nn.sigmoid(-_SHARPNESS * scaled[layer][name])
+                name: w * _step(scaled[layer][name])
                 if name in self.variational.get(layer, ())
                 else w
                 for name, w in leaves.items()
@@ -213,7 +231,7 @@ class Codec:
     def decode(self, variables: Variables, z: Array) -> tuple[dict, dict | None]:
         """Decodes embeddings [n, latent] to stacked parameters, and log alphas or None."""
         out = self.module.apply({"params": variables["params"]}, z, method="decode")
-        return self.to_params(cast(list[Tokens], out))
+        return self.to_params(self._with_alphas(cast(list[Tokens], out), None))
 
     def to_params(self, out: list[Tokens]) -> tuple[dict, dict | None]:
         """Converts decoded tokens to stacked parameters, and clipped log alphas or None."""
@@ -232,3 +250,9 @@ class Codec:
             layer: {name: LOG_ALPHA_THRESHOLD + r * scaled[layer][name] for name in names}
             for layer, names in self.variational.items()
         }
+
+
+def _step(scaled: Array) -> Array:
+    """Returns 1 below the threshold and 0 above, with the gradient of a sigmoid."""
+    smooth = jax.nn.sigmoid(-_SHARPNESS * scaled)
+    return smooth + jax.lax.stop_gradient((scaled < 0) - smooth)

@@ -13,6 +13,7 @@ from zoojax.architectures.layers import ACTIVATIONS
 from zoojax.architectures.registry import architecture
 from zoojax.errors import ZoojaxError
 from zoojax.hyper_representation.settings import Settings
+from zoojax.hyper_representation.tokens import Tokenizer
 from zoojax.hyper_representation.training_zoos import Split
 from zoojax.json_fields import (
     ArchitectureName,
@@ -26,7 +27,7 @@ from zoojax.json_fields import (
 )
 from zoojax.text import is_printable, printable
 
-SCHEMA = 3
+SCHEMA = 4
 FORMAT = "zoojax-representation"
 
 # Bounds within which float32 can represent a value and its square.
@@ -87,6 +88,7 @@ class RepresentationConfig:
         deviation: Standard deviation of each layer's parameters over the training samples.
         variational: Names of the leaves that have a log alpha, by layer; empty if only weights
             are reconstructed.
+        slices: Dimensions of z per token, by group of tokens; 0 for tokens without their own.
         versions: Versions of the libraries at the start of training.
     """
 
@@ -100,6 +102,7 @@ class RepresentationConfig:
     mean: dict[str, float]
     deviation: dict[str, float]
     variational: dict[str, list[str]]
+    slices: dict[str, Count]
     versions: dict[Name, Name] = field(default_factory=dict)
 
     @property
@@ -212,6 +215,19 @@ def _errors(config: RepresentationConfig) -> Iterator[str]:
             )
     if config.settings.task == "sparsify" and not config.variational:
         yield "the task sparsify requires log alphas"
+    yield from _slice_errors(config)
+
+
+def _slice_errors(config: RepresentationConfig) -> Iterator[str]:
+    """Yields the inconsistencies of the dimensions of z per token."""
+    s = config.settings
+    groups = {g.name: g for g in Tokenizer(config.shape, s.tokens, s.chunk_length).groups}
+    if set(config.slices) != set(groups):
+        yield f"slices must have one number for each of {', '.join(groups)}"
+    elif any(size > groups[name].width for name, size in config.slices.items()):
+        yield "slices: a token has more dimensions than values"
+    elif sum(groups[name].count * size for name, size in config.slices.items()) > s.local_latent:
+        yield f"slices: more than {s.local_latent} dimensions in all"
 
 
 def check_config(config: RepresentationConfig) -> None:

@@ -52,12 +52,15 @@ from zoojax.runtime import population
 from zoojax.storage.zoo import Zoo
 
 EMBEDDING = "embedding"
+# The dimensions of z that belong to no single token.
+_GLOBAL = f"{EMBEDDING}, global part"
 # Orders of the hidden units over which the second kind of embedding is averaged.
 _VIEWS = 8
 _AVERAGED = f"{EMBEDDING}, mean of {_VIEWS} orders"
-# Probes of every evaluation.
+_EMBEDDINGS = EMBEDDING, _GLOBAL, _AVERAGED
+# Probes of every evaluation; the global part can be all of z.
 _PROBES: tuple[Predictor, ...] = (
-    *map(Ridge, (EMBEDDING, _AVERAGED, predictors.WEIGHTS, predictors.STATISTICS)),
+    *map(Ridge, (EMBEDDING, _GLOBAL, _AVERAGED, predictors.WEIGHTS, predictors.STATISTICS)),
     BlockMean(),
 )
 # Epochs in the table "functional_summary".
@@ -105,15 +108,18 @@ def evaluate(
     metrics = pl.concat(states.metrics, how="vertical_relaxed")
     features = {name: np.concatenate(blocks) for name, blocks in states.features.items()}
     features[predictors.BLOCKS] = block_numbers(metrics)
+    embeddings = [name for name in _EMBEDDINGS if name in features]
     properties, differences = [], []
     for label in groups(config):
         rows = selected(metrics, label)
         scores = PropertyScores(metrics.filter(rows))
         for predictor in (*_PROBES, *added):
+            if predictor.inputs not in features:
+                continue
             start_stage(f"{label}: predicting properties from {predictor.name}")
             scores.add(predictor, features[predictor.inputs][rows.to_numpy()])
         properties.append(_labeled(scores.table(), label))
-        differences.append(_labeled(scores.differences([EMBEDDING, _AVERAGED]), label))
+        differences.append(_labeled(scores.differences(embeddings), label))
     tables = {
         "reconstruction": pl.concat(
             [_labeled(r2.table(), label) for label, r2 in states.r2.items()]
@@ -258,6 +264,9 @@ def _features(representation: Representation, weights: dict) -> dict[str, np.nda
     }
     if not all(np.isfinite(z).all() for z in embeddings.values()):
         raise ZoojaxError(f"{representation.path} produces embeddings that are not finite")
+    size = representation.codec.module.global_size
+    if size < embeddings[EMBEDDING].shape[1]:
+        embeddings[_GLOBAL] = embeddings[EMBEDDING][:, :size]
     layout = vector_layout(representation.config.shape)
     return {
         **embeddings,

@@ -69,7 +69,8 @@ class Representation:
         variational = {layer: tuple(names) for layer, names in config.variational.items()}
         normalization = Normalization(config.mean, config.deviation)
         self.codec = Codec(
-            config.settings, config.shape, normalization, variational, config.activation
+            *(config.settings, config.shape, normalization, variational),
+            *(config.slices, config.activation),
         )
 
     def __repr__(self) -> str:

@@ -46,16 +46,19 @@ class Settings:
         latent: Dimension of the embedding z.
         probes: Number of probes: training images on which the outputs of a member are an input
             of the encoder, next to its weights. 0 is the published model.
-        probe_share: Fraction of z that is a linear function of the outputs on the probes, if there
-            are any.
+        probe_share: Fraction of z, at least one dimension, that is a linear function of the outputs
+            on the probes, if there are any.
         probe_loss: Weight of the mean squared error of the outputs on the probes, predicted
-            linearly from z.
+            linearly from the global part of z.
         behavior: Weight of the Kullback-Leibler divergence between the predictions of the
             original and of the reconstructed member on queries. 0 is the published model.
         queries: Training images per step on which both predict.
         local: Fraction of z that is compressed per token, each token into its own slice; the
             rest of z is computed from the CLS token. 0 is the published model. Larger
-            fractions need much less width and training.
+            fractions need much less width and training. See
+            `zoojax.hyper_representation.components` for how it is divided among tokens.
+        decoded_noise: Whether the network decodes log sigma squared, from which log alphas follow
+            with the decoded weights. False is the published model, which decodes log alphas.
         dropout: Dropout rate.
         projection: Hidden and output width of the projection head of the contrastive loss.
         temperature: Temperature of the contrastive loss.
@@ -82,20 +85,21 @@ class Settings:
     heads: int = 4
     layers: int = 1
     feed_forward: int = 256
-    latent: int = 1024
+    latent: int = 2048
     probes: int = 0
-    probe_share: float = 0.0625
+    probe_share: float = 0.03125
     probe_loss: float = 0.1
     behavior: float = 0.0
     queries: int = 32
     local: float = 0.9
+    decoded_noise: bool = True
     dropout: float = 0.0
     projection: tuple[int, int] = (400, 50)
     temperature: float = 0.1
     gamma: float = 0.1
     alpha_radius: float = 4.0
     noise: float = 0.1
-    erase: float = 0.1
+    erase: float = 0.0
     epochs: int = 36
     batch_size: int = 32
     learning_rate: float = 2e-3
@@ -116,6 +120,9 @@ class Settings:
             if not isinstance(getattr(self, name), int):
                 value = printable(getattr(self, name), 80)
                 raise ZoojaxError(f"{name} is {value}; give a whole number")
+        if not isinstance(self.decoded_noise, bool):
+            value = printable(self.decoded_noise, 80)
+            raise ZoojaxError(f"decoded_noise is {value}; give True or False")
         for name in _FLOATS:
             if not isinstance(getattr(self, name), int | float):
                 raise ZoojaxError(f"{name} is {printable(getattr(self, name), 80)}; give a number")
@@ -140,7 +147,7 @@ class Settings:
                 raise ZoojaxError(f"{name} is {value:g}; give a positive value")
         if not 0 <= self.probes <= _MAX_WIDTH:
             raise ZoojaxError(f"probes is {self.probes}; give a value from 0 to {_MAX_WIDTH}")
-        if int(self.latent * self.local) + self.probe_latent >= self.latent:
+        if self.local_latent + self.probe_latent >= self.latent:
             raise ZoojaxError(
                 f"none of the {self.latent} dimensions of latent is left for the CLS token; give "
                 "more, or a smaller local or probe_share"
@@ -156,7 +163,12 @@ class Settings:
     @property
     def probe_latent(self) -> int:
         """Dimensions of z that are a linear function of the outputs on the probes."""
-        return int(self.latent * self.probe_share) if self.probes else 0
+        return max(1, int(self.latent * self.probe_share)) if self.probes else 0
+
+    @property
+    def local_latent(self) -> int:
+        """Largest number of dimensions of z that belong to single tokens."""
+        return int(self.latent * self.local)
 
     @property
     def uses_behavior(self) -> bool:
@@ -167,7 +179,7 @@ class Settings:
 # "paper": the autoencoder of "Sparsified Model Zoo Twins", for a GPU. "small": trains in half
 # an hour on two cores. Values that the paper does not report (epochs, noise, erasing, r) are the
 # same in both.
-SMALL = replace(Settings(), probes=64, behavior=1.0)
+SMALL = replace(Settings(), probes=256, behavior=1.0)
 PAPER = replace(
     Settings(),
     width=800,
@@ -176,7 +188,9 @@ PAPER = replace(
     feed_forward=900,
     latent=700,
     local=0.0,
+    decoded_noise=False,
     dropout=0.1,
+    erase=0.1,
     epochs=500,
     batch_size=500,
     learning_rate=1e-4,

@@ -87,18 +87,6 @@ class Tokenizer:
         """Number of tokens of a member."""
         return sum(group.count for group in self.groups)
 
-    def allocate(self, total: int) -> dict[str, int]:
-        """Allocates dimensions to tokens in proportion to their width.
-
-        Args:
-            total: Number of dimensions to allocate.
-
-        Returns:
-            Dimensions per token, by group, rounded down.
-        """
-        values = sum(group.count * group.width for group in self.groups)
-        return {group.name: total * group.width // values for group in self.groups}
-
     def tokenize(self, tree: dict) -> Tokens:
         """Converts a parameter-shaped tree to tokens."""
         neurons = {}

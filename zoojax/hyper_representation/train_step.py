@@ -24,7 +24,8 @@ class Data(NamedTuple):
     Attributes:
         weights: Normalized weights, [n, ...].
         alphas: Scaled log alphas, [n, ...]; None without log alphas.
-        probed: Normalized outputs on the probes, [n, probed]; None without probes.
+        probed: Normalized probabilities of the classes of the probes, [n, probed]; None without
+            probes.
         answers: Log probabilities of the (thresholded) members on the queries,
             [n, queries, classes]; None without a loss of behavior.
     """
@@ -126,7 +127,7 @@ def objective(
         parts["probes"] = jnp.mean(jnp.square(probed - first.probed))
         reconstruction += s.probe_loss * parts["probes"]
     if first.answers is not None:
-        answers = codec.behavior(codec.soft_thresholded(out), queries)
+        answers = codec.behavior(codec.thresholded(out), queries)
         parts["behavior"] = divergence(first.answers, answers)
         reconstruction += s.behavior * parts["behavior"]
     parts["loss"] = s.gamma * parts["contrastive"] + (1 - s.gamma) * reconstruction

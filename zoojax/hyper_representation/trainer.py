@@ -110,7 +110,8 @@ def train_autoencoder(
                 report(trainer.Progress(settings.epochs, settings.epochs, total, total))
             return representation
         codec = representation.codec
-        inputs = training_inputs(codec, prepared.train, prepared.val, images)
+        samples = prepared.train, prepared.val
+        inputs = training_inputs(codec, *samples, prepared.components, images)
         return _train(representation, inputs, len(prepared.train), len(prepared.val), report)
 
 
@@ -134,7 +135,7 @@ def _train(
         state = flax.serialization.from_state_dict(like, _saved_state(representation))
     else:
         state = population.jit_fast_compile(initial)()
-        state = state._replace(variables=inputs.with_probes(state.variables))
+        state = state._replace(variables=inputs.starting(codec, state.variables))
     state = jax.device_put(state)
     train = jax.jit(epoch_program(codec, size), donate_argnums=0)
     validate = jax.jit(validation_program(codec, val_size))

@@ -12,6 +12,7 @@ from zoojax.api import dense
 from zoojax.architectures.base import Architecture
 from zoojax.errors import ZoojaxError
 from zoojax.hyper_representation.behavior import activations, behavior_gap
+from zoojax.hyper_representation.components import Components, divide, token_components
 from zoojax.hyper_representation.config import RepresentationConfig, TrainingZoo, check_config
 from zoojax.hyper_representation.dataset import (
     LeafNames,
@@ -23,6 +24,7 @@ from zoojax.hyper_representation.dataset import (
     variational_names,
 )
 from zoojax.hyper_representation.settings import Settings
+from zoojax.hyper_representation.tokens import Tokenizer
 from zoojax.hyper_representation.training_zoos import Split, split_zoos
 from zoojax.storage.zoo import Zoo
 from zoojax.text import is_printable
@@ -32,11 +34,19 @@ _REFERENCE_SPARSITY = 0.8
 
 
 class Prepared(NamedTuple):
-    """The configuration of a hyper-representation and its training and validation samples."""
+    """The configuration of a hyper-representation and its training data.
+
+    Attributes:
+        config: The configuration.
+        train: Training samples.
+        val: Validation samples.
+        components: Principal components of the tokens of the training samples.
+    """
 
     config: RepresentationConfig
     train: Samples
     val: Samples
+    components: dict[str, Components]
 
 
 def prepare(
@@ -77,6 +87,8 @@ def prepare(
         _entry(zoo, out, split, each) for zoo, split, each in zip(zoos, splits, used, strict=True)
     ]
     shape = zoos[0].config
+    tokenizer = Tokenizer(shape.shape, settings.tokens, settings.chunk_length)
+    components = token_components(tokenizer, normalization.apply(train.weights), settings.seed)
     config = RepresentationConfig(
         settings=settings,
         zoos=entries,
@@ -88,10 +100,11 @@ def prepare(
         mean=normalization.mean,
         deviation=normalization.std,
         variational={layer: list(names) for layer, names in variational.items()},
+        slices=dict(divide(tokenizer, components, settings.local_latent)),
         versions=dense.versions(),
     )
     check_config(config)
-    return Prepared(config, train, val)
+    return Prepared(config, train, val, components)
 
 
 def check_zoos(zoos: Sequence[Zoo], settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """The arrays that the training program of an autoencoder reads, on the devices."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,11 @@ from jax import Array
 
 from zoojax.hyper_representation.behavior import choose_images
 from zoojax.hyper_representation.codec import PROBES, Codec, Variables
+from zoojax.hyper_representation.components import (
+    Components,
+    start_from,
+    start_probes_from,
+)
 from zoojax.hyper_representation.dataset import Samples
 from zoojax.hyper_representation.reconstruction import zero_above_threshold
 from zoojax.hyper_representation.train_step import Data
@@ -30,20 +36,32 @@ class TrainingInputs(NamedTuple):
         val: Validation samples.
         queries: Query images, [q, H, W, C]; one empty image without a loss of behavior.
         probes: The collection of probe variables; None without probes.
+        components: Principal components of the tokens of the training samples.
     """
 
     train: Data
     val: Data
     queries: Array
     probes: dict[str, Any] | None
+    components: Mapping[str, Components]
 
-    def with_probes(self, variables: Variables) -> Variables:
-        """Returns initial variables with the probe images."""
-        return variables if self.probes is None else {**variables, PROBES: self.probes}
+    def starting(self, codec: Codec, variables: Variables) -> Variables:
+        """Returns initial variables with the probe images and with components as linear maps."""
+        params = start_from(variables["params"], self.components, codec.slices)
+        if self.probes is None:
+            return {**variables, "params": params}
+        size = codec.settings.probe_latent
+        first = codec.module.global_size - size
+        params = start_probes_from(params, np.asarray(self.train.probed), size, first)
+        return {**variables, "params": params, PROBES: self.probes}
 
 
 def training_inputs(
-    codec: Codec, train: Samples, val: Samples, images: np.ndarray | None
+    codec: Codec,
+    train: Samples,
+    val: Samples,
+    components: Mapping[str, Components],
+    images: np.ndarray | None,
 ) -> TrainingInputs:
     """Computes the targets and the behavior of all samples.
 
@@ -51,6 +69,7 @@ def training_inputs(
         codec: The autoencoder.
         train: Training samples.
         val: Validation samples.
+        components: Principal components of the tokens of the training samples.
         images: Training images, [n, H, W, C], if the settings use the behavior of members.
     """
     s, data = codec.settings, [_targets(codec, each) for each in (train, val)]
@@ -59,7 +78,7 @@ def training_inputs(
         probe_images, query_images = choose_images(images, s.probes, _QUERIES, s.seed)
         if s.probes:
             flat = [
-                answers(codec, each, probe_images, thresholded=False).reshape(len(each), -1)
+                np.exp(answers(codec, each, probe_images, thresholded=False)).reshape(len(each), -1)
                 for each in (train, val)
             ]
             mean, std = flat[0].mean(axis=0), flat[0].std(axis=0)
@@ -76,7 +95,7 @@ def training_inputs(
                 )
                 for each, samples in zip(data, (train, val), strict=True)
             ]
-    return TrainingInputs(data[0], data[1], queries, probes)
+    return TrainingInputs(data[0], data[1], queries, probes, components)
 
 
 def _targets(codec: Codec, samples: Samples) -> Data:
