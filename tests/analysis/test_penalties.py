@@ -1,5 +1,6 @@
 """Members with different penalties are separate populations; their twin is one method."""
 
+import polars as pl
 import pytest
 
 from tests.support import contracts
@@ -8,6 +9,7 @@ from zoojax.analysis.pairing import member_metrics
 from zoojax.analysis.results import Analysis
 from zoojax.analysis.summaries import summary
 from zoojax.cli.terminal import comparison
+from zoojax.report import tables
 
 ARCHITECTURE, PENALTIES = "mlp-16-12", (3e-4, 3e-2)
 
@@ -49,3 +51,10 @@ def test_sparsities_of_the_twin_are_those_of_its_penalties(result, twin):
     assert set(settings["setting"]) == {"penalty 0.0003", "penalty 0.03"}
     assert set(settings["epoch"]) == {twin.config.epochs}
     assert settings["members"].to_list() == [2, 2]
+
+
+def test_page_abbreviates_the_twin_and_its_penalties(result):
+    """The page finds the populations of a compared method by the abbreviation of its twin."""
+    result.tables["added_method_ranking"] = pl.DataFrame({"method": ["l0", "l0_0.03", "other"]})
+    shown = tables._table(result, "added_method_ranking", "", "")
+    assert shown["columns"][0]["values"] == ["L0", "L0 0.03", "other"]

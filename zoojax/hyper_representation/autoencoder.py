@@ -158,8 +158,8 @@ class Autoencoder(nn.Module):
             self.shortcut = nn.Dense(s.width, dtype=dtype)
 
     def _head(self, name: str, width: int) -> nn.Dense:
-        init = {"kernel_init": _weak} if name in self.parts else {}
-        return nn.Dense(width, dtype=jnp.dtype(self.settings.precision), **init)
+        init = _weak if name in self.parts else nn.initializers.lecun_normal()
+        return nn.Dense(width, dtype=jnp.dtype(self.settings.precision), kernel_init=init)
 
     @property
     def parts(self) -> dict[str, int]:

@@ -124,7 +124,8 @@ def _table(analysis: Analysis, name: str, title: str, about: str) -> dict[str, A
     table = table.drop(empty)
     result = {"name": name, "title": title, "about": about, "rows": len(table)}
     fractions = {n for each in added_tables() if each.key == name for n in each.fractions}
-    result["columns"] = _columns(table, analysis.methods, fractions)
+    methods = [*analysis.whole_methods, *analysis.methods]
+    result["columns"] = _columns(table, methods, fractions)
     if name == _PAPER:
         for column in result["columns"]:
             if column["name"] in _MIXED:
