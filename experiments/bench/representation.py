@@ -84,7 +84,7 @@ def _settings() -> "Settings":
 
 
 def slices(tokenizer: "Tokenizer", total: int) -> dict[str, int]:
-    """Divides dimensions of z in proportion to the width of tokens, of which states are random."""
+    """Divides z in proportion to the width of tokens: random states have no components."""
     values = tokenizer.num_parameters
     return {group.name: total * group.width // values for group in tokenizer.groups}
 

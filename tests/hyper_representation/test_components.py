@@ -1,5 +1,7 @@
 """Principal components divide z among tokens, and training starts from them."""
 
+from unittest import mock
+
 import jax
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support import representations
 from zoojax.architectures.cnn import small_cnn
-from zoojax.hyper_representation import evaluation
+from zoojax.hyper_representation import evaluation, training_data
 from zoojax.hyper_representation.codec import Codec
 from zoojax.hyper_representation.components import (
     Components,
@@ -85,6 +87,34 @@ def test_components_are_those_of_numpy():
     assert np.abs(directions[[0, 2, 1, 3], range(4)]).min() > 0.9
 
 
+@pytest.mark.parametrize("shape", [(5, 40), (300, 3000)])
+def test_components_of_wide_data(shape):
+    """Rows fewer than columns: directions are orthonormal and explain all of the variance."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((shape[0], 4)) @ rng.standard_normal((4, shape[1]))
+    mean, directions, variances = principal_components(x)
+    assert directions.shape == (shape[1], 4) and variances.shape == (4,)
+    np.testing.assert_allclose(directions.T @ directions, np.eye(4), atol=1e-9)
+    np.testing.assert_allclose((x - mean) @ directions @ directions.T + mean, x, atol=1e-9)
+    assert variances.sum() == pytest.approx(x.var(axis=0).sum())
+
+
+def test_rows_of_very_wide_data_are_thinned_out():
+    x = np.random.default_rng(0).standard_normal((5000, 2100)).astype(np.float32)
+    assert principal_components(x).variances.shape == (1666,)
+
+
+def test_constant_tokens_have_no_components():
+    constant = {
+        layer: {name: np.ones((3, *shape), np.float32) for name, shape in leaves.items()}
+        for layer, leaves in ARCH.parameter_shapes().items()
+    }
+    plain = Normalization(dict.fromkeys(ARCH.layers, 0.0), dict.fromkeys(ARCH.layers, 1.0))
+    found = token_components(TOKENIZER, plain, constant, 1)
+    assert divide(TOKENIZER, found, 2000) == dict.fromkeys(GROUPS, 0)
+    assert divide(TOKENIZER, {}, 2000) == dict.fromkeys(GROUPS, 0)
+
+
 def stacked(count: int, seed: int) -> dict:
     """Weights of random units that vary in few directions, around a mean."""
     rng, result = np.random.default_rng(seed), {}
@@ -101,9 +131,9 @@ def stacked(count: int, seed: int) -> dict:
 
 def codec_of(latent: int, weights: dict, **options) -> tuple[Codec, dict[str, Components]]:
     chosen = Settings(width=16, heads=2, feed_forward=16, latent=latent, noise=0.0, **options)
-    found = token_components(TOKENIZER, weights, 1)
-    slices = divide(TOKENIZER, found, chosen.local_latent)
     plain = Normalization(dict.fromkeys(ARCH.layers, 0.0), dict.fromkeys(ARCH.layers, 1.0))
+    found = token_components(TOKENIZER, plain, weights, 1)
+    slices = divide(TOKENIZER, found, chosen.local_latent)
     return Codec(chosen, ARCH, plain, {}, slices), found
 
 
@@ -128,7 +158,9 @@ def test_untrained_autoencoder_reconstructs_linearly():
         kept = directions[:, :size]
         x = np.asarray(tokens[name]) - mean
         np.testing.assert_allclose(decoded[name], x @ kept @ kept.T + mean, atol=1e-3)
-        assert size >= np.sum(variances > 1e-3 * variances[0])
+        assert size == len(variances)
+    # Dimensions that no component needs stay in the global part.
+    assert total(codec.slices) < codec.settings.local_latent
 
 
 def test_probes_start_as_whitened_components():
@@ -164,3 +196,8 @@ def test_slices_are_stored_and_start_the_training(tmp_path, tmp_path_factory):
     np.testing.assert_array_equal(
         features["embedding, global part"], features["embedding"][:, :shared]
     )
+    # Slices may differ by rounding errors on another processor; a complete run is not refused.
+    altered = dict.fromkeys(slices, 0)
+    with mock.patch.object(training_data, "divide", lambda *_: altered):
+        again = representations.train_stub(tmp_path / "rep", twin, chosen)
+    assert again.config.slices == slices

@@ -15,12 +15,18 @@ from numpy.typing import NDArray
 
 from zoojax import keys
 from zoojax.hyper_representation.augmentation import draw_permutation, permute
+from zoojax.hyper_representation.dataset import Normalization
 from zoojax.hyper_representation.tokens import Tokenizer
 from zoojax.runtime import population
 
 Slices = Mapping[str, int]
 # Bounds of the samples that components are fitted to: states, and values in all of them.
 _MAX_STATES, _MAX_VALUES = 2048, 2**26
+# Rows of wider data are thinned out to this number, so that no matrix is larger than its square.
+_MAX_ROWS = 2048
+# Smallest variance of a component, in units of the largest and in those of normalized data.
+# Smaller ones are rounding errors.
+_SMALLEST_SHARE, _SMALLEST = 1e-7, 1e-10
 
 
 class Components(NamedTuple):
@@ -28,8 +34,8 @@ class Components(NamedTuple):
 
     Attributes:
         mean: [width].
-        directions: Orthonormal columns, by descending variance, [width, width].
-        variances: [width].
+        directions: Orthonormal columns, by descending variance, [width, components].
+        variances: [components]; components without variance are left out.
     """
 
     mean: NDArray[np.float64]
@@ -39,15 +45,23 @@ class Components(NamedTuple):
 
 def principal_components(x: NDArray[Any]) -> Components:
     """Computes the principal components of rows [n, width]."""
-    rows = np.asarray(x, np.float64)
+    if x.shape[1] > _MAX_ROWS:
+        x = x[:: -(-len(x) // _MAX_ROWS)]
+    rows = np.array(x, np.float64)
     mean = rows.mean(axis=0)
-    rows = rows - mean
-    variances, directions = np.linalg.eigh(rows.T @ rows / len(rows))
-    return Components(mean, directions[:, ::-1], np.maximum(variances[::-1], 0.0))
+    rows -= mean
+    few = len(rows) < rows.shape[1]
+    product = (rows @ rows.T if few else rows.T @ rows) / len(rows)
+    variances, vectors = np.linalg.eigh(product)
+    kept = variances > max(_SMALLEST_SHARE * variances[-1], _SMALLEST)
+    variances, vectors = variances[kept][::-1], vectors[:, kept][:, ::-1]
+    if few:
+        vectors = rows.T @ vectors / np.sqrt(len(rows) * variances)
+    return Components(mean, vectors, variances)
 
 
 def token_components(
-    tokenizer: Tokenizer, normalized: dict[str, Any], seed: int
+    tokenizer: Tokenizer, normalization: Normalization, weights: dict[str, Any], seed: int
 ) -> dict[str, Components]:
     """Computes the principal components of the tokens of each group.
 
@@ -55,19 +69,21 @@ def token_components(
 
     Args:
         tokenizer: The tokenizer.
-        normalized: Stacked normalized weights, [n, ...].
+        normalization: Normalization of the weights.
+        weights: Stacked weights, [n, ...].
         seed: Seed of the chosen states and orders.
     """
-    arch, total = tokenizer.arch, len(jax.tree.leaves(normalized)[0])
+    arch, total = tokenizer.arch, len(jax.tree.leaves(weights)[0])
     count = min(total, _MAX_STATES, max(2, _MAX_VALUES // tokenizer.num_parameters))
-    key = keys.stream_key(seed, "order")
-    chosen = np.sort(np.asarray(keys.permutation(key, total))[:count])
+    chosen_key, orders_key = jax.random.split(keys.stream_key(seed, "order"))
+    chosen = np.sort(np.asarray(keys.permutation(chosen_key, total))[:count])
 
     @jax.jit
     def tokens(key: jax.Array, one: dict[str, Any]) -> dict[str, jax.Array]:
-        return tokenizer.tokenize(permute(one, draw_permutation(key, arch), arch))
+        normalized = normalization.apply(one)
+        return tokenizer.tokenize(permute(normalized, draw_permutation(key, arch), arch))
 
-    drawn = jax.vmap(tokens)(jax.random.split(key, count), population.take(normalized, chosen))
+    drawn = jax.vmap(tokens)(jax.random.split(orders_key, count), population.take(weights, chosen))
     return {
         group.name: principal_components(np.asarray(drawn[group.name]).reshape(-1, group.width))
         for group in tokenizer.groups
@@ -81,11 +97,11 @@ def divide(tokenizer: Tokenizer, components: Mapping[str, Components], total: in
 
     Args:
         tokenizer: The tokenizer.
-        components: Components of each group.
+        components: Components of each group; groups without any get no dimensions.
         total: Number of dimensions to divide.
 
     Returns:
-        Dimensions per token, by group; in all at most `total`.
+        Dimensions per token, by group; in all at most `total`. Fewer if all components have one.
 
     Example:
         A unit of the second layer varies in two directions, of the first in one:
@@ -117,8 +133,8 @@ def start_from(
         slices: Dimensions of z per token, by group.
 
     Returns:
-        The parameters, with which the linear part of the autoencoder reconstructs each token from
-        its first components.
+        The parameters, with which the linear path alone reconstructs each token from its first
+        components.
     """
     params = dict(params)
     for name, size in slices.items():
@@ -150,7 +166,7 @@ def start_probes_from(
         The parameters. The dimensions have variance 1.
     """
     mean, directions, variances = principal_components(probed)
-    size = min(size, int(np.sum(variances > 1e-6 * variances[0])))
+    size = min(size, len(variances))
     directions, scale = directions[:, :size], np.sqrt(variances[:size])
     into = jax.tree.map(np.array, params["compress_probes"])
     out = jax.tree.map(np.array, params["predict_probes"])

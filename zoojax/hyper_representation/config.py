@@ -125,9 +125,13 @@ class RepresentationConfig:
         return {"format": FORMAT, "schema": SCHEMA, **asdict(self), "zoos": zoos}
 
     def identity(self) -> dict[str, Any]:
-        """Returns `to_json` without versions of libraries, and names and folders of zoos."""
+        """Returns `to_json` without what may differ between equal trainings.
+
+        These are versions of libraries, names and folders of zoos, and slices, which follow from
+        the rest except for rounding errors.
+        """
         content = self.to_json()
-        del content["versions"]
+        del content["versions"], content["slices"]
         for zoo in content["zoos"]:
             del zoo["path"], zoo["name"]
         return content

@@ -1,5 +1,6 @@
 """States of a zoo as a dataset: weights, log alphas and properties."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -149,6 +150,11 @@ class Normalization(NamedTuple):
 
     mean: dict[str, float]
     std: dict[str, float]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all means and standard deviations are finite."""
+        return all(map(math.isfinite, (*self.mean.values(), *self.std.values())))
 
     def apply(self, params: dict[str, Any]) -> dict[str, Any]:
         """Standardizes each layer's parameters."""

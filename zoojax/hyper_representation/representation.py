@@ -286,7 +286,15 @@ class Representation:
 
         Returns:
             Stacked parameters, and log alphas or None.
+
+        Raises:
+            ZoojaxError: If it was trained for the task "sparsify", which needs the weights.
         """
+        if self.config.settings.task == "sparsify":
+            raise ZoojaxError(
+                f"{self.path} predicts log alphas from weights and cannot decode embeddings alone; "
+                "use reconstruct or log_alphas"
+            )
         return _map_batches(self._decode, z)
 
     def _checked(self, params: Any) -> dict[str, Any]:

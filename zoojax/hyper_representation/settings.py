@@ -53,12 +53,13 @@ class Settings:
         behavior: Weight of the Kullback-Leibler divergence between the predictions of the
             original and of the reconstructed member on queries. 0 is the published model.
         queries: Training images per step on which both predict.
-        local: Fraction of z that is compressed per token, each token into its own slice; the
-            rest of z is computed from the CLS token. 0 is the published model. Larger
-            fractions need much less width and training. See
+        local: Largest fraction of z that is compressed per token, each token into its own slice;
+            the rest of z is computed from the CLS token and the outputs on the probes. 0 is the
+            published model. Larger fractions need much less width and training. See
             `zoojax.hyper_representation.components` for how it is divided among tokens.
         decoded_noise: Whether the network decodes log sigma squared, from which log alphas follow
-            with the decoded weights. False is the published model, which decodes log alphas.
+            with the decoded weights. False is the published model, which decodes log alphas. The
+            task "sparsify" always decodes log sigma squared.
         dropout: Dropout rate.
         projection: Hidden and output width of the projection head of the contrastive loss.
         temperature: Temperature of the contrastive loss.
@@ -177,8 +178,7 @@ class Settings:
 
 
 # "paper": the autoencoder of "Sparsified Model Zoo Twins", for a GPU. "small": trains in half
-# an hour on two cores. Values that the paper does not report (epochs, noise, erasing, r) are the
-# same in both.
+# an hour on two cores. The paper does not report epochs, noise, erasing and r.
 SMALL = replace(Settings(), probes=256, behavior=1.0)
 PAPER = replace(
     Settings(),

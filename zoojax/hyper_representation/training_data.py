@@ -40,7 +40,8 @@ class Prepared(NamedTuple):
         config: The configuration.
         train: Training samples.
         val: Validation samples.
-        components: Principal components of the tokens of the training samples.
+        components: Principal components of the tokens of the training samples; empty if no token
+            has its own part of z.
     """
 
     config: RepresentationConfig
@@ -88,7 +89,9 @@ def prepare(
     ]
     shape = zoos[0].config
     tokenizer = Tokenizer(shape.shape, settings.tokens, settings.chunk_length)
-    components = token_components(tokenizer, normalization.apply(train.weights), settings.seed)
+    components: dict[str, Components] = {}
+    if settings.local_latent and normalization.is_finite:
+        components = token_components(tokenizer, normalization, train.weights, settings.seed)
     config = RepresentationConfig(
         settings=settings,
         zoos=entries,
