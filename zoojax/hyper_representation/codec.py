@@ -182,10 +182,9 @@ class Codec:
         r = self.settings.alpha_radius
         return [out[0], {name: x + own[name] / r for name, x in out[1].items()}]
 
-    def embed(self, variables: Variables, weights: dict) -> Array:
-        """Embeds stacked parameters: [n, latent]."""
+    def embed(self, variables: Variables, weights: dict, probed: Array | None) -> Array:
+        """Embeds stacked parameters with their `probe`: [n, latent]."""
         tokens = self.tokens(self.normalization.apply(weights))
-        probed = self.probe(variables, weights)
         params = {"params": variables["params"]}
         return cast(Array, self.module.apply(params, tokens, probed, method="encode"))
 

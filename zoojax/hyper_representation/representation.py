@@ -239,13 +239,15 @@ class Representation:
             ZoojaxError: If the parameters do not fit the architecture of the training zoo.
         """
         params = self._checked(params)
+        # Permuted members compute the same function, so their outputs on the probes are the same.
+        probed = _map_batches(self._probe, params)
         if views is None:
-            return _map_batches(self._embed, params)
+            return _map_batches(self._embed, (params, probed))
         key, arch = keys.stream_key(self.config.settings.seed, "views"), self.config.shape
         total = np.zeros((), np.float32)
         for view in range(views):
             orders = draw_permutation(jax.random.fold_in(key, view), arch)
-            total = total + _map_batches(self._embed, permute(params, orders, arch))
+            total = total + _map_batches(self._embed, (permute(params, orders, arch), probed))
         return total / np.float32(views)
 
     def reconstruct(self, params: dict[str, Any]) -> tuple[dict, dict | None]:
@@ -305,7 +307,11 @@ class Representation:
 
     @cached_property
     def _embed(self) -> Callable[[Any], Any]:
-        return self._compile(self.codec.embed)
+        return self._compile(lambda variables, x: self.codec.embed(variables, *x))
+
+    @cached_property
+    def _probe(self) -> Callable[[Any], Any]:
+        return self._compile(self.codec.probe)
 
     @cached_property
     def _reconstruct(self) -> Callable[[Any], Any]:
