@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from zoojax.errors import ZoojaxError
 from zoojax.filesystem.paths import user_path
 from zoojax.filesystem.reading import NotFoundError, numbered, read_json
 from zoojax.hyper_representation.augmentation import draw_permutation, permute
+from zoojax.hyper_representation.batches import map_batches
 from zoojax.hyper_representation.codec import Codec, Variables
 from zoojax.hyper_representation.config import (
     FORMAT,
@@ -39,7 +40,6 @@ from zoojax.hyper_representation.config import (
 from zoojax.hyper_representation.dataset import Normalization
 from zoojax.hyper_representation.losses_table import read_losses
 from zoojax.hyper_representation.train_step import init
-from zoojax.runtime import population
 from zoojax.storage import checkpoints
 from zoojax.storage.opening import as_zoo
 from zoojax.storage.parent import has_same_ids
@@ -48,8 +48,6 @@ from zoojax.text import printable
 from zoojax.training.inputs import checked_arrays
 
 CONFIG, LOSSES, STATES = "representation.json", "losses.parquet", "states"
-# Batch size at inference.
-_BATCH_SIZE = 64
 # Maximum size of the checkpoint of an autoencoder, with optimizer state; the paper's has
 # 0.25 * 10**9 values.
 _MAX_VALUES = 2 * 10**9
@@ -240,14 +238,14 @@ class Representation:
         """
         params = self._checked(params)
         # Permuted members compute the same function, so their outputs on the probes are the same.
-        probed = _map_batches(self._probe, params)
+        probed = map_batches(self._probe, params)
         if views is None:
-            return _map_batches(self._embed, (params, probed))
+            return map_batches(self._embed, (params, probed))
         key, arch = keys.stream_key(self.config.settings.seed, "views"), self.config.shape
         total = np.zeros((), np.float32)
         for view in range(views):
             orders = draw_permutation(jax.random.fold_in(key, view), arch)
-            total = total + _map_batches(self._embed, (permute(params, orders, arch), probed))
+            total = total + map_batches(self._embed, (permute(params, orders, arch), probed))
         return total / np.float32(views)
 
     def reconstruct(self, params: dict[str, Any]) -> tuple[dict, dict | None]:
@@ -262,7 +260,7 @@ class Representation:
         Raises:
             ZoojaxError: If the parameters do not fit the architecture of the training zoo.
         """
-        return _map_batches(self._reconstruct, self._checked(params))
+        return map_batches(self._reconstruct, self._checked(params))
 
     def log_alphas(self, params: dict[str, Any]) -> dict[str, Any]:
         """Predicts log alphas, without clipping.
@@ -278,7 +276,7 @@ class Representation:
                 parameters do not fit the architecture of the training zoo.
         """
         self.check_alphas()
-        return _map_batches(self._log_alphas, self._checked(params))
+        return map_batches(self._log_alphas, self._checked(params))
 
     def decode(self, z: np.ndarray) -> tuple[dict, dict | None]:
         """Decodes embeddings.
@@ -297,7 +295,7 @@ class Representation:
                 f"{self.path} predicts log alphas from weights and cannot decode embeddings alone; "
                 "use reconstruct or log_alphas"
             )
-        return _map_batches(self._decode, z)
+        return map_batches(self._decode, z)
 
     def _checked(self, params: Any) -> dict[str, Any]:
         """Returns stacked parameters of at least one member as float32."""
@@ -391,18 +389,6 @@ def as_representation(representation: object) -> Representation:
             "the folder of one"
         )
     return open_representation(Path(representation))
-
-
-def _map_batches(program: Callable[[Any], Any], stacked: Any) -> Any:
-    """Applies a program in batches of a fixed size; the last batch is padded."""
-    n = len(jax.tree.leaves(stacked)[0])
-
-    def batches() -> Iterator[Any]:
-        for first in range(0, n, _BATCH_SIZE):
-            rows = np.minimum(np.arange(first, first + _BATCH_SIZE), n - 1)
-            yield jax.device_get(program(population.take(stacked, rows)))
-
-    return population.take(population.concatenate(list(batches())), np.s_[:n])
 
 
 def _describe(arch: Architecture) -> str:
